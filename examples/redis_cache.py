@@ -1,0 +1,66 @@
+"""Many tasks look things up in Redis, and share a few connections to it.
+
+Start a redis-server, then: python examples/redis_cache.py tcp:127.0.0.1:6379
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from twisted.internet.defer import Deferred, FirstError, gatherResults
+from twisted.internet.task import react
+from txredisapi import RedisFactory, RedisProtocol
+
+from kolus import Backend, Policy, Pool, protocol_factory
+
+TASKS = 200
+DATABASE = 5
+
+
+async def choose_database(redis: RedisProtocol) -> None:
+    """Prepare a connection: called once with each, before anybody has it."""
+    await redis.select(DATABASE)
+
+
+async def answers(redis: RedisProtocol) -> None:
+    """Check a connection that was idle for a while: an exception means that it is dead."""
+    await redis.ping()
+
+
+async def square(pool: Pool[RedisProtocol], backend: Backend, number: int) -> bool:
+    """Look up a square, or work it out and keep it for a minute.
+
+    @return: whether it was there.
+    """
+    async with await pool.connect("squares", backend) as lease:
+        redis = lease.protocol
+        if await redis.get(f"square:{number}") is not None:
+            return True
+        await redis.set(f"square:{number}", number * number, expire=60)
+        return False
+
+
+async def main(reactor: Any, backend: Backend) -> None:
+    policy = Policy(limit=5, max_waiters=TASKS, prepare=choose_database, check=answers)
+    # The factory brings txredisapi's protocol; its own pool is not used.
+    pool = Pool(reactor, protocol_factory(RedisFactory(None, None, 1)), policy=policy)
+    try:
+        for look in "first", "second":
+            tasks = [
+                Deferred.fromCoroutine(square(pool, backend, number % 50))
+                for number in range(TASKS)
+            ]
+            found = await gatherResults(tasks, consumeErrors=True)
+            print(f"{look} look: {sum(found)} of {TASKS} were there")
+        print(f"{pool.counters().leases} leases on {pool.counters().connects} connections")
+    except FirstError as error:
+        raise SystemExit(error.subFailure.getErrorMessage()) from error
+    finally:
+        await pool.close()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("backend", type=Backend, help="an endpoint, such as tcp:127.0.0.1:6379")
+    react(main, [parser.parse_args().backend])

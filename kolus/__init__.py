@@ -1,0 +1,41 @@
+"""A protocol-level connection pooler and balancer for Twisted."""
+
+from kolus.backend import Backend, Status
+from kolus.errors import (
+    Closed,
+    ConnectFailed,
+    Draining,
+    KolusError,
+    LeaseError,
+    LeaseTimeout,
+    NoBackend,
+    PoolFull,
+    Rejected,
+    WrongIdent,
+)
+from kolus.interfaces import IKolusManager
+from kolus.lease import Lease
+from kolus.manager import ConnectionManager
+from kolus.policy import Policy
+from kolus.pool import Pool, protocol_factory
+
+__all__ = [
+    "Backend",
+    "Closed",
+    "ConnectFailed",
+    "ConnectionManager",
+    "Draining",
+    "IKolusManager",
+    "KolusError",
+    "Lease",
+    "LeaseError",
+    "LeaseTimeout",
+    "NoBackend",
+    "Policy",
+    "Pool",
+    "PoolFull",
+    "Rejected",
+    "Status",
+    "WrongIdent",
+    "protocol_factory",
+]

@@ -1,0 +1,203 @@
+"""Where to connect (C{Backend}) and how it is there now (C{Status}): frozen values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable
+from dataclasses import KW_ONLY, dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.endpoints import clientFromString, quoteStringArgument
+from twisted.internet.interfaces import (
+    IStreamClientEndpoint,
+    IStreamClientEndpointStringParserWithReactor,
+)
+from twisted.plugin import getPlugins
+
+from kolus.errors import describe
+
+if TYPE_CHECKING:
+    from kolus.interfaces import IKolusManager
+
+__all__ = ["AnyBackend", "Backend", "State", "Status"]
+
+
+class State(Enum):
+    """What a backend's manager does with a new request."""
+
+    ABSENT = "absent"
+    """No manager runs: the first connect makes one."""
+    OPEN = "open"
+    PAUSED = "paused"
+    """Requests wait until it is resumed."""
+    DRAINING = "draining"
+    """No new leases; the old ones may still be held."""
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Backend:
+    """A place to connect to.
+
+    Two backends with the same endpoint string are equal, whatever their name or weight, and share
+    one manager; one made from an endpoint object equals only itself.
+
+    @raise ValueError: the endpoint string cannot be parsed, or a number is out of its range.
+    @raise TypeError: C{endpoint} is none of the three forms.
+    """
+
+    endpoint: str | IStreamClientEndpoint
+    """A client endpoint string, an C{IStreamClientEndpoint}, or a pair C{(host, port)}, which is
+    turned into the string C{tcp:host:port}."""
+    _: KW_ONLY
+    name: str | None = None
+    """What messages call it; the endpoint if C{None}."""
+    limit: int | None = None
+    """Most connections; the policy's C{limit} if C{None}."""
+    weight: float = 1.0
+    """Its share of the load, relative to the others'."""
+    zone: str = ""
+    """Where it stands, for balancers that prefer near ones."""
+    key: Hashable = field(init=False, repr=False)
+    """What its manager is found by."""
+
+    def __post_init__(self) -> None:
+        endpoint: Any = self.endpoint
+        if isinstance(endpoint, tuple):
+            endpoint = _tcp_string(endpoint)
+            object.__setattr__(self, "endpoint", endpoint)
+        if isinstance(endpoint, str):
+            _check_endpoint_string(endpoint)
+            object.__setattr__(self, "key", endpoint)
+        elif IStreamClientEndpoint.providedBy(endpoint):
+            object.__setattr__(self, "key", object())
+        else:
+            raise TypeError(
+                "not a backend: expected a client endpoint string, a (host, port) pair or an "
+                f"IStreamClientEndpoint, got {endpoint!r}"
+            )
+        if not (self.name is None or isinstance(self.name, str)):
+            raise ValueError(f"name must be a string, not {self.name!r}")
+        if not isinstance(self.zone, str):
+            raise ValueError(f"zone must be a string, not {self.zone!r}")
+        if self.limit is not None and (type(self.limit) is not int or self.limit < 1):
+            raise ValueError(f"limit must be a whole number of at least 1, not {self.limit!r}")
+        if not (isinstance(self.weight, int | float) and 0 < self.weight < math.inf):
+            raise ValueError(f"weight must be a number above 0, not {self.weight!r}")
+
+    @classmethod
+    def of(cls, backend: AnyBackend) -> Backend:
+        """The backend that an endpoint string or a pair stands for; a Backend is itself."""
+        if isinstance(backend, cls):
+            return backend
+        if IStreamClientEndpoint.providedBy(backend):
+            raise TypeError(
+                f"make one Backend of the endpoint {backend!r} and use that each time: two made "
+                "from one endpoint are two backends"
+            )
+        return cls(backend)  # type: ignore[arg-type]
+
+    def connector(self, reactor: Any) -> IStreamClientEndpoint:
+        """The endpoint to connect through, made for C{reactor} if this backend is a string.
+
+        @raise ValueError: the string names a kind of endpoint that refuses its arguments.
+        """
+        if not isinstance(self.endpoint, str):
+            return self.endpoint
+        try:
+            made: IStreamClientEndpoint = clientFromString(reactor, self.endpoint)
+        except Exception as error:
+            raise _unusable(self.endpoint, error) from error
+        return made
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Backend):
+            return NotImplemented
+        return self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __str__(self) -> str:
+        return self.name or str(self.endpoint)
+
+
+AnyBackend = Backend | str | tuple[str, int]
+"""Every form in which a backend may be named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The numbers of one backend's manager; out of date as soon as you have it."""
+
+    backend: Backend
+    manager: IKolusManager | None
+    """C{None} where no manager runs."""
+    ident: Hashable
+    """Whom the manager's connections are for; C{None} where no manager runs."""
+    idle: int | None
+    """Connections that are ready; C{None} where no manager runs."""
+    leased: int
+    """Connections that are out: with a lessee, or in a check or reset before or after one."""
+    connecting: int
+    """Connections that are being made and prepared."""
+    unused: int | None
+    """How many more may be opened under the limit; C{None} where no manager runs."""
+    waiting: int
+    """Requests in the queue."""
+    limit: int
+    """Most connections at any time."""
+    state: State
+
+    def __str__(self) -> str:
+        return (
+            f"{self.backend} ({self.state.value}: limit {self.limit}, idle {self.idle or 0}, "
+            f"leased {self.leased}, connecting {self.connecting}, waiting {self.waiting})"
+        )
+
+
+def _tcp_string(pair: tuple[Any, ...]) -> str:
+    if len(pair) != 2 or not isinstance(pair[0], str) or not pair[0]:
+        raise ValueError(f"a backend's pair is (host, port), not {pair!r}")
+    host, port = pair
+    if type(port) is not int or not 0 < port < 65536:
+        raise ValueError(f"port must be a whole number from 1 to 65535, not {port!r}")
+    return f"tcp:{quoteStringArgument(host)}:{port}"
+
+
+def _check_endpoint_string(description: str) -> None:
+    """Refuse what no reactor could connect to.
+
+    The kinds that Twisted brings can be parsed without a reactor. A plugin's may need one, so of
+    these only the name is checked here; their arguments are when a pool first connects.
+    """
+    kind, colon, _ = description.partition(":")
+    if not colon:
+        raise ValueError(
+            f"not a client endpoint string: {description!r} (expected KIND:ARGUMENTS, such as "
+            "tcp:127.0.0.1:6379)"
+        )
+    if kind.lower() in ("tcp", "unix", "ssl"):
+        try:
+            made = clientFromString(None, description)
+        except Exception as error:
+            raise _unusable(description, error) from error
+        if not (getattr(made, "_path", None) or getattr(made, "_host", None)):
+            raise _unusable(description, ValueError("it says no host, or no path"))
+        if not 0 < getattr(made, "_port", 1) < 65536:
+            raise _unusable(description, ValueError("its port is not from 1 to 65535"))
+    else:
+        plugins = getPlugins(IStreamClientEndpointStringParserWithReactor)
+        known = {plugin.prefix.lower() for plugin in plugins}
+        if kind.lower() not in known:
+            raise ValueError(
+                f"not a client endpoint string: {description!r} (no kind {kind!r}; there are "
+                f"{', '.join(sorted(known | {'ssl', 'tcp', 'unix'}))})"
+            )
+
+
+def _unusable(description: str, error: Exception) -> ValueError:
+    # Without pyOpenSSL, names that Twisted would have imported from it are missing.
+    why = "TLS needs pip install 'kolus[tls]'" if isinstance(error, NameError) else describe(error)
+    return ValueError(f"not a client endpoint string: {description!r} ({why})")

@@ -1,0 +1,384 @@
+"""One pooled connection: it stands between the transport and the user's protocol.
+
+Its state is C{state}, which changes along the table C{NEXT}, by C{_become}; only the two changes
+of every lease, whose price a call would double, are made by C{lease} and C{rest} themselves. Then
+there is the step that is under way while it is being made ready (connect, prepare, check, reset),
+and the transport, from when it is connected until it is lost. It holds its manager's slot until
+it is closed, and tells its keeper so exactly once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Generic, Protocol, TypeVar
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import (
+    IFileDescriptorReceiver,
+    IHalfCloseableProtocol,
+    IHandshakeListener,
+    ILoggingContext,
+    IProtocol,
+    IReactorTime,
+    ISSLTransport,
+    IStreamClientEndpoint,
+    ITransport,
+)
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import alsoProvides, directlyProvidedBy, directlyProvides, implementer
+
+from kolus.connection_state import (
+    BUSY,
+    CLOSED,
+    CLOSING,
+    CONNECTING,
+    IDLE,
+    LEASED,
+    NEXT,
+    ConnectionState,
+)
+from kolus.step import Step
+
+__all__ = [
+    "STILLBORN",
+    "Connection",
+    "Keeper",
+]
+
+P = TypeVar("P")
+_log = Logger()
+
+
+STILLBORN = 1.0
+"""A connection that ends sooner than this, in seconds, and unused, was never of any use."""
+
+_OPTIONAL = (IHalfCloseableProtocol, IFileDescriptorReceiver)
+
+
+class Keeper(Protocol):
+    """Whom a connection reports to: what made it, for its manager."""
+
+    @property
+    def manager(self) -> Any:
+        """Whose slot it holds."""
+
+    def connection_closed(self, connection: Any, reason: Failure) -> None:
+        """It is gone and holds its slot no more."""
+
+    def connection_out_of_step(self, connection: Any, why: str) -> None:
+        """It is idle, and its peer did what cannot belong to any request."""
+
+
+@implementer(IProtocol, IHandshakeListener, ILoggingContext)
+class Connection(Generic[P]):
+    """A slot of a manager, and the connection that fills it.
+
+    The transport talks to this object and it passes everything on, so optional interfaces of the
+    user's protocol keep working. While it is leased, C{dataReceived} is the protocol's own method.
+
+    @ivar protocol: the user's protocol, once there is one.
+    @ivar connected_at: when it was connected, on the clock.
+    @ivar since: when it was last leased or came home, on the clock; minus infinity before it
+        was ready.
+    @ivar uses: how often it was leased.
+    @ivar failures: how many attempts in a row had failed before it.
+    @ivar retired: whether it is to be closed as soon as nobody has it.
+    @ivar was_lost: whether it ended before the pool told it to.
+    @ivar chance: from 0 to below 1, drawn by the keeper: this one's share of every jitter.
+    @ivar expires_at: when its lifetime ends, on the clock.
+    @ivar origin: where it was leased, in debug mode.
+    """
+
+    protocol: P
+    transport: ITransport | None = None
+    connected_at = 0.0
+    since = -math.inf
+    uses = 0
+    retired = False
+    was_lost = False
+    expires_at = math.inf
+    origin: str | None = None
+    _step: Step | None = None
+    _handshake: Deferred[None] | None = None
+    _in_make_connection = False
+    _failure: Failure | None = None
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        keeper: Keeper,
+        build: Callable[[], P],
+        chance: float,
+        failures: int,
+    ) -> None:
+        self._clock = clock
+        self._keeper = keeper
+        self._build = build
+        self.chance = chance
+        self.failures = failures
+        self.state = CONNECTING
+
+    @property
+    def manager(self) -> Any:
+        """Whose slot it holds."""
+        return self._keeper.manager
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was connected."""
+        return self._clock.seconds() - self.connected_at
+
+    @property
+    def was_ready(self) -> bool:
+        """Whether it was ever made and prepared."""
+        return self.since > -math.inf
+
+    def stillborn(self) -> bool:
+        """Whether, ending now, it was of no use to anybody and hardly lived."""
+        return self.uses == 0 and self.age < STILLBORN
+
+    def in_state_for(self) -> float:
+        """Seconds since it was last leased or came home."""
+        return self._clock.seconds() - self.since
+
+    @property
+    def reused(self) -> bool:
+        """Whether the present lease is not its first."""
+        return self.uses > 1
+
+    # What the manager does with it
+
+    def open(self, endpoint: IStreamClientEndpoint, timeout: float | None) -> Deferred[object]:
+        """Connect, through the handshake of TLS.
+
+        @return: fires when the connection can be used; fails with what prevented it.
+        """
+        return self._begin("connect", timeout, self._reach, endpoint)
+
+    def run(
+        self, step: str, timeout: float | None, hook: Callable[[P], object]
+    ) -> Deferred[object]:
+        """Run a user's hook on the protocol.
+
+        When the time is over or the connection is lost, what the hook returned is cancelled, and
+        not waited for.
+
+        @param hook: what it returns may be a Deferred or a coroutine.
+        @return: fires with what the hook gave; fails with its exception, with C{TimeoutError}
+            after C{timeout} seconds, with the reason of the loss. It always fires.
+        """
+        return self._begin(step, timeout, hook, self.protocol)
+
+    def _begin(
+        self, name: str, timeout: float | None, action: Callable[..., object], *args: object
+    ) -> Deferred[object]:
+        self._step = step = Step(self._clock, name, timeout)
+        step.outcome.addBoth(self._step_done)
+        return step.begin(action, *args)
+
+    def _step_done(self, result: object) -> object:
+        self._step = None
+        return result
+
+    def _give_up(self, reason: Failure) -> None:
+        if self._in_make_connection:
+            # The endpoint is about to fire, and does not expect to be cancelled from here.
+            self._failure = reason
+        elif self._step is not None:
+            self._step.give_up(reason)
+
+    def lease(self, now: float) -> None:
+        """Hand it to a lessee: from here to C{rest} the transport talks to the protocol."""
+        if self.state is not IDLE:
+            self._become(LEASED)
+        self.state = LEASED
+        self.since = now
+        self.uses += 1
+        self.dataReceived = self.protocol.dataReceived  # type: ignore[attr-defined, method-assign]
+
+    def occupy(self) -> None:
+        """Begin a check or a reset."""
+        self._become(BUSY)
+
+    def rest(self, now: float) -> None:
+        """Become idle: from here on it is watched, so it is read even if its lessee paused it."""
+        if self.state is LEASED:
+            self.state = IDLE
+            del self.dataReceived
+        else:
+            self._become(IDLE)
+        self.since = now
+        resume = getattr(self.transport, "resumeProducing", None)
+        if resume is not None:
+            resume()
+
+    def usable(self) -> bool:
+        """Whether it may be leased: it is open, not retired, and nobody told it to close.
+
+        A protocol may do that at any time, on a timer of its own for example, and a lessee may
+        leave a producer behind. Of an abort, and of closing one half, nothing public tells before
+        the transport does so itself, a turn of the reactor later at the earliest.
+        """
+        transport: Any = self.transport
+        if transport is None or self.retired:
+            return False
+        try:
+            return not (
+                transport.disconnecting
+                or transport._aborting
+                or transport._writeDisconnecting
+                or transport.producer is not None
+                or (transport.TLS and transport.protocol.disconnecting)
+            )
+        except AttributeError:
+            return not getattr(transport, "disconnecting", False)
+
+    def close(self) -> None:
+        """Close it once everything written is sent; the keeper hears when it is gone."""
+        self._end("loseConnection")
+
+    def abort(self) -> None:
+        """Close it now, whatever is still to be sent."""
+        self._end("abortConnection")
+
+    def _end(self, how: str) -> None:
+        self.retired = True
+        if self.state is not CLOSING:
+            self._become(CLOSING)
+        self._give_up(Failure(CancelledError()))
+        if self.state is CLOSED:
+            return  # the keeper closed it on hearing that
+        if self.transport is None:
+            self._closed(Failure(ConnectionDone()))
+        else:
+            getattr(self.transport, how, self.transport.loseConnection)()
+
+    def _become(self, state: ConnectionState) -> None:
+        was = self.state
+        if state not in NEXT[was]:
+            raise AssertionError(f"a connection that is {was.name} became {state.name}")
+        if was is LEASED:
+            del self.dataReceived
+        self.state = state
+
+    def _closed(self, reason: Failure) -> None:
+        self._become(CLOSED)
+        self._keeper.connection_closed(self, reason)
+
+    # Connecting
+
+    async def _reach(self, endpoint: IStreamClientEndpoint) -> None:
+        await endpoint.connect(_OneProtocol(self))
+        if self._failure is not None:
+            self._failure.raiseException()
+        if self.transport is None:
+            raise ConnectionDone(f"{endpoint!r} fired without a connection")
+        if self._handshake is not None:
+            await self._handshake
+
+    def build(self) -> Connection[P] | None:
+        """Make the user's protocol; C{None} if this attempt has been given up."""
+        if self.state is not CONNECTING or hasattr(self, "protocol"):
+            return None
+        protocol = self._build()
+        if not callable(getattr(protocol, "dataReceived", None)):
+            raise TypeError(f"not a protocol, it has no dataReceived: {protocol!r}")
+        self.protocol = protocol
+        directlyProvides(self, [each for each in _OPTIONAL if each.providedBy(protocol)])
+        return self
+
+    # What the transport tells it: IProtocol and the optional interfaces
+
+    def connectionMade(self) -> None:
+        """Never called: C{makeConnection} is the protocol's own."""
+
+    def makeConnection(self, transport: ITransport) -> None:
+        if self.state is not CONNECTING:
+            getattr(transport, "abortConnection", transport.loseConnection)()
+            return
+        self.transport = transport
+        self.connected_at = self._clock.seconds()
+        if ISSLTransport.providedBy(transport):
+            # A certificate is refused only after connectionMade.
+            self._handshake = Deferred()
+        else:
+            # Twisted's endpoints put a wrapper around this object that passes on every optional
+            # interface, but claims only one of them.
+            alsoProvides(getattr(transport, "protocol", self), *directlyProvidedBy(self))
+        self._in_make_connection = True
+        try:
+            self._protocol.makeConnection(transport)
+        except Exception:
+            self._failure = Failure()
+            _log.failure("{protocol!r} raised in makeConnection", protocol=self.protocol)
+        finally:
+            self._in_make_connection = False
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.state is IDLE:
+            self._keeper.connection_out_of_step(self, f"{len(data)} bytes came while it was idle")
+        elif self.state < CLOSING:
+            self._protocol.dataReceived(data)
+
+    def handshakeCompleted(self) -> None:
+        if IHandshakeListener.providedBy(self.protocol):
+            self._protocol.handshakeCompleted()
+        if self._handshake is not None and not self._handshake.called:
+            self._handshake.callback(None)
+
+    def readConnectionLost(self) -> None:
+        if self.state is IDLE:
+            self._keeper.connection_out_of_step(self, "its peer closed it")
+        elif self.state < CLOSING:
+            self.retired = True
+            self._protocol.readConnectionLost()
+
+    def writeConnectionLost(self) -> None:
+        if self.state is IDLE:
+            self._keeper.connection_out_of_step(self, "its protocol closed its half")
+        self.retired = True
+        self._protocol.writeConnectionLost()
+
+    def fileDescriptorReceived(self, descriptor: int) -> None:
+        self._protocol.fileDescriptorReceived(descriptor)
+
+    def connectionLost(self, reason: Failure) -> None:
+        if self.transport is None:
+            return  # it came after this attempt had been given up, and was sent away
+        self.transport = None
+        self.was_lost = self.state < CLOSING
+        if self.state is IDLE:
+            self._closed(reason)  # first, so that nobody can get it in what the protocol does now
+        try:
+            self._protocol.connectionLost(reason)
+        except Exception:
+            _log.failure("{protocol!r} raised in connectionLost", protocol=self.protocol)
+        self._give_up(reason)
+        if self.state is not CLOSED:
+            self._closed(reason)
+
+    def logPrefix(self) -> str:
+        protocol: object = self.protocol
+        if ILoggingContext.providedBy(protocol):
+            return self._protocol.logPrefix()  # type: ignore[no-any-return]
+        return type(protocol).__name__
+
+    @property
+    def _protocol(self) -> Any:
+        return self.protocol
+
+
+class _OneProtocol(Factory):
+    """Builds the protocol of one attempt to connect."""
+
+    noisy = False
+
+    def __init__(self, connection: Connection[Any]) -> None:
+        self._connection = connection
+
+    def buildProtocol(self, addr: object) -> Connection[Any] | None:  # type: ignore[override]
+        return self._connection.build()

@@ -1,0 +1,163 @@
+"""C{Connector}: makes the connections of one manager, and sees them end.
+
+Its state is how the attempts went; it moves connections in the manager's roster when they are
+made, fail, end or fall out of step, and then tells the manager that something has changed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable
+from typing import Any, Generic, Protocol, TypeVar
+
+from twisted.python.failure import Failure
+
+from kolus.backend import Backend
+from kolus.backoff import Rng
+from kolus.connection import Connection
+from kolus.connection_state import CONNECTING
+from kolus.errors import ConnectFailed, reason_of
+from kolus.hooks import Hooks
+from kolus.journal import Journal
+from kolus.policy import Policy
+from kolus.roster import Roster
+
+__all__ = ["Connector", "Owner"]
+
+P = TypeVar("P")
+
+
+class Owner(Protocol):
+    """Whom a connector works for: a manager."""
+
+    @property
+    def backend(self) -> Backend: ...
+    @property
+    def ident(self) -> Hashable: ...
+    def connections_changed(self) -> None:
+        """A connection is ready, or a slot is free, or an attempt has failed."""
+
+
+class Connector(Generic[P]):
+    """Attempts to connect, how they went, and what became of the connections.
+
+    @ivar manager: whom the connections are made for.
+    @ivar failures: how many attempts in a row have failed.
+    @ivar last_error: what the last one failed with; C{None} after one that succeeded.
+    @ivar due_at: when the next one may be made, on the clock.
+    @ivar unpaid: whether the last one failed and no pause follows: then there is no other until
+        this one has cost a request, or a new request has come; else attempts would never end.
+        Whoever makes it good says so here.
+    """
+
+    failures: int
+    last_error: BaseException | None
+    due_at: float
+    unpaid: bool
+
+    def __init__(
+        self,
+        manager: Owner,
+        reactor: Any,
+        build: Callable[[], P],
+        policy: Policy,
+        rng: Rng,
+        roster: Roster[P],
+        hooks: Hooks,
+        journal: Journal,
+    ) -> None:
+        """
+        @param build: makes the protocol of each connection.
+        @raise ValueError: the backend's endpoint string is of no use to this reactor.
+        """
+        self.manager = manager
+        self._clock = reactor
+        self._endpoint = manager.backend.connector(reactor)
+        self._build = build
+        self._policy = policy
+        self._rng = rng
+        self._roster = roster
+        self._hooks = hooks
+        self._journal = journal
+        self._succeeded()
+
+    def due_in(self) -> float:
+        """Seconds until the next attempt is due; 0 or less if it is."""
+        return float(self.due_at - self._clock.seconds())
+
+    def at_a_time(self) -> int:
+        """How many attempts may be under way: while the last one failed, one is enough."""
+        return 1 if self.failures else self._policy.max_connecting
+
+    def error(self) -> ConnectFailed:
+        """What a request fails with that the last attempt has left unserved."""
+        assert self.last_error is not None
+        return ConnectFailed(self.manager.backend, self.last_error, max(0.0, self.due_in()))
+
+    def connect(self) -> None:
+        """Begin an attempt: connect, and prepare for the first lessee."""
+        connection = Connection(self._clock, self, self._build, self._rng.random(), self.failures)
+        self._roster.begin(connection)
+        made = connection.open(self._endpoint, self._policy.connect_timeout)
+        made.addCallback(lambda _: self._hooks.prepare(connection))
+        ours = (connection,)
+        made.addCallbacks(self._connected, self._failed, callbackArgs=ours, errbackArgs=ours)
+
+    def failed(self, error: BaseException, connection: Connection[P]) -> None:
+        """An attempt, C{connection}, failed, or gave a connection that was of no use."""
+        backoff = self._policy.backoff
+        self.failures = max(self.failures, connection.failures) + 1
+        self.last_error = error
+        delay = 0.0 if backoff is None else backoff.delay(self.failures, self._rng)
+        self.due_at = self._clock.seconds() + delay
+        self.unpaid = backoff is None
+        self._journal.connect_failed(self.error(), self.failures)
+
+    def _succeeded(self) -> None:
+        self.failures = 0
+        self.last_error = None
+        self.due_at = -math.inf
+        self.unpaid = False
+
+    def _connected(self, _: object, connection: Connection[P]) -> None:
+        if not connection.usable():
+            closed = ConnectionAbortedError("it was closed while it was made ready")
+            self._failed(Failure(closed), connection)
+            return
+        self._roster.connected(connection)
+        self._succeeded()
+        self._roster.come_home(connection)
+        self._journal.connected()
+        self.manager.connections_changed()
+
+    def _failed(self, failure: Failure, connection: Connection[P]) -> None:
+        if connection.state is CONNECTING:
+            self.failed(reason_of(failure), connection)
+            self._roster.close(connection, abort=True)
+        self.manager.connections_changed()
+
+    # What connections report
+
+    def connection_closed(self, connection: Connection[P], reason: Failure) -> None:
+        """A connection is gone: its slot is free. Called by the connection."""
+        roster = self._roster
+        unmade, was_idle = connection in roster.connecting, connection in roster.idle
+        roster.remove(connection)
+        if connection.was_ready:
+            self._journal.closed(connection, reason_of(reason))
+        if connection.was_lost and (unmade or (was_idle and self._was_useless(connection))):
+            self.failed(reason_of(reason), connection)
+        self.manager.connections_changed()
+
+    def connection_out_of_step(self, connection: Connection[P], why: str) -> None:
+        """An idle connection is of no use any more. Called by the connection."""
+        self._roster.close(connection)
+        self._journal.out_of_step(why)
+        if self._was_useless(connection):
+            self.failed(ConnectionAbortedError(why), connection)
+        self.manager.connections_changed()
+
+    def _was_useless(self, connection: Connection[P]) -> bool:
+        # Only connections that nobody waits for are made in a loop; of one that was made for
+        # somebody who has gone, such as a backend's that speaks first, it is no sign of failure.
+        return self._policy.min_idle > 0 and connection.stillborn()

@@ -1,0 +1,88 @@
+"""The interface that every kind of manager provides, and the contract behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from zope.interface import Attribute, Interface
+
+from kolus.backend import Backend, Status
+from kolus.lease import Lease
+
+__all__ = ["IKolusManager"]
+
+
+class IKolusManager(Interface):
+    """Keeps the connections of one backend for one ident, and leases them out.
+
+    A manager is open until C{drain} or C{close} is called, or until it decides by itself that
+    nobody needs it; then it is closed, for ever. It gives each C{Lease} a private I{settle}
+    callable, so a caller never learns what kind of manager it has.
+    C{kolus.testing.check_manager} checks this contract.
+    """
+
+    backend: Backend = Attribute("where the connections lead")
+    ident: Hashable = Attribute("whom they are for; no other ident is ever served")
+
+    def connect(ident: Hashable, timeout: float | None = None) -> Deferred[Lease[Any]]:
+        """Ask for a lease.
+
+        Requests are served in the order they come. A request that gives up neither ends an
+        attempt to connect nor loses a connection.
+
+        @param timeout: seconds until the request fails, from now, whatever happens in between;
+            the manager's own default if C{None}.
+        @return: fires with a C{Lease}, at once if a connection is ready. Fails with
+            C{LeaseTimeout} at the deadline, C{ConnectFailed} if the backend cannot be reached
+            and nothing else can serve the request, C{PoolFull}, C{WrongIdent} or C{Draining}
+            at once, C{Closed} if the manager is closed or being closed. Cancelling gives up the
+            place in the queue.
+        @raise ValueError: C{timeout} is no length of time.
+        """
+
+    def try_connect(ident: Hashable) -> Lease[Any] | None:
+        """Lease at once or not at all, without a Deferred.
+
+        @return: a lease, or C{None} if C{connect} would have had to wait.
+        @raise Rejected: as C{connect} fails: C{WrongIdent}, C{Draining}.
+        @raise Closed: the manager is closed or being closed.
+        """
+
+    def status() -> Status:
+        """The numbers now."""
+
+    def pause() -> None:
+        """Give no leases and make no connections until C{resume}.
+
+        Requests wait, each until its deadline. What is leased stays so, and comes home as ever.
+        Calling it again, or when the manager is not open, changes nothing.
+        """
+
+    def resume() -> None:
+        """Serve again, those who wait first. Without a C{pause} before, it changes nothing."""
+
+    def drain() -> Deferred[None]:
+        """Give no new leases, wait for those that are out, and close.
+
+        Requests in the queue fail with C{Draining}, and so do new ones until it is closed.
+
+        @return: fires with C{None} when no connection is left. Cancelling it stops nothing.
+        """
+
+    def close(timeout: float) -> Deferred[None]:
+        """Drain for C{timeout} seconds at the most, then abort what is still open.
+
+        Requests, those in the queue too, fail with C{Closed}. Calling it again is harmless, and
+        may make the time shorter.
+
+        @return: fires with C{None} when no connection is left. Cancelling it stops nothing.
+        @raise ValueError: C{timeout} is no length of time.
+        """
+
+    def when_closed() -> Deferred[None]:
+        """
+        @return: fires with C{None} when the manager is closed, whoever closed it. Cancelling it
+            changes nothing.
+        """

@@ -1,0 +1,148 @@
+"""C{Journal}: whatever happens at a manager is counted, told to the observers, and logged here.
+
+Logged is what an operator acts on; a lease is counted and told, never logged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+from twisted.logger import Logger
+
+from kolus.backend import Backend
+from kolus.connection import Connection
+from kolus.counters import Counters
+from kolus.errors import ConnectFailed, KolusError, describe
+from kolus.events import (
+    Connected,
+    ConnectFailure,
+    Event,
+    Finished,
+    Forgotten,
+    Leased,
+    Lost,
+    Observer,
+    Rejection,
+    Released,
+    TimedOut,
+)
+
+__all__ = ["Journal"]
+
+_log = Logger()
+
+
+class Journal:
+    """What one manager has to tell.
+
+    @ivar counters: what has happened so far; changed here alone.
+    @ivar observers: a live list of whom to tell.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        ident: Hashable,
+        counters: Counters,
+        observers: list[Observer],
+    ) -> None:
+        self.counters = counters
+        self.observers = observers
+        self._backend = backend
+        self._ident = ident
+
+    # Leases
+
+    def leased(self, connection: Connection[Any]) -> None:
+        self._tell(Leased(self._backend, self._ident, connection.reused))
+
+    def released(self, held: float) -> None:
+        self._tell(Released(self._backend, self._ident, held))
+
+    def finished(self, connection: Connection[Any]) -> None:
+        self.counters.finishes += 1
+        if self.observers:
+            self._tell(Finished(self._backend, self._ident, connection.in_state_for()))
+
+    def forgotten(self, connection: Connection[Any]) -> None:
+        self.counters.forgotten += 1
+        held = connection.in_state_for()
+        _log.warn(
+            "a lease of {backend} for {ident!r} was forgotten and is reclaimed after {held:.3g} s; "
+            "settle every lease with release() or finished(){origin}",
+            backend=self._backend,
+            ident=self._ident,
+            held=held,
+            origin=_origin(connection),
+        )
+        if self.observers:
+            self._tell(Forgotten(self._backend, self._ident, held))
+
+    def still_held(self, connection: Connection[Any]) -> None:
+        _log.warn(
+            "{backend} is closed with a lease for {ident!r} that is still held after "
+            "{held:.3g} s{origin}",
+            backend=self._backend,
+            ident=self._ident,
+            held=connection.in_state_for(),
+            origin=_origin(connection),
+        )
+
+    def timed_out(self, waited: float) -> None:
+        self.counters.timeouts += 1
+        if self.observers:
+            self._tell(TimedOut(self._backend, self._ident, waited))
+
+    def rejected(self, error: KolusError) -> None:
+        self.counters.rejections += 1
+        if self.observers:
+            self._tell(Rejection(self._backend, self._ident, error))
+
+    # Connections
+
+    def connected(self) -> None:
+        self.counters.connects += 1
+        if self.observers:
+            self._tell(Connected(self._backend, self._ident))
+
+    def connect_failed(self, error: ConnectFailed, failures: int) -> None:
+        """
+        @param failures: how many attempts in a row have failed.
+        """
+        self.counters.connect_failures += 1
+        _log.warn("{error} ({failures} in a row)", error=error, failures=failures)
+        if self.observers:
+            self._tell(ConnectFailure(self._backend, self._ident, error.reason, error.retry_in))
+
+    def hook_failed(self, hook: str, error: BaseException) -> None:
+        _log.warn(
+            "{hook} of a connection to {backend} failed, it is closed: {error}",
+            hook=hook,
+            backend=self._backend,
+            error=describe(error),
+        )
+
+    def out_of_step(self, why: str) -> None:
+        _log.info(
+            "an idle connection to {backend} is closed: {why}", backend=self._backend, why=why
+        )
+
+    def closed(self, connection: Connection[Any], reason: BaseException) -> None:
+        """A connection that was ready is gone."""
+        self.counters.closes += 1
+        if self.observers and connection.was_lost:
+            self._tell(Lost(self._backend, self._ident, reason))
+
+    def _tell(self, event: Event) -> None:
+        for observer in tuple(self.observers):
+            try:
+                observer(event)
+            except Exception:
+                _log.failure("the observer {observer!r} raised and is dropped", observer=observer)
+                if observer in self.observers:
+                    self.observers.remove(observer)
+
+
+def _origin(connection: Connection[Any]) -> str:
+    return f"; it was leased here:\n{connection.origin}" if connection.origin else ""

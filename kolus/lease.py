@@ -1,0 +1,171 @@
+"""A lease: the right to use one connection until it is settled.
+
+Its state is the private I{settle} callable, held until the lease is settled and C{None} after;
+only the lease itself changes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from enum import Enum
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from kolus.backend import Backend
+from kolus.errors import LeaseError
+
+if TYPE_CHECKING:
+    from kolus.interfaces import IKolusManager
+
+__all__ = ["FINISHED", "FORGOTTEN", "RELEASED", "Leasable", "Lease", "Outcome", "Settle"]
+
+P = TypeVar("P")
+P_co = TypeVar("P_co", covariant=True)
+
+
+class Outcome(Enum):
+    """How a lease was settled."""
+
+    RELEASED = "released"
+    FINISHED = "finished"
+    FORGOTTEN = "forgotten"
+
+
+RELEASED, FINISHED, FORGOTTEN = Outcome
+
+
+class Leasable(Protocol[P_co]):
+    """What a manager keeps behind a lease: a connection, or a slot on one."""
+
+    @property
+    def manager(self) -> Any: ...
+    @property
+    def protocol(self) -> P_co: ...
+    @property
+    def reused(self) -> bool: ...
+    @property
+    def age(self) -> float: ...
+
+
+Settle = Callable[[Any, Outcome], None]
+"""What a manager gives each of its leases: called exactly once, with the leasable.
+
+With C{FORGOTTEN} it is called from the lease's finalizer, so in any thread and between any two
+steps of any code: it must change nothing itself, only arrange to be called later.
+"""
+
+
+class Lease(Generic[P]):
+    """The right to use one connection until it is settled.
+
+    Opaque: nothing can be read from or written to it; use C{lease.protocol}. As an asynchronous
+    context manager it is released at the end of the block, and finished if an exception came
+    through; settling it inside the block is allowed. A lease that nobody settled and nobody
+    refers to is reclaimed as finished, counted, and logged.
+    """
+
+    __slots__ = ("_connection", "_settle")
+
+    def __init__(self, connection: Leasable[P], settle: Settle) -> None:
+        self._connection = connection
+        self._settle: Settle | None = settle
+
+    @property
+    def protocol(self) -> P:
+        """The connected protocol.
+
+        @raise LeaseError: the lease is settled: the connection may be somebody else's by now.
+        """
+        return self._held_connection().protocol
+
+    @property
+    def manager(self) -> IKolusManager:
+        """The manager that gave the lease."""
+        manager: IKolusManager = self._connection.manager
+        return manager
+
+    @property
+    def backend(self) -> Backend:
+        """Where the connection leads."""
+        return self.manager.backend
+
+    @property
+    def ident(self) -> Hashable:
+        """Whom the connection is for."""
+        return self.manager.ident
+
+    @property
+    def held(self) -> bool:
+        """Whether the lease is not settled yet."""
+        return self._settle is not None
+
+    @property
+    def reused(self) -> bool:
+        """Whether the connection had been leased before.
+
+        @raise LeaseError: as C{protocol}.
+        """
+        return self._held_connection().reused
+
+    @property
+    def age(self) -> float:
+        """Seconds since the connection was made.
+
+        @raise LeaseError: as C{protocol}.
+        """
+        return self._held_connection().age
+
+    def _held_connection(self) -> Leasable[P]:
+        if self._settle is None:
+            raise LeaseError(f"{self!r} was asked for its connection")
+        return self._connection
+
+    def release(self) -> None:
+        """Give the connection back to be used again, unless it is closed or due to be.
+
+        It is to be left as it was found, with no request under way. For a connection that its
+        lessee told to close, or left a producer with, this counts as C{finished}.
+
+        @raise LeaseError: the lease was settled before.
+        """
+        settle = self._settle
+        if settle is None:
+            raise LeaseError(f"{self!r} was settled before")
+        self._settle = None
+        settle(self._connection, RELEASED)
+
+    def finished(self) -> None:
+        """Give the connection back to be closed and never used again.
+
+        @raise LeaseError: the lease was settled before.
+        """
+        settle = self._settle
+        if settle is None:
+            raise LeaseError(f"{self!r} was settled before")
+        self._settle = None
+        settle(self._connection, FINISHED)
+
+    async def __aenter__(self) -> Lease[P]:
+        self._held_connection()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if not self.held:
+            return
+        if error is None:
+            self.release()
+        else:
+            self.finished()
+
+    def __del__(self) -> None:
+        if self._settle is not None:
+            self._settle(self._connection, FORGOTTEN)
+
+    def __repr__(self) -> str:
+        state = "held" if self.held else "settled"
+        return f"<Lease of {self.backend} for {self.ident!r}, {state}>"

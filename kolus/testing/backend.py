@@ -1,0 +1,357 @@
+"""C{FakeBackend}: a backend without a network, for tests of time-outs, retries and losses.
+
+It is an endpoint whose every step happens on a C{task.Clock}, so a test of a five-second time-out
+takes a millisecond. Its connections tell their client the same, in the same order, as Twisted's
+TCP transports do: what the client itself does has its effect in a later turn of the clock, while
+what a test lets the backend do arrives at once, as if the network had just brought it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
+from twisted.internet.error import (
+    ConnectingCancelledError,
+    ConnectionAborted,
+    ConnectionDone,
+    ConnectionLost,
+    ConnectionRefusedError,
+    NoProtocol,
+)
+from twisted.internet.interfaces import (
+    IHalfCloseableProtocol,
+    IProtocolFactory,
+    IStreamClientEndpoint,
+    ITCPTransport,
+)
+from twisted.internet.task import Clock
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+__all__ = ["FakeBackend", "FakeConnection"]
+
+_log = Logger()
+_ADDRESS = IPv4Address("TCP", "192.0.2.1", 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What happens to one attempt to connect."""
+
+    after: float
+    outcome: Callable[[Deferred[Any], IProtocolFactory], None]
+
+
+@implementer(IStreamClientEndpoint)
+class FakeBackend:
+    """An endpoint whose attempts go as the test says: C{Backend(FakeBackend(clock))}.
+
+    Each call of C{accept}, C{refuse} and C{never_answer} says how the next attempt goes that has
+    no instruction yet; C{always=True} says it of all that follow. Unless told otherwise it
+    accepts at once, that is within the call of C{connect}.
+
+    @ivar attempts: how many connections were asked for.
+    @ivar accepted: the backend's ends of all connections accepted so far.
+    """
+
+    def __init__(
+        self, clock: Clock, respond: Callable[[bytes], bytes | None] | None = None
+    ) -> None:
+        """
+        @param respond: what the backend answers to each piece that arrives, in a later turn of
+            the clock; nothing if C{None}.
+        """
+        self.attempts = 0
+        self.accepted: list[FakeConnection] = []
+        self._clock = clock
+        self._respond = respond
+        self._script: deque[_Step] = deque()
+        self._otherwise = _Step(0.0, self._accept)
+
+    @property
+    def connections(self) -> list[FakeConnection]:
+        """Those of C{accepted} that are not closed."""
+        return [each for each in self.accepted if each.open]
+
+    def __repr__(self) -> str:
+        return f"<FakeBackend, {len(self.connections)} connections>"
+
+    def accept(self, after: float = 0.0, *, always: bool = False) -> FakeBackend:
+        """Accept the connection, after so many seconds."""
+        return self._say(_Step(after, self._accept), always)
+
+    def refuse(
+        self, after: float = 0.0, reason: Exception | None = None, *, always: bool = False
+    ) -> FakeBackend:
+        """Fail the attempt, with C{ConnectionRefusedError} unless told another reason."""
+
+        def fail(asked: Deferred[Any], _: IProtocolFactory) -> None:
+            asked.errback(Failure(reason or ConnectionRefusedError("the fake backend refuses")))
+
+        return self._say(_Step(after, fail), always)
+
+    def never_answer(self, *, always: bool = False) -> FakeBackend:
+        """Leave the attempt without an answer, as a lost SYN does."""
+        return self._say(_Step(0.0, lambda asked, factory: None), always)
+
+    def _say(self, step: _Step, always: bool) -> FakeBackend:
+        if always:
+            self._otherwise = step
+        else:
+            self._script.append(step)
+        return self
+
+    def connect(self, factory: IProtocolFactory) -> Deferred[Any]:
+        """See C{IStreamClientEndpoint}."""
+        self.attempts += 1
+        step = self._script.popleft() if self._script else self._otherwise
+        timer = None
+
+        def cancel(asked: Deferred[Any]) -> None:
+            if timer is not None and timer.active():
+                timer.cancel()
+            asked.errback(ConnectingCancelledError(_ADDRESS))
+
+        asked: Deferred[Any] = Deferred(cancel)
+        if step.after > 0:
+            timer = self._clock.callLater(step.after, step.outcome, asked, factory)
+        else:
+            step.outcome(asked, factory)
+        return asked
+
+    def _accept(self, asked: Deferred[Any], factory: IProtocolFactory) -> None:
+        try:
+            protocol: Any = factory.buildProtocol(_ADDRESS)
+        except Exception:
+            asked.errback()
+            return
+        if protocol is None:
+            asked.errback(Failure(NoProtocol()))
+            return
+        connection = FakeConnection(self._clock, protocol, self._respond)
+        self.accepted.append(connection)
+        protocol.makeConnection(connection.transport)
+        asked.callback(protocol)
+
+
+class FakeConnection:
+    """The backend's end of a connection.
+
+    @ivar received: what has come from the client.
+    @ivar open: whether the client has not been told, nor has said, that it is closed.
+    @ivar saw_eof: whether the client sends no more.
+    @ivar transport: the client's end.
+    """
+
+    def __init__(
+        self, clock: Clock, protocol: Any, respond: Callable[[bytes], bytes | None] | None
+    ) -> None:
+        self.received = b""
+        self.saw_eof = False
+        self.transport = FakeTransport(clock, self, protocol)
+        self._clock = clock
+        self._respond = respond
+
+    @property
+    def open(self) -> bool:
+        return self.transport.connected
+
+    def speak(self, data: bytes) -> None:
+        """Send bytes to the client, asked or not. They wait while the client does not read."""
+        self.transport.arrive(data)
+
+    def close(self) -> None:
+        """Close the connection in order.
+
+        A client that hears of each half hears only that the backend sends no more; as with TCP,
+        that nobody listens either it learns when it writes.
+        """
+        self.transport.peer_gone = True
+        self.transport.arrive(_END)
+
+    def reset(self) -> None:
+        """Break the connection. A client that does not read learns it when it does."""
+        self.transport.arrive(_RESET)
+
+    def half_close(self) -> None:
+        """Send no more, but go on reading: the client hears the end of the stream."""
+        self.transport.arrive(_END)
+
+    def hear(self, data: bytes) -> None:
+        """Take bytes from the client, and answer them."""
+        self.received += data
+        answer = self._respond(data) if self._respond else None
+        if answer:
+            self._clock.callLater(0, self.speak, answer)
+
+
+_END = ConnectionDone()
+_RESET = ConnectionLost()
+
+
+@implementer(ITCPTransport)
+class FakeTransport:
+    """The client's end of a fake connection, as its protocol sees it.
+
+    @ivar connected: whether C{connectionLost} is still to come.
+    @ivar disconnecting: whether the client asked to close it.
+    @ivar peer_gone: whether the backend does not even read any more.
+    """
+
+    TLS = False
+
+    def __init__(self, clock: Clock, peer: FakeConnection, protocol: Any) -> None:
+        self.connected = True
+        self.disconnecting = False
+        self.peer_gone = False
+        self._clock = clock
+        self._peer = peer
+        self._protocol = protocol
+        self._hears_halves = IHalfCloseableProtocol.providedBy(protocol)
+        self._inbox: deque[bytes | Exception] = deque()
+        self._reading = True
+        self._aborting = False
+        self._write_closed = False
+        self._writeDisconnecting = False
+        self._refused = False
+        self.producer: Any = None
+
+    # The backend's side
+
+    def arrive(self, what: bytes | Exception) -> None:
+        """Take bytes, or why there are no more."""
+        last = self._inbox[-1] if self._inbox else None
+        if isinstance(last, bytes) and isinstance(what, bytes):
+            self._inbox[-1] = last + what
+        else:
+            self._inbox.append(what)
+        self._read()
+
+    def _read(self) -> None:
+        while self._inbox and self._reading and self.connected:
+            what = self._inbox.popleft()
+            if isinstance(what, bytes):
+                self._tell(self._protocol.dataReceived, what)
+            elif what is _END and self._hears_halves:
+                self._reading = False
+                self._tell(self._protocol.readConnectionLost)
+            else:
+                self._lose(Failure(what))
+
+    def _tell(self, method: Callable[..., object], *arguments: object) -> None:
+        try:
+            method(*arguments)
+        except Exception:
+            failure = Failure()
+            _log.failure("{protocol!r} raised", failure, protocol=self._protocol)
+            self._lose(failure)
+
+    def _lose(self, reason: Failure) -> None:
+        if self.connected:
+            self.connected = self._reading = False
+            producer, self.producer = self.producer, None
+            if producer is not None:
+                producer.stopProducing()
+            self._tell(self._protocol.connectionLost, reason)
+
+    # What the client has asked for, in a later turn
+
+    def _close(self) -> None:
+        if not self._aborting:
+            self._peer.saw_eof = True
+            self._lose(Failure(ConnectionDone()))
+
+    def _close_half(self) -> None:
+        if self.connected and not self.disconnecting and not self._aborting:
+            self._write_closed = True
+            self._peer.saw_eof = True
+            if self._hears_halves:
+                self._tell(self._protocol.writeConnectionLost)
+
+    def _write_in_vain(self, refused_before: bool) -> None:
+        # The first write brings back a reset, which who does not read learns by the next.
+        self._refused = True
+        if refused_before:
+            self._lose(Failure(ConnectionLost()))
+
+    # ITCPTransport
+
+    def write(self, data: bytes) -> None:
+        if not self.connected or self._aborting or self._write_closed:
+            return
+        if self.peer_gone:
+            self._clock.callLater(0, self._write_in_vain, self._refused)
+        else:
+            self._peer.hear(data)
+
+    def writeSequence(self, data: Any) -> None:
+        self.write(b"".join(data))
+
+    def loseConnection(self) -> None:
+        if not self.connected or self.disconnecting:
+            return
+        self._reading = False
+        if self._write_closed:
+            self._close()
+        else:
+            self.disconnecting = True
+            self._clock.callLater(0, self._close)
+
+    def abortConnection(self) -> None:
+        if self.connected and not self._aborting:
+            self._aborting = True
+            self._reading = False
+            self._clock.callLater(0, self._lose, Failure(ConnectionAborted()))
+
+    def loseWriteConnection(self) -> None:
+        self._writeDisconnecting = True
+        self._clock.callLater(0, self._close_half)
+
+    def pauseProducing(self) -> None:
+        self._reading = False
+
+    def resumeProducing(self) -> None:
+        ending = self.disconnecting or self._aborting
+        if self.connected and not ending and not self._reading:
+            self._reading = True
+            self._clock.callLater(0, self._read)
+
+    def stopProducing(self) -> None:
+        self.loseConnection()
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        if self.producer is not None:
+            raise RuntimeError(f"{self.producer!r} is still registered")
+        if not self.connected:
+            producer.stopProducing()
+            return
+        self.producer = producer
+        if not streaming:
+            producer.resumeProducing()
+
+    def unregisterProducer(self) -> None:
+        self.producer = None
+
+    def getPeer(self) -> IPv4Address:
+        return _ADDRESS
+
+    def getHost(self) -> IPv4Address:
+        return _ADDRESS
+
+    def getTcpNoDelay(self) -> bool:
+        return False
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        pass
+
+    def getTcpKeepAlive(self) -> bool:
+        return False
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        pass

@@ -1,0 +1,74 @@
+"""C{Rig}: one manager on a clock, with a backend that obeys; what each clause is tried on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock
+
+from kolus.backend import Backend
+from kolus.interfaces import IKolusManager
+from kolus.lease import Lease
+from kolus.policy import Policy
+from kolus.testing.backend import FakeBackend
+from kolus.testing.results import result_of
+
+__all__ = ["MakeManager", "Rig"]
+
+MakeManager = Callable[[Clock, Callable[[], Any], Backend, Hashable, Policy], IKolusManager]
+"""Makes the manager under test: from the clock that drives it, what makes its protocols, its
+backend, its ident and its policy."""
+
+
+class Rig:
+    """One manager for the ident C{"us"}, on a clock of its own, with a backend that obeys.
+
+    @ivar clock: the only time there is.
+    @ivar fake: the backend; unless told otherwise it accepts at once.
+    @ivar backend: the same, as a manager takes it.
+    @ivar manager: a new manager of limit 2.
+    """
+
+    def __init__(self, make: MakeManager, **policy: Any) -> None:
+        self.clock = Clock()
+        self.fake = FakeBackend(self.clock)
+        self.backend = Backend(self.fake)
+        self._make = make
+        self._asked: list[Deferred[Lease[Any]]] = []
+        self.manager = self.make(**policy)
+
+    def make(self, **policy: Any) -> IKolusManager:
+        """Put another manager in its place, with these changes to the policy."""
+        settings = {"limit": 2, "acquire_timeout": 5.0} | policy
+        self.manager = self._make(self.clock, Protocol, self.backend, "us", Policy(**settings))
+        return self.manager
+
+    def ask(self, timeout: float | None = None) -> Deferred[Lease[Any]]:
+        asked = self.manager.connect("us", timeout)
+        self._asked.append(asked)
+        return asked
+
+    def lease(self) -> Lease[Any]:
+        return result_of(self.ask())
+
+    def lease_all(self) -> list[Lease[Any]]:
+        """Take leases until the limit is reached."""
+        leases = [self.lease()]
+        while (status := self.manager.status()).leased < status.limit:
+            leases.append(self.lease())
+        return leases
+
+    def end(self) -> None:
+        """Close the manager, and see that nothing is left behind."""
+        self.fake.refuse(always=True)
+        closed = self.manager.close(0)
+        self.clock.advance(0)
+        self.clock.advance(60)
+        result_of(closed)
+        for each in self._asked:
+            each.addErrback(lambda failure: None)
+        assert not self.fake.connections, f"still open: {self.fake.connections}"
+        assert not self.clock.getDelayedCalls(), f"timers left: {self.clock.getDelayedCalls()}"

@@ -1,0 +1,129 @@
+"""No test may leave anything behind: a logged failure, a delayed call, a reader or a writer.
+
+pytest-twisted lets all of these pass, and lets a coroutine test hang for ever (its issues 43 and
+147): so every coroutine test has a time limit here, and what is left in the reactor, in the log
+or as an unhandled error in a Deferred fails the test that left it.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import inspect
+import os
+import shutil
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import pytest
+import twisted.trial.unittest
+from twisted.internet.defer import Deferred
+from twisted.logger import LogEvent, globalLogPublisher
+
+TIME_LIMIT = 60.0
+"""Seconds of a coroutine test, unless it is marked with C{time_limit}."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "time_limit(seconds): of a coroutine test")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if not isinstance(item, pytest.Function):
+            continue
+        case = getattr(item, "cls", None)
+        if case is not None and issubclass(case, twisted.trial.unittest.TestCase):
+            raise pytest.UsageError(
+                f"{item.nodeid}: trial's TestCase runs the reactor itself; use SynchronousTestCase"
+            )
+        if inspect.iscoroutinefunction(item.obj):
+            marker = item.get_closest_marker("time_limit")
+            item.obj = _limited(item.obj, marker.args[0] if marker else TIME_LIMIT)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what the imports made out of every later collection, which each test waits for."""
+    gc.collect()
+    gc.freeze()
+
+
+def _limited(
+    test: Callable[..., Coroutine[Deferred[Any], Any, None]], seconds: float
+) -> Callable[..., Coroutine[Deferred[Any], Any, None]]:
+    @functools.wraps(test)
+    async def run(*args: object, **kwargs: object) -> None:
+        from twisted.internet import reactor
+
+        await Deferred.fromCoroutine(test(*args, **kwargs)).addTimeout(seconds, reactor)
+
+    return run
+
+
+def _failure_in(event: LogEvent) -> Any:
+    """What an event was logged for: by a C{Logger}, or by the older C{twisted.python.log}."""
+    return event.get("log_failure") or event.get("failure")
+
+
+class LoggedFailures(list[LogEvent]):
+    """What was logged as a failure during a test; a test takes out what it expects."""
+
+    def flush(self, kind: type[BaseException]) -> list[BaseException]:
+        """Take out the failures of that kind."""
+        gc.collect()
+        taken = [each for each in self if isinstance(_failure_in(each).value, kind)]
+        for each in taken:
+            self.remove(each)
+        return [_failure_in(each).value for each in taken]
+
+
+@pytest.fixture(autouse=True)
+def logged_failures() -> Iterator[LoggedFailures]:
+    """Every failure that the test logs; those it does not flush fail it."""
+    from twisted.internet import reactor
+
+    failures = LoggedFailures()
+
+    def observe(event: LogEvent) -> None:
+        if _failure_in(event) is not None:
+            failures.append(event)
+
+    before = _left_in(reactor)
+    globalLogPublisher.addObserver(observe)
+    try:
+        yield failures
+        gc.collect()
+    finally:
+        globalLogPublisher.removeObserver(observe)
+    assert not failures, "logged: " + "; ".join(repr(_failure_in(each).value) for each in failures)
+    left = [each for each in _left_in(reactor) if each not in before]
+    assert not left, f"left in the reactor: {left}"
+
+
+def _left_in(reactor: Any) -> list[object]:
+    own = getattr(reactor, "_internalReaders", ())  # its wakers, as trial's own check spares them
+    left = [*reactor.getDelayedCalls(), *reactor.getReaders(), *reactor.getWriters()]
+    return [each for each in left if each not in own]
+
+
+@pytest.fixture
+def log_events() -> Iterator[list[LogEvent]]:
+    """What is logged during the test."""
+    events: list[LogEvent] = []
+    globalLogPublisher.addObserver(events.append)
+    yield events
+    globalLogPublisher.removeObserver(events.append)
+
+
+def require(binary: str, package: str) -> str:
+    """The path of a server's binary; a test that needs an absent one is skipped.
+
+    With C{KOLUS_REQUIRE_SERVERS=1} it fails, so that no run is green for want of a server.
+    """
+    path = shutil.which(binary, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+    if path is None:
+        message = f"needs {binary} from the Debian package {package}"
+        if os.environ.get("KOLUS_REQUIRE_SERVERS") == "1":
+            pytest.fail(message)
+        pytest.skip(message)
+    return path

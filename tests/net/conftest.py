@@ -1,0 +1,69 @@
+"""Pools and servers for one test each, ended when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+
+from kolus import Policy, Pool
+from tests.conftest import require
+from tests.net import servers
+from tests.net.servers import Server
+
+MakePool = Callable[..., Pool[Any]]
+
+
+@pytest_twisted.async_yield_fixture
+async def make_pool() -> AsyncIterator[MakePool]:
+    """Makes pools: C{make_pool(protocol, limit=3, ...)}, with the policy's options."""
+    from twisted.internet import reactor
+
+    pools: list[Pool[Any]] = []
+
+    def make(protocol: Callable[[], Any], **options: Any) -> Pool[Any]:
+        pool = Pool(reactor, protocol, policy=Policy(**options))
+        pools.append(pool)
+        return pool
+
+    yield make
+    for pool in pools:
+        await pool.close(0)
+
+
+# Skipping in an asynchronous fixture leaves that in pieces for every later test: hence these.
+
+
+@pytest.fixture
+def redis_binary() -> str:
+    return require("redis-server", "redis-server")
+
+
+@pytest.fixture
+def memcached_binary() -> str:
+    return require("memcached", "memcached")
+
+
+@pytest_twisted.async_yield_fixture
+async def redis(redis_binary: str, tmp_path: Path) -> AsyncIterator[Server]:
+    """A redis-server that accepts connections."""
+    from twisted.internet import reactor
+
+    server = servers.redis(reactor, redis_binary, tmp_path)
+    await server.start()
+    yield server
+    await server.kill()
+
+
+@pytest_twisted.async_yield_fixture
+async def memcached(memcached_binary: str, tmp_path: Path) -> AsyncIterator[Server]:
+    """A memcached that accepts connections."""
+    from twisted.internet import reactor
+
+    server = servers.memcached(reactor, memcached_binary, tmp_path)
+    await server.start()
+    yield server
+    await server.kill()

@@ -1,0 +1,97 @@
+"""Each example, run as its reader would run it."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.utils import getProcessOutputAndValue
+
+from tests.net import servers
+from tests.net.asking import in_parallel
+from tests.net.servers import Server, free_port
+
+ROOT = Path(__file__).parents[2]
+
+
+async def run(example: str, *arguments: str) -> tuple[str, str, int]:
+    """Run an example.
+
+    @return: what it printed, what it complained about, and its status.
+    """
+    path = str(ROOT / "examples" / example)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    out, err, status = await getProcessOutputAndValue(
+        sys.executable, [path, *arguments], env=environment
+    )
+    return out.decode(), err.decode(), status
+
+
+def test_every_example_is_run_here() -> None:
+    written = {path.name for path in (ROOT / "examples").glob("*.py")}
+    assert written == {"redis_cache.py", "memcached_counter.py", "select_three.py"}
+
+
+@pytest_twisted.ensureDeferred
+async def test_redis_cache_finds_at_the_second_look_what_it_kept_at_the_first(
+    redis: Server,
+) -> None:
+    out, err, status = await run("redis_cache.py", redis.endpoint)
+    assert (err, status) == ("", 0)
+    assert "second look: 200 of 200 were there\n400 leases on 5 connections\n" in out
+
+
+@pytest_twisted.ensureDeferred
+async def test_memcached_counter_loses_no_count(memcached: Server) -> None:
+    out, err, status = await run("memcached_counter.py", memcached.endpoint)
+    assert (out, err, status) == ("counted to 200 on 4 connections\n", "", 0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_select_three_shares_the_requests_out(memcached_binary: str, tmp_path: Path) -> None:
+    three = [servers.memcached(reactor, memcached_binary, tmp_path) for _ in range(3)]
+    try:
+        await in_parallel(*(each.start() for each in three))
+        out, err, status = await run("select_three.py", *(each.endpoint for each in three))
+    finally:
+        await in_parallel(*(each.kill() for each in three))
+    assert (err, status) == ("", 0)
+    assert out == "".join(f"{each.endpoint}: 30 answers\n" for each in three)
+
+
+@pytest_twisted.ensureDeferred
+async def test_select_three_passes_over_the_backends_that_are_down(memcached: Server) -> None:
+    down = [f"tcp:127.0.0.1:{free_port()}" for _ in range(2)]
+    out, err, status = await run("select_three.py", *down, memcached.endpoint)
+    assert (err, status) == ("", 0)
+    assert out.endswith(f"{memcached.endpoint}: 90 answers\n")
+
+
+@pytest.mark.parametrize(
+    ("example", "backends"),
+    [("redis_cache.py", 1), ("memcached_counter.py", 1), ("select_three.py", 3)],
+)
+@pytest_twisted.ensureDeferred
+async def test_example_says_in_one_line_that_its_backend_is_down(
+    example: str, backends: int
+) -> None:
+    down = f"tcp:127.0.0.1:{free_port()}"
+    out, err, status = await run(example, *[down] * backends)
+    assert (out, status) == ("", 1)
+    assert re.fullmatch(rf"cannot connect to {down}: ConnectionRefusedError: .*\n", err)
+
+
+@pytest.mark.parametrize(
+    ("example", "backends"),
+    [("redis_cache.py", 1), ("memcached_counter.py", 1), ("select_three.py", 3)],
+)
+@pytest_twisted.ensureDeferred
+async def test_example_refuses_what_is_no_endpoint(example: str, backends: int) -> None:
+    out, err, status = await run(example, *["nowhere"] * backends)
+    assert (out, status) == ("", 2)
+    assert "invalid Backend value: 'nowhere'" in err

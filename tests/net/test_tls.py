@@ -1,0 +1,169 @@
+"""A pool over TLS: a connection counts as connected when its handshake is completed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+import trustme
+from OpenSSL import SSL
+from twisted.internet import reactor, ssl
+from twisted.internet.defer import TimeoutError
+from twisted.internet.endpoints import (
+    HostnameEndpoint,
+    TCP4ServerEndpoint,
+    wrapClientTLS,
+    wrapServerTLS,
+)
+from twisted.internet.interfaces import (
+    IHalfCloseableProtocol,
+    IHandshakeListener,
+    IStreamClientEndpoint,
+)
+from zope.interface import implementer
+
+from kolus import Backend, ConnectFailed, Pool
+from tests.net.asking import SLACK, assert_whole, outcome_of, until
+from tests.net.peers import Asker, Host
+
+# Twisted 26.10 passes pyOpenSSL 26 what it would rather not have.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Passing pyOpenSSL (X509|PKey) objects is deprecated:DeprecationWarning"
+)
+MakePool = Callable[..., Pool[Any]]
+
+
+@implementer(IHandshakeListener)
+class Listener(Asker):
+    """One that hears of its handshake."""
+
+    shaken = False
+
+    def handshakeCompleted(self) -> None:
+        self.shaken = True
+
+
+@implementer(IHalfCloseableProtocol)
+class HalfListener(Listener):
+    """One that would hear of halves, which TLS does not have."""
+
+    def readConnectionLost(self) -> None:
+        raise AssertionError("TLS has no halves")
+
+    writeConnectionLost = readConnectionLost
+
+
+@dataclass(frozen=True, slots=True)
+class Secure:
+    """A host that speaks TLS, and the authority that signed its certificate."""
+
+    host: Host
+    authority: trustme.CA
+
+    def trusting(self, authority: trustme.CA) -> IStreamClientEndpoint:
+        """An endpoint that trusts that authority alone."""
+        root = ssl.Certificate.loadPEM(authority.cert_pem.bytes())
+        options = ssl.optionsForClientTLS("localhost", trustRoot=root)
+        return wrapClientTLS(options, HostnameEndpoint(reactor, "127.0.0.1", self.host.port))
+
+
+@pytest_twisted.async_yield_fixture
+async def secure() -> AsyncIterator[Secure]:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost")
+    pem = certificate.private_key_pem.bytes() + certificate.cert_chain_pems[0].bytes()
+    options = ssl.PrivateCertificate.loadPEM(pem).options()
+    host = Host()
+    plain = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
+    await host.listen(wrapServerTLS(options, plain))
+    yield Secure(host, authority)
+    await host.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_bytes_go_both_ways_over_tls(make_pool: MakePool, secure: Secure) -> None:
+    pool, backend = make_pool(Asker), Backend(secure.trusting(secure.authority))
+    for _ in range(3):
+        async with await pool.connect("test", backend) as lease:
+            assert await lease.protocol.ask(b"hello") == b"hello"
+    assert pool.counters(backend).connects == 1
+    await assert_whole(reactor, pool, backend)
+
+
+@pytest_twisted.ensureDeferred
+async def test_tls_endpoint_string_is_a_backend(
+    make_pool: MakePool, secure: Secure, tmp_path: Path
+) -> None:
+    secure.authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    endpoint = f"tls:localhost:{secure.host.port}:trustRoots={tmp_path}"
+    async with await make_pool(Asker).connect("test", endpoint) as lease:
+        assert await lease.protocol.ask(b"hello") == b"hello"
+
+
+@pytest_twisted.ensureDeferred
+async def test_ssl_endpoint_string_is_a_backend_for_a_protocol_that_hears_of_halves_too(
+    make_pool: MakePool, secure: Secure, tmp_path: Path
+) -> None:
+    secure.authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    endpoint = f"ssl:127.0.0.1:{secure.host.port}:caCertsDir={tmp_path}:hostname=localhost"
+    pool = make_pool(HalfListener)
+    async with await pool.connect("test", endpoint) as lease:
+        assert await lease.protocol.ask(b"hello") == b"hello"
+        assert lease.protocol.shaken
+    secure.host.accepted[0].close()
+    await until(reactor, lambda: pool.counters(endpoint).closes == 1)
+    await assert_whole(reactor, pool, endpoint)
+
+
+@pytest_twisted.ensureDeferred
+async def test_refused_certificate_is_why_the_connect_failed(
+    make_pool: MakePool, secure: Secure
+) -> None:
+    pool, backend = make_pool(Asker), Backend(secure.trusting(trustme.CA()))
+    with pytest.raises(ConnectFailed) as caught:
+        await pool.connect("test", backend)
+    assert isinstance(caught.value.reason, SSL.Error)
+    assert "certificate verify failed" in str(caught.value)
+    await assert_whole(reactor, pool, backend)
+    assert pool.counters(backend).connects == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_handshake_that_never_completes_is_ended_by_the_connect_timeout(
+    make_pool: MakePool, secure: Secure
+) -> None:
+    silent = Host(echoes=False)
+    await silent.listen(TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1"))
+    pool = make_pool(Asker, connect_timeout=0.2)
+    backend = Backend(Secure(silent, secure.authority).trusting(secure.authority))
+    outcome = await outcome_of(reactor, pool.connect("test", backend))
+    assert isinstance(outcome.error, ConnectFailed)
+    assert isinstance(outcome.error.reason, TimeoutError)
+    assert 0.2 <= outcome.seconds < 0.2 + SLACK
+    await assert_whole(reactor, pool, backend)
+    await silent.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_protocol_that_listens_for_the_handshake_has_heard_it_before_the_first_lease(
+    make_pool: MakePool, secure: Secure
+) -> None:
+    pool = make_pool(Listener)
+    async with await pool.connect("test", Backend(secure.trusting(secure.authority))) as lease:
+        assert lease.protocol.shaken
+
+
+@pytest_twisted.ensureDeferred
+async def test_idle_tls_connection_that_its_peer_closes_is_removed_at_once(
+    make_pool: MakePool, secure: Secure
+) -> None:
+    pool, backend = make_pool(Asker), Backend(secure.trusting(secure.authority))
+    async with await pool.connect("test", backend) as lease:
+        await lease.protocol.ask(b"hello")
+    secure.host.accepted[0].close()
+    await until(reactor, lambda: pool.counters(backend).closes == 1)
+    await assert_whole(reactor, pool, backend)

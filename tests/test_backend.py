@@ -1,0 +1,123 @@
+"""Backends as values: what is the same, what is refused, and what is never shown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.endpoints import TCP4ClientEndpoint, UNIXClientEndpoint
+from twisted.internet.task import Clock
+
+from kolus import Backend
+from kolus.testing import FakeBackend
+
+
+def test_the_same_endpoint_string_is_the_same_backend_whatever_its_name_or_weight() -> None:
+    one, other = Backend("tcp:a:1"), Backend("tcp:a:1", name="other", weight=2.0, limit=5)
+    assert one == other
+    assert hash(one) == hash(other)
+    assert one != Backend("tcp:a:2")
+    assert one != "tcp:a:1"
+
+
+def test_one_made_from_an_endpoint_object_equals_only_itself() -> None:
+    fake = FakeBackend(Clock())
+    one = Backend(fake)
+    assert one == one
+    assert one != Backend(fake)
+    assert one.connector(None) is fake
+
+
+@pytest.mark.parametrize(
+    ("pair", "string"),
+    [
+        (("127.0.0.1", 80), "tcp:127.0.0.1:80"),
+        (("localhost", 80), "tcp:localhost:80"),
+        (("::1", 80), "tcp:\\:\\:1:80"),
+    ],
+)
+def test_a_pair_is_short_for_a_tcp_endpoint(pair: tuple[str, int], string: str) -> None:
+    assert Backend(pair) == Backend(string)  # type: ignore[arg-type]
+    assert Backend.of(pair) == Backend.of(string)
+    made = Backend.of(pair).connector(Clock())
+    assert isinstance(made, TCP4ClientEndpoint)
+    assert made._host == pair[0]
+
+
+def test_a_backend_is_itself_as_a_backend() -> None:
+    backend = Backend("tcp:a:1", name="a")
+    assert Backend.of(backend) is backend
+
+
+def test_an_endpoint_object_has_to_be_made_a_backend_once() -> None:
+    with pytest.raises(TypeError, match="make one Backend of the endpoint"):
+        Backend.of(FakeBackend(Clock()))  # type: ignore[arg-type]
+
+
+def test_messages_call_it_by_its_name_or_else_its_endpoint() -> None:
+    assert str(Backend("tcp:a:1", name="cache")) == "cache"
+    assert str(Backend("tcp:a:1")) == "tcp:a:1"
+
+
+def test_a_unix_socket_is_a_backend() -> None:
+    assert isinstance(Backend("unix:/run/x.sock").connector(Clock()), UNIXClientEndpoint)
+
+
+def test_a_plugins_kind_of_endpoint_is_known() -> None:
+    assert Backend("tls:example.org:443").endpoint == "tls:example.org:443"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "message"),
+    [
+        ("", "expected KIND:ARGUMENTS"),
+        ("localhost", "expected KIND:ARGUMENTS"),
+        ("localhost:80", "no kind 'localhost'"),
+        ("tpc:localhost:80", "there are .*tcp"),
+        ("tcp:localhost", "not a client endpoint string: 'tcp:localhost'"),
+        ("tcp:localhost:http", "'tcp:localhost:http'"),
+        ("tcp:localhost:80:colour=red", "colour"),
+        ("tcp:localhost:0", "its port is not from 1 to 65535"),
+        ("tcp:localhost:-5", "its port is not from 1 to 65535"),
+        ("tcp:localhost:65536", "its port is not from 1 to 65535"),
+        ("tcp::80", "no host, or no path"),
+        ("unix:", "no host, or no path"),
+        ("ssl:localhost", "not a client endpoint string: 'ssl:localhost'"),
+        ("ssl:localhost:https", "ValueError: invalid literal"),
+        (("localhost",), r"a backend's pair is \(host, port\)"),
+        (("localhost", "80"), "port must be a whole number from 1 to 65535, not '80'"),
+        (("localhost", 0), "port must be"),
+        (("localhost", 65536), "port must be"),
+        (("", 80), r"a backend's pair is \(host, port\)"),
+    ],
+)
+def test_an_unparsable_endpoint_is_refused_and_named(endpoint: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Backend(endpoint)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("limit", 0),
+        ("limit", -1),
+        ("limit", 1.5),
+        ("limit", True),
+        ("weight", 0),
+        ("weight", -1.0),
+        ("weight", float("nan")),
+        ("weight", float("inf")),
+        ("weight", "heavy"),
+        ("name", 5),
+        ("zone", None),
+    ],
+)
+def test_a_number_out_of_its_range_is_refused_and_named(field: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"{field} must be .*{value}"):
+        Backend("tcp:a:1", **{field: value})
+
+
+@pytest.mark.parametrize("endpoint", [None, 5, b"tcp:a:1", object()])
+def test_what_is_no_endpoint_is_refused(endpoint: Any) -> None:
+    with pytest.raises(TypeError, match="not a backend: expected"):
+        Backend(endpoint)

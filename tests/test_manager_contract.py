@@ -1,0 +1,79 @@
+"""One contract over every kind of manager, and the contract over managers that break it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from kolus import ConnectionManager, Policy
+from kolus.testing import MANAGER_CONTRACT, Rig, check_manager, run_clause
+
+
+def connection_manager(*args: Any) -> ConnectionManager[Any]:
+    return ConnectionManager(*args)
+
+
+def fifo_manager(*args: Any) -> ConnectionManager[Any]:
+    *where, policy = args
+    settings = {name: getattr(policy, name) for name in ("limit", "acquire_timeout")}
+    return ConnectionManager(
+        *where, Policy(**settings, max_waiters=policy.max_waiters, reuse="fifo")
+    )
+
+
+@pytest.mark.parametrize("make", [connection_manager, fifo_manager])
+@pytest.mark.parametrize("clause", MANAGER_CONTRACT, ids=lambda clause: clause.__name__)
+def test_the_contract_holds(
+    clause: Callable[[Rig], None], make: Callable[..., ConnectionManager[Any]]
+) -> None:
+    run_clause(clause, make)
+
+
+def test_check_manager_runs_every_clause() -> None:
+    check_manager(ConnectionManager)
+
+
+class ServesEverybody(ConnectionManager[Any]):
+    """Breaks the boundary of the ident."""
+
+    def try_connect(self, ident: object) -> Any:
+        return super().try_connect(self.ident)
+
+
+class Barges(ConnectionManager[Any]):
+    """Serves the youngest request first."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        queue = self._waiters
+
+        def pop() -> Any:
+            waiter = next(reversed(queue.waiting))
+            queue._remove(waiter)
+            return waiter
+
+        queue.popleft = pop  # type: ignore[method-assign]
+
+
+class NeverReclaims(ConnectionManager[Any]):
+    """Loses the slot of a caller that died."""
+
+    def _reclaim(self, connection: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("broken", "clause"),
+    [
+        (ServesEverybody, "another_ident_is_refused"),
+        (Barges, "requests_are_served_in_order"),
+        (NeverReclaims, "a_forgotten_lease_is_reclaimed"),
+    ],
+)
+def test_check_manager_names_the_clause_that_is_broken(
+    broken: type[ConnectionManager[Any]], clause: str
+) -> None:
+    with pytest.raises(AssertionError, match=clause):
+        check_manager(broken)

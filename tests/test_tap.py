@@ -1,0 +1,153 @@
+"""The command line of C{twistd kolus}: what it accepts, and what it says about mistakes."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.application.service import IServiceMaker
+from twisted.plugin import getPlugins
+from twisted.python.usage import UsageError
+
+from kolus.backend import Backend
+from kolus.balance import NAMES
+from kolus.demo import Demo
+from kolus.service import FrontService
+from kolus.tap import Options, makeService
+
+BACKEND = "--backend=tcp:127.0.0.1:6379"
+LISTEN = "--listen=tcp:6380:interface=127.0.0.1"
+
+
+def parsed(*arguments: str) -> Options:
+    options = Options()
+    options.parseOptions(arguments)  # type: ignore[no-untyped-call]
+    return options
+
+
+def complaint(*arguments: str) -> str:
+    with pytest.raises(UsageError) as caught:
+        parsed(*arguments)
+    return str(caught.value)
+
+
+def test_the_plugin_is_found_by_twistd() -> None:
+    (maker,) = (each for each in getPlugins(IServiceMaker) if each.tapname == "kolus")
+    assert maker.options is Options
+
+
+def test_without_options_the_numbers_are_those_of_the_readme() -> None:
+    options = parsed(BACKEND, LISTEN)
+    assert options["limit"] == 10
+    assert options["wait"] == 5.0
+    assert options["connect-timeout"] == 5.0
+    assert options["connect-ahead"] == 0
+    assert options["max-waiters"] is None
+    assert options["grace"] == 30.0
+    assert options["balance"] == "pick_two"
+
+
+def test_the_help_tells_every_default() -> None:
+    words = str(Options()).split()
+    text = " ".join(words)
+    for default in ("10", "5", "0", "30", "pick_two", "10 times the limit, at least 100"):
+        assert f"[default: {default}]" in text
+
+
+def test_given_numbers_are_taken() -> None:
+    options = parsed(
+        BACKEND,
+        LISTEN,
+        "--limit=20",
+        "--wait=0.5",
+        "--connect-timeout=2",
+        "--connect-ahead=3",
+        "--max-waiters=0",
+        "--grace=0",
+    )
+    assert options["limit"] == 20
+    assert options["wait"] == 0.5
+    assert options["connect-timeout"] == 2.0
+    assert options["connect-ahead"] == 3
+    assert options["max-waiters"] == 0
+    assert options["grace"] == 0.0
+
+
+def test_backends_and_listening_addresses_may_be_several() -> None:
+    options = parsed(BACKEND, "--backend=tcp:10.0.0.1:1", LISTEN, "--listen=tcp:0")
+    assert options["backend"] == [Backend("tcp:127.0.0.1:6379"), Backend("tcp:10.0.0.1:1")]
+    descriptions = [description for description, endpoint in options["listen"]]
+    assert descriptions == ["tcp:6380:interface=127.0.0.1", "tcp:0"]
+
+
+@pytest.mark.parametrize(
+    ("description", "backlog"),
+    [("tcp:6380:interface=127.0.0.1", 1024), ("tcp:6380:backlog=7", 7), ("tcp:6380::9", 9)],
+)
+def test_many_clients_may_come_at_once_unless_the_address_says_otherwise(
+    description: str, backlog: int
+) -> None:
+    ((_, endpoint),) = parsed(BACKEND, "--listen", description)["listen"]
+    assert endpoint._backlog == backlog
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_every_balancer_can_be_named(name: str) -> None:
+    assert parsed(BACKEND, LISTEN, f"--balance={name}")["balance"] == name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "no --backend"),
+        ([LISTEN], "no --backend"),
+        ([BACKEND], "no --listen"),
+        ([LISTEN, "--backend=tcp"], "'tcp'"),
+        ([LISTEN, "--backend=tcp:localhost"], "'tcp:localhost'"),
+        ([LISTEN, "--backend=tcp:localhost:x"], "'tcp:localhost:x'"),
+        ([LISTEN, "--backend=nonsense:1"], "'nonsense'"),
+        ([LISTEN, "--backend="], "--backend"),
+        ([LISTEN, BACKEND, BACKEND], "twice"),
+        ([LISTEN, "--backend=tls:localhost"], "'tls:localhost'"),
+        ([BACKEND, "--listen=6380"], "'6380'"),
+        ([BACKEND, "--listen=tcp:many"], "'tcp:many'"),
+        ([BACKEND, "--listen=tcp:99999"], "its port is not from 0 to 65535"),
+        ([BACKEND, "--listen=tcp:-1"], "its port is not from 0 to 65535"),
+        ([BACKEND, "--listen=tcp:6380", "--listen=tcp:6380"], "is given twice"),
+        ([BACKEND, LISTEN, "--limit=" + "9" * 5000], "--limit must be a whole number"),
+        ([BACKEND, "--listen=nonsense:1"], "'nonsense:1'"),
+        ([BACKEND, "--listen="], "--listen"),
+        ([BACKEND, LISTEN, "--limit=0"], "--limit must be a whole number of at least 1"),
+        ([BACKEND, LISTEN, "--limit=-1"], "'-1'"),
+        ([BACKEND, LISTEN, "--limit=1.5"], "'1.5'"),
+        ([BACKEND, LISTEN, "--limit=ten"], "'ten'"),
+        ([BACKEND, LISTEN, "--limit=\u0663"], "--limit"),
+        ([BACKEND, LISTEN, "--max-waiters=-1"], "--max-waiters"),
+        ([BACKEND, LISTEN, "--connect-ahead=x"], "--connect-ahead"),
+        ([BACKEND, LISTEN, "--connect-ahead=11"], "more than the limit of 10"),
+        ([BACKEND, LISTEN, "--wait=0"], "--wait must be a number of seconds above 0"),
+        ([BACKEND, LISTEN, "--wait=soon"], "'soon'"),
+        ([BACKEND, LISTEN, "--wait=inf"], "'inf'"),
+        ([BACKEND, LISTEN, "--connect-timeout=nan"], "'nan'"),
+        ([BACKEND, LISTEN, "--grace=-1"], "--grace must be a number of seconds at least 0"),
+        ([BACKEND, LISTEN, "--balance=fair"], "choose one of fill_first, idle_first"),
+        ([BACKEND, LISTEN, "surplus"], "'surplus'"),
+        (["--demo=0"], "--demo must be a number of seconds above 0"),
+        (["--demo=long"], "'long'"),
+        (["--demo=3", BACKEND], "leave out --backend"),
+        (["--demo=3", LISTEN], "leave out --listen"),
+        (["--demo=3", "--limit=5"], "leave out --limit"),
+        (["--unknown"], "unknown"),
+        (["--limit"], "limit"),
+    ],
+)
+def test_a_wrong_option_is_named_in_a_usage_error(arguments: list[str], expected: str) -> None:
+    assert expected in complaint(*arguments)
+
+
+def test_options_make_a_service_that_listens() -> None:
+    service = makeService(parsed(BACKEND, LISTEN, "--connect-ahead=2"))
+    assert isinstance(service, FrontService)
+    assert service.ports == []
+
+
+def test_the_demo_needs_nothing_else() -> None:
+    assert isinstance(makeService(parsed("--demo=1.5")), Demo)

@@ -1,0 +1,10 @@
+"""Tells twistd of C{twistd kolus}."""
+
+from twisted.application.service import ServiceMaker
+
+kolus = ServiceMaker(
+    "kolus",
+    "kolus.tap",
+    "A pool of connections to several backends, leased to TCP clients.",
+    "kolus",
+)
