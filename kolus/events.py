@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from enum import Enum
 
 from kolus.backend import Backend
 
@@ -20,10 +21,43 @@ __all__ = [
     "Leased",
     "Lost",
     "Observer",
+    "Overdue",
+    "Paused",
     "Rejection",
     "Released",
+    "Resized",
+    "Resumed",
+    "Retired",
     "TimedOut",
+    "Why",
 ]
+
+
+class Why(Enum):
+    """Why the pool has ended a connection that was ready."""
+
+    FINISHED = "finished"
+    """Its lease was settled with C{finished()}, or its lessee had closed it."""
+    FORGOTTEN = "forgotten"
+    """Nobody had settled its lease."""
+    IDLE = "idle"
+    """Nobody leased it for the idle timeout."""
+    LIFETIME = "lifetime"
+    """It was older than its lifetime, or about to be and replaced."""
+    USES = "uses"
+    """It was leased as often as one connection may be."""
+    UNFIT = "unfit"
+    """Its check or its reset failed, or its protocol closed it while it was idle."""
+    OUT_OF_STEP = "out of step"
+    """It was idle, and its peer sent or closed something all the same."""
+    INVALIDATED = "invalidated"
+    """Everything open at that time was to be replaced."""
+    RESIZED = "resized"
+    """The limit became smaller."""
+    DISPLACED = "displaced"
+    """It made way for a connection of another ident."""
+    CLOSED = "closed"
+    """Its manager was drained or closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +88,8 @@ class Leased(Event):
 
     reused: bool
     """Whether its connection had been leased before."""
+    waited: float
+    """Seconds that the request was in the queue; 0.0 if it was served at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +117,25 @@ class Forgotten(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Overdue(Event):
+    """A lease has been held for so long that it may have leaked; told once of each lease."""
+
+    held: float
+    """Seconds since it was given."""
+
+
+@dataclass(frozen=True, slots=True)
 class Lost(Event):
-    """A connection has ended that the pool had not told to."""
+    """A connection that was ready has ended, and the pool had not told it to."""
 
     reason: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class Retired(Event):
+    """A connection that was ready has ended because the pool told it to."""
+
+    why: Why
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +151,24 @@ class Rejection(Event):
     """A request was refused at once."""
 
     reason: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class Paused(Event):
+    """Until it is resumed, the manager gives no leases."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed(Event):
+    """The manager gives leases again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resized(Event):
+    """The manager has another limit."""
+
+    limit: int
+    """Most connections from now on."""
 
 
 Observer = Callable[[Event], object]
