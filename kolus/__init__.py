@@ -13,11 +13,12 @@ from kolus.errors import (
     Rejected,
     WrongIdent,
 )
-from kolus.interfaces import IKolusManager
+from kolus.interfaces import IKolusManager, ISlots
 from kolus.lease import Lease
 from kolus.manager import ConnectionManager
 from kolus.policy import Policy
 from kolus.pool import Pool, protocol_factory
+from kolus.shared import SharedManager
 
 __all__ = [
     "Backend",
@@ -26,6 +27,7 @@ __all__ = [
     "ConnectionManager",
     "Draining",
     "IKolusManager",
+    "ISlots",
     "KolusError",
     "Lease",
     "LeaseError",
@@ -35,6 +37,7 @@ __all__ = [
     "Pool",
     "PoolFull",
     "Rejected",
+    "SharedManager",
     "Status",
     "WrongIdent",
     "protocol_factory",

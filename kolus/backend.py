@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -133,11 +133,11 @@ class Status:
 
     backend: Backend
     manager: IKolusManager | None
-    """C{None} where no manager runs."""
+    """C{None} where no manager runs, and where there is one for each ident."""
     ident: Hashable
-    """Whom the manager's connections are for; C{None} where no manager runs."""
+    """Whom the manager's connections are for; C{None} where C{manager} is."""
     idle: int | None
-    """Connections that are ready; C{None} where no manager runs."""
+    """Connections that are ready, or slots on them; C{None} where no manager runs."""
     leased: int
     """Connections that are out: with a lessee, or in a check or reset before or after one."""
     connecting: int
@@ -147,8 +147,25 @@ class Status:
     waiting: int
     """Requests in the queue."""
     limit: int
-    """Most connections at any time."""
+    """Most connections at any time; of shared ones, most leases."""
     state: State
+
+    @classmethod
+    def total(cls, backend: Backend, statuses: Sequence[Status]) -> Status:
+        """The numbers of several managers of one backend, which share its limit."""
+        taking = [each for each in statuses if each.state is State.OPEN]
+        return cls(
+            backend=backend,
+            manager=None,
+            ident=None,
+            idle=sum([each.idle or 0 for each in statuses]),
+            leased=sum([each.leased for each in statuses]),
+            connecting=sum([each.connecting for each in statuses]),
+            unused=min([each.unused or 0 for each in statuses]),
+            waiting=sum([each.waiting for each in statuses]),
+            limit=max([each.limit for each in statuses]),
+            state=(taking or statuses)[0].state,
+        )
 
     def __str__(self) -> str:
         return (

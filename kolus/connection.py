@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone
@@ -21,7 +21,6 @@ from twisted.internet.interfaces import (
     IHandshakeListener,
     ILoggingContext,
     IProtocol,
-    IReactorTime,
     ISSLTransport,
     IStreamClientEndpoint,
     ITransport,
@@ -41,13 +40,16 @@ from kolus.connection_state import (
     NEXT,
     ConnectionState,
 )
+from kolus.events import Why
+from kolus.keeper import Keeper
+from kolus.losses import Losses
 from kolus.step import Step
+from kolus.transports import is_sound
 
-__all__ = [
-    "STILLBORN",
-    "Connection",
-    "Keeper",
-]
+if TYPE_CHECKING:
+    from kolus.lease import Lease
+
+__all__ = ["STILLBORN", "Connection"]
 
 P = TypeVar("P")
 _log = Logger()
@@ -57,20 +59,6 @@ STILLBORN = 1.0
 """A connection that ends sooner than this, in seconds, and unused, was never of any use."""
 
 _OPTIONAL = (IHalfCloseableProtocol, IFileDescriptorReceiver)
-
-
-class Keeper(Protocol):
-    """Whom a connection reports to: what made it, for its manager."""
-
-    @property
-    def manager(self) -> Any:
-        """Whose slot it holds."""
-
-    def connection_closed(self, connection: Any, reason: Failure) -> None:
-        """It is gone and holds its slot no more."""
-
-    def connection_out_of_step(self, connection: Any, why: str) -> None:
-        """It is idle, and its peer did what cannot belong to any request."""
 
 
 @implementer(IProtocol, IHandshakeListener, ILoggingContext)
@@ -87,40 +75,42 @@ class Connection(Generic[P]):
     @ivar uses: how often it was leased.
     @ivar failures: how many attempts in a row had failed before it.
     @ivar retired: whether it is to be closed as soon as nobody has it.
+    @ivar why: why it is retired; C{None} if it is not, or if its peer or its protocol ended it.
     @ivar was_lost: whether it ended before the pool told it to.
     @ivar chance: from 0 to below 1, drawn by the keeper: this one's share of every jitter.
     @ivar expires_at: when its lifetime ends, on the clock.
     @ivar origin: where it was leased, in debug mode.
+    @ivar slots: what is leased of it, if it is shared.
+    @ivar overdue_since: C{since} of the lease that was last told of as a possible leak.
     """
 
     protocol: P
-    transport: ITransport | None = None
     connected_at = 0.0
-    since = -math.inf
-    uses = 0
-    retired = False
+    why: Why | None = None
     was_lost = False
     expires_at = math.inf
     origin: str | None = None
+    overdue_since = -math.inf
+    slots: Any = frozenset()
+    _pausable = True
     _step: Step | None = None
     _handshake: Deferred[None] | None = None
     _in_make_connection = False
     _failure: Failure | None = None
+    _losses: Losses | None = None
+    _ended: Failure | None = None
 
-    def __init__(
-        self,
-        clock: IReactorTime,
-        keeper: Keeper,
-        build: Callable[[], P],
-        chance: float,
-        failures: int,
-    ) -> None:
-        self._clock = clock
+    def __init__(self, keeper: Keeper, chance: float, failures: int) -> None:
         self._keeper = keeper
-        self._build = build
         self.chance = chance
         self.failures = failures
+        # What every lease reads and writes: in CPython, a default in the class would make the
+        # look-ups of these several times as slow.
         self.state = CONNECTING
+        self.transport: ITransport | None = None
+        self.since = -math.inf
+        self.uses = 0
+        self.retired = False
 
     @property
     def manager(self) -> Any:
@@ -128,9 +118,14 @@ class Connection(Generic[P]):
         return self._keeper.manager
 
     @property
+    def leasable(self) -> Connection[P]:
+        """Itself: see C{Leasable}."""
+        return self
+
+    @property
     def age(self) -> float:
         """Seconds since it was connected."""
-        return self._clock.seconds() - self.connected_at
+        return self._keeper.clock.seconds() - self.connected_at
 
     @property
     def was_ready(self) -> bool:
@@ -143,7 +138,7 @@ class Connection(Generic[P]):
 
     def in_state_for(self) -> float:
         """Seconds since it was last leased or came home."""
-        return self._clock.seconds() - self.since
+        return self._keeper.clock.seconds() - self.since
 
     @property
     def reused(self) -> bool:
@@ -176,7 +171,7 @@ class Connection(Generic[P]):
     def _begin(
         self, name: str, timeout: float | None, action: Callable[..., object], *args: object
     ) -> Deferred[object]:
-        self._step = step = Step(self._clock, name, timeout)
+        self._step = step = Step(self._keeper.clock, name, timeout)
         step.outcome.addBoth(self._step_done)
         return step.begin(action, *args)
 
@@ -191,51 +186,69 @@ class Connection(Generic[P]):
         elif self._step is not None:
             self._step.give_up(reason)
 
-    def lease(self, now: float) -> None:
-        """Hand it to a lessee: from here to C{rest} the transport talks to the protocol."""
+    def lease(self, now: float) -> bool:
+        """Hand it to a lessee: from here to C{rest} the transport talks to the protocol.
+
+        @return: whether it may be leased; looked at is only what can have happened while it was
+            idle, that its protocol closed it. If not, nothing has changed.
+        """
+        transport: Any = self.transport
+        try:
+            if transport.disconnecting or transport._aborting or transport._writeDisconnecting:
+                return False
+        except AttributeError:
+            if not self.usable():
+                return False
         if self.state is not IDLE:
             self._become(LEASED)
         self.state = LEASED
         self.since = now
         self.uses += 1
         self.dataReceived = self.protocol.dataReceived  # type: ignore[attr-defined, method-assign]
+        return True
 
     def occupy(self) -> None:
         """Begin a check or a reset."""
         self._become(BUSY)
 
-    def rest(self, now: float) -> None:
-        """Become idle: from here on it is watched, so it is read even if its lessee paused it."""
+    def rest(self, now: float, idle: dict[Any, None]) -> bool:
+        """Join C{idle}: from here on it is watched, so it is read even if its lessee paused it.
+
+        @return: whether it is usable. If not, nothing has changed.
+        """
+        transport: Any = self.transport
+        if self.retired or transport is None or not is_sound(transport):
+            return False
         if self.state is LEASED:
             self.state = IDLE
             del self.dataReceived
         else:
             self._become(IDLE)
         self.since = now
-        resume = getattr(self.transport, "resumeProducing", None)
-        if resume is not None:
-            resume()
+        idle[self] = None
+        if self._pausable:
+            transport.resumeProducing()
+        return True
 
     def usable(self) -> bool:
-        """Whether it may be leased: it is open, not retired, and nobody told it to close.
+        """Whether it may be leased: it is open, not retired, and nobody told it to close."""
+        return not self.retired and self.sound()
 
-        A protocol may do that at any time, on a timer of its own for example, and a lessee may
-        leave a producer behind. Of an abort, and of closing one half, nothing public tells before
-        the transport does so itself, a turn of the reactor later at the earliest.
-        """
-        transport: Any = self.transport
-        if transport is None or self.retired:
-            return False
-        try:
-            return not (
-                transport.disconnecting
-                or transport._aborting
-                or transport._writeDisconnecting
-                or transport.producer is not None
-                or (transport.TLS and transport.protocol.disconnecting)
-            )
-        except AttributeError:
-            return not getattr(transport, "disconnecting", False)
+    def sound(self) -> bool:
+        """Whether it is open and nobody told it to close, retired or not."""
+        return self.transport is not None and is_sound(self.transport)
+
+    def retire(self, why: Why) -> None:
+        """Let it be closed as soon as nobody has it; the first reason stays."""
+        self.retired = True
+        if self.why is None:
+            self.why = why
+
+    def when_lost(self, lease: Lease[Any]) -> Deferred[BaseException]:
+        """See C{Lease.when_lost}."""
+        if self._losses is None:
+            self._losses = Losses(self._ended)
+        return self._losses.tell(lease)
 
     def close(self) -> None:
         """Close it once everything written is sent; the keeper hears when it is gone."""
@@ -267,7 +280,10 @@ class Connection(Generic[P]):
 
     def _closed(self, reason: Failure) -> None:
         self._become(CLOSED)
+        self._ended = reason
         self._keeper.connection_closed(self, reason)
+        if self._losses is not None:
+            self._losses.happen(reason)
 
     # Connecting
 
@@ -284,7 +300,7 @@ class Connection(Generic[P]):
         """Make the user's protocol; C{None} if this attempt has been given up."""
         if self.state is not CONNECTING or hasattr(self, "protocol"):
             return None
-        protocol = self._build()
+        protocol = self._keeper.build()
         if not callable(getattr(protocol, "dataReceived", None)):
             raise TypeError(f"not a protocol, it has no dataReceived: {protocol!r}")
         self.protocol = protocol
@@ -301,7 +317,9 @@ class Connection(Generic[P]):
             getattr(transport, "abortConnection", transport.loseConnection)()
             return
         self.transport = transport
-        self.connected_at = self._clock.seconds()
+        if not hasattr(transport, "resumeProducing"):
+            self._pausable = False
+        self.connected_at = self._keeper.clock.seconds()
         if ISSLTransport.providedBy(transport):
             # A certificate is refused only after connectionMade.
             self._handshake = Deferred()

@@ -37,7 +37,7 @@ CONNECTING, IDLE, LEASED, BUSY, CLOSING, CLOSED = ConnectionState
 NEXT = (
     frozenset({IDLE, CLOSING, CLOSED}),  # CONNECTING
     frozenset({LEASED, BUSY, CLOSING, CLOSED}),  # IDLE
-    frozenset({IDLE, BUSY, CLOSING, CLOSED}),  # LEASED
+    frozenset({IDLE, LEASED, BUSY, CLOSING, CLOSED}),  # LEASED, perhaps once more
     frozenset({IDLE, LEASED, CLOSING, CLOSED}),  # BUSY
     frozenset({CLOSED}),  # CLOSING
     frozenset[ConnectionState](),  # CLOSED

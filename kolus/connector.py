@@ -1,22 +1,24 @@
 """C{Connector}: makes the connections of one manager, and sees them end.
 
-Its state is how the attempts went; it moves connections in the manager's roster when they are
-made, fail, end or fall out of step, and then tells the manager that something has changed.
+Its state is C{unpaid} alone; how the attempts went it notes in the account. It moves connections
+in the manager's roster when they are made, fail, end or fall out of step, and then tells the
+manager that something has changed.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable
 from typing import Any, Generic, Protocol, TypeVar
 
 from twisted.python.failure import Failure
 
+from kolus.account import Account
 from kolus.backend import Backend
 from kolus.backoff import Rng
 from kolus.connection import Connection
 from kolus.connection_state import CONNECTING
 from kolus.errors import ConnectFailed, reason_of
+from kolus.events import Why
 from kolus.hooks import Hooks
 from kolus.journal import Journal
 from kolus.policy import Policy
@@ -39,21 +41,16 @@ class Owner(Protocol):
 
 
 class Connector(Generic[P]):
-    """Attempts to connect, how they went, and what became of the connections.
+    """Attempts to connect, and what became of the connections.
 
     @ivar manager: whom the connections are made for.
-    @ivar failures: how many attempts in a row have failed.
-    @ivar last_error: what the last one failed with; C{None} after one that succeeded.
-    @ivar due_at: when the next one may be made, on the clock.
+    @ivar clock: the manager's.
+    @ivar build: makes the protocol of each connection.
+    @ivar attempts: how those of all managers of this backend went.
     @ivar unpaid: whether the last one failed and no pause follows: then there is no other until
         this one has cost a request, or a new request has come; else attempts would never end.
         Whoever makes it good says so here.
     """
-
-    failures: int
-    last_error: BaseException | None
-    due_at: float
-    unpaid: bool
 
     def __init__(
         self,
@@ -63,40 +60,43 @@ class Connector(Generic[P]):
         policy: Policy,
         rng: Rng,
         roster: Roster[P],
+        account: Account,
         hooks: Hooks,
         journal: Journal,
     ) -> None:
         """
-        @param build: makes the protocol of each connection.
         @raise ValueError: the backend's endpoint string is of no use to this reactor.
         """
         self.manager = manager
-        self._clock = reactor
+        self.clock = reactor
+        self.build = build
+        self.attempts = account.attempts
+        self.unpaid = False
         self._endpoint = manager.backend.connector(reactor)
-        self._build = build
         self._policy = policy
         self._rng = rng
         self._roster = roster
+        self._account = account
         self._hooks = hooks
         self._journal = journal
-        self._succeeded()
 
     def due_in(self) -> float:
         """Seconds until the next attempt is due; 0 or less if it is."""
-        return float(self.due_at - self._clock.seconds())
+        return float(self.attempts.due_at - self.clock.seconds())
 
     def at_a_time(self) -> int:
         """How many attempts may be under way: while the last one failed, one is enough."""
-        return 1 if self.failures else self._policy.max_connecting
+        return 1 if self.attempts.failures else self._policy.max_connecting
 
     def error(self) -> ConnectFailed:
         """What a request fails with that the last attempt has left unserved."""
-        assert self.last_error is not None
-        return ConnectFailed(self.manager.backend, self.last_error, max(0.0, self.due_in()))
+        assert self.attempts.last_error is not None
+        retry_in = max(0.0, self.due_in())
+        return ConnectFailed(self.manager.backend, self.attempts.last_error, retry_in)
 
     def connect(self) -> None:
         """Begin an attempt: connect, and prepare for the first lessee."""
-        connection = Connection(self._clock, self, self._build, self._rng.random(), self.failures)
+        connection: Connection[P] = Connection(self, self._rng.random(), self.attempts.failures)
         self._roster.begin(connection)
         made = connection.open(self._endpoint, self._policy.connect_timeout)
         made.addCallback(lambda _: self._hooks.prepare(connection))
@@ -106,18 +106,11 @@ class Connector(Generic[P]):
     def failed(self, error: BaseException, connection: Connection[P]) -> None:
         """An attempt, C{connection}, failed, or gave a connection that was of no use."""
         backoff = self._policy.backoff
-        self.failures = max(self.failures, connection.failures) + 1
-        self.last_error = error
-        delay = 0.0 if backoff is None else backoff.delay(self.failures, self._rng)
-        self.due_at = self._clock.seconds() + delay
+        failures = max(self.attempts.failures, connection.failures) + 1
+        delay = 0.0 if backoff is None else backoff.delay(failures, self._rng)
+        self.attempts.failed(error, failures, self.clock.seconds() + delay)
         self.unpaid = backoff is None
-        self._journal.connect_failed(self.error(), self.failures)
-
-    def _succeeded(self) -> None:
-        self.failures = 0
-        self.last_error = None
-        self.due_at = -math.inf
-        self.unpaid = False
+        self._journal.connect_failed(self.error(), failures)
 
     def _connected(self, _: object, connection: Connection[P]) -> None:
         if not connection.usable():
@@ -125,15 +118,17 @@ class Connector(Generic[P]):
             self._failed(Failure(closed), connection)
             return
         self._roster.connected(connection)
-        self._succeeded()
-        self._roster.come_home(connection)
-        self._journal.connected()
+        self.attempts.succeeded()
+        self.unpaid = False
+        if self._roster.come_home(connection):
+            self._journal.connected()
         self.manager.connections_changed()
+        self._account.wake()
 
     def _failed(self, failure: Failure, connection: Connection[P]) -> None:
         if connection.state is CONNECTING:
             self.failed(reason_of(failure), connection)
-            self._roster.close(connection, abort=True)
+            self._roster.close(connection, Why.UNFIT, abort=True)
         self.manager.connections_changed()
 
     # What connections report
@@ -148,10 +143,11 @@ class Connector(Generic[P]):
         if connection.was_lost and (unmade or (was_idle and self._was_useless(connection))):
             self.failed(reason_of(reason), connection)
         self.manager.connections_changed()
+        self._account.wake()
 
     def connection_out_of_step(self, connection: Connection[P], why: str) -> None:
         """An idle connection is of no use any more. Called by the connection."""
-        self._roster.close(connection)
+        self._roster.close(connection, Why.OUT_OF_STEP)
         self._journal.out_of_step(why)
         if self._was_useless(connection):
             self.failed(ConnectionAbortedError(why), connection)

@@ -32,6 +32,8 @@ class Counters:
     """Leases settled with C{finished()}."""
     forgotten: int = 0
     """Leases reclaimed because nobody referred to them any more."""
+    overdue: int = 0
+    """Leases that were held for longer than the policy's C{leak_after}, settled since or not."""
     timeouts: int = 0
     """Requests that waited in vain."""
     rejections: int = 0

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
 from kolus.backend import Backend, Status
+from kolus.explanation import ManagerExplanation
 from kolus.lease import Lease
+from kolus.owners import Owner
 
-__all__ = ["IKolusManager"]
+__all__ = ["IKolusManager", "ISlots"]
 
 
 class IKolusManager(Interface):
@@ -26,7 +28,9 @@ class IKolusManager(Interface):
     backend: Backend = Attribute("where the connections lead")
     ident: Hashable = Attribute("whom they are for; no other ident is ever served")
 
-    def connect(ident: Hashable, timeout: float | None = None) -> Deferred[Lease[Any]]:
+    def connect(
+        ident: Hashable, timeout: float | None = None, owner: Owner | None = None
+    ) -> Deferred[Lease[Any]]:
         """Ask for a lease.
 
         Requests are served in the order they come. A request that gives up neither ends an
@@ -34,24 +38,34 @@ class IKolusManager(Interface):
 
         @param timeout: seconds until the request fails, from now, whatever happens in between;
             the manager's own default if C{None}.
+        @param owner: a Deferred, a Protocol or a Service: when it ends, the lease is finished; the
+            request is cancelled if it still waits.
         @return: fires with a C{Lease}, at once if a connection is ready. Fails with
             C{LeaseTimeout} at the deadline, C{ConnectFailed} if the backend cannot be reached
             and nothing else can serve the request, C{PoolFull}, C{WrongIdent} or C{Draining}
-            at once, C{Closed} if the manager is closed or being closed. Cancelling gives up the
+            at once, C{Closed} if the manager is closed or being closed, C{LeaseError} if C{owner}
+            has ended, or holds itself all that this request could ever be served with, or if
+            this is a forked child of the process that made the manager. Cancelling gives up the
             place in the queue.
         @raise ValueError: C{timeout} is no length of time.
+        @raise TypeError: C{owner} can be no owner.
         """
 
-    def try_connect(ident: Hashable) -> Lease[Any] | None:
+    def try_connect(ident: Hashable, owner: Owner | None = None) -> Lease[Any] | None:
         """Lease at once or not at all, without a Deferred.
 
         @return: a lease, or C{None} if C{connect} would have had to wait.
         @raise Rejected: as C{connect} fails: C{WrongIdent}, C{Draining}.
         @raise Closed: the manager is closed or being closed.
+        @raise LeaseError: C{owner} has ended, or the manager is another process's.
+        @raise TypeError: C{owner} can be no owner.
         """
 
     def status() -> Status:
         """The numbers now."""
+
+    def explain() -> ManagerExplanation:
+        """Who holds what, who waits and why, and what the last attempt to connect came to."""
 
     def pause() -> None:
         """Give no leases and make no connections until C{resume}.
@@ -62,6 +76,21 @@ class IKolusManager(Interface):
 
     def resume() -> None:
         """Serve again, those who wait first. Without a C{pause} before, it changes nothing."""
+
+    def resize(limit: int) -> None:
+        """Set another limit of connections.
+
+        A larger one serves those who wait at once. For a smaller one idle connections are closed
+        now, and others as they come home. Managers that share the limit share the new one.
+
+        @raise ValueError: C{limit} is no whole number of at least 1.
+        """
+
+    def invalidate() -> None:
+        """Replace everything that is open now: close what is idle, and the rest as it comes home.
+
+        The manager stays open, and so do the leases that are out.
+        """
 
     def drain() -> Deferred[None]:
         """Give no new leases, wait for those that are out, and close.
@@ -85,4 +114,21 @@ class IKolusManager(Interface):
         """
         @return: fires with C{None} when the manager is closed, whoever closed it. Cancelling it
             changes nothing.
+        """
+
+
+class ISlots(Interface):
+    """A protocol that knows how many leases one connection of it can carry at a time.
+
+    HTTP/2 learns it from its peer, for example. A protocol that does not provide this carries as
+    many as the policy's C{slots} says.
+    """
+
+    slots: int = Attribute("how many leases it can carry now; 0 for none, until it is more")
+
+    def watch_slots(changed: Callable[[], object]) -> None:
+        """Called once, when the protocol was made.
+
+        @param changed: to be called whenever C{slots} is another number. Leases that are out are
+            not affected by a smaller one; no new ones are given until some are settled.
         """

@@ -23,8 +23,13 @@ from kolus.events import (
     Leased,
     Lost,
     Observer,
+    Overdue,
+    Paused,
     Rejection,
     Released,
+    Resized,
+    Resumed,
+    Retired,
     TimedOut,
 )
 
@@ -54,39 +59,56 @@ class Journal:
 
     # Leases
 
-    def leased(self, connection: Connection[Any]) -> None:
-        self._tell(Leased(self._backend, self._ident, connection.reused))
+    # Whoever counts leases and releases, which are too many for a call each, does it himself.
+
+    def leased(self, reused: bool, waited: float) -> None:
+        if self.observers:
+            self._tell(Leased(self._backend, self._ident, reused, waited))
 
     def released(self, held: float) -> None:
-        self._tell(Released(self._backend, self._ident, held))
+        if self.observers:
+            self._tell(Released(self._backend, self._ident, held))
 
-    def finished(self, connection: Connection[Any]) -> None:
+    def finished(self, held: float) -> None:
         self.counters.finishes += 1
         if self.observers:
-            self._tell(Finished(self._backend, self._ident, connection.in_state_for()))
+            self._tell(Finished(self._backend, self._ident, held))
 
-    def forgotten(self, connection: Connection[Any]) -> None:
+    def forgotten(self, held: float, origin: str | None) -> None:
         self.counters.forgotten += 1
-        held = connection.in_state_for()
         _log.warn(
             "a lease of {backend} for {ident!r} was forgotten and is reclaimed after {held:.3g} s; "
             "settle every lease with release() or finished(){origin}",
             backend=self._backend,
             ident=self._ident,
             held=held,
-            origin=_origin(connection),
+            origin=_leased_here(origin),
         )
         if self.observers:
             self._tell(Forgotten(self._backend, self._ident, held))
 
-    def still_held(self, connection: Connection[Any]) -> None:
+    def overdue(self, held: float, owner: str | None, origin: str | None) -> None:
+        self.counters.overdue += 1
+        _log.warn(
+            "a lease of {backend} for {ident!r} has been held for {held:.3g} s and may have "
+            "leaked{owner}{origin}",
+            backend=self._backend,
+            ident=self._ident,
+            held=held,
+            owner="" if owner is None else f"; its owner is {owner}",
+            origin=_leased_here(origin) or "; Policy(debug=True) tells where it was leased",
+        )
+        if self.observers:
+            self._tell(Overdue(self._backend, self._ident, held))
+
+    def still_held(self, held: float, origin: str | None) -> None:
         _log.warn(
             "{backend} is closed with a lease for {ident!r} that is still held after "
             "{held:.3g} s{origin}",
             backend=self._backend,
             ident=self._ident,
-            held=connection.in_state_for(),
-            origin=_origin(connection),
+            held=held,
+            origin=_leased_here(origin),
         )
 
     def timed_out(self, waited: float) -> None:
@@ -131,8 +153,26 @@ class Journal:
     def closed(self, connection: Connection[Any], reason: BaseException) -> None:
         """A connection that was ready is gone."""
         self.counters.closes += 1
-        if self.observers and connection.was_lost:
+        if not self.observers:
+            return
+        if connection.was_lost or connection.why is None:
             self._tell(Lost(self._backend, self._ident, reason))
+        else:
+            self._tell(Retired(self._backend, self._ident, connection.why))
+
+    # The manager
+
+    def paused(self) -> None:
+        if self.observers:
+            self._tell(Paused(self._backend, self._ident))
+
+    def resumed(self) -> None:
+        if self.observers:
+            self._tell(Resumed(self._backend, self._ident))
+
+    def resized(self, limit: int) -> None:
+        if self.observers:
+            self._tell(Resized(self._backend, self._ident, limit))
 
     def _tell(self, event: Event) -> None:
         for observer in tuple(self.observers):
@@ -144,5 +184,5 @@ class Journal:
                     self.observers.remove(observer)
 
 
-def _origin(connection: Connection[Any]) -> str:
-    return f"; it was leased here:\n{connection.origin}" if connection.origin else ""
+def _leased_here(origin: str | None) -> str:
+    return f"; it was leased here:\n{origin}" if origin else ""

@@ -11,6 +11,8 @@ from enum import Enum
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from twisted.internet.defer import Deferred
+
 from kolus.backend import Backend
 from kolus.errors import LeaseError
 
@@ -40,11 +42,16 @@ class Leasable(Protocol[P_co]):
     @property
     def manager(self) -> Any: ...
     @property
+    def leasable(self) -> Any:
+        """Itself, or what it stands for."""
+
+    @property
     def protocol(self) -> P_co: ...
     @property
     def reused(self) -> bool: ...
     @property
     def age(self) -> float: ...
+    def when_lost(self, lease: Lease[Any]) -> Deferred[BaseException]: ...
 
 
 Settle = Callable[[Any, Outcome], None]
@@ -64,7 +71,7 @@ class Lease(Generic[P]):
     refers to is reclaimed as finished, counted, and logged.
     """
 
-    __slots__ = ("_connection", "_settle")
+    __slots__ = ("__weakref__", "_connection", "_settle")
 
     def __init__(self, connection: Leasable[P], settle: Settle) -> None:
         self._connection = connection
@@ -100,6 +107,12 @@ class Lease(Generic[P]):
         return self._settle is not None
 
     @property
+    def leasable(self) -> object:
+        """What is behind the lease, for its manager."""
+        leasable: object = self._connection.leasable
+        return leasable
+
+    @property
     def reused(self) -> bool:
         """Whether the connection had been leased before.
 
@@ -114,6 +127,15 @@ class Lease(Generic[P]):
         @raise LeaseError: as C{protocol}.
         """
         return self._held_connection().age
+
+    def when_lost(self) -> Deferred[BaseException]:
+        """Hear of the end of the connection, also while nothing is asked of it.
+
+        @return: fires with the reason when the connection ends while the lease is held; never if
+            the lease is settled before. Cancelling it stops the watch.
+        @raise LeaseError: as C{protocol}.
+        """
+        return self._held_connection().when_lost(self)
 
     def _held_connection(self) -> Leasable[P]:
         if self._settle is None:

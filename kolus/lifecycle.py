@@ -36,9 +36,13 @@ class Lifecycle:
         """Give no leases until C{resume}; requests wait."""
         self.serves = False
 
-    def resume(self) -> None:
-        """Give leases again, unless it is ending."""
-        self.serves = self.refusal is None
+    def resume(self) -> bool:
+        """Give leases again, unless it is ending.
+
+        @return: whether that is news.
+        """
+        was, self.serves = self.serves, self.refusal is None
+        return self.serves and not was
 
     def end(self, refusal: type[Draining] | type[Closed]) -> bool:
         """Take no more requests.

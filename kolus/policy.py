@@ -10,7 +10,7 @@ from typing import Any, Literal
 from kolus.backoff import Backoff
 from kolus.balance import Balancer, fill_first, pick_two
 
-__all__ = ["Hook", "Policy", "check_seconds"]
+__all__ = ["Hook", "Policy", "check_seconds", "check_whole"]
 
 Hook = Callable[[Any], object]
 """Called with a connected protocol. What it returns may be a Deferred or a coroutine, which is
@@ -30,6 +30,9 @@ class Policy:
     max_waiters: int | None = None
     """Most requests in the queue beyond those that a connection is being or may be made for;
     10 times the limit, at least 100, if C{None}. 0: full means rejected."""
+    slots: int | None = None
+    """How many leases share one connection, for protocols that are multiplexed or pipelined;
+    C{None}: a lease has its connection to itself."""
     min_idle: int = 0
     """Connections kept ready beyond what is asked for, as far as the limit allows."""
     acquire_timeout: float | None = 5.0
@@ -44,8 +47,14 @@ class Policy:
     """A connection older than this is closed as soon as it is not leased."""
     lifetime_jitter: float = 0.2
     """The lifetime of each connection is shortened by up to this share, at random."""
+    max_uses: int | None = None
+    """A connection that was leased so often is closed when it comes home."""
     manager_idle_timeout: float | None = 300.0
     """A manager that has had no connection for so long goes away."""
+    idents: Literal["reject", "replace", "separate"] = "reject"
+    """What another ident gets at a backend whose manager lives: C{"reject"}: C{WrongIdent};
+    C{"replace"}: it takes over, what is idle is closed now, what is leased when it comes home;
+    C{"separate"}: a manager of its own, under one limit for the backend."""
     reuse: Literal["lifo", "fifo"] = "lifo"
     """Which idle connection is leased: C{"lifo"} the last released, so that surplus ages out;
     C{"fifo"} the one idle longest."""
@@ -72,14 +81,19 @@ class Policy:
     serve it; if C{False} it waits until its deadline, for a backend that may come back."""
     balancer: Balancer = pick_two()  # noqa: RUF009 (it has no state but the module random's)
     """What C{select} chooses with, if it is not told: a callable from statuses to one of them."""
+    leak_after: float | None = 60.0
+    """A lease held for so long is counted and told in the log, once, as a possible leak."""
     debug: bool = False
-    """Remember where each lease was taken, for the log line about one that was forgotten."""
+    """Remember where each lease was taken and settled, for the messages about one that was
+    forgotten, held for too long, or used after it was settled: its protocol is then handed out
+    behind a proxy that refuses to work once the lease is settled."""
 
     def __post_init__(self) -> None:
         for name, least in (("limit", 1), ("max_connecting", 1), ("min_idle", 0)):
-            _check_whole(name, getattr(self, name), least)
-        if self.max_waiters is not None:
-            _check_whole("max_waiters", self.max_waiters, 0)
+            check_whole(name, getattr(self, name), least)
+        for name, least in (("max_waiters", 0), ("max_uses", 1), ("slots", 1)):
+            if getattr(self, name) is not None:
+                check_whole(name, getattr(self, name), least)
         for name in _DURATIONS:
             check_seconds(name, getattr(self, name))
         check_seconds("check_after", self.check_after, optional=False)
@@ -92,6 +106,10 @@ class Policy:
                 raise ValueError(f"{name} must be True or False, not {getattr(self, name)!r}")
         if self.reuse not in ("lifo", "fifo"):
             raise ValueError(f"reuse must be 'lifo' or 'fifo', not {self.reuse!r}")
+        if self.idents not in ("reject", "replace", "separate"):
+            raise ValueError(
+                f"idents must be 'reject', 'replace' or 'separate', not {self.idents!r}"
+            )
         for name in ("prepare", "check", "reset"):
             hook = getattr(self, name)
             if hook is not None and not callable(hook):
@@ -120,6 +138,7 @@ class Policy:
             "max_waiters": 0,
             "idle_timeout": 5.0,
             "idle_jitter": 0.0,
+            "leak_after": None,
             "lifetime": None,
             "manager_idle_timeout": 5.0,
             "reuse": "fifo",
@@ -133,6 +152,7 @@ _DURATIONS = (
     "acquire_timeout",
     "connect_timeout",
     "idle_timeout",
+    "leak_after",
     "lifetime",
     "manager_idle_timeout",
     "prepare_timeout",
@@ -142,7 +162,11 @@ _DURATIONS = (
 )
 
 
-def _check_whole(name: str, value: object, least: int) -> None:
+def check_whole(name: str, value: object, least: int) -> None:
+    """Refuse what is no whole number.
+
+    @raise ValueError: C{value} is none, or below C{least}.
+    """
     if type(value) is not int or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
 

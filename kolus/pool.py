@@ -1,9 +1,6 @@
-"""C{Pool}: managers by backend, and choosing among backends.
+"""C{Pool}: leases of any backend, and choosing among backends.
 
-Its state is the managers that live, found by their backend's key; which managers it has made, for
-as long as anybody has them; each backend's counters, which
-outlive its managers; what is paused: all or not, and the backends that differ from that; and
-whether the pool is closed.
+Its state is its managers, which C{Managers} keeps, and its observers.
 """
 
 from __future__ import annotations
@@ -12,24 +9,25 @@ import random
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
-from weakref import WeakSet
 
 from twisted.internet.defer import Deferred, DeferredList, fail
 from twisted.internet.interfaces import IProtocolFactory, ISystemHandle
 from twisted.logger import Logger
-from zope.interface import Invalid
-from zope.interface.verify import verifyObject
 
 from kolus.backend import AnyBackend, Backend, State, Status
 from kolus.backoff import Rng
 from kolus.balance import Balancer
 from kolus.counters import Counters
-from kolus.errors import Closed, LeaseError, NoBackend, describe
+from kolus.errors import Closed, KolusError, LeaseError, NoBackend, describe
 from kolus.events import Observer
+from kolus.explanation import PoolExplanation
 from kolus.interfaces import IKolusManager
 from kolus.lease import Lease
 from kolus.manager import ConnectionManager
+from kolus.managers import MakeManager, Managers
+from kolus.owners import Owner
 from kolus.policy import Policy, check_seconds
+from kolus.shared import SharedManager
 
 __all__ = ["Pool", "protocol_factory"]
 
@@ -50,7 +48,7 @@ class Pool(Generic[P]):
         protocol: Callable[[], P],
         *,
         policy: Policy | None = None,
-        make_manager: Callable[[Backend, Hashable], IKolusManager] | None = None,
+        make_manager: MakeManager | None = None,
         observers: Iterable[Observer] = (),
         rng: Rng = random,
     ) -> None:
@@ -59,8 +57,8 @@ class Pool(Generic[P]):
         @param protocol: makes the protocol of each connection, as a Protocol class does; see
             L{protocol_factory} for a library's own factory.
         @param policy: every number and time; C{Policy()} if C{None}.
-        @param make_manager: makes the manager of a backend for an ident; a C{ConnectionManager}
-            if C{None}.
+        @param make_manager: makes the manager of a backend for an ident. If C{None} that is a
+            C{SharedManager} where the policy has C{slots}, and else a C{ConnectionManager}.
         @param observers: told of every event of the managers that the pool makes itself.
         @param rng: where those managers' jitter comes from.
         @raise TypeError: C{protocol}, C{make_manager} or an observer cannot be called, or
@@ -79,17 +77,16 @@ class Pool(Generic[P]):
         for each in self._observers:
             if not callable(each):
                 raise TypeError(f"an observer must be callable with an event, not {each!r}")
-        self.policy = Policy() if policy is None else policy
         self._reactor = reactor
         self._protocol = protocol
-        self._make_manager = make_manager or self._make_connection_manager
         self._rng = rng
-        self._managers: dict[Hashable, IKolusManager] = {}
-        self._made: WeakSet[IKolusManager] = WeakSet()
-        self._counters: dict[Hashable, Counters] = {}
-        self._all_paused = False
-        self._paused: dict[Hashable, bool] = {}
-        self._closed = False
+        self._managers = Managers(policy or Policy(), make_manager or self._make)
+        self._at = self._managers.at
+
+    @property
+    def policy(self) -> Policy:
+        """What it was made with, but for the limit, which C{resize} changes."""
+        return self._managers.policy
 
     # Leasing
 
@@ -99,39 +96,49 @@ class Pool(Generic[P]):
         backend: AnyBackend | IKolusManager,
         *,
         timeout: float | None = None,
+        owner: Owner | None = None,
     ) -> Deferred[Lease[P]]:
         """Ask for a lease of a connection to one backend.
 
         @param ident: whom the connection is for: it never serves another.
         @param backend: a C{Backend}, an endpoint string, a pair, or a manager of this pool.
         @param timeout: seconds until the request fails; the policy's C{acquire_timeout} if C{None}.
+        @param owner: a Deferred, a Protocol or a Service: when it ends, so does the lease.
         @return: as L{IKolusManager.connect}; cancelling gives up the place in the queue.
         @raise ValueError: C{backend} or C{timeout} cannot be understood.
-        @raise TypeError: C{backend} is no backend.
+        @raise TypeError: C{backend} is no backend, or C{owner} can be no owner.
         """
         try:
-            manager = self._managers[backend.key]  # type: ignore[union-attr]
+            manager = self._at[backend.key][ident]  # type: ignore[union-attr]
         except (AttributeError, KeyError):
             check_seconds("timeout", timeout)
             try:
-                manager = self._find_or_make(ident, backend)
-            except Closed:
+                manager = self._managers.find_or_make(ident, backend)
+            except KolusError:
                 return fail()
-        return manager.connect(ident, timeout)
+        return manager.connect(ident, timeout, owner)
 
-    def try_connect(self, ident: Hashable, backend: AnyBackend | IKolusManager) -> Lease[P] | None:
+    def try_connect(
+        self,
+        ident: Hashable,
+        backend: AnyBackend | IKolusManager,
+        *,
+        owner: Owner | None = None,
+    ) -> Lease[P] | None:
         """Lease at once or not at all, without a Deferred.
 
+        @param owner: as for C{connect}.
         @return: a lease, or C{None} if C{connect} would have had to wait. No connection is made.
         @raise Rejected: C{WrongIdent} or C{Draining}, as C{connect} fails.
         @raise Closed: the pool is closed.
+        @raise LeaseError: as C{connect} fails.
         """
-        manager = self._find(backend)
+        manager = self._managers.find(ident, backend)
         if manager is None:
-            if self._closed:
+            if self._managers.closed:
                 raise Closed("the pool is closed")
             return None
-        return manager.try_connect(ident)
+        return manager.try_connect(ident, owner)
 
     def select(
         self,
@@ -140,10 +147,12 @@ class Pool(Generic[P]):
         balancer: Balancer | None = None,
         *,
         timeout: float | None = None,
+        owner: Owner | None = None,
     ) -> Deferred[Lease[P]]:
         """Ask for a lease of a connection to one of several backends.
 
         @param balancer: chooses among their statuses; the policy's if C{None}.
+        @param owner: as for C{connect}.
         @return: as C{connect} to the chosen one. Fails with C{NoBackend} if there is none to
             choose from, or if the balancer raises or chooses none of them.
         @raise ValueError: a backend or C{timeout} cannot be understood.
@@ -161,7 +170,7 @@ class Pool(Generic[P]):
             chosen = self._choose(statuses, balancer)
         except NoBackend:
             return fail()
-        return self.connect(ident, chosen.backend, timeout=timeout)
+        return self.connect(ident, chosen.backend, timeout=timeout, owner=owner)
 
     def _choose(self, statuses: Sequence[Status], balancer: Balancer) -> Status:
         if not statuses:
@@ -213,7 +222,7 @@ class Pool(Generic[P]):
     def _own(self, lease: Lease[P]) -> Lease[P]:
         if not isinstance(lease, Lease):
             raise LeaseError(f"not a lease: {lease!r}")
-        if lease.manager not in self._made:
+        if lease.manager not in self._managers:
             raise LeaseError(f"{lease!r} is not of this pool")
         return lease
 
@@ -226,15 +235,18 @@ class Pool(Generic[P]):
         @raise TypeError: a backend is none, or C{backends} is a single one.
         """
         if backends is None:
-            return [manager.status() for manager in self._managers.values()]
+            return [manager.status() for manager in self._managers]
         if isinstance(backends, str | Backend):
             raise TypeError(f"backends must be several, not one: {backends!r}")
         return [self._status(Backend.of(each)) for each in backends]
 
     def _status(self, backend: Backend) -> Status:
-        manager = self._managers.get(backend.key)
-        if manager is not None:
-            status = manager.status()
+        managers = self._managers
+        statuses = [each.status() for each in managers.of(backend)]
+        if len(statuses) > 1:
+            return Status.total(backend, statuses)
+        if statuses:
+            (status,) = statuses
             return status if backend is status.backend else replace(status, backend=backend)
         return Status(
             backend=backend,
@@ -245,15 +257,17 @@ class Pool(Generic[P]):
             connecting=0,
             unused=None,
             waiting=0,
-            limit=self.policy.limit if backend.limit is None else backend.limit,
-            state=State.PAUSED if self._is_paused(backend) else State.ABSENT,
+            limit=managers.limit(backend) * (self.policy.slots or 1),
+            state=State.PAUSED if managers.is_paused(backend) else State.ABSENT,
         )
 
-    def manager(self, backend: AnyBackend) -> IKolusManager | None:
-        """The manager that runs for a backend, if one does."""
-        if isinstance(backend, str) and backend in self._managers:
-            return self._managers[backend]  # an endpoint string is its key; parsing it takes long
-        return self._managers.get(Backend.of(backend).key)
+    def manager(self, backend: AnyBackend, ident: Hashable = None) -> IKolusManager | None:
+        """The manager that serves a backend, if one does.
+
+        @param ident: where each ident has its own manager: whose; any one's if C{None}.
+        """
+        managers = self._at.get(Backend.of(backend).key, {})
+        return managers.get(ident) if ident is not None else next(iter(managers.values()), None)
 
     def counters(self, backend: AnyBackend | None = None) -> Counters:
         """What has happened at a backend since the pool was made, or at all of them.
@@ -262,9 +276,18 @@ class Pool(Generic[P]):
 
         @return: a copy.
         """
+        accounts = self._managers.accounts
         if backend is None:
-            return sum(self._counters.values(), Counters())
-        return Counters() + self._counters.get(Backend.of(backend).key, Counters())
+            return sum([each.counters for each in accounts.values()], Counters())
+        account = accounts.get(Backend.of(backend).key)
+        return Counters() if account is None else Counters() + account.counters
+
+    def explain(self) -> PoolExplanation:
+        """Who holds what, who waits and why, and how connecting went, for every manager.
+
+        @return: C{str} of it is a text for an operator.
+        """
+        return PoolExplanation(tuple(each.explain() for each in self._managers))
 
     # Operating
 
@@ -274,28 +297,32 @@ class Pool(Generic[P]):
         Requests wait, each until its deadline; what is leased stays so. It holds for managers
         that are made later too.
         """
-        self._set_paused(backend, True)
+        self._managers.set_paused(None if backend is None else Backend.of(backend), True)
 
     def resume(self, backend: AnyBackend | None = None) -> None:
         """Serve again at a backend, or at all of them if C{None}; those who wait come first."""
-        self._set_paused(backend, False)
+        self._managers.set_paused(None if backend is None else Backend.of(backend), False)
 
-    def _set_paused(self, backend: AnyBackend | None, paused: bool) -> None:
-        if backend is None:
-            self._all_paused = paused
-            self._paused.clear()
-            managers = list(self._managers.values())
-        else:
-            self._paused[Backend.of(backend).key] = paused
-            managers = [each for each in [self.manager(backend)] if each is not None]
-        for manager in managers:
-            if paused:
-                manager.pause()
-            else:
-                manager.resume()
+    def resize(self, limit: int, backend: AnyBackend | None = None) -> None:
+        """Set the limit of a backend, or of all that have no limit of their own if C{None}.
 
-    def _is_paused(self, backend: Backend) -> bool:
-        return self._paused.get(backend.key, self._all_paused)
+        A larger one serves those who wait at once; for a smaller one idle connections are closed
+        now, and others as they come home. It holds for managers that are made later too.
+
+        @raise ValueError: C{limit} is no whole number of at least 1.
+        """
+        self._managers.resize(limit, None if backend is None else Backend.of(backend))
+
+    def invalidate(self, backend: AnyBackend | None = None) -> None:
+        """Replace the connections to a backend, or to all if C{None}, that are open now.
+
+        What is idle is closed now, the rest as it comes home. Leases that are out stay, and new
+        ones are given as ever.
+        """
+        for manager in tuple(
+            self._managers if backend is None else self._managers.of(Backend.of(backend))
+        ):
+            manager.invalidate()
 
     # Ending
 
@@ -308,8 +335,7 @@ class Pool(Generic[P]):
         @return: fires with C{None} when no connection is left, at once if there is no manager.
             Cancelling it stops nothing.
         """
-        manager = self.manager(backend)
-        return _when_all([] if manager is None else [manager.drain()])
+        return _when_all(self._managers.drain(Backend.of(backend)))
 
     def close(self, timeout: float = 10.0) -> Deferred[None]:
         """Close for ever: drain every backend for C{timeout} seconds at the most, then abort.
@@ -321,54 +347,20 @@ class Pool(Generic[P]):
         @raise ValueError: C{timeout} is no length of time.
         """
         check_seconds("timeout", timeout, optional=False)
-        self._closed = True
-        return _when_all([each.close(timeout) for each in tuple(self._managers.values())])
+        return _when_all(self._managers.close(timeout))
 
-    # Managers
-
-    def _find(self, backend: Any) -> IKolusManager | None:
-        if IKolusManager.providedBy(backend):
-            if backend not in self._made:
-                raise ValueError(f"{backend!r} is not a manager of this pool")
-            return backend
-        return self.manager(backend)
-
-    def _find_or_make(self, ident: Hashable, backend: Any) -> IKolusManager:
-        manager = self._find(backend)
-        if manager is not None:
-            return manager
-        if self._closed:
-            raise Closed("the pool is closed")
-        where = Backend.of(backend)
-        manager = self._make_manager(where, ident)
-        try:
-            verifyObject(IKolusManager, manager)
-        except Invalid as error:
-            raise TypeError(f"make_manager gave no IKolusManager: {error}") from error
-        self._made.add(manager)
-        self._managers[where.key] = manager
-        manager.when_closed().addCallback(self._forget, where.key)
-        if self._is_paused(where):
-            manager.pause()
-        return manager
-
-    def _make_connection_manager(self, backend: Backend, ident: Hashable) -> IKolusManager:
-        counters = self._counters.get(backend.key, Counters())
-        manager = ConnectionManager(
+    def _make(self, backend: Backend, ident: Hashable) -> IKolusManager:
+        kind = ConnectionManager if self.policy.slots is None else SharedManager
+        return kind(
             *(self._reactor, self._protocol, backend, ident, self.policy),
             observers=self._observers,
-            counters=counters,
+            account=self._managers.account(backend),
             rng=self._rng,
         )
-        self._counters[backend.key] = counters
-        return manager
-
-    def _forget(self, _: None, key: Hashable) -> None:
-        del self._managers[key]
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "open"
-        return f"<Pool of {len(self._managers)} managers, {state}>"
+        state = "closed" if self._managers.closed else "open"
+        return f"<Pool of {len(tuple(self._managers))} managers, {state}>"
 
 
 def protocol_factory(factory: IProtocolFactory) -> Callable[[], Any]:

@@ -2,106 +2,99 @@
 
 Every connection is in C{all} from the attempt to make it until it is gone, and holds one slot of
 the limit. Meanwhile it is in C{connecting}, in C{idle} or in C{closing}; if in none of them it is
-out: with a lessee, or in a hook before or after one (C{checking}: about to be leased). C{aging}
-are those with a lifetime, the first to expire first. The manager moves connections by the
-methods here; nobody else changes the collections, and counts are read off them.
+out: with a lessee, or in a hook before or after one (C{checking}: about to be leased). C{expiring}
+are those whose lifetime is nearly over and that have no replacement yet, the first to expire
+first. The manager moves connections by the methods here; only a connection that comes home joins
+C{idle} by itself. Counts are read off the collections.
 """
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from functools import partial
-from operator import attrgetter
 from typing import Generic, TypeVar
 
 from twisted.internet.interfaces import IReactorTime
 
+from kolus.account import Account
 from kolus.alarm import Alarm
 from kolus.connection import Connection
-from kolus.connection_state import CLOSED, CLOSING
+from kolus.connection_state import BUSY, CLOSED, CLOSING, CONNECTING, IDLE, LEASED
+from kolus.events import Why
+from kolus.lifetimes import Lifetimes
 from kolus.policy import Policy
 
 __all__ = ["Roster"]
 
 P = TypeVar("P")
-_by_expiry = attrgetter("expires_at")
+_REPLACE_AHEAD = 5.0
 
 
 class Roster(Generic[P]):
-    """Which connections there are, which is next, and which are due to end.
+    """Which connections there are, which is next, and which are due to end."""
 
-    @ivar limit: most connections.
-    """
-
-    def __init__(self, clock: IReactorTime, limit: int, policy: Policy, alarm: Alarm) -> None:
+    def __init__(self, clock: IReactorTime, account: Account, policy: Policy, alarm: Alarm) -> None:
         """
-        @param alarm: set to whenever something here is due; its owner then calls C{pop_slow} and
-            C{retire}.
+        @param account: whose slots these connections take.
+        @param alarm: set to whenever something here is due; its owner then calls C{close_due}.
         """
-        self.limit = limit
+        self._account = account
         self._clock = clock
         self._policy = policy
         self._alarm = alarm
         self._idle_timeout = _or_never(policy.idle_timeout)
-        self._shortest_idle = self._idle_timeout * (1 - policy.idle_jitter)
+        self.shortest_idle = self._idle_timeout * (1 - policy.idle_jitter)
         self.all: set[Connection[P]] = set()
         self.connecting: set[Connection[P]] = set()
         self.checking: set[Connection[P]] = set()
         self.closing: dict[Connection[P], float] = {}
         """Each with the time when it is to be aborted, in the order of these times; infinity,
         anywhere, for those that were."""
-        self.aging: list[Connection[P]] = []
+        self.expiring: dict[Connection[P], None] = {}
+        self._lifetimes: Lifetimes[Connection[P]] | None = None
+        if policy.lifetime is not None:
+            # Replacing one takes a connect: begin early enough, but late in a short life.
+            ahead = min(_or_never(policy.connect_timeout), _REPLACE_AHEAD, policy.lifetime / 10)
+            self._lifetimes = Lifetimes(policy.lifetime, policy.lifetime_jitter, ahead)
         self._vacant_since = clock.seconds()
         self._needed_until = -math.inf
         # Ordered by coming home. Taking a dict's last is fast, taking its first is not after
         # many others were: only that needs the slower OrderedDict.
         self.idle: dict[Connection[P], None]
-        self._pop: Callable[[], tuple[Connection[P], None]]
+        self.pop_next: Callable[[], tuple[Connection[P], None]]
         self._from_next: Callable[[dict[Connection[P], None]], Iterator[Connection[P]]]
         if policy.reuse == "lifo":
             self.idle = {}
-            self._pop = self.idle.popitem
+            self.pop_next = self.idle.popitem
             self._from_next = reversed
         else:
             ordered: OrderedDict[Connection[P], None] = OrderedDict()
             self.idle = ordered
-            self._pop = partial(ordered.popitem, last=False)
+            self.pop_next = partial(ordered.popitem, last=False)
             self._from_next = iter
 
     def next_idle(self) -> Connection[P]:
         """The idle connection that is next by the policy's C{reuse}; it stays where it is."""
         return next(self._from_next(self.idle))
 
+    def idle_in_turn(self) -> tuple[Connection[P], ...]:
+        """The idle connections, the next first."""
+        return tuple(self._from_next(self.idle))
+
     def freshest_idle(self) -> Connection[P]:
         """The idle connection that came home last; it stays where it is."""
         return next(reversed(self.idle))
 
-    def take(self, *, freshest: bool = False) -> Connection[P] | None:
-        """Take out the next idle connection, or the freshest; one of no use is closed instead.
-
-        @return: C{None} if there is none left.
-        """
-        while self.idle:
-            connection, _ = self.idle.popitem() if freshest else self._pop()
-            if connection.usable():
-                return connection
-            self.close(connection)
-        return None
+    def pop(self, *, freshest: bool = False) -> Connection[P]:
+        """Take out the next idle connection, or the freshest; there has to be one."""
+        connection, _ = self.idle.popitem() if freshest else self.pop_next()
+        return connection
 
     def leased(self) -> int:
         """How many are out."""
         return len(self.all) - len(self.connecting) - len(self.idle) - len(self.closing)
-
-    def unused(self) -> int:
-        """How many more may be made."""
-        return self.limit - len(self.all)
-
-    def coming(self) -> int:
-        """How many requests need not wait for the release of another's lease."""
-        return self.unused() + len(self.connecting) + len(self.idle) + len(self.checking)
 
     def begin(self, connection: Connection[P]) -> None:
         """An attempt to connect has begun."""
@@ -109,26 +102,32 @@ class Roster(Generic[P]):
         self.connecting.add(connection)
 
     def connected(self, connection: Connection[P]) -> None:
-        """It is ready, so from now on it ages."""
+        """It is ready: from now on it ages, and it replaces one that is about to expire."""
         self.connecting.discard(connection)
-        policy = self._policy
-        if policy.lifetime is not None:
-            lifetime = policy.lifetime * (1 - policy.lifetime_jitter * connection.chance)
-            connection.expires_at = self._clock.seconds() + lifetime
-            insort(self.aging, connection, key=_by_expiry)
-            self._alarm.set(connection.expires_at)
+        if self._lifetimes is not None:
+            self._lifetimes.add(connection, self._clock.seconds(), self._account.limit)
+            self._alarm.set(self._lifetimes.next_due())
+        if self.expiring:
+            old = next(iter(self.expiring))
+            del self.expiring[old]
+            self._retire(old, Why.LIFETIME)
 
-    def come_home(self, connection: Connection[P]) -> None:
-        """Make it idle, for the next who wants it. It has to be usable."""
+    def come_home(self, connection: Connection[P]) -> bool:
+        """Make it idle, for the next who wants it.
+
+        @return: whether it is; if it is of no use any more, nothing has changed.
+        """
         now = self._clock.seconds()
-        self.idle[connection] = None
-        connection.rest(now)  # which reads, and may find at once that it is of no use
-        due = now + self._shortest_idle
+        if not connection.rest(now, self.idle):
+            return False
+        due = now + self.shortest_idle
         if due < self._alarm.at:
             self._alarm.set(due)
+        return True
 
-    def close(self, connection: Connection[P], *, abort: bool = False) -> None:
+    def close(self, connection: Connection[P], why: Why, *, abort: bool = False) -> None:
         """Tell it to close, if it was not told before; its slot is free when it is gone."""
+        connection.retire(why)
         if connection.state < CLOSING:
             self.connecting.discard(connection)
             self.idle.pop(connection, None)
@@ -149,45 +148,65 @@ class Roster(Generic[P]):
         self.checking.discard(connection)
         self.closing.pop(connection, None)
         self.idle.pop(connection, None)
-        self._forget_age(connection)
+        self.expiring.pop(connection, None)
+        if self._lifetimes is not None:
+            self._lifetimes.remove(connection)
         if not self.all:
             self._vacant_since = self._clock.seconds()
             self._alarm.set(self.vacant_until())
 
+    def retire_all(self, why: Why) -> None:
+        """Close what nobody has, and the rest as it comes home."""
+        for connection in tuple(self.all):
+            self._retire(connection, why)
+
+    def _retire(self, connection: Connection[P], why: Why) -> None:
+        connection.retire(why)
+        if connection.state is CONNECTING or connection.state is IDLE:
+            self.close(connection, why)
+
+    # What an account asks of its members
+
+    def oldest_idle(self) -> float:
+        """Since when the one is idle that is idle longest; infinity if none is."""
+        return next(iter(self.idle)).since if self.idle else math.inf
+
+    def close_oldest_idle(self, why: Why) -> None:
+        """There has to be one."""
+        self.close(next(iter(self.idle)), why)
+
+    def staying(self) -> int:
+        """How many there are that nobody has told to go."""
+        return sum([not each.retired for each in self.all])
+
+    def shed(self, count: int) -> None:
+        """Let so many of these go: those that nobody has, idle longest first, then others."""
+        going = [*self.connecting, *self.idle]
+        if count > len(going):
+            going += [each for each in self.all if each.state in (LEASED, BUSY)]
+        for connection in [each for each in going if not each.retired][:count]:
+            self._retire(connection, Why.RESIZED)
+
     # What is due
 
-    def pop_slow(self, now: float) -> list[Connection[P]]:
-        """Those that should be gone by now; each is named once."""
-        slow = []
-        for connection, due in self.closing.items():
+    def close_due(self, now: float) -> None:
+        """Close what is too old or was idle for too long, and abort what is slow to close."""
+        for connection, due in tuple(self.closing.items()):
             if now < due < math.inf:
                 break
             if due <= now:
-                slow.append(connection)
-        for connection in slow:
-            self.closing[connection] = math.inf
-        return slow
-
-    def retire(self, now: float) -> list[Connection[P]]:
-        """Mark those whose lifetime is over, whatever they are doing.
-
-        @return: the idle ones that are to be closed now: of these, and of those that nobody
-            leased for the idle timeout, the policy's C{min_idle} spared.
-        """
-        count = 0
-        while count < len(self.aging) and self.aging[count].expires_at <= now:
-            self.aging[count].retired = True
-            count += 1
-        overdue = [each for each in self.aging[:count] if each in self.idle]
-        del self.aging[:count]
-        surplus = len(self.idle) - len(overdue) - self._policy.min_idle
-        for connection in self.idle:
-            if surplus <= 0 or self._idle_due(connection) > now:
+                self.closing[connection] = math.inf
+                connection.abort()
+        if self._lifetimes is not None:
+            for connection in self._lifetimes.pop_expired(now):
+                self.expiring.pop(connection, None)
+                self._retire(connection, Why.LIFETIME)
+            self.expiring.update(dict.fromkeys(self._lifetimes.due_to_replace(now)))
+        while len(self.idle) > self._policy.min_idle:
+            oldest = next(iter(self.idle))
+            if self._idle_due(oldest) > now:
                 break
-            if not connection.retired:
-                overdue.append(connection)
-                surplus -= 1
-        return overdue
+            self.close(oldest, Why.IDLE)
 
     def is_needed(self) -> None:
         """Somebody waits for a connection: a manager without one stays, for a second or more."""
@@ -205,20 +224,11 @@ class Roster(Generic[P]):
         """When the next of these has something, on the clock; infinity if never."""
         due = next((due for due in self.closing.values() if due < math.inf), math.inf)
         due = min(due, self.vacant_until())
-        if self.aging:
-            due = min(due, self.aging[0].expires_at)
+        if self._lifetimes is not None:
+            due = min(due, self._lifetimes.next_due())
         if len(self.idle) > self._policy.min_idle:
             due = min(due, self._idle_due(next(iter(self.idle))))
         return due
-
-    def _forget_age(self, connection: Connection[P]) -> None:
-        aging, expires_at = self.aging, connection.expires_at
-        place = bisect_left(aging, expires_at, key=_by_expiry)
-        while place < len(aging) and aging[place].expires_at == expires_at:
-            if aging[place] is connection:
-                del aging[place]
-                return
-            place += 1
 
     def _idle_due(self, connection: Connection[P]) -> float:
         return connection.since + self._idle_timeout * (

@@ -81,7 +81,7 @@ def test_bytes_on_an_idle_connection_close_it_and_reach_nobody() -> None:
 def test_while_it_is_leased_the_transport_calls_the_protocol_itself() -> None:
     rig = Managed(Recorder)
     lease = rig.lease()
-    (connection,) = rig.manager._roster.all
+    (connection,) = rig.manager.roster.all
     assert connection.dataReceived == lease.protocol.dataReceived
     lease.release()
     assert connection.dataReceived != connection.protocol.dataReceived
@@ -182,6 +182,7 @@ def test_min_idle_is_refilled_on_the_event() -> None:
 def test_an_idle_connection_past_its_lifetime_is_closed(jitter: float) -> None:
     rig = Managed(lifetime=100, lifetime_jitter=jitter, idle_timeout=None)
     rig.lease().release()
+    rig.fake.refuse(always=True)
     lifetime = 100 * (1 - jitter / 2)
     rig.clock.advance(lifetime - 0.1)
     assert rig.numbers()[0] == 1
@@ -193,10 +194,10 @@ def test_a_leased_connection_past_its_lifetime_is_closed_when_it_comes_home() ->
     rig = Managed(lifetime=100, lifetime_jitter=0, idle_timeout=None)
     lease = rig.lease()
     rig.clock.advance(200)
-    assert rig.fake.connections
+    assert rig.fake.accepted[0].open
     lease.release()
     rig.turn()
-    assert not rig.fake.connections
+    assert not rig.fake.accepted[0].open
 
 
 # 20: optional interfaces

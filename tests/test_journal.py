@@ -8,7 +8,16 @@ from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 
 from kolus import ConnectFailed, LeaseTimeout
-from kolus.events import Connected, ConnectFailure, Finished, Forgotten, Leased, Lost, Released
+from kolus.events import (
+    Connected,
+    ConnectFailure,
+    Finished,
+    Forgotten,
+    Leased,
+    Lost,
+    Released,
+    Retired,
+)
 from kolus.testing import result_of
 from tests.conftest import LoggedFailures
 from tests.rigs import Managed
@@ -93,8 +102,8 @@ def test_observers_are_told_what_happens() -> None:
         rig.lease()
     assert [type(each) for each in rig.events] == [
         *(Connected, Leased, Released, Lost),
-        *(Connected, Leased, Finished),
-        *(Connected, Leased, Forgotten),
+        *(Connected, Leased, Finished, Retired),
+        *(Connected, Leased, Forgotten, Retired),
         ConnectFailure,
     ]
     assert isinstance(rig.events[3], Lost)

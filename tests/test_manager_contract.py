@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from kolus import ConnectionManager, Policy
+from kolus import ConnectionManager, Policy, SharedManager
+from kolus.interfaces import IKolusManager
 from kolus.testing import MANAGER_CONTRACT, Rig, check_manager, run_clause
 
 
@@ -23,10 +25,22 @@ def fifo_manager(*args: Any) -> ConnectionManager[Any]:
     )
 
 
-@pytest.mark.parametrize("make", [connection_manager, fifo_manager])
+def shared_manager(*args: Any) -> SharedManager[Any]:
+    *where, policy = args
+    return SharedManager(*where, replace(policy, slots=3))
+
+
+def manager_of_one_slot(*args: Any) -> SharedManager[Any]:
+    *where, policy = args
+    return SharedManager(*where, replace(policy, slots=1))
+
+
+@pytest.mark.parametrize(
+    "make", [connection_manager, fifo_manager, shared_manager, manager_of_one_slot]
+)
 @pytest.mark.parametrize("clause", MANAGER_CONTRACT, ids=lambda clause: clause.__name__)
 def test_the_contract_holds(
-    clause: Callable[[Rig], None], make: Callable[..., ConnectionManager[Any]]
+    clause: Callable[[Rig], None], make: Callable[..., IKolusManager]
 ) -> None:
     run_clause(clause, make)
 

@@ -172,6 +172,7 @@ def past_its_lifetime(rig: Managed, lease: Lease[Any]) -> None:
 def test_releasing_a_connection_that_is_unfit_counts_as_finished(spoil: Any) -> None:
     rig = Managed()
     lease = rig.lease()
+    rig.fake.refuse(always=True)
     spoil(rig, lease)
     lease.release()
     rig.turn()

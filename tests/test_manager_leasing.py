@@ -239,16 +239,18 @@ def test_waiters_of_many_deadlines_fail_each_at_its_own() -> None:
     held.release()
 
 
-def test_a_timer_exists_only_while_something_waits() -> None:
-    rig = Managed(limit=1, idle_timeout=None, lifetime=None)
+def test_a_manager_has_one_timer_and_none_when_nothing_is_due() -> None:
+    rig = Managed(limit=1, idle_timeout=None, lifetime=None, leak_after=None)
     held = rig.lease()
+    rig.clock.advance(5)
     assert rig.clock.getDelayedCalls() == []
-    waiting = rig.ask()
+    waiting = [rig.ask() for _ in range(10)]
     assert len(rig.clock.getDelayedCalls()) == 1
     held.release()
-    lease = result_of(waiting)
+    for each in waiting:
+        result_of(each).release()
+    rig.clock.advance(5)
     assert rig.clock.getDelayedCalls() == []
-    lease.release()
 
 
 # 6: the bound of the queue

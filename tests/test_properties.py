@@ -122,7 +122,7 @@ class Manager(RuleBasedStateMachine):
 
     @invariant()
     def everything_is_accounted_for(self) -> None:
-        roster, status = self.manager._roster, self.manager.status()
+        roster, status = self.manager.roster, self.manager.status()
         assert status.idle is not None
         connected = [each for each in roster.all if each.transport is not None]
         opened = len(roster.all) - status.connecting
@@ -135,12 +135,12 @@ class Manager(RuleBasedStateMachine):
     def nobody_waits_while_something_is_idle(self) -> None:
         status = self.manager.status()
         paused = status.state is State.PAUSED
-        unserved = status.waiting - len(self.manager._roster.checking)
+        unserved = status.waiting - len(self.manager.roster.checking)
         assert not (unserved > 0 and status.idle) or paused
 
     @invariant()
     def every_connection_is_where_its_state_says(self) -> None:
-        roster = self.manager._roster
+        roster = self.manager.roster
         for connection in roster.all:
             state = connection.state
             assert (state is ConnectionState.CONNECTING) == (connection in roster.connecting)
@@ -161,7 +161,7 @@ class Manager(RuleBasedStateMachine):
         assert all(times == 1 for times in self.fired.values()), "a request was never answered"
         assert self.manager.when_closed().called
         assert not self.fake.connections
-        assert not self.manager._roster.all
+        assert not self.manager.roster.all
         counters = self.manager.counters
         settled = counters.releases + counters.finishes + counters.forgotten
         assert counters.leases == settled

@@ -14,7 +14,17 @@ from kolus.waiters import Waiter, WaiterQueue
 
 
 def queue(clock: Clock, timeout: float | None = 5.0) -> WaiterQueue[str]:
-    return WaiterQueue(clock, timeout, lambda waiter: TimeoutError(f"at {clock.seconds():g}"))
+    """A queue whose alarm does what a manager's does for it."""
+
+    def ring() -> None:
+        waiting.expire_due(clock.seconds())
+        alarm.set(waiting.next_due())
+
+    alarm = Alarm(clock, ring)
+    waiting: WaiterQueue[str] = WaiterQueue(
+        clock, timeout, lambda waiter: TimeoutError(f"at {clock.seconds():g}"), alarm
+    )
+    return waiting
 
 
 def test_the_oldest_waiter_is_first() -> None:
@@ -81,7 +91,19 @@ def test_the_queue_has_one_timer_however_many_wait() -> None:
     for waiter in waiters:
         waiter.cancel()
         waiter.addErrback(lambda failure: failure.trap(CancelledError))
+    clock.advance(5)
     assert clock.getDelayedCalls() == []
+
+
+def test_waiters_that_gave_up_behind_one_that_stays_are_not_kept() -> None:
+    waiting = queue(Clock())
+    first = waiting.append()
+    for _ in range(10_000):
+        waiter = waiting.append()
+        waiter.cancel()
+        waiter.addErrback(lambda failure: None)
+    assert len(waiting._timed) < 200
+    assert waiting.popleft() is first
 
 
 def test_cancelled_waiters_are_not_kept_for_their_deadline() -> None:

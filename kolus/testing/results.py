@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-__all__ = ["NotFired", "result_of"]
+__all__ = ["NotFired", "failure_of", "result_of"]
 
 T = TypeVar("T")
+E = TypeVar("E", bound=BaseException)
 
 
 class NotFired(AssertionError):
@@ -41,3 +42,17 @@ def result_of(deferred: Deferred[T]) -> T:
     if isinstance(result, Failure):
         result.raiseException()
     return result
+
+
+def failure_of(kind: type[E], deferred: Deferred[Any]) -> E:
+    """Take out what C{deferred} has failed with, now; C{NotFired} if it has no result yet.
+
+    @return: the exception.
+    @raise AssertionError: it has a result.
+    @raise Exception: it has failed with something else than C{kind}.
+    """
+    try:
+        result = result_of(deferred)
+    except kind as error:
+        return error
+    raise AssertionError(f"expected {kind.__name__}, got the result {result!r}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import random
+import signal
 import socket
 from pathlib import Path
 from typing import Any
@@ -63,11 +64,23 @@ class Server:
         assert self._run is not None
         self._run.transport.signalProcess("STOP")
 
+    def thaw(self) -> None:
+        """Let it go on after C{freeze}."""
+        assert self._run is not None
+        self._run.transport.signalProcess(signal.SIGCONT)  # Twisted has no name for it
+
     async def kill(self) -> None:
         """End it at once, without a chance to say good-bye, and wait until it is gone."""
+        await self._end("KILL")
+
+    async def terminate(self) -> None:
+        """Ask it to end, and wait until it is gone."""
+        await self._end("TERM")
+
+    async def _end(self, name: str) -> None:
         run, self._run = self._run, None
         if run is not None:
-            run.transport.signalProcess("KILL")
+            run.transport.signalProcess(name)
             await run.ended
 
 

@@ -1,0 +1,156 @@
+"""C{Account}: what the managers of one backend have in common: its limit, and how it fares.
+
+Its state is the limit, the managers that draw on it, those of them that want a connection and
+may not make it yet, in turn, how the attempts to connect went, and what was counted. It outlives
+the managers. A backend has several managers where each ident has its own, and while one that
+another ident has replaced lets its last leases come home.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Sized
+from typing import Any, Protocol
+
+from kolus.attempts import Attempts
+from kolus.counters import Counters
+from kolus.events import Why
+
+__all__ = ["Account", "Holdings", "Member"]
+
+
+class Holdings(Protocol):
+    """The connections of a member."""
+
+    all: Any
+    connecting: Any
+    closing: Any
+
+    def oldest_idle(self) -> float:
+        """Since when the one is idle that is idle longest; infinity if none is."""
+
+    def close_oldest_idle(self, why: Why) -> None: ...
+    def staying(self) -> int:
+        """How many there are that nobody has told to go."""
+
+    def shed(self, count: int) -> None:
+        """Let so many of these go, first those that nobody has."""
+
+
+class Member(Protocol):
+    """A manager that draws on an account."""
+
+    @property
+    def roster(self) -> Holdings: ...
+    @property
+    def waiting(self) -> Sized: ...
+    def wants_connection(self) -> bool:
+        """Whether one more connection would be of use to it, and it may be made now."""
+
+    def connections_changed(self) -> None:
+        """Look again what can be done: a slot is free."""
+
+    def limit_changed(self) -> None: ...
+
+
+class Account:
+    """The slots of one backend, given to its managers in turn.
+
+    @ivar limit: most connections of all its managers together.
+    @ivar attempts: how connecting went.
+    @ivar counters: what has happened so far.
+    @ivar wanting: the managers that wait for a slot, the first to get one first.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.attempts = Attempts()
+        self.counters = Counters()
+        self.members: list[Member] = []
+        self.wanting: OrderedDict[Member, None] = OrderedDict()
+
+    def unused(self) -> int:
+        """How many connections more may be made."""
+        return self.limit - sum([len(each.roster.all) for each in self.members])
+
+    def connecting(self) -> int:
+        """How many are being made."""
+        return sum([len(each.roster.connecting) for each in self.members])
+
+    def join(self, member: Member) -> None:
+        self.members.append(member)
+
+    def leave(self, member: Member) -> None:
+        """It has no connections any more and wants none."""
+        self.members.remove(member)
+        self.wanting.pop(member, None)
+
+    def grant(self, member: Member, at_a_time: int) -> bool:
+        """Ask for a slot to connect with.
+
+        @param at_a_time: how many attempts may be under way.
+        @return: whether there is one; if not, the member is told when it is its turn.
+        """
+        is_free = self.connecting() < at_a_time and self.unused() > 0
+        if is_free and next(self._claimants(), member) is member:
+            self.wanting.pop(member, None)
+            return True
+        self.wanting[member] = None
+        if member.waiting:
+            self._make_room()
+        return False
+
+    def claims(self, member: Member) -> bool:
+        """Whether the connection that comes home to C{member} is to make way for a sibling's.
+
+        It is if nobody there waits for it. Else the slots are divided evenly: a sibling without
+        any, or with at least two fewer, is served first. That is the least that gives each its
+        turn; to go on from there would close a connection for every other lease.
+        """
+        if self._room_to_come() > 0:
+            return False
+        for claimant in self._claimants():
+            if claimant is not member and claimant.waiting:
+                theirs, its = len(claimant.roster.all), len(member.roster.all)
+                if not member.waiting or theirs == 0 or theirs + 1 < its:
+                    self.wanting.move_to_end(claimant, last=False)
+                    return True
+        return False
+
+    def wake(self) -> None:
+        """A slot is free, or an attempt is over: let those who want to connect do so, in turn."""
+        for member in tuple(self.wanting):
+            if self.unused() <= 0:
+                return
+            member.connections_changed()
+
+    def resize(self, limit: int) -> None:
+        """Set another limit; those who have most give up what is beyond it."""
+        if limit == self.limit:
+            return
+        self.limit = limit
+        room = limit
+        members = sorted(self.members, key=lambda each: each.roster.staying())
+        for place, member in enumerate(members):
+            size = member.roster.staying()
+            kept = min(size, room // (len(members) - place))
+            room -= kept
+            member.roster.shed(size - kept)
+        for member in members:
+            member.limit_changed()
+
+    def _claimants(self) -> Any:
+        """Those who want a slot and could use it now, in turn."""
+        return (each for each in self.wanting if each.wants_connection())
+
+    def _room_to_come(self) -> int:
+        return self.unused() + sum([len(each.roster.closing) for each in self.members])
+
+    def _make_room(self) -> None:
+        """Close the oldest idle connection of a sibling, unless there will be room anyway."""
+        if self._room_to_come() > 0:
+            return
+        oldest = min(self.members, key=lambda each: each.roster.oldest_idle())
+        if oldest.roster.oldest_idle() < math.inf:
+            oldest.roster.close_oldest_idle(Why.DISPLACED)

@@ -1,0 +1,272 @@
+"""C{BaseManager}: the life of a manager, whatever it leases: time, operation, and the end.
+
+The mutable state of a manager is the roster of connections, the queue of waiters, the oversight
+of leases, whether it is open, and whether this process is a forked child of its own; how the
+attempts to connect went is in the account.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Iterable
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from twisted.internet.defer import Deferred
+
+from kolus.account import Account
+from kolus.alarm import Alarm
+from kolus.backend import Backend, Status
+from kolus.backoff import Rng
+from kolus.connector import Connector
+from kolus.errors import (
+    Closed,
+    Draining,
+    LeaseError,
+    LeaseTimeout,
+)
+from kolus.events import Observer, Why
+from kolus.explanation import ManagerExplanation
+from kolus.fork import after_fork
+from kolus.hooks import Hooks
+from kolus.journal import Journal
+from kolus.lease import Lease, Outcome
+from kolus.lifecycle import Lifecycle
+from kolus.oversight import Held, Oversight
+from kolus.policy import Policy, check_seconds, check_whole
+from kolus.roster import Roster
+from kolus.stale import Forked
+from kolus.waiters import Waiter, WaiterQueue
+
+__all__ = ["BaseManager"]
+
+P = TypeVar("P")
+
+
+class BaseManager(ABC, Generic[P]):
+    """Keeps the connections of one backend for one ident; see C{IKolusManager}.
+
+    @ivar backend: where to.
+    @ivar ident: whom for.
+    @ivar counters: what has happened at this backend so far.
+    @ivar roster: the connections.
+    @ivar waiting: the requests in the queue, the oldest first.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        protocol: Callable[[], P],
+        backend: Backend,
+        ident: Hashable,
+        policy: Policy | None = None,
+        *,
+        observers: list[Observer] | None = None,
+        account: Account | None = None,
+        rng: Rng = random,
+    ) -> None:
+        """
+        @param reactor: what connects; any clock is enough for a backend made from an endpoint.
+        @param protocol: makes the protocol of each connection.
+        @param observers: a live list of whom to tell about events.
+        @param account: whose slots to take, and where to count; one of its own if C{None}.
+        @param rng: where the jitter comes from.
+        @raise ValueError: the backend's endpoint string is of no use to this reactor.
+        """
+        self.backend = backend
+        self.ident = ident
+        self._policy = policy = Policy() if policy is None else policy
+        if account is None:
+            account = Account(policy.limit if backend.limit is None else backend.limit)
+        self._account = account
+        self._clock = reactor
+        self._call_soon = getattr(reactor, "callFromThread", None) or partial(reactor.callLater, 0)
+        self.counters = account.counters
+        self._observers = [] if observers is None else observers
+        self._journal = journal = Journal(backend, ident, self.counters, self._observers)
+        self._hooks = hooks = Hooks(policy, journal)
+        self._alarm = Alarm(reactor, self._wake)
+        self.roster = roster = Roster[P](reactor, account, policy, self._alarm)
+        self._connector = Connector(
+            self, reactor, protocol, policy, rng, roster, account, hooks, journal
+        )
+        self._waiters: WaiterQueue[Lease[P]] = WaiterQueue(
+            reactor, policy.acquire_timeout, self._timed_out, self._alarm
+        )
+        self._oversight = Oversight(policy, journal, reactor.seconds, self._settle)
+        self._deciding = self._undecided = False
+        self._lifecycle = Lifecycle()
+        self._process: int | None = None
+
+        # What every lease needs, at hand.
+        self._now = reactor.seconds
+        self._pop = roster.pop_next
+        self._wanting = account.wanting
+        self._debug = policy.debug
+        self._checks = hooks.checks
+        self._plain = not hooks.resets and policy.max_uses is None
+        self._idle = roster.idle
+        self.waiting = self._waiters.waiting
+        self._most_waiters = policy.most_waiters(account.limit)
+        self._settler = self._settle
+
+        account.join(self)
+        after_fork(self)
+
+    # What the managers above this one know
+
+    @abstractmethod
+    def status(self) -> Status: ...
+
+    @abstractmethod
+    def _settle(self, leasable: Any, outcome: Outcome) -> None:
+        """Settle a lease."""
+
+    @abstractmethod
+    def _held(self) -> Iterable[Held]:
+        """What is leased."""
+
+    @abstractmethod
+    def _decide(self) -> None:
+        """After any event: see what can be done now."""
+
+    @abstractmethod
+    def _timed_out(self, waiter: Waiter[Lease[P]]) -> LeaseTimeout:
+        """What a waiter fails with whose time is over."""
+
+    # Time
+
+    def _wake(self) -> None:
+        """Do what is due, and set the alarm to what is due next."""
+        now = self._now()
+        self.roster.close_due(now)
+        if now >= self._lifecycle.abort_at:
+            self._abort_all()
+        self._waiters.expire_due(now)
+        if self.waiting:
+            self.roster.is_needed()
+        elif now >= self.roster.vacant_until():
+            self._wind_down(Closed)
+        if now >= self._oversight.leaks_due:
+            self._look_for_leaks(now)
+        self._decide()
+        if not self._lifecycle.closed:
+            due = min(self._lifecycle.abort_at, self._waiters.next_due(), self._oversight.leaks_due)
+            self._alarm.set(min(due, self.roster.next_due()))
+
+    def connections_changed(self) -> None:
+        """Called by the connector and the account: see who can be served now, or if all ends."""
+        if self.roster.all and self._oversight.leaks_due == math.inf:
+            self._look_for_leaks(self._now())
+        self._decide()
+        self._end_if_empty()
+
+    def _look_for_leaks(self, now: float) -> None:
+        self._oversight.look_for_leaks(now, self._held() if self.roster.all else None)
+        self._alarm.set(self._oversight.leaks_due)
+
+    # Operation
+
+    def pause(self) -> None:
+        if self._lifecycle.serves:
+            self._lifecycle.pause()
+            self._alarm.set(self.roster.vacant_until())
+            self._journal.paused()
+
+    def resume(self) -> None:
+        if self._lifecycle.resume():
+            self._journal.resumed()
+            self._decide()
+
+    def resize(self, limit: int) -> None:
+        check_whole("limit", limit, 1)
+        self._account.resize(limit)
+
+    def limit_changed(self) -> None:
+        """Called by the account: it has another limit."""
+        self._most_waiters = self._policy.most_waiters(self._account.limit)
+        self._journal.resized(self._account.limit)
+        self.connections_changed()
+
+    def invalidate(self) -> None:
+        self.roster.retire_all(Why.INVALIDATED)
+        self.connections_changed()
+
+    def explain(self) -> ManagerExplanation:
+        others = len(self.roster.all) + self._account.unused()
+        slots = self._policy.slots or 1
+        return self._oversight.explain(
+            self.status(),
+            self._held(),
+            self.waiting,
+            self._account.attempts,
+            shared=self._policy.slots is not None,
+            checking=len(self.roster.checking),
+            held_by_others=max(0, self._account.limit - others) * slots,
+        )
+
+    def forked(self) -> None:
+        """Called in a forked child: the connections are its parent's, so leave them alone."""
+        self._process = os.getppid()
+        self._lifecycle.serves = False
+        self._alarm.clear()
+        for connection in self.roster.all:
+            connection.retired = True
+            connection.protocol = Forked(self._foreign())  # type: ignore[assignment]
+
+    def _foreign(self) -> str:
+        return f"process {os.getpid()} cannot use {self!r}: process {self._process} made it"
+
+    def _check_process(self) -> None:
+        if self._process is not None:
+            raise LeaseError(self._foreign())
+
+    # Ending
+
+    def drain(self) -> Deferred[None]:
+        self._check_process()
+        self._wind_down(Draining)
+        return self.when_closed()
+
+    def close(self, timeout: float) -> Deferred[None]:
+        check_seconds("timeout", timeout, optional=False)
+        self._check_process()
+        self._lifecycle.abort_by(self._now() + timeout)
+        self._wind_down(Closed)
+        self._wake()
+        return self.when_closed()
+
+    def when_closed(self) -> Deferred[None]:
+        return self._lifecycle.when_closed()
+
+    def _wind_down(self, refusal: type[Draining] | type[Closed]) -> None:
+        """Take no more requests, and close everything that nobody has."""
+        if not self._lifecycle.end(refusal):
+            return
+        self.roster.retire_all(Why.CLOSED)
+        for connection in tuple(self.roster.checking):
+            self.roster.close(connection, Why.CLOSED)
+        while self.waiting:
+            self._waiters.popleft().errback(refusal(f"{self!r} gives no new leases"))
+        self._end_if_empty()
+
+    def _abort_all(self) -> None:
+        """The time to settle is over."""
+        self._lifecycle.abort_at = math.inf
+        for held in self._held():
+            self._journal.still_held(self._now() - held.since, held.origin)
+        for connection in tuple(self.roster.all):
+            self.roster.close(connection, Why.CLOSED, abort=True)
+
+    def _end_if_empty(self) -> None:
+        lifecycle = self._lifecycle
+        if lifecycle.refusal is not None and not self.roster.all and not lifecycle.closed:
+            self._alarm.clear()
+            self._account.leave(self)
+            lifecycle.has_closed()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.status()} for {self.ident!r}>"

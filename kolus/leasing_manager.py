@@ -1,0 +1,226 @@
+"""C{LeasingManager}: takes requests and decides who is served, whatever a lease is.
+
+C{_decide} alone hands out, connects and gives up on waiters; what is ready to be leased, and what
+a lease's settling does, is up to the managers above this one.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Hashable
+from typing import TypeVar
+
+from twisted.internet.defer import Deferred, fail, succeed
+
+from kolus.base_manager import BaseManager
+from kolus.connection import Connection
+from kolus.errors import KolusError, LeaseTimeout, PoolFull, WrongIdent
+from kolus.events import Why
+from kolus.lease import Leasable, Lease
+from kolus.owners import Owner, Ward
+from kolus.policy import check_seconds
+from kolus.waiters import Waiter
+
+__all__ = ["LeasingManager"]
+
+P = TypeVar("P")
+
+
+class LeasingManager(BaseManager[P]):
+    """Serves requests in the order they come."""
+
+    @abstractmethod
+    def try_connect(self, ident: Hashable, owner: Owner | None = None) -> Lease[P] | None: ...
+
+    @abstractmethod
+    def _hand_out(self) -> None:
+        """Serve those who wait, as far as something is ready for them."""
+
+    @abstractmethod
+    def _give(self, connection: Connection[P]) -> None:
+        """Serve those who wait with a connection that was just checked."""
+
+    @abstractmethod
+    def _wanted(self) -> int:
+        """How many connections ought to be in the making."""
+
+    @abstractmethod
+    def _coming(self) -> int:
+        """How many requests need not wait for the release of another's lease."""
+
+    @abstractmethod
+    def _capacity(self) -> int:
+        """How many leases can be out at a time."""
+
+    def _next_is_stale(self) -> bool:
+        """Whether the next idle connection is to be checked first; there has to be one."""
+        return self._hooks.is_stale(self.roster.next_idle())
+
+    # Requests
+
+    def connect(
+        self, ident: Hashable, timeout: float | None = None, owner: Owner | None = None
+    ) -> Deferred[Lease[P]]:
+        if timeout is not None:
+            check_seconds("timeout", timeout)
+        try:
+            lease = self.try_connect(ident, owner)
+        except KolusError:
+            return fail()
+        if lease is not None:
+            return succeed(lease)
+        try:
+            return self._enqueue(timeout, owner)
+        except KolusError:
+            return fail()
+
+    def _enqueue(self, timeout: float | None, owner: Owner | None) -> Waiter[Lease[P]]:
+        ward = self._oversight.ward(owner)
+        origin = self._oversight.origin(ward) if self._debug or ward is not None else None
+        if ward is not None:
+            error = self._oversight.deadlock(ward, self._capacity(), self, origin)
+            if error is not None:
+                raise error
+        beyond = len(self.waiting) - self._most_waiters
+        if beyond >= 0 and beyond >= self._coming():
+            self._journal.rejected(full := PoolFull(f"{self.status()}: as many wait as may"))
+            raise full
+        waiter = self._waiters.append(timeout)
+        if origin is not None:
+            waiter.origin = origin
+        if ward is not None:
+            waiter.ward = ward
+            ward.wait(waiter)
+        self._connector.unpaid = False
+        if self._idle or len(self.roster.all) < self._account.limit:
+            self._decide()
+        return waiter
+
+    def _refuse(self, ident: Hashable) -> None:
+        """Raise what a request for C{ident} is refused with, if it is."""
+        self._check_process()
+        if self._lifecycle.refusal is not None:
+            error: KolusError = self._lifecycle.refusal(f"{self!r} gives no new leases")
+        elif ident != self.ident:
+            error = WrongIdent(f"{self!r} serves no other ident, not {ident!r}")
+        else:
+            return
+        self._journal.rejected(error)
+        raise error
+
+    # Leases
+
+    def _serve(self, leasable: Leasable[P]) -> None:
+        """Give the oldest waiter its lease."""
+        waiter = self._waiters.popleft()
+        self.counters.leases += 1
+        if self._observers or self._debug or waiter.ward is not None:
+            waited = self._now() - waiter.since
+            lease = self._oversight.lease(leasable, waiter.ward, waiter.origin, waited)
+        else:
+            lease = Lease(leasable, self._settler)
+        if waiter.called:  # an observer has cancelled it just now
+            lease.release()
+            return
+        waiter.callback(lease)
+        if waiter.ward is not None:
+            self._fail_deadlocked(waiter.ward)
+
+    def _fail_deadlocked(self, ward: Ward) -> None:
+        """Fail the waiters of an owner that now holds everything they could ever get."""
+        for waiter in tuple(ward.waiters):
+            if waiter in self.waiting:
+                assert isinstance(waiter, Waiter)
+                error = self._oversight.deadlock(ward, self._capacity(), self, waiter.origin)
+                if error is None:
+                    return
+                self._waiters.remove(waiter)
+                waiter.errback(error)
+
+    # Deciding
+
+    def _decide(self) -> None:
+        """After any event: hand out what is ready, fail the hopeless, connect for those who wait.
+
+        Firing a waiter may bring the next event before this returns. It is then noted and looked
+        at in the same loop: a hundred thousand waiters that each release in their callback need
+        no recursion.
+        """
+        self._undecided = True
+        if self._deciding:
+            return
+        self._deciding = True
+        try:
+            while self._undecided and self._lifecycle.serves:
+                self._undecided = False
+                self._hand_out()
+                if self._account.attempts.last_error is not None:
+                    self._fail_hopeless()
+                if len(self.roster.all) < self._account.limit:
+                    self._connect_more()
+        finally:
+            self._deciding = False
+
+    def wants_connection(self) -> bool:
+        """Whether one more connection would be of use, and an attempt is due."""
+        return (
+            self._lifecycle.serves
+            and len(self.roster.all) < self._account.limit
+            and not self._connector.unpaid
+            and len(self.roster.connecting) < self._wanted()
+            and self._connector.due_in() <= 0
+        )
+
+    def _connect_more(self) -> None:
+        while self.wants_connection():
+            if not self._account.grant(self, self._connector.at_a_time()):
+                return
+            self._connector.connect()
+        self._account.wanting.pop(self, None)
+        if self._connector.due_in() > 0 and self._lifecycle.serves and self._wanted() > 0:
+            self._alarm.set(self._account.attempts.due_at)
+
+    def _fail_hopeless(self) -> None:
+        """Fail those whom, until the next attempt is due, nothing can serve."""
+        roster, connector = self.roster, self._connector
+        if roster.connecting:
+            return
+        if connector.unpaid and not roster.leased():
+            connector.unpaid = False
+            if self.waiting:
+                self._waiters.popleft().errback(connector.error())
+        while self.waiting and self._policy.fail_fast:
+            if connector.due_in() <= 0 or roster.leased():
+                return
+            self._waiters.popleft().errback(connector.error())
+
+    def _come_home(self, connection: Connection[P]) -> None:
+        """Take back a connection that nobody has any more."""
+        if self._account.wanting and self._account.claims(self):
+            self.roster.close(connection, Why.DISPLACED)
+        elif not self.roster.come_home(connection):
+            self.roster.close(connection, Why.UNFIT)
+
+    def _check(self, connection: Connection[P]) -> None:
+        """Run the check; if the connection passes, those who wait may have it."""
+        self.roster.checking.add(connection)
+        self._hooks.check(connection).addCallback(self._was_checked, connection)
+
+    def _was_checked(self, fit: bool, connection: Connection[P]) -> None:
+        self.roster.checking.discard(connection)
+        if not (fit and connection.usable()):
+            stillborn = connection.stillborn() and not connection.retired
+            self.roster.close(connection, Why.UNFIT, abort=True)
+            if stillborn:
+                self._connector.failed(ConnectionAbortedError("its check failed"), connection)
+        elif self.waiting and self._lifecycle.serves:
+            # Not by way of idle: however short check_after is, it is not checked again.
+            self._give(connection)
+        else:
+            self._come_home(connection)
+        self._decide()
+
+    def _timed_out(self, waiter: Waiter[Lease[P]]) -> LeaseTimeout:
+        waited = self._now() - waiter.since
+        self._journal.timed_out(waited)
+        return LeaseTimeout(self.status(), waited, self._account.attempts.last_error)

@@ -1,0 +1,197 @@
+"""C{Oversight}: the leases of one manager of which more is known than that they are held.
+
+Its state is the owners of leases and requests, and when to look for leaks again. A lease costs
+nothing here unless it has an owner, an observer listens, or C{Policy(debug=True)} holds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from kolus.attempts import Attempts
+from kolus.backend import Status
+from kolus.errors import LeaseError
+from kolus.explanation import (
+    LeaseExplanation,
+    ManagerExplanation,
+    WaiterExplanation,
+    label,
+    why_waiting,
+)
+from kolus.journal import Journal
+from kolus.lease import Leasable, Lease, Outcome, Settle
+from kolus.owners import Owner, Owners, Ward
+from kolus.places import place, stack
+from kolus.policy import Policy
+from kolus.stale import Traced
+from kolus.waiters import Waiter
+
+__all__ = ["Held", "Oversight"]
+
+
+class Held(Leasable[Any], Protocol):
+    """What is behind a lease: a connection, or a slot on one.
+
+    @ivar since: when it was leased, on the clock.
+    @ivar uses: how many leases its connection has had.
+    @ivar origin: where it was leased, in debug mode.
+    @ivar overdue_since: C{since} of the lease that was last told of as a possible leak.
+    """
+
+    since: float
+    uses: int
+    origin: str | None
+    overdue_since: float
+
+
+class Oversight:
+    """Knows who holds leases, where they were taken and settled, and for how long."""
+
+    def __init__(
+        self, policy: Policy, journal: Journal, now: Callable[[], float], settle: Settle
+    ) -> None:
+        self.owners = Owners()
+        self.leaks_due = math.inf
+        self._policy = policy
+        self._journal = journal
+        self._now = now
+        self._settle = settle
+
+    def ward(self, owner: Owner | None) -> Ward | None:
+        """
+        @raise TypeError: C{owner} cannot be one.
+        @raise LeaseError: it has ended already.
+        """
+        return None if owner is None else self.owners.ward(owner)
+
+    def origin(self, ward: Ward | None) -> str | None:
+        """Where the present request is made, as far as anybody may want to know it later."""
+        if self._policy.debug:
+            return stack()
+        return None if ward is None else place()
+
+    def lease(
+        self, leasable: Any, ward: Ward | None, origin: str | None, waited: float
+    ) -> Lease[Any]:
+        """Make a lease, known by its owner if it has one and by its origin in debug mode.
+
+        @param waited: how many seconds the request was in the queue.
+        """
+        settle = self._settle
+        reused = leasable.reused
+        if self._policy.debug:
+            leasable.origin = origin
+            leasable, settle = Traced(leasable, origin or ""), self._settle_traced
+        lease: Lease[Any] = Lease(leasable, settle)
+        if ward is not None:
+            ward.hold(lease, origin or "")
+        self._journal.leased(reused, waited)
+        return lease
+
+    def _settle_traced(self, traced: Traced, outcome: Outcome) -> None:
+        traced.settled(stack())
+        self._settle(traced.leasable, outcome)
+
+    def deadlock(
+        self, ward: Ward, limit: int, manager: object, origin: str | None
+    ) -> LeaseError | None:
+        """What a request fails with whose owner holds everything that could serve it, if so.
+
+        @param limit: how many leases the manager can give at a time.
+        @param origin: where the request was made.
+        """
+        places = [taken for lease, taken in ward.leases.items() if lease.held]
+        if len(places) < limit:
+            return None
+        return LeaseError(
+            f"{manager!r} can never serve this request: its owner, {label(ward.owner)}, holds "
+            f"every lease itself.\nThe request was made here:\n{origin}\n"
+            f"The leases were taken here:\n" + "\n".join(places)
+        )
+
+    def look_for_leaks(self, now: float, held: Iterable[Held] | None) -> None:
+        """Tell of each lease that is held for too long, once, and see when to look again.
+
+        A lease that begins later is looked at before it is held for too long.
+
+        @param held: what is leased; C{None} if nothing can be, for there is no connection.
+        """
+        longest = self._policy.leak_after
+        if longest is None or held is None:
+            self.leaks_due = math.inf
+            return
+        self.leaks_due = now + longest
+        for each in held:
+            if each.since + longest > now:
+                self.leaks_due = min(self.leaks_due, each.since + longest)
+            elif each.overdue_since != each.since:
+                each.overdue_since = each.since
+                told = self._explain_lease(each, self._owned(), now)
+                self._journal.overdue(told.held, told.owner, told.origin)
+
+    def _owned(self) -> dict[Any, tuple[Ward, str]]:
+        """Whose each lease is that has an owner, and where it was taken, by what is behind it."""
+        return {
+            lease.leasable: (ward, origin)
+            for ward in self.owners
+            for lease, origin in tuple(ward.leases.items())
+            if lease.held
+        }
+
+    def explain(
+        self,
+        status: Status,
+        held: Iterable[Held],
+        waiting: Iterable[Waiter[Any]],
+        attempts: Attempts,
+        **facts: Any,
+    ) -> ManagerExplanation:
+        """
+        @param facts: what only the manager knows, as L{why_waiting} names it.
+        """
+        now = self._now()
+        owned = self._owned()
+        leases = tuple(self._explain_lease(each, owned, now) for each in held)
+        retry_in = attempts.due_at - now
+        why = why_waiting(
+            status,
+            oldest_lease=max([each.held for each in leases], default=None),
+            last_error=attempts.last_error,
+            retry_in=retry_in if retry_in > 0 else None,
+            **facts,
+        )
+        return ManagerExplanation(
+            status=status,
+            waiters=tuple(
+                _explain_waiter(place, each, now, why) for place, each in enumerate(waiting, 1)
+            ),
+            leases=leases,
+            last_error=attempts.last_error,
+            retry_in=retry_in if retry_in > 0 else None,
+            why=why,
+        )
+
+    def _explain_lease(
+        self, held: Held, owned: dict[Any, tuple[Ward, str]], now: float
+    ) -> LeaseExplanation:
+        ward, origin = owned.get(held, (None, None))
+        return LeaseExplanation(
+            held=now - held.since,
+            uses=held.uses,
+            owner=None if ward is None else label(ward.owner),
+            origin=held.origin if self._policy.debug else origin,
+        )
+
+
+def _explain_waiter(position: int, waiter: Waiter[Any], now: float, why: str) -> WaiterExplanation:
+    left = waiter.deadline - now
+    return WaiterExplanation(
+        position=position,
+        why=why if position == 1 else f"{position - 1} are served before it",
+        waited=now - waiter.since,
+        deadline_in=left if left < math.inf else None,
+        owner=None if waiter.ward is None else label(waiter.ward.owner),
+        origin=waiter.origin,
+    )

@@ -1,0 +1,226 @@
+"""Owners of leases and of requests: when an owner ends, what it owns ends with it.
+
+Its state is a ward for each owner of a manager's leases: the leases and the waiters that end with
+it, and whether it has ended. Managers add to a ward; what is settled, served or forgotten leaves
+it by itself. An owner carries one hook, however many managers know it, that tells their wards.
+Nothing here keeps an owner, a lease or a manager alive: they are referred to weakly.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from twisted.application.service import IService
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocol
+from twisted.logger import Logger
+from twisted.python.reflect import safe_repr
+
+from kolus.errors import LeaseError
+
+if TYPE_CHECKING:
+    from kolus.lease import Lease
+
+__all__ = ["Owner", "Owners", "Ward"]
+
+Owner: TypeAlias = Deferred[Any] | IProtocol | IService
+"""It ends when the Deferred fires, the connection of the protocol is lost, the service stops."""
+
+T = TypeVar("T")
+_log = Logger()
+
+
+class Ward:
+    """What one owner has of one manager.
+
+    @ivar ended: whether the owner has ended; a service that is started again has not.
+    @ivar leases: its leases, each with where it was taken. One that is settled stays until its
+        lessee forgets it.
+    @ivar waiters: its requests that wait, the oldest first.
+    """
+
+    def __init__(self, owner: Owner) -> None:
+        self.ended = False
+        self.leases: weakref.WeakKeyDictionary[Lease[Any], str] = weakref.WeakKeyDictionary()
+        self.waiters: dict[Deferred[Any], None] = {}
+        self._owner = weakref.ref(owner)
+
+    @property
+    def owner(self) -> Owner | None:
+        """Whose it is; C{None} if nobody refers to the owner any more."""
+        return self._owner()
+
+    def hold(self, lease: Lease[Any], origin: str = "") -> None:
+        """Let a lease end with the owner, so at once if that has ended.
+
+        @param origin: where it was taken.
+        """
+        self.leases[lease] = origin
+        if self.ended:
+            self.end()
+
+    def forget(self, lease: Lease[Any]) -> None:
+        """Let a lease be, whatever becomes of the owner."""
+        self.leases.pop(lease, None)
+
+    def wait(self, waiter: Deferred[Any]) -> None:
+        """Let a request end with the owner, so at once if that has ended, until it is served."""
+        self.waiters[waiter] = None
+        waiter.addBoth(self._waited, waiter)
+        if self.ended:
+            self.end()
+
+    def _waited(self, result: T, waiter: Deferred[Any]) -> T:
+        self.waiters.pop(waiter, None)
+        return result
+
+    def end(self) -> None:
+        """Cancel every waiter and finish every lease.
+
+        The waiters first, or what the leases set free would be given to them.
+        """
+        self.ended = True
+        for waiter in tuple(self.waiters):
+            _contain(waiter.cancel)
+        leases = list(self.leases)
+        self.leases.clear()
+        for lease in leases:
+            if lease.held:
+                _contain(lease.finished)
+
+    def end_with(self, result: T) -> T:
+        """End, as a callback of the owner, which goes on with C{result}."""
+        self.end()
+        return result
+
+    def begin_again(self) -> None:
+        """The owner, a service, is started."""
+        self.ended = False
+
+
+class Owners:
+    """The wards of one manager; iterating gives those whose owners live."""
+
+    def __init__(self) -> None:
+        self._wards: weakref.WeakKeyDictionary[Any, Ward] = weakref.WeakKeyDictionary()
+
+    def __iter__(self) -> Iterator[Ward]:
+        return iter(list(self._wards.values()))
+
+    def ward(self, owner: Owner) -> Ward:
+        """The one ward of C{owner}.
+
+        @raise TypeError: it is none of these, or it cannot be told when it ends.
+        @raise LeaseError: it has ended. Of a protocol or a service that was never seen before,
+            this is noticed as far as its transport tells; a service may be about to start.
+        """
+        ward = self._find(owner)
+        if (ward is not None and ward.ended) or _has_ended(owner):
+            raise LeaseError(f"{safe_repr(owner)} has ended, so it cannot own a lease")
+        if ward is None:
+            ward = _hooked(owner)
+            self._wards[owner] = ward
+        return ward
+
+    def _find(self, owner: Owner) -> Ward | None:
+        try:
+            ward = self._wards.get(owner)
+        except TypeError as error:
+            if not _may_own(owner):
+                raise _not_an_owner(owner) from None
+            raise TypeError(f"{safe_repr(owner)} cannot be an owner: {error}") from error
+        if ward is not None and ward.owner is not owner:
+            raise TypeError(f"{safe_repr(owner)} cannot be an owner: it equals another")
+        return ward
+
+
+class _Hook:
+    """Stands in the place of a method of the owner, to tell wards when it is called.
+
+    @ivar wards: whom to tell. They live as long as their manager does: an owner that outlives a
+        thousand managers still has one hook.
+    """
+
+    def __init__(
+        self, owner: Owner, name: str, tell: Callable[[Ward], None], *, first: bool
+    ) -> None:
+        """
+        @param first: whether they are told before the method is called, not after.
+        """
+        method = getattr(owner, name)
+        # The method of the owner itself would keep it alive from within.
+        own = getattr(method, "__self__", None) is owner
+        self._method = weakref.WeakMethod(method) if own else lambda: method
+        self._tell = tell
+        self._first = first
+        self.wards: weakref.WeakSet[Ward] = weakref.WeakSet()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        method: Any = self._method()
+        if self._first:
+            self._tell_all()
+        try:
+            return None if method is None else method(*args, **kwargs)
+        finally:
+            if not self._first:
+                self._tell_all()
+
+    def _tell_all(self) -> None:
+        for ward in tuple(self.wards):
+            self._tell(ward)
+
+
+def _hooked(owner: Owner) -> Ward:
+    """A ward that is told when its owner ends."""
+    if not _may_own(owner):
+        raise _not_an_owner(owner)
+    ward = Ward(owner)
+    if isinstance(owner, Deferred):
+        owner.addBoth(ward.end_with)
+    elif IProtocol.providedBy(owner):
+        # A protocol may settle its leases itself when it loses its connection.
+        _hook(owner, "connectionLost", ward, Ward.end, first=False)
+    else:
+        # What a service waits for while it stops may be an answer to come by these leases.
+        _hook(owner, "stopService", ward, Ward.end, first=True)
+        _hook(owner, "startService", ward, Ward.begin_again, first=True)
+    return ward
+
+
+def _hook(
+    owner: Owner, name: str, ward: Ward, tell: Callable[[Ward], None], *, first: bool
+) -> None:
+    hook = getattr(owner, name)
+    if not isinstance(hook, _Hook):
+        hook = _Hook(owner, name, tell, first=first)
+        try:
+            setattr(owner, name, hook)
+        except AttributeError as error:
+            raise TypeError(f"{safe_repr(owner)} cannot be an owner: {error}") from error
+    hook.wards.add(ward)
+
+
+def _may_own(owner: object) -> bool:
+    return isinstance(owner, Deferred) or IProtocol.providedBy(owner) or IService.providedBy(owner)
+
+
+def _not_an_owner(other: object) -> TypeError:
+    return TypeError(f"owner must be a Deferred, a Protocol or a Service, not {safe_repr(other)}")
+
+
+def _has_ended(owner: Owner) -> bool:
+    """Whether the owner tells by itself that it has ended."""
+    if isinstance(owner, Deferred):
+        return owner.called
+    if not IProtocol.providedBy(owner):
+        return False
+    return bool(getattr(getattr(owner, "transport", None), "disconnected", False))
+
+
+def _contain(action: Callable[[], object]) -> None:
+    try:
+        action()
+    except Exception:
+        _log.failure("{action} raised at the end of an owner", action=action)

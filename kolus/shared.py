@@ -1,0 +1,294 @@
+"""C{SharedManager}: the connections of one backend for one ident, each shared by many leases.
+
+Besides what every manager keeps, its state is C{_spare}, the connections that are leased and have
+slots left; which leases a connection has is in its C{slots}.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from kolus.account import Account
+from kolus.backend import Backend, Status
+from kolus.backoff import Rng
+from kolus.connection import Connection
+from kolus.connection_state import IDLE, LEASED
+from kolus.events import Observer, Why
+from kolus.interfaces import IKolusManager, ISlots
+from kolus.lease import FINISHED, FORGOTTEN, Lease, Outcome
+from kolus.leasing_manager import LeasingManager
+from kolus.owners import Owner
+from kolus.policy import Policy
+
+__all__ = ["SharedManager", "Slot"]
+
+P = TypeVar("P")
+
+
+class Slot:
+    """What is behind a lease of a shared connection: see C{Leasable}.
+
+    @ivar connection: the connection that it is on.
+    @ivar since: when it was leased, on the clock.
+    """
+
+    __slots__ = ("connection", "origin", "overdue_since", "reused", "since", "uses")
+
+    def __init__(self, connection: Connection[Any]) -> None:
+        self.connection = connection
+        self.since = connection.since
+        self.overdue_since = -math.inf
+        self.uses = connection.uses
+        self.reused = connection.reused
+        self.origin: str | None = None
+
+    @property
+    def leasable(self) -> Slot:
+        return self
+
+    @property
+    def manager(self) -> Any:
+        return self.connection.manager
+
+    @property
+    def protocol(self) -> Any:
+        return self.connection.protocol
+
+    @property
+    def age(self) -> float:
+        return self.connection.age
+
+    def when_lost(self, lease: Lease[Any]) -> Deferred[BaseException]:
+        return self.connection.when_lost(lease)
+
+
+@implementer(IKolusManager)
+class SharedManager(LeasingManager[P]):
+    """Leases slots on the connections of one backend.
+
+    A lease is a slot: any number of lessees, up to the policy's C{slots}, or what the protocol
+    says that provides L{ISlots}, have the same protocol at the same time. Another connection is
+    made when all slots are taken. A connection of which one lessee says C{finished} takes no new
+    leases, and is closed when the last one is settled. All the numbers of the status count slots.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        protocol: Callable[[], P],
+        backend: Backend,
+        ident: Hashable,
+        policy: Policy,
+        *,
+        observers: list[Observer] | None = None,
+        account: Account | None = None,
+        rng: Rng = random,
+    ) -> None:
+        """
+        @param policy: with C{slots}.
+        @raise ValueError: C{policy} has no C{slots}.
+        """
+        if policy.slots is None:
+            raise ValueError(
+                "a SharedManager needs a Policy with slots, how many share a connection"
+            )
+        self._slots = policy.slots
+        self._spare: dict[Connection[P], None] = {}
+
+        def build() -> P:
+            made: Any = protocol()
+            if ISlots.providedBy(made):
+                made.watch_slots(self._slots_changed)
+            return made  # type: ignore[no-any-return]
+
+        super().__init__(
+            *(reactor, build, backend, ident, policy),
+            observers=observers,
+            account=account,
+            rng=rng,
+        )
+
+    def try_connect(self, ident: Hashable, owner: Owner | None = None) -> Lease[P] | None:
+        if not self._lifecycle.serves or ident != self.ident:
+            self._refuse(ident)
+            return None
+        if self.waiting:
+            return None
+        ward = None if owner is None else self._oversight.ward(owner)
+        connection = self._free(check=False)
+        if connection is None:
+            return None
+        slot = self._take(connection)
+        if slot is None:
+            return self.try_connect(ident, owner)
+        self.counters.leases += 1
+        if ward is not None or self._debug or self._observers:
+            return self._oversight.lease(slot, ward, self._oversight.origin(ward), 0.0)
+        return Lease(slot, self._settler)
+
+    # Slots
+
+    def _size(self, connection: Connection[P]) -> int:
+        """How many leases the connection can carry."""
+        protocol: Any = getattr(connection, "protocol", None)
+        if not ISlots.providedBy(protocol):
+            return self._slots
+        slots = protocol.slots
+        if type(slots) is int and slots >= 0:
+            return slots
+        self._journal.hook_failed("slots", ValueError(f"not a whole number: {slots!r}"))
+        self.roster.close(connection, Why.UNFIT)
+        return 0
+
+    def _room(self, connection: Connection[P]) -> int:
+        """How many leases more it can carry."""
+        return max(0, self._size(connection) - len(connection.slots)) if connection.usable() else 0
+
+    def _free(self, *, check: bool) -> Connection[P] | None:
+        """A connection with a slot left, of those in use if possible.
+
+        @param check: whether to begin the check of one that was idle for too long.
+        @return: C{None} if there is none, or none yet.
+        """
+        for connection in tuple(self._spare):
+            if self._room(connection):
+                return connection
+            del self._spare[connection]
+        for connection in self.roster.idle_in_turn():
+            if not self._room(connection):
+                continue
+            if not self._hooks.is_stale(connection):
+                del self._idle[connection]
+                return connection
+            if check and len(self.roster.checking) * self._slots < len(self.waiting):
+                del self._idle[connection]
+                self._check(connection)
+        return None
+
+    def _take(self, connection: Connection[P]) -> Slot | None:
+        """Lease a slot of a connection that is idle no more."""
+        if not connection.lease(self._now()):
+            self._spare.pop(connection, None)
+            self.roster.close(connection, Why.UNFIT)
+            return None
+        slot = Slot(connection)
+        if not connection.slots:
+            connection.slots = set()
+        connection.slots.add(slot)
+        if connection.uses == self._policy.max_uses:
+            connection.retire(Why.USES)
+        if self._room(connection):
+            self._spare[connection] = None
+        else:
+            self._spare.pop(connection, None)
+        return slot
+
+    def _slots_changed(self) -> None:
+        """Called by a protocol: it can carry more leases, or fewer."""
+        for connection in self.roster.all:
+            if connection.state is LEASED and self._room(connection):
+                self._spare[connection] = None
+        self._decide()
+
+    # Settling
+
+    def _settle(self, slot: Slot, outcome: Outcome) -> None:
+        if outcome is FORGOTTEN:
+            self._call_soon(self._reclaim, slot)
+            return
+        self._check_process()
+        held = self._now() - slot.since
+        if outcome is FINISHED or not slot.connection.sound():
+            self._vacate(slot, Why.FINISHED)
+            self._journal.finished(held)
+        else:
+            self._vacate(slot, None)
+            self.counters.releases += 1
+            self._journal.released(held)
+        self._decide()
+
+    def _reclaim(self, slot: Slot) -> None:
+        if self._process is None:
+            self._journal.forgotten(self._now() - slot.since, slot.origin)
+            self._vacate(slot, Why.FORGOTTEN)
+            self._decide()
+
+    def _vacate(self, slot: Slot, ended: Why | None) -> None:
+        """Take a slot back, and the connection when it was the last.
+
+        @param ended: why the connection is to take no new leases, if it is not.
+        """
+        connection = slot.connection
+        connection.slots.discard(slot)
+        if ended is not None:
+            connection.retire(ended)
+        if connection.slots or connection.state is not LEASED:
+            if connection.state is LEASED and self._room(connection):
+                self._spare[connection] = None
+        else:
+            self._spare.pop(connection, None)
+            if connection.usable():
+                self._come_home(connection)
+            else:
+                self.roster.close(connection, connection.why or Why.FINISHED)
+
+    # What a leasing manager asks
+
+    def _hand_out(self) -> None:
+        while self.waiting and self._lifecycle.serves:
+            connection = self._free(check=True)
+            if connection is None:
+                return
+            slot = self._take(connection)
+            if slot is not None:
+                self._serve(slot)
+
+    def _give(self, connection: Connection[P]) -> None:
+        slot = self._take(connection)
+        if slot is not None:
+            self._serve(slot)
+
+    def _wanted(self) -> int:
+        roster = self.roster
+        ready = len(roster.checking) * self._slots + self._free_slots()
+        ahead = math.ceil(max(0, len(self.waiting) - ready) / self._slots)
+        head_room = max(0, self._policy.min_idle - len(roster.idle))
+        return ahead + head_room + len(roster.expiring)
+
+    def _coming(self) -> int:
+        roster = self.roster
+        to_come = self._account.unused() + len(roster.connecting) + len(roster.checking)
+        return to_come * self._slots + self._free_slots()
+
+    def _capacity(self) -> int:
+        roster = self.roster
+        open_ = [each for each in roster.all if each.state is IDLE or each.state is LEASED]
+        sizes = sum([max(len(each.slots), self._room(each) + len(each.slots)) for each in open_])
+        return sizes + (self._account.limit - len(open_)) * self._slots
+
+    def _held(self) -> Iterable[Any]:
+        return [slot for each in self.roster.all for slot in each.slots]
+
+    def _free_slots(self) -> int:
+        return sum([self._room(each) for each in self.roster.all if each.state in (IDLE, LEASED)])
+
+    def status(self) -> Status:
+        roster = self.roster
+        return Status(
+            backend=self.backend,
+            manager=self,
+            ident=self.ident,
+            idle=self._free_slots(),
+            leased=sum([len(each.slots) for each in roster.all]),
+            connecting=len(roster.connecting) * self._slots,
+            unused=max(0, self._account.unused()) * self._slots,
+            waiting=len(self.waiting),
+            limit=self._capacity(),
+            state=self._lifecycle.state(),
+        )

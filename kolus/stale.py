@@ -1,0 +1,7 @@
+class Forked:
+    def __init__(self, m):
+        pass
+
+
+class Traced:
+    pass

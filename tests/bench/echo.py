@@ -1,0 +1,73 @@
+"""An echo over TCP on loopback: what a lease costs beside what it is for."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping
+from time import thread_time
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.protocol import Factory, Protocol
+
+from kolus import Backend, Pool
+from tests.bench.idle import awaited, kolus
+from tests.bench.measure import Case, Meter
+
+BATCH, BATCHES = 20, 20
+"""Echoes at a time, and how often each way takes its turn in a sample."""
+MESSAGE = b"hello" * 10
+
+
+class Caller(Protocol):
+    """Sends a message and waits for it to come back."""
+
+    _answered: Deferred[None]
+    _missing = 0
+
+    def call(self) -> Deferred[None]:
+        self._missing = len(MESSAGE)
+        self._answered = Deferred()
+        assert self.transport is not None
+        self.transport.write(MESSAGE)
+        return self._answered
+
+    def dataReceived(self, data: bytes) -> None:
+        self._missing -= len(data)
+        if not self._missing:
+            self._answered.callback(None)
+
+
+async def echo_cases(reactor: Any, port: int) -> list[Case]:
+    """The pool's share of an echo's CPU time in the client; the idle path over this transport."""
+    endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port)
+    bare: Any = await endpoint.connect(Factory.forProtocol(Caller))
+    pool, backend = Pool(reactor, Caller), Backend(f"tcp:127.0.0.1:{port}")
+    (await pool.connect("us", backend)).release()
+    manager = pool.manager(backend)
+    assert manager is not None
+
+    async def with_pool() -> None:
+        for _ in range(BATCH):
+            lease = await manager.connect("us")
+            await lease.protocol.call()
+            lease.release()
+
+    async def without() -> None:
+        for _ in range(BATCH):
+            await bare.call()
+
+    async def sample(meter: Meter) -> Mapping[str, float]:
+        # A share needs no unit, but both ways within milliseconds: what a system call costs
+        # depends on which core the server is on just then. In this order a drift cancels out.
+        await with_pool()  # now both are in the processor's caches
+        await without()
+        seconds: defaultdict[Callable[[], Awaitable[None]], float] = defaultdict(float)
+        for way in (with_pool, without, without, with_pool) * (BATCHES // 2):
+            start = thread_time()
+            await way()
+            seconds[way] += thread_time() - start
+        return {"echo": 100 * (1 - seconds[without] / seconds[with_pool])}
+
+    return [Case("kolus", sample), awaited("idle, over TCP", kolus(manager))]

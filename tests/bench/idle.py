@@ -1,0 +1,129 @@
+"""The idle path: connections are ready, one caller leases and gives back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock
+
+from kolus import Backend, IKolusManager, Lease, Policy, Pool
+from kolus.testing import FakeBackend, result_of
+from tests.bench.measure import Case, Meter, together
+
+OPERATIONS = 5000
+MANY = 1_000_000
+"""A limit that is none."""
+
+
+class StillClock(Clock):
+    """Tells the time as a reactor does, at a reactor's price, and never calls anybody.
+
+    A C{Clock} tells it through a method in Python, and a reactor would close the connections that
+    stay idle throughout the run.
+    """
+
+    seconds = staticmethod(time.time)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What lends something out, kolus or a peer."""
+
+    who: str
+    ask: Callable[[], Any]
+    """Gives an awaitable of the thing."""
+    give: Callable[[Any], Any]
+    """Gives the thing back; may give an awaitable."""
+
+
+def fill(pool: Pool[Protocol], backend: Backend, connections: int) -> IKolusManager:
+    """Connect so many, and leave them idle."""
+    leases = [result_of(pool.connect("us", backend)) for _ in range(connections)]
+    for lease in leases:
+        lease.release()
+    manager = pool.manager(backend)
+    assert manager is not None
+    assert manager.status().idle == connections
+    return manager
+
+
+def fake_pool(limit: int, reactor: Any = None) -> tuple[Pool[Protocol], Backend]:
+    """A pool with kolus' defaults but for the limits, and a backend for it without a network.
+
+    @param reactor: what tells the time; a C{StillClock} if C{None}.
+    """
+    policy = Policy(limit=limit, max_waiters=MANY)
+    pool = Pool(reactor or StillClock(), Protocol, policy=policy)
+    return pool, Backend(FakeBackend(StillClock()))
+
+
+def kolus(manager: IKolusManager) -> Source:
+    """A manager as a source."""
+    return Source("kolus", partial(manager.connect, "us"), Lease.release)
+
+
+def awaited(what: str, source: Source, operations: int = OPERATIONS) -> Case:
+    """Lease and give back in a running coroutine."""
+
+    async def sample(meter: Meter) -> Mapping[str, float]:
+        ask, give = source.ask, source.give
+        with meter.whole(operations) as reading:
+            for _ in range(operations):
+                given = give(await ask())
+                if given is not None:
+                    await given
+        return {what: reading.in_f}
+
+    return Case(source.who, sample)
+
+
+def called_back(what: str, source: Source) -> Case:
+    """Lease, and give back in a callback."""
+
+    async def sample(meter: Meter) -> Mapping[str, float]:
+        ask, give = source.ask, source.give
+        with meter.whole(OPERATIONS) as reading:
+            for _ in range(OPERATIONS):
+                ask().addCallback(give)
+        return {what: reading.in_f}
+
+    return Case(source.who, sample)
+
+
+def tried(what: str, manager: IKolusManager) -> Case:
+    """Lease without a Deferred, and give back."""
+
+    async def sample(meter: Meter) -> Mapping[str, float]:
+        try_connect = manager.try_connect
+        with meter.whole(OPERATIONS) as reading:
+            for _ in range(OPERATIONS):
+                lease = try_connect("us")
+                assert lease is not None
+                lease.release()
+        return {what: reading.in_f}
+
+    return Case("kolus", sample)
+
+
+def idle_cases() -> list[Case]:
+    """Kolus' own, on connections without a network."""
+    pool, backend = fake_pool(10)
+    manager = fill(pool, backend, 10)
+    many_pool, many_backend = fake_pool(10_000)
+    many = fill(many_pool, many_backend, 10_000)
+    through_pool = Source("kolus", partial(pool.connect, "us", backend), Lease.release)
+    compared = [
+        awaited("idle, awaited", kolus(manager)),
+        awaited("idle, through the pool", through_pool),
+        awaited("idle, 10 000", kolus(many)),
+    ]
+    return [
+        together(compared),
+        called_back("idle, called back", kolus(manager)),
+        tried("idle, tried", manager),
+    ]

@@ -1,0 +1,116 @@
+"""The table: what is measured against which goal, and whether kolus meets it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tests.bench.measure import Figures, Spread
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table. What it tells is an upper bound's worth: less is better."""
+
+    text: str
+    what: str
+    """Which figures it is about."""
+    goal: float | None = None
+    """The most that is good enough; C{None} for what is only told."""
+    unit: str = "F"
+    above: str | None = None
+    """Not the figures themselves, but by how much they are above these, round by round."""
+    over: str | None = None
+    """As C{above}, but how many times these."""
+
+    def figures(self, figures: Figures, who: str) -> list[float]:
+        """Of each round; none if it was not measured."""
+        own = figures.of(self.what, who)
+        if self.above is not None:
+            return [a - b for a, b in zip(own, figures.of(self.above, who), strict=False)]
+        if self.over is not None:
+            return [a / b for a, b in zip(own, figures.of(self.over, who), strict=False)]
+        return own
+
+    def told(self, figure: float) -> str:
+        """A figure for readers."""
+        return f"{figure:.0f}" if self.unit == "bytes" else f"{figure:.2f}"
+
+    def met(self, figures: Figures) -> bool | None:
+        """Whether kolus' median meets the goal; C{None} without a goal."""
+        if self.goal is None:
+            return None
+        return Spread.of(self.figures(figures, "kolus")).median <= self.goal
+
+    def line(self, figures: Figures, absent: Sequence[str]) -> str:
+        """The row in Markdown.
+
+        @param absent: the peers that would stand here, were they installed.
+        """
+        own = self.figures(figures, "kolus")
+        spread = Spread.of(own)
+        cell = self.told(spread.median)
+        if len(own) > 1:
+            cell += f" ({self.told(spread.low)} to {self.told(spread.high)})"
+        beside = [
+            f"{who} {self.told(Spread.of(their).median)}"
+            for who in figures.peers()
+            if (their := self.figures(figures, who))
+        ]
+        beside += [f"{who} not installed" for who in absent]
+        met = {True: "yes", False: "no", None: ""}[self.met(figures)]
+        goal = "" if self.goal is None else f"<= {self.goal:g} {self.unit}".rstrip()
+        return f"| {self.text} | {goal} | {cell} | {met} | {', '.join(beside)} |"
+
+
+ROWS = (
+    Row("idle: `connect` and `release` on a manager, awaited", "idle, awaited", 1.0),
+    Row("the same over a real TCP transport", "idle, over TCP"),
+    Row("idle, callback style", "idle, called back", 1.6),
+    Row(
+        "idle, `pool.connect(ident, backend)`, above the manager's",
+        *("idle, through the pool", 0.15),
+        above="idle, awaited",
+    ),
+    Row("idle, `try_connect` and `release`", "idle, tried", 0.35),
+    Row("10 000 idle against 10 idle", "idle, 10 000", 1.1, "x", over="idle, awaited"),
+    Row("hand-off to a waiter, 10 waiting", "hand-off, 10", 2.0),
+    Row("hand-off to a waiter, 10 000 waiting", "hand-off, 10000", 2.0),
+    Row("hand-off to a waiter, 100 000 waiting", "hand-off, 100000", 2.0),
+    Row("hand-off, 100 000 waiting against 10", "hand-off, 100000", 1.3, "x", over="hand-off, 10"),
+    Row("a request and a hand-off, 10 waiting", "turn-over, 10"),
+    Row("a request and a hand-off, 100 000 waiting", "turn-over, 100000"),
+    Row("cancel a waiter, 10 waiting", "cancel, 10", 6.0),
+    Row("cancel a waiter, 10 000 waiting", "cancel, 10000", 6.0),
+    Row("cancel a waiter, 100 000 waiting", "cancel, 100000", 6.0),
+    Row("cancel, 100 000 waiting against 10", "cancel, 100000", 1.3, "x", over="cancel, 10"),
+    Row("contended, an operation above the loop's own yield", "contended", 3.0),
+    Row("contended, spread of operations at half-way", "contended, spread", 1.0, ""),
+    Row("share of a loopback echo's client CPU", "echo", 5.0, "%"),
+    Row("memory: an idle connection's book-keeping", "memory of a connection", 300.0, "bytes"),
+    Row("memory: a waiter", "memory of a waiter", 400.0, "bytes"),
+)
+
+ABSENT_FROM = {
+    "idle, awaited": ("aiohttp", "psycopg_pool", "SQLAlchemy", "txredisapi"),
+    "idle, called back": ("txredisapi",),
+    "contended": ("aiohttp", "psycopg_pool"),
+    "contended, spread": ("aiohttp", "psycopg_pool"),
+}
+"""Which of the peers that may be missing stand in which rows."""
+
+
+def table(figures: Figures, absent: Sequence[str] = ()) -> Iterator[str]:
+    """The lines of the table, in Markdown.
+
+    @param absent: the peers that are not installed.
+    """
+    yield "| what | goal | kolus | met? | peers |"
+    yield "| --- | --- | --- | --- | --- |"
+    for row in ROWS:
+        yield row.line(figures, [who for who in ABSENT_FROM.get(row.what, ()) if who in absent])
+
+
+def missed(figures: Figures) -> list[Row]:
+    """The rows whose goals kolus does not meet."""
+    return [row for row in ROWS if row.met(figures) is False]

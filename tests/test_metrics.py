@@ -1,0 +1,192 @@
+"""What the observer adds up, and that its sums agree with each other and with the pool."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock
+
+from kolus import events
+from kolus.backend import Backend
+from kolus.errors import Draining, PoolFull
+from kolus.events import (
+    Connected,
+    ConnectFailure,
+    Event,
+    Finished,
+    Forgotten,
+    Leased,
+    Lost,
+    Overdue,
+    Paused,
+    Rejection,
+    Released,
+    Resized,
+    Resumed,
+    Retired,
+    TimedOut,
+    Why,
+)
+from kolus.metrics import Counts, Metrics
+from kolus.policy import Policy
+from kolus.pool import Pool
+from kolus.testing import FakeBackend, result_of
+
+HERE = Backend("tcp:a:1", name="here")
+THERE = Backend("tcp:b:1", name="there")
+
+CHANGES: list[tuple[type[Event], list[Any], dict[str, Any]]] = [
+    (Connected, [], {"connects": 1}),
+    (ConnectFailure, [OSError(), 1.0], {"connect_failures": 1}),
+    (Leased, [True, 0.0], {"leases": 1}),
+    (Released, [2.0], {"releases": 1, "held_for": 2.0, "longest_held": 2.0}),
+    (Finished, [2.0], {"finishes": 1, "held_for": 2.0, "longest_held": 2.0}),
+    (Forgotten, [2.0], {"forgotten": 1, "held_for": 2.0, "longest_held": 2.0}),
+    (Overdue, [60.0], {"overdue": 1}),
+    (Lost, [OSError()], {"closes": {"lost": 1}}),
+    (Retired, [Why.OUT_OF_STEP], {"closes": {"out of step": 1}}),
+    (TimedOut, [5.0], {"timeouts": 1}),
+    (Rejection, [PoolFull()], {"rejections": {"PoolFull": 1}}),
+    (Paused, [], {"pauses": 1}),
+    (Resumed, [], {"resumes": 1}),
+    (Resized, [7], {"resizes": 1}),
+]
+"""What an event says, and what it changes."""
+
+
+def told(*happened: tuple[Any, ...], backend: Backend = HERE) -> Metrics:
+    """Metrics that were told of events, each given as its class and what it says."""
+    metrics = Metrics()
+    for kind, *facts in happened:
+        metrics(kind(backend, "us", *facts))
+    return metrics
+
+
+@pytest.mark.parametrize(("kind", "facts", "expected"), CHANGES)
+def test_an_event_changes_what_it_is_about_and_nothing_else(
+    kind: type[Event], facts: list[Any], expected: dict[str, Any]
+) -> None:
+    counted = told((kind, *facts)).of(HERE).snapshot()
+    nothing = Counts().snapshot()
+    changed = {name: value for name, value in counted.items() if value != nothing[name]}
+    changed.pop("open", None)
+    changed.pop("held", None)
+    assert changed == expected
+
+
+def test_every_event_that_there_is_has_a_count_of_its_own() -> None:
+    kinds = {getattr(events, name) for name in events.__all__ if name not in ("Observer", "Why")}
+    assert kinds - {Event} == {kind for kind, _, _ in CHANGES}
+
+
+def test_the_reasons_of_closes_and_rejections_are_told_apart() -> None:
+    metrics = told(
+        (Retired, Why.IDLE),
+        (Retired, Why.IDLE),
+        (Lost, OSError()),
+        (Rejection, PoolFull()),
+        (Rejection, Draining()),
+        (Rejection, PoolFull()),
+    )
+    assert metrics.of(HERE).closes == {"idle": 2, "lost": 1}
+    assert metrics.of(HERE).rejections == {"PoolFull": 2, "Draining": 1}
+
+
+def test_a_lease_that_was_given_at_once_did_not_wait() -> None:
+    counts = told((Leased, True, 0.0), (Leased, True, 0.25), (Leased, False, 0.5)).of(HERE)
+    assert (counts.leases, counts.waits) == (3, 2)
+    assert (counts.waited, counts.longest_wait) == (0.75, 0.5)
+
+
+def test_what_is_open_and_held_follows_from_what_was_counted() -> None:
+    metrics = told(
+        *[(Connected,)] * 5,
+        *[(Leased, True, 0.0)] * 9,
+        (Released, 1.0),
+        (Finished, 2.0),
+        (Forgotten, 4.0),
+        (Retired, Why.FINISHED),
+        (Lost, OSError()),
+    )
+    counts = metrics.of(HERE)
+    assert (counts.open, counts.held) == (3, 6)
+    assert (counts.held_for, counts.longest_held) == (7.0, 4.0)
+
+
+def test_backends_are_counted_apart_and_add_up() -> None:
+    metrics = told((Released, 1.0), (Lost, OSError()))
+    for _ in range(2):
+        metrics(Released(THERE, "them", 3.0))
+        metrics(Lost(THERE, "them", OSError()))
+    assert metrics.of(HERE).releases == 1
+    assert metrics.of("tcp:b:1").releases == 2
+    assert metrics.of(("c", 1)) == Counts()
+    total = metrics.total()
+    assert (total.releases, total.held_for, total.longest_held) == (3, 7.0, 3.0)
+    assert total.closes == {"lost": 3}
+
+
+def test_what_one_has_been_given_is_a_copy() -> None:
+    metrics = told((Lost, OSError()))
+    metrics.of(HERE).closes["lost"] += 1
+    metrics.total().closes["lost"] += 1
+    metrics.of(HERE).connects += 1
+    assert metrics.of(HERE) == metrics.total() == Counts(closes=metrics.of(HERE).closes)
+    assert metrics.total().closes == {"lost": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Novelty(Event):
+    """An event of a class that nobody has heard of."""
+
+
+def test_an_event_of_an_unknown_class_is_counted_under_its_name() -> None:
+    assert told((Novelty,), (Novelty,)).of(HERE).others == {"Novelty": 2}
+
+
+def test_a_snapshot_is_plain_and_says_which_backend() -> None:
+    metrics = told((Connected,), (Retired, Why.IDLE))
+    metrics(Leased(THERE, "us", True, 0.5))
+    snapshot = metrics.snapshot()
+    assert json.loads(json.dumps(snapshot)) == snapshot
+    assert [each["backend"] for each in snapshot["backends"]] == ["here", "there"]
+    assert [each["held"] for each in snapshot["backends"]] == [0, 1]
+    assert snapshot["total"]["closes"] == {"idle": 1}
+    assert (snapshot["total"]["open"], snapshot["total"]["waited"]) == (0, 0.5)
+
+
+def test_the_sums_agree_with_the_pools_own_numbers() -> None:
+    clock = Clock()
+    fake = FakeBackend(clock)
+    backend = Backend(fake, name="fake")
+    metrics = Metrics()
+    pool: Pool[Any] = Pool(clock, Protocol, policy=Policy(limit=3), observers=[metrics])
+    leases = [result_of(pool.connect("us", backend)) for _ in range(3)]
+    waiting = pool.connect("us", backend)
+    clock.advance(0.5)
+    leases.pop().release()
+    leases.append(result_of(waiting))
+    pool.connect("us", backend, timeout=1.0).addErrback(lambda _: None)
+    clock.advance(2.0)
+    leases.pop().finished()
+    clock.pump([0.0] * 3)
+    fake.connections[0].close()
+    clock.pump([0.0] * 3)
+    counts, counters = metrics.of(backend), pool.counters(backend)
+    (status,) = pool.status()
+    assert counts.held == len(leases) == 2
+    assert counts.open == counters.connects - counters.closes
+    assert counts.open == (status.idle or 0) + status.leased
+    for name in ("connects", "leases", "releases", "finishes", "timeouts"):
+        assert getattr(counts, name) == getattr(counters, name)
+    assert (counts.waits, counts.longest_wait, counts.timeouts) == (1, 0.5, 1)
+    for lease in leases:
+        lease.finished()
+    result = pool.close()
+    clock.pump([0.1] * 5)
+    result_of(result)
+    assert (metrics.total().held, metrics.total().open) == (0, 0)

@@ -1,0 +1,482 @@
+"""When an owner ends, its leases are finished and its waiters cancelled."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from twisted.application.service import MultiService, Service
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IProtocol
+from twisted.internet.protocol import Protocol
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from kolus.errors import LeaseError
+from kolus.lease import FINISHED, FORGOTTEN, RELEASED, Lease, Outcome
+from kolus.owners import Owner, Owners
+from kolus.testing import result_of
+from tests.conftest import LoggedFailures
+
+LOST = Failure(ConnectionDone())
+
+
+class Leased:
+    """What is behind the leases here; it remembers how they were settled."""
+
+    manager = protocol = None
+    reused = False
+    age = 0.0
+
+    def __init__(self) -> None:
+        self.outcomes: list[Outcome] = []
+
+    def lease(self) -> Lease[Any]:
+        return Lease(self, lambda leasable, outcome: self.outcomes.append(outcome))  # type: ignore[arg-type]
+
+
+def end_deferred(owner: Deferred[str]) -> None:
+    owner.callback("done")
+
+
+def cancel_deferred(owner: Deferred[str]) -> None:
+    owner.addErrback(lambda failure: failure.trap(CancelledError))
+    owner.cancel()
+
+
+OWNERS: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
+    "a Deferred that fires": (Deferred, end_deferred),
+    "a Deferred that is cancelled": (Deferred, cancel_deferred),
+    "a Protocol that loses its connection": (Protocol, lambda owner: owner.connectionLost(LOST)),
+    "a Service that stops": (Service, lambda owner: owner.stopService()),
+}
+
+each_kind = pytest.mark.parametrize(("make", "end"), OWNERS.values(), ids=OWNERS)
+
+
+@each_kind
+def test_the_leases_of_an_owner_are_finished_when_it_ends(
+    make: Callable[[], Owner], end: Callable[[Owner], object]
+) -> None:
+    leased, owners, owner = Leased(), Owners(), make()
+    leases = [leased.lease(), leased.lease()]
+    for lease in leases:
+        owners.ward(owner).hold(lease, "here")
+    assert list(owners.ward(owner).leases.items()) == [(leases[0], "here"), (leases[1], "here")]
+    end(owner)
+    assert leased.outcomes == [FINISHED, FINISHED]
+    assert not any(lease.held for lease in leases)
+
+
+@each_kind
+def test_the_waiters_of_an_owner_are_cancelled_when_it_ends(
+    make: Callable[[], Owner], end: Callable[[Owner], object]
+) -> None:
+    owners, owner = Owners(), make()
+    waiter: Deferred[str] = Deferred()
+    owners.ward(owner).wait(waiter)
+    end(owner)
+    with pytest.raises(CancelledError):
+        result_of(waiter)
+
+
+@each_kind
+def test_an_owner_that_has_ended_is_refused(
+    make: Callable[[], Owner], end: Callable[[Owner], object]
+) -> None:
+    owners, owner = Owners(), make()
+    ward = owners.ward(owner)
+    end(owner)
+    assert ward.ended
+    with pytest.raises(LeaseError, match="has ended, so it cannot own a lease") as raised:
+        owners.ward(owner)
+    assert repr(owner) in str(raised.value)
+
+
+def copy(owner: object) -> dict[str, object]:
+    """All that it carries."""
+    return {k: list(v) if isinstance(v, list) else v for k, v in vars(owner).items()}
+
+
+@each_kind
+def test_an_owner_has_one_ward_and_one_hook(
+    make: Callable[[], Any], end: Callable[[Owner], object]
+) -> None:
+    owners, owner = Owners(), make()
+    ward = owners.ward(owner)
+    before = copy(owner)
+    for _ in range(100):
+        assert owners.ward(owner) is ward
+    assert copy(owner) == before
+    assert list(owners) == [ward]
+
+
+@each_kind
+def test_several_managers_may_know_an_owner(
+    make: Callable[[], Owner], end: Callable[[Owner], object]
+) -> None:
+    leased, owner = Leased(), make()
+    registries = [Owners(), Owners()]
+    leases = [leased.lease(), leased.lease()]
+    for owners, lease in zip(registries, leases, strict=True):
+        owners.ward(owner).hold(lease)
+    end(owner)
+    assert leased.outcomes == [FINISHED, FINISHED]
+
+
+@each_kind
+def test_a_lease_that_was_settled_or_forgotten_before_is_left_alone(
+    make: Callable[[], Owner], end: Callable[[Owner], object]
+) -> None:
+    leased, owners, owner = Leased(), Owners(), make()
+    ward = owners.ward(owner)
+    released, let_be, dropped = leased.lease(), leased.lease(), leased.lease()
+    for lease in (released, let_be, dropped):
+        ward.hold(lease)
+    released.release()
+    ward.forget(let_be)
+    ward.forget(let_be)
+    del dropped, lease
+    end(owner)
+    assert leased.outcomes == [RELEASED, FORGOTTEN]
+    let_be.release()
+
+
+@each_kind
+def test_nothing_keeps_an_owner_alive(
+    make: Callable[[], Owner], end: Callable[[Owner], object]
+) -> None:
+    leased, owners, owner = Leased(), Owners(), make()
+    ward = owners.ward(owner)
+    ward.hold(lease := leased.lease())
+    ghost = weakref.ref(owner)
+    gc.disable()
+    try:
+        del owner
+        assert ghost() is None
+    finally:
+        gc.enable()
+    assert ward.owner is None
+    assert list(owners) == []
+    lease.release()
+
+
+@each_kind
+def test_an_owner_does_not_keep_a_manager_alive(
+    make: Callable[[], Owner], end: Callable[[Owner], object]
+) -> None:
+    owners, owner = Owners(), make()
+    owners.ward(owner)
+    ghost = weakref.ref(owners)
+    del owners
+    assert ghost() is None
+    end(owner)
+
+
+@pytest.mark.parametrize("make", [Protocol, Service])
+def test_an_owner_that_outlives_many_managers_still_ends(make: Callable[[], Any]) -> None:
+    owner = make()
+    for _ in range(10_000):
+        Owners().ward(owner)
+    owner.connectionLost(LOST) if make is Protocol else owner.stopService()
+
+
+# A ward
+
+
+def test_a_waiter_that_is_served_or_cancelled_is_forgotten() -> None:
+    owner: Deferred[str] = Deferred()
+    ward = Owners().ward(owner)
+    served: Deferred[int] = Deferred()
+    cancelled: Deferred[int] = Deferred()
+    ward.wait(served)
+    ward.wait(cancelled)
+    assert list(ward.waiters) == [served, cancelled]
+    served.callback(5)
+    cancelled.cancel()
+    assert not ward.waiters
+    assert result_of(served) == 5
+    with pytest.raises(CancelledError):
+        result_of(cancelled)
+
+
+def test_waiters_are_cancelled_before_what_the_leases_free_can_serve_them() -> None:
+    happened: list[str] = []
+    owner: Deferred[None] = Deferred()
+    owners = Owners()
+    ward = owners.ward(owner)
+    lease: Lease[Any] = Lease(Leased(), lambda *_: happened.append("finished"))  # type: ignore[arg-type]
+    ward.hold(lease)
+    waiter: Deferred[None] = Deferred()
+    ward.wait(waiter)
+    waiter.addErrback(lambda failure: happened.append("cancelled"))
+    owner.callback(None)
+    assert happened == ["cancelled", "finished"]
+
+
+def test_what_comes_to_an_ended_ward_ends_at_once() -> None:
+    leased, owner = Leased(), Protocol()
+    ward = Owners().ward(owner)
+    owner.connectionLost(LOST)
+    ward.hold(leased.lease())
+    assert leased.outcomes == [FINISHED]
+    waiter: Deferred[None] = Deferred()
+    ward.wait(waiter)
+    with pytest.raises(CancelledError):
+        result_of(waiter)
+
+
+def test_one_that_raises_does_not_stop_the_others(logged_failures: LoggedFailures) -> None:
+    leased, owner = Leased(), Protocol()
+    ward = Owners().ward(owner)
+
+    def refuse(*args: object) -> None:
+        raise OSError("no")
+
+    bad: Lease[Any] = Lease(leased, refuse)  # type: ignore[arg-type]
+    good = leased.lease()
+    stubborn, waiter = Deferred[None](refuse), Deferred[None]()
+    for lease in (bad, good):
+        ward.hold(lease)
+    for each in (stubborn, waiter):
+        ward.wait(each)
+    owner.connectionLost(LOST)
+    assert leased.outcomes == [FINISHED]
+    with pytest.raises(CancelledError):
+        result_of(waiter)
+    assert len(logged_failures.flush(OSError)) == 2
+
+
+def test_a_request_made_while_the_owner_ends_is_refused() -> None:
+    owners, owner = Owners(), Service()
+    owner.startService()
+    waiter: Deferred[None] = Deferred()
+    owners.ward(owner).wait(waiter)
+    again = waiter.addErrback(lambda failure: owners.ward(owner))
+    owner.stopService()
+    with pytest.raises(LeaseError):
+        result_of(again)
+
+
+# A Deferred
+
+
+def test_the_result_of_a_deferred_passes_through() -> None:
+    owner: Deferred[str] = Deferred()
+    owner.addCallback(str.upper)
+    Owners().ward(owner)
+    owner.addCallback(lambda result: result + "!")
+    owner.callback("done")
+    assert result_of(owner) == "DONE!"
+
+
+def test_a_deferred_that_fails_with_nobody_to_handle_it_is_reported(
+    logged_failures: LoggedFailures,
+) -> None:
+    owner: Deferred[str] = Deferred()
+    Owners().ward(owner)
+    owner.errback(OSError("lost in the woods"))
+    del owner
+    assert len(logged_failures.flush(OSError)) == 1
+
+
+def test_a_deferred_that_waits_for_another_ends_when_that_fires() -> None:
+    leased = Leased()
+    owner, inner = Deferred[None](), Deferred[str]()
+    owner.addCallback(lambda _: inner)
+    owners = Owners()
+    owners.ward(owner).hold(lease := leased.lease())
+    owner.callback(None)
+    assert lease.held
+    with pytest.raises(LeaseError):
+        owners.ward(owner)
+    inner.callback("at last")
+    assert leased.outcomes == [FINISHED]
+    assert result_of(owner) == "at last"
+
+
+@pytest.mark.parametrize("make", [lambda: succeed(1), lambda: fail(OSError())])
+def test_a_deferred_that_has_fired_cannot_own(make: Callable[[], Deferred[Any]]) -> None:
+    owner = make()
+    owner.addErrback(lambda failure: None)
+    with pytest.raises(LeaseError, match="Deferred"):
+        Owners().ward(owner)
+
+
+# A Protocol
+
+
+class Noting(Protocol):
+    def __init__(self) -> None:
+        self.heard: list[object] = []
+
+    def connectionLost(self, reason: Failure, *more: object) -> str:  # type: ignore[override]
+        self.heard += [reason, *more]
+        return "heard"
+
+
+def test_a_protocol_hears_of_its_loss_as_ever_and_may_settle_its_leases_itself() -> None:
+    leased, owners = Leased(), Owners()
+
+    class Settling(Noting):
+        def connectionLost(self, reason: Failure, *more: object) -> str:
+            self.lease.release()
+            return super().connectionLost(reason, *more)
+
+        lease: Lease[Any]
+
+    owner = Settling()
+    owner.lease = leased.lease()
+    owners.ward(owner).hold(owner.lease)
+    assert owner.connectionLost(LOST, "really") == "heard"
+    assert owner.heard == [LOST, "really"]
+    assert leased.outcomes == [RELEASED]
+
+
+def test_the_leases_end_even_if_the_protocol_raises() -> None:
+    class Failing(Protocol):
+        def connectionLost(self, reason: object = None) -> None:
+            raise OSError("not again")
+
+    leased, owners, owner = Leased(), Owners(), Failing()
+    owners.ward(owner).hold(lease := leased.lease())
+    with pytest.raises(OSError, match="not again"):
+        owner.connectionLost(LOST)
+    assert not lease.held
+    assert leased.outcomes == [FINISHED]
+
+
+def test_a_connection_lost_that_was_replaced_before_is_still_called() -> None:
+    heard: list[object] = []
+    owner = Protocol()
+    owner.connectionLost = heard.append  # type: ignore[method-assign, assignment]
+    owners = Owners()
+    ward = owners.ward(owner)
+    owner.connectionLost(LOST)
+    assert heard == [LOST]
+    assert ward.ended
+
+
+def test_a_protocol_whose_connection_was_lost_before_it_was_known_cannot_own() -> None:
+    owner, transport = Protocol(), StringTransport()
+    transport.disconnected = True  # type: ignore[attr-defined]
+    owner.makeConnection(transport)
+    with pytest.raises(LeaseError, match="has ended"):
+        Owners().ward(owner)
+
+
+def test_a_hook_that_outlives_its_owner_does_nothing() -> None:
+    owner = Noting()
+    Owners().ward(owner)
+    hook: Any = owner.connectionLost
+    del owner
+    assert hook(LOST) is None
+
+
+# A Service
+
+
+class Slow(Service):
+    def __init__(self, leases: list[Lease[Any]]) -> None:
+        self.leases = leases
+        self.stopped: Deferred[str] = Deferred()
+
+    def stopService(self) -> Deferred[str]:  # type: ignore[override]
+        self.held_at_stop = [each.held for each in self.leases]
+        return self.stopped
+
+
+def test_the_leases_of_a_service_are_finished_before_it_waits_for_their_answers() -> None:
+    leased = Leased()
+    owner = Slow([leased.lease()])
+    owners = Owners()
+    owners.ward(owner).hold(owner.leases[0])
+    assert owner.stopService() is owner.stopped
+    assert owner.held_at_stop == [False]
+
+
+def test_a_service_that_its_parent_stops_has_ended_and_one_started_again_has_not() -> None:
+    leased, owners = Leased(), Owners()
+    parent, owner = MultiService(), Service()
+    owner.setServiceParent(parent)
+    parent.startService()
+    ward = owners.ward(owner)
+    ward.hold(leased.lease())
+    parent.stopService()
+    with pytest.raises(LeaseError, match="has ended"):
+        owners.ward(owner)
+    parent.startService()
+    assert owners.ward(owner) is ward
+    ward.hold(lease := leased.lease())
+    assert lease.held
+    parent.stopService()
+    assert leased.outcomes[-1] is FINISHED
+
+
+def test_a_service_that_is_about_to_start_may_own() -> None:
+    owners, owner = Owners(), Service()
+    leased = Leased()
+    owners.ward(owner).hold(lease := leased.lease())
+    owner.startService()
+    assert lease.held
+    lease.release()
+
+
+# What cannot own
+
+
+@pytest.mark.parametrize("other", [None, "me", 5, object(), Protocol, [], {}])
+def test_what_does_not_end_cannot_own(other: Any) -> None:
+    with pytest.raises(TypeError, match="owner must be a Deferred, a Protocol or a Service, not"):
+        Owners().ward(other)
+
+
+@implementer(IProtocol)
+class Slotted:
+    __slots__ = ()
+
+    def connectionLost(self, reason: object) -> None: ...
+
+
+class Referable(Slotted):
+    __slots__ = ("__weakref__",)
+
+
+@implementer(IProtocol)
+class Unhashable:
+    __hash__ = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (Slotted, "cannot create weak reference to 'Slotted' object"),
+        (Referable, "'connectionLost' is read-only"),
+        (Unhashable, "unhashable type: 'Unhashable'"),
+    ],
+)
+def test_a_protocol_whose_end_cannot_be_told_cannot_own(make: Callable[[], Any], why: str) -> None:
+    with pytest.raises(
+        TypeError, match=f"{make.__name__} object at .* cannot be an owner: .*{why}"
+    ):
+        Owners().ward(make())
+
+
+def test_an_owner_that_equals_another_is_not_taken_for_it() -> None:
+    class Equal(Protocol):
+        def __eq__(self, other: object) -> bool:
+            return True
+
+        def __hash__(self) -> int:
+            return 1
+
+    owners = Owners()
+    one, two = Equal(), Equal()
+    owners.ward(one)
+    with pytest.raises(TypeError, match="it equals another"):
+        owners.ward(two)
