@@ -18,6 +18,7 @@ from kolus.lease import Lease
 from kolus.manager import ConnectionManager
 from kolus.policy import Policy
 from kolus.pool import Pool, protocol_factory
+from kolus.service import PoolService
 from kolus.shared import SharedManager
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Policy",
     "Pool",
     "PoolFull",
+    "PoolService",
     "Rejected",
     "SharedManager",
     "Status",

@@ -130,6 +130,10 @@ class BaseManager(ABC, Generic[P]):
         """What is leased."""
 
     @abstractmethod
+    def wants_connection(self) -> bool:
+        """Whether one more connection would be of use, and an attempt is due."""
+
+    @abstractmethod
     def _decide(self) -> None:
         """After any event: see what can be done now."""
 

@@ -104,8 +104,7 @@ class Connection(Generic[P]):
         self._keeper = keeper
         self.chance = chance
         self.failures = failures
-        # What every lease reads and writes: in CPython, a default in the class would make the
-        # look-ups of these several times as slow.
+        # What every lease looks up: defaults in the class would be slower in CPython.
         self.state = CONNECTING
         self.transport: ITransport | None = None
         self.since = -math.inf
@@ -380,10 +379,8 @@ class Connection(Generic[P]):
             self._closed(reason)
 
     def logPrefix(self) -> str:
-        protocol: object = self.protocol
-        if ILoggingContext.providedBy(protocol):
-            return self._protocol.logPrefix()  # type: ignore[no-any-return]
-        return type(protocol).__name__
+        teller: Any = ILoggingContext(self.protocol, None)
+        return type(self.protocol).__name__ if teller is None else teller.logPrefix()
 
     @property
     def _protocol(self) -> Any:

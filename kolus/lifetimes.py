@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterator
 from itertools import pairwise
 from operator import attrgetter
 from typing import Generic, Protocol, TypeVar
@@ -129,21 +128,23 @@ class Lifetimes(Generic[C]):
         before, after = max(pairwise(times), key=lambda gap: gap[1] - gap[0])
         return (before + after) / 2
 
-    def _free_around(self, wanted: int) -> Iterator[int]:
+    def _free_around(self, wanted: int) -> list[int]:
         """The slot C{wanted}, or the nearest free ones above and below it, the nearer first."""
         line = self._all
         place = bisect_left(line, wanted, key=self._slot_of)
         if not self._is_at(place, wanted):
-            yield wanted
-            return
+            return [wanted]
         # Along a run of taken slots, slot and place grow alike, so bisection finds its ends.
         places, shift = range(len(line)), wanted - place
         end = bisect_right(places, shift, lo=place, key=self._shift_at) + shift
         start = bisect_left(places, shift, hi=place, key=self._shift_at) + shift
-        for slot in sorted((end, start - 1), key=lambda slot: abs(slot - wanted)):
-            # It may still be taken if there are two in one slot, from before the limit changed.
-            if not self._is_at(bisect_left(line, slot, key=self._slot_of), slot):
-                yield slot
+        around = sorted((end, start - 1), key=lambda slot: abs(slot - wanted))
+        # They may still be taken if there are two in one slot, from before the limit changed.
+        return [
+            slot
+            for slot in around
+            if not self._is_at(bisect_left(line, slot, key=self._slot_of), slot)
+        ]
 
     def _is_at(self, place: int, slot: int) -> bool:
         return place < len(self._all) and self._slot_of(self._all[place]) == slot

@@ -85,7 +85,7 @@ class Managers:
             return backend
         # An endpoint string is its key, and parsing it takes long.
         known = isinstance(backend, str) and backend in self.at
-        managers = self.at.get(backend if known else Backend.of(backend).key, {})  # type: ignore[arg-type]
+        managers = self.at.get(backend if known else Backend.of(backend).key, {})
         if ident in managers:
             return managers[ident]
         first = next(iter(managers.values()), None)

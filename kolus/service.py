@@ -1,6 +1,6 @@
-"""The long-running side of a front: it listens, drains when it is stopped, and closes the pool.
+"""The services: a front that listens, and a pool that is part of an application.
 
-Its state is the ports it listens on, filled when it starts and emptied when it stops.
+The state is a front's ports, filled when it starts and emptied when it stops.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from twisted.python.failure import Failure
 from kolus.backend import Backend
 from kolus.errors import KolusError
 from kolus.lease import Lease
+from kolus.policy import check_seconds
 from kolus.pool import Pool
 
-__all__ = ["CannotListen", "Drainable", "FrontService", "Listening"]
+__all__ = ["CannotListen", "Drainable", "FrontService", "Listening", "PoolService"]
 
 _log = Logger()
 
@@ -131,6 +132,35 @@ class FrontService(Service):
     def _listens(self, port: IListeningPort) -> None:
         self.ports.append(port)
         _log.info("kolus listens on {address}", address=_readable(port.getHost()))
+
+
+class PoolService(Service):
+    """Closes a pool when its application stops: C{PoolService(pool).setServiceParent(parent)}.
+
+    A MultiService stops the service first that was added last, and does not wait for it before
+    it stops the next. So what works with the pool is to be added after it, and should have done
+    with its leases in time.
+
+    @ivar pool: the pool, which is of use before the service is started, too.
+    """
+
+    def __init__(self, pool: Pool[Any], timeout: float = 10.0) -> None:
+        """
+        @param timeout: how many seconds the leases that are out have to be settled.
+        @raise ValueError: C{timeout} is no length of time.
+        """
+        check_seconds("timeout", timeout, optional=False)
+        self.pool = pool
+        self._timeout = timeout
+
+    def stopService(self) -> Deferred[None]:
+        """Close the pool: drain it, then abort what is still open.
+
+        @return: fires with C{None} when no connection is left, for which the reactor waits before
+            it ends. Stopping twice is harmless.
+        """
+        super().stopService()  # type: ignore[no-untyped-call]
+        return self.pool.close(self._timeout)
 
 
 def _refusal(description: str, failure: Failure) -> str:

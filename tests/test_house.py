@@ -29,7 +29,8 @@ FLOORS = {
     "4g": "manager shared",
     "4h": "managers",
     "5": "pool",
-    "6": "__init__ demo service tunnel",
+    "6": "demo service tunnel",
+    "6a": "__init__",
     "7": "tap",
     "8": "testing",
 }
@@ -44,7 +45,7 @@ MOST_LINES = 400
 
 PUBLIC = """
     Backend Closed ConnectFailed ConnectionManager Draining IKolusManager ISlots KolusError Lease
-    LeaseError LeaseTimeout NoBackend Policy Pool PoolFull Rejected SharedManager Status
+    LeaseError LeaseTimeout NoBackend Policy Pool PoolFull PoolService Rejected SharedManager Status
     WrongIdent
     protocol_factory
 """

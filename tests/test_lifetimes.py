@@ -148,16 +148,26 @@ def test_many_whose_chances_are_against_them_are_added_as_fast() -> None:
     assert time.process_time() - began < 2
 
 
-@pytest.mark.parametrize("limits", [(4, 8), (8, 4), (6, 7), (8, 1)])
-def test_after_a_change_of_the_limit_new_ones_still_expire_in_time(limits: tuple[int, int]) -> None:
-    lifetimes: Lifetimes[Aging] = Lifetimes(100.0, 0.2, 5.0)
-    old = burst(lifetimes, [0.5] * limits[0])
-    for gone in old[limits[1] - 1 :]:
-        lifetimes.remove(gone)
-    lifetimes.add(new := Aging(), 1.0, limits[1])
-    assert 1 < new.expires_at <= 101
-    for each in old[: limits[1] - 1]:
-        assert abs(new.expires_at - each.expires_at) >= 100 / limits[1] * 0.499
+@settings(deadline=None)
+@given(jitters, st.data())
+def test_when_the_limit_changes_new_ones_expire_apart_by_half_at_least(
+    jitter: float, data: st.DataObject
+) -> None:
+    lifetimes: Lifetimes[Aging] = Lifetimes(100.0, jitter, 5.0)
+    alive: list[Aging] = []
+    now = EPOCH
+    for limit in data.draw(st.lists(st.integers(1, 8), max_size=6)):
+        now += data.draw(st.floats(0, 60))
+        for old in lifetimes.pop_expired(now):
+            alive.remove(old)
+        while len(alive) >= limit or (alive and data.draw(st.booleans())):
+            lifetimes.remove(alive.pop(data.draw(st.integers(0, len(alive) - 1))))
+        while len(alive) < limit:
+            lifetimes.add(new := Aging(data.draw(chances)), now, limit)
+            assert now < new.expires_at <= now + 100
+            for each in alive:
+                assert abs(new.expires_at - each.expires_at) >= 100 / limit * 0.499
+            alive.append(new)
 
 
 def test_with_more_than_the_limit_a_new_one_goes_where_there_is_room() -> None:

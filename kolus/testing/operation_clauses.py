@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.defer import Deferred
 
@@ -59,7 +60,8 @@ def a_smaller_limit_closes_what_is_idle_now_and_the_rest_as_it_comes_home(rig: R
 
 def a_bad_limit_is_refused_and_changes_nothing(rig: Rig) -> None:
     before = rig.manager.status()
-    for limit in (0, -1, 1.5, "many", True, None):
+    bad: tuple[Any, ...] = (0, -1, 1.5, "many", True, None)
+    for limit in bad:
         try:
             rig.manager.resize(limit)
         except ValueError:
