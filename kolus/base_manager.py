@@ -217,9 +217,10 @@ class BaseManager(ABC, Generic[P]):
         self._process = os.getppid()
         self._lifecycle.serves = False
         self._alarm.clear()
+        told = Forked(self._foreign())
         for connection in self.roster.all:
             connection.retired = True
-            connection.protocol = Forked(self._foreign())  # type: ignore[assignment]
+            connection.protocol = told  # type: ignore[assignment]
 
     def _foreign(self) -> str:
         return f"process {os.getpid()} cannot use {self!r}: process {self._process} made it"

@@ -119,8 +119,9 @@ class LeasingManager(BaseManager[P]):
             lease = self._oversight.lease(leasable, waiter.ward, waiter.origin, waited)
         else:
             lease = Lease(leasable, self._settler)
-        if waiter.called:  # an observer has cancelled it just now
-            lease.release()
+        if waiter.called:  # an observer has just now cancelled it, or ended its owner
+            if lease.held:
+                lease.release()
             return
         waiter.callback(lease)
         if waiter.ward is not None:

@@ -21,7 +21,7 @@ from kolus.explanation import (
     why_waiting,
 )
 from kolus.journal import Journal
-from kolus.lease import Leasable, Lease, Outcome, Settle
+from kolus.lease import FORGOTTEN, Leasable, Lease, Outcome, Settle
 from kolus.owners import Owner, Owners, Ward
 from kolus.places import place, stack
 from kolus.policy import Policy
@@ -91,7 +91,8 @@ class Oversight:
         return lease
 
     def _settle_traced(self, traced: Traced, outcome: Outcome) -> None:
-        traced.settled(stack())
+        if outcome is not FORGOTTEN:  # then nobody is left to be told, and any thread may run this
+            traced.settled(stack())
         self._settle(traced.leasable, outcome)
 
     def deadlock(
