@@ -99,7 +99,8 @@ class BaseManager(ABC, Generic[P]):
         self._oversight = Oversight(policy, journal, reactor.seconds, self._settle)
         self._deciding = self._undecided = False
         self._lifecycle = Lifecycle()
-        self._process: int | None = None
+        self._process = os.getpid()
+        self._is_foreign = False
 
         # What every lease needs, at hand.
         self._now = reactor.seconds
@@ -214,7 +215,7 @@ class BaseManager(ABC, Generic[P]):
 
     def forked(self) -> None:
         """Called in a forked child: the connections are its parent's, so leave them alone."""
-        self._process = os.getppid()
+        self._is_foreign = True
         self._lifecycle.serves = False
         self._alarm.clear()
         told = Forked(self._foreign())
@@ -226,7 +227,7 @@ class BaseManager(ABC, Generic[P]):
         return f"process {os.getpid()} cannot use {self!r}: process {self._process} made it"
 
     def _check_process(self) -> None:
-        if self._process is not None:
+        if self._is_foreign:
             raise LeaseError(self._foreign())
 
     # Ending

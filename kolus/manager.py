@@ -87,7 +87,7 @@ class ConnectionManager(LeasingManager[P]):
         self._decide()
 
     def _reclaim(self, connection: Connection[P], origin: str | None) -> None:
-        if self._process is None:
+        if not self._is_foreign:
             self._journal.forgotten(connection.in_state_for(), origin)
             self.roster.close(connection, Why.FORGOTTEN)
 

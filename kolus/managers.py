@@ -54,8 +54,8 @@ class Managers:
         self._descriptors = DescriptorWatch()
         self._all_paused = False
         self._paused: dict[Hashable, bool] = {}
-        self._process: int | None = None
-        after_fork(self)
+        self._process = os.getpid()
+        self._is_foreign = False
 
     def __iter__(self) -> Iterator[IKolusManager]:
         """All that have connections or may have some, also those that were replaced."""
@@ -112,6 +112,8 @@ class Managers:
             for each in tuple(self.at.get(where.key, {}).values()):
                 self._replace(each)
         self._made.add(manager)
+        self._process = os.getpid()
+        after_fork(self)  # not before: without managers a pool may well go with its process
         self.at.setdefault(where.key, {})[ident] = manager
         manager.when_closed().addCallback(self._forget, manager, where.key)
         if self.is_paused(where):
@@ -205,14 +207,14 @@ class Managers:
 
     def forked(self) -> None:
         """Called in a forked child: the connections are its parent's."""
-        self._process = os.getppid()
+        self._is_foreign = True
         self.at.clear()
 
     def check_process(self) -> None:
         """
         @raise LeaseError: this is a forked child of the process that the pool belongs to.
         """
-        if self._process is not None:
+        if self._is_foreign:
             raise LeaseError(
                 f"process {os.getpid()} cannot use this pool: process {self._process} made it"
             )

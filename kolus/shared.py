@@ -214,7 +214,7 @@ class SharedManager(LeasingManager[P]):
         self._decide()
 
     def _reclaim(self, slot: Slot) -> None:
-        if self._process is None:
+        if not self._is_foreign:
             self._journal.forgotten(self._now() - slot.since, slot.origin)
             self._vacate(slot, Why.FORGOTTEN)
             self._decide()

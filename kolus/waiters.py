@@ -1,9 +1,8 @@
 """The queue of a manager: requests in the order they came, each with its deadline.
 
 Its state is C{waiting}, all waiters in order, and C{_timed}: those that have the queue's own
-time-out, which therefore expire in the same order. A waiter that has gone stays in C{_timed}
-until it is the first there: taking it out of the middle would cost every waiter a second look-up.
-Only the methods here change it.
+time-out, which therefore expire in the same order. Of these some have gone: to take each of them
+out of the middle would cost every waiter a second look-up. Only the methods here change it.
 """
 
 from __future__ import annotations
@@ -24,8 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Waiter", "WaiterQueue"]
 
 T = TypeVar("T")
-_GONE = 100  # of those that have gone so many may stay in the queue of deadlines, and as many more
-# as are still there: beyond that sorting them out costs no more than they did
+_GONE = 100  # so many that have gone may stay among the timed, and as many more as still wait
 
 
 class Waiter(Deferred[T]):
@@ -85,9 +83,7 @@ class WaiterQueue(Generic[T]):
         if timeout is None or timeout == self._timeout:
             waiter.deadline = due = now + self._timeout
             if due < math.inf:
-                self._timed.append(waiter)
-                if due < self._alarm.at:
-                    self._alarm.set(due)
+                self._note_deadline(waiter)
         else:
             waiter.deadline = now + timeout
             if timeout < math.inf:
@@ -95,39 +91,47 @@ class WaiterQueue(Generic[T]):
         self.waiting[waiter] = None
         return waiter
 
+    def _note_deadline(self, waiter: Waiter[T]) -> None:
+        if len(self._timed) > 2 * len(self.waiting) + _GONE:
+            self._timed = deque([each for each in self._timed if each in self.waiting])
+        self._timed.append(waiter)
+        if waiter.deadline < self._alarm.at:
+            self._alarm.set(waiter.deadline)
+
     def popleft(self) -> Waiter[T]:
         """Take out the oldest waiter; the caller is about to fire it."""
         waiter, _ = self.waiting.popitem(last=False)
-        self._forget_deadline(waiter)
+        if waiter._call is not None:
+            self._forget_call(waiter)
+        elif self._timed and self._timed[0] is waiter:
+            self._timed.popleft()
         return waiter
-
-    def expire_due(self, now: float) -> None:
-        """Fail those whose time is over."""
-        timed = self._timed
-        while timed and timed[0].deadline <= now:
-            self._expire(timed[0])
-
-    def next_due(self) -> float:
-        """When C{expire_due} has something to do, on the clock; infinity if never."""
-        return self._timed[0].deadline if self._timed else math.inf
 
     def remove(self, waiter: Deferred[Any]) -> None:
         """Take out a waiter, wherever it is."""
         assert isinstance(waiter, Waiter)
         self.waiting.pop(waiter, None)
-        self._forget_deadline(waiter)
-
-    def _forget_deadline(self, waiter: Waiter[T]) -> None:
-        """It has left C{waiting}."""
         if waiter._call is not None:
-            if waiter._call.active():
-                waiter._call.cancel()
-            waiter._call = None
+            self._forget_call(waiter)
+
+    def expire_due(self, now: float) -> None:
+        """Fail those whose time is over."""
+        while self._timed and self._timed[0].deadline <= now:
+            waiter = self._timed.popleft()
+            if waiter in self.waiting:
+                self._expire(waiter)
+
+    def next_due(self) -> float:
+        """When C{expire_due} may have something to do, on the clock; infinity if never."""
         timed = self._timed
         while timed and timed[0] not in self.waiting:
             timed.popleft()
-        if len(timed) > 2 * len(self.waiting) + _GONE:
-            self._timed = deque(each for each in timed if each in self.waiting)
+        return timed[0].deadline if timed else math.inf
+
+    def _forget_call(self, waiter: Waiter[T]) -> None:
+        if waiter._call is not None and waiter._call.active():
+            waiter._call.cancel()
+        waiter._call = None
 
     def _expire(self, waiter: Waiter[T]) -> None:
         self.remove(waiter)
