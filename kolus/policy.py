@@ -114,6 +114,8 @@ class Policy:
             hook = getattr(self, name)
             if hook is not None and not callable(hook):
                 raise TypeError(f"{name} must be callable with a protocol, not {hook!r}")
+        if self.slots is not None and self.reset is not None:
+            raise ValueError("slots and reset exclude each other: others use a shared connection")
         if not callable(self.balancer):
             raise TypeError(f"balancer must be callable with statuses, not {self.balancer!r}")
         if self.backoff is not None and not isinstance(self.backoff, Backoff):

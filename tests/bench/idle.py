@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 
 from kolus import Backend, IKolusManager, Lease, Policy, Pool
+from kolus.events import Observer
+from kolus.metrics import Metrics
+from kolus.owners import Owner
 from kolus.testing import FakeBackend, result_of
 from tests.bench.measure import Case, Meter, together
 
@@ -52,13 +56,16 @@ def fill(pool: Pool[Protocol], backend: Backend, connections: int) -> IKolusMana
     return manager
 
 
-def fake_pool(limit: int, reactor: Any = None) -> tuple[Pool[Protocol], Backend]:
+def fake_pool(
+    limit: int, reactor: Any = None, observers: Iterable[Observer] = (), **changes: Any
+) -> tuple[Pool[Protocol], Backend]:
     """A pool with kolus' defaults but for the limits, and a backend for it without a network.
 
     @param reactor: what tells the time; a C{StillClock} if C{None}.
+    @param changes: to the policy.
     """
-    policy = Policy(limit=limit, max_waiters=MANY)
-    pool = Pool(reactor or StillClock(), Protocol, policy=policy)
+    policy = Policy(limit=limit, max_waiters=MANY, **changes)
+    pool = Pool(reactor or StillClock(), Protocol, policy=policy, observers=observers)
     return pool, Backend(FakeBackend(StillClock()))
 
 
@@ -95,14 +102,14 @@ def called_back(what: str, source: Source) -> Case:
     return Case(source.who, sample)
 
 
-def tried(what: str, manager: IKolusManager) -> Case:
+def tried(what: str, manager: IKolusManager, owner: Owner | None = None) -> Case:
     """Lease without a Deferred, and give back."""
 
     async def sample(meter: Meter) -> Mapping[str, float]:
         try_connect = manager.try_connect
         with meter.whole(OPERATIONS) as reading:
             for _ in range(OPERATIONS):
-                lease = try_connect("us")
+                lease = try_connect("us", owner)
                 assert lease is not None
                 lease.release()
         return {what: reading.in_f}
@@ -126,4 +133,7 @@ def idle_cases() -> list[Case]:
         together(compared),
         called_back("idle, called back", kolus(manager)),
         tried("idle, tried", manager),
+        tried("idle, tried for an owner", manager, Deferred()),
+        tried("idle, tried with Metrics", fill(*fake_pool(10, observers=[Metrics()]), 10)),
+        tried("idle, tried in debug mode", fill(*fake_pool(10, debug=True), 10)),
     ]
