@@ -175,6 +175,8 @@ def why_waiting(
     if status.connecting:
         since = "" if connecting_for is None else f" for {_s(connecting_for)}"
         return f"a connection is being made{since}" + (failed and f"; the attempt before {failed}")
+    if not status.limit:
+        return "no connection has slots now, as its protocol says"
     if status.leased >= status.limit:
         every = f"all {status.leased} {unit}s are" if status.leased > 1 else f"the only {unit} is"
         return f"{every} leased{oldest}"

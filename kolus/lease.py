@@ -83,7 +83,9 @@ class Lease(Generic[P]):
 
         @raise LeaseError: the lease is settled: the connection may be somebody else's by now.
         """
-        return self._held_connection().protocol
+        if self._settle is None:  # not by _held_connection: every use of a lease begins here
+            raise LeaseError(f"{self!r} was asked for its connection")
+        return self._connection.protocol
 
     @property
     def manager(self) -> IKolusManager:

@@ -75,10 +75,10 @@ class LeasingManager(BaseManager[P]):
             return fail()
 
     def _enqueue(self, timeout: float | None, owner: Owner | None) -> Waiter[Lease[P]]:
-        ward = self._oversight.ward(owner)
+        ward = None if owner is None else self._oversight.owners.ward(owner)
         origin = self._oversight.origin(ward) if self._debug or ward is not None else None
         if ward is not None:
-            error = self._oversight.deadlock(ward, self._capacity(), self, origin)
+            error = self._deadlock(ward, origin)
             if error is not None:
                 raise error
         beyond = len(self.waiting) - self._most_waiters
@@ -129,14 +129,20 @@ class LeasingManager(BaseManager[P]):
 
     def _fail_deadlocked(self, ward: Ward) -> None:
         """Fail the waiters of an owner that now holds everything they could ever get."""
+        # Going over the waiters of one who has very many, after each lease, would take too long.
+        if not ward.waiters or self._deadlock(ward, None) is None:
+            return
         for waiter in tuple(ward.waiters):
             if waiter in self.waiting:
                 assert isinstance(waiter, Waiter)
-                error = self._oversight.deadlock(ward, self._capacity(), self, waiter.origin)
+                error = self._deadlock(ward, waiter.origin)
                 if error is None:
                     return
                 self._waiters.remove(waiter)
                 waiter.errback(error)
+
+    def _deadlock(self, ward: Ward, origin: str | None) -> KolusError | None:
+        return self._oversight.deadlock(ward, self._capacity(), self._held(), self, origin)
 
     # Deciding
 

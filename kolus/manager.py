@@ -36,7 +36,7 @@ class ConnectionManager(LeasingManager[P]):
         idle = self._idle
         if not idle or self.waiting or (self._checks and self._next_is_stale()):
             return None
-        ward = None if owner is None else self._oversight.ward(owner)
+        ward = None if owner is None else self._oversight.owners.ward(owner)
         connection = self._pop()[0]
         while not connection.lease(self._now()):
             self.roster.close(connection, Why.UNFIT)

@@ -22,7 +22,7 @@ from kolus.explanation import (
 )
 from kolus.journal import Journal
 from kolus.lease import FORGOTTEN, Leasable, Lease, Outcome, Settle
-from kolus.owners import Owner, Owners, Ward
+from kolus.owners import Owners, Ward
 from kolus.places import place, stack
 from kolus.policy import Policy
 from kolus.stale import Traced
@@ -59,13 +59,6 @@ class Oversight:
         self._now = now
         self._settle = settle
 
-    def ward(self, owner: Owner | None) -> Ward | None:
-        """
-        @raise TypeError: C{owner} cannot be one.
-        @raise LeaseError: it has ended already.
-        """
-        return None if owner is None else self.owners.ward(owner)
-
     def origin(self, ward: Ward | None) -> str | None:
         """Where the present request is made, as far as anybody may want to know it later."""
         if self._policy.debug:
@@ -96,14 +89,23 @@ class Oversight:
         self._settle(traced.leasable, outcome)
 
     def deadlock(
-        self, ward: Ward, limit: int, manager: object, origin: str | None
+        self,
+        ward: Ward,
+        limit: int,
+        held: Iterable[Held],
+        manager: object,
+        origin: str | None,
     ) -> LeaseError | None:
         """What a request fails with whose owner holds everything that could serve it, if so.
 
         @param limit: how many leases the manager can give at a time.
+        @param held: what is leased and not lost.
         @param origin: where the request was made.
         """
-        places = [taken for lease, taken in ward.leases.items() if lease.held]
+        out = set(held)
+        places = [
+            taken for lease, taken in ward.leases.items() if lease.held and lease.leasable in out
+        ]
         if len(places) < limit:
             return None
         return LeaseError(

@@ -29,7 +29,7 @@ class Policy:
     """Most connections of one manager, those being made and being closed included."""
     max_waiters: int | None = None
     """Most requests in the queue beyond those that a connection is being or may be made for;
-    10 times the limit, at least 100, if C{None}. 0: full means rejected."""
+    10 times as many as there can be leases, at least 100, if C{None}. 0: full means rejected."""
     slots: int | None = None
     """How many leases share one connection, for protocols that are multiplexed or pipelined;
     C{None}: a lease has its connection to itself."""
@@ -126,8 +126,10 @@ class Policy:
             raise ValueError("min_idle needs a backoff: without one, attempts never pause")
 
     def most_waiters(self, limit: int) -> int:
-        """The bound of the queue of a manager with that limit."""
-        return max(100, 10 * limit) if self.max_waiters is None else self.max_waiters
+        """The bound of the queue of a manager with that limit of connections."""
+        if self.max_waiters is not None:
+            return self.max_waiters
+        return max(100, 10 * limit * (self.slots or 1))
 
     @classmethod
     def erlang(cls, **changes: Any) -> Policy:

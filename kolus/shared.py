@@ -24,7 +24,8 @@ from kolus.interfaces import IKolusManager, ISlots
 from kolus.lease import FINISHED, FORGOTTEN, Lease, Outcome
 from kolus.leasing_manager import LeasingManager
 from kolus.owners import Owner
-from kolus.policy import Policy
+from kolus.policy import Policy, check_whole
+from kolus.transports import is_sound
 
 __all__ = ["SharedManager", "Slot"]
 
@@ -120,7 +121,7 @@ class SharedManager(LeasingManager[P]):
             return None
         if self.waiting:
             return None
-        ward = None if owner is None else self._oversight.ward(owner)
+        ward = None if owner is None else self._oversight.owners.ward(owner)
         connection = self._free(check=False)
         if connection is None:
             return None
@@ -139,16 +140,21 @@ class SharedManager(LeasingManager[P]):
         protocol: Any = getattr(connection, "protocol", None)
         if not ISlots.providedBy(protocol):
             return self._slots
-        slots = protocol.slots
-        if type(slots) is int and slots >= 0:
-            return slots
-        self._journal.hook_failed("slots", ValueError(f"not a whole number: {slots!r}"))
+        try:
+            slots = protocol.slots
+            check_whole("slots", slots, 0)
+        except Exception as error:
+            self._journal.hook_failed("slots", error)
+        else:
+            return int(slots)
         self.roster.close(connection, Why.UNFIT)
         return 0
 
     def _room(self, connection: Connection[P]) -> int:
         """How many leases more it can carry."""
-        return max(0, self._size(connection) - len(connection.slots)) if connection.usable() else 0
+        if connection.retired or not _is_open(connection):
+            return 0
+        return max(0, self._size(connection) - len(connection.slots))
 
     def _free(self, *, check: bool) -> Connection[P] | None:
         """A connection with a slot left, of those in use if possible.
@@ -160,13 +166,19 @@ class SharedManager(LeasingManager[P]):
             if self._room(connection):
                 return connection
             del self._spare[connection]
+        stale = []
         for connection in self.roster.idle_in_turn():
             if not self._room(connection):
                 continue
             if not self._hooks.is_stale(connection):
                 del self._idle[connection]
                 return connection
-            if check and len(self.roster.checking) * self._slots < len(self.waiting):
+            stale.append(connection)
+        for connection in stale if check else ():
+            if len(self.roster.checking) * self._slots >= len(self.waiting):
+                break
+            # A check may be over at once, and whom it serves may do anything.
+            if connection in self._idle:
                 del self._idle[connection]
                 self._check(connection)
         return None
@@ -204,7 +216,7 @@ class SharedManager(LeasingManager[P]):
             return
         self._check_process()
         held = self._now() - slot.since
-        if outcome is FINISHED or not slot.connection.sound():
+        if outcome is FINISHED or not _is_open(slot.connection, besides=slot):
             self._vacate(slot, Why.FINISHED)
             self._journal.finished(held)
         else:
@@ -250,13 +262,18 @@ class SharedManager(LeasingManager[P]):
                 self._serve(slot)
 
     def _give(self, connection: Connection[P]) -> None:
+        if not self._room(connection):
+            self._come_home(connection)
+            return
         slot = self._take(connection)
         if slot is not None:
             self._serve(slot)
 
     def _wanted(self) -> int:
         roster = self.roster
-        ready = len(roster.checking) * self._slots + self._free_slots()
+        # Of a new one that can carry nothing yet, it is about to hear how much it can.
+        silent = sum([not each.uses and not self._room(each) for each in tuple(roster.idle)])
+        ready = (len(roster.checking) + silent) * self._slots + self._free_slots()
         ahead = math.ceil(max(0, len(self.waiting) - ready) / self._slots)
         head_room = max(0, self._policy.min_idle - len(roster.idle))
         return ahead + head_room + len(roster.expiring)
@@ -292,3 +309,12 @@ class SharedManager(LeasingManager[P]):
             limit=self._capacity(),
             state=self._lifecycle.state(),
         )
+
+
+def _is_open(connection: Connection[Any], besides: Slot | None = None) -> bool:
+    """Whether it can carry on: a producer that it has may be another lessee's, if there is one.
+
+    @param besides: a slot whose lessee does not count.
+    """
+    producing = len(connection.slots) > (besides in connection.slots)
+    return connection.transport is not None and is_sound(connection.transport, producing)

@@ -34,7 +34,16 @@ async def run(example: str, *arguments: str) -> tuple[str, str, int]:
 
 def test_every_example_is_run_here() -> None:
     written = {path.name for path in (ROOT / "examples").glob("*.py")}
-    assert written == {"redis_cache.py", "memcached_counter.py", "select_three.py"}
+    assert written == {
+        *("redis_cache.py", "memcached_counter.py", "select_three.py"),
+        "amp_calls.py",
+    }
+
+
+@pytest_twisted.ensureDeferred
+async def test_amp_calls_share_two_connections() -> None:
+    out, err, status = await run("amp_calls.py")
+    assert (out, err, status) == ("1000 calls on 2 connections\n", "", 0)
 
 
 @pytest_twisted.ensureDeferred

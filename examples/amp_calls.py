@@ -1,0 +1,60 @@
+"""A thousand calls at a time share two connections, and their answers come in any order.
+
+It brings its own server: python examples/amp_calls.py
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any, ClassVar
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater, react
+from twisted.protocols.amp import AMP, Command, Integer
+
+from kolus import Policy, Pool
+
+CALLS = 1000
+
+
+class Square(Command):
+    """Asks for the square of a number."""
+
+    arguments: ClassVar = [(b"number", Integer())]
+    response: ClassVar = [(b"square", Integer())]
+
+
+class Squares(AMP):
+    """Answers when it feels like it."""
+
+    @Square.responder
+    def square(self, number: int) -> Deferred[dict[str, int]]:
+        from twisted.internet import reactor
+
+        return deferLater(reactor, random.random() / 10, lambda: {"square": number * number})
+
+
+async def call(pool: Pool[AMP], port: int, number: int) -> int:
+    async with await pool.connect("squares", ("127.0.0.1", port)) as lease:
+        answer = await lease.protocol.callRemote(Square, number=number)
+        return int(answer["square"])
+
+
+async def main(reactor: Any) -> None:
+    listening = reactor.listenTCP(0, Factory.forProtocol(Squares), interface="127.0.0.1")
+    # 500 calls may be under way on each connection at a time; all others wait for a slot.
+    pool = Pool(reactor, AMP, policy=Policy(slots=500, limit=2))
+    calls = [
+        Deferred.fromCoroutine(call(pool, listening.getHost().port, number))
+        for number in range(CALLS)
+    ]
+    squares = await gatherResults(calls)
+    assert squares == [number * number for number in range(CALLS)]
+    print(f"{CALLS} calls on {pool.counters().connects} connections")
+    await pool.close()
+    await listening.stopListening()
+
+
+if __name__ == "__main__":
+    react(main, [])
