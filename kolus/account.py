@@ -93,9 +93,11 @@ class Account:
         @return: whether there is one; if not, the member is told when it is its turn.
         """
         is_free = self.connecting() < at_a_time and self.unused() > 0
-        if is_free and next(self._claimants(), member) is member:
-            self.wanting.pop(member, None)
-            return True
+        if is_free:
+            first = next(self._claimants(), member)
+            if first is member or (member.waiting and not first.waiting):
+                self.wanting.pop(member, None)
+                return True
         self.wanting[member] = None
         if member.waiting:
             self._make_room()
@@ -122,6 +124,8 @@ class Account:
         """A slot is free, or an attempt is over: let those who want to connect do so, in turn."""
         for member in tuple(self.wanting):
             if self.unused() <= 0:
+                if any(each.waiting for each in self._claimants()):
+                    self._make_room()
                 return
             member.connections_changed()
 
@@ -141,8 +145,9 @@ class Account:
             member.limit_changed()
 
     def _claimants(self) -> Any:
-        """Those who want a slot and could use it now, in turn."""
-        return (each for each in self.wanting if each.wants_connection())
+        """Those who want a slot and could use it now, in turn, first those where somebody waits."""
+        ready = [each for each in self.wanting if each.wants_connection()]
+        return iter(sorted(ready, key=lambda each: not each.waiting))
 
     def _room_to_come(self) -> int:
         return self.unused() + sum([len(each.roster.closing) for each in self.members])
@@ -151,6 +156,8 @@ class Account:
         """Close the oldest idle connection of a sibling, unless there will be room anyway."""
         if self._room_to_come() > 0:
             return
-        oldest = min(self.members, key=lambda each: each.roster.oldest_idle())
-        if oldest.roster.oldest_idle() < math.inf:
-            oldest.roster.close_oldest_idle(Why.DISPLACED)
+        # What is idle where somebody waits is about to be leased.
+        rosters = [each.roster for each in self.members if not each.waiting]
+        oldest = min(rosters, key=lambda each: each.oldest_idle(), default=None)
+        if oldest is not None and oldest.oldest_idle() < math.inf:
+            oldest.close_oldest_idle(Why.DISPLACED)

@@ -87,7 +87,7 @@ class BaseManager(ABC, Generic[P]):
         self.counters = account.counters
         self._observers = [] if observers is None else observers
         self._journal = journal = Journal(backend, ident, self.counters, self._observers)
-        self._hooks = hooks = Hooks(policy, journal)
+        self._hooks = hooks = Hooks(policy, journal, reactor.seconds)
         self._alarm = Alarm(reactor, self._wake)
         self.roster = roster = Roster[P](reactor, account, policy, self._alarm)
         self._connector = Connector(
@@ -107,6 +107,7 @@ class BaseManager(ABC, Generic[P]):
         self._pop = roster.pop_next
         self._wanting = account.wanting
         self._debug = policy.debug
+        self._special = policy.debug or policy.min_idle > 0
         self._checks = hooks.checks
         self._plain = not hooks.resets and policy.max_uses is None
         self._idle = roster.idle
@@ -131,6 +132,10 @@ class BaseManager(ABC, Generic[P]):
         """What is leased."""
 
     @abstractmethod
+    def _busy(self) -> dict[Held, str]:
+        """What else the status counts as leased, and what each is doing."""
+
+    @abstractmethod
     def wants_connection(self) -> bool:
         """Whether one more connection would be of use, and an attempt is due."""
 
@@ -146,6 +151,8 @@ class BaseManager(ABC, Generic[P]):
 
     def _wake(self) -> None:
         """Do what is due, and set the alarm to what is due next."""
+        if self._is_foreign:
+            return
         now = self._now()
         self.roster.close_due(now)
         if now >= self._lifecycle.abort_at:
@@ -205,7 +212,7 @@ class BaseManager(ABC, Generic[P]):
         slots = self._policy.slots or 1
         return self._oversight.explain(
             self.status(),
-            self._held(),
+            dict.fromkeys(self._held(), "leased") | self._busy(),
             self.waiting,
             self._account.attempts,
             shared=self._policy.slots is not None,

@@ -70,8 +70,8 @@ class Connection(Generic[P]):
 
     @ivar protocol: the user's protocol, once there is one.
     @ivar connected_at: when it was connected, on the clock.
-    @ivar since: when it was last leased or came home, on the clock; minus infinity before it
-        was ready.
+    @ivar since: when it was last leased, came home, or began a check or a reset, on the clock;
+        minus infinity before it was ready.
     @ivar uses: how often it was leased.
     @ivar failures: how many attempts in a row had failed before it.
     @ivar retired: whether it is to be closed as soon as nobody has it.
@@ -206,9 +206,10 @@ class Connection(Generic[P]):
         self.dataReceived = self.protocol.dataReceived  # type: ignore[attr-defined, method-assign]
         return True
 
-    def occupy(self) -> None:
+    def occupy(self, now: float) -> None:
         """Begin a check or a reset."""
         self._become(BUSY)
+        self.since = now
 
     def rest(self, now: float, idle: dict[Any, None]) -> bool:
         """Join C{idle}: from here on it is watched, so it is read even if its lessee paused it.

@@ -5,6 +5,7 @@ A hook that raises or never answers costs the one connection it was given, and i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -26,8 +27,9 @@ class Hooks:
     @ivar resets: whether there is a reset.
     """
 
-    def __init__(self, policy: Policy, journal: Journal) -> None:
+    def __init__(self, policy: Policy, journal: Journal, now: Callable[[], float]) -> None:
         self._policy = policy
+        self._now = now
         self._journal = journal
         self.checks = policy.check is not None
         self.resets = policy.reset is not None
@@ -62,7 +64,7 @@ class Hooks:
         self, step: str, hook: Hook | None, timeout: float | None, connection: Connection[Any]
     ) -> Deferred[bool]:
         assert hook is not None
-        connection.occupy()
+        connection.occupy(self._now())
         return connection.run(step, timeout, hook).addBoth(self._is_fit, step, connection)
 
     def _is_fit(self, result: object, step: str, connection: Connection[Any]) -> bool:

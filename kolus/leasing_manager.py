@@ -110,6 +110,13 @@ class LeasingManager(BaseManager[P]):
 
     # Leases
 
+    def _lease_specially(self, leasable: Leasable[P], ward: Ward | None) -> Lease[P]:
+        """Lease what was ready at once, and see to the head-room."""
+        lease = self._oversight.lease(leasable, ward, self._oversight.origin(ward), 0.0)
+        if self._policy.min_idle:
+            self._decide()
+        return lease
+
     def _serve(self, leasable: Leasable[P]) -> None:
         """Give the oldest waiter its lease."""
         waiter = self._waiters.popleft()

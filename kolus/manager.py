@@ -9,7 +9,7 @@ from zope.interface import implementer
 
 from kolus.backend import Status
 from kolus.connection import Connection
-from kolus.connection_state import LEASED
+from kolus.connection_state import BUSY, LEASED
 from kolus.events import Why
 from kolus.interfaces import IKolusManager
 from kolus.lease import FINISHED, FORGOTTEN, RELEASED, Lease, Outcome
@@ -44,8 +44,8 @@ class ConnectionManager(LeasingManager[P]):
                 return None
             connection = self._pop()[0]
         self.counters.leases += 1
-        if ward is not None or self._debug or self._observers:
-            return self._oversight.lease(connection, ward, self._oversight.origin(ward), 0.0)
+        if ward is not None or self._special or self._observers:
+            return self._lease_specially(connection, ward)
         return Lease(connection, self._settler)
 
     def _settle(self, connection: Connection[P], outcome: Outcome) -> None:
@@ -132,6 +132,14 @@ class ConnectionManager(LeasingManager[P]):
 
     def _held(self) -> Iterable[Any]:
         return [each for each in self.roster.all if each.state is LEASED]
+
+    def _busy(self) -> dict[Any, str]:
+        roster = self.roster
+        return {
+            each: "in a check" if each in roster.checking else "in a reset"
+            for each in roster.all
+            if each.state is BUSY
+        }
 
     def status(self) -> Status:
         roster = self.roster

@@ -108,9 +108,7 @@ class Managers:
             verifyObject(IKolusManager, manager)
         except Invalid as error:
             raise TypeError(f"make_manager gave no IKolusManager: {error}") from error
-        if self.policy.idents == "replace":
-            for each in tuple(self.at.get(where.key, {}).values()):
-                self._replace(each)
+        others = tuple(self.at.get(where.key, {}).values())
         self._made.add(manager)
         self._process = os.getpid()
         after_fork(self)  # not before: without managers a pool may well go with its process
@@ -118,6 +116,9 @@ class Managers:
         manager.when_closed().addCallback(self._forget, manager, where.key)
         if self.is_paused(where):
             manager.pause()
+        if self.policy.idents == "replace":
+            for each in others:  # their waiters may ask again at once, and so replace this one
+                self._replace(each)
         return manager
 
     def _replace(self, manager: IKolusManager) -> None:

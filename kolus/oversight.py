@@ -7,7 +7,7 @@ nothing here unless it has an owner, an observer listens, or C{Policy(debug=True
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from kolus.attempts import Attempts
@@ -131,7 +131,7 @@ class Oversight:
                 self.leaks_due = min(self.leaks_due, each.since + longest)
             elif each.overdue_since != each.since:
                 each.overdue_since = each.since
-                told = self._explain_lease(each, self._owned(), now)
+                told = self._explain_lease(each, "leased", self._owned(), now)
                 self._journal.overdue(told.held, told.owner, told.origin)
 
     def _owned(self) -> dict[Any, tuple[Ward, str]]:
@@ -146,21 +146,24 @@ class Oversight:
     def explain(
         self,
         status: Status,
-        held: Iterable[Held],
+        out: Mapping[Held, str],
         waiting: Iterable[Waiter[Any]],
         attempts: Attempts,
         **facts: Any,
     ) -> ManagerExplanation:
         """
+        @param out: what is leased or busy, and what each is doing.
         @param facts: what only the manager knows, as L{why_waiting} names it.
         """
         now = self._now()
         owned = self._owned()
-        leases = tuple(self._explain_lease(each, owned, now) for each in held)
+        leases = tuple(self._explain_lease(each, doing, owned, now) for each, doing in out.items())
         retry_in = attempts.due_at - now
         why = why_waiting(
             status,
-            oldest_lease=max([each.held for each in leases], default=None),
+            oldest_lease=max(
+                [each.held for each in leases if each.doing == "leased"], default=None
+            ),
             last_error=attempts.last_error,
             retry_in=retry_in if retry_in > 0 else None,
             **facts,
@@ -177,7 +180,7 @@ class Oversight:
         )
 
     def _explain_lease(
-        self, held: Held, owned: dict[Any, tuple[Ward, str]], now: float
+        self, held: Held, doing: str, owned: dict[Any, tuple[Ward, str]], now: float
     ) -> LeaseExplanation:
         ward, origin = owned.get(held, (None, None))
         return LeaseExplanation(
@@ -185,6 +188,7 @@ class Oversight:
             uses=held.uses,
             owner=None if ward is None else label(ward.owner),
             origin=held.origin if self._policy.debug else origin,
+            doing=doing,
         )
 
 

@@ -131,6 +131,7 @@ class Roster(Generic[P]):
         if connection.state < CLOSING:
             self.connecting.discard(connection)
             self.idle.pop(connection, None)
+            self.expiring.pop(connection, None)
             due = self._clock.seconds() + _or_never(self._policy.close_timeout)
             self.closing[connection] = due
             self._alarm.set(due)
@@ -201,7 +202,10 @@ class Roster(Generic[P]):
             for connection in self._lifetimes.pop_expired(now):
                 self.expiring.pop(connection, None)
                 self._retire(connection, Why.LIFETIME)
-            self.expiring.update(dict.fromkeys(self._lifetimes.due_to_replace(now)))
+            for connection in self._lifetimes.due_to_replace(now):
+                # One that nobody has leased yet has replaced another for nothing.
+                if connection.uses or len(self.idle) <= self._policy.min_idle:
+                    self.expiring[connection] = None
         while len(self.idle) > self._policy.min_idle:
             oldest = next(iter(self.idle))
             if self._idle_due(oldest) > now:
