@@ -120,12 +120,14 @@ class Caller:
 
     # Leases
 
-    async def lease(self, timeout: float | None = None) -> Lease[Any]:
+    async def lease(
+        self, timeout: float | None = None, owner: Deferred[None] | None = None
+    ) -> Lease[Any]:
         """Wait for a lease."""
         crowd = self.crowd
         began = crowd.reactor.seconds()
         try:
-            lease = await crowd.pool.connect(IDENT, crowd.backend, timeout=timeout)
+            lease = await crowd.pool.connect(IDENT, crowd.backend, timeout=timeout, owner=owner)
         finally:
             crowd.longest_wait = max(crowd.longest_wait, crowd.reactor.seconds() - began)
         return self._taken(lease)

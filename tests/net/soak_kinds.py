@@ -88,10 +88,29 @@ async def raising(caller: Caller) -> None:
         raise Mischief
 
 
+async def owned(caller: Caller) -> None:
+    """Settles nothing itself: the lease ends with its owner, with a reply to come or without.
+
+    The owner may end while it still waits for the lease.
+    """
+    owner: Deferred[None] = Deferred()
+    ending = caller.crowd.reactor.callLater(caller.rng.uniform(0.0, 0.3), owner.callback, None)
+    try:
+        lease = await caller.lease(owner=owner)
+        if caller.rng.random() < 0.5:
+            caller.ask_and_leave(lease.protocol)
+        else:
+            await caller.talk(lease.protocol)
+    finally:
+        if ending.active():
+            ending.cancel()
+            owner.callback(None)
+
+
 KINDS: tuple[Kind, ...] = (
     *(polite, polite, polite, polite),
     *(settling_by_hand, settling_by_hand),
     *(opportunist, opportunist),
-    *(slow, impatient, cancelled, forgetful, raising),
+    *(slow, impatient, cancelled, forgetful, raising, owned),
 )
 """A kind is as frequent as it is named here often."""

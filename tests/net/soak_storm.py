@@ -1,4 +1,4 @@
-"""What the soak does to the redis-server, one function each, and in which order.
+"""What the soak does to the redis-server and to the pool, one function each, and in which order.
 
 A new torment is one more function here, and its name in C{TORMENTS}. It leaves the server running.
 """
@@ -110,8 +110,28 @@ async def lull(storm: Storm) -> None:
     await storm.wait(0.0, 2.0)
 
 
+async def invalidate(storm: Storm) -> None:
+    """Everything open is replaced."""
+    storm.crowd.pool.invalidate(storm.crowd.backend)
+
+
+async def resize(storm: Storm) -> None:
+    """The limit is smaller for a while."""
+    storm.crowd.pool.resize(max(1, storm.watch.limit // 2), storm.crowd.backend)
+    await storm.wait(0.0, 1.0)
+    storm.crowd.pool.resize(storm.watch.limit, storm.crowd.backend)
+
+
+async def pause(storm: Storm) -> None:
+    """No leases for a while."""
+    storm.crowd.pool.pause()
+    await storm.wait(0.0, 1.0)
+    storm.crowd.pool.resume()
+
+
 Torment = Callable[[Storm], Coroutine[Deferred[Any], Any, None]]
 TORMENTS: tuple[Torment, ...] = (
     *(kill, terminate, freeze, freeze_and_kill),
     *(kill_some_clients, kill_all_clients, lull),
+    *(invalidate, resize, pause),
 )

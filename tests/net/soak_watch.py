@@ -49,6 +49,7 @@ class Watch:
     that is asserted of every such count. When the callers are gone and C{limit} connections are
     leased, it lists these and no other.
 
+    @ivar limit: most connections that there may be.
     @ivar counts: how often it counted.
     @ivar most_open: the most sockets that were open at once.
     @ivar most_seen: the most connections that the server listed at once.
@@ -65,7 +66,7 @@ class Watch:
         self.counts = self.most_open = self.most_seen = self.over = self.seen = 0
         self._reactor = reactor
         self._server = server
-        self._limit = limit
+        self.limit = limit
         self._violated = violated
         self._asking = False
         self._others = 0
@@ -85,7 +86,7 @@ class Watch:
         self.counts += 1
         self.seen = len(clients)
         self.most_seen = max(self.most_seen, len(clients))
-        if len(clients) > self._limit:
+        if len(clients) > self.limit:
             self.over += 1
             ended = {each for each in clients if each.port not in open_ports}
             left = await self._look_until(lambda now, _: ended.isdisjoint(now))
@@ -108,7 +109,7 @@ class Watch:
 
     def _judge(self, open_sockets: int) -> None:
         self.most_open = max(self.most_open, open_sockets)
-        if open_sockets > self._limit:
+        if open_sockets > self.limit:
             self._violated(f"{open_sockets} sockets are open")
 
     async def sees_exactly(self, ports: set[int]) -> None:
