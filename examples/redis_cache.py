@@ -10,9 +10,9 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.internet.task import react
-from txredisapi import RedisFactory, RedisProtocol
+from txredisapi import RedisProtocol
 
-from kolus import Backend, Policy, Pool, protocol_factory
+from kolus import Backend, Policy, Pool
 
 TASKS = 200
 DATABASE = 5
@@ -43,8 +43,8 @@ async def square(pool: Pool[RedisProtocol], backend: Backend, number: int) -> bo
 
 async def main(reactor: Any, backend: Backend) -> None:
     policy = Policy(limit=5, max_waiters=TASKS, prepare=choose_database, check=answers)
-    # The factory brings txredisapi's protocol; its own pool is not used.
-    pool = Pool(reactor, protocol_factory(RedisFactory(None, None, 1)), policy=policy)
+    # The protocol alone: txredisapi's factory would keep each in a pool of its own.
+    pool = Pool(reactor, RedisProtocol, policy=policy)
     try:
         for look in "first", "second":
             tasks = [

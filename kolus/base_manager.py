@@ -116,6 +116,7 @@ class BaseManager(ABC, Generic[P]):
         self._settler = self._settle
 
         account.join(self)
+        self._alarm.set(roster.vacant_until())  # it may never have a connection
         after_fork(self)
 
     # What the managers above this one know
@@ -183,18 +184,21 @@ class BaseManager(ABC, Generic[P]):
     # Operation
 
     def pause(self) -> None:
+        self._check_process()
         if self._lifecycle.serves:
             self._lifecycle.pause()
             self._alarm.set(self.roster.vacant_until())
             self._journal.paused()
 
     def resume(self) -> None:
+        self._check_process()
         if self._lifecycle.resume():
             self._journal.resumed()
             self._decide()
 
     def resize(self, limit: int) -> None:
         check_whole("limit", limit, 1)
+        self._check_process()
         self._account.resize(limit)
 
     def limit_changed(self) -> None:
@@ -204,6 +208,7 @@ class BaseManager(ABC, Generic[P]):
         self.connections_changed()
 
     def invalidate(self) -> None:
+        self._check_process()
         self.roster.retire_all(Why.INVALIDATED)
         self.connections_changed()
 

@@ -120,8 +120,10 @@ class IKolusManager(Interface):
 class ISlots(Interface):
     """A protocol that knows how many leases one connection of it can carry at a time.
 
-    HTTP/2 learns it from its peer, for example. A protocol that does not provide this carries as
-    many as the policy's C{slots} says.
+    It may have learnt it from its peer, for example. A protocol that does not provide this carries
+    as many as the policy's C{slots} says. One that stays registered with its transport as a
+    producer while nothing is asked of it cannot be pooled: a pool cannot tell it from one that a
+    lessee left behind.
     """
 
     slots: int = Attribute("how many leases it can carry now; 0 for none, until it is more")

@@ -71,7 +71,7 @@ class Lease(Generic[P]):
     refers to is reclaimed as finished, counted, and logged.
     """
 
-    __slots__ = ("__weakref__", "_connection", "_settle")
+    __slots__ = ("__weakref__", "_connection", "_end", "_settle")
 
     def __init__(self, connection: Leasable[P], settle: Settle) -> None:
         self._connection = connection
@@ -169,6 +169,11 @@ class Lease(Generic[P]):
         self._settle = None
         settle(self._connection, FINISHED)
 
+    def end(self) -> None:
+        """Finish it for its owner, which has ended; what is asked of it later is told so."""
+        self._end = "finished by the end of its owner"
+        self.finished()
+
     async def __aenter__(self) -> Lease[P]:
         self._held_connection()
         return self
@@ -191,5 +196,5 @@ class Lease(Generic[P]):
             self._settle(self._connection, FORGOTTEN)
 
     def __repr__(self) -> str:
-        state = "held" if self.held else "settled"
+        state = "held" if self.held else getattr(self, "_end", "settled")
         return f"<Lease of {self.backend} for {self.ident!r}, {state}>"

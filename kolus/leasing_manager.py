@@ -149,7 +149,21 @@ class LeasingManager(BaseManager[P]):
                 waiter.errback(error)
 
     def _deadlock(self, ward: Ward, origin: str | None) -> KolusError | None:
-        return self._oversight.deadlock(ward, self._capacity(), self._held(), self, origin)
+        return self._oversight.deadlock(ward, self._capacity(), self, origin)
+
+    def _fail_newly_deadlocked(self) -> None:
+        """There is less to lease than before: it may be all in the hands of one who waits."""
+        if self.waiting:
+            for ward in self._oversight.owners:
+                self._fail_deadlocked(ward)
+
+    def limit_changed(self) -> None:
+        super().limit_changed()
+        self._fail_newly_deadlocked()
+
+    def invalidate(self) -> None:
+        super().invalidate()
+        self._fail_newly_deadlocked()
 
     # Deciding
 

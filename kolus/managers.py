@@ -85,12 +85,13 @@ class Managers:
             return backend
         # An endpoint string is its key, and parsing it takes long.
         known = isinstance(backend, str) and backend in self.at
-        managers = self.at.get(backend if known else Backend.of(backend).key, {})
+        key: Hashable = backend if known else Backend.of(backend).key
+        managers = self.at.get(key, {})
         if ident in managers:
             return managers[ident]
-        first = next(iter(managers.values()), None)
-        refuses = self.policy.idents == "reject" or (first and first.backend.key in self._draining)
-        return first if refuses else None
+        if key in self._draining:
+            return next((each for each in self if each.backend.key == key), None)
+        return next(iter(managers.values()), None) if self.policy.idents == "reject" else None
 
     def find_or_make(self, ident: Hashable, backend: AnyBackend | IKolusManager) -> IKolusManager:
         """
@@ -135,19 +136,30 @@ class Managers:
             del managers[manager.ident]
         if not managers:
             self.at.pop(key, None)
+        if not self.of(manager.backend):
             self._draining.discard(key)
 
     def drain(self, backend: Backend) -> list[Deferred[None]]:
         """Drain those of one backend, which has no new ones before they are all closed."""
-        if backend.key in self.at:
+        self.check_process()
+        managers = self.of(backend)
+        if managers:
             self._draining.add(backend.key)
-        return [each.drain() for each in self.of(backend)]
+            self._end_turns(backend.key)
+        return [each.drain() for each in managers]
 
     def close(self, timeout: float) -> list[Deferred[None]]:
         """Close them all, and make no more."""
         self.check_process()
         self.closed = True
+        for key in self.accounts:
+            self._end_turns(key)
         return [each.close(timeout) for each in tuple(self)]
+
+    def _end_turns(self, key: Hashable) -> None:
+        """All of a backend's are about to end: the end of one is not to serve the next."""
+        if key in self.accounts:
+            self.accounts[key].wanting.clear()
 
     # Accounts and limits
 
@@ -169,6 +181,7 @@ class Managers:
     def resize(self, limit: int, backend: Backend | None) -> None:
         """Set the limit of a backend, or of all that have none of their own if C{None}."""
         check_whole("limit", limit, 1)
+        self.check_process()
         if backend is None:
             self.policy = replace(self.policy, limit=limit)
         else:
@@ -190,6 +203,7 @@ class Managers:
 
     def set_paused(self, backend: Backend | None, paused: bool) -> None:
         """Pause or resume those of one backend, or all, and those that are made later too."""
+        self.check_process()
         if backend is None:
             self._all_paused = paused
             self._paused.clear()

@@ -26,6 +26,7 @@ from kolus.owners import Owners, Ward
 from kolus.places import place, stack
 from kolus.policy import Policy
 from kolus.stale import Traced
+from kolus.transports import is_ending
 from kolus.waiters import Waiter
 
 __all__ = ["Held", "Oversight"]
@@ -34,12 +35,14 @@ __all__ = ["Held", "Oversight"]
 class Held(Leasable[Any], Protocol):
     """What is behind a lease: a connection, or a slot on one.
 
+    @ivar transport: of its connection; C{None} when that is gone.
     @ivar since: when it was leased, on the clock.
     @ivar uses: how many leases its connection has had.
     @ivar origin: where it was leased, in debug mode.
     @ivar overdue_since: C{since} of the lease that was last told of as a possible leak.
     """
 
+    transport: Any
     since: float
     uses: int
     origin: str | None
@@ -84,27 +87,25 @@ class Oversight:
         return lease
 
     def _settle_traced(self, traced: Traced, outcome: Outcome) -> None:
-        if outcome is not FORGOTTEN:  # then nobody is left to be told, and any thread may run this
-            traced.settled(stack())
+        # Of one that was forgotten, any thread may run this, and its stack says nothing.
+        forgotten = f"nowhere, it was forgotten; leased here:\n{traced.origin}"
+        traced.settled(forgotten if outcome is FORGOTTEN else stack())
         self._settle(traced.leasable, outcome)
 
     def deadlock(
-        self,
-        ward: Ward,
-        limit: int,
-        held: Iterable[Held],
-        manager: object,
-        origin: str | None,
+        self, ward: Ward, limit: int, manager: object, origin: str | None
     ) -> LeaseError | None:
         """What a request fails with whose owner holds everything that could serve it, if so.
 
+        A connection that ends by itself serves others without its lessee's doing.
+
         @param limit: how many leases the manager can give at a time.
-        @param held: what is leased and not lost.
         @param origin: where the request was made.
         """
-        out = set(held)
         places = [
-            taken for lease, taken in ward.leases.items() if lease.held and lease.leasable in out
+            taken
+            for lease, taken in ward.leases.items()
+            if lease.held and not is_ending(_transport(lease))
         ]
         if len(places) < limit:
             return None
@@ -126,12 +127,14 @@ class Oversight:
             self.leaks_due = math.inf
             return
         self.leaks_due = now + longest
+        owned: dict[Any, tuple[Ward, str]] | None = None
         for each in held:
             if each.since + longest > now:
                 self.leaks_due = min(self.leaks_due, each.since + longest)
             elif each.overdue_since != each.since:
                 each.overdue_since = each.since
-                told = self._explain_lease(each, "leased", self._owned(), now)
+                owned = self._owned() if owned is None else owned
+                told = self._explain_lease(each, "leased", owned, now)
                 self._journal.overdue(told.held, told.owner, told.origin)
 
     def _owned(self) -> dict[Any, tuple[Ward, str]]:
@@ -190,6 +193,11 @@ class Oversight:
             origin=held.origin if self._policy.debug else origin,
             doing=doing,
         )
+
+
+def _transport(lease: Lease[Any]) -> Any:
+    held: Any = lease.leasable
+    return held.transport
 
 
 def _explain_waiter(position: int, waiter: Waiter[Any], now: float, why: str) -> WaiterExplanation:

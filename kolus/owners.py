@@ -88,7 +88,7 @@ class Ward:
         self.leases.clear()
         for lease in leases:
             if lease.held:
-                _contain(lease.finished)
+                _contain(lease.end)
 
     def end_with(self, result: T) -> T:
         """End, as a callback of the owner, which goes on with C{result}."""

@@ -68,7 +68,8 @@ class Policy:
     check_after: float = 5.0
     """How long a connection may have been idle and still be leased without a check."""
     reset: Hook | None = None
-    """Called when a lease is released, before anybody else can have the connection."""
+    """Called when a lease is released, before anybody else can have the connection; so it cannot be
+    with C{slots}."""
     reset_timeout: float | None = 5.0
     close_timeout: float | None = 5.0
     """A connection that is not gone so long after it was told to close is aborted."""

@@ -319,6 +319,7 @@ class Pool(Generic[P]):
         What is idle is closed now, the rest as it comes home. Leases that are out stay, and new
         ones are given as ever.
         """
+        self._managers.check_process()
         for manager in tuple(
             self._managers if backend is None else self._managers.of(Backend.of(backend))
         ):

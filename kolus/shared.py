@@ -65,6 +65,10 @@ class Slot:
     def age(self) -> float:
         return self.connection.age
 
+    @property
+    def transport(self) -> Any:
+        return self.connection.transport
+
     def when_lost(self, lease: Lease[Any]) -> Deferred[BaseException]:
         return self.connection.when_lost(lease)
 
@@ -156,6 +160,10 @@ class SharedManager(LeasingManager[P]):
             return 0
         return max(0, self._size(connection) - len(connection.slots))
 
+    def _is_ready(self, connection: Connection[P]) -> bool:
+        """Whether an idle connection can be leased unchecked."""
+        return self._room(connection) > 0 and not self._hooks.is_stale(connection)
+
     def _free(self, *, check: bool) -> Connection[P] | None:
         """A connection with a slot left, of those in use if possible.
 
@@ -166,14 +174,15 @@ class SharedManager(LeasingManager[P]):
             if self._room(connection):
                 return connection
             del self._spare[connection]
+        if self._idle and self._is_ready(self.roster.next_idle()):
+            return self.roster.pop()
         stale = []
         for connection in self.roster.idle_in_turn():
-            if not self._room(connection):
-                continue
-            if not self._hooks.is_stale(connection):
+            if self._is_ready(connection):
                 del self._idle[connection]
                 return connection
-            stale.append(connection)
+            if self._room(connection):
+                stale.append(connection)
         for connection in stale if check else ():
             if len(self.roster.checking) * self._slots >= len(self.waiting):
                 break
@@ -207,6 +216,7 @@ class SharedManager(LeasingManager[P]):
             if connection.state is LEASED and self._room(connection):
                 self._spare[connection] = None
         self._decide()
+        self._fail_newly_deadlocked()
 
     # Settling
 
@@ -223,13 +233,18 @@ class SharedManager(LeasingManager[P]):
             self._vacate(slot, None)
             self.counters.releases += 1
             self._journal.released(held)
-        self._decide()
+        self._was_vacated(slot)
 
     def _reclaim(self, slot: Slot) -> None:
         if not self._is_foreign:
             self._journal.forgotten(self._now() - slot.since, slot.origin)
             self._vacate(slot, Why.FORGOTTEN)
-            self._decide()
+            self._was_vacated(slot)
+
+    def _was_vacated(self, slot: Slot) -> None:
+        self._decide()
+        if slot.connection.retired:
+            self._fail_newly_deadlocked()
 
     def _vacate(self, slot: Slot, ended: Why | None) -> None:
         """Take a slot back, and the connection when it was the last.
@@ -238,6 +253,8 @@ class SharedManager(LeasingManager[P]):
         """
         connection = slot.connection
         connection.slots.discard(slot)
+        if ended is None and self._account.wanting and connection.slots and self._is_to_go():
+            ended = Why.DISPLACED
         if ended is not None:
             connection.retire(ended)
         if connection.slots or connection.state is not LEASED:
@@ -249,6 +266,14 @@ class SharedManager(LeasingManager[P]):
                 self._come_home(connection)
             else:
                 self.roster.close(connection, connection.why or Why.FINISHED)
+
+    def _is_to_go(self) -> bool:
+        """Whether a connection makes way for a sibling though others share it still.
+
+        One that is busy might never come home else. While one is on its way, no other follows.
+        """
+        going = any(each.why is Why.DISPLACED for each in self.roster.all)
+        return not going and self._account.claims(self)
 
     # What a leasing manager asks
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["is_sound"]
+__all__ = ["is_ending", "is_sound"]
 
 
 def is_sound(transport: Any, producing: bool = False) -> bool:
@@ -26,3 +26,10 @@ def is_sound(transport: Any, producing: bool = False) -> bool:
         )
     except AttributeError:
         return not getattr(transport, "disconnecting", False)
+
+
+def is_ending(transport: Any) -> bool:
+    """Whether it is gone, C{None} then, or will be soon without anybody's doing."""
+    return transport is None or any(
+        getattr(transport, each, False) for each in ("disconnecting", "_aborting")
+    )

@@ -11,7 +11,7 @@ from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from kolus import Closed, ConnectFailed, LeaseTimeout
+from kolus import Closed, ConnectFailed, LeaseError, LeaseTimeout
 from kolus.events import Connected, ConnectFailure, Event, Finished, Lost, Released, TimedOut
 from kolus.testing import result_of
 from tests.conftest import LoggedFailures
@@ -294,3 +294,13 @@ def test_a_manager_is_not_closed_under_those_who_wait() -> None:
         rig.clock.advance(0.1)
     with pytest.raises(LeaseTimeout):
         result_of(asked)
+
+
+def test_a_manager_that_never_has_a_connection_goes_away() -> None:
+    rig = Managed(manager_idle_timeout=300)
+    ended: Deferred[None] = Deferred()
+    ended.callback(None)
+    with pytest.raises(LeaseError):
+        result_of(rig.manager.connect("us", None, ended))
+    rig.clock.advance(300)
+    assert result_of(rig.manager.when_closed()) is None

@@ -11,6 +11,7 @@ from twisted.internet.error import ConnectionLost
 
 from kolus import (
     Backend,
+    Lease,
     LeaseError,
     LeaseTimeout,
     Policy,
@@ -19,7 +20,7 @@ from kolus import (
     SharedManager,
     WrongIdent,
 )
-from kolus.events import Leased, Retired, Why
+from kolus.events import Event, Leased, Retired, Why
 from kolus.testing import NotFired, result_of
 from tests.sharing import Hears, Sharing
 
@@ -289,12 +290,17 @@ class _Producer:
 # The queue
 
 
+def note(lease: Lease[Any], number: int, served: list[int]) -> None:
+    served.append(number)
+    lease.release()
+
+
 def test_waiters_for_slots_are_first_come_first_served() -> None:
     rig = Sharing(limit=1)
     leases = rig.take(3)
     served: list[int] = []
     for number in range(6):
-        rig.ask().addCallback(lambda lease, n=number: (served.append(n), lease.release()))
+        rig.ask().addCallback(note, number, served)
     leases.pop().release()
     assert served == list(range(6))
     for lease in leases:
@@ -307,7 +313,7 @@ def test_ten_thousand_waiters_that_each_release_in_their_callback_need_no_recurs
     leases = rig.take(2)
     served: list[int] = []
     for number in range(10_000):
-        rig.ask().addCallback(lambda lease, n=number: (served.append(n), lease.release()))
+        rig.ask().addCallback(note, number, served)
     for lease in leases:
         lease.release()
     assert served == list(range(10_000))
@@ -329,7 +335,12 @@ def test_a_waiter_cancelled_by_an_observer_of_its_lease_loses_no_slot() -> None:
     rig = Sharing(limit=1, observed=True)
     leases = rig.take(3)
     asked = rig.ask()
-    rig.manager._observers.append(lambda event: isinstance(event, Leased) and asked.cancel())
+
+    def observe(event: Event) -> None:
+        if isinstance(event, Leased):
+            asked.cancel()
+
+    rig.manager._observers.append(observe)
     leases.pop().release()
     with pytest.raises(CancelledError):
         result_of(asked)

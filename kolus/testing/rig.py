@@ -42,6 +42,8 @@ class Rig:
 
     def make(self, **policy: Any) -> IKolusManager:
         """Put another manager in its place, with these changes to the policy."""
+        if hasattr(self, "manager"):
+            self.manager.close(0)
         settings = {"limit": 2, "acquire_timeout": 5.0} | policy
         self.manager = self._make(self.clock, Protocol, self.backend, "us", Policy(**settings))
         return self.manager

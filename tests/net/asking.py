@@ -70,8 +70,11 @@ def assert_in_time(outcomes: list[Outcome], timeout: float) -> None:
     assert slowest < timeout + SLACK
 
 
-async def assert_whole(reactor: Any, pool: Pool[Any], backend: AnyBackend) -> None:
-    """Once nothing is being made or closed, no slot and no count has been lost."""
+async def assert_whole(reactor: Any, pool: Pool[Any], backend: AnyBackend, slots: int = 1) -> None:
+    """Once nothing is being made or closed, no slot and no count has been lost.
+
+    @param slots: how many leases share a connection.
+    """
 
     def at_rest() -> bool:
         (status,) = pool.status([backend])
@@ -82,6 +85,6 @@ async def assert_whole(reactor: Any, pool: Pool[Any], backend: AnyBackend) -> No
     (status,) = pool.status([backend])
     assert (status.leased, status.waiting) == (0, 0)
     counters = pool.counters(backend)
-    assert counters.connects - counters.closes == status.idle
+    assert (counters.connects - counters.closes) * slots == status.idle
     assert counters.leases == counters.releases + counters.finishes
     assert counters.forgotten == 0

@@ -27,19 +27,19 @@ LATE = 0.05
 """Seconds that an answer takes at the most."""
 
 
-class Square(Command):  # type: ignore[misc]
+class Square(Command):
     """Asks for the square of a number, and gets it late."""
 
     arguments = [(b"number", Integer())]  # noqa: RUF012
     response = [(b"square", Integer())]  # noqa: RUF012
 
 
-class Answerer(AMP):  # type: ignore[misc]
+class Answerer(AMP):
     """The backend's end: answers come late and out of order."""
 
     factory: Answerers
 
-    @Square.responder  # type: ignore[misc]
+    @Square.responder
     def square(self, number: int) -> Deferred[dict[str, int]]:
         self.factory.asked += 1
         chance = self.factory.chance
@@ -114,7 +114,7 @@ async def test_fifty_callers_of_amp_share_two_connections(
     assert answers == [number * number for number in range(50)]
     assert answerers.most == 2
     assert pool.counters().connects == 2
-    await assert_whole(reactor, pool, where)
+    await assert_whole(reactor, pool, where, slots=8)
 
 
 @pytest_twisted.ensureDeferred
@@ -141,10 +141,10 @@ async def test_who_is_on_an_amp_connection_that_breaks_is_told_and_nobody_hangs(
     assert 1 <= len(told) <= 8
     assert sum(well) == 50 - len(told)
     assert answerers.most == 2
-    await assert_whole(reactor, pool, where)
+    await assert_whole(reactor, pool, where, slots=8)
     assert await in_parallel(*(square(pool, where, number) for number in range(16)))
     assert answerers.most == 2
-    await assert_whole(reactor, pool, where)
+    await assert_whole(reactor, pool, where, slots=8)
 
 
 # Redis
@@ -232,4 +232,4 @@ async def test_two_hundred_callers_pipeline_over_two_connections_and_no_reply_is
     assert bool(tokens.lost) == bool(kills)
     assert tokens.lost <= kills * 50
     assert pool.counters().connects <= 2 + kills
-    await assert_whole(reactor, pool, redis.endpoint)
+    await assert_whole(reactor, pool, redis.endpoint, slots=50)
