@@ -87,11 +87,6 @@ class Roster(Generic[P]):
         """The idle connection that came home last; it stays where it is."""
         return next(reversed(self.idle))
 
-    def pop(self, *, freshest: bool = False) -> Connection[P]:
-        """Take out the next idle connection, or the freshest; there has to be one."""
-        connection, _ = self.idle.popitem() if freshest else self.pop_next()
-        return connection
-
     def leased(self) -> int:
         """How many are out."""
         return len(self.all) - len(self.connecting) - len(self.idle) - len(self.closing)

@@ -175,7 +175,7 @@ class SharedManager(LeasingManager[P]):
                 return connection
             del self._spare[connection]
         if self._idle and self._is_ready(self.roster.next_idle()):
-            return self.roster.pop()
+            return self._pop()[0]
         stale = []
         for connection in self.roster.idle_in_turn():
             if self._is_ready(connection):
