@@ -130,6 +130,7 @@ class Connector(Generic[P]):
             self.failed(reason_of(failure), connection)
             self._roster.close(connection, Why.UNFIT, abort=True)
         self.manager.connections_changed()
+        self._account.wake()
 
     # What connections report
 

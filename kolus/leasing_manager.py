@@ -204,9 +204,11 @@ class LeasingManager(BaseManager[P]):
             if not self._account.grant(self, self._connector.at_a_time()):
                 return
             self._connector.connect()
-        self._account.wanting.pop(self, None)
         if self._connector.due_in() > 0 and self._lifecycle.serves and self._wanted() > 0:
+            self._account.wanting[self] = None  # a sibling's success may bring it forward
             self._alarm.set(self._account.attempts.due_at)
+        else:
+            self._account.wanting.pop(self, None)
 
     def _fail_hopeless(self) -> None:
         """Fail those whom, until the next attempt is due, nothing can serve."""

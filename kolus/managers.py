@@ -186,7 +186,7 @@ class Managers:
             self.policy = replace(self.policy, limit=limit)
         else:
             self._limits[backend.key] = limit
-        for key, account in self.accounts.items():
+        for key, account in tuple(self.accounts.items()):
             if key == backend.key if backend else key not in self._limits:
                 self._descriptors.change(account.limit, limit)
                 account.resize(limit)

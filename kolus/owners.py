@@ -16,9 +16,9 @@ from twisted.application.service import IService
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol
 from twisted.logger import Logger
-from twisted.python.reflect import safe_repr
 
 from kolus.errors import LeaseError
+from kolus.explanation import label
 
 if TYPE_CHECKING:
     from kolus.lease import Lease
@@ -118,7 +118,7 @@ class Owners:
         """
         ward = self._find(owner)
         if (ward is not None and ward.ended) or _has_ended(owner):
-            raise LeaseError(f"{safe_repr(owner)} has ended, so it cannot own a lease")
+            raise LeaseError(f"{label(owner)} has ended, so it cannot own a lease")
         if ward is None:
             ward = _hooked(owner)
             self._wards[owner] = ward
@@ -130,9 +130,9 @@ class Owners:
         except TypeError as error:
             if not _may_own(owner):
                 raise _not_an_owner(owner) from None
-            raise TypeError(f"{safe_repr(owner)} cannot be an owner: {error}") from error
+            raise TypeError(f"{label(owner)} cannot be an owner: {error}") from error
         if ward is not None and ward.owner is not owner:
-            raise TypeError(f"{safe_repr(owner)} cannot be an owner: it equals another")
+            raise TypeError(f"{label(owner)} cannot be an owner: it equals another")
         return ward
 
 
@@ -198,7 +198,7 @@ def _hook(
         try:
             setattr(owner, name, hook)
         except AttributeError as error:
-            raise TypeError(f"{safe_repr(owner)} cannot be an owner: {error}") from error
+            raise TypeError(f"{label(owner)} cannot be an owner: {error}") from error
     hook.wards.add(ward)
 
 
@@ -207,7 +207,7 @@ def _may_own(owner: object) -> bool:
 
 
 def _not_an_owner(other: object) -> TypeError:
-    return TypeError(f"owner must be a Deferred, a Protocol or a Service, not {safe_repr(other)}")
+    return TypeError(f"owner must be a Deferred, a Protocol or a Service, not {label(other)}")
 
 
 def _has_ended(owner: Owner) -> bool:

@@ -98,8 +98,9 @@ class Policy:
         for name in _DURATIONS:
             check_seconds(name, getattr(self, name))
         check_seconds("check_after", self.check_after, optional=False)
-        if self.leak_after == 0:
-            raise ValueError("leak_after must be more than 0; None turns it off")
+        for name in ("leak_after", "lifetime"):
+            if getattr(self, name) == 0:
+                raise ValueError(f"{name} must be more than 0; None turns it off")
         for name in ("idle_jitter", "lifetime_jitter"):
             share = getattr(self, name)
             if not (isinstance(share, int | float) and 0 <= share < 1):

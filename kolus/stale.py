@@ -11,9 +11,9 @@ from types import BuiltinMethodType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
-from twisted.python.reflect import safe_repr
 
 from kolus.errors import LeaseError
+from kolus.explanation import label
 
 if TYPE_CHECKING:
     from kolus.lease import Leasable, Lease
@@ -105,7 +105,7 @@ def _used(value: Any) -> Any:
     target, where = _own(value, "_target"), _own(value, "_note").where
     if where is not None:
         raise LeaseError(
-            f"{safe_repr(target)} was used after its lease had been settled here:\n{where}"
+            f"{label(target)} was used after its lease had been settled here:\n{where}"
         )
     return target
 

@@ -305,8 +305,7 @@ def test_bb8_141_a_time_out_tells_what_prevented_the_connect(rig_of: Any) -> Non
 
 @either
 def test_hikaricp_2099_connections_made_at_once_are_not_recycled_at_once(rig_of: Any) -> None:
-    """With a lifetime that varied by 2.5 %, a pool that was filled at once was also emptied at
-    about once, and connected all anew, each half hour."""
+    """A pool that was filled at once was also emptied at about once, and connected all anew."""
     rig = rig_of(limit=10, lifetime=600, idle_timeout=None, observed=True)
     recycled: list[float] = []
     made: list[float] = []

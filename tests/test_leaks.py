@@ -111,6 +111,8 @@ def test_without_leak_after_nothing_is_overdue_and_nothing_looks(rig_of: Any) ->
 
 
 def test_a_lease_cannot_be_overdue_from_the_beginning() -> None:
+    with pytest.raises(ValueError, match="lifetime must be more than 0"):
+        Policy(lifetime=0)
     with pytest.raises(ValueError, match="leak_after must be more than 0"):
         Policy(leak_after=0)
 

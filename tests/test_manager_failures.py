@@ -5,18 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.error import ConnectionRefusedError
 
 from kolus import (
+    Closed,
     ConnectFailed,
     Lease,
     LeaseTimeout,
 )
 from kolus.backoff import Backoff
 from kolus.testing import NotFired, result_of
-from tests.rigs import Managed
+from tests.rigs import Managed, Pooled
 
 # 7: every failure path frees one slot and looks at the waiters
 
@@ -220,3 +221,29 @@ def test_an_unfit_connection_that_is_released_is_counted_as_finished() -> None:
     lease.release()
     counters = rig.manager.counters
     assert (counters.releases, counters.finishes) == (0, 1)
+
+
+def test_an_ident_that_sits_out_a_back_off_is_served_when_a_siblings_attempt_succeeds() -> None:
+    rig = Pooled(idents="separate", limit=3, fail_fast=False, backoff=Backoff(10.0, 2.0, 10.0))
+    rig.fakes[0].refuse(after=1).accept(after=2)
+    ours = [rig.pool.connect("us", rig.backends[0]) for _ in range(2)]
+    theirs = rig.pool.connect("them", rig.backends[0])
+    rig.clock.pump([1, 1])
+    for each in (*ours[:1], theirs):
+        result_of(each).release()
+    rig.turn()
+    result_of(ours[1]).release()
+
+
+def test_an_attempt_that_was_given_up_makes_way_for_a_siblings_at_once() -> None:
+    rig = Pooled(idents="separate", max_connecting=1, prepare=lambda protocol: Deferred())
+    asked = [rig.pool.connect(ident, rig.backends[0]) for ident in ("us", "them")]
+    ours, theirs = (rig.pool.manager(rig.backends[0], ident) for ident in ("us", "them"))
+    assert ours is not None
+    assert theirs is not None
+    ours.invalidate()
+    assert theirs.status().connecting == 1
+    for each in asked:
+        each.addErrback(lambda failure: failure.trap(Closed))
+    rig.pool.close(0)
+    rig.turn()

@@ -219,9 +219,7 @@ class Unhashable:
     ],
 )
 def test_a_protocol_whose_end_cannot_be_told_cannot_own(make: Callable[[], Any], why: str) -> None:
-    with pytest.raises(
-        TypeError, match=f"{make.__name__} object at .* cannot be an owner: .*{why}"
-    ):
+    with pytest.raises(TypeError, match=f"{make.__name__} at .* cannot be an owner: .*{why}"):
         Owners().ward(make())
 
 

@@ -15,6 +15,7 @@ from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 
 from kolus.errors import LeaseError
+from kolus.explanation import label
 from kolus.lease import FINISHED, FORGOTTEN, RELEASED, Lease, Outcome
 from kolus.owners import Owner, Owners
 from kolus.testing import result_of
@@ -92,7 +93,7 @@ def test_an_owner_that_has_ended_is_refused(
     assert ward.ended
     with pytest.raises(LeaseError, match="has ended, so it cannot own a lease") as raised:
         owners.ward(owner)
-    assert repr(owner) in str(raised.value)
+    assert label(owner) in str(raised.value)
 
 
 def copy(owner: object) -> dict[str, object]:

@@ -12,10 +12,19 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from kolus import Closed, ConnectFailed, LeaseError, LeaseTimeout
-from kolus.events import Connected, ConnectFailure, Event, Finished, Lost, Released, TimedOut
+from kolus.events import (
+    Connected,
+    ConnectFailure,
+    Event,
+    Finished,
+    Lost,
+    Released,
+    Resized,
+    TimedOut,
+)
 from kolus.testing import result_of
 from tests.conftest import LoggedFailures
-from tests.rigs import Managed
+from tests.rigs import Managed, Pooled
 
 
 class Hooked(Protocol):
@@ -304,3 +313,16 @@ def test_a_manager_that_never_has_a_connection_goes_away() -> None:
         result_of(rig.manager.connect("us", None, ended))
     rig.clock.advance(300)
     assert result_of(rig.manager.when_closed()) is None
+
+
+def test_an_observer_may_ask_another_backend_while_all_are_resized() -> None:
+    rig = Pooled()
+    rig.pool.connect("us", rig.backends[0]).addCallback(lambda lease: lease.release())
+
+    def ask(event: Event) -> None:
+        if isinstance(event, Resized) and event.backend is rig.backends[0]:
+            rig.pool.connect("us", rig.backends[1]).addCallback(lambda lease: lease.release())
+
+    rig.pool._observers.append(ask)
+    rig.pool.resize(1)
+    assert [each.limit for each in rig.pool.status()] == [1, 1]

@@ -15,6 +15,7 @@ from twisted.internet.testing import StringTransport
 from twisted.protocols import amp
 
 from kolus.errors import LeaseError
+from kolus.explanation import label
 from kolus.lease import Lease
 from kolus.stale import Forked, Guarded, Traced
 from kolus.testing import result_of
@@ -162,7 +163,8 @@ def test_using_it_after_its_lease_was_settled_tells_where_that_was(
     with pytest.raises(LeaseError) as raised:
         use(protocol)
     assert str(raised.value) == (
-        f"{behind.protocol!r} was used after its lease had been settled here:\nweb.py:33 in render"
+        f"{label(behind.protocol)} was used after its lease had been settled here:\n"
+        "web.py:33 in render"
     )
     assert behind.transport.value() == b""
 
