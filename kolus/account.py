@@ -11,11 +11,15 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Sized
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kolus.attempts import Attempts
+from kolus.backend import Backend
 from kolus.counters import Counters
 from kolus.events import Why
+
+if TYPE_CHECKING:
+    from kolus.owners import Ward
 
 __all__ = ["Account", "Holdings", "Member"]
 
@@ -48,6 +52,9 @@ class Member(Protocol):
     def wants_connection(self) -> bool:
         """Whether one more connection would be of use to it, and it may be made now."""
 
+    def ward_of(self, owner: object) -> Ward | None:
+        """What an owner has of it, if anything."""
+
     def connections_changed(self) -> None:
         """Look again what can be done: a slot is free."""
 
@@ -57,14 +64,20 @@ class Member(Protocol):
 class Account:
     """The slots of one backend, given to its managers in turn.
 
+    @ivar backend: where the managers connect to.
     @ivar limit: most connections of all its managers together.
     @ivar attempts: how connecting went.
     @ivar counters: what has happened so far.
     @ivar wanting: the managers that wait for a slot, the first to get one first.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, max_connecting: int, backend: Backend) -> None:
+        """
+        @param max_connecting: most attempts to connect at a time.
+        """
+        self.backend = backend
         self.limit = limit
+        self._max_connecting = max_connecting
         self.attempts = Attempts()
         self.counters = Counters()
         self.members: list[Member] = []
@@ -86,14 +99,17 @@ class Account:
         self.members.remove(member)
         self.wanting.pop(member, None)
 
-    def grant(self, member: Member, at_a_time: int) -> bool:
+    def may_connect(self) -> bool:
+        """Whether one more attempt may be under way: while the last one failed, one is enough."""
+        most = 1 if self.attempts.failures else self._max_connecting
+        return self.connecting() < most and self.unused() > 0
+
+    def grant(self, member: Member) -> bool:
         """Ask for a slot to connect with.
 
-        @param at_a_time: how many attempts may be under way.
         @return: whether there is one; if not, the member is told when it is its turn.
         """
-        is_free = self.connecting() < at_a_time and self.unused() > 0
-        if is_free:
+        if self.may_connect():
             first = next(self._claimants(), member)
             if first is member or (member.waiting and not first.waiting):
                 self.wanting.pop(member, None)
@@ -123,11 +139,11 @@ class Account:
     def wake(self) -> None:
         """A slot is free, or an attempt is over: let those who want to connect do so, in turn."""
         for member in tuple(self.wanting):
-            if self.unused() <= 0:
-                if any(each.waiting for each in self._claimants()):
-                    self._make_room()
-                return
+            if not self.may_connect():
+                break
             member.connections_changed()
+        if self.unused() <= 0 and any(each.waiting for each in self._claimants()):
+            self._make_room()
 
     def resize(self, limit: int) -> None:
         """Set another limit; those who have most give up what is beyond it."""
@@ -143,6 +159,7 @@ class Account:
             member.roster.shed(size - kept)
         for member in members:
             member.limit_changed()
+        self.wake()
 
     def _claimants(self) -> Any:
         """Those who want a slot and could use it now, in turn, first those where somebody waits."""

@@ -36,6 +36,7 @@ from kolus.journal import Journal
 from kolus.lease import Lease, Outcome
 from kolus.lifecycle import Lifecycle
 from kolus.oversight import Held, Oversight
+from kolus.owners import Ward
 from kolus.policy import Policy, check_seconds, check_whole
 from kolus.roster import Roster
 from kolus.stale import Forked
@@ -80,7 +81,8 @@ class BaseManager(ABC, Generic[P]):
         self.ident = ident
         self._policy = policy = Policy() if policy is None else policy
         if account is None:
-            account = Account(policy.limit if backend.limit is None else backend.limit)
+            limit = policy.limit if backend.limit is None else backend.limit
+            account = Account(limit, policy.max_connecting, backend)
         self._account = account
         self._clock = reactor
         self._call_soon = getattr(reactor, "callFromThread", None) or partial(reactor.callLater, 0)
@@ -136,6 +138,10 @@ class BaseManager(ABC, Generic[P]):
     def _busy(self) -> dict[Held, str]:
         """What else the status counts as leased, and what each is doing."""
 
+    def _silent(self) -> int:
+        """How many idle connections cannot carry a lease now."""
+        return 0
+
     @abstractmethod
     def wants_connection(self) -> bool:
         """Whether one more connection would be of use, and an attempt is due."""
@@ -154,7 +160,15 @@ class BaseManager(ABC, Generic[P]):
         """Do what is due, and set the alarm to what is due next."""
         if self._is_foreign:
             return
-        now = self._now()
+        try:
+            self._do_due(self._now())
+        finally:
+            if not self._lifecycle.closed:
+                due = min(self._lifecycle.abort_at, self._oversight.leaks_due)
+                due = min(due, self._waiters.next_due(), self.roster.next_due())
+                self._alarm.set(due)
+
+    def _do_due(self, now: float) -> None:
         self.roster.close_due(now)
         if now >= self._lifecycle.abort_at:
             self._abort_all()
@@ -166,9 +180,10 @@ class BaseManager(ABC, Generic[P]):
         if now >= self._oversight.leaks_due:
             self._look_for_leaks(now)
         self._decide()
-        if not self._lifecycle.closed:
-            due = min(self._lifecycle.abort_at, self._waiters.next_due(), self._oversight.leaks_due)
-            self._alarm.set(min(due, self.roster.next_due()))
+
+    def ward_of(self, owner: object) -> Ward | None:
+        """Called by the account: what an owner has of this manager, if anything."""
+        return self._oversight.owners.find(owner)
 
     def connections_changed(self) -> None:
         """Called by the connector and the account: see who can be served now, or if all ends."""
@@ -223,6 +238,8 @@ class BaseManager(ABC, Generic[P]):
             shared=self._policy.slots is not None,
             checking=len(self.roster.checking),
             held_by_others=max(0, self._account.limit - others) * slots,
+            siblings=len(self._account.members) - 1,
+            silent=self._silent(),
         )
 
     def forked(self) -> None:

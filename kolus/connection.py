@@ -195,6 +195,8 @@ class Connection(Generic[P]):
         try:
             if transport.disconnecting or transport._aborting or transport._writeDisconnecting:
                 return False
+            if transport.TLS and transport.protocol.disconnecting:  # after a STARTTLS
+                return False
         except AttributeError:
             if not self.usable():
                 return False
@@ -232,11 +234,7 @@ class Connection(Generic[P]):
 
     def usable(self) -> bool:
         """Whether it may be leased: it is open, not retired, and nobody told it to close."""
-        return not self.retired and self.sound()
-
-    def sound(self) -> bool:
-        """Whether it is open and nobody told it to close, retired or not."""
-        return self.transport is not None and is_sound(self.transport)
+        return not self.retired and self.transport is not None and is_sound(self.transport)
 
     def retire(self, why: Why) -> None:
         """Let it be closed as soon as nobody has it; the first reason stays."""
@@ -266,7 +264,7 @@ class Connection(Generic[P]):
         if self.state is CLOSED:
             return  # the keeper closed it on hearing that
         if self.transport is None:
-            self._closed(Failure(ConnectionDone()))
+            self._closed(self._ended or Failure(ConnectionDone()))
         else:
             getattr(self.transport, how, self.transport.loseConnection)()
 
@@ -369,6 +367,7 @@ class Connection(Generic[P]):
             return  # it came after this attempt had been given up, and was sent away
         self.transport = None
         self.was_lost = self.state < CLOSING
+        self._ended = reason
         if self.state is IDLE:
             self._closed(reason)  # first, so that nobody can get it in what the protocol does now
         try:

@@ -84,10 +84,6 @@ class Connector(Generic[P]):
         """Seconds until the next attempt is due; 0 or less if it is."""
         return float(self.attempts.due_at - self.clock.seconds())
 
-    def at_a_time(self) -> int:
-        """How many attempts may be under way: while the last one failed, one is enough."""
-        return 1 if self.attempts.failures else self._policy.max_connecting
-
     def error(self) -> ConnectFailed:
         """What a request fails with that the last attempt has left unserved."""
         assert self.attempts.last_error is not None

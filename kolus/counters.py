@@ -37,7 +37,7 @@ class Counters:
     timeouts: int = 0
     """Requests that waited in vain."""
     rejections: int = 0
-    """Requests refused at once."""
+    """Requests refused at once with a C{Rejected} or C{Closed}."""
 
     def __add__(self, other: Counters) -> Counters:
         return Counters(

@@ -94,7 +94,7 @@ class LeaseTimeout(KolusError, TimeoutError):
     """No connection became free before the deadline.
 
     @ivar status: the manager's numbers when the wait ended.
-    @ivar waited: seconds from the request to the deadline.
+    @ivar waited: seconds from the request until it failed, at its deadline or just after.
     @ivar last_error: what the last attempt to connect failed with, if it failed; else C{None}.
     """
 

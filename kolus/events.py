@@ -148,7 +148,7 @@ class TimedOut(Event):
 
 @dataclass(frozen=True, slots=True)
 class Rejection(Event):
-    """A request was refused at once."""
+    """A request was refused at once with a C{Rejected} or C{Closed}."""
 
     reason: BaseException
 

@@ -99,6 +99,11 @@ class ManagerExplanation:
     why: str
     """The one reason why the first request waits; empty if none does."""
 
+    @classmethod
+    def absent(cls, status: Status, last_error: BaseException) -> ManagerExplanation:
+        """A backend that has no manager any more, and could not be reached when it had."""
+        return cls(status, (), (), last_error, None, "")
+
     def __str__(self) -> str:
         return "\n".join([self._headline(), *self._leases(), *self._waiters(), *self._connects()])
 
@@ -144,6 +149,8 @@ def why_waiting(
     connecting_for: float | None = None,
     oldest_lease: float | None = None,
     held_by_others: int = 0,
+    siblings: int = 0,
+    silent: int = 0,
     last_error: BaseException | None = None,
     retry_in: float | None = None,
 ) -> str:
@@ -158,6 +165,8 @@ def why_waiting(
     @param oldest_lease: seconds since the oldest lease was given, if known.
     @param held_by_others: how much of the limit the backend's other managers hold, in what the
         status counts.
+    @param siblings: how many other managers the backend has.
+    @param silent: how many connections carry no lease now, as their protocols say.
     @param last_error: what the last attempt to connect failed with; C{None} if it succeeded.
     @param retry_in: seconds until the next attempt is due; C{None} or 0.0 if it may be made now.
     @return: one line; empty if nobody waits.
@@ -189,9 +198,14 @@ def why_waiting(
     if retry_in:
         after = failed and f", after the last {failed}"
         return f"the next attempt to connect is due in {_s(retry_in)}{after}"
+    if silent:
+        carry = "carries" if silent == 1 else "carry"
+        return f"{_count(silent, 'connection')} {carry} no lease now, as the protocol says"
     if not status.unused:  # and yet not all is leased, here or elsewhere
         return "a connection is being closed, and counts until it is gone"
-    return "another manager of the backend connects first"
+    if siblings:
+        return "another manager of the backend connects first"
+    return "it was made just now, and is looked at when the pool is done with what it does"
 
 
 def label(owner: object) -> str:
@@ -200,7 +214,10 @@ def label(owner: object) -> str:
     Never its C{repr}, which may show a password or a request.
     """
     kind = type(owner)
-    name = f" {owner.name!r}" if IService.providedBy(owner) and owner.name else ""
+    try:
+        name = f" {owner.name!r}" if IService.providedBy(owner) and owner.name else ""
+    except Exception:  # the owner's own code, which is not to be heard of here
+        name = ""
     return f"{kind.__module__}.{kind.__qualname__}{name} at {id(owner):#x}"
 
 

@@ -39,7 +39,8 @@ class IKolusManager(Interface):
         @param timeout: seconds until the request fails, from now, whatever happens in between;
             the manager's own default if C{None}.
         @param owner: a Deferred, a Protocol or a Service: when it ends, the lease is finished; the
-            request is cancelled if it still waits.
+            request is cancelled if it still waits. A service that was stopped before it owned
+            anything cannot be told from one that is about to start.
         @return: fires with a C{Lease}, at once if a connection is ready. Fails with
             C{LeaseTimeout} at the deadline, C{ConnectFailed} if the backend cannot be reached
             and nothing else can serve the request, C{PoolFull}, C{WrongIdent} or C{Draining}

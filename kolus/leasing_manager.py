@@ -75,7 +75,7 @@ class LeasingManager(BaseManager[P]):
             return fail()
 
     def _enqueue(self, timeout: float | None, owner: Owner | None) -> Waiter[Lease[P]]:
-        ward = None if owner is None else self._oversight.owners.ward(owner)
+        ward = None if owner is None else self._oversight.ward(owner)
         origin = self._oversight.origin(ward) if self._debug or ward is not None else None
         if ward is not None:
             error = self._deadlock(ward, origin)
@@ -102,7 +102,7 @@ class LeasingManager(BaseManager[P]):
         if self._lifecycle.refusal is not None:
             error: KolusError = self._lifecycle.refusal(f"{self!r} gives no new leases")
         elif ident != self.ident:
-            error = WrongIdent(f"{self!r} serves no other ident, not {ident!r}")
+            error = WrongIdent(f"{self.status()} belongs to another ident than {ident!r}")
         else:
             return
         self._journal.rejected(error)
@@ -149,7 +149,11 @@ class LeasingManager(BaseManager[P]):
                 waiter.errback(error)
 
     def _deadlock(self, ward: Ward, origin: str | None) -> KolusError | None:
-        return self._oversight.deadlock(ward, self._capacity(), self, origin)
+        wards = [ward]
+        if self._policy.slots is None:  # else a sibling's lease is not all of its connection
+            siblings = [each for each in self._account.members if each is not self]
+            wards += [held for each in siblings if (held := each.ward_of(ward.owner)) is not None]
+        return self._oversight.deadlock(wards, self._capacity(), self, origin)
 
     def _fail_newly_deadlocked(self) -> None:
         """There is less to lease than before: it may be all in the hands of one who waits."""
@@ -201,7 +205,7 @@ class LeasingManager(BaseManager[P]):
 
     def _connect_more(self) -> None:
         while self.wants_connection():
-            if not self._account.grant(self, self._connector.at_a_time()):
+            if not self._account.grant(self):
                 return
             self._connector.connect()
         if self._connector.due_in() > 0 and self._lifecycle.serves and self._wanted() > 0:
@@ -243,6 +247,7 @@ class LeasingManager(BaseManager[P]):
             self.roster.close(connection, Why.UNFIT, abort=True)
             if stillborn:
                 self._connector.failed(ConnectionAbortedError("its check failed"), connection)
+                self._account.wake()
         elif self.waiting and self._lifecycle.serves:
             # Not by way of idle: however short check_after is, it is not checked again.
             self._give(connection)

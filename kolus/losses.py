@@ -38,7 +38,7 @@ class Losses:
         if self._reason is not None:
             told.callback(self._reason)
             return told
-        self._asked = [each for each in self._asked if _is_held(each[0])]
+        self._asked = [each for each in self._asked if not each[1].called and _is_held(each[0])]
         self._asked.append((weakref.ref(lease), told))
         return told
 

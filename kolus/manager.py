@@ -33,10 +33,10 @@ class ConnectionManager(LeasingManager[P]):
         if not self._lifecycle.serves or ident != self.ident:
             self._refuse(ident)
             return None
+        ward = None if owner is None else self._oversight.ward(owner)
         idle = self._idle
         if not idle or self.waiting or (self._checks and self._next_is_stale()):
             return None
-        ward = None if owner is None else self._oversight.owners.ward(owner)
         connection = self._pop()[0]
         while not connection.lease(self._now()):
             self.roster.close(connection, Why.UNFIT)

@@ -3,8 +3,8 @@
 Its state is the managers that serve, those that have been replaced and let their last leases come
 home, which managers it has made, for as long as anybody has them; the account of each backend,
 which outlives its managers; what is paused: all or not, and the backends that differ from that;
-the limits of backends that have one of their own; which are being drained; and whether the pool
-is closed, or another process's.
+the limits of backends that have one of their own, and those that the descriptor watch counts;
+which are being drained; and whether the pool is closed, or another process's.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from zope.interface.verify import verifyObject
 from kolus.account import Account
 from kolus.backend import AnyBackend, Backend
 from kolus.descriptors import DescriptorWatch
-from kolus.errors import Closed, LeaseError
+from kolus.errors import Closed, Draining, LeaseError
 from kolus.fork import after_fork
 from kolus.interfaces import IKolusManager
 from kolus.policy import Policy, check_whole
@@ -52,6 +52,7 @@ class Managers:
         self._limits: dict[Hashable, int] = {}
         self._draining: set[Hashable] = set()
         self._descriptors = DescriptorWatch()
+        self._counted: dict[Hashable, int] = {}
         self._all_paused = False
         self._paused: dict[Hashable, bool] = {}
         self._process = os.getpid()
@@ -96,6 +97,7 @@ class Managers:
     def find_or_make(self, ident: Hashable, backend: AnyBackend | IKolusManager) -> IKolusManager:
         """
         @raise Closed: there is none and no more are made.
+        @raise Draining: another ident has taken over, in what this one's taking over led to.
         @raise TypeError: what was made is no manager.
         """
         manager = self.find(ident, backend)
@@ -110,6 +112,7 @@ class Managers:
         except Invalid as error:
             raise TypeError(f"make_manager gave no IKolusManager: {error}") from error
         others = tuple(self.at.get(where.key, {}).values())
+        self._count(where, self.limit(where))
         self._made.add(manager)
         self._process = os.getpid()
         after_fork(self)  # not before: without managers a pool may well go with its process
@@ -120,13 +123,17 @@ class Managers:
         if self.policy.idents == "replace":
             for each in others:  # their waiters may ask again at once, and so replace this one
                 self._replace(each)
+            if self.at.get(where.key, {}).get(ident) is not manager:
+                raise Draining(f"{where} was taken over by another ident")
         return manager
 
     def _replace(self, manager: IKolusManager) -> None:
         """Another ident takes over: what is idle closes now, the rest as it comes home."""
-        del self.at[manager.backend.key][manager.ident]
-        self._leaving.append(manager)
-        manager.drain()
+        managers = self.at.get(manager.backend.key, {})
+        if managers.get(manager.ident) is manager:  # and no third one has taken over meanwhile
+            del managers[manager.ident]
+            self._leaving.append(manager)
+            manager.drain()
 
     def _forget(self, _: None, manager: IKolusManager, key: Hashable) -> None:
         if manager in self._leaving:
@@ -138,6 +145,7 @@ class Managers:
             self.at.pop(key, None)
         if not self.of(manager.backend):
             self._draining.discard(key)
+            self._count(manager.backend, 0)
 
     def drain(self, backend: Backend) -> list[Deferred[None]]:
         """Drain those of one backend, which has no new ones before they are all closed."""
@@ -169,8 +177,8 @@ class Managers:
         if account is None:
             if backend.limit is not None:
                 self._limits.setdefault(backend.key, backend.limit)
-            account = self.accounts[backend.key] = Account(self.limit(backend))
-            self._descriptors.change(0, account.limit)
+            account = Account(self.limit(backend), self.policy.max_connecting, backend)
+            self.accounts[backend.key] = account
         return account
 
     def limit(self, backend: Backend) -> int:
@@ -186,18 +194,28 @@ class Managers:
             self.policy = replace(self.policy, limit=limit)
         else:
             self._limits[backend.key] = limit
-        for key, account in tuple(self.accounts.items()):
-            if key == backend.key if backend else key not in self._limits:
-                self._descriptors.change(account.limit, limit)
-                account.resize(limit)
-        # Managers that are not ours need not have taken an account.
-        for manager in tuple(self):
-            if manager.backend == backend or (not backend and self._has_no_limit(manager)):
+        accounts = [each for each in self.accounts.values() if self._follows(each.backend, backend)]
+        managers = [each for each in self if self._follows(each.backend, backend)]
+        members: list[object] = [each for account in accounts for each in account.members]
+        for manager in managers:
+            self._count(manager.backend, limit)
+        for account in accounts:
+            account.resize(limit)
+        for manager in managers:  # those that are not ours need not have taken an account
+            if manager not in members:
                 manager.resize(limit)
 
-    def _has_no_limit(self, manager: IKolusManager) -> bool:
-        where = manager.backend
-        return where.limit is None and where.key not in self._limits
+    def _follows(self, which: Backend, backend: Backend | None) -> bool:
+        """Whether a resizing of C{backend}, or of all without a limit of their own, is for it."""
+        if backend is not None:
+            return which == backend
+        return which.limit is None and which.key not in self._limits
+
+    def _count(self, backend: Backend, limit: int) -> None:
+        """Count how many descriptors a backend may need; 0 if it has no manager any more."""
+        self._descriptors.change(self._counted.pop(backend.key, 0), limit)
+        if limit:
+            self._counted[backend.key] = limit
 
     # Operating
 
@@ -210,7 +228,8 @@ class Managers:
         else:
             self._paused[backend.key] = paused
         for manager in tuple(self) if backend is None else self.of(backend):
-            if paused:
+            # Whom the one before has served may have ordered otherwise meanwhile.
+            if self.is_paused(manager.backend):
                 manager.pause()
             else:
                 manager.resume()

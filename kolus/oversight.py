@@ -7,7 +7,7 @@ nothing here unless it has an owner, an observer listens, or C{Policy(debug=True
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from kolus.attempts import Attempts
@@ -22,10 +22,10 @@ from kolus.explanation import (
 )
 from kolus.journal import Journal
 from kolus.lease import FORGOTTEN, Leasable, Lease, Outcome, Settle
-from kolus.owners import Owners, Ward
+from kolus.owners import Owner, Owners, Ward
 from kolus.places import place, stack
 from kolus.policy import Policy
-from kolus.stale import Traced
+from kolus.stale import Traced, unguarded
 from kolus.transports import is_ending
 from kolus.waiters import Waiter
 
@@ -62,6 +62,13 @@ class Oversight:
         self._now = now
         self._settle = settle
 
+    def ward(self, owner: Owner | None) -> Ward | None:
+        """
+        @raise TypeError: C{owner} cannot be one.
+        @raise LeaseError: it has ended already.
+        """
+        return None if owner is None else self.owners.ward(unguarded(owner))
+
     def origin(self, ward: Ward | None) -> str | None:
         """Where the present request is made, as far as anybody may want to know it later."""
         if self._policy.debug:
@@ -93,24 +100,28 @@ class Oversight:
         self._settle(traced.leasable, outcome)
 
     def deadlock(
-        self, ward: Ward, limit: int, manager: object, origin: str | None
+        self, wards: Sequence[Ward], limit: int, manager: object, origin: str | None
     ) -> LeaseError | None:
         """What a request fails with whose owner holds everything that could serve it, if so.
 
         A connection that ends by itself serves others without its lessee's doing.
 
-        @param limit: how many leases the manager can give at a time.
+        @param wards: what the owner has of the managers that share the limit.
+        @param limit: how many leases they can give at a time.
         @param origin: where the request was made.
         """
+        if sum([len(ward.leases) for ward in wards]) < limit:
+            return None
         places = [
             taken
-            for lease, taken in ward.leases.items()
+            for ward in wards
+            for lease, taken in tuple(ward.leases.items())
             if lease.held and not is_ending(_transport(lease))
         ]
         if len(places) < limit:
             return None
         return LeaseError(
-            f"{manager!r} can never serve this request: its owner, {label(ward.owner)}, holds "
+            f"{manager!r} can never serve this request: its owner, {label(wards[0].owner)}, holds "
             f"every lease itself.\nThe request was made here:\n{origin}\n"
             f"The leases were taken here:\n" + "\n".join(places)
         )

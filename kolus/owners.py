@@ -23,7 +23,7 @@ from kolus.explanation import label
 if TYPE_CHECKING:
     from kolus.lease import Lease
 
-__all__ = ["Owner", "Owners", "Ward"]
+__all__ = ["Owner", "Owners", "Ward", "check_owner"]
 
 Owner: TypeAlias = Deferred[Any] | IProtocol | IService
 """It ends when the Deferred fires, the connection of the protocol is lost, the service stops."""
@@ -116,15 +116,17 @@ class Owners:
         @raise LeaseError: it has ended. Of a protocol or a service that was never seen before,
             this is noticed as far as its transport tells; a service may be about to start.
         """
-        ward = self._find(owner)
-        if (ward is not None and ward.ended) or _has_ended(owner):
-            raise LeaseError(f"{label(owner)} has ended, so it cannot own a lease")
+        check_owner(owner)
+        ward = self.find(owner)
+        if ward is not None and ward.ended:
+            raise _over(owner)
         if ward is None:
             ward = _hooked(owner)
             self._wards[owner] = ward
         return ward
 
-    def _find(self, owner: Owner) -> Ward | None:
+    def find(self, owner: Any) -> Ward | None:
+        """The ward of C{owner}, if it has one."""
         try:
             ward = self._wards.get(owner)
         except TypeError as error:
@@ -202,6 +204,23 @@ def _hook(
     hook.wards.add(ward)
 
 
+def check_owner(owner: Owner | None) -> None:
+    """
+    @raise TypeError: C{owner} cannot be one.
+    @raise LeaseError: it has ended already, as far as it tells by itself.
+    """
+    if owner is None:
+        return
+    if not _may_own(owner):
+        raise _not_an_owner(owner)
+    if _has_ended(owner):
+        raise _over(owner)
+
+
+def _over(owner: Owner) -> LeaseError:
+    return LeaseError(f"{label(owner)} has ended, so it cannot own a lease")
+
+
 def _may_own(owner: object) -> bool:
     return isinstance(owner, Deferred) or IProtocol.providedBy(owner) or IService.providedBy(owner)
 
@@ -216,7 +235,9 @@ def _has_ended(owner: Owner) -> bool:
         return owner.called
     if not IProtocol.providedBy(owner):
         return False
-    return bool(getattr(getattr(owner, "transport", None), "disconnected", False))
+    transport = getattr(owner, "transport", None)
+    let_go = transport is None and bool(getattr(owner, "connected", False))
+    return let_go or bool(getattr(transport, "disconnected", False))
 
 
 def _contain(action: Callable[[], object]) -> None:

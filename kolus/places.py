@@ -23,11 +23,12 @@ def place() -> str:
 
 
 def stack() -> str:
-    """The last twelve calls outside of kolus, the nearest last, as a traceback shows them."""
+    """The last twelve such calls, the nearest last, as a traceback shows them."""
     calls: list[str] = []
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and len(calls) < _MOST_FRAMES:
-        if not _is_ours(frame.f_globals.get("__name__", "")):
+        name = frame.f_globals.get("__name__", "")
+        if not _is_ours(name) and name != "twisted.internet.defer":
             code, line = frame.f_code, frame.f_lineno
             # By hand: traceback asks the file system about every file, which takes longer.
             source = linecache.getline(code.co_filename, line, frame.f_globals).strip()

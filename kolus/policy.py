@@ -61,16 +61,19 @@ class Policy:
     prepare: Hook | None = None
     """Called once with each new protocol, before anybody leases it: authenticate, choose."""
     prepare_timeout: float | None = 5.0
+    """How long that may take; a connection that takes longer is an attempt that failed."""
     check: Hook | None = None
     """Called before a connection is leased that was idle for C{check_after}; C{False} or an
     exception means that it is dead."""
     check_timeout: float | None = 1.0
+    """How long that may take; a connection that takes longer is closed."""
     check_after: float = 5.0
     """How long a connection may have been idle and still be leased without a check."""
     reset: Hook | None = None
     """Called when a lease is released, before anybody else can have the connection; so it cannot be
     with C{slots}."""
     reset_timeout: float | None = 5.0
+    """How long that may take; a connection that takes longer is closed."""
     close_timeout: float | None = 5.0
     """A connection that is not gone so long after it was told to close is aborted."""
     max_connecting: int = 2

@@ -20,12 +20,12 @@ from kolus.balance import Balancer
 from kolus.counters import Counters
 from kolus.errors import Closed, KolusError, LeaseError, NoBackend, describe
 from kolus.events import Observer
-from kolus.explanation import PoolExplanation
+from kolus.explanation import ManagerExplanation, PoolExplanation
 from kolus.interfaces import IKolusManager
 from kolus.lease import Lease
 from kolus.manager import ConnectionManager
 from kolus.managers import MakeManager, Managers
-from kolus.owners import Owner
+from kolus.owners import Owner, check_owner
 from kolus.policy import Policy, check_seconds
 from kolus.shared import SharedManager
 
@@ -113,6 +113,7 @@ class Pool(Generic[P]):
         except (AttributeError, KeyError):
             check_seconds("timeout", timeout)
             try:
+                check_owner(owner)  # or what it is refused for would leave a manager behind
                 manager = self._managers.find_or_make(ident, backend)
             except KolusError:
                 return fail()
@@ -285,9 +286,16 @@ class Pool(Generic[P]):
     def explain(self) -> PoolExplanation:
         """Who holds what, who waits and why, and how connecting went, for every manager.
 
+        Of a backend without a manager it tells what the last attempt failed with, if it failed.
+
         @return: C{str} of it is a text for an operator.
         """
-        return PoolExplanation(tuple(each.explain() for each in self._managers))
+        told = [each.explain() for each in self._managers]
+        for account in self._managers.accounts.values():
+            if account.attempts.last_error is not None and not self._managers.of(account.backend):
+                status = self._status(account.backend)
+                told.append(ManagerExplanation.absent(status, account.attempts.last_error))
+        return PoolExplanation(tuple(told))
 
     # Operating
 

@@ -199,7 +199,8 @@ class Roster(Generic[P]):
                 self._retire(connection, Why.LIFETIME)
             for connection in self._lifetimes.due_to_replace(now):
                 # One that nobody has leased yet has replaced another for nothing.
-                if connection.uses or len(self.idle) <= self._policy.min_idle:
+                of_use = connection.uses or len(self.idle) <= self._policy.min_idle
+                if of_use and connection.state < CLOSING:
                     self.expiring[connection] = None
         while len(self.idle) > self._policy.min_idle:
             oldest = next(iter(self.idle))

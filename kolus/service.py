@@ -141,15 +141,19 @@ class PoolService(Service):
     it stops the next. So what works with the pool is to be added after it, and should have done
     with its leases in time.
 
-    @ivar pool: the pool, which is of use before the service is started, too.
+    @ivar pool: the pool, which is of use before the service is started, too, but not before a
+        daemon has forked: a connection would be its parent's.
     """
 
     def __init__(self, pool: Pool[Any], timeout: float = 10.0) -> None:
         """
         @param timeout: how many seconds the leases that are out have to be settled.
         @raise ValueError: C{timeout} is no length of time.
+        @raise TypeError: C{pool} is none.
         """
         check_seconds("timeout", timeout, optional=False)
+        if not isinstance(pool, Pool):
+            raise TypeError(f"pool must be a Pool, not {pool!r}")
         self.pool = pool
         self._timeout = timeout
 

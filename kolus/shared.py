@@ -123,9 +123,9 @@ class SharedManager(LeasingManager[P]):
         if not self._lifecycle.serves or ident != self.ident:
             self._refuse(ident)
             return None
+        ward = None if owner is None else self._oversight.ward(owner)
         if self.waiting:
             return None
-        ward = None if owner is None else self._oversight.owners.ward(owner)
         connection = self._free(check=False)
         if connection is None:
             return None
@@ -149,10 +149,12 @@ class SharedManager(LeasingManager[P]):
             check_whole("slots", slots, 0)
         except Exception as error:
             self._journal.hook_failed("slots", error)
-        else:
-            return int(slots)
-        self.roster.close(connection, Why.UNFIT)
-        return 0
+            was_of_use = not connection.stillborn()
+            self.roster.close(connection, Why.UNFIT)
+            if not was_of_use:
+                self._connector.failed(error, connection)
+            return 0
+        return int(slots)
 
     def _room(self, connection: Connection[P]) -> int:
         """How many leases more it can carry."""
@@ -170,7 +172,8 @@ class SharedManager(LeasingManager[P]):
         @param check: whether to begin the check of one that was idle for too long.
         @return: C{None} if there is none, or none yet.
         """
-        for connection in tuple(self._spare):
+        while self._spare:
+            connection = next(iter(self._spare))
             if self._room(connection):
                 return connection
             del self._spare[connection]
@@ -296,12 +299,16 @@ class SharedManager(LeasingManager[P]):
 
     def _wanted(self) -> int:
         roster = self.roster
+        others = max(0, self._policy.min_idle - len(roster.idle)) + len(roster.expiring)
+        if not self.waiting:
+            return others
         # Of a new one that can carry nothing yet, it is about to hear how much it can.
         silent = sum([not each.uses and not self._room(each) for each in tuple(roster.idle)])
         ready = (len(roster.checking) + silent) * self._slots + self._free_slots()
-        ahead = math.ceil(max(0, len(self.waiting) - ready) / self._slots)
-        head_room = max(0, self._policy.min_idle - len(roster.idle))
-        return ahead + head_room + len(roster.expiring)
+        return others + math.ceil(max(0, len(self.waiting) - ready) / self._slots)
+
+    def _silent(self) -> int:
+        return sum([not self._room(each) for each in tuple(self.roster.idle)])
 
     def _coming(self) -> int:
         roster = self.roster

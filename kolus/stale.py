@@ -18,7 +18,7 @@ from kolus.explanation import label
 if TYPE_CHECKING:
     from kolus.lease import Leasable, Lease
 
-__all__ = ["Forked", "Guarded", "Traced"]
+__all__ = ["Forked", "Guarded", "Traced", "unguarded"]
 
 _own = object.__getattribute__
 _set_own = object.__setattr__
@@ -108,6 +108,14 @@ def _used(value: Any) -> Any:
             f"{label(target)} was used after its lease had been settled here:\n{where}"
         )
     return target
+
+
+def unguarded(value: Any) -> Any:
+    """What a guarded object stands for; anything else is itself.
+
+    @raise LeaseError: the lease is settled.
+    """
+    return _used(value)
 
 
 class Traced:

@@ -110,7 +110,12 @@ def why(**facts: Any) -> str:
         ),
         ({"retry_in": 2.5, "unused": 10}, "the next attempt to connect is due in 2.5 s"),
         ({"leased": 9}, "a connection is being closed, and counts until it is gone"),
-        ({"unused": 5}, "another manager of the backend connects first"),
+        ({"unused": 5, "siblings": 1}, "another manager of the backend connects first"),
+        (
+            {"unused": 5},
+            "it was made just now, and is looked at when the pool is done with what it does",
+        ),
+        ({"silent": 1}, "1 connection carries no lease now, as the protocol says"),
     ],
 )
 def test_the_first_request_waits_for_one_reason(facts: dict[str, Any], reason: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from kolus import Closed, Draining, Rejected, WrongIdent
 from kolus.backend import State
-from kolus.events import Why
+from kolus.events import Event, Paused, Why
 from kolus.testing import NotFired, result_of
 from tests.idents import Idents
 
@@ -259,3 +259,23 @@ def test_slots_are_taken_over_as_connections_are() -> None:
     result_of(new).release()
     rig.end()
     assert rig.most == 1
+
+
+def test_an_observer_may_let_a_third_ident_take_over_meanwhile() -> None:
+    rig = Idents("replace")
+    rig.lease("a").release()
+    asked: list[Any] = []
+
+    def ask(event: Event) -> None:
+        if isinstance(event, Paused) and event.ident == "b":
+            asked.append(rig.ask("c"))
+
+    rig.pool._observers.append(ask)
+    rig.pool.pause()
+    with pytest.raises((Closed, Draining)):
+        result_of(rig.ask("b"))
+    rig.pool.resume()
+    rig.turn()
+    result_of(asked[0]).release()
+    assert [each.ident for each in rig.pool.status() if each.state is State.OPEN] == ["c"]
+    rig.end()

@@ -17,6 +17,7 @@ from kolus import (
 )
 from kolus.backoff import Backoff
 from kolus.testing import NotFired, result_of
+from tests.idents import Idents
 from tests.rigs import Managed, Pooled
 
 # 7: every failure path frees one slot and looks at the waiters
@@ -247,3 +248,27 @@ def test_an_attempt_that_was_given_up_makes_way_for_a_siblings_at_once() -> None
         each.addErrback(lambda failure: failure.trap(Closed))
     rig.pool.close(0)
     rig.turn()
+
+
+def test_a_check_that_fails_tells_the_siblings_when_the_next_attempt_is_due() -> None:
+    asked: list[Any] = []
+
+    def check(protocol: object) -> None:
+        if held and not asked:
+            asked.append(rig.ask("c"))
+            rig.fake.connections[-1].reset()
+
+    held: list[Any] = []
+    settings: dict[str, Any] = {"limit": 2, "min_idle": 2, "check_after": 0, "fail_fast": False}
+    rig = Idents("separate", check=check, backoff=Backoff(1.0, 2.0, 1.0), **settings)
+    held.append(rig.lease("b"))
+    failing = rig.ask("a")
+    failing.addErrback(lambda failure: failure.trap(CancelledError))
+    rig.turn()
+    failing.cancel()
+    rig.clock.advance(0.5)
+    asked.append(result_of(asked.pop()))
+    assert asked[0].ident == "c"
+    for lease in (*held, *asked):
+        lease.release()
+    rig.end()

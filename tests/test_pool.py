@@ -138,7 +138,7 @@ def test_another_ident_is_rejected_while_the_manager_lives() -> None:
     backend = rig.backends[0]
     result_of(rig.pool.connect("us", backend)).finished()
     rig.turn()
-    with pytest.raises(WrongIdent, match="serves no other ident, not 'them'"):
+    with pytest.raises(WrongIdent, match="belongs to another ident than 'them'"):
         result_of(rig.pool.connect("them", backend))
     with pytest.raises(WrongIdent):
         rig.pool.try_connect("them", backend)
