@@ -1,0 +1,287 @@
+"""What a test knows of a pool without asking it, on a clock with fake backends.
+
+Its state is the requests that were made, the leases that were given and that the test has not
+settled, the events that the pool has told, and how many connections each backend may have by now.
+A trap is what the next event of some kind, or the next hook or protocol, is to do: so anything
+may call back in from anywhere.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import random
+import weakref
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock, deferLater
+from twisted.python.failure import Failure
+
+from kolus import Backend, Lease, Policy, Pool, connector, owners
+from kolus.connection import Connection
+from kolus.events import Event, Retired, Why
+from kolus.metrics import Metrics
+from kolus.owners import Owner, Ward
+from kolus.testing import FakeBackend
+from tests.speakers import Speaker
+
+Manager = Any
+
+
+@contextmanager
+def numbered() -> Iterator[None]:
+    """Sets of these in the order in which they were made: the same in every run of one seed."""
+    with patch.object(connector, "Connection", _Connection), patch.object(owners, "Ward", _Ward):
+        yield
+
+
+_numbers = itertools.count()
+
+
+class _Connection(Connection[Any]):
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._number = next(_numbers)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
+class _Ward(Ward):
+    def __init__(self, owner: Owner) -> None:
+        super().__init__(owner)
+        self._number = next(_numbers)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
+class Request:
+    """One request for a lease.
+
+    @ivar fired: how often its Deferred has.
+    @ivar ahead: the requests that waited when it was made.
+    @ivar then: what is done as soon as the lease comes; C{"ask"} is done if none comes, too.
+    """
+
+    def __init__(self, ident: Hashable, backend: Backend, then: str, ahead: list[Request]) -> None:
+        self.ident = ident
+        self.backend = backend
+        self.owner: Any = None
+        self.then = then
+        self.ahead = ahead
+        self.fired = 0
+        self.deferred: Deferred[Any] | None = None
+        self.manager: Manager = None
+
+
+class Ledger:
+    """A pool over two backends, the second with a limit of its own, and all that is known of it."""
+
+    def __init__(
+        self, policy: Policy, seed: int, kind: type[Speaker] = Speaker, *, observed: bool = True
+    ) -> None:
+        """
+        @param kind: what makes the protocols.
+        @param observed: whether anybody observes the pool; if not, leases take a shorter way.
+        """
+        global _numbers
+        _numbers = itertools.count()
+        self.clock = Clock()
+        self.fakes = [FakeBackend(self.clock) for _ in range(2)]
+        self.backends = [
+            Backend(self.fakes[0], name="one"),
+            Backend(self.fakes[1], name="two", limit=2),
+        ]
+        self.ceiling = {self.backends[0]: policy.limit, self.backends[1]: 2}
+        self.managers: list[Manager] = []
+        self.requests: list[Request] = []
+        self.held: list[Lease[Any]] = []
+        self.owner_of: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+        self.forgotten: Counter[Backend] = Counter()
+        self.told: defaultdict[Backend, Counter[str]] = defaultdict(Counter)
+        self.reasons: set[Why] = set()
+        self.metrics = Metrics()
+        self.traps: dict[str, Callable[[], object]] = {}
+        self.trapped = False
+        self.complaints: list[str] = []
+        self.hooks = dict.fromkeys(("prepare", "check", "reset"), "succeed")
+        self.chance = random.Random(seed)
+        self.observed = observed
+        self.losses: weakref.WeakKeyDictionary[Any, list[object]] = weakref.WeakKeyDictionary()
+        self.pool: Pool[Any] = Pool(
+            self.clock,
+            lambda: kind(self),
+            policy=policy,
+            make_manager=self._make,
+            observers=[self.metrics, self._observe] if observed else [],
+            rng=random.Random(seed),
+        )
+
+    def _make(self, backend: Backend, ident: Hashable) -> Manager:
+        manager = self.pool._make(backend, ident)
+        self.managers.append(manager)
+        return manager
+
+    def backend_of(self, fake: FakeBackend) -> Backend:
+        return self.backends[self.fakes.index(fake)]
+
+    def account(self, backend: Backend) -> Any:
+        return self.pool._managers.accounts.get(backend.key)
+
+    def used(self, backend: Backend) -> int:
+        """The slots of a backend that are taken."""
+        return sum(len(each.roster.all) for each in self.managers if each.backend == backend)
+
+    # What happens
+
+    def _observe(self, event: Event) -> None:
+        name = type(event).__name__
+        self.told[event.backend][name] += 1
+        if isinstance(event, Retired):
+            self.reasons.add(event.why)
+        self.look_at_limit(event.backend)
+        self.spring(name)
+
+    def look_at_limit(self, backend: Backend) -> None:
+        """A smaller limit leaves what is above it: that only falls."""
+        used, account = self.used(backend), self.account(backend)
+        if used > self.ceiling[backend]:
+            self.complaints.append(f"{used} connections to {backend}, not {self.ceiling[backend]}")
+        if account is not None:
+            self.ceiling[backend] = max(account.limit, used)
+
+    def spring(self, name: str) -> None:
+        trap = self.traps.pop(name, None)
+        if trap is not None:
+            self.trapped = True
+            trap()
+
+    def heal(self) -> None:
+        """Let everything go well from now on."""
+        self.traps.clear()
+        self.hooks = dict.fromkeys(self.hooks, "succeed")
+        for fake in self.fakes:
+            fake._script.clear()
+            fake.accept(always=True)
+        self.pool.resume()
+
+    def hook(self, name: str) -> Callable[[Any], object]:
+        """The hook of that name, which does what C{hooks} says."""
+
+        def run(protocol: Any) -> object:
+            self.spring(name)
+            how = self.hooks[name]
+            if how == "raise":
+                raise ValueError("the hook raises")
+            if how == "abort":
+                protocol.transport.abortConnection()
+            if how == "never":
+                return Deferred()
+            if how == "late":
+                return deferLater(self.clock, 0.5)
+            return how != "refuse"
+
+        return run
+
+    # Requests and leases
+
+    def ask(
+        self,
+        ident: Hashable,
+        backend: Backend,
+        timeout: float | None = None,
+        owner: Any = None,
+        then: str = "hold",
+        manager: Manager = None,
+    ) -> None:
+        """
+        @param manager: whom to ask; the backend's if C{None}.
+        """
+        request = Request(ident, backend, then, self.waiting())
+        request.owner = owner
+        self.requests.append(request)
+        asked = self.pool.connect(ident, manager or backend, timeout=timeout, owner=owner)
+        request.deferred = asked
+        asked.addCallbacks(
+            self._served, self._failed, callbackArgs=(request,), errbackArgs=(request,)
+        )
+        if not request.fired:
+            (request.manager,) = [each for each in self.managers if asked in each.waiting]
+
+    def try_connect(self, ident: Hashable, backend: Backend, owner: Any = None) -> None:
+        ahead = self.waiting()
+        lease = self.pool.try_connect(ident, backend, owner=owner)
+        if lease is not None:
+            self._take(lease, ident, owner, ahead)
+
+    def waiting(self) -> list[Request]:
+        """The requests whose callers wait."""
+        return [each for each in self.requests if each.manager is not None and not each.fired]
+
+    def _failed(self, failure: Failure, request: Request) -> None:
+        request.fired += 1
+        if request.then == "ask" and not failure.check(CancelledError):
+            self.ask(request.ident, request.backend, 1.0, then="release")
+
+    def _served(self, lease: Lease[Any], request: Request) -> None:
+        request.fired += 1
+        manager = lease.manager
+        if request.manager not in (None, manager):
+            self.complaints.append("a request was served by another manager than it waits for")
+        self._take(lease, request.ident, request.owner, request.ahead)
+        if request.then == "release":
+            self.settle(lease, "release")
+        elif request.then == "finish":
+            self.settle(lease, "finished")
+        elif request.then == "ask":
+            self.ask(request.ident, request.backend, 1.0, then="release")
+
+    def _take(self, lease: Lease[Any], ident: Hashable, owner: Any, ahead: list[Request]) -> None:
+        manager: Manager = lease.manager
+        if any(each.deferred in manager.waiting for each in ahead):
+            self.complaints.append("somebody was served before who had asked before")
+        if lease.ident != ident:
+            self.complaints.append(f"{ident!r} was given a lease of {lease.ident!r}")
+        if lease.held:  # an owner that has ended just now has taken it
+            transport = lease.protocol.transport
+            if not (transport.connected or self.trapped):
+                self.complaints.append("a lease was given of a connection that was lost")
+            transport.write(str(ident).encode())
+            self.held.append(lease)
+            if self.chance.random() < 0.5:
+                lease.when_lost().addBoth(self.losses.setdefault(lease, []).append)
+            self.owner_of[lease] = owner
+
+    def settle(self, lease: Lease[Any], how: str) -> None:
+        """Settle a lease, unless a trap or its owner did so before."""
+        if lease in self.held:
+            self.held.remove(lease)
+        if lease.held:
+            getattr(lease, how)()
+
+    def forget(self, which: int) -> None:
+        """Drop the last reference to a lease."""
+        lease = self.held.pop(which % len(self.held))
+        if lease.held:
+            self.forgotten[lease.backend] += 1
+        gone = weakref.ref(lease)
+        del lease
+        if gone() is not None:
+            gc.collect()
+        if gone() is not None:
+            self.complaints.append(f"somebody refers to {gone()!r}: {gc.get_referrers(gone())}")
+
+    def forgotten_at(self, backend: Backend) -> int:
+        """How many forgotten leases are not reclaimed yet."""
+        return self.forgotten[backend] - self.pool.counters(backend).forgotten
+
+    def holding(self) -> list[Lease[Any]]:
+        """The leases that the test holds; those that an owner has ended are taken out."""
+        self.held = [each for each in self.held if each.held]
+        return self.held

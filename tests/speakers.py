@@ -1,0 +1,59 @@
+"""The protocols that the machines lease: each tells its ledger when it is made and lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.protocol import Protocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from kolus.interfaces import ISlots
+
+__all__ = ["SLOTS", "Halved", "Multiplexed", "Speaker"]
+
+SLOTS = 3
+
+
+class Speaker(Protocol):
+    """Springs a trap when its connection is made or lost."""
+
+    served: Hashable = None
+
+    def __init__(self, ledger: Any) -> None:
+        self._ledger = ledger
+
+    def connectionMade(self) -> None:
+        self._ledger.spring("made")
+
+    def connectionLost(self, reason: Failure = None) -> None:  # type: ignore[assignment]
+        self._ledger.spring("lost")
+
+
+@implementer(ISlots)
+class Multiplexed(Speaker):
+    """Says itself how many leases it can carry."""
+
+    slots = SLOTS
+
+    def watch_slots(self, changed: Callable[[], object]) -> None:
+        self._changed = changed
+
+    def change(self, slots: int) -> None:
+        self.slots = slots
+        self._changed()
+
+
+@implementer(IHalfCloseableProtocol)
+class Halved(Speaker):
+    """Hears of each half that is closed, and closes its own only in one case of two."""
+
+    def readConnectionLost(self) -> None:
+        assert self.transport is not None
+        if self._ledger.chance.random() < 0.5:
+            self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        pass
