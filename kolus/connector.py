@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Any, Generic, Protocol, TypeVar
 
+from twisted.internet.error import ConnectError
 from twisted.python.failure import Failure
 
 from kolus.account import Account
@@ -101,6 +102,10 @@ class Connector(Generic[P]):
 
     def failed(self, error: BaseException, connection: Connection[P]) -> None:
         """An attempt, C{connection}, failed, or gave a connection that was of no use."""
+        if isinstance(error, ConnectError | OSError):
+            # It tells nothing, and refers to the frames of whoever has just asked, and so to
+            # what is theirs, as long as the error is kept.
+            error.__traceback__ = None
         backoff = self._policy.backoff
         failures = max(self.attempts.failures, connection.failures) + 1
         delay = 0.0 if backoff is None else backoff.delay(failures, self._rng)

@@ -184,7 +184,9 @@ class SharedManager(LeasingManager[P]):
             if self._is_ready(connection):
                 del self._idle[connection]
                 return connection
-            if self._room(connection):
+            if not _is_open(connection):
+                self.roster.close(connection, Why.UNFIT)
+            elif self._room(connection):
                 stale.append(connection)
         for connection in stale if check else ():
             if len(self.roster.checking) * self._slots >= len(self.waiting):

@@ -265,6 +265,26 @@ def test_a_protocol_with_nonsense_for_slots_from_birth_is_a_failed_attempt() -> 
     assert rig.fake.attempts == 1
 
 
+def test_a_shared_connection_whose_protocol_closed_its_half_is_replaced() -> None:
+    rig = Sharing(limit=1)
+    rig.lease().release()
+    rig.protocols[0].transport.loseWriteConnection()
+    rig.clock.pump([0, 0])
+    waiting = rig.ask()
+    rig.clock.pump([0, 0])
+    result_of(waiting).release()
+    assert rig.fake.attempts == 2
+
+
+def test_a_refusal_keeps_nothing_of_those_who_had_just_asked() -> None:
+    rig = Managed(limit=1)
+    rig.fake.refuse(reason=OSError("no route"))
+    with pytest.raises(ConnectFailed):
+        rig.lease()
+    assert rig.manager._account.attempts.last_error is not None
+    assert rig.manager._account.attempts.last_error.__traceback__ is None
+
+
 # What is told
 
 
