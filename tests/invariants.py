@@ -106,9 +106,13 @@ def somebody_will_look_again(manager: Manager) -> None:
         assert alarm.at == math.inf
         return
     due = min(lifecycle.abort_at, manager._waiters.next_due(), manager._oversight.leaks_due)
-    roster, keeps_some = manager.roster, manager._policy.min_idle > 0
-    # What was kept as head-room, and is surplus when another comes home, goes with that one.
-    due = min(due, roster.vacant_until() if keeps_some else roster.next_due())
+    roster = manager.roster
+    due = min(due, roster.vacant_until(), *roster.closing.values())
+    if roster._lifetimes is not None:
+        due = min(due, roster._lifetimes.next_due())
+    if roster.idle and not manager._policy.min_idle:
+        # Its jitter it may miss: what was before it in the line had another.
+        due = min(due, next(iter(roster.idle)).since + roster._idle_timeout)
     assert alarm.at <= due, "nothing rings when something is due"
     if not (manager.roster.all or manager.waiting):
         return  # a request that was refused has left it behind
@@ -222,6 +226,8 @@ def the_reasons_are_possible(ledger: Ledger) -> None:
         Why.RESIZED: not sum(told["Resized"] for told in ledger.told.values()),
     }
     assert not any(impossible.get(each) for each in ledger.reasons)
+    lost = sum(told["Lost"] for told in ledger.told.values())
+    assert lost <= ledger.blows, "a connection was lost that nobody has touched"
 
 
 def check_the_end(ledger: Ledger) -> None:

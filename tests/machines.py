@@ -48,9 +48,9 @@ WHICH = st.integers(0, 12)
 THEN = st.sampled_from(["hold", "hold", "hold", "release", "finish", "ask"])
 TIMES = st.sampled_from([1, 1, 2, 4])
 EVENTS = sorted({each.__name__ for each in Event.__subclasses__()})
-TRIGGERS = [*EVENTS, "made", "lost", "prepare", "check", "reset"]
+TRIGGERS = [*EVENTS, "made", "lost", "prepare", "check", "reset", "Leased", "Leased"]
 REACTIONS = ["cancel", "release", "finished", "abort", "reset", "close", "ask", "try", "resize"]
-REACTIONS += ["pause", "resume", "invalidate", "explain", "drain", "end"]
+REACTIONS += ["pause", "resume", "invalidate", "explain", "drain", "end", "cancel", "cancel"]
 SIDES = st.sampled_from([0, 0, 0, 1])
 
 
@@ -154,6 +154,7 @@ class Machine(RuleBasedStateMachine):
             return
         lease = leases[which % len(leases)]
         if how in ("abort", "close"):
+            self.ledger.blows += 1
             transport = lease.protocol.transport
             transport.abortConnection() if how == "abort" else transport.loseConnection()
             how = "release"
@@ -220,6 +221,7 @@ class Machine(RuleBasedStateMachine):
         connections = [each for fake in self.ledger.fakes for each in fake.connections]
         if not connections:
             return
+        self.ledger.blows += 1
         connection = connections[which % len(connections)]
         if how == "speak":
             connection.speak(b"out of turn")
@@ -255,6 +257,7 @@ class Machine(RuleBasedStateMachine):
         """Let a protocol end its connection, whatever that is doing."""
         protocols = self.protocols()
         if protocols:
+            self.ledger.blows += 1
             transport = protocols[which % len(protocols)].transport
             getattr(transport, f"{how}Connection", lambda: None)()
 
@@ -325,7 +328,8 @@ class Machine(RuleBasedStateMachine):
     def _trap(self, what: str, which: int) -> None:
         ledger, backend = self.ledger, self.ledger.backends[0]
         if what == "cancel":
-            self._cancel(which)
+            for _ in ledger.waiting():
+                self._cancel(which)
         elif what in ("release", "finished", "abort"):
             self._settle(which, what)
         elif what in ("reset", "close"):
@@ -365,6 +369,7 @@ class Machine(RuleBasedStateMachine):
                 ledger.settle(lease, "release")
             ledger.clock.advance(1)
             check(ledger)
+        ledger.reclaim()
         assert not ledger.waiting(), "in better times somebody still waits"
         for backend in ledger.backends:
             self.end(ledger.pool.drain(backend))

@@ -53,6 +53,7 @@ class Halved(Speaker):
     def readConnectionLost(self) -> None:
         assert self.transport is not None
         if self._ledger.chance.random() < 0.5:
+            self._ledger.blows += 1
             self.transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
