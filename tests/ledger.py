@@ -40,13 +40,17 @@ def numbered() -> Iterator[None]:
         yield
 
 
-_numbers = itertools.count()
+class _Numbers:
+    """What the next one is called. Every ledger begins anew: where a number is in a set depends on
+    the number itself, so the same run has to give the same ones."""
+
+    ahead = itertools.count()
 
 
 class _Connection(Connection[Any]):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._number = next(_numbers)
+        self._number = next(_Numbers.ahead)
 
     def __hash__(self) -> int:
         return self._number
@@ -55,7 +59,7 @@ class _Connection(Connection[Any]):
 class _Ward(Ward):
     def __init__(self, owner: Owner) -> None:
         super().__init__(owner)
-        self._number = next(_numbers)
+        self._number = next(_Numbers.ahead)
 
     def __hash__(self) -> int:
         return self._number
@@ -106,6 +110,7 @@ class Ledger:
         self.forgotten: Counter[Backend] = Counter()
         self.told: defaultdict[Backend, Counter[str]] = defaultdict(Counter)
         self.reasons: set[Why] = set()
+        _Numbers.ahead = itertools.count()
         self.metrics = Metrics()
         self.traps: dict[str, Callable[[], object]] = {}
         self.trapped = False
