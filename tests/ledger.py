@@ -34,10 +34,18 @@ Manager = Any
 
 
 @contextmanager
-def numbered() -> Iterator[None]:
-    """Sets of these in the order in which they were made: the same in every run of one seed."""
-    with patch.object(connector, "Connection", _Connection), patch.object(owners, "Ward", _Ward):
-        yield
+def repeatable() -> Iterator[None]:
+    """Let every run of one seed be the same: sets are in the order in which things were made, and
+    garbage is collected only where a ledger says so."""
+    gc.disable()
+    try:
+        with (
+            patch.object(connector, "Connection", _Connection),
+            patch.object(owners, "Ward", _Ward),
+        ):
+            yield
+    finally:
+        gc.enable()
 
 
 class _Numbers:
@@ -45,6 +53,7 @@ class _Numbers:
     the number itself, so the same run has to give the same ones."""
 
     ahead = itertools.count()
+    ledgers = itertools.count(1)
 
 
 class _Connection(Connection[Any]):
@@ -94,8 +103,9 @@ class Ledger:
         @param kind: what makes the protocols.
         @param observed: whether anybody observes the pool; if not, leases take a shorter way.
         """
-        global _numbers
-        _numbers = itertools.count()
+        _Numbers.ahead = itertools.count()
+        if next(_Numbers.ledgers) % 20 == 0:
+            gc.collect()
         self.clock = Clock()
         self.fakes = [FakeBackend(self.clock) for _ in range(2)]
         self.backends = [
@@ -110,7 +120,6 @@ class Ledger:
         self.forgotten: Counter[Backend] = Counter()
         self.told: defaultdict[Backend, Counter[str]] = defaultdict(Counter)
         self.reasons: set[Why] = set()
-        _Numbers.ahead = itertools.count()
         self.metrics = Metrics()
         self.traps: dict[str, Callable[[], object]] = {}
         self.trapped = False
@@ -277,6 +286,10 @@ class Ledger:
         lease = self.held.pop(which % len(self.held))
         if lease.held:
             self.forgotten[lease.backend] += 1
+        gone = weakref.ref(lease)
+        del lease
+        if gone() is not None:
+            gc.collect()
 
     def reclaim(self) -> None:
         """Drop what still refers to forgotten leases: the frames of errors know their callers."""

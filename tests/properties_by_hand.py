@@ -20,7 +20,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from twisted.logger import ILogObserver, LogEvent, globalLogBeginner
 from zope.interface import implementer
 
-from tests.ledger import numbered
+from tests.ledger import repeatable
 from tests.machines import MACHINES, Machine
 
 _TELL_EVERY = 30.0
@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
     machines = [each for each in MACHINES if each.__name__ in (options.machine or each.__name__)]
     failures: list[LogEvent] = []
     globalLogBeginner.beginLoggingTo([_Failures(failures)], redirectStandardIO=False)
-    with numbered():
+    with repeatable():
         return _run(machines, first, options.minutes * 60, options.steps, failures)
 
 

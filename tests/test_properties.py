@@ -6,18 +6,18 @@ import pytest
 from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.ledger import numbered
+from tests.ledger import repeatable
 from tests.machines import MACHINES, Machine
 
 
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda each: each.__name__)
 def test_whatever_happens_nothing_is_lost_or_stuck(machine: type[Machine]) -> None:
     chosen = settings(
-        max_examples=330,
+        max_examples=280,
         stateful_step_count=60,
         deadline=None,
         derandomize=True,
         phases=[Phase.generate],  # to make an example smaller takes minutes
     )
-    with numbered():
+    with repeatable():
         run_state_machine_as_test(machine, settings=chosen)
