@@ -109,14 +109,15 @@ class Account:
 
         @return: whether there is one; if not, the member is told when it is its turn.
         """
-        if self.may_connect():
-            first = next(self._claimants(), member)
-            if first is member or (member.waiting and not first.waiting):
-                self.wanting.pop(member, None)
-                return True
+        first = next(self._claimants(), member) if self.may_connect() else None
+        if first is member or (first and member.waiting and not first.waiting):
+            self.wanting.pop(member, None)
+            return True
         self.wanting[member] = None
         if member.waiting:
             self._make_room()
+        if first:
+            first.connections_changed()  # it may not have heard that it is its turn
         return False
 
     def claims(self, member: Member) -> bool:

@@ -1,0 +1,54 @@
+"""Whose turn it is to connect, where several managers share a limit."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+from twisted.internet.task import Clock
+
+from kolus import Backend
+from kolus.account import Account
+from kolus.testing import FakeBackend
+
+
+class Asking:
+    """A manager that wants a connection, and counts how often it is told to look again."""
+
+    def __init__(self, waiting: int) -> None:
+        self.waiting = range(waiting)
+        self.told = 0
+        self.roster: Any = SimpleNamespace(
+            all=set(), connecting=set(), closing={}, oldest_idle=lambda: math.inf
+        )
+
+    def wants_connection(self) -> bool:
+        return True
+
+    def connections_changed(self) -> None:
+        self.told += 1
+
+
+def shared(*members: Any) -> Account:
+    account = Account(1, 2, Backend(FakeBackend(Clock())))
+    for each in members:
+        account.join(each)
+    return account
+
+
+def test_who_asks_out_of_turn_is_refused_and_whose_turn_it_is_is_told() -> None:
+    first, second = Asking(waiting=1), Asking(waiting=1)
+    account = shared(first, second)
+    account.wanting[first] = None
+    assert not account.grant(second)
+    assert (first.told, second.told) == (1, 0)
+    assert account.grant(first)
+    assert list(account.wanting) == [second]
+
+
+def test_where_somebody_waits_comes_before_where_nobody_does() -> None:
+    ahead, waiting = Asking(waiting=0), Asking(waiting=1)
+    account = shared(ahead, waiting)
+    account.wanting[ahead] = None
+    assert account.grant(waiting)
