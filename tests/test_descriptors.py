@@ -123,7 +123,6 @@ for each in range(10):
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="has no such limit")
 def test_a_process_with_a_low_limit_is_warned() -> None:
     ran = subprocess.run(
         [sys.executable, "-c", PROGRAM],

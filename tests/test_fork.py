@@ -17,7 +17,6 @@ PATIENCE = 20.0
 """Seconds that a child has."""
 
 pytestmark = [
-    pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here"),
     # From 3.12 on Python warns of any thread, such as pytest's own watchdog.
     pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning"),
 ]
