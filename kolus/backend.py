@@ -29,6 +29,8 @@ class State(Enum):
     ABSENT = "absent"
     """No manager runs: the first connect makes one."""
     OPEN = "open"
+    EJECTED = "ejected"
+    """It is open, but not chosen for a while, because of its health."""
     PAUSED = "paused"
     """Requests wait until it is resumed."""
     DRAINING = "draining"
@@ -149,6 +151,27 @@ class Status:
     limit: int
     """Most connections at any time; of shared ones, most leases."""
     state: State
+    ramp: float = 1.0
+    """The share of its weight that the backend has: below 1 while it starts slowly."""
+
+    @property
+    def takes_requests(self) -> bool:
+        """Whether it may be chosen: health comes before load."""
+        return self.state is State.OPEN or self.state is State.ABSENT
+
+    @property
+    def load(self) -> float:
+        """What is leased and waits, with one request more, for its weight; infinity if it is not
+        to be chosen: what takes no requests has nothing outstanding and would look idle."""
+        if not self.takes_requests:
+            return math.inf
+        return (self.leased + self.waiting + 1) / (self.backend.weight * self.ramp)
+
+    @property
+    def room(self) -> int:
+        """How many more requests could be served without one of them waiting for a release."""
+        unused = self.limit if self.unused is None else self.unused
+        return (self.idle or 0) + unused + self.connecting - self.waiting
 
     @classmethod
     def total(cls, backend: Backend, statuses: Sequence[Status]) -> Status:
@@ -165,6 +188,7 @@ class Status:
             waiting=sum([each.waiting for each in statuses]),
             limit=max([each.limit for each in statuses]),
             state=(taking or statuses)[0].state,
+            ramp=statuses[0].ramp,
         )
 
     def __str__(self) -> str:

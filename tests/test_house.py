@@ -18,7 +18,7 @@ FLOORS = {
     "0": "errors",
     "1": "alarm attempts backend backoff connection_state counters descriptors fork step "
     "transports",
-    "2": "balance events explanation lease lifecycle lifetimes places",
+    "2": "balance candidates events explanation lease lifecycle lifetimes places",
     "3": "account keeper losses owners policy stale waiters",
     "4a": "connection interfaces metrics",
     "4b": "journal roster",

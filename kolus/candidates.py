@@ -1,0 +1,60 @@
+"""What a balancer may ask of the statuses it chooses from, beyond what any sequence can tell.
+
+A group answers these without looking at all of its backends; of any other sequence they are found
+out by looking at each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from kolus.backend import Backend, Status
+
+__all__ = ["Candidates", "Rank", "backends_of", "in_zone", "lowest", "total_load"]
+
+Rank = Callable[[Status], Any]
+"""Tells how soon a backend is to be chosen: the lowest first. It depends on the status alone."""
+
+
+class Candidates(Protocol):
+    """A sequence of statuses that knows more about itself."""
+
+    @property
+    def backends(self) -> tuple[Backend, ...]: ...
+    @property
+    def total_load(self) -> float: ...
+    def lowest(self, rank: Rank) -> Status: ...
+    def in_zone(self, zone: str) -> Sequence[Status]: ...
+
+
+def lowest(statuses: Sequence[Status], rank: Rank) -> Status:
+    """The status of the lowest rank, the first of equals."""
+    if hasattr(statuses, "lowest"):
+        found: Status = statuses.lowest(rank)
+        return found
+    return min(statuses, key=rank)
+
+
+def in_zone(statuses: Sequence[Status], zone: str) -> Sequence[Status]:
+    """Those of a zone, in their order."""
+    if hasattr(statuses, "in_zone"):
+        near: Sequence[Status] = statuses.in_zone(zone)
+        return near
+    return [each for each in statuses if each.backend.zone == zone]
+
+
+def backends_of(statuses: Sequence[Status]) -> tuple[Backend, ...]:
+    """The backends, in their order: of a group the same object for as long as they are the same."""
+    if hasattr(statuses, "backends"):
+        backends: tuple[Backend, ...] = statuses.backends
+        return backends
+    return tuple([each.backend for each in statuses])
+
+
+def total_load(statuses: Sequence[Status]) -> float:
+    """How many leases are out and requests wait at all of them together."""
+    if hasattr(statuses, "total_load"):
+        total: float = statuses.total_load
+        return total
+    return sum([each.leased + each.waiting for each in statuses])
