@@ -1,6 +1,7 @@
 """A protocol-level connection pooler and balancer for Twisted."""
 
 from kolus.backend import Backend, Status
+from kolus.ejection import Ejection
 from kolus.errors import (
     Closed,
     ConnectFailed,
@@ -13,11 +14,13 @@ from kolus.errors import (
     Rejected,
     WrongIdent,
 )
-from kolus.interfaces import IKolusManager, ISlots
+from kolus.group import Group, GroupStatus
+from kolus.interfaces import IKolusManager, ISlots, ISource
 from kolus.lease import Lease
 from kolus.manager import ConnectionManager
 from kolus.policy import Policy
-from kolus.pool import Pool, protocol_factory
+from kolus.pool import Pool
+from kolus.protocol_factory import protocol_factory
 from kolus.service import PoolService
 from kolus.shared import SharedManager
 
@@ -27,8 +30,12 @@ __all__ = [
     "ConnectFailed",
     "ConnectionManager",
     "Draining",
+    "Ejection",
+    "Group",
+    "GroupStatus",
     "IKolusManager",
     "ISlots",
+    "ISource",
     "KolusError",
     "Lease",
     "LeaseError",

@@ -1,27 +1,36 @@
 """C{Account}: what the managers of one backend have in common: its limit, and how it fares.
 
 Its state is the limit, the managers that draw on it, those of them that want a connection and
-may not make it yet, in turn, how the attempts to connect went, and what was counted. It outlives
-the managers. A backend has several managers where each ident has its own, and while one that
-another ident has replaced lets its last leases come home.
+may not make it yet, in turn, the queues that they share with other backends' managers, how the
+attempts to connect went, the backend's health, and what was counted. It outlives the managers.
+A backend has several managers where each ident has its own, and while one that another ident has
+replaced lets its last leases come home.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+import random
 from collections import OrderedDict
-from collections.abc import Sized
+from collections.abc import Hashable, Iterator, Sized
 from typing import TYPE_CHECKING, Any, Protocol
+
+from twisted.internet.interfaces import IReactorTime
 
 from kolus.attempts import Attempts
 from kolus.backend import Backend
+from kolus.backoff import Rng
 from kolus.counters import Counters
+from kolus.ejection import Ejection
 from kolus.events import Why
+from kolus.health import Health
 
 if TYPE_CHECKING:
     from kolus.owners import Ward
+    from kolus.shared_queue import SharedQueue
 
-__all__ = ["Account", "Holdings", "Member"]
+__all__ = ["Account", "Holdings", "Keeper", "Member", "Watcher"]
 
 
 class Holdings(Protocol):
@@ -45,6 +54,8 @@ class Holdings(Protocol):
 class Member(Protocol):
     """A manager that draws on an account."""
 
+    ident: Hashable
+
     @property
     def roster(self) -> Holdings: ...
     @property
@@ -59,6 +70,35 @@ class Member(Protocol):
         """Look again what can be done: a slot is free."""
 
     def limit_changed(self) -> None: ...
+    def health_changed(self) -> None:
+        """The backend is well, or not any more."""
+
+    def serves(self) -> bool:
+        """Whether it gives leases now."""
+
+    def load(self) -> int:
+        """What is leased and waits."""
+
+    def ready(self) -> int:
+        """What is idle and can be leased."""
+
+
+class Watcher(Protocol):
+    """Who keeps backends in an order of its own, or learns how fast they are."""
+
+    def changed(self, backend: Backend) -> None:
+        """A backend has less to do than it had, or its health is another."""
+
+    def observed(self, backend: Backend, seconds: float) -> None:
+        """A lease was released, or whoever has it said how long the backend took."""
+
+
+class Keeper(Protocol):
+    """Who makes known what becomes of a backend's health: a pool's accounts."""
+
+    def ejected(self, account: Account, reason: str, seconds: float) -> None: ...
+    def admitted(self, account: Account, reason: str) -> None: ...
+    def probe_is_due(self, account: Account) -> None: ...
 
 
 class Account:
@@ -68,20 +108,43 @@ class Account:
     @ivar limit: most connections of all its managers together.
     @ivar attempts: how connecting went.
     @ivar counters: what has happened so far.
+    @ivar health: whether it is to be chosen.
     @ivar wanting: the managers that wait for a slot, the first to get one first.
+    @ivar arrivals: numbers the requests of all managers that may share a queue.
+    @ivar last_ident: whom its newest manager is for.
+    @ivar keeper: who makes known what becomes of the backend's health.
+    @ivar watchers: who is to be told when there is less to do; a live list.
     """
 
-    def __init__(self, limit: int, max_connecting: int, backend: Backend) -> None:
+    def __init__(
+        self,
+        limit: int,
+        max_connecting: int,
+        backend: Backend,
+        clock: IReactorTime,
+        *,
+        ejection: Ejection | None = None,
+        rng: Rng = random,
+        arrivals: Iterator[int] | None = None,
+    ) -> None:
         """
         @param max_connecting: most attempts to connect at a time.
+        @param ejection: when failures eject the backend; C{None}: never.
         """
         self.backend = backend
         self.limit = limit
         self._max_connecting = max_connecting
         self.attempts = Attempts()
         self.counters = Counters()
+        self._clock = clock
+        self.health = Health(self, clock, ejection, rng, self.attempts, self.counters)
         self.members: list[Member] = []
         self.wanting: OrderedDict[Member, None] = OrderedDict()
+        self.arrivals = itertools.count() if arrivals is None else arrivals
+        self.watchers: list[Watcher] = []
+        self.keeper: Keeper | None = None
+        self.last_ident: Hashable = None
+        self._shared: dict[Hashable, dict[SharedQueue, None]] = {}
 
     def unused(self) -> int:
         """How many connections more may be made."""
@@ -92,12 +155,58 @@ class Account:
         return sum([len(each.roster.connecting) for each in self.members])
 
     def join(self, member: Member) -> None:
+        self.last_ident = member.ident
         self.members.append(member)
 
     def leave(self, member: Member) -> None:
         """It has no connections any more and wants none."""
         self.members.remove(member)
         self.wanting.pop(member, None)
+
+    # What it has in common with other backends
+
+    def shared_by(self, ident: Hashable) -> dict[SharedQueue, None]:
+        """The queues that the manager for C{ident} serves besides its own: a live dictionary."""
+        return self._shared.setdefault(ident, {})
+
+    def tell_watchers(self) -> None:
+        for watcher in tuple(self.watchers):
+            watcher.changed(self.backend)
+
+    def observed(self, seconds: float) -> None:
+        for watcher in tuple(self.watchers):
+            watcher.observed(self.backend, seconds)
+
+    # Health
+
+    def ejected(self, reason: str, seconds: float) -> None:
+        """Called by the health."""
+        if self.keeper is not None:
+            self.keeper.ejected(self, reason, seconds)
+        self._health_changed()
+
+    def admitted(self, reason: str) -> None:
+        """Called by the health."""
+        if self.keeper is not None:
+            self.keeper.admitted(self, reason)
+        self._health_changed()
+
+    def probe_is_due(self) -> None:
+        """Called by the health."""
+        if self.keeper is not None:
+            self.keeper.probe_is_due(self)
+        self.tell_watchers()
+
+    def _health_changed(self) -> None:
+        for member in tuple(self.members):
+            member.health_changed()
+        self.tell_watchers()
+
+    # Slots
+
+    def has_room(self) -> bool:
+        """Whether one more connection may be made, and an attempt is due."""
+        return self.unused() > 0 and self.attempts.due_at <= self._clock.seconds()
 
     def may_connect(self) -> bool:
         """Whether one more attempt may be under way: while the last one failed, one is enough."""

@@ -31,6 +31,8 @@ class State(Enum):
     OPEN = "open"
     EJECTED = "ejected"
     """It is open, but not chosen for a while, because of its health."""
+    DUE = "due"
+    """It was ejected, and may be given one request, to see how it is."""
     PAUSED = "paused"
     """Requests wait until it is resumed."""
     DRAINING = "draining"
@@ -157,14 +159,17 @@ class Status:
     @property
     def takes_requests(self) -> bool:
         """Whether it may be chosen: health comes before load."""
-        return self.state is State.OPEN or self.state is State.ABSENT
+        return self.state is State.OPEN or self.state is State.ABSENT or self.state is State.DUE
 
     @property
     def load(self) -> float:
-        """What is leased and waits, with one request more, for its weight; infinity if it is not
-        to be chosen: what takes no requests has nothing outstanding and would look idle."""
-        if not self.takes_requests:
-            return math.inf
+        """Its pressure; infinity if it is not to be chosen: what takes no requests has nothing
+        outstanding and would look idle."""
+        return self.pressure if self.takes_requests else math.inf
+
+    @property
+    def pressure(self) -> float:
+        """What is leased and waits, with one request more, for its weight."""
         return (self.leased + self.waiting + 1) / (self.backend.weight * self.ramp)
 
     @property
@@ -176,7 +181,7 @@ class Status:
     @classmethod
     def total(cls, backend: Backend, statuses: Sequence[Status]) -> Status:
         """The numbers of several managers of one backend, which share its limit."""
-        taking = [each for each in statuses if each.state is State.OPEN]
+        taking = [each for each in statuses if each.takes_requests]
         return cls(
             backend=backend,
             manager=None,

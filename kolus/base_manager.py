@@ -21,6 +21,7 @@ from kolus.account import Account
 from kolus.alarm import Alarm
 from kolus.backend import Backend, Status
 from kolus.backoff import Rng
+from kolus.checks import check_seconds, check_whole
 from kolus.connector import Connector
 from kolus.errors import (
     Closed,
@@ -37,7 +38,7 @@ from kolus.lease import Lease, Outcome
 from kolus.lifecycle import Lifecycle
 from kolus.oversight import Held, Oversight
 from kolus.owners import Ward
-from kolus.policy import Policy, check_seconds, check_whole
+from kolus.policy import Policy
 from kolus.roster import Roster
 from kolus.stale import Forked
 from kolus.waiters import Waiter, WaiterQueue
@@ -82,7 +83,7 @@ class BaseManager(ABC, Generic[P]):
         self._policy = policy = Policy() if policy is None else policy
         if account is None:
             limit = policy.limit if backend.limit is None else backend.limit
-            account = Account(limit, policy.max_connecting, backend)
+            account = Account(limit, policy.max_connecting, backend, reactor)
         self._account = account
         self._clock = reactor
         self._call_soon = getattr(reactor, "callFromThread", None) or partial(reactor.callLater, 0)
@@ -96,7 +97,7 @@ class BaseManager(ABC, Generic[P]):
             self, reactor, protocol, policy, rng, roster, account, hooks, journal
         )
         self._waiters: WaiterQueue[Lease[P]] = WaiterQueue(
-            reactor, policy.acquire_timeout, self._timed_out, self._alarm
+            reactor, policy.acquire_timeout, self._timed_out, self._alarm, account.arrivals
         )
         self._oversight = Oversight(policy, journal, reactor.seconds, self._settle)
         self._deciding = self._undecided = False
@@ -108,10 +109,12 @@ class BaseManager(ABC, Generic[P]):
         self._now = reactor.seconds
         self._pop = roster.pop_next
         self._wanting = account.wanting
+        self._shared = account.shared_by(ident)
+        self._watchers = account.watchers
         self._debug = policy.debug
         self._special = policy.debug or policy.min_idle > 0
         self._checks = hooks.checks
-        self._plain = not hooks.resets and policy.max_uses is None
+        self._plain = self._is_plain()
         self._idle = roster.idle
         self.waiting = self._waiters.waiting
         self._most_waiters = policy.most_waiters(account.limit)
@@ -121,10 +124,27 @@ class BaseManager(ABC, Generic[P]):
         self._alarm.set(roster.vacant_until())  # it may never have a connection
         after_fork(self)
 
+    def _is_plain(self) -> bool:
+        """Whether a release is nothing but the next lessee's turn."""
+        policy = self._policy
+        return policy.reset is None and policy.max_uses is None and self._account.health.is_well
+
     # What the managers above this one know
 
     @abstractmethod
     def status(self) -> Status: ...
+
+    @abstractmethod
+    def load(self) -> int:
+        """What is leased and waits."""
+
+    @abstractmethod
+    def ready(self) -> int:
+        """What is idle and can be leased."""
+
+    def serves(self) -> bool:
+        """Whether it gives leases now."""
+        return self._lifecycle.serves
 
     @abstractmethod
     def _settle(self, leasable: Any, outcome: Outcome) -> None:
@@ -181,6 +201,15 @@ class BaseManager(ABC, Generic[P]):
             self._look_for_leaks(now)
         self._decide()
 
+    def health_changed(self) -> None:
+        """Called by the account: its backend is well, or not any more."""
+        self._plain = self._is_plain()
+        self.connections_changed()
+
+    def observe(self, seconds: float) -> None:
+        """Called by a connection: whoever has a lease says how long the backend took."""
+        self._account.observed(seconds)
+
     def ward_of(self, owner: object) -> Ward | None:
         """Called by the account: what an owner has of this manager, if anything."""
         return self._oversight.owners.find(owner)
@@ -202,6 +231,7 @@ class BaseManager(ABC, Generic[P]):
         self._check_process()
         if self._lifecycle.serves:
             self._lifecycle.pause()
+            self._decide()
             self._alarm.set(self.roster.vacant_until())
             self._journal.paused()
 
@@ -285,7 +315,7 @@ class BaseManager(ABC, Generic[P]):
         for connection in tuple(self.roster.checking):
             self.roster.close(connection, Why.CLOSED)
         while self.waiting:
-            self._waiters.popleft().errback(refusal(f"{self!r} gives no new leases"))
+            self._waiters.fail_first(refusal(f"{self!r} gives no new leases"))
         self._end_if_empty()
 
     def _abort_all(self) -> None:

@@ -25,7 +25,6 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
     ITransport,
 )
-from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import alsoProvides, directlyProvidedBy, directlyProvides, implementer
@@ -43,6 +42,7 @@ from kolus.connection_state import (
 from kolus.events import Why
 from kolus.keeper import Keeper
 from kolus.losses import Losses
+from kolus.one_protocol import OneProtocol
 from kolus.step import Step
 from kolus.transports import is_sound
 
@@ -69,6 +69,7 @@ class Connection(Generic[P]):
     user's protocol keep working. While it is leased, C{dataReceived} is the protocol's own method.
 
     @ivar protocol: the user's protocol, once there is one.
+    @ivar begun_at: when the attempt to connect began, on the clock.
     @ivar connected_at: when it was connected, on the clock.
     @ivar since: when it was last leased, came home, or began a check or a reset, on the clock;
         minus infinity before it was ready.
@@ -81,15 +82,18 @@ class Connection(Generic[P]):
     @ivar expires_at: when its lifetime ends, on the clock.
     @ivar origin: where it was leased, in debug mode.
     @ivar slots: what is leased of it, if it is shared.
+    @ivar observed_since: C{since} of the last lease whose lessee said how long the backend took.
     @ivar overdue_since: C{since} of the lease that was last told of as a possible leak.
     """
 
     protocol: P
+    begun_at = 0.0
     connected_at = 0.0
     why: Why | None = None
     was_lost = False
     expires_at = math.inf
     origin: str | None = None
+    observed_since = -math.inf
     overdue_since = -math.inf
     slots: Any = frozenset()
     _pausable = True
@@ -248,6 +252,15 @@ class Connection(Generic[P]):
             self._losses = Losses(self._ended)
         return self._losses.tell(lease)
 
+    def observe(self, seconds: float) -> None:
+        """See C{Lease.observe}."""
+        self.observed_since = self.since
+        self.manager.observe(seconds)
+
+    def was_observed(self) -> bool:
+        """Whether its present lessee has said how long the backend took."""
+        return self.observed_since == self.since
+
     def close(self) -> None:
         """Close it once everything written is sent; the keeper hears when it is gone."""
         self._end("loseConnection")
@@ -286,7 +299,7 @@ class Connection(Generic[P]):
     # Connecting
 
     async def _reach(self, endpoint: IStreamClientEndpoint) -> None:
-        await endpoint.connect(_OneProtocol(self))
+        await endpoint.connect(OneProtocol(self))
         if self._failure is not None:
             self._failure.raiseException()
         if self.transport is None:
@@ -385,15 +398,3 @@ class Connection(Generic[P]):
     @property
     def _protocol(self) -> Any:
         return self.protocol
-
-
-class _OneProtocol(Factory):
-    """Builds the protocol of one attempt to connect."""
-
-    noisy = False
-
-    def __init__(self, connection: Connection[Any]) -> None:
-        self._connection = connection
-
-    def buildProtocol(self, addr: object) -> Connection[Any] | None:  # type: ignore[override]
-        return self._connection.build()

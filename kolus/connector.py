@@ -111,6 +111,7 @@ class Connector(Generic[P]):
         delay = 0.0 if backoff is None else backoff.delay(failures, self._rng)
         self.attempts.failed(error, failures, self.clock.seconds() + delay)
         self.unpaid = backoff is None
+        self._account.health.connect_failed(error)
         self._journal.connect_failed(self.error(), failures)
 
     def _connected(self, _: object, connection: Connection[P]) -> None:
@@ -120,6 +121,7 @@ class Connector(Generic[P]):
             return
         self._roster.connected(connection)
         self.attempts.succeeded()
+        self._account.health.connected()
         self.unpaid = False
         if self._roster.come_home(connection):
             self._journal.connected()

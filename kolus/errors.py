@@ -16,6 +16,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import TimeoutError
@@ -39,6 +41,9 @@ __all__ = [
     "describe",
     "reason_of",
 ]
+
+
+_MOST_NAMED = 10
 
 
 class KolusError(Exception):
@@ -79,14 +84,26 @@ class ConnectFailed(KolusError):
     @ivar backend: where to.
     @ivar reason: the exception that ended the last attempt.
     @ivar retry_in: seconds until the next attempt is due; 0.0 if it may be made at once.
+    @ivar tried: of a request that several backends could have served: what became of it, or of
+        the last attempt, at each of them.
     """
 
-    def __init__(self, backend: Backend, reason: BaseException, retry_in: float = 0.0) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        reason: BaseException,
+        retry_in: float = 0.0,
+        tried: Mapping[Backend, BaseException] | None = None,
+    ) -> None:
         self.backend = backend
         self.reason = reason
         self.retry_in = retry_in
+        self.tried = dict(tried or {})
         later = f"; the next attempt is due in {retry_in:.3g} s" if retry_in > 0 else ""
-        super().__init__(f"cannot connect to {backend}: {describe(reason)}{later}")
+        others = {each: why for each, why in self.tried.items() if each != backend}
+        super().__init__(
+            f"cannot connect to {backend}: {describe(reason)}{later}{_also_tried(others)}"
+        )
         self.__cause__ = reason
 
 
@@ -96,14 +113,25 @@ class LeaseTimeout(KolusError, TimeoutError):
     @ivar status: the manager's numbers when the wait ended.
     @ivar waited: seconds from the request until it failed, at its deadline or just after.
     @ivar last_error: what the last attempt to connect failed with, if it failed; else C{None}.
+    @ivar tried: of a request that several backends could have served: which could not, and why.
     """
 
-    def __init__(self, status: Status, waited: float, last_error: BaseException | None) -> None:
+    def __init__(
+        self,
+        status: Status,
+        waited: float,
+        last_error: BaseException | None,
+        tried: Mapping[Backend, BaseException] | None = None,
+    ) -> None:
         self.status = status
         self.waited = waited
         self.last_error = last_error
+        self.tried = dict(tried or {})
         cause = f"; the last connect failed: {describe(last_error)}" if last_error else ""
-        super().__init__(f"no connection to {status} within {waited:.3g} s{cause}")
+        others = {each: why for each, why in self.tried.items() if each != status.backend}
+        super().__init__(
+            f"no connection to {status} within {waited:.3g} s{cause}{_also_tried(others)}"
+        )
         self.__cause__ = last_error
 
 
@@ -111,6 +139,15 @@ def describe(error: BaseException) -> str:
     """An exception in one line: its class, and its message if it has one."""
     text = safe_str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _also_tried(others: Mapping[Backend, BaseException]) -> str:
+    """What became of a request elsewhere, as the end of a message."""
+    if not others:
+        return ""
+    told = [f"{each}: {describe(why)}" for each, why in islice(others.items(), _MOST_NAMED)]
+    more = f" and {len(others) - _MOST_NAMED} more" if len(others) > _MOST_NAMED else ""
+    return f"; nor to {', '.join(told)}{more}"
 
 
 def reason_of(failure: Failure) -> BaseException:

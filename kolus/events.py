@@ -13,8 +13,10 @@ from enum import Enum
 from kolus.backend import Backend
 
 __all__ = [
+    "Admitted",
     "ConnectFailure",
     "Connected",
+    "Ejected",
     "Event",
     "Finished",
     "Forgotten",
@@ -23,6 +25,7 @@ __all__ = [
     "Observer",
     "Overdue",
     "Paused",
+    "ProbeDue",
     "Rejection",
     "Released",
     "Resized",
@@ -151,6 +154,27 @@ class Rejection(Event):
     """A request was refused at once with a C{Rejected} or C{Closed}."""
 
     reason: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class Ejected(Event):
+    """Because of its health the backend is not chosen any more; its ident is C{None}."""
+
+    reason: str
+    seconds: float
+    """How long, until it is probed; infinity: until it is admitted by hand."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeDue(Event):
+    """An ejected backend may be given one request, to see how it is; its ident is C{None}."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted(Event):
+    """A backend that was ejected is chosen again; its ident is C{None}."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

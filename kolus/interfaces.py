@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -13,7 +13,7 @@ from kolus.explanation import ManagerExplanation
 from kolus.lease import Lease
 from kolus.owners import Owner
 
-__all__ = ["IKolusManager", "ISlots"]
+__all__ = ["IKolusManager", "ISlots", "ISource"]
 
 
 class IKolusManager(Interface):
@@ -134,4 +134,21 @@ class ISlots(Interface):
 
         @param changed: to be called whenever C{slots} is another number. Leases that are out are
             not affected by a smaller one; no new ones are given until some are settled.
+        """
+
+
+class ISource(Interface):
+    """Tells who the backends of a group are, as they come and go."""
+
+    def start(listener: Callable[[Sequence[Backend]], object]) -> None:
+        """Begin.
+
+        @param listener: called with all the backends that there are: at once if they are known at
+            once, and again whenever they have changed; never with none.
+        """
+
+    def stop() -> None:
+        """End: the listener hears no more, and no timer, file or query is left.
+
+        It may be started again. Stopping twice is harmless.
         """

@@ -5,6 +5,7 @@ Logged is what an operator acts on; a lease is counted and told, never logged.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from typing import Any
 
@@ -15,8 +16,10 @@ from kolus.connection import Connection
 from kolus.counters import Counters
 from kolus.errors import ConnectFailed, KolusError, describe
 from kolus.events import (
+    Admitted,
     Connected,
     ConnectFailure,
+    Ejected,
     Event,
     Finished,
     Forgotten,
@@ -25,6 +28,7 @@ from kolus.events import (
     Observer,
     Overdue,
     Paused,
+    ProbeDue,
     Rejection,
     Released,
     Resized,
@@ -159,6 +163,27 @@ class Journal:
             self._tell(Lost(self._backend, self._ident, reason))
         else:
             self._tell(Retired(self._backend, self._ident, connection.why))
+
+    # The backend's health
+
+    def ejected(self, reason: str, seconds: float) -> None:
+        _log.warn(
+            "{backend} is ejected {time}: {reason}",
+            backend=self._backend,
+            time="until it is admitted" if seconds == math.inf else f"for {seconds:.3g} s",
+            reason=reason,
+        )
+        if self.observers:
+            self._tell(Ejected(self._backend, self._ident, reason, seconds))
+
+    def admitted(self, reason: str) -> None:
+        _log.info("{backend} is admitted again: {reason}", backend=self._backend, reason=reason)
+        if self.observers:
+            self._tell(Admitted(self._backend, self._ident, reason))
+
+    def probe_is_due(self) -> None:
+        if self.observers:
+            self._tell(ProbeDue(self._backend, self._ident))
 
     # The manager
 

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from twisted.internet.defer import Deferred
 
 from kolus.backend import Backend
+from kolus.checks import check_seconds
 from kolus.errors import LeaseError
 
 if TYPE_CHECKING:
     from kolus.interfaces import IKolusManager
 
-__all__ = ["FINISHED", "FORGOTTEN", "RELEASED", "Leasable", "Lease", "Outcome", "Settle"]
+__all__ = ["FAILED", "FINISHED", "FORGOTTEN", "RELEASED", "Leasable", "Lease", "Outcome", "Settle"]
 
 P = TypeVar("P")
 P_co = TypeVar("P_co", covariant=True)
@@ -30,10 +31,12 @@ class Outcome(Enum):
 
     RELEASED = "released"
     FINISHED = "finished"
+    FAILED = "failed"
+    """Finished, because the backend did not do what it should have."""
     FORGOTTEN = "forgotten"
 
 
-RELEASED, FINISHED, FORGOTTEN = Outcome
+RELEASED, FINISHED, FAILED, FORGOTTEN = Outcome
 
 
 class Leasable(Protocol[P_co]):
@@ -52,6 +55,7 @@ class Leasable(Protocol[P_co]):
     @property
     def age(self) -> float: ...
     def when_lost(self, lease: Lease[Any]) -> Deferred[BaseException]: ...
+    def observe(self, seconds: float) -> None: ...
 
 
 Settle = Callable[[Any, Outcome], None]
@@ -158,16 +162,29 @@ class Lease(Generic[P]):
         self._settle = None
         settle(self._connection, RELEASED)
 
-    def finished(self) -> None:
+    def finished(self, *, failed: bool = False) -> None:
         """Give the connection back to be closed and never used again.
 
+        @param failed: whether the backend did not do what it should have: several such leases in a
+            row eject it, so that others are chosen.
         @raise LeaseError: the lease was settled before.
         """
         settle = self._settle
         if settle is None:
             raise LeaseError(f"{self!r} was settled before")
         self._settle = None
-        settle(self._connection, FINISHED)
+        settle(self._connection, FAILED if failed else FINISHED)
+
+    def observe(self, seconds: float) -> None:
+        """Tell balancers that learn from it how long the backend took to answer.
+
+        Of a lease of which nothing is told, the time until it is released counts.
+
+        @raise LeaseError: as C{protocol}.
+        @raise ValueError: C{seconds} is no length of time.
+        """
+        check_seconds("seconds", seconds, optional=False)
+        self._held_connection().observe(seconds)
 
     def end(self) -> None:
         """Finish it for its owner, which has ended; what is asked of it later is told so."""

@@ -1,7 +1,8 @@
 """C{LeasingManager}: takes requests and decides who is served, whatever a lease is.
 
 C{_decide} alone hands out, connects and gives up on waiters; what is ready to be leased, and what
-a lease's settling does, is up to the managers above this one.
+a lease's settling does, is up to the managers above this one. Besides its own queue a manager
+serves the ones that it shares with other backends' managers, in the order in which all came.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from typing import TypeVar
 from twisted.internet.defer import Deferred, fail, succeed
 
 from kolus.base_manager import BaseManager
+from kolus.checks import check_seconds
 from kolus.connection import Connection
 from kolus.errors import KolusError, LeaseTimeout, PoolFull, WrongIdent
 from kolus.events import Why
+from kolus.health import Phase
 from kolus.lease import Leasable, Lease
 from kolus.owners import Owner, Ward
-from kolus.policy import check_seconds
+from kolus.shared_queue import SharedQueue
 from kolus.waiters import Waiter
 
 __all__ = ["LeasingManager"]
@@ -70,15 +73,23 @@ class LeasingManager(BaseManager[P]):
         if lease is not None:
             return succeed(lease)
         try:
-            return self._enqueue(timeout, owner)
+            return self.enqueue(timeout, owner)
         except KolusError:
             return fail()
 
-    def _enqueue(self, timeout: float | None, owner: Owner | None) -> Waiter[Lease[P]]:
+    def enqueue(
+        self, timeout: float | None, owner: Owner | None, shared: SharedQueue | None = None
+    ) -> Waiter[Lease[P]]:
+        """Queue a request that nothing is ready for.
+
+        @param shared: what it is to wait in besides.
+        @raise PoolFull: as many wait as may.
+        @raise LeaseError: as C{connect} fails.
+        """
         ward = None if owner is None else self._oversight.ward(owner)
         origin = self._oversight.origin(ward) if self._debug or ward is not None else None
         if ward is not None:
-            error = self._deadlock(ward, origin)
+            error = self._deadlock(ward, origin, shared)
             if error is not None:
                 raise error
         beyond = len(self.waiting) - self._most_waiters
@@ -91,12 +102,18 @@ class LeasingManager(BaseManager[P]):
         if ward is not None:
             waiter.ward = ward
             ward.wait(waiter)
+        if shared is not None:
+            shared.joined(waiter, self)
         self._connector.unpaid = False
-        if self._idle or len(self.roster.all) < self._account.limit:
+        if self._shared or self._idle or len(self.roster.all) < self._account.limit:
             self._decide()
         return waiter
 
-    def _refuse(self, ident: Hashable) -> None:
+    def accepts(self, ident: Hashable) -> bool:
+        """Whether a request for C{ident} is not refused."""
+        return self._lifecycle.refusal is None and ident == self.ident
+
+    def refuse(self, ident: Hashable) -> None:
         """Raise what a request for C{ident} is refused with, if it is."""
         self._check_process()
         if self._lifecycle.refusal is not None:
@@ -119,7 +136,7 @@ class LeasingManager(BaseManager[P]):
 
     def _serve(self, leasable: Leasable[P]) -> None:
         """Give the oldest waiter its lease."""
-        waiter = self._waiters.popleft()
+        waiter = self._take_oldest() if self._shared else self._waiters.popleft()
         self.counters.leases += 1
         if self._observers or self._debug or waiter.ward is not None:
             waited = self._now() - waiter.since
@@ -137,23 +154,32 @@ class LeasingManager(BaseManager[P]):
     def _fail_deadlocked(self, ward: Ward) -> None:
         """Fail the waiters of an owner that now holds everything they could ever get."""
         # Going over the waiters of one who has very many, after each lease, would take too long.
-        if not ward.waiters or self._deadlock(ward, None) is None:
+        if not ward.waiters or self._deadlock(ward, None, None) is None:
             return
         for waiter in tuple(ward.waiters):
+            assert isinstance(waiter, Waiter)
             if waiter in self.waiting:
-                assert isinstance(waiter, Waiter)
-                error = self._deadlock(ward, waiter.origin)
-                if error is None:
-                    return
-                self._waiters.remove(waiter)
-                waiter.errback(error)
+                error = self._deadlock(ward, waiter.origin, waiter.shared)
+                if error is not None:
+                    self._waiters.remove(waiter)
+                    waiter.errback(error)
 
-    def _deadlock(self, ward: Ward, origin: str | None) -> KolusError | None:
+    def _deadlock(
+        self, ward: Ward, origin: str | None, shared: SharedQueue | None
+    ) -> KolusError | None:
+        owner = ward.owner
+        if shared is not None and owner is not None and not shared.is_all_held_by(owner):
+            return None
         wards = [ward]
         if self._policy.slots is None:  # else a sibling's lease is not all of its connection
             siblings = [each for each in self._account.members if each is not self]
             wards += [held for each in siblings if (held := each.ward_of(ward.owner)) is not None]
         return self._oversight.deadlock(wards, self._capacity(), self, origin)
+
+    def is_all_held_by(self, owner: Owner) -> bool:
+        """Called by a shared queue: whether an owner has all that can be leased here."""
+        ward = self.ward_of(owner)
+        return ward is not None and self._deadlock(ward, None, None) is not None
 
     def _fail_newly_deadlocked(self) -> None:
         """There is less to lease than before: it may be all in the hands of one who waits."""
@@ -168,6 +194,68 @@ class LeasingManager(BaseManager[P]):
     def invalidate(self) -> None:
         super().invalidate()
         self._fail_newly_deadlocked()
+
+    # Queues that are shared
+
+    def _oldest(self) -> Waiter[Lease[P]] | None:
+        """Who is to be served next, of its own queue and of those that it shares."""
+        oldest = next(iter(self.waiting)) if self.waiting else None
+        for queue in self._shared:
+            if queue.waiting and queue.may_serve(self.backend):
+                first = next(iter(queue.waiting))
+                if oldest is None or first.order < oldest.order:
+                    oldest = first
+        return oldest
+
+    def _is_asked(self) -> bool:
+        """Whether anybody waits whom it may serve."""
+        return bool(self.waiting) or (bool(self._shared) and self._oldest() is not None)
+
+    def _asked(self) -> int:
+        """How many wait whom it may serve, and perhaps some of them twice."""
+        shared = [len(each.waiting) for each in self._shared if each.may_serve(self.backend)]
+        return len(self.waiting) + sum(shared)
+
+    def _take_oldest(self) -> Waiter[Lease[P]]:
+        waiter = self._oldest()
+        assert waiter is not None
+        assert waiter.queue is not None
+        is_own = waiter.queue is self._waiters
+        waiter.queue.remove(waiter)
+        if not is_own:
+            waiter.ward = self._ward_here(waiter)
+        return waiter
+
+    def _ward_here(self, waiter: Waiter[Lease[P]]) -> Ward | None:
+        """What the owner of a waiter that was elsewhere has of this manager."""
+        owner = None if waiter.ward is None else waiter.ward.owner
+        return None if owner is None else self._oversight.ward(owner)
+
+    def adopt(self, waiter: Waiter[Lease[P]]) -> None:
+        """Called by a shared queue: one of its waiters waits here from now on."""
+        waiter.ward = self._ward_here(waiter)
+        self._waiters.adopt(waiter)
+        if waiter.ward is not None:
+            waiter.ward.wait(waiter)
+        self._connector.unpaid = False
+        self._decide()
+
+    def surplus(self) -> int:
+        """For how many requests more it may connect at once; below 0: how many here wait for the
+        leases of others to be settled."""
+        coming = 0
+        if self._lifecycle.serves and self._account.health.phase is not Phase.EJECTED:
+            now = self._now()
+            is_well = self._account.attempts.due_at <= now < self.roster.slow_at()
+            coming = self._coming() if is_well else len(self._idle)
+        return coming - len(self.waiting)
+
+    def has_idle(self) -> bool:
+        return bool(self._idle) and self._lifecycle.serves
+
+    def is_of_use(self) -> bool:
+        """Whether something may become free here before the next attempt to connect."""
+        return self._lifecycle.serves and (bool(self.roster.connecting) or self.roster.leased() > 0)
 
     # Deciding
 
@@ -190,8 +278,21 @@ class LeasingManager(BaseManager[P]):
                     self._fail_hopeless()
                 if len(self.roster.all) < self._account.limit:
                     self._connect_more()
+                if not self._undecided:
+                    self._level()
         finally:
             self._deciding = False
+        if not self._lifecycle.serves:
+            self._level()
+
+    def _level(self) -> None:
+        """Tell those it shares queues with, and who watches, what it can do now."""
+        for queue in tuple(self._shared):
+            queue.level(self)
+        if self._shared and self.waiting and self.roster.slow_at() > self._now():
+            self._alarm.set(self.roster.slow_at())
+        if self._watchers:
+            self._account.tell_watchers()
 
     def wants_connection(self) -> bool:
         """Whether one more connection would be of use, and an attempt is due."""
@@ -222,11 +323,11 @@ class LeasingManager(BaseManager[P]):
         if connector.unpaid and not roster.leased():
             connector.unpaid = False
             if self.waiting:
-                self._waiters.popleft().errback(connector.error())
+                self._waiters.fail_first(connector.error())
         while self.waiting and self._policy.fail_fast:
             if connector.due_in() <= 0 or roster.leased():
                 return
-            self._waiters.popleft().errback(connector.error())
+            self._waiters.fail_first(connector.error())
 
     def _come_home(self, connection: Connection[P]) -> None:
         """Take back a connection that nobody has any more."""
@@ -244,11 +345,13 @@ class LeasingManager(BaseManager[P]):
         self.roster.checking.discard(connection)
         if not (fit and connection.usable()):
             stillborn = connection.stillborn() and not connection.retired
+            if not fit:
+                self._account.health.check_failed()
             self.roster.close(connection, Why.UNFIT, abort=True)
             if stillborn:
                 self._connector.failed(ConnectionAbortedError("its check failed"), connection)
                 self._account.wake()
-        elif self.waiting and self._lifecycle.serves:
+        elif self._lifecycle.serves and self._is_asked():
             # Not by way of idle: however short check_after is, it is not checked again.
             self._give(connection)
         else:
@@ -258,4 +361,6 @@ class LeasingManager(BaseManager[P]):
     def _timed_out(self, waiter: Waiter[Lease[P]]) -> LeaseTimeout:
         waited = self._now() - waiter.since
         self._journal.timed_out(waited)
-        return LeaseTimeout(self.status(), waited, self._account.attempts.last_error)
+        error = self._account.attempts.last_error
+        tried = None if waiter.shared is None else waiter.shared.failures(waiter)
+        return LeaseTimeout(self.status(), waited, error, tried)

@@ -12,7 +12,7 @@ from kolus.connection import Connection
 from kolus.connection_state import BUSY, LEASED
 from kolus.events import Why
 from kolus.interfaces import IKolusManager
-from kolus.lease import FINISHED, FORGOTTEN, RELEASED, Lease, Outcome
+from kolus.lease import FAILED, FORGOTTEN, RELEASED, Lease, Outcome
 from kolus.leasing_manager import LeasingManager
 from kolus.owners import Owner
 
@@ -31,11 +31,13 @@ class ConnectionManager(LeasingManager[P]):
 
     def try_connect(self, ident: Hashable, owner: Owner | None = None) -> Lease[P] | None:
         if not self._lifecycle.serves or ident != self.ident:
-            self._refuse(ident)
+            self.refuse(ident)
             return None
         ward = None if owner is None else self._oversight.ward(owner)
         idle = self._idle
-        if not idle or self.waiting or (self._checks and self._next_is_stale()):
+        if not idle or self.waiting or (self._shared and self._is_asked()):
+            return None
+        if self._checks and self._next_is_stale():
             return None
         connection = self._pop()[0]
         while not connection.lease(self._now()):
@@ -63,20 +65,35 @@ class ConnectionManager(LeasingManager[P]):
                 self._alarm.set(due)
             if self._observers:
                 self._journal.released(held)
-            if self.waiting:
-                self._decide()
+            if self._watchers and not connection.was_observed():
+                self._account.observed(held)
+            if self.waiting or self._shared or self._watchers:
+                self._freed()
         elif outcome is FORGOTTEN:
             self._call_soon(self._reclaim, connection, connection.origin)
         else:
             self._settle_specially(connection, outcome, held)
 
+    def _freed(self) -> None:
+        """Something has come home: serve who waits, or let it be known."""
+        if self._is_asked():
+            self._decide()
+        else:
+            self._level()
+
     def _settle_specially(self, connection: Connection[P], outcome: Outcome, held: float) -> None:
         self._check_process()
-        if outcome is FINISHED or not connection.usable():
+        if outcome is FAILED:
+            self._account.health.lease_failed(connection.since)
+        if outcome is not RELEASED or not connection.usable():
             self.roster.close(connection, Why.FINISHED)
             self._journal.finished(held)
             return
         self.counters.releases += 1
+        if not self._account.health.is_well:
+            self._account.health.released(connection.since)
+        if self._watchers and not connection.was_observed():
+            self._account.observed(held)
         if connection.uses == self._policy.max_uses:
             self.roster.close(connection, Why.USES)
         elif self._hooks.resets:
@@ -99,10 +116,10 @@ class ConnectionManager(LeasingManager[P]):
         self._decide()
 
     def _hand_out(self) -> None:
-        while self.waiting and self._idle and self._lifecycle.serves:
+        while self._idle and self._lifecycle.serves and self._is_asked():
             if not (self._checks and self._next_is_stale()):
                 connection = self._pop()[0]
-            elif len(self.roster.checking) < len(self.waiting):
+            elif len(self.roster.checking) < self._asked():
                 self._check(self._pop()[0])
                 continue
             elif not self._hooks.is_stale(self.roster.freshest_idle()):
@@ -121,6 +138,12 @@ class ConnectionManager(LeasingManager[P]):
         roster = self.roster
         ahead = len(self.waiting) - len(roster.checking) + self._policy.min_idle
         return max(0, ahead - len(roster.idle)) + len(roster.expiring)
+
+    def ready(self) -> int:
+        return len(self._idle)
+
+    def load(self) -> int:
+        return self.roster.leased() + len(self.waiting)
 
     def _coming(self) -> int:
         roster = self.roster
@@ -153,5 +176,6 @@ class ConnectionManager(LeasingManager[P]):
             unused=max(0, self._account.unused()),
             waiting=len(self.waiting),
             limit=self._account.limit,
-            state=self._lifecycle.state(),
+            state=self._account.health.state(self._lifecycle.state()),
+            ramp=self._account.health.ramp(),
         )

@@ -1,10 +1,9 @@
 """C{Managers}: the managers of one pool, by backend and ident.
 
 Its state is the managers that serve, those that have been replaced and let their last leases come
-home, which managers it has made, for as long as anybody has them; the account of each backend,
-which outlives its managers; what is paused: all or not, and the backends that differ from that;
-the limits of backends that have one of their own, and those that the descriptor watch counts;
-which are being drained; and whether the pool is closed, or another process's.
+home, which managers it has made, for as long as anybody has them; what is paused: all or not, and
+the backends that differ from that; the limits that the descriptor watch counts; which are being
+drained; and whether the pool is closed, or another process's.
 """
 
 from __future__ import annotations
@@ -12,19 +11,23 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import replace
+from typing import Any
 from weakref import WeakSet
 
 from twisted.internet.defer import Deferred
 from zope.interface import Invalid
 from zope.interface.verify import verifyObject
 
-from kolus.account import Account
+from kolus.accounts import Accounts
 from kolus.backend import AnyBackend, Backend
+from kolus.checks import check_whole
 from kolus.descriptors import DescriptorWatch
-from kolus.errors import Closed, Draining, LeaseError
+from kolus.errors import Closed, Draining, KolusError, LeaseError
 from kolus.fork import after_fork
 from kolus.interfaces import IKolusManager
-from kolus.policy import Policy, check_whole
+from kolus.leasing_manager import LeasingManager
+from kolus.policy import Policy
+from kolus.shared_queue import SharedQueue
 
 __all__ = ["MakeManager", "Managers"]
 
@@ -36,20 +39,19 @@ class Managers:
 
     @ivar at: the managers that serve, by their backend's key and by ident. Read it; it is changed
         here alone.
-    @ivar accounts: what the managers of each backend share, by its key.
+    @ivar accounts: what the managers of each backend share.
     @ivar policy: for managers made from now on.
     @ivar closed: whether none are made any more.
     """
 
-    def __init__(self, policy: Policy, make: MakeManager) -> None:
+    def __init__(self, policy: Policy, make: MakeManager, accounts: Accounts) -> None:
         self.at: dict[Hashable, dict[Hashable, IKolusManager]] = {}
+        self.accounts = accounts
         self.policy = policy
         self.closed = False
         self._make = make
         self._leaving: list[IKolusManager] = []
         self._made: WeakSet[IKolusManager] = WeakSet()
-        self.accounts: dict[Hashable, Account] = {}
-        self._limits: dict[Hashable, int] = {}
         self._draining: set[Hashable] = set()
         self._descriptors = DescriptorWatch()
         self._counted: dict[Hashable, int] = {}
@@ -153,38 +155,25 @@ class Managers:
         managers = self.of(backend)
         if managers:
             self._draining.add(backend.key)
-            self._end_turns(backend.key)
+            account = self.accounts.find(backend.key)
+            if account is not None:
+                account.wanting.clear()  # the end of one is not to serve the next
         return [each.drain() for each in managers]
 
     def close(self, timeout: float) -> list[Deferred[None]]:
         """Close them all, and make no more."""
         self.check_process()
         self.closed = True
-        for key in self.accounts:
-            self._end_turns(key)
+        for account in self.accounts:
+            account.wanting.clear()
+        self.accounts.stop()
         return [each.close(timeout) for each in tuple(self)]
 
-    def _end_turns(self, key: Hashable) -> None:
-        """All of a backend's are about to end: the end of one is not to serve the next."""
-        if key in self.accounts:
-            self.accounts[key].wanting.clear()
-
-    # Accounts and limits
-
-    def account(self, backend: Backend) -> Account:
-        """What the managers of a backend share; made when it is first asked for."""
-        account = self.accounts.get(backend.key)
-        if account is None:
-            if backend.limit is not None:
-                self._limits.setdefault(backend.key, backend.limit)
-            account = Account(self.limit(backend), self.policy.max_connecting, backend)
-            self.accounts[backend.key] = account
-        return account
+    # Limits
 
     def limit(self, backend: Backend) -> int:
         """Most connections of a backend."""
-        own = self.policy.limit if backend.limit is None else backend.limit
-        return self._limits.get(backend.key, own)
+        return self.accounts.limit(backend, self.policy)
 
     def resize(self, limit: int, backend: Backend | None) -> None:
         """Set the limit of a backend, or of all that have none of their own if C{None}."""
@@ -193,8 +182,8 @@ class Managers:
         if backend is None:
             self.policy = replace(self.policy, limit=limit)
         else:
-            self._limits[backend.key] = limit
-        accounts = [each for each in self.accounts.values() if self._follows(each.backend, backend)]
+            self.accounts.limits[backend.key] = limit
+        accounts = [each for each in self.accounts if self._follows(each.backend, backend)]
         managers = [each for each in self if self._follows(each.backend, backend)]
         members: list[object] = [each for account in accounts for each in account.members]
         for manager in managers:
@@ -209,7 +198,7 @@ class Managers:
         """Whether a resizing of C{backend}, or of all without a limit of their own, is for it."""
         if backend is not None:
             return which == backend
-        return which.limit is None and which.key not in self._limits
+        return which.limit is None and which.key not in self.accounts.limits
 
     def _count(self, backend: Backend, limit: int) -> None:
         """Count how many descriptors a backend may need; 0 if it has no manager any more."""
@@ -236,6 +225,53 @@ class Managers:
 
     def is_paused(self, backend: Backend) -> bool:
         return self._paused.get(backend.key, self._all_paused)
+
+    # For the queues that backends share: see House
+
+    def server(self, ident: Hashable, backend: Backend) -> LeasingManager[Any] | None:
+        """The manager of a backend, if one runs that can serve C{ident} and share queues."""
+        manager = self.at.get(backend.key, {}).get(ident)
+        return manager if isinstance(manager, LeasingManager) else None
+
+    def make_server(self, ident: Hashable, backend: Backend) -> LeasingManager[Any] | None:
+        """The same; made if there is none. C{None} if there cannot be any."""
+        try:
+            manager = self.find_or_make(ident, backend)
+        except KolusError:
+            return None
+        return manager if isinstance(manager, LeasingManager) and manager.ident == ident else None
+
+    def may_make(self, ident: Hashable, backend: Backend) -> bool:
+        """Whether a manager for C{ident}, who has none there, could be made that connects at once
+        and displaces nobody."""
+        key = backend.key
+        if self.closed or key in self._draining or self.is_paused(backend):
+            return False
+        if self.policy.idents != "separate" and self.of(backend):
+            return False
+        account = self.accounts.find(key)
+        return account is None or account.has_room()
+
+    def servers(self, queue: SharedQueue) -> Iterator[LeasingManager[Any]]:
+        """The managers that run and can serve a queue."""
+        found = [
+            self.server(queue.ident, each.backend) for each in self.accounts.among(queue.backends)
+        ]
+        return iter([each for each in found if each is not None])
+
+    def last_errors(self, queue: SharedQueue) -> Iterator[tuple[Backend, BaseException]]:
+        """Of its backends where the last attempt to connect failed, what it failed with."""
+        for account in self.accounts.among(queue.backends):
+            if account.attempts.last_error is not None:
+                yield account.backend, account.attempts.last_error
+
+    def attach(self, queue: SharedQueue) -> None:
+        """Let the managers of its backends serve a queue."""
+        self.accounts.attach(queue)
+
+    def detach(self, queue: SharedQueue) -> None:
+        """Let them serve it no more."""
+        self.accounts.detach(queue)
 
     # Processes
 

@@ -13,8 +13,10 @@ from typing import Any
 
 from kolus.backend import AnyBackend, Backend
 from kolus.events import (
+    Admitted,
     Connected,
     ConnectFailure,
+    Ejected,
     Event,
     Finished,
     Forgotten,
@@ -22,6 +24,7 @@ from kolus.events import (
     Lost,
     Overdue,
     Paused,
+    ProbeDue,
     Rejection,
     Released,
     Resized,
@@ -70,6 +73,10 @@ class Counts:
     pauses: int = 0
     resumes: int = 0
     resizes: int = 0
+    ejections: int = 0
+    probes: int = 0
+    """How often an ejected backend became due to be probed."""
+    admissions: int = 0
     others: Counter[str] = field(default_factory=Counter)
     """Events of classes that this module does not know, by class: whoever tells of something new
     sees that it arrives."""
@@ -187,14 +194,17 @@ def _count_other(counts: Counts, event: Event) -> None:
 
 
 _COUNT: dict[type[Event], Callable[[Counts, Any], None]] = {
+    Admitted: _one_more("admissions"),
     Connected: _one_more("connects"),
     ConnectFailure: _one_more("connect_failures"),
+    Ejected: _one_more("ejections"),
     Finished: _one_settled("finishes"),
     Forgotten: _one_settled("forgotten"),
     Leased: _count_lease,
     Lost: _count_loss,
     Overdue: _one_more("overdue"),
     Paused: _one_more("pauses"),
+    ProbeDue: _one_more("probes"),
     Rejection: _count_rejection,
     Released: _one_settled("releases"),
     Resized: _one_more("resizes"),

@@ -72,8 +72,12 @@ class Ward:
         if self.ended:
             self.end()
 
-    def _waited(self, result: T, waiter: Deferred[Any]) -> T:
+    def leave(self, waiter: Deferred[Any]) -> None:
+        """Let a request be, whatever becomes of the owner."""
         self.waiters.pop(waiter, None)
+
+    def _waited(self, result: T, waiter: Deferred[Any]) -> T:
+        self.leave(waiter)
         return result
 
     def end(self) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from kolus.backoff import Backoff
 from kolus.balance import Balancer, fill_first, pick_two
+from kolus.checks import check_seconds, check_whole
+from kolus.ejection import Ejection
 
-__all__ = ["Hook", "Policy", "check_seconds", "check_whole"]
+__all__ = ["Hook", "Policy"]
 
 Hook = Callable[[Any], object]
 """Called with a connected protocol. What it returns may be a Deferred or a coroutine, which is
@@ -83,6 +84,13 @@ class Policy:
     fail_fast: bool = True
     """Fail a request with the last reason while the next attempt is not due and nothing else can
     serve it; if C{False} it waits until its deadline, for a backend that may come back."""
+    ejection: Ejection | None = Ejection()  # noqa: RUF009 (it is frozen)
+    """When a backend that fails is not chosen any more, and for how long; never if C{None}."""
+    probe: Hook | None = None
+    """Called with a connection to an ejected backend when its time is over: if it goes well the
+    backend is chosen again. If C{None}, one request is the probe."""
+    probe_timeout: float | None = 5.0
+    """How long that may take, from when the connection is asked for."""
     balancer: Balancer = pick_two()  # noqa: RUF009 (it has no state but the module random's)
     """What C{select} chooses with, if it is not told: a callable from statuses to one of them."""
     leak_after: float | None = 60.0
@@ -117,7 +125,7 @@ class Policy:
             raise ValueError(
                 f"idents must be 'reject', 'replace' or 'separate', not {self.idents!r}"
             )
-        for name in ("prepare", "check", "reset"):
+        for name in ("prepare", "check", "reset", "probe"):
             hook = getattr(self, name)
             if hook is not None and not callable(hook):
                 raise TypeError(f"{name} must be callable with a protocol, not {hook!r}")
@@ -125,6 +133,8 @@ class Policy:
             raise ValueError("slots and reset exclude each other: others use a shared connection")
         if not callable(self.balancer):
             raise TypeError(f"balancer must be callable with statuses, not {self.balancer!r}")
+        if self.ejection is not None and not isinstance(self.ejection, Ejection):
+            raise TypeError(f"ejection must be an Ejection or None, not {self.ejection!r}")
         if self.backoff is not None and not isinstance(self.backoff, Backoff):
             raise TypeError(f"backoff must be a Backoff or None, not {self.backoff!r}")
         if self.backoff is None and not self.fail_fast:
@@ -154,6 +164,7 @@ class Policy:
             "manager_idle_timeout": 5.0,
             "reuse": "fifo",
             "backoff": None,
+            "ejection": None,
             "balancer": fill_first,
         }
         return cls(**original | changes)
@@ -167,30 +178,8 @@ _DURATIONS = (
     "lifetime",
     "manager_idle_timeout",
     "prepare_timeout",
+    "probe_timeout",
     "check_timeout",
     "reset_timeout",
     "close_timeout",
 )
-
-
-def check_whole(name: str, value: object, least: int) -> None:
-    """Refuse what is no whole number.
-
-    @raise ValueError: C{value} is none, or below C{least}.
-    """
-    if type(value) is not int or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
-
-
-def check_seconds(name: str, value: object, *, optional: bool = True) -> None:
-    """Refuse what is no length of time.
-
-    @param optional: whether C{None} is one.
-    @raise ValueError: C{value} is no number of at least 0.
-    """
-    if value is None and optional:
-        return
-    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
-        raise ValueError(f"{name} must be a number of seconds, not {value!r}")
-    if value < 0:
-        raise ValueError(f"{name} must not be negative, not {value!r}")

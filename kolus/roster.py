@@ -30,6 +30,7 @@ __all__ = ["Roster"]
 
 P = TypeVar("P")
 _REPLACE_AHEAD = 5.0
+_SLOW_CONNECT = 0.25  # as RFC 8305 waits before it tries another address
 
 
 class Roster(Generic[P]):
@@ -91,8 +92,15 @@ class Roster(Generic[P]):
         """How many are out."""
         return len(self.all) - len(self.connecting) - len(self.idle) - len(self.closing)
 
+    def slow_at(self) -> float:
+        """From when on the oldest attempt to connect takes long; infinity if there is none."""
+        if not self.connecting:
+            return math.inf
+        return min([each.begun_at for each in self.connecting]) + _SLOW_CONNECT
+
     def begin(self, connection: Connection[P]) -> None:
         """An attempt to connect has begun."""
+        connection.begun_at = self._clock.seconds()
         self.all.add(connection)
         self.connecting.add(connection)
 

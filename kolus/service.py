@@ -23,9 +23,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from kolus.backend import Backend
+from kolus.checks import check_seconds
 from kolus.errors import KolusError
 from kolus.lease import Lease
-from kolus.policy import check_seconds
 from kolus.pool import Pool
 
 __all__ = ["CannotListen", "Drainable", "FrontService", "Listening", "PoolService"]

@@ -17,14 +17,15 @@ from zope.interface import implementer
 from kolus.account import Account
 from kolus.backend import Backend, Status
 from kolus.backoff import Rng
+from kolus.checks import check_whole
 from kolus.connection import Connection
 from kolus.connection_state import IDLE, LEASED
 from kolus.events import Observer, Why
 from kolus.interfaces import IKolusManager, ISlots
-from kolus.lease import FINISHED, FORGOTTEN, Lease, Outcome
+from kolus.lease import FAILED, FORGOTTEN, RELEASED, Lease, Outcome
 from kolus.leasing_manager import LeasingManager
 from kolus.owners import Owner
-from kolus.policy import Policy, check_whole
+from kolus.policy import Policy
 from kolus.transports import is_sound
 
 __all__ = ["SharedManager", "Slot"]
@@ -39,7 +40,9 @@ class Slot:
     @ivar since: when it was leased, on the clock.
     """
 
-    __slots__ = ("connection", "origin", "overdue_since", "reused", "since", "uses")
+    __slots__ = (
+        *("_observed", "connection", "origin", "overdue_since", "reused", "since", "uses"),
+    )
 
     def __init__(self, connection: Connection[Any]) -> None:
         self.connection = connection
@@ -48,6 +51,7 @@ class Slot:
         self.uses = connection.uses
         self.reused = connection.reused
         self.origin: str | None = None
+        self._observed = False
 
     @property
     def leasable(self) -> Slot:
@@ -71,6 +75,14 @@ class Slot:
 
     def when_lost(self, lease: Lease[Any]) -> Deferred[BaseException]:
         return self.connection.when_lost(lease)
+
+    def observe(self, seconds: float) -> None:
+        self._observed = True
+        self.manager.observe(seconds)
+
+    def was_observed(self) -> bool:
+        """Whether its lessee has said how long the backend took."""
+        return self._observed
 
 
 @implementer(IKolusManager)
@@ -121,10 +133,10 @@ class SharedManager(LeasingManager[P]):
 
     def try_connect(self, ident: Hashable, owner: Owner | None = None) -> Lease[P] | None:
         if not self._lifecycle.serves or ident != self.ident:
-            self._refuse(ident)
+            self.refuse(ident)
             return None
         ward = None if owner is None else self._oversight.ward(owner)
-        if self.waiting:
+        if self._is_asked():
             return None
         connection = self._free(check=False)
         if connection is None:
@@ -189,7 +201,7 @@ class SharedManager(LeasingManager[P]):
             elif self._room(connection):
                 stale.append(connection)
         for connection in stale if check else ():
-            if len(self.roster.checking) * self._slots >= len(self.waiting):
+            if len(self.roster.checking) * self._slots >= self._asked():
                 break
             # A check may be over at once, and whom it serves may do anything.
             if connection in self._idle:
@@ -231,12 +243,19 @@ class SharedManager(LeasingManager[P]):
             return
         self._check_process()
         held = self._now() - slot.since
-        if outcome is FINISHED or not _is_open(slot.connection, besides=slot):
+        health = self._account.health
+        if outcome is FAILED:
+            health.lease_failed(slot.since)
+        if outcome is not RELEASED or not _is_open(slot.connection, besides=slot):
             self._vacate(slot, Why.FINISHED)
             self._journal.finished(held)
         else:
             self._vacate(slot, None)
             self.counters.releases += 1
+            if not health.is_well:
+                health.released(slot.since)
+            if self._watchers and not slot.was_observed():
+                self._account.observed(held)
             self._journal.released(held)
         self._was_vacated(slot)
 
@@ -283,7 +302,7 @@ class SharedManager(LeasingManager[P]):
     # What a leasing manager asks
 
     def _hand_out(self) -> None:
-        while self.waiting and self._lifecycle.serves:
+        while self._lifecycle.serves and self._is_asked():
             connection = self._free(check=True)
             if connection is None:
                 return
@@ -329,6 +348,15 @@ class SharedManager(LeasingManager[P]):
     def _busy(self) -> dict[Any, str]:
         return {}  # what is in a check has no slot that is leased
 
+    def ready(self) -> int:
+        return self._free_slots()
+
+    def load(self) -> int:
+        return sum([len(each.slots) for each in self.roster.all]) + len(self.waiting)
+
+    def has_idle(self) -> bool:
+        return self._lifecycle.serves and (bool(self._idle) or bool(self._spare))
+
     def _free_slots(self) -> int:
         return sum([self._room(each) for each in self.roster.all if each.state in (IDLE, LEASED)])
 
@@ -338,13 +366,14 @@ class SharedManager(LeasingManager[P]):
             backend=self.backend,
             manager=self,
             ident=self.ident,
-            idle=self._free_slots(),
+            idle=self.ready(),
             leased=sum([len(each.slots) for each in roster.all]),
             connecting=len(roster.connecting) * self._slots,
             unused=max(0, self._account.unused()) * self._slots,
             waiting=len(self.waiting),
             limit=self._capacity(),
-            state=self._lifecycle.state(),
+            state=self._account.health.state(self._lifecycle.state()),
+            ramp=self._account.health.ramp(),
         )
 
 

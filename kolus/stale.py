@@ -158,6 +158,9 @@ class Traced:
     def when_lost(self, lease: Lease[Any]) -> Deferred[BaseException]:
         return self.leasable.when_lost(lease)
 
+    def observe(self, seconds: float) -> None:
+        self.leasable.observe(seconds)
+
 
 class Forked:
     """What a forked child finds in the place of a protocol: any use raises C{LeaseError}."""

@@ -205,7 +205,7 @@ def makeService(options: Options) -> IService:
         min_idle=options["connect-ahead"],
         acquire_timeout=options["wait"],
         connect_timeout=options["connect-timeout"],
-        balancer=NAMES[options["balance"]](),
+        balancer=NAMES[options["balance"]](reactor),
     )
     pool = Pool(reactor, End, policy=policy)
     return FrontService(

@@ -3,13 +3,17 @@
 Its state is C{waiting}, all waiters in order, and C{_timed}: those that have the queue's own
 time-out, which therefore expire in the same order. Of these some have gone: to take each of them
 out of the middle would cost every waiter a second look-up. Only the methods here change it.
+
+A waiter that several managers may serve is in one manager's queue, and in what they share besides;
+see C{kolus.shared_queue}. It can be moved to another manager's.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -18,7 +22,9 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from kolus.alarm import Alarm
 
 if TYPE_CHECKING:
+    from kolus.backend import Backend
     from kolus.owners import Ward
+    from kolus.shared_queue import SharedQueue
 
 __all__ = ["Waiter", "WaiterQueue"]
 
@@ -31,12 +37,20 @@ class Waiter(Deferred[T]):
 
     @ivar since: when it came, on the clock.
     @ivar deadline: when it fails; infinity if never.
+    @ivar order: who came before it has a smaller one, in whatever queue.
+    @ivar queue: the queue that it is in; C{None} on its way from one to another.
+    @ivar shared: what it waits in besides, if several managers may serve it.
+    @ivar tried: what became of it at the backends that could not serve it.
     @ivar origin: where it was made, if that is known.
     @ivar ward: whose it is, if it has an owner.
     """
 
     since: float
     deadline: float
+    order: int
+    queue: WaiterQueue[T] | None
+    shared: SharedQueue | None = None
+    tried: dict[Backend, BaseException] | None = None
     origin: str | None = None
     ward: Ward | None = None
     _call: IDelayedCall | None = None
@@ -55,11 +69,13 @@ class WaiterQueue(Generic[T]):
         timeout: float | None,
         expired: Callable[[Waiter[T]], Exception],
         alarm: Alarm,
+        arrivals: Iterator[int] | None = None,
     ) -> None:
         """
         @param timeout: seconds after which a waiter fails that names no other; C{None}: never.
         @param expired: makes what a waiter fails with, called when it has left the queue.
         @param alarm: set to whenever a waiter is due; its owner then calls C{expire_due}.
+        @param arrivals: numbers the waiters of all queues among which they may be moved.
         """
         self.waiting: OrderedDict[Waiter[T], None] = OrderedDict()
         self._clock = clock
@@ -67,7 +83,7 @@ class WaiterQueue(Generic[T]):
         self._expired = expired
         self._timed: deque[Waiter[T]] = deque()
         self._alarm = alarm
-        self._canceller = self.remove
+        self._arrivals = itertools.count() if arrivals is None else arrivals
 
     def __len__(self) -> int:
         return len(self.waiting)
@@ -78,7 +94,9 @@ class WaiterQueue(Generic[T]):
         @param timeout: seconds until its deadline; the queue's own if C{None}.
         @return: the waiter; cancelling it takes it out of the queue.
         """
-        waiter: Waiter[T] = Waiter(self._canceller)
+        waiter: Waiter[T] = Waiter(_give_up)
+        waiter.queue = self
+        waiter.order = next(self._arrivals)
         waiter.since = now = self._clock.seconds()
         if timeout is None or timeout == self._timeout:
             waiter.deadline = due = now + self._timeout
@@ -105,14 +123,45 @@ class WaiterQueue(Generic[T]):
             self._forget_call(waiter)
         elif self._timed and self._timed[0] is waiter:
             self._timed.popleft()
+        if waiter.shared is not None:
+            waiter.shared.left(waiter)
         return waiter
 
-    def remove(self, waiter: Deferred[Any]) -> None:
-        """Take out a waiter, wherever it is."""
-        assert isinstance(waiter, Waiter)
-        self.waiting.pop(waiter, None)
-        if waiter._call is not None:
-            self._forget_call(waiter)
+    def remove(self, waiter: Waiter[Any]) -> None:
+        """Take out a waiter, wherever it is; it waits no more."""
+        self._take_out(waiter)
+        if waiter.shared is not None:
+            waiter.shared.left(waiter)
+
+    def fail(self, waiter: Waiter[Any], error: Exception) -> None:
+        """Give up on a waiter. If others may serve it, it goes on waiting there."""
+        self._take_out(waiter)
+        if waiter.shared is None:
+            waiter.errback(error)
+        else:
+            waiter.queue = None
+            waiter.shared.refused(waiter, error)
+
+    def fail_first(self, error: Exception) -> None:
+        """Give up on the oldest waiter."""
+        self.fail(next(iter(self.waiting)), error)
+
+    # Between the queues of several managers
+
+    def give(self, waiter: Waiter[Any]) -> None:
+        """Take out a waiter that is about to be adopted by another queue."""
+        self._take_out(waiter)
+        waiter.queue = None
+
+    def adopt(self, waiter: Waiter[T]) -> None:
+        """Put in a waiter of another queue, at the end whenever it came; it keeps its deadline."""
+        waiter.queue = self
+        self.waiting[waiter] = None
+        if waiter.deadline < math.inf:
+            left = max(0.0, waiter.deadline - self._clock.seconds())
+            waiter._call = self._clock.callLater(left, self._expire, waiter)
+
+    # Deadlines
 
     def expire_due(self, now: float) -> None:
         """Fail those whose time is over."""
@@ -128,6 +177,13 @@ class WaiterQueue(Generic[T]):
             timed.popleft()
         return timed[0].deadline if timed else math.inf
 
+    def _take_out(self, waiter: Waiter[Any]) -> None:
+        self.waiting.pop(waiter, None)
+        if waiter.ward is not None:
+            waiter.ward.leave(waiter)
+        if waiter._call is not None:
+            self._forget_call(waiter)
+
     def _forget_call(self, waiter: Waiter[T]) -> None:
         if waiter._call is not None and waiter._call.active():
             waiter._call.cancel()
@@ -138,3 +194,12 @@ class WaiterQueue(Generic[T]):
         error = self._expired(waiter)
         if not waiter.called:  # whoever was told of the time-out may have cancelled it
             waiter.errback(error)
+
+
+def _give_up(waiter: Deferred[Any]) -> None:
+    """Its caller has cancelled it."""
+    assert isinstance(waiter, Waiter)
+    if waiter.queue is not None:
+        waiter.queue.remove(waiter)
+    elif waiter.shared is not None:
+        waiter.shared.left(waiter)

@@ -72,6 +72,6 @@ class Idents:
         settled = counters.releases + counters.finishes + counters.forgotten
         assert counters.leases == settled
         assert counters.connects == counters.closes
-        for account in self.pool._managers.accounts.values():
+        for account in self.pool._managers.accounts:
             assert not account.members
             assert not account.wanting

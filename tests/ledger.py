@@ -147,7 +147,7 @@ class Ledger:
         return self.backends[self.fakes.index(fake)]
 
     def account(self, backend: Backend) -> Any:
-        return self.pool._managers.accounts.get(backend.key)
+        return self.pool._managers.accounts.find(backend.key)
 
     def used(self, backend: Backend) -> int:
         """The slots of a backend that are taken."""
@@ -294,7 +294,7 @@ class Ledger:
     def reclaim(self) -> None:
         """Drop what still refers to forgotten leases: the frames of errors know their callers."""
         if any(map(self.forgotten_at, self.backends)):
-            for account in self.pool._managers.accounts.values():
+            for account in self.pool._managers.accounts:
                 account.attempts.last_error = None
             for fake in self.fakes:
                 fake.accepted = fake.connections

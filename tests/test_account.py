@@ -16,6 +16,8 @@ from kolus.testing import FakeBackend
 class Asking:
     """A manager that wants a connection, and counts how often it is told to look again."""
 
+    ident = "us"
+
     def __init__(self, waiting: int) -> None:
         self.waiting = range(waiting)
         self.told = 0
@@ -31,7 +33,8 @@ class Asking:
 
 
 def shared(*members: Any) -> Account:
-    account = Account(1, 2, Backend(FakeBackend(Clock())))
+    clock = Clock()
+    account = Account(1, 2, Backend(FakeBackend(clock)), clock)
     for each in members:
         account.join(each)
     return account

@@ -266,7 +266,7 @@ def test_a_manager_that_nobody_uses_goes_away_and_leaves_the_account(slots: int 
         rig.clock.advance(1)
     rig.turn()
     assert [each.ident for each in rig.pool.status()] == ["b"]
-    (account,) = rig.pool._managers.accounts.values()
+    (account,) = rig.pool._managers.accounts
     assert len(account.members) == 1
     rig.lease("a").release()
     rig.end()

@@ -14,8 +14,10 @@ from kolus import events
 from kolus.backend import Backend
 from kolus.errors import Draining, PoolFull
 from kolus.events import (
+    Admitted,
     Connected,
     ConnectFailure,
+    Ejected,
     Event,
     Finished,
     Forgotten,
@@ -23,6 +25,7 @@ from kolus.events import (
     Lost,
     Overdue,
     Paused,
+    ProbeDue,
     Rejection,
     Released,
     Resized,
@@ -54,6 +57,9 @@ CHANGES: list[tuple[type[Event], list[Any], dict[str, Any]]] = [
     (Paused, [], {"pauses": 1}),
     (Resumed, [], {"resumes": 1}),
     (Resized, [7], {"resizes": 1}),
+    (Ejected, ["it fails", 5.0], {"ejections": 1}),
+    (ProbeDue, [], {"probes": 1}),
+    (Admitted, ["it went well"], {"admissions": 1}),
 ]
 """What an event says, and what it changes."""
 

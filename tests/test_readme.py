@@ -25,7 +25,7 @@ from twisted.internet.utils import getProcessOutputAndValue
 from twisted.protocols.basic import LineReceiver
 from twisted.protocols.memcache import MemCacheProtocol
 
-from kolus import Backend, ConnectFailed, Lease, LeaseTimeout, NoBackend, Policy, Pool
+from kolus import Backend, ConnectFailed, Ejection, Lease, LeaseTimeout, NoBackend, Policy, Pool
 from kolus.backoff import Backoff
 from kolus.balance import NAMES, fill_first, pick_two
 from kolus.tap import Options
@@ -248,7 +248,12 @@ async def test_the_front_that_it_starts_serves_a_client(memcached_port: int) -> 
 
 
 def test_the_defaults_are_those_of_the_policy() -> None:
-    known = {"Backoff": Backoff, "fill_first": fill_first, "pick_two": pick_two}
+    known = {
+        "Backoff": Backoff,
+        "Ejection": Ejection,
+        "fill_first": fill_first,
+        "pick_two": pick_two,
+    }
     rows = table("setting")
     assert [row[0].strip("`") for row in rows] == [each.name for each in fields(Policy)]
     for name, default, erlang, _ in rows:

@@ -1,0 +1,151 @@
+"""C{Accounts}: the account of each backend of a pool, which outlives the backend's managers.
+
+Its state is the accounts, the limits of backends that have one of their own, which numbers the
+requests, which backends are ejected, and who is attached: the queues that several backends share,
+and the watchers of backends, each to the accounts that there are and to those that are made later.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Hashable, Iterator, Mapping
+
+from twisted.internet.interfaces import IReactorTime
+
+from kolus.account import Account, Watcher
+from kolus.backend import Backend
+from kolus.backoff import Rng
+from kolus.events import Observer
+from kolus.journal import Journal
+from kolus.policy import Policy
+from kolus.shared_queue import SharedQueue
+
+__all__ = ["Accounts"]
+
+
+class Accounts:
+    """Makes the account of a backend when it is first asked for.
+
+    @ivar limits: of backends that have one of their own, by their keys.
+    @ivar sick: the accounts of backends that are not well, by their keys.
+    @ivar health_changes: how often that has changed.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        observers: list[Observer],
+        rng: Rng,
+        probe: Callable[[Account], object] | None,
+    ) -> None:
+        """
+        @param probe: probes a backend that is due; C{None} if a request is to be the probe.
+        """
+        self.limits: dict[Hashable, int] = {}
+        self.sick: dict[Hashable, Account] = {}
+        self.health_changes = 0
+        self._probe = probe
+        self._clock = clock
+        self._observers = observers
+        self._rng = rng
+        self._accounts: dict[Hashable, Account] = {}
+        self._arrivals = itertools.count()
+        self._queues: dict[SharedQueue, None] = {}
+        self._watchers: dict[Watcher, Mapping[Hashable, object]] = {}
+
+    def __iter__(self) -> Iterator[Account]:
+        return iter(tuple(self._accounts.values()))
+
+    def find(self, key: Hashable) -> Account | None:
+        return self._accounts.get(key)
+
+    def of(self, backend: Backend, policy: Policy) -> Account:
+        """The account of a backend; made if there is none."""
+        account = self._accounts.get(backend.key)
+        return self._open(backend, policy) if account is None else account
+
+    def limit(self, backend: Backend, policy: Policy) -> int:
+        """Most connections of a backend."""
+        own = policy.limit if backend.limit is None else backend.limit
+        return self.limits.get(backend.key, own)
+
+    def _open(self, backend: Backend, policy: Policy) -> Account:
+        if backend.limit is not None:
+            self.limits.setdefault(backend.key, backend.limit)
+        account = Account(
+            self.limit(backend, policy),
+            policy.max_connecting,
+            backend,
+            self._clock,
+            ejection=policy.ejection,
+            rng=self._rng,
+            arrivals=self._arrivals,
+        )
+        account.keeper = self
+        self._accounts[backend.key] = account
+        for queue in self._queues:
+            if backend.key in queue.backends:
+                account.shared_by(queue.ident)[queue] = None
+        account.watchers += [each for each, keys in self._watchers.items() if backend.key in keys]
+        return account
+
+    # Health, as accounts tell it
+
+    def ejected(self, account: Account, reason: str, seconds: float) -> None:
+        self.sick[account.backend.key] = account
+        self.health_changes += 1
+        self._journal(account).ejected(reason, seconds)
+
+    def admitted(self, account: Account, reason: str) -> None:
+        self.sick.pop(account.backend.key, None)
+        self.health_changes += 1
+        self._journal(account).admitted(reason)
+
+    def probe_is_due(self, account: Account) -> None:
+        self._journal(account).probe_is_due()
+        if self._probe is not None:
+            self._probe(account)
+
+    def _journal(self, account: Account) -> Journal:
+        return Journal(account.backend, None, account.counters, self._observers)
+
+    # Who is attached
+
+    def attach(self, queue: SharedQueue) -> None:
+        """Let the managers of its backends serve a queue."""
+        self._queues[queue] = None
+        for account in self.among(queue.backends):
+            account.shared_by(queue.ident)[queue] = None
+
+    def detach(self, queue: SharedQueue) -> None:
+        """Let them serve it no more."""
+        if self._queues.pop(queue, queue) is None:
+            for account in self.among(queue.backends):
+                account.shared_by(queue.ident).pop(queue, None)
+
+    def watch(self, watcher: Watcher, keys: Mapping[Hashable, object]) -> None:
+        """Tell a watcher of the backends with these keys, if it is not told already."""
+        if watcher in self._watchers:
+            return
+        self._watchers[watcher] = keys
+        for account in self.among(keys):
+            account.watchers.append(watcher)
+
+    def unwatch(self, watcher: Watcher) -> None:
+        """Tell it no more."""
+        if self._watchers.pop(watcher, None) is not None:
+            for account in self:
+                if watcher in account.watchers:
+                    account.watchers.remove(watcher)
+
+    def among(self, keys: Mapping[Hashable, object]) -> Iterator[Account]:
+        """The accounts that there are of the backends with these keys."""
+        if len(keys) < len(self._accounts):
+            found = [self._accounts.get(key) for key in keys]
+            return iter([each for each in found if each is not None])
+        return iter([each for key, each in self._accounts.items() if key in keys])
+
+    def stop(self) -> None:
+        """The pool is closed: nothing is due any more."""
+        for account in self:
+            account.health.stop()

@@ -1,0 +1,30 @@
+"""Checks of numbers and times that somebody else has written."""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["check_seconds", "check_whole"]
+
+
+def check_whole(name: str, value: object, least: int) -> None:
+    """Refuse what is no whole number.
+
+    @raise ValueError: C{value} is none, or below C{least}.
+    """
+    if type(value) is not int or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
+
+
+def check_seconds(name: str, value: object, *, optional: bool = True) -> None:
+    """Refuse what is no length of time.
+
+    @param optional: whether C{None} is one.
+    @raise ValueError: C{value} is no number of at least 0.
+    """
+    if value is None and optional:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        raise ValueError(f"{name} must be a number of seconds, not {value!r}")
+    if value < 0:
+        raise ValueError(f"{name} must not be negative, not {value!r}")

@@ -1,0 +1,331 @@
+"""C{Group}: a live set of backends that can serve the same requests.
+
+Its state is the members, the backends by their keys, a queue for each ident that has had to wait,
+who waits for the first list of backends, how often a backend was chosen in panic, and whether the
+group is closed. The members and the backends change when the source tells another list.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Collection, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from kolus.backend import AnyBackend, Backend, Status
+from kolus.balance import Balancer
+from kolus.checks import check_seconds
+from kolus.errors import Closed, NoBackend
+from kolus.learner import Learner
+from kolus.lease import Lease
+from kolus.managers import Managers
+from kolus.members import Members
+from kolus.owners import Owner, check_owner
+from kolus.panic import Panic
+from kolus.selector import Choice, Selector
+from kolus.shared_queue import SharedQueue
+
+__all__ = ["Group", "GroupStatus"]
+
+P = TypeVar("P")
+_log = Logger()
+_MOST_QUEUES = 64
+
+
+class Keeper(Protocol):
+    """Who made a group."""
+
+    def left(self, backend: Backend) -> None:
+        """A backend has left the group."""
+
+    def closed(self, group: Group[Any]) -> None:
+        """The group is closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupStatus:
+    """The numbers of one group; out of date as soon as you have it."""
+
+    name: str | None
+    """What it is called."""
+    backends: tuple[Status, ...]
+    """The numbers of its backends, in the source's order."""
+    waiting: int
+    """Requests that any of the backends may serve; each is counted at one of them, too."""
+    ejected: int
+    """How many of its backends are ejected."""
+    panics: bool
+    """Whether so many are that all may be chosen."""
+    panicked: int
+    """How many requests were given to an ejected backend for that reason."""
+
+
+class Group(Generic[P]):
+    """Leases of whichever backend is best, made by C{pool.group(...)}.
+
+    A request is given to the backend that the balancer chooses. If nothing is ready there it waits
+    for all at once, and the first lease that is settled, or connection that is made, at any of them
+    serves it. A balancer with an attribute C{bound} that is true is taken at its word: the request
+    waits at the chosen backend alone.
+    """
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        managers: Managers,
+        selector: Selector,
+        clock: IReactorTime,
+        balancer: Balancer,
+        name: str | None,
+    ) -> None:
+        self.name = name
+        self._keeper = keeper
+        self._managers = managers
+        self._selector = selector
+        self._observatory = selector.observatory
+        self._clock = clock
+        self.balancer = balancer
+        self._source: Any = None
+        self._closed = False
+        self._backends: dict[Hashable, Backend] = {}
+        self._queues: OrderedDict[Hashable, SharedQueue] = OrderedDict()
+        self._early: dict[Deferred[None], None] = {}
+        self._panic = Panic(managers.accounts)
+        self._learner = Learner(balancer) if hasattr(balancer, "observe") else None
+        self._members = self._see([])
+
+    def start(self, source: Any) -> None:
+        """Hear from a source who the backends are."""
+        self._source = source
+        source.start(self._told)
+
+    @property
+    def backends(self) -> tuple[Backend, ...]:
+        """Who its backends are now, in the source's order; none until the source has told."""
+        return self._members.backends
+
+    # Leasing
+
+    def connect(
+        self,
+        ident: Hashable,
+        *,
+        timeout: float | None = None,
+        owner: Owner | None = None,
+        exclude: Collection[AnyBackend] = (),
+        balancer: Balancer | None = None,
+    ) -> Deferred[Lease[P]]:
+        """Ask for a lease of a connection to any of the backends.
+
+        A connect that fails is tried again at another backend, until the deadline.
+
+        @param ident: whom the connection is for, as for C{Pool.connect}.
+        @param timeout: seconds until the request fails; the policy's C{acquire_timeout} if C{None}.
+        @param owner: as for C{Pool.connect}.
+        @param exclude: backends that are not to serve it, for a request that is repeated elsewhere.
+        @param balancer: chooses for this request; the group's if C{None}.
+        @return: as C{Pool.connect}. C{ConnectFailed} and C{LeaseTimeout} name every backend that
+            was C{tried}. Fails with C{NoBackend} if none is left to choose from, if the balancer
+            raises or chooses none, or if the source has told no list before the deadline; with
+            C{Closed} if the group is closed. Cancelling gives up the place in the queue.
+        @raise ValueError: C{timeout} or C{exclude} cannot be understood.
+        @raise TypeError: C{owner} can be no owner.
+        """
+        if timeout is not None or owner is not None or exclude:
+            check_seconds("timeout", timeout)
+            check_owner(owner)
+        if self._closed or not self._backends:
+            later = self._connect_later(ident, timeout, owner, exclude, balancer)
+            return Deferred.fromCoroutine(later)
+        return self._selector.connect(ident, self._choice(exclude, balancer), timeout, owner)
+
+    def try_connect(
+        self,
+        ident: Hashable,
+        *,
+        owner: Owner | None = None,
+        exclude: Collection[AnyBackend] = (),
+        balancer: Balancer | None = None,
+    ) -> Lease[P] | None:
+        """Lease at once or not at all, without a Deferred.
+
+        @return: a lease; C{None} if C{connect} would have had to wait. No connection is made.
+        @raise NoBackend: as C{connect} fails.
+        @raise Closed: the group is closed.
+        @raise LeaseError: C{owner} has ended.
+        """
+        check_owner(owner)
+        if self._closed:
+            raise self._is_closed()
+        if not self._backends:
+            return None
+        return self._selector.try_connect(ident, self._choice(exclude, balancer), owner)
+
+    def _choice(self, exclude: Collection[AnyBackend], balancer: Balancer | None) -> Choice:
+        self._panic.look(self._backends)
+        if not exclude and balancer is None:
+            return self
+        return _Others(self, [Backend.of(each) for each in exclude], balancer or self.balancer)
+
+    # As a choice
+
+    @property
+    def statuses(self) -> Sequence[Status]:
+        """What its balancer sees."""
+        return self._members
+
+    def without(self, exclude: Collection[Backend]) -> Sequence[Status]:
+        """The same, without some backends."""
+        return self._members.without(exclude)
+
+    def queue(self, ident: Hashable) -> SharedQueue:
+        """Where the requests of C{ident} wait for any of the backends."""
+        queue = self._queues.get(ident)
+        if queue is None:
+            queue = self._selector.make_queue(ident, self, self._backends, self.may_serve)
+            self._queues[ident] = queue
+            empty = [ident for ident, each in self._queues.items() if not each.waiting]
+            for each in empty[:-_MOST_QUEUES]:
+                self._queues.pop(each).close()
+        return queue
+
+    def queue_without(
+        self, ident: Hashable, choice: Choice, exclude: Sequence[Backend]
+    ) -> SharedQueue:
+        """The same, without some, for as long as anybody waits there."""
+        keys = {each.key for each in exclude}
+        backends = {key: each for key, each in self._backends.items() if key not in keys}
+        return self._selector.temporary_queue(ident, choice, backends)
+
+    def may_serve(self, backend: Backend) -> bool:
+        """Whether a backend's health lets it serve."""
+        return self._panic.is_on or self._selector.is_well(backend)
+
+    async def _connect_later(
+        self,
+        ident: Hashable,
+        timeout: float | None,
+        owner: Owner | None,
+        exclude: Collection[AnyBackend],
+        balancer: Balancer | None,
+    ) -> Lease[P]:
+        if self._closed:
+            raise self._is_closed()
+        patience = self._managers.policy.acquire_timeout if timeout is None else timeout
+        began = self._clock.seconds()
+        told: Deferred[None] = Deferred(lambda told: self._early.pop(told, None))
+        self._early[told] = None
+        if patience is not None:
+            told.addTimeout(patience, self._clock, lambda result, seconds: self._no_list(seconds))
+        await told
+        left = None if patience is None else max(0.0, patience - (self._clock.seconds() - began))
+        return await self.connect(
+            ident, timeout=left, owner=owner, exclude=exclude, balancer=balancer
+        )
+
+    def _no_list(self, seconds: float) -> None:
+        raise NoBackend(f"{self!r} has not been told of any backend within {seconds:.3g} s")
+
+    def _is_closed(self) -> Closed:
+        return Closed(f"{self!r} is closed")
+
+    # The backends
+
+    def _told(self, backends: Sequence[Backend]) -> None:
+        """Called by the source: these are the backends now."""
+        before, self._backends = self._backends, {each.key: each for each in backends}
+        self._members = self._see(backends)
+        for backend in backends:
+            old = before.get(backend.key)
+            if old is not None and backend.limit != old.limit and backend.limit is not None:
+                self._managers.resize(backend.limit, backend)
+        for queue in tuple(self._queues.values()):
+            queue.change(self._backends)
+        for key, backend in before.items():
+            if key not in self._backends:
+                self._keeper.left(backend)
+        early, self._early = self._early, {}
+        for each in early:
+            each.callback(None)
+
+    def _see(self, backends: Sequence[Backend]) -> Members:
+        accounts = self._managers.accounts
+        accounts.unwatch(self)
+        if self._learner is not None:
+            accounts.unwatch(self._learner)
+            accounts.watch(self._learner, self._backends)
+        return Members(backends, self._observatory, self._panic, self._watch)
+
+    def _watch(self) -> None:
+        self._managers.accounts.watch(self, self._backends)
+
+    def changed(self, backend: Backend) -> None:
+        """Called by an account: it has less to do, or more, or its health is another."""
+        self._members.changed(backend)
+
+    def observed(self, backend: Backend, seconds: float) -> None:
+        """Called by an account. How fast it is matters to balancers only."""
+
+    def __contains__(self, backend: Backend) -> bool:
+        return backend.key in self._backends
+
+    # Watching and ending
+
+    def status(self) -> GroupStatus:
+        """The numbers of the group and of each of its backends."""
+        self._panic.look(self._backends)
+        return GroupStatus(
+            name=self.name,
+            backends=tuple(map(self._observatory.snapshot, self.backends)),
+            waiting=sum([len(each.waiting) for each in self._queues.values()]),
+            ejected=self._panic.ejected,
+            panics=self._panic.is_on,
+            panicked=self._panic.requests,
+        )
+
+    def close(self) -> None:
+        """Stop the source, and serve no more requests; what is leased stays so.
+
+        Requests that wait fail with C{Closed}. The connections stay the pool's, for others that
+        use these backends, and go away with the policy's time-outs. Closing twice is harmless.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        self._source.stop()
+        self._managers.accounts.unwatch(self)
+        if self._learner is not None:
+            self._managers.accounts.unwatch(self._learner)
+        early, self._early = self._early, {}
+        for each in early:
+            each.errback(self._is_closed())
+        for queue in tuple(self._queues.values()):
+            queue.close(self._is_closed())
+        self._queues.clear()
+        self._keeper.closed(self)
+
+    def __repr__(self) -> str:
+        name = "" if self.name is None else f" {self.name!r}"
+        return f"<Group{name} of {len(self._backends)} backends>"
+
+
+class _Others:
+    """A group without some of its backends, or with another balancer."""
+
+    def __init__(self, group: Group[Any], exclude: Sequence[Backend], balancer: Balancer) -> None:
+        self._group = group
+        self._exclude = exclude
+        self.balancer = balancer
+        self.statuses = group.without(exclude)
+
+    def without(self, exclude: Collection[Backend]) -> Sequence[Status]:
+        return self._group.without([*self._exclude, *exclude])
+
+    def queue(self, ident: Hashable) -> SharedQueue:
+        if not self._exclude:
+            return self._group.queue(ident)
+        return self._group.queue_without(ident, self, self._exclude)

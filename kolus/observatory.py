@@ -1,0 +1,59 @@
+"""C{Observatory}: tells how the backends of one pool are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from kolus.backend import AnyBackend, Backend, State, Status
+from kolus.managers import Managers
+
+__all__ = ["Observatory"]
+
+
+class Observatory:
+    """Looks at the managers and accounts of a pool, and has no state of its own."""
+
+    def __init__(self, managers: Managers) -> None:
+        self._managers = managers
+        self.find_account = managers.accounts.find
+
+    def backend(self, backend: AnyBackend) -> Backend:
+        """The backend that a string or a pair stands for.
+
+        @raise ValueError: it cannot be understood.
+        @raise TypeError: it is no backend.
+        """
+        if isinstance(backend, str):  # parsing one takes long
+            account = self.find_account(backend)
+            if account is not None:
+                return account.backend
+        return Backend.of(backend)
+
+    def is_untouched(self, backend: Backend) -> bool:
+        """Whether no manager runs there, and the next request makes one."""
+        return backend.key not in self._managers.at and not self._managers.is_paused(backend)
+
+    def snapshot(self, backend: Backend) -> Status:
+        """The numbers of a backend as they are now."""
+        managers = self._managers
+        statuses = [each.status() for each in managers.of(backend)]
+        if len(statuses) > 1:
+            return Status.total(backend, statuses)
+        if statuses:
+            (status,) = statuses
+            return status if backend is status.backend else replace(status, backend=backend)
+        account = self.find_account(backend.key)
+        state = State.PAUSED if managers.is_paused(backend) else State.ABSENT
+        return Status(
+            backend=backend,
+            manager=None,
+            ident=None,
+            idle=None,
+            leased=0,
+            connecting=0,
+            unused=None,
+            waiting=0,
+            limit=managers.limit(backend) * (managers.policy.slots or 1),
+            state=state if account is None else account.health.state(state),
+            ramp=1.0 if account is None else account.health.ramp(),
+        )

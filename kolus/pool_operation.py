@@ -1,0 +1,166 @@
+"""C{PoolOperation}: what an operator sees of a pool and does with it, apart from its leases."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+
+from twisted.internet.defer import Deferred, DeferredList
+
+from kolus.account import Account
+from kolus.backend import AnyBackend, Backend, Status
+from kolus.checks import check_seconds
+from kolus.counters import Counters
+from kolus.explanation import ManagerExplanation, PoolExplanation
+from kolus.groups import Groups
+from kolus.interfaces import IKolusManager
+from kolus.managers import Managers
+from kolus.observatory import Observatory
+from kolus.policy import Policy
+
+__all__ = ["PoolOperation"]
+
+
+class PoolOperation:
+    """Tells how the backends of a pool are, and changes how they are used."""
+
+    def __init__(self, managers: Managers, observatory: Observatory, groups: Groups) -> None:
+        self._managers = managers
+        self._observatory = observatory
+        self._groups = groups
+        self._at = managers.at
+
+    @property
+    def policy(self) -> Policy:
+        """What it was made with, but for the limit, which C{resize} changes."""
+        return self._managers.policy
+
+    # Watching
+
+    def status(self, backends: Iterable[AnyBackend] | None = None) -> list[Status]:
+        """The numbers of these backends, in their order; of all managers that run if C{None}.
+
+        @raise ValueError: a backend cannot be understood.
+        @raise TypeError: a backend is none, or C{backends} is a single one.
+        """
+        if backends is None:
+            return [manager.status() for manager in self._managers]
+        if isinstance(backends, str | Backend):
+            raise TypeError(f"backends must be several, not one: {backends!r}")
+        return [self._observatory.snapshot(Backend.of(each)) for each in backends]
+
+    def manager(self, backend: AnyBackend, ident: Hashable = None) -> IKolusManager | None:
+        """The manager that serves a backend, if one does.
+
+        @param ident: where each ident has its own manager: whose; any one's if C{None}.
+        """
+        managers = self._at.get(Backend.of(backend).key, {})
+        return managers.get(ident) if ident is not None else next(iter(managers.values()), None)
+
+    def counters(self, backend: AnyBackend | None = None) -> Counters:
+        """What has happened at a backend since the pool was made, or at all of them.
+
+        Counted are the managers that the pool makes itself, those gone by now included.
+
+        @return: a copy.
+        """
+        accounts = self._managers.accounts
+        if backend is None:
+            return sum([each.counters for each in accounts], Counters())
+        account = accounts.find(Backend.of(backend).key)
+        return Counters() if account is None else Counters() + account.counters
+
+    def explain(self) -> PoolExplanation:
+        """Who holds what, who waits and why, and how connecting went, for every manager.
+
+        Of a backend without a manager it tells what the last attempt failed with, if it failed.
+
+        @return: C{str} of it is a text for an operator.
+        """
+        told = [each.explain() for each in self._managers]
+        for account in self._managers.accounts:
+            if account.attempts.last_error is not None and not self._managers.of(account.backend):
+                status = self._observatory.snapshot(account.backend)
+                told.append(ManagerExplanation.absent(status, account.attempts.last_error))
+        return PoolExplanation(tuple(told))
+
+    # Operating
+
+    def pause(self, backend: AnyBackend | None = None) -> None:
+        """Give no leases of a backend, or of any if C{None}, and connect to none, until C{resume}.
+
+        Requests wait, each until its deadline; what is leased stays so. It holds for managers
+        that are made later too.
+        """
+        self._managers.set_paused(None if backend is None else Backend.of(backend), True)
+
+    def resume(self, backend: AnyBackend | None = None) -> None:
+        """Serve again at a backend, or at all of them if C{None}; those who wait come first."""
+        self._managers.set_paused(None if backend is None else Backend.of(backend), False)
+
+    def resize(self, limit: int, backend: AnyBackend | None = None) -> None:
+        """Set the limit of a backend, or of all that have no limit of their own if C{None}.
+
+        A larger one serves those who wait at once; for a smaller one idle connections are closed
+        now, and others as they come home. It holds for managers that are made later too.
+
+        @raise ValueError: C{limit} is no whole number of at least 1.
+        """
+        self._managers.resize(limit, None if backend is None else Backend.of(backend))
+
+    def invalidate(self, backend: AnyBackend | None = None) -> None:
+        """Replace the connections to a backend, or to all if C{None}, that are open now.
+
+        What is idle is closed now, the rest as it comes home. Leases that are out stay, and new
+        ones are given as ever.
+        """
+        self._managers.check_process()
+        for manager in tuple(
+            self._managers if backend is None else self._managers.of(Backend.of(backend))
+        ):
+            manager.invalidate()
+
+    def eject(self, backend: AnyBackend) -> None:
+        """Do not choose a backend until C{admit}, as if its health were bad."""
+        self._account(backend).health.eject()
+
+    def admit(self, backend: AnyBackend) -> None:
+        """Choose a backend again that was ejected, by hand or because it had failed."""
+        self._account(backend).health.admit()
+
+    def _account(self, backend: AnyBackend) -> Account:
+        self._managers.check_process()
+        return self._managers.accounts.of(Backend.of(backend), self.policy)
+
+    # Ending
+
+    def drain(self, backend: AnyBackend) -> Deferred[None]:
+        """Give no new leases of a backend, wait for those that are out, and close its manager.
+
+        Requests in its queue fail with C{Draining}, and so do new ones until it is closed; after
+        that C{connect} makes a new manager.
+
+        @return: fires with C{None} when no connection is left, at once if there is no manager.
+            Cancelling it stops nothing.
+        """
+        return _when_all(self._managers.drain(Backend.of(backend)))
+
+    def close(self, timeout: float = 10.0) -> Deferred[None]:
+        """Close for ever: drain every backend for C{timeout} seconds at the most, then abort.
+
+        Requests, those in queues too, fail with C{Closed}. Who still holds a lease when the time
+        is over is told in the log. Closing twice is harmless, and may make the time shorter.
+
+        @return: fires with C{None} when no connection is left. Cancelling it stops nothing.
+        @raise ValueError: C{timeout} is no length of time.
+        """
+        check_seconds("timeout", timeout, optional=False)
+        self._managers.check_process()
+        self._groups.close()
+        return _when_all(self._managers.close(timeout))
+
+
+def _when_all(each: list[Deferred[None]]) -> Deferred[None]:
+    """Fires with C{None} when all of them have; cancelling it cancels none of them."""
+    done: Deferred[None] = Deferred()
+    DeferredList(each).addCallback(lambda _: done.callback(None))
+    return done

@@ -1,0 +1,64 @@
+"""C{Ranking}: finds the lowest of many ranks without looking at each.
+
+Its state is the rank of each place when it was last looked at, and a heap of those, in which what
+has been overtaken by a newer rank stays until it comes up. Whoever owns it says when a rank may
+have become lower; one that has become higher is noticed when it comes up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container
+from heapq import heapify, heappop, heappush
+from typing import Any
+
+__all__ = ["Ranking"]
+
+_SPARE = 64
+
+
+class Ranking:
+    """The places of a sequence by rank, the first of equals first; O(log n) for each change."""
+
+    def __init__(self, count: int, rank: Callable[[int], Any]) -> None:
+        """
+        @param rank: tells the rank of a place now.
+        """
+        self._rank = rank
+        self._ranks = [rank(place) for place in range(count)]
+        self._heap: list[tuple[Any, int]] = []
+        self._rebuild()
+
+    def changed(self, place: int) -> None:
+        """The rank of a place may be lower than it was."""
+        rank = self._rank(place)
+        if rank != self._ranks[place]:
+            self._ranks[place] = rank
+            heappush(self._heap, (rank, place))
+            if len(self._heap) > 2 * len(self._ranks) + _SPARE:
+                self._rebuild()
+
+    def lowest(self, exclude: Container[int] = ()) -> int:
+        """The place of the lowest rank, of those that are not excluded.
+
+        @raise IndexError: there is none.
+        """
+        aside: list[tuple[Any, int]] = []
+        while True:
+            rank, place = self._heap[0]
+            if rank != self._ranks[place]:
+                heappop(self._heap)
+            elif place in exclude:
+                aside.append(heappop(self._heap))
+            elif self._rank(place) == rank:
+                break
+            else:
+                heappop(self._heap)
+                self._ranks[place] = self._rank(place)
+                heappush(self._heap, (self._ranks[place], place))
+        for each in aside:
+            heappush(self._heap, each)
+        return place
+
+    def _rebuild(self) -> None:
+        self._heap = [(rank, place) for place, rank in enumerate(self._ranks)]
+        heapify(self._heap)

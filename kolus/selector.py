@@ -1,0 +1,262 @@
+"""C{Selector}: serves a request with a connection to whichever of several backends can first.
+
+Its state is the queues for lists of backends that requests wait for now, each as long as somebody
+waits in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from kolus.backend import AnyBackend, Backend, Status
+from kolus.balance import Balancer
+from kolus.errors import KolusError, NoBackend, describe
+from kolus.health import Health, Phase
+from kolus.learner import Learner
+from kolus.lease import Lease
+from kolus.leasing_manager import LeasingManager
+from kolus.live_status import Listed, LiveStatus
+from kolus.managers import Managers
+from kolus.observatory import Observatory
+from kolus.owners import Owner
+from kolus.shared_queue import SharedQueue
+
+__all__ = ["Choice", "Keyed", "ListChoice", "Selector"]
+
+_log = Logger()
+
+Keyed = Mapping[Hashable, Backend]
+"""Backends by their keys."""
+
+
+class Choice(Protocol):
+    """What a request may be served by."""
+
+    @property
+    def statuses(self) -> Sequence[Status]:
+        """What the balancer chooses from."""
+
+    @property
+    def balancer(self) -> Balancer: ...
+    def without(self, exclude: Collection[Backend]) -> Sequence[Status]:
+        """The statuses without those of some backends."""
+
+    def queue(self, ident: Hashable) -> SharedQueue:
+        """Where requests of C{ident} wait for any of these backends."""
+
+
+class Selector:
+    """Chooses, leases what is ready, and lets the rest wait wherever it will be served first."""
+
+    def __init__(self, managers: Managers, observatory: Observatory, clock: IReactorTime) -> None:
+        self._managers = managers
+        self.observatory = observatory
+        self._clock = clock
+        self._queues: dict[tuple[Hashable, frozenset[Hashable]], SharedQueue] = {}
+
+    def connect(
+        self,
+        ident: Hashable,
+        choice: Choice,
+        timeout: float | None,
+        owner: Owner | None,
+    ) -> Deferred[Lease[Any]]:
+        """See C{Group.connect}."""
+        try:
+            chosen = self.choose(choice.statuses, choice.balancer)
+            backend = chosen.backend
+            lease = self._lease_at(ident, backend, owner)
+            if lease is not None:
+                return succeed(lease)
+            if len(choice.statuses) == 1 or getattr(choice.balancer, "bound", False):
+                return self._managers.find_or_make(ident, backend).connect(ident, timeout, owner)
+            return self._wait(ident, backend, choice.queue(ident), timeout, owner)
+        except KolusError:
+            return fail()
+
+    def try_connect(
+        self,
+        ident: Hashable,
+        choice: Choice,
+        owner: Owner | None,
+    ) -> Lease[Any] | None:
+        """See C{Group.try_connect}."""
+        chosen = self.choose(choice.statuses, choice.balancer)
+        lease = self._lease_at(ident, chosen.backend, owner)
+        if lease is not None or getattr(choice.balancer, "bound", False):
+            return lease
+        waiting = choice.queue(ident)
+        try:
+            return waiting.lease_ready(owner)
+        finally:
+            waiting.end_if_empty()
+
+    def choose(self, statuses: Sequence[Status], balancer: Balancer) -> Status:
+        """What the balancer chooses.
+
+        @raise NoBackend: there is nothing to choose from, or it raises, or chooses none of them.
+        @raise ValueError: a backend that it looked at cannot be understood.
+        @raise TypeError: it is none.
+        """
+        if not len(statuses):
+            raise NoBackend("no backend to choose from")
+        try:
+            chosen = balancer(statuses)
+        except Exception as error:
+            if getattr(statuses, "refused", None) is error:
+                raise
+            _log.failure("the balancer {balancer!r} raised", balancer=balancer)
+            raise NoBackend(f"the balancer {balancer!r} raised {describe(error)}") from error
+        among = getattr(statuses, "among", statuses)
+        if not (isinstance(chosen, LiveStatus) and chosen.among is among):
+            raise NoBackend(
+                f"the balancer {balancer!r} chose {chosen!r}, none of the {len(statuses)} statuses"
+            )
+        account = chosen.account
+        if account is not None:
+            if not account.health.is_well:
+                self._give_to_sick(account.health, chosen)
+            if hasattr(balancer, "observe"):
+                learner = Learner(balancer)
+                if learner not in account.watchers:
+                    account.watchers.append(learner)
+        return chosen
+
+    def _give_to_sick(self, health: Health, chosen: LiveStatus) -> None:
+        if health.phase is Phase.EJECTED and chosen.among.panic is not None:
+            chosen.among.panic.requests += 1
+        health.chosen()
+
+    def _lease_at(
+        self, ident: Hashable, backend: Backend, owner: Owner | None
+    ) -> Lease[Any] | None:
+        manager = self._managers.at.get(backend.key, {}).get(ident)
+        if manager is None or (isinstance(manager, LeasingManager) and not manager.serves()):
+            return None  # others may serve it; if none does, it is told then
+        return manager.try_connect(ident, owner)
+
+    def _wait(
+        self,
+        ident: Hashable,
+        chosen: Backend,
+        queue: SharedQueue,
+        timeout: float | None,
+        owner: Owner | None,
+    ) -> Deferred[Lease[Any]]:
+        try:
+            lease = queue.lease_ready(owner)
+            if lease is not None:
+                return succeed(lease)
+            manager: Any = self._place(ident, queue.place_for(chosen), queue)
+            if not isinstance(manager, LeasingManager):  # somebody's own, which shares no queue
+                asked: Deferred[Lease[Any]] = manager.connect(ident, timeout, owner)
+                return asked
+            waiter = manager.enqueue(timeout, owner, queue)
+            queue.look_again()
+            return waiter
+        finally:
+            queue.end_if_empty()
+
+    def _place(self, ident: Hashable, place: Backend, queue: SharedQueue) -> Any:
+        """In whose queue to wait.
+
+        @raise Rejected: nobody takes the request.
+        """
+        manager = self._managers.find_or_make(ident, place)
+        if isinstance(manager, LeasingManager) and not manager.accepts(ident):
+            for server in self._managers.servers(queue):
+                if server.serves():
+                    return server
+            manager.refuse(ident)
+        return manager
+
+    # Queues
+
+    def among(
+        self, backends: Sequence[AnyBackend], balancer: Balancer, exclude: Collection[AnyBackend]
+    ) -> ListChoice:
+        """A choice among a list, without some."""
+        return ListChoice(self, self.observatory, backends, balancer, exclude)
+
+    def temporary_queue(self, ident: Hashable, choice: Choice, backends: Keyed) -> SharedQueue:
+        """Where requests wait for just these backends, for as long as any does."""
+        key = (ident, frozenset(backends))
+        queue = self._queues.get(key)
+        if queue is None:
+            drop = partial(self._drop, key)
+            queue = self.make_queue(ident, choice, backends, self.is_well, drop)
+            self._queues[key] = queue
+        return queue
+
+    def make_queue(
+        self,
+        ident: Hashable,
+        choice: Choice,
+        backends: Keyed,
+        may_serve: Callable[[Backend], bool],
+        emptied: Callable[[SharedQueue], object] | None = None,
+    ) -> SharedQueue:
+        """A queue for these backends.
+
+        @param may_serve: whether a backend's health lets it serve.
+        """
+
+        def choose(tried: Collection[Backend]) -> Backend | None:
+            try:
+                return self.choose(choice.without(tried), choice.balancer).backend
+            except NoBackend:
+                return None
+
+        queue = SharedQueue(
+            *(ident, backends, self._managers, self._clock, may_serve, choose, emptied)
+        )
+        for server in self._managers.servers(queue):
+            queue.level(server)
+        return queue
+
+    def _drop(self, key: tuple[Hashable, frozenset[Hashable]], queue: SharedQueue) -> None:
+        if self._queues.get(key) is queue:
+            del self._queues[key]
+            queue.close()
+
+    def is_well(self, backend: Backend) -> bool:
+        """Whether a backend's health lets it serve requests that were not meant for it."""
+        account = self._managers.accounts.find(backend.key)
+        return account is None or account.health.phase is Phase.WELL
+
+
+class ListChoice:
+    """A list of backends, of which a request may be served by any."""
+
+    def __init__(
+        self,
+        selector: Selector,
+        observatory: Observatory,
+        backends: Sequence[AnyBackend],
+        balancer: Balancer,
+        exclude: Collection[AnyBackend],
+    ) -> None:
+        self._selector = selector
+        self._observatory = observatory
+        self._backends = backends
+        self.balancer = balancer
+        if exclude:
+            self._backends = self._others({observatory.backend(each).key for each in exclude})
+        self.statuses: Sequence[Status] = Listed(self._backends, observatory)
+
+    def without(self, exclude: Collection[Backend]) -> Sequence[Status]:
+        return Listed(self._others({each.key for each in exclude}), self._observatory)
+
+    def queue(self, ident: Hashable) -> SharedQueue:
+        backends = {each.key: each for each in self._others(())}
+        return self._selector.temporary_queue(ident, self, backends)
+
+    def _others(self, keys: Collection[Hashable]) -> list[Backend]:
+        backends = map(self._observatory.backend, self._backends)
+        return [each for each in backends if each.key not in keys]

@@ -1,0 +1,349 @@
+"""C{SharedQueue}: requests that any of several backends may serve, whichever can first.
+
+Each of its waiters is also in the queue of one manager, which connects for it and counts it. Any
+other manager of these backends that has something ready takes the oldest waiter, if that came
+before its own. So a waiter costs one connect, wherever it waits, and waits for all.
+
+Its state is C{waiting}, all waiters in the order in which they came, each with the manager in whose
+queue it is, and the same by manager; then what is known of who can serve: C{ready} are managers
+that may have something idle, C{roomy} backends that may connect for one more, C{short} managers in
+whose queues more wait than they can connect for. These three are looked at again before they are
+relied on. The homeless are waiters on their way from a manager that has given up on them.
+
+Work that waits for others to be stolen, with one place where it is accounted for: Robert Blumofe
+and Charles Leiserson, "Scheduling Multithreaded Computations by Work Stealing", 1999.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+from itertools import islice
+from typing import Any, Protocol
+
+from twisted.internet.interfaces import IReactorTime
+
+from kolus.backend import Backend
+from kolus.errors import ConnectFailed, Draining
+from kolus.lease import Lease
+from kolus.owners import Owner
+from kolus.waiters import Waiter
+
+__all__ = ["House", "Server", "SharedQueue"]
+
+_SWEEP_EVERY = 0.1
+_MOST_NAMED = 20
+
+
+class Server(Protocol):
+    """A manager that can serve a shared queue."""
+
+    backend: Backend
+    ident: Hashable
+
+    @property
+    def waiting(self) -> Mapping[Waiter[Any], None]: ...
+    def try_connect(self, ident: Hashable, owner: Owner | None = None) -> Lease[Any] | None: ...
+    def adopt(self, waiter: Waiter[Any]) -> None:
+        """Let a waiter wait here from now on."""
+
+    def surplus(self) -> int:
+        """For how many requests more it may connect at once; below 0: how many wait for others'
+        leases to be settled."""
+
+    def is_of_use(self) -> bool:
+        """Whether something may become free here before the next attempt to connect."""
+
+    def has_idle(self) -> bool: ...
+    def connections_changed(self) -> None: ...
+    def is_all_held_by(self, owner: Owner) -> bool:
+        """Whether an owner has everything that this manager can lease."""
+
+
+class House(Protocol):
+    """Where the managers are: a pool's."""
+
+    def server(self, ident: Hashable, backend: Backend) -> Server | None:
+        """The manager of a backend, if one runs that can serve C{ident} and share queues."""
+
+    def make_server(self, ident: Hashable, backend: Backend) -> Server | None:
+        """The same; made if there is none. C{None} if there cannot be any."""
+
+    def may_make(self, ident: Hashable, backend: Backend) -> bool:
+        """Whether a manager could be made now that connects at once."""
+
+    def attach(self, queue: SharedQueue) -> None:
+        """Let the managers of its backends serve a queue."""
+
+    def detach(self, queue: SharedQueue) -> None: ...
+    def servers(self, queue: SharedQueue) -> Iterator[Server]:
+        """The managers that run and can serve a queue."""
+
+    def last_errors(self, queue: SharedQueue) -> Iterator[tuple[Backend, BaseException]]:
+        """Of its backends where the last attempt to connect failed, what it failed with."""
+
+
+class SharedQueue:
+    """The requests of one ident that may be served by the same backends.
+
+    @ivar ident: whose requests these are.
+    @ivar backends: who may serve them, by their keys.
+    @ivar waiting: the waiters, the oldest first, each with where it is; C{None} on its way.
+    """
+
+    def __init__(
+        self,
+        ident: Hashable,
+        backends: Mapping[Hashable, Backend],
+        house: House,
+        clock: IReactorTime,
+        may_serve: Callable[[Backend], bool],
+        choose: Callable[[Collection[Backend]], Backend | None],
+        emptied: Callable[[SharedQueue], object] | None = None,
+    ) -> None:
+        """
+        @param may_serve: whether a backend's health lets it serve.
+        @param choose: chooses a backend for a waiter that could not be served by those given;
+            C{None} if it knows none.
+        @param emptied: called when the last waiter has left.
+        """
+        self.ident = ident
+        self.backends = backends
+        self.waiting: OrderedDict[Waiter[Any], Server | None] = OrderedDict()
+        self.may_serve = may_serve
+        self._house = house
+        self._clock = clock
+        self._choose = choose
+        self._emptied = emptied
+        self._at: dict[Server, dict[Waiter[Any], None]] = {}
+        self._ready: OrderedDict[Server, None] = OrderedDict()
+        self._roomy: OrderedDict[Backend, None] = OrderedDict()
+        self._short: OrderedDict[Server, None] = OrderedDict()
+        self._homeless: deque[tuple[Waiter[Any], Exception]] = deque()
+        self._placing = self._levelling = False
+        self._unseen: Iterator[Backend] = iter(())
+        self._sweep_at = clock.seconds()
+        house.attach(self)
+
+    # Requests
+
+    def lease_ready(self, owner: Owner | None) -> Lease[Any] | None:
+        """A lease of what is idle at any of the backends, if nobody waits for it.
+
+        @raise LeaseError: C{owner} has ended.
+        """
+        for server in tuple(self._ready) if not self.waiting else ():
+            if server.has_idle() and self._is_ours(server) and self.may_serve(server.backend):
+                lease = server.try_connect(self.ident, owner)
+                if lease is not None:
+                    return lease
+            if not server.has_idle():
+                self._ready.pop(server, None)
+        return None
+
+    def place_for(self, chosen: Backend) -> Backend:
+        """Where a request should wait: where it can be connected for, C{chosen} if possible."""
+        if self._has_room(chosen):
+            return chosen
+        return self._next_roomy(()) or chosen
+
+    def joined(self, waiter: Waiter[Any], server: Server) -> None:
+        """A new request is in the queue of a manager."""
+        waiter.shared = self
+        self._note_place(waiter, server)
+
+    def look_again(self) -> None:
+        """See whether what is idle needs only a check to serve those who wait."""
+        for server in tuple(self._ready):
+            if server.has_idle() and self.waiting:
+                server.connections_changed()
+
+    def left(self, waiter: Waiter[Any]) -> None:
+        """A request waits no more. Called by the queue that it was in."""
+        if waiter in self.waiting:
+            self._forget_place(waiter)
+            del self.waiting[waiter]
+            self.end_if_empty()
+
+    def end_if_empty(self) -> None:
+        """Let whoever made it drop it, if nobody waits."""
+        if not self.waiting and self._emptied is not None:
+            self._emptied(self)
+
+    def change(self, backends: Mapping[Hashable, Backend]) -> None:
+        """Others may serve it from now on; who waits at one that may not any more moves on."""
+        self._house.detach(self)
+        self.backends = backends
+        self._house.attach(self)
+        self._roomy.clear()
+        self._sweep_at = self._clock.seconds()
+        for server in tuple(self._at):
+            if server.backend.key not in backends:
+                for waiter in tuple(self._at.get(server, ())):
+                    self._send_away(waiter, Draining(f"{server.backend} has left the group"))
+        for server in self._house.servers(self):
+            self.level(server)
+
+    def close(self, error: Exception | None = None) -> None:
+        """Let nobody wait here any more.
+
+        @param error: what those who do fail with.
+        """
+        self._house.detach(self)
+        for waiter in tuple(self.waiting):
+            assert waiter.queue is not None
+            waiter.queue.remove(waiter)
+            waiter.errback(error)
+
+    def _send_away(self, waiter: Waiter[Any], error: Exception) -> None:
+        assert waiter.queue is not None
+        waiter.queue.fail(waiter, error)
+
+    def _note_place(self, waiter: Waiter[Any], server: Server) -> None:
+        self.waiting[waiter] = server
+        self._at.setdefault(server, {})[waiter] = None
+
+    def _forget_place(self, waiter: Waiter[Any]) -> None:
+        server = self.waiting[waiter]
+        self.waiting[waiter] = None
+        if server is not None:
+            del self._at[server][waiter]
+            if not self._at[server]:
+                del self._at[server]
+
+    # What managers tell
+
+    def level(self, server: Server) -> None:
+        """Something has changed at a manager: see that what can be connected for is."""
+        if server.has_idle():
+            self._ready[server] = None
+        surplus = server.surplus()
+        if surplus > 0:
+            self._roomy[server.backend] = None
+            if self._short:
+                self._relieve()
+        elif surplus < 0 and server in self._at:
+            self._short[server] = None
+            self._relieve()
+
+    def _relieve(self) -> None:
+        """Let waiters wait where they can be connected for."""
+        if self._levelling:
+            return
+        self._levelling = True
+        try:
+            while self._short:
+                server = next(iter(self._short))
+                here = self._at.get(server)
+                if not here or server.surplus() >= 0:
+                    del self._short[server]
+                    continue
+                place = self._next_roomy((server.backend,))
+                if place is None:
+                    return
+                self._move(next(reversed(here)), place)
+        finally:
+            self._levelling = False
+
+    def _move(self, waiter: Waiter[Any], place: Backend) -> None:
+        assert waiter.queue is not None
+        waiter.queue.give(waiter)
+        self._forget_place(waiter)
+        if not self._settle_at(waiter, place):
+            self.refused(waiter, Draining(f"{place} gives no new leases"))
+
+    def refused(self, waiter: Waiter[Any], error: Exception) -> None:
+        """A manager has given up on a waiter: let it wait elsewhere, or fail it."""
+        self._forget_place(waiter)
+        self._homeless.append((waiter, error))
+        if self._placing:
+            return
+        self._placing = True
+        try:
+            while self._homeless:
+                self._place(*self._homeless.popleft())
+        finally:
+            self._placing = False
+
+    def _place(self, waiter: Waiter[Any], error: Exception) -> None:
+        if waiter.called:
+            return
+        tried = waiter.tried = waiter.tried or {}
+        if isinstance(error, ConnectFailed):
+            tried[error.backend] = error.reason
+        place = self._choose(tried)
+        if place is None or place in tried or not self._has_room(place):
+            place = self._next_roomy(tried)
+        if place is not None and self._settle_at(waiter, place):
+            return
+        for server in self._house.servers(self):
+            if self.may_serve(server.backend) and server.is_of_use():
+                self._settle_at(waiter, server.backend)
+                return
+        self.left(waiter)
+        if isinstance(error, ConnectFailed):
+            everything = self.failures(waiter)
+            error = ConnectFailed(error.backend, error.reason, error.retry_in, everything)
+        waiter.errback(error)
+
+    def _settle_at(self, waiter: Waiter[Any], backend: Backend) -> bool:
+        server = self._house.make_server(self.ident, backend)
+        if server is None:
+            return False
+        self._note_place(waiter, server)
+        server.adopt(waiter)
+        return True
+
+    def failures(self, waiter: Waiter[Any]) -> dict[Backend, BaseException]:
+        """What became of a waiter where it could not be served, and of the last attempts to
+        connect to backends where it was not."""
+        tried = waiter.tried or {}
+        failed = self._house.last_errors(self)
+        others = ((backend, why) for backend, why in failed if backend not in tried)
+        return tried | dict(islice(others, _MOST_NAMED))
+
+    # Who can serve
+
+    def _is_ours(self, server: Server) -> bool:
+        return server.ident == self.ident and server.backend.key in self.backends
+
+    def _has_room(self, backend: Backend) -> bool:
+        """Whether it may connect at once for one request more."""
+        if backend.key not in self.backends or not self.may_serve(backend):
+            return False
+        server = self._house.server(self.ident, backend)
+        if server is None:
+            return self._house.may_make(self.ident, backend)
+        return server.surplus() > 0
+
+    def _next_roomy(self, exclude: Collection[Backend]) -> Backend | None:
+        """A backend that may connect for one request more, each in turn."""
+        for _ in range(len(self._roomy)):
+            backend = next(iter(self._roomy))
+            if not self._has_room(backend):
+                del self._roomy[backend]
+                continue
+            self._roomy.move_to_end(backend)
+            if backend not in exclude:
+                return backend
+        now = self._clock.seconds()
+        if now >= self._sweep_at:
+            # Who was without room may have some by now, and nobody to tell it.
+            self._sweep_at = now + _SWEEP_EVERY
+            self._unseen = iter(tuple(self.backends.values()))
+        for backend in self._unseen:
+            if self._has_room(backend):
+                self._roomy[backend] = None
+                if backend not in exclude:
+                    return backend
+        return None
+
+    # Owners
+
+    def is_all_held_by(self, owner: Owner) -> bool:
+        """Whether an owner itself has all that could ever serve it."""
+        for backend in self.backends.values():
+            server = self._house.server(self.ident, backend)
+            if server is None or not server.is_all_held_by(owner):
+                return False
+        return True

@@ -1,0 +1,159 @@
+"""Backends out of the text of a TOML or JSON file, or the line where it is wrong.
+
+::
+
+    [[backend]]                         {"backend": [
+    endpoint = "tcp:10.0.0.7:6379"        {"endpoint": "tcp:10.0.0.7:6379"},
+    [[backend]]                           {"host": "10.0.0.8", "port": 6379, "weight": 2}
+    host = "10.0.0.8"                   ]}
+    port = 6379
+    weight = 2
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Callable
+from typing import Any
+
+from kolus.backend import Backend
+
+__all__ = ["READERS", "BadEntry", "read_backends"]
+
+_WHERE = ("endpoint", "host", "port")
+_WHAT = ("name", "limit", "weight", "zone")
+_TOML_HEADER = re.compile(r"""^[ \t]*\[\[[ \t]*["']?backend["']?[ \t]*\]\]""", re.MULTILINE)
+_JSON_HEAD = re.compile(r'\s*\{\s*"backend"\s*:\s*\[')
+_JSON_GAP = re.compile(r"[\s,]*")
+
+
+class BadEntry(ValueError):
+    """The file does not say what the backends are.
+
+    @ivar line: where it is wrong; the first line is 1.
+    """
+
+    def __init__(self, line: int, why: str) -> None:
+        super().__init__(why)
+        self.line = line
+
+
+def read_backends(data: bytes, suffix: str) -> list[Backend]:
+    """The backends that the file lists, in its order; at least one.
+
+    @param suffix: of the file's name, C{.toml} or C{.json}.
+    @raise BadEntry: it lists none, or not only backends.
+    """
+    parse, find_lines = READERS[suffix]
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadEntry(data.count(b"\n", 0, error.start) + 1, "it is not UTF-8") from error
+    try:
+        content = parse(text)
+    except RecursionError as error:
+        raise BadEntry(1, "it is nested too deeply") from error
+    if not isinstance(content, dict):
+        raise BadEntry(1, 'expected {"backend": [...]}')
+    for key in content:
+        if key != "backend":
+            raise BadEntry(_line_with(text, key), f"unknown key {key!r}; expected 'backend'")
+    entries = content.get("backend")
+    if not entries:
+        raise BadEntry(1, "it lists no backend")
+    if not isinstance(entries, list):
+        raise BadEntry(_line_with(text, "backend"), "'backend' must be a list of tables")
+    return _backends(entries, find_lines(text, len(entries)))
+
+
+def _backends(entries: list[Any], lines: list[int]) -> list[Backend]:
+    found: dict[Backend, int] = {}
+    for entry, line in zip(entries, lines, strict=True):
+        try:
+            backend = _backend(entry)
+        except (TypeError, ValueError) as error:
+            raise BadEntry(line, str(error)) from error
+        if backend in found:
+            where = f" (first in line {found[backend]})" if found[backend] != line else ""
+            raise BadEntry(line, f"the backend {backend.endpoint} is given twice{where}")
+        found[backend] = line
+    return list(found)
+
+
+def _backend(entry: Any) -> Backend:
+    if not isinstance(entry, dict):
+        raise ValueError(f"a backend is a table, not {entry!r}")
+    for key in entry:
+        if key not in _WHERE + _WHAT:
+            raise ValueError(f"unknown key {key!r}; expected {', '.join(_WHERE + _WHAT)}")
+    where = {key for key in _WHERE if key in entry}
+    if where == {"endpoint"}:
+        endpoint: Any = entry["endpoint"]
+        if not isinstance(endpoint, str):
+            raise ValueError(f"endpoint must be a string, not {endpoint!r}")
+    elif where == {"host", "port"}:
+        endpoint = (entry["host"], entry["port"])
+    else:
+        given = f"not {' and '.join(sorted(where))}" if where else "it has neither"
+        raise ValueError(f"a backend has either an endpoint, or a host and a port; {given}")
+    return Backend(endpoint, **{key: entry[key] for key in _WHAT if key in entry})
+
+
+# What differs between the forms: how they are parsed, and where an entry begins
+
+
+def _parse_toml(text: str) -> Any:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        # Python 3.11 tells the line in the message alone, and none at the end of the file.
+        line = re.search(r"\(at line (\d+), column \d+\)$", str(error))
+        last = len(text.splitlines()) or 1
+        raise BadEntry(int(line[1]) if line else last, str(error)) from error
+
+
+def _toml_lines(text: str, count: int) -> list[int]:
+    lines = [_line_at(text, header.end()) for header in _TOML_HEADER.finditer(text)]
+    if len(lines) == count:
+        return lines
+    return [_line_with(text, "backend")] * count  # a list of inline tables: "backend = [{...}]"
+
+
+def _parse_json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise BadEntry(error.lineno, str(error)) from error
+
+
+def _json_lines(text: str, count: int) -> list[int]:
+    head = _JSON_HEAD.match(text)
+    if head is None:  # the key is there, but written with escapes
+        return [1] * count
+    decoder = json.JSONDecoder()
+    lines, end = [], head.end()
+    for _ in range(count):
+        gap = _JSON_GAP.match(text, end)
+        start = gap.end() if gap else end
+        lines.append(_line_at(text, start))
+        _, end = decoder.raw_decode(text, start)
+    return lines
+
+
+def _line_with(text: str, word: str) -> int:
+    return _line_at(text, max(text.find(word), 0))
+
+
+def _line_at(text: str, position: int) -> int:
+    return text.count("\n", 0, position) + 1
+
+
+_Reader = tuple[Callable[[str], Any], Callable[[str, int], list[int]]]
+
+READERS: dict[str, _Reader] = {
+    ".json": (_parse_json, _json_lines),
+    ".toml": (_parse_toml, _toml_lines),
+}
+"""How each form is parsed, and the lines in which its entries begin, by the file's suffix."""

@@ -1,0 +1,120 @@
+"""What DNS records say about backends: which they are, and for how long that holds."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from twisted.internet.defer import TimeoutError
+from twisted.internet.endpoints import quoteStringArgument
+from twisted.names import dns
+from twisted.names.error import (
+    AuthoritativeDomainError,
+    DNSNameError,
+    DNSNotImplementedError,
+    DNSQueryRefusedError,
+    DNSServerError,
+    DomainError,
+)
+
+from kolus.backend import Backend
+from kolus.errors import describe
+
+__all__ = [
+    "LOOKUPS",
+    "MakeEndpoint",
+    "addresses",
+    "explain",
+    "says_there_is_none",
+    "services",
+    "tcp",
+    "ttl",
+]
+
+LOOKUPS = {
+    "addresses": ("lookupAddress", "lookupIPV6Address"),
+    "ipv4": ("lookupAddress",),
+    "ipv6": ("lookupIPV6Address",),
+    "srv": ("lookupService",),
+}
+"""The resolver's methods that ask for each kind of records."""
+
+_UNWEIGHTED = 0.1
+"""The weight of a backend whose SRV record has weight 0. RFC 2782 wants a very small chance for it
+where others have a weight, and the same for all where none has; a backend without any would never
+be chosen."""
+
+MakeEndpoint = Callable[[str, int], str]
+"""Makes a client endpoint string of a host, or an address, and a port."""
+
+
+def tcp(host: str, port: int) -> str:
+    """The endpoint string C{tcp:host:port}; an IPv6 address has its colons quoted."""
+    return f"tcp:{quoteStringArgument(host)}:{port}"
+
+
+def addresses(records: Iterable[Any], port: int, make_endpoint: MakeEndpoint) -> list[Backend]:
+    """The backends at the addresses of A and AAAA records, sorted, each once.
+
+    Sorted, since name servers rotate their answers.
+
+    @raise ValueError: C{make_endpoint} makes no endpoint of one.
+    """
+    found: set[str] = set()
+    for each in records:
+        if each.type == dns.A:
+            found.add(each.payload.dottedQuad())
+        elif each.type == dns.AAAA:
+            found.add(socket.inet_ntop(socket.AF_INET6, each.payload.address))
+    return [Backend(make_endpoint(each, port)) for each in sorted(found)]
+
+
+def services(records: Iterable[Any], make_endpoint: MakeEndpoint) -> list[Backend]:
+    """The backends that SRV records name, sorted, each once.
+
+    Only those of the lowest priority number that there is: the others are for when the name server
+    no longer tells these, not for when they are down. A target C{.} says that there is no such
+    service (RFC 2782).
+
+    @raise ValueError: C{make_endpoint} makes no endpoint of one, its port is 0 for example.
+    """
+    payloads = [each.payload for each in records if each.type == dns.SRV]
+    payloads = [each for each in payloads if each.target.name not in (b"", b".")]
+    lowest = min([each.priority for each in payloads], default=0)
+    found: dict[str, int] = {}
+    for each in payloads:
+        if each.priority == lowest:
+            endpoint = make_endpoint(each.target.name.decode("ascii").lower(), each.port)
+            found[endpoint] = max(each.weight, found.get(endpoint, 0))
+    return [Backend(each, weight=found[each] or _UNWEIGHTED) for each in sorted(found)]
+
+
+def ttl(records: Iterable[Any]) -> float:
+    """For how many seconds all of them hold, aliases among them too; 0 if there are none."""
+    return float(min([each.ttl for each in records], default=0))
+
+
+def says_there_is_none(error: BaseException) -> bool:
+    """Whether this is an answer, that there are no such records, and no failure to get one."""
+    return isinstance(error, DNSNameError | AuthoritativeDomainError) or type(error) is DomainError
+
+
+def explain(error: BaseException) -> str:
+    """An error of a lookup, in a few words; many of them carry a whole message of DNS."""
+    if isinstance(error, LookupError):
+        return str(error)
+    for kind, words in _WORDS:
+        if isinstance(error, kind):
+            return words
+    if error.args and isinstance(error.args[0], dns.Message):
+        return type(error).__name__
+    return describe(error)
+
+
+_WORDS = (
+    (TimeoutError, "no answer in time"),
+    (DNSServerError, "the name server failed"),
+    (DNSQueryRefusedError, "the name server refused"),
+    (DNSNotImplementedError, "the name server does not know such a question"),
+)

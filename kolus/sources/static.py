@@ -1,0 +1,43 @@
+"""C{StaticSource}: backends that never change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from zope.interface import implementer
+
+from kolus.backend import AnyBackend, Backend
+from kolus.interfaces import ISource
+from kolus.sources.audience import Audience, Listener
+
+__all__ = ["StaticSource"]
+
+
+@implementer(ISource)
+class StaticSource:
+    """Tells a fixed list, at once.
+
+    @raise ValueError: there is no backend, one is given twice, or one is not a backend.
+    @raise TypeError: one is none of the forms in which a backend may be named.
+    """
+
+    def __init__(self, backends: Iterable[AnyBackend]) -> None:
+        if isinstance(backends, str):
+            raise ValueError(f"expected several backends, not the string {backends!r}")
+        self.backends = tuple(Backend.of(each) for each in backends)
+        self._audience = Audience()
+        if not self.backends:
+            raise ValueError("a static source needs at least one backend")
+        for place, each in enumerate(self.backends):
+            if each in self.backends[:place]:
+                raise ValueError(f"the backend {each.endpoint} is given twice; leave one out")
+
+    def start(self, listener: Listener) -> None:
+        self._audience.open(listener)
+        self._audience.tell(self.backends)
+
+    def stop(self) -> None:
+        self._audience.close()
+
+    def __repr__(self) -> str:
+        return f"<StaticSource {', '.join(map(str, self.backends))}>"

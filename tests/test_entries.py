@@ -1,0 +1,94 @@
+"""What a file of backends may say, and which line is told to be wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kolus.backend import Backend
+from kolus.sources.entries import BadEntry, read_backends
+
+ONE = '[[backend]]\nendpoint = "tcp:10.0.0.7:6379"\n'
+OTHER = '[[backend]]\nendpoint = "tcp:10.0.0.8:6379"\n'
+
+
+def test_the_order_is_that_of_the_file() -> None:
+    expected = [Backend("tcp:10.0.0.8:6379"), Backend("tcp:10.0.0.7:6379")]
+    assert read_backends((OTHER + ONE).encode(), ".toml") == expected
+
+
+def test_an_ipv6_address_may_be_a_host() -> None:
+    (backend,) = read_backends(b'[[backend]]\nhost = "::1"\nport = 80\n', ".toml")
+    assert backend.endpoint == r"tcp:\:\:1:80"
+
+
+def test_lines_may_end_as_on_windows() -> None:
+    with pytest.raises(BadEntry) as caught:
+        read_backends((ONE + OTHER + "speed = 3\n").replace("\n", "\r\n").encode(), ".toml")
+    assert caught.value.line == 3
+
+
+TOML_MISTAKES = {
+    "no TOML": (ONE + "endpoint\n", 3, "Expected '='"),
+    "an end too early": ('\n[[backend]]\nendpoint = """', 3, "Unterminated string"),
+    "no UTF-8": (ONE.encode() + b'name = "\xff"\n', 3, "not UTF-8"),
+    "nothing": ("", 1, "lists no backend"),
+    "an empty list": ("backend = []\n", 1, "lists no backend"),
+    "a table instead of a list": ('\n[backend]\nendpoint = "tcp:a:1"\n', 2, "list of tables"),
+    "a list of strings": ('\nbackend = ["tcp:a:1"]\n', 2, "a backend is a table"),
+    "another table": (ONE + "\n[pool]\nlimit = 3\n", 4, "unknown key 'pool'"),
+    "an unknown key": (ONE + OTHER + "speed = 3\n", 3, "unknown key 'speed'"),
+    "a bad weight": (ONE + "\n" + OTHER + "weight = 0\n", 4, "weight must be a number above 0"),
+    "a weight that is no number": (ONE + "weight = nan\n", 1, "weight must be a number above 0"),
+    "a bad limit": (ONE + 'limit = "5"\n', 1, "limit must be a whole number"),
+    "a bad name": (ONE + "name = 5\n", 1, "name must be a string"),
+    "a bad endpoint": (ONE + '[[backend]]\nendpoint = "x"\n', 3, "not a client endpoint string"),
+    "an endpoint of numbers": ("[[backend]]\nendpoint = 5\n", 1, "endpoint must be a string"),
+    "a bad port": ('[[backend]]\nhost = "a"\nport = "80"\n', 1, "port must be a whole number"),
+    "a host without a port": (ONE + '[[backend]]\nhost = "a"\n', 3, "not host"),
+    "both forms": (ONE + 'host = "a"\nport = 1\n', 1, "not endpoint and host and port"),
+    "neither form": ("[[backend]]\nweight = 1\n", 1, "it has neither"),
+    "one twice": (ONE + OTHER + ONE, 5, "is given twice (first in line 1)"),
+    "a bad limit after a string like a header": (
+        f"{ONE}name = '''\n[[backend]]\n'''\nlimit = 0\n",
+        1,
+        "limit must be a whole number",
+    ),
+    "inline tables": ('\n\nbackend = [{host = "a"},\n{host = "b"}]\n', 3, "not host"),
+}
+
+JSON_MISTAKES = {
+    "no JSON": ('{"backend": [\n{"host": }]}', 2, "Expecting value"),
+    "nothing": ("", 1, "Expecting value"),
+    "a list alone": ('\n["tcp:a:1"]', 1, "expected {"),
+    "another key": ('{"backend": [],\n "x": 1}', 2, "unknown key 'x'"),
+    "an empty list": ('{"backend": []}', 1, "lists no backend"),
+    "no list": ('{\n"backend": {"host": "a"}}', 2, "list of tables"),
+    "a bad entry": (
+        '\n{"backend": [\n {"endpoint":\n  "tcp:a:1"},\n\n {"endpoint": "tcp:b:1", "weight": 0}]}',
+        6,
+        "weight must be a number above 0",
+    ),
+    "a bad entry under an escaped key": (
+        '{"back\\u0065nd":\n[{"host": "a"}]}',
+        1,
+        "not host",
+    ),
+    "too deep": ('{"backend":' + "[" * 100_000, 1, "nested too deeply"),
+}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "mistake"),
+    [
+        *(pytest.param(".toml", each, id=f"TOML: {why}") for why, each in TOML_MISTAKES.items()),
+        *(pytest.param(".json", each, id=f"JSON: {why}") for why, each in JSON_MISTAKES.items()),
+    ],
+)
+def test_a_mistake_is_told_with_its_line(suffix: str, mistake: tuple[Any, int, str]) -> None:
+    text, line, why = mistake
+    with pytest.raises(BadEntry) as caught:
+        read_backends(text.encode() if isinstance(text, str) else text, suffix)
+    assert caught.value.line == line
+    assert why in str(caught.value)
