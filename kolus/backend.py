@@ -8,14 +8,17 @@ from dataclasses import KW_ONLY, dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.endpoints import clientFromString, quoteStringArgument
 from twisted.internet.interfaces import (
+    IReactorPluggableNameResolver,
     IStreamClientEndpoint,
     IStreamClientEndpointStringParserWithReactor,
 )
 from twisted.plugin import getPlugins
 
 from kolus.errors import describe
+from kolus.named_endpoint import NamedEndpoint
 
 if TYPE_CHECKING:
     from kolus.interfaces import IKolusManager
@@ -105,6 +108,12 @@ class Backend:
     def connector(self, reactor: Any) -> IStreamClientEndpoint:
         """The endpoint to connect through, made for C{reactor} if this backend is a string.
 
+        A name in a C{tcp} string is resolved anew once its addresses are 15 s old, and connections
+        go to all of them in turn, IPv4 and IPv6: see C{NamedEndpoint}. In a C{tls} string it is
+        left to Twisted's C{HostnameEndpoint}, which resolves it at every connect, tries IPv4 and
+        IPv6 too, and always in the order of the answer, so one address may get all; in an C{ssl}
+        string to the reactor, which takes the first IPv4 address alone.
+
         @raise ValueError: the string names a kind of endpoint that refuses its arguments.
         """
         if not isinstance(self.endpoint, str):
@@ -113,7 +122,8 @@ class Backend:
             made: IStreamClientEndpoint = clientFromString(reactor, self.endpoint)
         except Exception as error:
             raise _unusable(self.endpoint, error) from error
-        return made
+        kind = self.endpoint.partition(":")[0].lower()
+        return _by_name(reactor, made) if kind == "tcp" else made
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Backend):
@@ -210,6 +220,15 @@ def _tcp_string(pair: tuple[Any, ...]) -> str:
     if type(port) is not int or not 0 < port < 65536:
         raise ValueError(f"port must be a whole number from 1 to 65535, not {port!r}")
     return f"tcp:{quoteStringArgument(host)}:{port}"
+
+
+def _by_name(reactor: Any, made: IStreamClientEndpoint) -> IStreamClientEndpoint:
+    """What connects in place of Twisted's endpoint if that has a name and the reactor resolves."""
+    its: Any = made
+    literal = isIPAddress(its._host) or isIPv6Address(its._host)
+    if literal or not IReactorPluggableNameResolver.providedBy(reactor):
+        return made
+    return NamedEndpoint(reactor, its._host, its._port, its._timeout, its._bindAddress)
 
 
 def _check_endpoint_string(description: str) -> None:

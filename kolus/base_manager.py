@@ -97,7 +97,9 @@ class BaseManager(ABC, Generic[P]):
             self, reactor, protocol, policy, rng, roster, account, hooks, journal
         )
         self._waiters: WaiterQueue[Lease[P]] = WaiterQueue(
-            reactor, policy.acquire_timeout, self._timed_out, self._alarm, account.arrivals
+            *(reactor, policy.acquire_timeout, self._timed_out, self._alarm),
+            arrivals=account.arrivals,
+            removed=self._level,
         )
         self._oversight = Oversight(policy, journal, reactor.seconds, self._settle)
         self._deciding = self._undecided = False
@@ -167,6 +169,10 @@ class BaseManager(ABC, Generic[P]):
         """Whether one more connection would be of use, and an attempt is due."""
 
     @abstractmethod
+    def _level(self) -> None:
+        """What it has to do has changed: tell those that share it."""
+
+    @abstractmethod
     def _decide(self) -> None:
         """After any event: see what can be done now."""
 
@@ -223,7 +229,8 @@ class BaseManager(ABC, Generic[P]):
 
     def _look_for_leaks(self, now: float) -> None:
         self._oversight.look_for_leaks(now, self._held() if self.roster.all else None)
-        self._alarm.set(self._oversight.leaks_due)
+        if not self._lifecycle.closed:  # as whoever was told of a leak may have seen to
+            self._alarm.set(self._oversight.leaks_due)
 
     # Operation
 

@@ -35,6 +35,8 @@ class Ejection:
         check_whole("failures", self.failures, 1)
         for name in ("first", "most", "slow_start"):
             check_seconds(name, getattr(self, name), optional=False)
+        if self.slow_start == math.inf:
+            raise ValueError(f"slow_start must end, not {self.slow_start!r}")
         if not 0 < self.first < math.inf:
             raise ValueError(f"first must be a number of seconds above 0, not {self.first!r}")
         if not self.first <= self.most < math.inf:

@@ -176,7 +176,7 @@ def why_waiting(
     oldest = _oldest(status.leased, oldest_lease)
     if not status.waiting:
         return ""
-    if status.state is not State.OPEN:
+    if status.state in _NOT_OPEN:
         return _NOT_OPEN[status.state]
     if checking:
         are = "is" if checking == 1 else "are"

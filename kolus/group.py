@@ -12,14 +12,14 @@ from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from kolus.backend import AnyBackend, Backend, Status
 from kolus.balance import Balancer
 from kolus.checks import check_seconds
-from kolus.errors import Closed, NoBackend
+from kolus.errors import Closed, LeaseError, NoBackend
 from kolus.learner import Learner
 from kolus.lease import Lease
 from kolus.managers import Managers
@@ -137,7 +137,10 @@ class Group(Generic[P]):
         """
         if timeout is not None or owner is not None or exclude:
             check_seconds("timeout", timeout)
-            check_owner(owner)
+            try:
+                check_owner(owner)
+            except LeaseError:
+                return fail()
         if self._closed or not self._backends:
             later = self._connect_later(ident, timeout, owner, exclude, balancer)
             return Deferred.fromCoroutine(later)

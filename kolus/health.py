@@ -1,7 +1,8 @@
 """C{Health}: how a backend fares, and whether it is to be chosen.
 
 Its state is the row of failures that nothing good has interrupted, the phase, since when that
-lasts, the timer of its end, and how many ejections have followed each other. What happens at the
+lasts, the timer of its end, how many ejections have followed each other, how many probes a hook has
+begun, and whether the pool is closed. What happens at the
 backend is told to it by its managers; it changes in the methods here alone, and tells its keeper
 of each change of phase.
 """
@@ -92,6 +93,8 @@ class Health:
         self._since = 0.0
         self._time = 0.0
         self._timer: IDelayedCall | None = None
+        self._hook_probes = 0
+        self._hook_decides = self._stopped = False
 
     # What its managers tell
 
@@ -112,7 +115,7 @@ class Health:
         """A connect succeeded."""
         if self._only_connects:
             self.failures = 0
-            if self.phase is Phase.PROBED:
+            if self.phase is Phase.PROBED and not self._hook_decides:
                 self._admit("a probe could connect")
 
     def released(self, since: float) -> None:
@@ -164,19 +167,40 @@ class Health:
 
     def probe(self) -> None:
         """What happens from now on tells how it is; if nothing does, it is probed again."""
+        self._hook_decides = False
         self._enter(Phase.PROBED, self._time)
+
+    def hook_begins(self) -> int:
+        """What becomes of a lease from now on tells how it is; that it can be connected to is not
+        enough.
+
+        @return: what C{hook_ended} is to be called with.
+        """
+        self._hook_decides = True
+        self._hook_probes += 1
+        self._enter(Phase.PROBED, None)
+        return self._hook_probes
+
+    def hook_ended(self, probe: int) -> None:
+        """If it came to nothing, it is probed again after a while."""
+        if self.phase is Phase.PROBED and probe == self._hook_probes:
+            self._enter(Phase.PROBED, self._time)
 
     def stop(self) -> None:
         """The pool is closed: leave no timer behind."""
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None
+        self._stopped = True
+        self._clear_timer()
 
     def state(self, state: State) -> State:
         """What the state of its manager is, or of no manager, if its health is considered."""
         if self.phase is Phase.WELL or state not in (State.OPEN, State.ABSENT):
             return state
         return State.DUE if self.phase is Phase.DUE else State.EJECTED
+
+    @property
+    def starts_slowly(self) -> bool:
+        """Whether its weight grows, with nothing else changing."""
+        return not self.is_well and self.phase is Phase.WELL and self.ramp() < 1
 
     def ramp(self) -> float:
         """The share of its weight that it has now."""
@@ -194,12 +218,17 @@ class Health:
         self._keeper.admitted(reason)
 
     def _enter(self, phase: Phase, seconds: float | None) -> None:
-        self.stop()
+        self._clear_timer()
         self.phase = phase
         self.is_well = False
         self._since = self._clock.seconds()
-        if seconds is not None:
+        if seconds is not None and not self._stopped:
             self._timer = self._clock.callLater(seconds, self._is_due)
+
+    def _clear_timer(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
 
     def _is_due(self) -> None:
         wait = self._attempts.due_at - self._clock.seconds()

@@ -201,10 +201,9 @@ class LeasingManager(BaseManager[P]):
         """Who is to be served next, of its own queue and of those that it shares."""
         oldest = next(iter(self.waiting)) if self.waiting else None
         for queue in self._shared:
-            if queue.waiting and queue.may_serve(self.backend):
-                first = next(iter(queue.waiting))
-                if oldest is None or first.order < oldest.order:
-                    oldest = first
+            first = queue.oldest_for(self) if queue.waiting else None
+            if first is not None and (oldest is None or first.order < oldest.order):
+                oldest = first
         return oldest
 
     def _is_asked(self) -> bool:
@@ -246,16 +245,20 @@ class LeasingManager(BaseManager[P]):
         coming = 0
         if self._lifecycle.serves and self._account.health.phase is not Phase.EJECTED:
             now = self._now()
-            is_well = self._account.attempts.due_at <= now < self.roster.slow_at()
-            coming = self._coming() if is_well else len(self._idle)
+            is_due = self._account.attempts.due_at <= now and not self._connector.unpaid
+            is_quick = now < self.roster.slow_at()
+            coming = self._coming() if is_due and is_quick else len(self._idle)
         return coming - len(self.waiting)
 
     def has_idle(self) -> bool:
         return bool(self._idle) and self._lifecycle.serves
 
-    def is_of_use(self) -> bool:
-        """Whether something may become free here before the next attempt to connect."""
-        return self._lifecycle.serves and (bool(self.roster.connecting) or self.roster.leased() > 0)
+    def has_leases(self) -> bool:
+        """Whether something may come home here."""
+        return self._lifecycle.serves and self.roster.leased() > 0
+
+    def is_connecting(self) -> bool:
+        return self._lifecycle.serves and bool(self.roster.connecting)
 
     # Deciding
 
@@ -289,7 +292,8 @@ class LeasingManager(BaseManager[P]):
         """Tell those it shares queues with, and who watches, what it can do now."""
         for queue in tuple(self._shared):
             queue.level(self)
-        if self._shared and self.waiting and self.roster.slow_at() > self._now():
+        is_quick = self.roster.slow_at() > self._now()
+        if self._shared and self.waiting and is_quick and self._lifecycle.serves:
             self._alarm.set(self.roster.slow_at())
         if self._watchers:
             self._account.tell_watchers()

@@ -265,6 +265,10 @@ class Managers:
             if account.attempts.last_error is not None:
                 yield account.backend, account.attempts.last_error
 
+    def pauses_attempts(self) -> bool:
+        """Whether there is a pause after an attempt to connect that failed."""
+        return self.policy.backoff is not None
+
     def attach(self, queue: SharedQueue) -> None:
         """Let the managers of its backends serve a queue."""
         self.accounts.attach(queue)

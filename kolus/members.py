@@ -1,8 +1,9 @@
 """C{Members}: the backends of a group as a balancer sees them, with what makes looking quick.
 
 Its state is the live statuses that were looked at so far, the rankings that balancers have asked
-for, the members of each zone that was asked for, and the load of each backend when it last changed,
-if anybody wanted their sum. It is told of changes by the accounts of its backends.
+for, which members start slowly, whether there was panic when it was last asked, the members of each
+zone that was asked for, and the load of each backend when it last changed, if anybody wanted their
+sum. It is told of changes by the accounts of its backends.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ class Members(Sequence[Status]):
         self._live: list[LiveStatus | None] = [None] * len(self.backends)
         self._places: dict[Hashable, int] = {}
         self._rankings: dict[Rank, Ranking] = {}
+        self._slow: set[int] = set()
+        self._panicked = panic.is_on
         self._zones: dict[str, Members] = {}
         self._loads: list[float] = []
         self._total: float | None = None
@@ -101,8 +104,7 @@ class Members(Sequence[Status]):
         place = self._by_key().get(backend.key)
         if place is None:
             return
-        for ranking in self._rankings.values():
-            ranking.changed(place)
+        self._rank_again(place)
         if self._total is not None:
             load = _outstanding(self[place])
             self._total += load - self._loads[place]
@@ -119,7 +121,26 @@ class Members(Sequence[Status]):
             self._watch()
             ranking = Ranking(len(self), lambda place: rank(self[place]))
             self._rankings[rank] = ranking
+            self._slow.update(filter(self._starts_slowly, range(len(self))))
+        if self._panicked is not self.panic.is_on:  # all that are ejected are another rank
+            self._panicked = self.panic.is_on
+            self._slow.update(range(len(self)))
+        for place in tuple(self._slow):
+            self._rank_again(place)
         return ranking
+
+    def _rank_again(self, place: int) -> None:
+        for ranking in self._rankings.values():
+            ranking.changed(place)
+        # While its weight grows its rank falls, and nobody tells.
+        if self._starts_slowly(place):
+            self._slow.add(place)
+        else:
+            self._slow.discard(place)
+
+    def _starts_slowly(self, place: int) -> bool:
+        account = self._observatory.find_account(self.backends[place].key)
+        return account is not None and account.health.starts_slowly
 
     def _by_key(self) -> dict[Hashable, int]:
         if not self._places:

@@ -171,7 +171,10 @@ class Pool(PoolOperation, Generic[P]):
         if isinstance(backends, str | Backend) or not isinstance(backends, Iterable):
             raise TypeError(f"backends must be several, not one: {backends!r}")
         check_seconds("timeout", timeout)
-        check_owner(owner)
+        try:
+            check_owner(owner)
+        except LeaseError:
+            return fail()
         listed = backends if isinstance(backends, Sequence) else tuple(backends)
         choice = self._selector.among(listed, chosen_by, exclude)
         return self._selector.connect(ident, choice, timeout, owner)

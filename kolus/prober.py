@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from twisted.internet.defer import Deferred, TimeoutError, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 
 from kolus.account import Account
@@ -39,22 +39,27 @@ class Prober:
 
     def probe(self, account: Account) -> None:
         """Try a backend; for the ident that used it last, since others may be refused."""
-        account.health.probe()
-        Deferred.fromCoroutine(self._probe(account.backend, account.last_ident))
+        health = account.health
+        probe = health.hook_begins()
+        probing = Deferred.fromCoroutine(self._probe(account.backend, account.last_ident))
+        probing.addCallback(lambda _: health.hook_ended(probe))
 
     async def _probe(self, backend: Backend, ident: Hashable) -> None:
         assert self._policy.probe is not None
         timeout = self._policy.probe_timeout
+        began = self._clock.seconds()
         try:
             lease = await self._connect(ident, backend, timeout=timeout)
         except KolusError:
             return  # what counts as a failure was counted
         work = maybeDeferred(self._policy.probe, lease.protocol)
+        lease.when_lost().addCallback(lambda _: work.cancel())
         try:
             if timeout is not None:
-                work.addTimeout(timeout, self._clock)
+                left = began + timeout - self._clock.seconds()
+                work.addTimeout(max(0.0, left), self._clock)
             went_well = await work is not False
-        except (Exception, TimeoutError):
+        except Exception:
             went_well = False
         if lease.held:
             if went_well:

@@ -1,14 +1,15 @@
 """C{Ranking}: finds the lowest of many ranks without looking at each.
 
-Its state is the rank of each place when it was last looked at, and a heap of those, in which what
-has been overtaken by a newer rank stays until it comes up. Whoever owns it says when a rank may
-have become lower; one that has become higher is noticed when it comes up.
+Its state is the rank of each place when it was last looked at, a heap of those, in which what has
+been overtaken by a newer rank stays until it comes up, and which places are to be looked at again.
+Whoever owns it says when a rank may have become lower; one that has become higher is noticed when
+it comes up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Container
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, heapreplace
 from typing import Any
 
 __all__ = ["Ranking"]
@@ -26,38 +27,48 @@ class Ranking:
         self._rank = rank
         self._ranks = [rank(place) for place in range(count)]
         self._heap: list[tuple[Any, int]] = []
+        self._told: set[int] = set()
         self._rebuild()
 
     def changed(self, place: int) -> None:
-        """The rank of a place may be lower than it was."""
-        rank = self._rank(place)
-        if rank != self._ranks[place]:
-            self._ranks[place] = rank
-            heappush(self._heap, (rank, place))
-            if len(self._heap) > 2 * len(self._ranks) + _SPARE:
-                self._rebuild()
+        """The rank of a place may be lower than it was; it is looked at when the lowest is asked
+        for, so that a rank that raises does so there."""
+        self._told.add(place)
 
     def lowest(self, exclude: Container[int] = ()) -> int:
         """The place of the lowest rank, of those that are not excluded.
 
         @raise IndexError: there is none.
         """
+        self._look_again()
         aside: list[tuple[Any, int]] = []
-        while True:
-            rank, place = self._heap[0]
+        try:
+            while True:
+                rank, place = self._heap[0]
+                if rank != self._ranks[place]:
+                    heappop(self._heap)
+                elif place in exclude:
+                    aside.append(heappop(self._heap))
+                else:
+                    now = self._rank(place)
+                    if now == rank:
+                        return place
+                    self._ranks[place] = now
+                    heapreplace(self._heap, (now, place))
+        finally:
+            for each in aside:
+                heappush(self._heap, each)
+
+    def _look_again(self) -> None:
+        while self._told:
+            place = next(iter(self._told))
+            rank = self._rank(place)
+            self._told.discard(place)
             if rank != self._ranks[place]:
-                heappop(self._heap)
-            elif place in exclude:
-                aside.append(heappop(self._heap))
-            elif self._rank(place) == rank:
-                break
-            else:
-                heappop(self._heap)
-                self._ranks[place] = self._rank(place)
-                heappush(self._heap, (self._ranks[place], place))
-        for each in aside:
-            heappush(self._heap, each)
-        return place
+                self._ranks[place] = rank
+                heappush(self._heap, (rank, place))
+                if len(self._heap) > 2 * len(self._ranks) + _SPARE:
+                    self._rebuild()
 
     def _rebuild(self) -> None:
         self._heap = [(rank, place) for place, rank in enumerate(self._ranks)]

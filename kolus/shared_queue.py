@@ -51,8 +51,10 @@ class Server(Protocol):
         """For how many requests more it may connect at once; below 0: how many wait for others'
         leases to be settled."""
 
-    def is_of_use(self) -> bool:
-        """Whether something may become free here before the next attempt to connect."""
+    def has_leases(self) -> bool:
+        """Whether something may come home here."""
+
+    def is_connecting(self) -> bool: ...
 
     def has_idle(self) -> bool: ...
     def connections_changed(self) -> None: ...
@@ -71,6 +73,9 @@ class House(Protocol):
 
     def may_make(self, ident: Hashable, backend: Backend) -> bool:
         """Whether a manager could be made now that connects at once."""
+
+    def pauses_attempts(self) -> bool:
+        """Whether there is a pause after an attempt to connect that failed."""
 
     def attach(self, queue: SharedQueue) -> None:
         """Let the managers of its backends serve a queue."""
@@ -158,12 +163,20 @@ class SharedQueue:
             if server.has_idle() and self.waiting:
                 server.connections_changed()
 
+    def oldest_for(self, server: Server) -> Waiter[Any] | None:
+        """Who is to be served by a manager before all others here: of those in its own queue, if
+        its backend's health lets it serve no others."""
+        if self.may_serve(server.backend):
+            return next(iter(self.waiting), None)
+        return min(self._at.get(server, ()), key=lambda waiter: waiter.order, default=None)
+
     def left(self, waiter: Waiter[Any]) -> None:
         """A request waits no more. Called by the queue that it was in."""
-        if waiter in self.waiting:
-            self._forget_place(waiter)
-            del self.waiting[waiter]
-            self.end_if_empty()
+        if waiter not in self.waiting:
+            return
+        self._forget_place(waiter)
+        del self.waiting[waiter]
+        self.end_if_empty()
 
     def end_if_empty(self) -> None:
         """Let whoever made it drop it, if nobody waits."""
@@ -232,18 +245,36 @@ class SharedQueue:
             return
         self._levelling = True
         try:
-            while self._short:
-                server = next(iter(self._short))
-                here = self._at.get(server)
-                if not here or server.surplus() >= 0:
-                    del self._short[server]
-                    continue
-                place = self._next_roomy((server.backend,))
-                if place is None:
+            for server in tuple(self._short):
+                while self._is_short(server) and self._relieve_one(server):
+                    pass
+                if not self._roomy:
                     return
-                self._move(next(reversed(here)), place)
         finally:
             self._levelling = False
+
+    def _is_short(self, server: Server) -> bool:
+        """Whether more wait at a manager than it can connect for."""
+        if server in self._at and server.surplus() < 0:
+            return True
+        self._short.pop(server, None)
+        return False
+
+    def _relieve_one(self, server: Server) -> bool:
+        """Let one of the waiters of a manager wait elsewhere, the newest if possible."""
+        for waiter in reversed(self._at[server]):
+            barred = self._barred(waiter)
+            place = self._next_roomy({server.backend, *barred})
+            if place is not None:
+                self._move(waiter, place)
+                return True
+            if not barred:
+                break
+        return False
+
+    def _barred(self, waiter: Waiter[Any]) -> Collection[Backend]:
+        """Where a waiter is not connected for again: where attempts that failed do not pause."""
+        return () if self._house.pauses_attempts() else waiter.tried or ()
 
     def _move(self, waiter: Waiter[Any], place: Backend) -> None:
         assert waiter.queue is not None
@@ -272,12 +303,13 @@ class SharedQueue:
         if isinstance(error, ConnectFailed):
             tried[error.backend] = error.reason
         place = self._choose(tried)
-        if place is None or place in tried or not self._has_room(place):
-            place = self._next_roomy(tried)
+        barred = self._barred(waiter)
+        if place is None or place in barred or not self._has_room(place):
+            place = self._next_roomy(barred)
         if place is not None and self._settle_at(waiter, place):
             return
         for server in self._house.servers(self):
-            if self.may_serve(server.backend) and server.is_of_use():
+            if self._is_hopeful(server, tried):
                 self._settle_at(waiter, server.backend)
                 return
         self.left(waiter)
@@ -285,6 +317,15 @@ class SharedQueue:
             everything = self.failures(waiter)
             error = ConnectFailed(error.backend, error.reason, error.retry_in, everything)
         waiter.errback(error)
+
+    def _is_hopeful(self, server: Server, tried: Collection[Backend]) -> bool:
+        """Whether a manager may yet serve one that it would not connect for.
+
+        It is not waited for again and again because of attempts: they might all fail.
+        """
+        if not self.may_serve(server.backend):
+            return False
+        return server.has_leases() or (server.is_connecting() and server.backend not in tried)
 
     def _settle_at(self, waiter: Waiter[Any], backend: Backend) -> bool:
         server = self._house.make_server(self.ident, backend)

@@ -70,12 +70,14 @@ class WaiterQueue(Generic[T]):
         expired: Callable[[Waiter[T]], Exception],
         alarm: Alarm,
         arrivals: Iterator[int] | None = None,
+        removed: Callable[[], object] | None = None,
     ) -> None:
         """
         @param timeout: seconds after which a waiter fails that names no other; C{None}: never.
         @param expired: makes what a waiter fails with, called when it has left the queue.
         @param alarm: set to whenever a waiter is due; its owner then calls C{expire_due}.
         @param arrivals: numbers the waiters of all queues among which they may be moved.
+        @param removed: called when a waiter has left that was not popped.
         """
         self.waiting: OrderedDict[Waiter[T], None] = OrderedDict()
         self._clock = clock
@@ -83,6 +85,7 @@ class WaiterQueue(Generic[T]):
         self._expired = expired
         self._timed: deque[Waiter[T]] = deque()
         self._alarm = alarm
+        self._removed = removed
         self._arrivals = itertools.count() if arrivals is None else arrivals
 
     def __len__(self) -> int:
@@ -132,6 +135,8 @@ class WaiterQueue(Generic[T]):
         self._take_out(waiter)
         if waiter.shared is not None:
             waiter.shared.left(waiter)
+        if self._removed is not None:
+            self._removed()
 
     def fail(self, waiter: Waiter[Any], error: Exception) -> None:
         """Give up on a waiter. If others may serve it, it goes on waiting there."""

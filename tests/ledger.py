@@ -74,12 +74,22 @@ class _Ward(Ward):
         return self._number
 
 
+def may_serve(manager: Manager, asked: Any) -> bool:
+    """Whether a manager could serve a request that waits."""
+    if asked in manager.waiting:
+        return True
+    queues = [each for each in manager._shared if each.may_serve(manager.backend)]
+    return any(asked in each.waiting for each in queues)
+
+
 class Request:
     """One request for a lease.
 
     @ivar fired: how often its Deferred has.
     @ivar ahead: the requests that waited when it was made.
     @ivar then: what is done as soon as the lease comes; C{"ask"} is done if none comes, too.
+    @ivar anywhere: whether it waits for several backends at once.
+    @ivar exclude: those of them that are not to serve it.
     """
 
     def __init__(self, ident: Hashable, backend: Backend, then: str, ahead: list[Request]) -> None:
@@ -91,28 +101,38 @@ class Request:
         self.fired = 0
         self.deferred: Deferred[Any] | None = None
         self.manager: Manager = None
+        self.anywhere = False
+        self.exclude: list[Backend] = []
 
 
 class Ledger:
-    """A pool over two backends, the second with a limit of its own, and all that is known of it."""
+    """A pool over backends, the second with a limit of its own, and all that is known of it."""
 
     def __init__(
-        self, policy: Policy, seed: int, kind: type[Speaker] = Speaker, *, observed: bool = True
+        self,
+        policy: Policy,
+        seed: int,
+        kind: type[Speaker] = Speaker,
+        *,
+        observed: bool = True,
+        count: int = 2,
     ) -> None:
         """
         @param kind: what makes the protocols.
+        @param count: how many backends there are.
         @param observed: whether anybody observes the pool; if not, leases take a shorter way.
         """
         _Numbers.ahead = itertools.count()
         if next(_Numbers.ledgers) % 20 == 0:
             gc.collect()
         self.clock = Clock()
-        self.fakes = [FakeBackend(self.clock) for _ in range(2)]
+        self.fakes = [FakeBackend(self.clock) for _ in range(count)]
+        names = ("one", "two", "three", "four")
         self.backends = [
-            Backend(self.fakes[0], name="one"),
-            Backend(self.fakes[1], name="two", limit=2),
+            Backend(fake, name=name, limit=2 if name == "two" else None)
+            for fake, name in zip(self.fakes, names, strict=False)
         ]
-        self.ceiling = {self.backends[0]: policy.limit, self.backends[1]: 2}
+        self.ceiling = {each: each.limit or policy.limit for each in self.backends}
         self.managers: list[Manager] = []
         self.requests: list[Request] = []
         self.held: list[Lease[Any]] = []
@@ -230,6 +250,30 @@ class Ledger:
         if not request.fired:
             (request.manager,) = [each for each in self.managers if asked in each.waiting]
 
+    def ask_any(
+        self,
+        ident: Hashable,
+        connect: Callable[..., Deferred[Any]],
+        exclude: list[Backend],
+        timeout: float | None,
+        owner: Any,
+        then: str,
+    ) -> None:
+        """
+        @param connect: a group's C{connect}, or a C{select} that knows its list.
+        """
+        request = Request(ident, self.backends[0], then, self.waiting())
+        request.owner = owner
+        request.anywhere, request.exclude = True, exclude
+        self.requests.append(request)
+        asked = connect(ident, timeout=timeout, owner=owner, exclude=exclude)
+        request.deferred = asked
+        asked.addCallbacks(
+            self._served, self._failed, callbackArgs=(request,), errbackArgs=(request,)
+        )
+        if not request.fired:
+            (request.manager,) = [each for each in self.managers if asked in each.waiting]
+
     def try_connect(self, ident: Hashable, backend: Backend, owner: Any = None) -> None:
         ahead = self.waiting()
         lease = self.pool.try_connect(ident, backend, owner=owner)
@@ -248,7 +292,9 @@ class Ledger:
     def _served(self, lease: Lease[Any], request: Request) -> None:
         request.fired += 1
         manager = lease.manager
-        if request.manager not in (None, manager):
+        if manager.backend in request.exclude:
+            self.complaints.append("a request was served by a backend that it excludes")
+        if request.manager not in (None, manager) and not request.anywhere:
             self.complaints.append("a request was served by another manager than it waits for")
         self._take(lease, request.ident, request.owner, request.ahead)
         if request.then == "release":
@@ -260,7 +306,7 @@ class Ledger:
 
     def _take(self, lease: Lease[Any], ident: Hashable, owner: Any, ahead: list[Request]) -> None:
         manager: Manager = lease.manager
-        if any(each.deferred in manager.waiting for each in ahead):
+        if any(may_serve(manager, each.deferred) for each in ahead):
             self.complaints.append("somebody was served before who had asked before")
         if lease.ident != ident:
             self.complaints.append(f"{ident!r} was given a lease of {lease.ident!r}")
@@ -278,7 +324,11 @@ class Ledger:
         """Settle a lease, unless a trap or its owner did so before."""
         if lease in self.held:
             self.held.remove(lease)
-        if lease.held:
+        if not lease.held:
+            return
+        if how == "failed":
+            lease.finished(failed=True)
+        else:
             getattr(lease, how)()
 
     def forget(self, which: int) -> None:

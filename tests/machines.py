@@ -12,15 +12,19 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol, connectionDone
 
-from kolus import KolusError, Policy
+from kolus import Ejection, KolusError, Policy
 from kolus.backoff import Backoff
 from kolus.events import Event
 from tests.invariants import check, check_the_end
 from tests.ledger import Ledger
 from tests.speakers import SLOTS, Halved, Multiplexed, Speaker
 
-__all__ = ["MACHINES", "Machine"]
+__all__ = ["PLAIN_MACHINES", "SIDES", "THEN", "TIMEOUTS", "WHICH", "Machine", "SharedMachine"]
 
+EJECTIONS = [
+    Ejection(failures=2, first=1.0, most=4.0),
+    Ejection(failures=1, first=3.0, most=3.0, slow_start=2.0),
+]
 SETTINGS = st.fixed_dictionaries(
     {
         "limit": st.integers(1, 4),
@@ -38,6 +42,7 @@ SETTINGS = st.fixed_dictionaries(
         "check_after": st.sampled_from([1.0, 0.0]),
         "close_timeout": st.sampled_from([5.0, 0.0]),
         "leak_after": st.sampled_from([None, 1.0]),
+        "ejection": st.sampled_from([None, *EJECTIONS]),
         "debug": st.sampled_from([False] * 7 + [True]),
     }
 )
@@ -45,6 +50,7 @@ HOOKS = st.sets(st.sampled_from(["prepare", "check", "reset"]))
 SECONDS = st.sampled_from([0.0, 0.1, 0.5, 1.0, 3.0, 20.0, 700.0])
 TIMEOUTS = st.sampled_from([None, None, 0.0, 0.5, 1.0, 20.0, float("inf")])
 WHICH = st.integers(0, 12)
+SETTLINGS = ["release", "release", "finished", "failed", "abort", "close"]
 THEN = st.sampled_from(["hold", "hold", "hold", "release", "finish", "ask"])
 TIMES = st.sampled_from([1, 1, 2, 4])
 EVENTS = sorted({each.__name__ for each in Event.__subclasses__()})
@@ -60,6 +66,7 @@ class Machine(RuleBasedStateMachine):
     slots: ClassVar[int | None] = None
     idents: ClassVar[Any] = "reject"
     who: ClassVar[str] = "aaab"
+    count: ClassVar[int] = 2
     steps = 0
     """Of all machines together."""
     ledger: Ledger
@@ -88,10 +95,14 @@ class Machine(RuleBasedStateMachine):
         policy = Policy(
             slots=self.slots, idents=self.idents, connect_timeout=2.0, **(settings | run)
         )
-        self.ledger = Ledger(policy, seed, kind, observed=observed)
+        self.ledger = Ledger(policy, seed, kind, observed=observed, count=self.count)
         self.owners: list[Any] = []
         self.endings: list[list[object]] = []
         self.age = 0
+        self.prepare()
+
+    def prepare(self) -> None:
+        """There is a ledger now."""
 
     def ident(self, which: int) -> str:
         return self.who[which % len(self.who)]
@@ -144,7 +155,7 @@ class Machine(RuleBasedStateMachine):
     # Leases
 
     @precondition(lambda self: self.ledger.holding())
-    @rule(which=WHICH, how=st.sampled_from(["release", "release", "finished", "abort", "close"]))
+    @rule(which=WHICH, how=st.sampled_from(SETTLINGS))
     def settle(self, which: int, how: str) -> None:
         self._settle(which, how)
 
@@ -392,7 +403,7 @@ def _machine(base: type[Machine], idents: str) -> type[Machine]:
     return type(name, (base,), {"idents": idents, "who": who})
 
 
-MACHINES = [
+PLAIN_MACHINES = [
     _machine(base, idents)
     for base in (Machine, SharedMachine)
     for idents in ("reject", "replace", "separate")

@@ -21,7 +21,8 @@ from twisted.logger import ILogObserver, LogEvent, globalLogBeginner
 from zope.interface import implementer
 
 from tests.ledger import repeatable
-from tests.machines import MACHINES, Machine
+from tests.group_machines import MACHINES
+from tests.machines import Machine
 
 _TELL_EVERY = 30.0
 _STUCK_AFTER = 600.0

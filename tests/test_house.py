@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 
 FLOORS = {
     "0": "errors",
+    "0a": "named_endpoint",
     "1": "alarm attempts backend backoff checks connection_state counters descriptors fork ranking "
     "step transports",
     "1b": "candidates ejection",

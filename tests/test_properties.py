@@ -7,7 +7,8 @@ from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.ledger import repeatable
-from tests.machines import MACHINES, Machine
+from tests.group_machines import MACHINES
+from tests.machines import Machine
 
 
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda each: each.__name__)

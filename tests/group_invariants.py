@@ -1,0 +1,72 @@
+"""What is true of requests that wait for several backends at once, after every step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kolus.connection_state import ConnectionState
+from tests.ledger import Ledger, Manager
+
+__all__ = ["check_groups"]
+
+
+def check_groups(ledger: Ledger) -> None:
+    """Look at every queue that several backends share."""
+    queues = {queue for manager in ledger.managers for queue in manager._shared}
+    queues |= set(ledger.pool._managers.accounts._queues)
+    for queue in queues:
+        each_waits_at_one_manager(ledger, queue)
+        nobody_waits_for_what_is_idle_elsewhere(ledger, queue)
+        nobody_waits_where_fewer_can_be_served(ledger, queue)
+    for manager in ledger.managers:
+        for waiter in manager.waiting:
+            assert waiter.shared is None or waiter.shared.waiting.get(waiter) is manager
+    for queue in ledger.pool._selector._queues.values():
+        assert queue.waiting, "a queue for a list has outlived its requests"
+
+
+def each_waits_at_one_manager(ledger: Ledger, queue: Any) -> None:
+    orders = [each.order for each in queue.waiting]
+    assert orders == sorted(orders)
+    for waiter, manager in queue.waiting.items():
+        assert waiter.shared is queue
+        assert waiter.queue is manager._waiters
+        assert waiter in manager.waiting
+        assert manager.ident == queue.ident
+        assert waiter in queue._at[manager]
+        assert not waiter.called
+    assert sum(map(len, queue._at.values())) == len(queue.waiting)
+    assert not queue._homeless
+
+
+def servers(ledger: Ledger, queue: Any) -> list[Manager]:
+    found = list(ledger.pool._managers.servers(queue))
+    return [each for each in found if each.serves() and queue.may_serve(each.backend)]
+
+
+def nobody_waits_for_what_is_idle_elsewhere(ledger: Ledger, queue: Any) -> None:
+    if not queue.waiting:
+        return
+    for manager in servers(ledger, queue):
+        roster = manager.roster
+        ready = [each for each in roster.idle if each.usable()]
+        if manager._policy.slots is not None:
+            ready += [each for each in roster.all if each.state is ConnectionState.LEASED]
+            ready = [each for each in ready if manager._room(each)]
+        ready = [each for each in ready if not manager._hooks.is_stale(each)]
+        assert not ready, f"somebody waits while {manager} has something ready"
+
+
+def nobody_waits_where_fewer_can_be_served(ledger: Ledger, queue: Any) -> None:
+    short = [
+        each
+        for each, here in queue._at.items()
+        if each.surplus() < 0 and not any(queue._barred(waiter) for waiter in here)
+    ]
+    roomy = [each for each in servers(ledger, queue) if each.surplus() > 0]
+    roomy = [each for each in roomy if each._account.may_connect()]  # else others are in its way
+    told = [
+        (str(each), each.surplus(), each._connector.due_in(), each.roster.slow_at() - each._now())
+        for each in (*short, *roomy)
+    ]
+    assert not (short and roomy), f"{told}: the first could have been helped by the last"

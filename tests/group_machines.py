@@ -1,0 +1,154 @@
+"""Machines that use groups of backends at random besides, and the list of all machines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import invariant, precondition, rule
+from zope.interface import implementer
+
+from kolus import Backend, ISource, balance
+from tests.group_invariants import check_groups
+from tests.machines import PLAIN_MACHINES, THEN, TIMEOUTS, WHICH, Machine, SharedMachine
+
+__all__ = ["MACHINES"]
+
+BACKENDS = 3
+BALANCERS: list[Callable[[Any, Any], Any]] = [
+    lambda clock, chance: balance.fill_first,
+    lambda clock, chance: balance.idle_first,
+    lambda clock, chance: balance.least_leased,
+    lambda clock, chance: balance.round_robin(),
+    lambda clock, chance: balance.pick_two(chance),
+    lambda clock, chance: balance.peak_ewma(clock, chance),
+    lambda clock, chance: lambda statuses: statuses[int(chance.random() * len(statuses))],
+]
+SETS = st.lists(st.integers(0, BACKENDS - 1), min_size=1, max_size=BACKENDS, unique=True)
+EXCLUDED = st.sampled_from([[], [], [], [0], [1, 2]])
+
+
+@implementer(ISource)
+class Told:
+    """A source that tells what a test says."""
+
+    listener: Callable[[Sequence[Backend]], object] | None = None
+
+    def __init__(self, backends: Sequence[Backend]) -> None:
+        self._backends = backends
+
+    def start(self, listener: Callable[[Sequence[Backend]], object]) -> None:
+        self.listener = listener
+        listener(self._backends)
+
+    def stop(self) -> None:
+        self.listener = None
+
+
+class GroupMachine(Machine):
+    """Two groups, whose backends come and go, and lists that nobody keeps."""
+
+    count = BACKENDS
+
+    def prepare(self) -> None:
+        ledger, chance = self.ledger, self.ledger.chance
+        self.made = [chance.choice(BALANCERS)(ledger.clock, chance) for _ in range(2)]
+        members = chance.sample(range(BACKENDS), chance.randint(1, BACKENDS))
+        self.sources = [Told(self.some([0, 1, 2])), Told(self.some(members))]
+        self.groups = [
+            ledger.pool.group(source, balancer)
+            for source, balancer in zip(self.sources, self.made, strict=True)
+        ]
+
+    def some(self, places: list[int]) -> list[Backend]:
+        return [self.ledger.backends[each] for each in places]
+
+    @rule(
+        which=st.sampled_from([0, 0, 1]),
+        ident=WHICH,
+        exclude=EXCLUDED,
+        timeout=TIMEOUTS,
+        owner=WHICH,
+        then=THEN,
+        times=st.sampled_from([1, 1, 3]),
+    )
+    def ask_group(
+        self,
+        which: int,
+        ident: int,
+        exclude: list[int],
+        timeout: float | None,
+        owner: int,
+        then: str,
+        times: int,
+    ) -> None:
+        for _ in range(times):
+            connect = self.groups[which].connect
+            whose, without = self.owner(owner), self.some(exclude)
+            self.ledger.ask_any(self.ident(ident), connect, without, timeout, whose, then)
+
+    @rule(
+        members=SETS,
+        which=st.sampled_from([0, 1]),
+        ident=WHICH,
+        exclude=EXCLUDED,
+        timeout=TIMEOUTS,
+        then=THEN,
+    )
+    def select(
+        self,
+        members: list[int],
+        which: int,
+        ident: int,
+        exclude: list[int],
+        timeout: float | None,
+        then: str,
+    ) -> None:
+        def connect(ident: Any, **how: Any) -> Any:
+            return self.ledger.pool.select(ident, self.some(members), self.made[which], **how)
+
+        self.ledger.ask_any(self.ident(ident), connect, self.some(exclude), timeout, None, then)
+
+    @precondition(lambda self: self.age % 3 == 2)
+    @rule(which=st.sampled_from([0, 1]), members=SETS)
+    def tell(self, which: int, members: list[int]) -> None:
+        listener = self.sources[which].listener
+        if listener is not None:
+            listener(self.some(members))
+
+    @rule(side=st.integers(0, BACKENDS - 1), how=st.sampled_from(["eject", "admit", "admit"]))
+    def judge(self, side: int, how: str) -> None:
+        getattr(self.ledger.pool, how)(self.ledger.backends[side])
+
+    @precondition(lambda self: self.age % 16 == 15)
+    @rule()
+    def close_group(self) -> None:
+        self.groups[1].close()
+
+    @invariant()
+    def groups_hold(self) -> None:
+        check_groups(self.ledger)
+
+    def teardown(self) -> None:
+        if hasattr(self, "groups"):
+            for each in self.ledger.backends:
+                self.ledger.pool.admit(each)
+        super().teardown()
+
+
+class SharedGroupMachine(GroupMachine):
+    slots = SharedMachine.slots
+
+
+def _machine(base: type[Machine], idents: str) -> type[Machine]:
+    who = "aaab" if idents == "reject" else "aabc"
+    return type(f"{idents.title()}{base.__name__}", (base,), {"idents": idents, "who": who})
+
+
+MACHINES = [
+    *PLAIN_MACHINES,
+    _machine(GroupMachine, "reject"),
+    _machine(GroupMachine, "separate"),
+    _machine(SharedGroupMachine, "reject"),
+]
