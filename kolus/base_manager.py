@@ -58,6 +58,26 @@ class BaseManager(ABC, Generic[P]):
     @ivar waiting: the requests in the queue, the oldest first.
     """
 
+    # What every lease needs. CPython finds it faster here than in a large C{__dict__}.
+    __slots__ = (
+        "__dict__",
+        "_alarm",
+        "_checks",
+        "_idle",
+        "_lifecycle",
+        "_now",
+        "_observers",
+        "_plain",
+        "_pop",
+        "_settler",
+        "_special",
+        "_wanting",
+        "counters",
+        "ident",
+        "roster",
+        "waiting",
+    )
+
     def __init__(
         self,
         reactor: Any,
