@@ -29,16 +29,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import alsoProvides, directlyProvidedBy, directlyProvides, implementer
 
-from kolus.connection_state import (
-    BUSY,
-    CLOSED,
-    CLOSING,
-    CONNECTING,
-    IDLE,
-    LEASED,
-    NEXT,
-    ConnectionState,
-)
+from kolus.connection_state import BUSY, CLOSED, CLOSING, CONNECTING, IDLE, LEASED, NEXT
 from kolus.events import Why
 from kolus.keeper import Keeper
 from kolus.losses import Losses
@@ -47,6 +38,7 @@ from kolus.step import Step
 from kolus.transports import is_sound
 
 if TYPE_CHECKING:
+    from kolus.connection_state import ConnectionState
     from kolus.lease import Lease
 
 __all__ = ["STILLBORN", "Connection"]
@@ -223,7 +215,12 @@ class Connection(Generic[P]):
         @return: whether it is usable. If not, nothing has changed.
         """
         transport: Any = self.transport
-        if self.retired or transport is None or not is_sound(transport):
+        try:  # what C{usable} looks at, without two calls
+            told = transport.disconnecting or transport._aborting or transport._writeDisconnecting
+            sure = transport.producer is None and not (told or transport.TLS)
+        except AttributeError:
+            sure = False
+        if self.retired or not (sure or self.usable()):
             return False
         if self.state is LEASED:
             self.state = IDLE
