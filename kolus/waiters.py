@@ -121,11 +121,11 @@ class WaiterQueue(Generic[T]):
 
     def popleft(self) -> Waiter[T]:
         """Take out the oldest waiter; the caller is about to fire it."""
-        waiter, _ = self.waiting.popitem(last=False)
+        waiter, _ = self.waiting.popitem(False)
+        if self._timed and self._timed[0] is waiter:
+            self._timed.popleft()
         if waiter._call is not None:
             self._forget_call(waiter)
-        elif self._timed and self._timed[0] is waiter:
-            self._timed.popleft()
         if waiter.shared is not None:
             waiter.shared.left(waiter)
         return waiter
