@@ -88,7 +88,6 @@ class Connection(Generic[P]):
     observed_since = -math.inf
     overdue_since = -math.inf
     slots: Any = frozenset()
-    _pausable = True
     _step: Step | None = None
     _handshake: Deferred[None] | None = None
     _in_make_connection = False
@@ -106,6 +105,7 @@ class Connection(Generic[P]):
         self.since = -math.inf
         self.uses = 0
         self.retired = False
+        self._pausable = True
 
     @property
     def manager(self) -> Any:
