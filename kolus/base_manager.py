@@ -68,7 +68,6 @@ class BaseManager(ABC, Generic[P]):
         "_now",
         "_observers",
         "_plain",
-        "_pop",
         "_settler",
         "_special",
         "_wanting",
@@ -129,7 +128,6 @@ class BaseManager(ABC, Generic[P]):
 
         # What every lease needs, at hand.
         self._now = reactor.seconds
-        self._pop = roster.pop_next
         self._wanting = account.wanting
         self._shared = account.shared_by(ident)
         self._watchers = account.watchers

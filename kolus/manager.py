@@ -39,12 +39,13 @@ class ConnectionManager(LeasingManager[P]):
             return None
         if self._checks and self._next_is_stale():
             return None
-        connection = self._pop()[0]
-        while not connection.lease(self._now()):
+        now = self._now
+        connection, _ = idle.popitem()
+        while not connection.lease(now()):
             self.roster.close(connection, Why.UNFIT)
             if not idle:
                 return None
-            connection = self._pop()[0]
+            connection, _ = idle.popitem()
         self.counters.leases += 1
         if ward is not None or self._special or self._observers:
             return self._lease_specially(connection, ward)
@@ -118,12 +119,13 @@ class ConnectionManager(LeasingManager[P]):
     def _hand_out(self) -> None:
         while self._idle and self._lifecycle.serves and self._is_asked():
             if not (self._checks and self._next_is_stale()):
-                connection = self._pop()[0]
+                connection, _ = self._idle.popitem()
             elif len(self.roster.checking) < self._asked():
-                self._check(self._pop()[0])
+                connection, _ = self._idle.popitem()
+                self._check(connection)
                 continue
-            elif not self._hooks.is_stale(self.roster.freshest_idle()):
-                connection = self._idle.popitem()[0]
+            elif not self._hooks.is_stale(connection := self.roster.freshest_idle()):
+                del self._idle[connection]
             else:
                 return
             self._give(connection)

@@ -13,8 +13,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -61,19 +60,14 @@ class Roster(Generic[P]):
             self._lifetimes = Lifetimes(policy.lifetime, policy.lifetime_jitter, ahead)
         self._vacant_since = clock.seconds()
         self._needed_until = -math.inf
-        # Ordered by coming home. Taking a dict's last is fast, taking its first is not after
-        # many others were: only that needs the slower OrderedDict.
+        # In the order of coming home; popitem takes out the one that is next.
         self.idle: dict[Connection[P], None]
-        self.pop_next: Callable[[], tuple[Connection[P], None]]
         self._from_next: Callable[[dict[Connection[P], None]], Iterator[Connection[P]]]
         if policy.reuse == "lifo":
             self.idle = {}
-            self.pop_next = self.idle.popitem
             self._from_next = reversed
         else:
-            ordered: OrderedDict[Connection[P], None] = OrderedDict()
-            self.idle = ordered
-            self.pop_next = partial(ordered.popitem, last=False)
+            self.idle = _FirstOut()
             self._from_next = iter
 
     def next_idle(self) -> Connection[P]:
@@ -242,6 +236,13 @@ class Roster(Generic[P]):
         return connection.since + self._idle_timeout * (
             1 - self._policy.idle_jitter * connection.chance
         )
+
+
+class _FirstOut(OrderedDict[Connection[Any], None]):
+    """Its C{popitem} takes the first. A dict's is fast only until many others were taken."""
+
+    def popitem(self, last: bool = False) -> tuple[Connection[Any], None]:
+        return super().popitem(last)
 
 
 def _or_never(seconds: float | None) -> float:

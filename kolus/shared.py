@@ -190,7 +190,7 @@ class SharedManager(LeasingManager[P]):
                 return connection
             del self._spare[connection]
         if self._idle and self._is_ready(self.roster.next_idle()):
-            return self._pop()[0]
+            return self._idle.popitem()[0]
         stale = []
         for connection in self.roster.idle_in_turn():
             if self._is_ready(connection):
