@@ -189,9 +189,8 @@ class Connection(Generic[P]):
         """
         transport: Any = self.transport
         try:
-            if transport.disconnecting or transport._aborting or transport._writeDisconnecting:
-                return False
-            if transport.TLS and transport.protocol.disconnecting:  # after a STARTTLS
+            told = transport.disconnecting or transport._aborting or transport._writeDisconnecting
+            if told or (transport.TLS and transport.protocol.disconnecting):  # after a STARTTLS
                 return False
         except AttributeError:
             if not self.usable():
@@ -209,9 +208,10 @@ class Connection(Generic[P]):
         self._become(BUSY)
         self.since = now
 
-    def rest(self, now: float, idle: dict[Any, None]) -> bool:
-        """Join C{idle}: from here on it is watched, so it is read even if its lessee paused it.
+    def rest(self, now: float, idle: dict[Any, None] | None) -> bool:
+        """Come home: from here on it is read, even if its lessee had paused it.
 
+        @param idle: what it joins, to be watched; C{None} if the next lessee has it at once.
         @return: whether it is usable. If not, nothing has changed.
         """
         transport: Any = self.transport
@@ -222,13 +222,17 @@ class Connection(Generic[P]):
             sure = False
         if self.retired or not (sure or self.usable()):
             return False
-        if self.state is LEASED:
-            self.state = IDLE
-            del self.dataReceived
-        else:
-            self._become(IDLE)
         self.since = now
-        idle[self] = None
+        if idle is None:
+            self.uses += 1
+            self.dataReceived = self.protocol.dataReceived  # type: ignore[attr-defined, method-assign]
+        else:
+            if self.state is LEASED:
+                self.state = IDLE
+                del self.dataReceived
+            else:
+                self._become(IDLE)
+            idle[self] = None
         if self._pausable:
             transport.resumeProducing()
         return True

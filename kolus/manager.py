@@ -26,8 +26,11 @@ class ConnectionManager(LeasingManager[P]):
     """Leases the connections of one backend, each to one lessee at a time.
 
     C{try_connect} and C{_settle} are the path that every lease takes. They are written for speed:
-    every call they save is a twentieth of a lease.
+    every call they save is a twentieth of a lease. What is released while others wait does not
+    even become idle, if it can be helped: C{_settle} leaves it at hand for C{_decide}.
     """
+
+    _at_hand: Connection[P] | None = None
 
     def try_connect(self, ident: Hashable, owner: Owner | None = None) -> Lease[P] | None:
         if not self._lifecycle.serves or ident != self.ident:
@@ -55,6 +58,15 @@ class ConnectionManager(LeasingManager[P]):
         now = self._now()
         held = now - connection.since
         if (
+            self.waiting
+            and outcome is RELEASED
+            and self._may_pass_on()
+            and connection.rest(now, None)
+        ):
+            self.counters.releases += 1
+            self._at_hand = connection
+            self._decide()
+        elif (
             outcome is RELEASED
             and self._plain
             and not self._wanting
@@ -81,6 +93,11 @@ class ConnectionManager(LeasingManager[P]):
             self._decide()
         else:
             self._level()
+
+    def _may_pass_on(self) -> bool:
+        """Whether C{_decide} would give what comes home to the oldest waiter, and do so now."""
+        hindered = self._deciding or self._wanting or self._checks or self._observers
+        return self._plain and self._lifecycle.serves and not hindered
 
     def _settle_specially(self, connection: Connection[P], outcome: Outcome, held: float) -> None:
         self._check_process()
@@ -117,6 +134,9 @@ class ConnectionManager(LeasingManager[P]):
         self._decide()
 
     def _hand_out(self) -> None:
+        if self._at_hand is not None:
+            connection, self._at_hand = self._at_hand, None
+            self._serve(connection)
         while self._idle and self._lifecycle.serves and self._is_asked():
             if not (self._checks and self._next_is_stale()):
                 connection, _ = self._idle.popitem()
@@ -128,7 +148,10 @@ class ConnectionManager(LeasingManager[P]):
                 del self._idle[connection]
             else:
                 return
-            self._give(connection)
+            if connection.lease(self._now()):
+                self._serve(connection)
+            else:
+                self.roster.close(connection, Why.UNFIT)
 
     def _give(self, connection: Connection[P]) -> None:
         if connection.lease(self._now()):
