@@ -46,7 +46,7 @@ class Hooks:
 
     def is_stale(self, connection: Connection[Any]) -> bool:
         """Whether an idle connection is to be checked before anybody leases it."""
-        return self.checks and connection.in_state_for() >= self._policy.check_after
+        return self.checks and self._now() - connection.since >= self._policy.check_after
 
     def check(self, connection: Connection[Any]) -> Deferred[bool]:
         """
