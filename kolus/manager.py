@@ -55,8 +55,7 @@ class ConnectionManager(LeasingManager[P]):
         return Lease(connection, self._settler)
 
     def _settle(self, connection: Connection[P], outcome: Outcome) -> None:
-        now = self._now()
-        held = now - connection.since
+        since, now = connection.since, self._now()
         if (
             self.waiting
             and outcome is RELEASED
@@ -77,15 +76,15 @@ class ConnectionManager(LeasingManager[P]):
             if due < self._alarm.at:
                 self._alarm.set(due)
             if self._observers:
-                self._journal.released(held)
-            if self._watchers and not connection.was_observed():
-                self._account.observed(held)
+                self._journal.released(now - since)
+            if self._watchers and connection.observed_since != since:
+                self._account.observed(now - since)
             if self.waiting or self._shared or self._watchers:
                 self._freed()
         elif outcome is FORGOTTEN:
             self._call_soon(self._reclaim, connection, connection.origin)
         else:
-            self._settle_specially(connection, outcome, held)
+            self._settle_specially(connection, outcome, now - since)
 
     def _freed(self) -> None:
         """Something has come home: serve who waits, or let it be known."""
@@ -97,6 +96,7 @@ class ConnectionManager(LeasingManager[P]):
     def _may_pass_on(self) -> bool:
         """Whether C{_decide} would give what comes home to the oldest waiter, and do so now."""
         hindered = self._deciding or self._wanting or self._checks or self._observers
+        hindered = hindered or self._watchers
         return self._plain and self._lifecycle.serves and not hindered
 
     def _settle_specially(self, connection: Connection[P], outcome: Outcome, held: float) -> None:
