@@ -148,6 +148,21 @@ def close_on_a_timer(rig: Managed, lease: Any) -> None:
     transport.loseConnection()
 
 
+def close(rig: Managed, lease: Any) -> None:
+    lease.protocol.transport.loseConnection()
+    lease.release()
+
+
+def abort(rig: Managed, lease: Any) -> None:
+    lease.protocol.transport.abortConnection()
+    lease.release()
+
+
+def invalidate(rig: Managed, lease: Any) -> None:
+    rig.manager.invalidate()
+    lease.release()
+
+
 def half_close(rig: Managed, lease: Any) -> None:
     lease.protocol.transport.loseWriteConnection()
     lease.release()
@@ -165,6 +180,34 @@ def test_a_connection_that_was_told_to_close_is_never_handed_out(spoil: Any) -> 
     spoil(rig, lease)
     assert not rig.lease().reused
     rig.turn()
+
+
+@pytest.mark.parametrize("spoil", [close, abort, invalidate, half_close, leave_a_producer])
+def test_a_connection_that_its_lessee_spoiled_is_never_passed_on(spoil: Any) -> None:
+    rig = Managed(limit=1)
+    lease = rig.lease()
+    asked = rig.ask()
+    spoil(rig, lease)
+    rig.turn()
+    assert not result_of(asked).reused
+
+
+def test_a_connection_that_is_passed_on_is_read_though_its_lessee_paused_it() -> None:
+    heard: list[bytes] = []
+
+    class Hears(Protocol):
+        def dataReceived(self, data: bytes) -> None:
+            heard.append(data)
+
+    rig = Managed(Hears, limit=1)
+    lease = rig.lease()
+    asked = rig.ask()
+    lease.protocol.transport.pauseProducing()
+    lease.release()
+    assert result_of(asked).reused
+    assert rig.numbers() == (0, 1, 0, 0, 0)
+    rig.fake.connections[0].speak(b"answer")
+    assert heard == [b"answer"]
 
 
 @pytest.mark.parametrize("hook", ["prepare", "reset"])
