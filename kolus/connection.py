@@ -46,7 +46,6 @@ __all__ = ["STILLBORN", "Connection"]
 P = TypeVar("P")
 _log = Logger()
 
-
 STILLBORN = 1.0
 """A connection that ends sooner than this, in seconds, and unused, was never of any use."""
 
@@ -78,6 +77,8 @@ class Connection(Generic[P]):
     @ivar overdue_since: C{since} of the lease that was last told of as a possible leak.
     """
 
+    __slots__ = ("__dict__", "protocol", "retired", "since", "state", "transport", "uses")
+
     protocol: P
     begun_at = 0.0
     connected_at = 0.0
@@ -105,7 +106,6 @@ class Connection(Generic[P]):
         self.since = -math.inf
         self.uses = 0
         self.retired = False
-        self._pausable = True
 
     @property
     def manager(self) -> Any:
@@ -329,8 +329,7 @@ class Connection(Generic[P]):
             getattr(transport, "abortConnection", transport.loseConnection)()
             return
         self.transport = transport
-        if not hasattr(transport, "resumeProducing"):
-            self._pausable = False
+        self._pausable = hasattr(transport, "resumeProducing")
         self.connected_at = self._keeper.clock.seconds()
         if ISSLTransport.providedBy(transport):
             # A certificate is refused only after connectionMade.
