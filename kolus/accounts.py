@@ -51,7 +51,7 @@ class Accounts:
         self._accounts: dict[Hashable, Account] = {}
         self._arrivals = itertools.count()
         self._queues: dict[SharedQueue, None] = {}
-        self._watchers: dict[Watcher, Mapping[Hashable, object]] = {}
+        self._watchers: dict[Watcher, Mapping[Hashable, Backend]] = {}
 
     def __iter__(self) -> Iterator[Account]:
         return iter(tuple(self._accounts.values()))
@@ -123,7 +123,7 @@ class Accounts:
             for account in self.among(queue.backends):
                 account.shared_by(queue.ident).pop(queue, None)
 
-    def watch(self, watcher: Watcher, keys: Mapping[Hashable, object]) -> None:
+    def watch(self, watcher: Watcher, keys: Mapping[Hashable, Backend]) -> None:
         """Tell a watcher of the backends with these keys, if it is not told already."""
         if watcher in self._watchers:
             return
@@ -137,6 +137,13 @@ class Accounts:
             for account in self:
                 if watcher in account.watchers:
                     account.watchers.remove(watcher)
+
+    def tell_watchers(self, backend: Backend | None) -> None:
+        """What may be done with a backend has changed, or with all if C{None}."""
+        for watcher, backends in tuple(self._watchers.items()):
+            for each in tuple(backends.values()) if backend is None else (backend,):
+                if each.key in backends:
+                    watcher.changed(each)
 
     def among(self, keys: Mapping[Hashable, object]) -> Iterator[Account]:
         """The accounts that there are of the backends with these keys."""

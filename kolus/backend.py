@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from kolus.named_endpoint import NamedEndpoint
 if TYPE_CHECKING:
     from kolus.interfaces import IKolusManager
 
-__all__ = ["AnyBackend", "Backend", "State", "Status"]
+__all__ = ["AnyBackend", "Backend", "State", "Status", "several"]
 
 
 class State(Enum):
@@ -139,6 +139,16 @@ class Backend:
 
 AnyBackend = Backend | str | tuple[str, int]
 """Every form in which a backend may be named."""
+
+
+def several(name: str, backends: Any) -> Iterable[AnyBackend]:
+    """Refuse what is not several backends.
+
+    @raise TypeError: C{backends} is a single one, or nothing that can be gone through.
+    """
+    if isinstance(backends, str | bytes | Backend) or not isinstance(backends, Iterable):
+        raise TypeError(f"{name} must be several backends, not {backends!r}")
+    return backends
 
 
 @dataclass(frozen=True, slots=True)

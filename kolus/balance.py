@@ -8,8 +8,10 @@ two. What looks for the lowest of all is quick in a group, which keeps an index;
 sequence it looks at each. No balancer asks twice for the status that it returns.
 
 Besides being called, a balancer may have an attribute C{bound} (C{True}: the request may be served
-by the backend chosen and by no other) and a method C{observe}, which hears how long each lease was
-held: see C{kolus.consistent} and C{kolus.peak_ewma}.
+by the backend chosen and by no other), an attribute C{prefers} (C{True}: rather than with what is
+idle elsewhere the request is served with a new connection to the backend chosen, if that may make
+one), and a method C{observe}, which hears how long each lease was held: see C{kolus.consistent} and
+C{kolus.peak_ewma}.
 """
 
 from __future__ import annotations
@@ -43,6 +45,7 @@ __all__ = [
     "pick_two",
     "prefer_zone",
     "round_robin",
+    "usable",
 ]
 
 Balancer = Callable[[Sequence[Status]], Status]
@@ -120,7 +123,17 @@ def prefer_zone(zone: str, then: Balancer | None = None) -> Balancer:
     for name in ("bound", "observe"):
         if hasattr(choose, name):
             setattr(nearest, name, getattr(choose, name))
+    nearest.prefers = True  # type: ignore[attr-defined]
     return nearest
+
+
+def usable(balancer: Balancer) -> Balancer:
+    """
+    @raise TypeError: it cannot be called.
+    """
+    if not callable(balancer):
+        raise TypeError(f"balancer must be callable with statuses, not {balancer!r}")
+    return balancer
 
 
 NAMES: dict[str, Callable[[IReactorTime], Balancer]] = {

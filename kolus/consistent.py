@@ -62,9 +62,11 @@ class Consistent:
     2016. Where a long way round would be needed, because a key is very hot or many backends take
     no requests, the least loaded of all is chosen instead: it has room if any has.
 
+    @ivar prefers: the request is worth a new connection to the backend chosen.
     @ivar bound: whether the request may be served by the backend chosen and by no other.
     """
 
+    prefers = True
     __slots__ = ("_place", "_ring", "_spill", "bound")
 
     def __init__(

@@ -16,8 +16,8 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from kolus.backend import AnyBackend, Backend, Status
-from kolus.balance import Balancer
+from kolus.backend import AnyBackend, Backend, Status, several
+from kolus.balance import Balancer, usable
 from kolus.checks import check_seconds
 from kolus.errors import Closed, LeaseError, NoBackend
 from kolus.learner import Learner
@@ -100,8 +100,8 @@ class Group(Generic[P]):
 
     def start(self, source: Any) -> None:
         """Hear from a source who the backends are."""
-        self._source = source
         source.start(self._told)
+        self._source = source
 
     @property
     def backends(self) -> tuple[Backend, ...]:
@@ -141,10 +141,10 @@ class Group(Generic[P]):
                 check_owner(owner)
             except LeaseError:
                 return fail()
-        if self._closed or not self._backends:
-            later = self._connect_later(ident, timeout, owner, exclude, balancer)
-            return Deferred.fromCoroutine(later)
-        return self._selector.connect(ident, self._choice(exclude, balancer), timeout, owner)
+        choice = self._choice(exclude, balancer)
+        if self._closed or self._early or not self._backends:
+            return Deferred.fromCoroutine(self._connect_later(ident, timeout, owner, choice))
+        return self._selector.connect(ident, choice, timeout, owner)
 
     def try_connect(
         self,
@@ -172,9 +172,12 @@ class Group(Generic[P]):
         self._panic.look(self._backends)
         if not exclude and balancer is None:
             return self
-        return _Others(self, [Backend.of(each) for each in exclude], balancer or self.balancer)
+        excluded = [Backend.of(each) for each in several("exclude", exclude)]
+        return _Part(self, excluded, self.balancer if balancer is None else usable(balancer))
 
     # As a choice
+
+    is_fixed = False
 
     @property
     def statuses(self) -> Sequence[Status]:
@@ -206,6 +209,7 @@ class Group(Generic[P]):
 
     def may_serve(self, backend: Backend) -> bool:
         """Whether a backend's health lets it serve."""
+        self._panic.look(self._backends)
         return self._panic.is_on or self._selector.is_well(backend)
 
     async def _connect_later(
@@ -213,8 +217,7 @@ class Group(Generic[P]):
         ident: Hashable,
         timeout: float | None,
         owner: Owner | None,
-        exclude: Collection[AnyBackend],
-        balancer: Balancer | None,
+        choice: Choice,
     ) -> Lease[P]:
         if self._closed:
             raise self._is_closed()
@@ -226,9 +229,9 @@ class Group(Generic[P]):
             told.addTimeout(patience, self._clock, lambda result, seconds: self._no_list(seconds))
         await told
         left = None if patience is None else max(0.0, patience - (self._clock.seconds() - began))
-        return await self.connect(
-            ident, timeout=left, owner=owner, exclude=exclude, balancer=balancer
-        )
+        if self._closed:
+            raise self._is_closed()
+        return await self._selector.connect(ident, choice, left, owner)
 
     def _no_list(self, seconds: float) -> None:
         raise NoBackend(f"{self!r} has not been told of any backend within {seconds:.3g} s")
@@ -251,9 +254,10 @@ class Group(Generic[P]):
         for key, backend in before.items():
             if key not in self._backends:
                 self._keeper.left(backend)
-        early, self._early = self._early, {}
-        for each in early:
-            each.callback(None)
+        while self._early:  # who comes meanwhile comes after them
+            told = next(iter(self._early))
+            told.callback(None)
+            self._early.pop(told, None)
 
     def _see(self, backends: Sequence[Backend]) -> Members:
         accounts = self._managers.accounts
@@ -299,7 +303,8 @@ class Group(Generic[P]):
         if self._closed:
             return
         self._closed = True
-        self._source.stop()
+        if self._source is not None:
+            self._source.stop()
         self._managers.accounts.unwatch(self)
         if self._learner is not None:
             self._managers.accounts.unwatch(self._learner)
@@ -316,14 +321,19 @@ class Group(Generic[P]):
         return f"<Group{name} of {len(self._backends)} backends>"
 
 
-class _Others:
+class _Part:
     """A group without some of its backends, or with another balancer."""
+
+    is_fixed = False
 
     def __init__(self, group: Group[Any], exclude: Sequence[Backend], balancer: Balancer) -> None:
         self._group = group
         self._exclude = exclude
         self.balancer = balancer
-        self.statuses = group.without(exclude)
+
+    @property
+    def statuses(self) -> Sequence[Status]:
+        return self._group.without(self._exclude)
 
     def without(self, exclude: Collection[Backend]) -> Sequence[Status]:
         return self._group.without([*self._exclude, *exclude])

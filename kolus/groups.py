@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
-from kolus.backend import AnyBackend, Backend
+from kolus.backend import AnyBackend, Backend, several
 from kolus.balance import Balancer
 from kolus.errors import Closed
 from kolus.group import Group
@@ -41,14 +41,18 @@ class Groups:
         if self._managers.closed:
             raise Closed("the pool is closed")
         if not ISource.providedBy(source):
-            source = StaticSource(source)
+            source = StaticSource(several("source", source))
         group: Group[Any] = Group(
             *(self, self._managers, self._selector, self._clock),
             balancer=balancer,
             name=name,
         )
         self._open.append(group)
-        group.start(source)
+        try:
+            group.start(source)
+        except BaseException:
+            group.close()
+            raise
         return group
 
     def left(self, backend: Backend) -> None:

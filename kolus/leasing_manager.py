@@ -22,7 +22,7 @@ from kolus.health import Phase
 from kolus.lease import Leasable, Lease
 from kolus.owners import Owner, Ward
 from kolus.shared_queue import SharedQueue
-from kolus.waiters import Waiter
+from kolus.waiters import Choose, Waiter
 
 __all__ = ["LeasingManager"]
 
@@ -78,11 +78,16 @@ class LeasingManager(BaseManager[P]):
             return fail()
 
     def enqueue(
-        self, timeout: float | None, owner: Owner | None, shared: SharedQueue | None = None
+        self,
+        timeout: float | None,
+        owner: Owner | None,
+        shared: SharedQueue | None = None,
+        choose: Choose | None = None,
     ) -> Waiter[Lease[P]]:
         """Queue a request that nothing is ready for.
 
         @param shared: what it is to wait in besides.
+        @param choose: chooses another backend of those that share it.
         @raise PoolFull: as many wait as may.
         @raise LeaseError: as C{connect} fails.
         """
@@ -103,11 +108,19 @@ class LeasingManager(BaseManager[P]):
             waiter.ward = ward
             ward.wait(waiter)
         if shared is not None:
-            shared.joined(waiter, self)
+            shared.joined(waiter, self, choose)
         self._connector.unpaid = False
         if self._shared or self._idle or len(self.roster.all) < self._account.limit:
             self._decide()
+        elif self._watchers:
+            self._account.tell_watchers()
         return waiter
+
+    def warm(self) -> None:
+        """Connect once more than is asked for, as far as that may be done at once."""
+        quick = not (self.roster.connecting or self._idle) and self._connector.due_in() <= 0
+        if quick and self._lifecycle.serves and self._account.may_connect():
+            self._connector.connect()
 
     def accepts(self, ident: Hashable) -> bool:
         """Whether a request for C{ident} is not refused."""
@@ -130,6 +143,8 @@ class LeasingManager(BaseManager[P]):
     def _lease_specially(self, leasable: Leasable[P], ward: Ward | None) -> Lease[P]:
         """Lease what was ready at once, and see to the head-room."""
         lease = self._oversight.lease(leasable, ward, self._oversight.origin(ward), 0.0)
+        if self._watchers:
+            self._account.tell_watchers()
         if self._policy.min_idle:
             self._decide()
         return lease
@@ -243,12 +258,15 @@ class LeasingManager(BaseManager[P]):
         """For how many requests more it may connect at once; below 0: how many here wait for the
         leases of others to be settled."""
         coming = 0
-        if self._lifecycle.serves and self._account.health.phase is not Phase.EJECTED:
+        if self._lifecycle.serves:
             now = self._now()
             is_due = self._account.attempts.due_at <= now and not self._connector.unpaid
             is_quick = now < self.roster.slow_at()
             coming = self._coming() if is_due and is_quick else len(self._idle)
         return coming - len(self.waiting)
+
+    def is_ejected(self) -> bool:
+        return self._account.health.phase is Phase.EJECTED
 
     def has_idle(self) -> bool:
         return bool(self._idle) and self._lifecycle.serves

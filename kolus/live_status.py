@@ -103,7 +103,7 @@ class LiveStatus(Status):
     def leased(self) -> int:
         account = self.account
         if account is None:
-            return self.snapshot().leased
+            return 0 if self._observatory.is_untouched(self._backend) else self.snapshot().leased
         return sum([each.load() - len(each.waiting) for each in account.members])
 
     @property
@@ -118,7 +118,7 @@ class LiveStatus(Status):
     def waiting(self) -> int:
         account = self.account
         if account is None:
-            return self.snapshot().waiting
+            return 0 if self._observatory.is_untouched(self._backend) else self.snapshot().waiting
         return sum([len(each.waiting) for each in account.members])
 
     @property

@@ -50,7 +50,7 @@ class ConnectionManager(LeasingManager[P]):
                 return None
             connection, _ = idle.popitem()
         self.counters.leases += 1
-        if ward is not None or self._special or self._observers:
+        if ward is not None or self._special or self._observers or self._watchers:
             return self._lease_specially(connection, ward)
         return Lease(connection, self._settler)
 
@@ -95,8 +95,8 @@ class ConnectionManager(LeasingManager[P]):
 
     def _may_pass_on(self) -> bool:
         """Whether C{_decide} would give what comes home to the oldest waiter, and do so now."""
-        hindered = self._deciding or self._wanting or self._checks or self._observers
-        hindered = hindered or self._watchers
+        told = self._observers or self._watchers
+        hindered = self._deciding or self._wanting or self._checks or told
         return self._plain and self._lifecycle.serves and not hindered
 
     def _settle_specially(self, connection: Connection[P], outcome: Outcome, held: float) -> None:
@@ -106,6 +106,7 @@ class ConnectionManager(LeasingManager[P]):
         if outcome is not RELEASED or not connection.usable():
             self.roster.close(connection, Why.FINISHED)
             self._journal.finished(held)
+            self._level()
             return
         self.counters.releases += 1
         if not self._account.health.is_well:

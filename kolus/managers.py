@@ -1,7 +1,8 @@
 """C{Managers}: the managers of one pool, by backend and ident.
 
 Its state is the managers that serve, those that have been replaced and let their last leases come
-home, which managers it has made, for as long as anybody has them; what is paused: all or not, and
+home, which managers it has made, for as long as anybody has them, and of which classes they were;
+what is paused: all or not, and
 the backends that differ from that; the limits that the descriptor watch counts; which are being
 drained; and whether the pool is closed, or another process's.
 """
@@ -50,6 +51,7 @@ class Managers:
         self.policy = policy
         self.closed = False
         self._make = make
+        self._verified: set[type] = set()
         self._leaving: list[IKolusManager] = []
         self._made: WeakSet[IKolusManager] = WeakSet()
         self._draining: set[Hashable] = set()
@@ -109,10 +111,12 @@ class Managers:
             raise Closed("the pool is closed")
         where = Backend.of(backend)  # type: ignore[arg-type]
         manager = self._make(where, ident)
-        try:
-            verifyObject(IKolusManager, manager)
-        except Invalid as error:
-            raise TypeError(f"make_manager gave no IKolusManager: {error}") from error
+        if type(manager) not in self._verified:  # that takes longer than all the rest
+            try:
+                verifyObject(IKolusManager, manager)
+            except Invalid as error:
+                raise TypeError(f"make_manager gave no IKolusManager: {error}") from error
+            self._verified.add(type(manager))
         others = tuple(self.at.get(where.key, {}).values())
         self._count(where, self.limit(where))
         self._made.add(manager)
@@ -148,6 +152,7 @@ class Managers:
         if not self.of(manager.backend):
             self._draining.discard(key)
             self._count(manager.backend, 0)
+        self.accounts.tell_watchers(manager.backend)
 
     def drain(self, backend: Backend) -> list[Deferred[None]]:
         """Drain those of one backend, which has no new ones before they are all closed."""
@@ -222,6 +227,7 @@ class Managers:
                 manager.pause()
             else:
                 manager.resume()
+        self.accounts.tell_watchers(backend)  # of where no manager runs, too
 
     def is_paused(self, backend: Backend) -> bool:
         return self._paused.get(backend.key, self._all_paused)

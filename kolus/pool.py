@@ -13,9 +13,9 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IProtocolFactory, ISystemHandle
 
 from kolus.accounts import Accounts
-from kolus.backend import AnyBackend, Backend
+from kolus.backend import AnyBackend, Backend, several
 from kolus.backoff import Rng
-from kolus.balance import Balancer
+from kolus.balance import Balancer, usable
 from kolus.checks import check_seconds
 from kolus.errors import Closed, KolusError, LeaseError
 from kolus.events import Observer
@@ -167,9 +167,8 @@ class Pool(PoolOperation, Generic[P]):
         @raise ValueError: a backend or C{timeout} cannot be understood.
         @raise TypeError: the balancer cannot be called.
         """
-        chosen_by = self._balancer(balancer)
-        if isinstance(backends, str | Backend) or not isinstance(backends, Iterable):
-            raise TypeError(f"backends must be several, not one: {backends!r}")
+        chosen_by = self.policy.balancer if balancer is None else usable(balancer)
+        backends = several("backends", backends)
         check_seconds("timeout", timeout)
         try:
             check_owner(owner)
@@ -197,14 +196,8 @@ class Pool(PoolOperation, Generic[P]):
         @raise ValueError: a backend cannot be understood or is given twice, or there is none.
         @raise TypeError: the balancer cannot be called, or C{source} is neither.
         """
-        return self._groups.make(source, self._balancer(balancer), name)
-
-    def _balancer(self, balancer: Balancer | None) -> Balancer:
-        if balancer is None:
-            return self.policy.balancer
-        if not callable(balancer):
-            raise TypeError(f"balancer must be callable with statuses, not {balancer!r}")
-        return balancer
+        chosen_by = self.policy.balancer if balancer is None else usable(balancer)
+        return self._groups.make(source, chosen_by, name)
 
     # Settling and asking, under the names of the original
 

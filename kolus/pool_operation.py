@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable
 from twisted.internet.defer import Deferred, DeferredList
 
 from kolus.account import Account
-from kolus.backend import AnyBackend, Backend, Status
+from kolus.backend import AnyBackend, Backend, Status, several
 from kolus.checks import check_seconds
 from kolus.counters import Counters
 from kolus.explanation import ManagerExplanation, PoolExplanation
@@ -44,9 +44,8 @@ class PoolOperation:
         """
         if backends is None:
             return [manager.status() for manager in self._managers]
-        if isinstance(backends, str | Backend):
-            raise TypeError(f"backends must be several, not one: {backends!r}")
-        return [self._observatory.snapshot(Backend.of(each)) for each in backends]
+        asked = several("backends", backends)
+        return [self._observatory.snapshot(Backend.of(each)) for each in asked]
 
     def manager(self, backend: AnyBackend, ident: Hashable = None) -> IKolusManager | None:
         """The manager that serves a backend, if one does.

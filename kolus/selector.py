@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from kolus.backend import AnyBackend, Backend, Status
 from kolus.balance import Balancer
 from kolus.errors import KolusError, NoBackend, describe
-from kolus.health import Health, Phase
+from kolus.health import Phase
 from kolus.learner import Learner
 from kolus.lease import Lease
 from kolus.leasing_manager import LeasingManager
@@ -44,6 +44,10 @@ class Choice(Protocol):
 
     @property
     def balancer(self) -> Balancer: ...
+    @property
+    def is_fixed(self) -> bool:
+        """Whether no backend will come or go."""
+
     def without(self, exclude: Collection[Backend]) -> Sequence[Status]:
         """The statuses without those of some backends."""
 
@@ -70,13 +74,15 @@ class Selector:
         """See C{Group.connect}."""
         try:
             chosen = self.choose(choice.statuses, choice.balancer)
+            self._give_to(chosen)
             backend = chosen.backend
             lease = self._lease_at(ident, backend, owner)
             if lease is not None:
                 return succeed(lease)
-            if len(choice.statuses) == 1 or getattr(choice.balancer, "bound", False):
+            is_lone = choice.is_fixed and len(choice.statuses) == 1
+            if is_lone or getattr(choice.balancer, "bound", False):
                 return self._managers.find_or_make(ident, backend).connect(ident, timeout, owner)
-            return self._wait(ident, backend, choice.queue(ident), timeout, owner)
+            return self._wait(ident, backend, choice, timeout, owner)
         except KolusError:
             return fail()
 
@@ -89,7 +95,10 @@ class Selector:
         """See C{Group.try_connect}."""
         chosen = self.choose(choice.statuses, choice.balancer)
         lease = self._lease_at(ident, chosen.backend, owner)
-        if lease is not None or getattr(choice.balancer, "bound", False):
+        if lease is not None:
+            self._give_to(chosen)
+        only = [getattr(choice.balancer, each, False) for each in ("bound", "prefers")]
+        if lease is not None or any(only):
             return lease
         waiting = choice.queue(ident)
         try:
@@ -97,7 +106,7 @@ class Selector:
         finally:
             waiting.end_if_empty()
 
-    def choose(self, statuses: Sequence[Status], balancer: Balancer) -> Status:
+    def choose(self, statuses: Sequence[Status], balancer: Balancer) -> LiveStatus:
         """What the balancer chooses.
 
         @raise NoBackend: there is nothing to choose from, or it raises, or chooses none of them.
@@ -119,19 +128,24 @@ class Selector:
                 f"the balancer {balancer!r} chose {chosen!r}, none of the {len(statuses)} statuses"
             )
         account = chosen.account
-        if account is not None:
-            if not account.health.is_well:
-                self._give_to_sick(account.health, chosen)
-            if hasattr(balancer, "observe"):
-                learner = Learner(balancer)
-                if learner not in account.watchers:
-                    account.watchers.append(learner)
+        if account is not None and hasattr(balancer, "observe"):
+            learner = Learner(balancer)
+            if learner not in account.watchers:
+                account.watchers.append(learner)
         return chosen
 
-    def _give_to_sick(self, health: Health, chosen: LiveStatus) -> None:
-        if health.phase is Phase.EJECTED and chosen.among.panic is not None:
+    def _give_to(self, chosen: LiveStatus) -> None:
+        """A request is given to a backend: if that is not well it matters."""
+        account = chosen.account
+        if account is None or account.health.is_well:
+            return
+        if account.health.phase is Phase.EJECTED and chosen.among.panic is not None:
             chosen.among.panic.requests += 1
-        health.chosen()
+        account.health.chosen()
+
+    def _is_probed(self, backend: Backend) -> bool:
+        account = self._managers.accounts.find(backend.key)
+        return account is not None and account.health.phase is Phase.PROBED
 
     def _lease_at(
         self, ident: Hashable, backend: Backend, owner: Owner | None
@@ -145,23 +159,43 @@ class Selector:
         self,
         ident: Hashable,
         chosen: Backend,
-        queue: SharedQueue,
+        choice: Choice,
         timeout: float | None,
         owner: Owner | None,
     ) -> Deferred[Lease[Any]]:
+        queue = choice.queue(ident)
         try:
-            lease = queue.lease_ready(owner)
-            if lease is not None:
-                return succeed(lease)
-            manager: Any = self._place(ident, queue.place_for(chosen), queue)
+            prefers = getattr(choice.balancer, "prefers", False)
+            place = chosen if self._is_probed(chosen) else queue.place_for(chosen)
+            if place != chosen or not (prefers or self._is_probed(chosen)):
+                lease = queue.lease_ready(owner)
+                if lease is not None:
+                    self._warm(ident, chosen, queue)
+                    return succeed(lease)
+            manager: Any = self._place(ident, place, queue)
             if not isinstance(manager, LeasingManager):  # somebody's own, which shares no queue
                 asked: Deferred[Lease[Any]] = manager.connect(ident, timeout, owner)
                 return asked
-            waiter = manager.enqueue(timeout, owner, queue)
-            queue.look_again()
+            waiter = manager.enqueue(timeout, owner, queue, partial(self._choose_again, choice))
+            if not prefers:
+                queue.look_again()
             return waiter
         finally:
             queue.end_if_empty()
+
+    def _choose_again(self, choice: Choice, tried: Collection[Backend]) -> Backend | None:
+        """Where a request is to be tried next."""
+        try:
+            return self.choose(choice.without(tried), choice.balancer).backend
+        except NoBackend:
+            return None
+
+    def _warm(self, ident: Hashable, chosen: Backend, queue: SharedQueue) -> None:
+        """Another backend has served a request at once: see whether the chosen one connects too."""
+        if queue.is_to_warm(chosen):
+            server = self._managers.make_server(ident, chosen)
+            if server is not None:
+                server.warm()
 
     def _place(self, ident: Hashable, place: Backend, queue: SharedQueue) -> Any:
         """In whose queue to wait.
@@ -207,15 +241,7 @@ class Selector:
         @param may_serve: whether a backend's health lets it serve.
         """
 
-        def choose(tried: Collection[Backend]) -> Backend | None:
-            try:
-                return self.choose(choice.without(tried), choice.balancer).backend
-            except NoBackend:
-                return None
-
-        queue = SharedQueue(
-            *(ident, backends, self._managers, self._clock, may_serve, choose, emptied)
-        )
+        queue = SharedQueue(*(ident, backends, self._managers, self._clock, may_serve, emptied))
         for server in self._managers.servers(queue):
             queue.level(server)
         return queue
@@ -233,6 +259,8 @@ class Selector:
 
 class ListChoice:
     """A list of backends, of which a request may be served by any."""
+
+    is_fixed = True
 
     def __init__(
         self,

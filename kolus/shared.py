@@ -145,7 +145,7 @@ class SharedManager(LeasingManager[P]):
         if slot is None:
             return self.try_connect(ident, owner)
         self.counters.leases += 1
-        if ward is not None or self._special or self._observers:
+        if ward is not None or self._special or self._observers or self._watchers:
             return self._lease_specially(slot, ward)
         return Lease(slot, self._settler)
 

@@ -19,73 +19,22 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
 from kolus.backend import Backend
 from kolus.errors import ConnectFailed, Draining
+from kolus.house import House, Server
 from kolus.lease import Lease
 from kolus.owners import Owner
-from kolus.waiters import Waiter
+from kolus.waiters import Choose, Waiter
 
-__all__ = ["House", "Server", "SharedQueue"]
+__all__ = ["SharedQueue"]
 
 _SWEEP_EVERY = 0.1
 _MOST_NAMED = 20
-
-
-class Server(Protocol):
-    """A manager that can serve a shared queue."""
-
-    backend: Backend
-    ident: Hashable
-
-    @property
-    def waiting(self) -> Mapping[Waiter[Any], None]: ...
-    def try_connect(self, ident: Hashable, owner: Owner | None = None) -> Lease[Any] | None: ...
-    def adopt(self, waiter: Waiter[Any]) -> None:
-        """Let a waiter wait here from now on."""
-
-    def surplus(self) -> int:
-        """For how many requests more it may connect at once; below 0: how many wait for others'
-        leases to be settled."""
-
-    def has_leases(self) -> bool:
-        """Whether something may come home here."""
-
-    def is_connecting(self) -> bool: ...
-
-    def has_idle(self) -> bool: ...
-    def connections_changed(self) -> None: ...
-    def is_all_held_by(self, owner: Owner) -> bool:
-        """Whether an owner has everything that this manager can lease."""
-
-
-class House(Protocol):
-    """Where the managers are: a pool's."""
-
-    def server(self, ident: Hashable, backend: Backend) -> Server | None:
-        """The manager of a backend, if one runs that can serve C{ident} and share queues."""
-
-    def make_server(self, ident: Hashable, backend: Backend) -> Server | None:
-        """The same; made if there is none. C{None} if there cannot be any."""
-
-    def may_make(self, ident: Hashable, backend: Backend) -> bool:
-        """Whether a manager could be made now that connects at once."""
-
-    def pauses_attempts(self) -> bool:
-        """Whether there is a pause after an attempt to connect that failed."""
-
-    def attach(self, queue: SharedQueue) -> None:
-        """Let the managers of its backends serve a queue."""
-
-    def detach(self, queue: SharedQueue) -> None: ...
-    def servers(self, queue: SharedQueue) -> Iterator[Server]:
-        """The managers that run and can serve a queue."""
-
-    def last_errors(self, queue: SharedQueue) -> Iterator[tuple[Backend, BaseException]]:
-        """Of its backends where the last attempt to connect failed, what it failed with."""
+_WARM_EVERY = 8
 
 
 class SharedQueue:
@@ -103,13 +52,10 @@ class SharedQueue:
         house: House,
         clock: IReactorTime,
         may_serve: Callable[[Backend], bool],
-        choose: Callable[[Collection[Backend]], Backend | None],
         emptied: Callable[[SharedQueue], object] | None = None,
     ) -> None:
         """
         @param may_serve: whether a backend's health lets it serve.
-        @param choose: chooses a backend for a waiter that could not be served by those given;
-            C{None} if it knows none.
         @param emptied: called when the last waiter has left.
         """
         self.ident = ident
@@ -118,7 +64,6 @@ class SharedQueue:
         self.may_serve = may_serve
         self._house = house
         self._clock = clock
-        self._choose = choose
         self._emptied = emptied
         self._at: dict[Server, dict[Waiter[Any], None]] = {}
         self._ready: OrderedDict[Server, None] = OrderedDict()
@@ -126,6 +71,7 @@ class SharedQueue:
         self._short: OrderedDict[Server, None] = OrderedDict()
         self._homeless: deque[tuple[Waiter[Any], Exception]] = deque()
         self._placing = self._levelling = False
+        self._misses = 0
         self._unseen: Iterator[Backend] = iter(())
         self._sweep_at = clock.seconds()
         house.attach(self)
@@ -137,14 +83,24 @@ class SharedQueue:
 
         @raise LeaseError: C{owner} has ended.
         """
-        for server in tuple(self._ready) if not self.waiting else ():
-            if server.has_idle() and self._is_ours(server) and self.may_serve(server.backend):
+        for _ in range(0 if self.waiting else len(self._ready)):
+            server = next(iter(self._ready))
+            if not server.has_idle():
+                del self._ready[server]
+                continue
+            if self._is_ours(server) and self.may_serve(server.backend):
                 lease = server.try_connect(self.ident, owner)
                 if lease is not None:
                     return lease
-            if not server.has_idle():
-                self._ready.pop(server, None)
+            self._ready.move_to_end(server)
         return None
+
+    def is_to_warm(self, chosen: Backend) -> bool:
+        """Whether a backend that was chosen, and had nothing idle when another had, should connect
+        all the same. One in eight should, or the balancer would have no say while one of them has
+        something idle; each would double the connections where there are very many backends."""
+        self._misses += 1
+        return self._misses % _WARM_EVERY == 1 and self._has_room(chosen)
 
     def place_for(self, chosen: Backend) -> Backend:
         """Where a request should wait: where it can be connected for, C{chosen} if possible."""
@@ -152,9 +108,13 @@ class SharedQueue:
             return chosen
         return self._next_roomy(()) or chosen
 
-    def joined(self, waiter: Waiter[Any], server: Server) -> None:
-        """A new request is in the queue of a manager."""
+    def joined(self, waiter: Waiter[Any], server: Server, choose: Choose | None) -> None:
+        """A new request is in the queue of a manager.
+
+        @param choose: chooses anew if it cannot be served there.
+        """
         waiter.shared = self
+        waiter.choose = choose
         self._note_place(waiter, server)
 
     def look_again(self) -> None:
@@ -167,7 +127,10 @@ class SharedQueue:
         """Who is to be served by a manager before all others here: of those in its own queue, if
         its backend's health lets it serve no others."""
         if self.may_serve(server.backend):
-            return next(iter(self.waiting), None)
+            for waiter in self.waiting:
+                if waiter.queue is not None:  # it is not on its way just now
+                    return waiter
+            return None
         return min(self._at.get(server, ()), key=lambda waiter: waiter.order, default=None)
 
     def left(self, waiter: Waiter[Any]) -> None:
@@ -230,7 +193,7 @@ class SharedQueue:
         """Something has changed at a manager: see that what can be connected for is."""
         if server.has_idle():
             self._ready[server] = None
-        surplus = server.surplus()
+        surplus = self._surplus(server)
         if surplus > 0:
             self._roomy[server.backend] = None
             if self._short:
@@ -255,7 +218,7 @@ class SharedQueue:
 
     def _is_short(self, server: Server) -> bool:
         """Whether more wait at a manager than it can connect for."""
-        if server in self._at and server.surplus() < 0:
+        if server in self._at and self._surplus(server) < 0:
             return True
         self._short.pop(server, None)
         return False
@@ -302,7 +265,7 @@ class SharedQueue:
         tried = waiter.tried = waiter.tried or {}
         if isinstance(error, ConnectFailed):
             tried[error.backend] = error.reason
-        place = self._choose(tried)
+        place = None if waiter.choose is None else waiter.choose(tried)
         barred = self._barred(waiter)
         if place is None or place in barred or not self._has_room(place):
             place = self._next_roomy(barred)
@@ -355,7 +318,12 @@ class SharedQueue:
         server = self._house.server(self.ident, backend)
         if server is None:
             return self._house.may_make(self.ident, backend)
-        return server.surplus() > 0
+        return self._surplus(server) > 0
+
+    def _surplus(self, server: Server) -> int:
+        if server.is_ejected() and not self.may_serve(server.backend):
+            return -len(server.waiting)
+        return server.surplus()
 
     def _next_roomy(self, exclude: Collection[Backend]) -> Backend | None:
         """A backend that may connect for one request more, each in turn."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from kolus.owners import Ward
     from kolus.shared_queue import SharedQueue
 
-__all__ = ["Waiter", "WaiterQueue"]
+__all__ = ["Choose", "Waiter", "WaiterQueue"]
 
 T = TypeVar("T")
+Choose = Callable[[Collection[Any]], Any]
+"""Chooses a backend, but none of those given; C{None} if there is no other."""
 _GONE = 100  # so many that have gone may stay among the timed, and as many more as still wait
 
 
@@ -40,6 +42,7 @@ class Waiter(Deferred[T]):
     @ivar order: who came before it has a smaller one, in whatever queue.
     @ivar queue: the queue that it is in; C{None} on its way from one to another.
     @ivar shared: what it waits in besides, if several managers may serve it.
+    @ivar choose: chooses for it among those, anew, if it has to be tried elsewhere.
     @ivar tried: what became of it at the backends that could not serve it.
     @ivar origin: where it was made, if that is known.
     @ivar ward: whose it is, if it has an owner.
@@ -50,6 +53,7 @@ class Waiter(Deferred[T]):
     order: int
     queue: WaiterQueue[T] | None
     shared: SharedQueue | None = None
+    choose: Choose | None = None
     tried: dict[Backend, BaseException] | None = None
     origin: str | None = None
     ward: Ward | None = None
@@ -135,17 +139,18 @@ class WaiterQueue(Generic[T]):
         self._take_out(waiter)
         if waiter.shared is not None:
             waiter.shared.left(waiter)
-        if self._removed is not None:
-            self._removed()
+        self._tell_removed()
 
     def fail(self, waiter: Waiter[Any], error: Exception) -> None:
         """Give up on a waiter. If others may serve it, it goes on waiting there."""
         self._take_out(waiter)
         if waiter.shared is None:
+            self._tell_removed()
             waiter.errback(error)
         else:
             waiter.queue = None
             waiter.shared.refused(waiter, error)
+            self._tell_removed()
 
     def fail_first(self, error: Exception) -> None:
         """Give up on the oldest waiter."""
@@ -157,6 +162,7 @@ class WaiterQueue(Generic[T]):
         """Take out a waiter that is about to be adopted by another queue."""
         self._take_out(waiter)
         waiter.queue = None
+        self._tell_removed()
 
     def adopt(self, waiter: Waiter[T]) -> None:
         """Put in a waiter of another queue, at the end whenever it came; it keeps its deadline."""
@@ -181,6 +187,10 @@ class WaiterQueue(Generic[T]):
         while timed and timed[0] not in self.waiting:
             timed.popleft()
         return timed[0].deadline if timed else math.inf
+
+    def _tell_removed(self) -> None:
+        if self._removed is not None:
+            self._removed()
 
     def _take_out(self, waiter: Waiter[Any]) -> None:
         self.waiting.pop(waiter, None)

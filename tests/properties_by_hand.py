@@ -20,8 +20,8 @@ from hypothesis.stateful import run_state_machine_as_test
 from twisted.logger import ILogObserver, LogEvent, globalLogBeginner
 from zope.interface import implementer
 
-from tests.ledger import repeatable
 from tests.group_machines import MACHINES
+from tests.ledger import repeatable
 from tests.machines import Machine
 
 _TELL_EVERY = 30.0

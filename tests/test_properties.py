@@ -6,8 +6,8 @@ import pytest
 from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.ledger import repeatable
 from tests.group_machines import MACHINES
+from tests.ledger import repeatable
 from tests.machines import Machine
 
 
