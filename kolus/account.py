@@ -69,6 +69,9 @@ class Member(Protocol):
     def connections_changed(self) -> None:
         """Look again what can be done: a slot is free."""
 
+    def slots_changed(self) -> None:
+        """More may be free for it, or less, by what another has done."""
+
     def limit_changed(self) -> None: ...
     def health_changed(self) -> None:
         """The backend is well, or not any more."""
@@ -254,6 +257,9 @@ class Account:
             member.connections_changed()
         if self.unused() <= 0 and any(each.waiting for each in self._claimants()):
             self._make_room()
+        if len(self.members) > 1:
+            for member in tuple(self.members):
+                member.slots_changed()
 
     def resize(self, limit: int) -> None:
         """Set another limit; those who have most give up what is beyond it."""

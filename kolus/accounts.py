@@ -95,6 +95,9 @@ class Accounts:
         self.sick[account.backend.key] = account
         self.health_changes += 1
         self._journal(account).ejected(reason, seconds)
+        for queue in tuple(self._queues):
+            if account.backend.key in queue.backends:
+                queue.health_changed()
 
     def admitted(self, account: Account, reason: str) -> None:
         self.sick.pop(account.backend.key, None)

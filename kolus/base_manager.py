@@ -187,6 +187,10 @@ class BaseManager(ABC, Generic[P]):
         """Whether one more connection would be of use, and an attempt is due."""
 
     @abstractmethod
+    def slots_changed(self) -> None:
+        """Called by the account: a sibling has taken slots or freed some."""
+
+    @abstractmethod
     def _level(self) -> None:
         """What it has to do has changed: tell those that share it."""
 

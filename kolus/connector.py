@@ -1,8 +1,8 @@
 """C{Connector}: makes the connections of one manager, and sees them end.
 
-Its state is C{unpaid} alone; how the attempts went it notes in the account. It moves connections
-in the manager's roster when they are made, fail, end or fall out of step, and then tells the
-manager that something has changed.
+Its state is whether an attempt is unpaid for; how the attempts went it notes in the account. It
+moves connections in the manager's roster when they are made, fail, end or fall out of step, and
+then tells the manager that something has changed.
 """
 
 from __future__ import annotations
@@ -48,9 +48,6 @@ class Connector(Generic[P]):
     @ivar clock: the manager's.
     @ivar build: makes the protocol of each connection.
     @ivar attempts: how those of all managers of this backend went.
-    @ivar unpaid: whether the last one failed and no pause follows: then there is no other until
-        this one has cost a request, or a new request has come; else attempts would never end.
-        Whoever makes it good says so here.
     """
 
     def __init__(
@@ -72,7 +69,7 @@ class Connector(Generic[P]):
         self.clock = reactor
         self.build = build
         self.attempts = account.attempts
-        self.unpaid = False
+        self._unpaid = False
         self._endpoint = manager.backend.connector(reactor)
         self._policy = policy
         self._rng = rng
@@ -80,6 +77,17 @@ class Connector(Generic[P]):
         self._account = account
         self._hooks = hooks
         self._journal = journal
+
+    @property
+    def unpaid(self) -> bool:
+        """Whether the last attempt failed and no pause follows: then there is no other until this
+        one has cost a request, or a new request has come, or a sibling's has succeeded; else
+        attempts would never end."""
+        return self._unpaid and self.attempts.failures > 0
+
+    def pay(self) -> None:
+        """An attempt that failed has been made good for."""
+        self._unpaid = False
 
     def due_in(self) -> float:
         """Seconds until the next attempt is due; 0 or less if it is."""
@@ -110,7 +118,7 @@ class Connector(Generic[P]):
         failures = max(self.attempts.failures, connection.failures) + 1
         delay = 0.0 if backoff is None else backoff.delay(failures, self._rng)
         self.attempts.failed(error, failures, self.clock.seconds() + delay)
-        self.unpaid = backoff is None
+        self._unpaid = backoff is None
         self._account.health.connect_failed(error)
         self._journal.connect_failed(self.error(), failures)
 
@@ -121,10 +129,10 @@ class Connector(Generic[P]):
             return
         self._roster.connected(connection)
         self.attempts.succeeded()
-        self._account.health.connected()
-        self.unpaid = False
+        self.pay()
         if self._roster.come_home(connection):
             self._journal.connected()
+        self._account.health.connected()
         self.manager.connections_changed()
         self._account.wake()
 

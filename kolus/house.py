@@ -56,6 +56,9 @@ class House(Protocol):
     def may_make(self, ident: Hashable, backend: Backend) -> bool:
         """Whether a manager could be made now that connects at once."""
 
+    def attempt_due(self, backend: Backend) -> float:
+        """From when on it may be tried to connect to a backend, on the clock."""
+
     def pauses_attempts(self) -> bool:
         """Whether there is a pause after an attempt to connect that failed."""
 

@@ -109,7 +109,7 @@ class LeasingManager(BaseManager[P]):
             ward.wait(waiter)
         if shared is not None:
             shared.joined(waiter, self, choose)
-        self._connector.unpaid = False
+        self._connector.pay()
         if self._shared or self._idle or len(self.roster.all) < self._account.limit:
             self._decide()
         elif self._watchers:
@@ -121,6 +121,7 @@ class LeasingManager(BaseManager[P]):
         quick = not (self.roster.connecting or self._idle) and self._connector.due_in() <= 0
         if quick and self._lifecycle.serves and self._account.may_connect():
             self._connector.connect()
+            self._decide()
 
     def accepts(self, ident: Hashable) -> bool:
         """Whether a request for C{ident} is not refused."""
@@ -233,9 +234,8 @@ class LeasingManager(BaseManager[P]):
     def _take_oldest(self) -> Waiter[Lease[P]]:
         waiter = self._oldest()
         assert waiter is not None
-        assert waiter.queue is not None
         is_own = waiter.queue is self._waiters
-        waiter.queue.remove(waiter)
+        waiter.leave()
         if not is_own:
             waiter.ward = self._ward_here(waiter)
         return waiter
@@ -251,7 +251,7 @@ class LeasingManager(BaseManager[P]):
         self._waiters.adopt(waiter)
         if waiter.ward is not None:
             waiter.ward.wait(waiter)
-        self._connector.unpaid = False
+        self._connector.pay()
         self._decide()
 
     def surplus(self) -> int:
@@ -262,7 +262,7 @@ class LeasingManager(BaseManager[P]):
             now = self._now()
             is_due = self._account.attempts.due_at <= now and not self._connector.unpaid
             is_quick = now < self.roster.slow_at()
-            coming = self._coming() if is_due and is_quick else len(self._idle)
+            coming = self._coming() if is_due and is_quick else self.ready()
         return coming - len(self.waiting)
 
     def is_ejected(self) -> bool:
@@ -306,6 +306,11 @@ class LeasingManager(BaseManager[P]):
         if not self._lifecycle.serves:
             self._level()
 
+    def slots_changed(self) -> None:
+        """Called by the account: a sibling has taken slots or freed some."""
+        if self._shared:
+            self._level()
+
     def _level(self) -> None:
         """Tell those it shares queues with, and who watches, what it can do now."""
         for queue in tuple(self._shared):
@@ -343,7 +348,7 @@ class LeasingManager(BaseManager[P]):
         if roster.connecting:
             return
         if connector.unpaid and not roster.leased():
-            connector.unpaid = False
+            connector.pay()
             if self.waiting:
                 self._waiters.fail_first(connector.error())
         while self.waiting and self._policy.fail_fast:

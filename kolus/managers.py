@@ -9,6 +9,7 @@ drained; and whether the pool is closed, or another process's.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import replace
@@ -270,6 +271,11 @@ class Managers:
         for account in self.accounts.among(queue.backends):
             if account.attempts.last_error is not None:
                 yield account.backend, account.attempts.last_error
+
+    def attempt_due(self, backend: Backend) -> float:
+        """From when on it may be tried to connect to a backend, on the clock."""
+        account = self.accounts.find(backend.key)
+        return -math.inf if account is None else account.attempts.due_at
 
     def pauses_attempts(self) -> bool:
         """Whether there is a pause after an attempt to connect that failed."""

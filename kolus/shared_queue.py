@@ -8,7 +8,8 @@ Its state is C{waiting}, all waiters in the order in which they came, each with 
 queue it is, and the same by manager; then what is known of who can serve: C{ready} are managers
 that may have something idle, C{roomy} backends that may connect for one more, C{short} managers in
 whose queues more wait than they can connect for. These three are looked at again before they are
-relied on. The homeless are waiters on their way from a manager that has given up on them.
+relied on, at the latest when a backend that had failed may be tried again. The homeless are waiters
+on their way from a manager that has given up on them.
 
 Work that waits for others to be stolen, with one place where it is accounted for: Robert Blumofe
 and Charles Leiserson, "Scheduling Multithreaded Computations by Work Stealing", 1999.
@@ -16,6 +17,7 @@ and Charles Leiserson, "Scheduling Multithreaded Computations by Work Stealing",
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from itertools import islice
@@ -23,6 +25,7 @@ from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
+from kolus.alarm import Alarm
 from kolus.backend import Backend
 from kolus.errors import ConnectFailed, Draining
 from kolus.house import House, Server
@@ -74,6 +77,7 @@ class SharedQueue:
         self._misses = 0
         self._unseen: Iterator[Backend] = iter(())
         self._sweep_at = clock.seconds()
+        self._alarm = Alarm(clock, self._wake)
         house.attach(self)
 
     # Requests
@@ -127,10 +131,7 @@ class SharedQueue:
         """Who is to be served by a manager before all others here: of those in its own queue, if
         its backend's health lets it serve no others."""
         if self.may_serve(server.backend):
-            for waiter in self.waiting:
-                if waiter.queue is not None:  # it is not on its way just now
-                    return waiter
-            return None
+            return next(iter(self.waiting), None)
         return min(self._at.get(server, ()), key=lambda waiter: waiter.order, default=None)
 
     def left(self, waiter: Waiter[Any]) -> None:
@@ -143,8 +144,10 @@ class SharedQueue:
 
     def end_if_empty(self) -> None:
         """Let whoever made it drop it, if nobody waits."""
-        if not self.waiting and self._emptied is not None:
-            self._emptied(self)
+        if not self.waiting:
+            self._alarm.clear()
+            if self._emptied is not None:
+                self._emptied(self)
 
     def change(self, backends: Mapping[Hashable, Backend]) -> None:
         """Others may serve it from now on; who waits at one that may not any more moves on."""
@@ -156,7 +159,8 @@ class SharedQueue:
         for server in tuple(self._at):
             if server.backend.key not in backends:
                 for waiter in tuple(self._at.get(server, ())):
-                    self._send_away(waiter, Draining(f"{server.backend} has left the group"))
+                    if waiter in self._at.get(server, ()) and waiter.queue is not None:
+                        waiter.queue.fail(waiter, Draining(f"{server.backend} has left the group"))
         for server in self._house.servers(self):
             self.level(server)
 
@@ -167,13 +171,9 @@ class SharedQueue:
         """
         self._house.detach(self)
         for waiter in tuple(self.waiting):
-            assert waiter.queue is not None
-            waiter.queue.remove(waiter)
-            waiter.errback(error)
-
-    def _send_away(self, waiter: Waiter[Any], error: Exception) -> None:
-        assert waiter.queue is not None
-        waiter.queue.fail(waiter, error)
+            if waiter in self.waiting:
+                waiter.leave()
+                waiter.errback(error)
 
     def _note_place(self, waiter: Waiter[Any], server: Server) -> None:
         self.waiting[waiter] = server
@@ -198,9 +198,16 @@ class SharedQueue:
             self._roomy[server.backend] = None
             if self._short:
                 self._relieve()
-        elif surplus < 0 and server in self._at:
+        self._look_at(self._house.attempt_due(server.backend))
+        if surplus < 0 and server in self._at:
             self._short[server] = None
             self._relieve()
+
+    def health_changed(self) -> None:
+        """A backend was ejected: by now all may have to serve, also those that were before."""
+        for server in self._house.servers(self) if self.waiting else ():
+            if server.is_ejected() and self.may_serve(server.backend):
+                server.connections_changed()
 
     def _relieve(self) -> None:
         """Let waiters wait where they can be connected for."""
@@ -242,6 +249,8 @@ class SharedQueue:
     def _move(self, waiter: Waiter[Any], place: Backend) -> None:
         assert waiter.queue is not None
         waiter.queue.give(waiter)
+        if waiter not in self.waiting:
+            return
         self._forget_place(waiter)
         if not self._settle_at(waiter, place):
             self.refused(waiter, Draining(f"{place} gives no new leases"))
@@ -260,7 +269,7 @@ class SharedQueue:
             self._placing = False
 
     def _place(self, waiter: Waiter[Any], error: Exception) -> None:
-        if waiter.called:
+        if waiter not in self.waiting:  # it was served or cancelled on its way
             return
         tried = waiter.tried = waiter.tried or {}
         if isinstance(error, ConnectFailed):
@@ -345,7 +354,18 @@ class SharedQueue:
                 self._roomy[backend] = None
                 if backend not in exclude:
                     return backend
+            else:
+                self._look_at(self._house.attempt_due(backend))
         return None
+
+    def _look_at(self, due: float) -> None:
+        """Look then who can be connected for, if anybody waits and that is yet to come."""
+        if self.waiting and self._clock.seconds() < due < math.inf:
+            self._alarm.set(due)
+
+    def _wake(self) -> None:
+        self._sweep_at = self._clock.seconds()
+        self._relieve()
 
     # Owners
 

@@ -59,6 +59,13 @@ class Waiter(Deferred[T]):
     ward: Ward | None = None
     _call: IDelayedCall | None = None
 
+    def leave(self) -> None:
+        """Wait no more, wherever it is."""
+        if self.queue is not None:
+            self.queue.remove(self)
+        elif self.shared is not None:
+            self.shared.left(self)
+
 
 class WaiterQueue(Generic[T]):
     """First come, first served; O(1) for every operation.
@@ -214,7 +221,4 @@ class WaiterQueue(Generic[T]):
 def _give_up(waiter: Deferred[Any]) -> None:
     """Its caller has cancelled it."""
     assert isinstance(waiter, Waiter)
-    if waiter.queue is not None:
-        waiter.queue.remove(waiter)
-    elif waiter.shared is not None:
-        waiter.shared.left(waiter)
+    waiter.leave()

@@ -307,7 +307,8 @@ class Ledger:
     def _take(self, lease: Lease[Any], ident: Hashable, owner: Any, ahead: list[Request]) -> None:
         manager: Manager = lease.manager
         if any(may_serve(manager, each.deferred) for each in ahead):
-            self.complaints.append("somebody was served before who had asked before")
+            passed = [each.deferred for each in ahead if may_serve(manager, each.deferred)]
+            self.complaints.append(f"{passed} had asked before somebody whom {manager} served")
         if lease.ident != ident:
             self.complaints.append(f"{ident!r} was given a lease of {lease.ident!r}")
         if lease.held:  # an owner that has ended just now has taken it

@@ -381,7 +381,8 @@ class Machine(RuleBasedStateMachine):
             ledger.clock.advance(1)
             check(ledger)
         ledger.reclaim()
-        assert not ledger.waiting(), "in better times somebody still waits"
+        left = f"in better times somebody still waits: {ledger.pool.explain()}"
+        assert not ledger.waiting(), left
         for backend in ledger.backends:
             self.end(ledger.pool.drain(backend))
         ledger.clock.pump([0, 0, 0, 0])

@@ -25,6 +25,9 @@ class Asking:
             all=set(), connecting=set(), closing={}, oldest_idle=lambda: math.inf
         )
 
+    def slots_changed(self) -> None:
+        pass
+
     def wants_connection(self) -> bool:
         return True
 
