@@ -119,8 +119,8 @@ class Connector(Generic[P]):
         delay = 0.0 if backoff is None else backoff.delay(failures, self._rng)
         self.attempts.failed(error, failures, self.clock.seconds() + delay)
         self._unpaid = backoff is None
-        self._account.health.connect_failed(error)
         self._journal.connect_failed(self.error(), failures)
+        self._account.health.connect_failed(error)
 
     def _connected(self, _: object, connection: Connection[P]) -> None:
         if not connection.usable():

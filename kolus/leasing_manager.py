@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from kolus.base_manager import BaseManager
 from kolus.checks import check_seconds
 from kolus.connection import Connection
-from kolus.errors import KolusError, LeaseTimeout, PoolFull, WrongIdent
+from kolus.errors import KolusError, LeaseError, LeaseTimeout, PoolFull, WrongIdent
 from kolus.events import Why
 from kolus.health import Phase
 from kolus.lease import Leasable, Lease
@@ -243,11 +243,16 @@ class LeasingManager(BaseManager[P]):
     def _ward_here(self, waiter: Waiter[Lease[P]]) -> Ward | None:
         """What the owner of a waiter that was elsewhere has of this manager."""
         owner = None if waiter.ward is None else waiter.ward.owner
-        return None if owner is None else self._oversight.ward(owner)
+        try:
+            return None if owner is None else self._oversight.ward(owner)
+        except LeaseError:  # of a service it is not known there that it was stopped before
+            return waiter.ward
 
     def adopt(self, waiter: Waiter[Lease[P]]) -> None:
         """Called by a shared queue: one of its waiters waits here from now on."""
-        waiter.ward = self._ward_here(waiter)
+        before, waiter.ward = waiter.ward, self._ward_here(waiter)
+        if before is not None:
+            before.leave(waiter)
         self._waiters.adopt(waiter)
         if waiter.ward is not None:
             waiter.ward.wait(waiter)

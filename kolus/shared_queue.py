@@ -73,7 +73,7 @@ class SharedQueue:
         self._roomy: OrderedDict[Backend, None] = OrderedDict()
         self._short: OrderedDict[Server, None] = OrderedDict()
         self._homeless: deque[tuple[Waiter[Any], Exception]] = deque()
-        self._placing = self._levelling = False
+        self._placing = self._levelling = self._unlevel = False
         self._misses = 0
         self._unseen: Iterator[Backend] = iter(())
         self._sweep_at = clock.seconds()
@@ -211,15 +211,18 @@ class SharedQueue:
 
     def _relieve(self) -> None:
         """Let waiters wait where they can be connected for."""
+        self._unlevel = True
         if self._levelling:
             return
         self._levelling = True
         try:
-            for server in tuple(self._short):
-                while self._is_short(server) and self._relieve_one(server):
-                    pass
-                if not self._roomy:
-                    return
+            while self._unlevel:
+                self._unlevel = False
+                for server in tuple(self._short):
+                    while self._is_short(server) and self._relieve_one(server):
+                        pass
+                    if not self._roomy:
+                        break
         finally:
             self._levelling = False
 

@@ -65,6 +65,8 @@ class Waiter(Deferred[T]):
             self.queue.remove(self)
         elif self.shared is not None:
             self.shared.left(self)
+            if self.ward is not None:
+                self.ward.leave(self)
 
 
 class WaiterQueue(Generic[T]):
@@ -150,12 +152,12 @@ class WaiterQueue(Generic[T]):
 
     def fail(self, waiter: Waiter[Any], error: Exception) -> None:
         """Give up on a waiter. If others may serve it, it goes on waiting there."""
-        self._take_out(waiter)
         if waiter.shared is None:
+            self._take_out(waiter)
             self._tell_removed()
             waiter.errback(error)
         else:
-            waiter.queue = None
+            self._let_go(waiter)
             waiter.shared.refused(waiter, error)
             self._tell_removed()
 
@@ -167,8 +169,7 @@ class WaiterQueue(Generic[T]):
 
     def give(self, waiter: Waiter[Any]) -> None:
         """Take out a waiter that is about to be adopted by another queue."""
-        self._take_out(waiter)
-        waiter.queue = None
+        self._let_go(waiter)
         self._tell_removed()
 
     def adopt(self, waiter: Waiter[T]) -> None:
@@ -200,9 +201,14 @@ class WaiterQueue(Generic[T]):
             self._removed()
 
     def _take_out(self, waiter: Waiter[Any]) -> None:
-        self.waiting.pop(waiter, None)
+        self._let_go(waiter)
         if waiter.ward is not None:
             waiter.ward.leave(waiter)
+
+    def _let_go(self, waiter: Waiter[Any]) -> None:
+        """Take out a waiter that goes on waiting, and is still its owner's."""
+        self.waiting.pop(waiter, None)
+        waiter.queue = None
         if waiter._call is not None:
             self._forget_call(waiter)
 

@@ -185,7 +185,10 @@ def every_request_is_answered_once_or_waits(ledger: Ledger) -> None:
     assert all(each.fired <= 1 for each in ledger.requests)
     waiting = [each for each in ledger.requests if not each.fired]
     queued = [each for manager in ledger.managers for each in manager.waiting]
-    assert {id(each.deferred) for each in waiting} == set(map(id, queued))
+    known = {id(each.deferred) for each in waiting}
+    lost = [(each.deferred, each.manager) for each in waiting if each.deferred not in queued]
+    stray = [each for each in queued if id(each) not in known]
+    assert not (lost or stray), f"lost: {lost}, stray: {stray}"
     assert len(waiting) == len(queued)
 
 

@@ -82,7 +82,8 @@ def _run(
             faulthandler.dump_traceback_later(_STUCK_AFTER, exit=True)
             try:
                 run_state_machine_as_test(seed(number)(machine), settings=_settings(steps))
-                assert not failures, f"logged: {[each['log_failure'] for each in failures]}"
+                logged = [each["log_failure"].getTraceback() for each in failures]
+                assert not failures, f"logged: {' '.join(logged)}"
             except Exception:
                 traceback.print_exc()
                 print(f"{machine.__name__}, seed {number}, after {Machine.steps} steps")
