@@ -28,6 +28,7 @@ from twisted.protocols.memcache import MemCacheProtocol
 from kolus import Backend, ConnectFailed, Ejection, Lease, LeaseTimeout, NoBackend, Policy, Pool
 from kolus.backoff import Backoff
 from kolus.balance import NAMES, fill_first, pick_two
+from kolus.sources import FileSource
 from kolus.tap import Options
 from kolus.testing import FakeBackend
 from tests.net.asking import until
@@ -60,6 +61,7 @@ def blocks() -> list[Block]:
 COMMANDS = [each for each in blocks() if each.language == "sh"]
 PROGRAMS = [each for each in blocks() if "\nreact(" in each.text]
 TESTS = [each for each in blocks() if "def test_" in each.text]
+FILES = [each for each in blocks() if each.language == "toml"]
 FRAGMENTS = [
     each
     for each in blocks()
@@ -138,7 +140,8 @@ def test_the_first_two_blocks_are_the_commands_for_a_new_machine() -> None:
 def test_every_block_is_of_a_kind_that_is_run_here_or_by_the_build() -> None:
     assert [len(each) for each in (COMMANDS, PROGRAMS)] == [3, 1]
     assert len(TESTS) == 3
-    assert len(COMMANDS + PROGRAMS + TESTS + FRAGMENTS) == len(blocks())
+    assert len(FILES) == 1
+    assert len(COMMANDS + PROGRAMS + TESTS + FRAGMENTS + FILES) == len(blocks())
 
 
 @pytest_twisted.ensureDeferred
@@ -170,7 +173,7 @@ async def test_the_fragments_run_one_after_the_other(
     names: dict[str, Any] = {"reactor": reactor}
     try:
         for block in FRAGMENTS:
-            here = re.sub(r"10\.0\.0\.[78]", "127.0.0.1", block.text)
+            here = block.text.replace("10.0.0.7", "127.0.0.1").replace("10.0.0.8", "localhost")
             local = Block(block.line, block.language, here.replace("11211", str(memcached_port)))
             running = local.run(names)
             if inspect.iscoroutine(running):
@@ -242,6 +245,18 @@ async def test_the_front_that_it_starts_serves_a_client(memcached_port: int) -> 
         await clients.close()
         child.signal("TERM")
         assert await child.ended() == -signal.SIGTERM  # twistd ends by what it was told to end by
+
+
+def test_the_file_of_backends_that_it_shows_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "backends.toml"
+    path.write_text(FILES[0].text, encoding="utf-8")
+    told: list[Any] = []
+    source = FileSource(Clock(), path)
+    source.start(told.append)
+    source.stop()
+    ((one, other),) = told
+    assert (one.endpoint, one.weight) == ("tcp:10.0.0.7:11211", 2.0)
+    assert (other.endpoint, other.zone) == ("tcp:10.0.0.8:11211", "there")
 
 
 # Tables
