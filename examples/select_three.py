@@ -1,5 +1,8 @@
 """Requests choose among three backends, by a balancer of one's own, and avoid one that is down.
 
+A request whose choice has nothing ready waits for all three, and one whose connect fails is tried
+at another.
+
 Start three memcached, then:
 python examples/select_three.py tcp:127.0.0.1:11211 tcp:127.0.0.1:11212 tcp:127.0.0.1:11213
 """
@@ -15,7 +18,7 @@ from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.internet.task import react
 from twisted.protocols.memcache import MemCacheProtocol
 
-from kolus import Backend, ConnectFailed, Policy, Pool, Status
+from kolus import Backend, Group, Policy, Pool, Status
 
 REQUESTS = 90
 
@@ -25,27 +28,21 @@ def shortest_queue(statuses: Sequence[Status]) -> Status:
     return min(statuses, key=lambda status: status.leased + status.waiting)
 
 
-async def ask(pool: Pool[MemCacheProtocol], backends: list[Backend]) -> Backend:
-    """Ask one backend, and another if that one cannot be reached.
+async def ask(group: Group[MemCacheProtocol]) -> Backend:
+    """Ask one backend.
 
     @return: the one that answered.
     """
-    left = list(backends)
-    while True:
-        try:
-            async with await pool.select("asking", left, shortest_queue) as lease:
-                await lease.protocol.version()
-                return lease.backend
-        except ConnectFailed as error:
-            left.remove(error.backend)
-            if not left:
-                raise
+    async with await group.connect("asking") as lease:
+        await lease.protocol.version()
+        return lease.backend
 
 
 async def main(reactor: Any, backends: list[Backend]) -> None:
     pool = Pool(reactor, MemCacheProtocol, policy=Policy(limit=5, max_waiters=REQUESTS))
+    group: Group[MemCacheProtocol] = pool.group(backends, shortest_queue)
     try:
-        requests = [Deferred.fromCoroutine(ask(pool, backends)) for _ in range(REQUESTS)]
+        requests = [Deferred.fromCoroutine(ask(group)) for _ in range(REQUESTS)]
         answered = Counter(await gatherResults(requests, consumeErrors=True))
         for backend in backends:
             print(f"{backend}: {answered[backend]} answers")

@@ -1,13 +1,14 @@
 """The services: a front that listens, and a pool that is part of an application.
 
-The state is a front's ports, filled when it starts and emptied when it stops.
+The state of a front's service is its ports, filled when it starts and emptied when it stops, and its
+group, made when it starts. That of an C{AheadSource} is the backends that it told last.
 """
 
 from __future__ import annotations
 
 import os
 import select
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Protocol
 
 from twisted.application.service import Service
@@ -21,14 +22,17 @@ from twisted.internet.interfaces import (
 )
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from kolus.backend import Backend
 from kolus.checks import check_seconds
-from kolus.errors import KolusError
+from kolus.errors import Closed, Draining, KolusError
+from kolus.group import Group
+from kolus.interfaces import ISource
 from kolus.lease import Lease
 from kolus.pool import Pool
 
-__all__ = ["CannotListen", "Drainable", "FrontService", "Listening", "PoolService"]
+__all__ = ["AheadSource", "CannotListen", "Drainable", "FrontService", "Listening", "PoolService"]
 
 _log = Logger()
 
@@ -66,21 +70,23 @@ class FrontService(Service):
         listening: Sequence[Listening],
         *,
         ident: Hashable,
-        ahead: Sequence[Backend] = (),
+        make_group: Callable[[], Group[Any]] | None = None,
         grace: float = 30.0,
     ) -> None:
         """
         @param front: also a protocol factory.
         @param ident: whom the connections are for.
-        @param ahead: the backends to have connections ready at, from the start on, as many as the
-            pool's policy says in C{min_idle}.
+        @param make_group: makes the pool's group that C{connect} leases of. It is called when the
+            service starts, since a daemon forks before that, and what its source opens would be
+            its parent's; C{None} if the front has its leases from elsewhere.
         @param grace: how many seconds the clients have to finish when it is stopped.
         """
         self._front = front
         self._pool = pool
         self._listening = listening
         self._ident = ident
-        self._ahead = ahead
+        self._make_group = make_group
+        self._group: Group[Any] | None = None
         self._grace = grace
         self.ports: list[IListeningPort] = []
 
@@ -93,21 +99,26 @@ class FrontService(Service):
             self._listen(description, endpoint)
 
     def startService(self) -> None:
-        """Listen, unless C{privilegedStartService} has been called, and connect ahead.
+        """Listen, unless C{privilegedStartService} has been called, and make the group.
 
         @raise CannotListen: on one of the addresses that is not possible.
         """
         if not self.ports:
             self.privilegedStartService()
         super().startService()  # type: ignore[no-untyped-call]
-        for backend in self._ahead:
-            # The first connect makes the manager, which keeps connections ready from then on.
-            self._pool.connect(self._ident, backend).addCallbacks(
-                Lease.release, _not_ready, errbackArgs=(backend,)
-            )
+        if self._make_group is not None:
+            self._group = self._make_group()
+
+    def connect(self) -> Deferred[Lease[Any]]:
+        """Ask for a lease for a client.
+
+        @return: as C{Group.connect}: it waits while the group has not been told of any backend.
+        """
+        assert self._group is not None, "clients come when it has started"
+        return self._group.connect(self._ident)
 
     def stopService(self) -> Deferred[None]:
-        """Stop listening, drain the front, and close the pool.
+        """Stop listening, drain the front, and close the pool, with the group.
 
         @return: fires with C{None} when no connection is left.
         """
@@ -132,6 +143,59 @@ class FrontService(Service):
     def _listens(self, port: IListeningPort) -> None:
         self.ports.append(port)
         _log.info("kolus listens on {address}", address=_readable(port.getHost()))
+
+
+@implementer(ISource)
+class AheadSource:
+    """Another source; wherever it tells of a backend, connections are made before a client comes.
+
+    As many are kept ready there as the pool's policy says in C{min_idle}.
+    """
+
+    def __init__(self, source: Any, pool: Pool[Any], ident: Hashable) -> None:
+        """
+        @param source: an C{ISource}.
+        @param ident: whom the connections are for.
+        """
+        self._source = source
+        self._pool = pool
+        self._ident = ident
+        self._backends: dict[Hashable, Backend] = {}
+
+    def start(self, listener: Callable[[Sequence[Backend]], object]) -> None:
+        def told(backends: Sequence[Backend]) -> None:
+            before, self._backends = self._backends, {each.key: each for each in backends}
+            listener(backends)  # first: those who wait are served first
+            for each in backends:
+                if each.key not in before:
+                    self._connect(each)
+
+        self._source.start(told)
+
+    def stop(self) -> None:
+        self._backends = {}
+        self._source.stop()
+
+    def _connect(self, backend: Backend) -> None:
+        """The first connect makes the manager, which keeps connections ready from then on."""
+        if backend.key in self._backends:
+            self._pool.connect(self._ident, backend).addCallbacks(
+                Lease.release, self._not_ready, errbackArgs=(backend,)
+            )
+
+    def _not_ready(self, failure: Failure, backend: Backend) -> None:
+        failure.trap(KolusError)
+        if failure.check(Closed):
+            return
+        if failure.check(Draining):
+            # It had left, and a lease is still out; if it is there then, it gets another manager.
+            self._pool.drain(backend).addCallback(lambda _: self._connect(backend))
+            return
+        _log.warn(
+            "no connection to {backend} is ready yet, going on without: {error}",
+            backend=backend,
+            error=failure.getErrorMessage(),
+        )
 
 
 class PoolService(Service):
@@ -199,15 +263,6 @@ async def _stopped(port: IListeningPort) -> None:
 
 def _stop_listening(port: IListeningPort) -> Deferred[None]:
     return Deferred.fromCoroutine(_stopped(port))
-
-
-def _not_ready(failure: Failure, backend: Backend) -> None:
-    failure.trap(KolusError)
-    _log.warn(
-        "no connection to {backend} is ready yet, going on without: {error}",
-        backend=backend,
-        error=failure.getErrorMessage(),
-    )
 
 
 def _readable(address: Any) -> str:

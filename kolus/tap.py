@@ -18,15 +18,19 @@ from twisted.python import usage
 from kolus.backend import Backend
 from kolus.balance import NAMES
 from kolus.demo import Demo
+from kolus.ejection import Ejection
+from kolus.interfaces import ISource
 from kolus.policy import Policy
 from kolus.pool import Pool
-from kolus.service import FrontService
+from kolus.service import AheadSource, FrontService
+from kolus.sources import StaticSource, source_from_string
 from kolus.tunnel import End, Front
 
 __all__ = ["Options", "makeService"]
 
 _IDENT = "twistd kolus"
 _POLICY = Policy()
+_EJECT_AFTER = Ejection().failures
 _GRACE = 30.0
 _BALANCER = "pick_two"
 _BACKLOG = 1024
@@ -35,11 +39,12 @@ _BACKLOG = 1024
 class Options(usage.Options):
     """The command line of C{twistd kolus}.
 
-    After parsing, C{self["backend"]} is a list of C{Backend}, C{self["listen"]} one of server
-    endpoint strings with their endpoints, and every number is one.
+    After parsing, C{self["backend"]} is a list of C{Backend}, C{self["source"]} a string or C{None},
+    C{self["listen"]} a list of server endpoint strings with their endpoints, and every number is
+    one.
     """
 
-    synopsis = "--backend ENDPOINT [--backend ENDPOINT ...] --listen ENDPOINT [options]"
+    synopsis = "{--backend ENDPOINT ... | --source SOURCE} --listen ENDPOINT [options]"
     longdesc = (
         "Accepts TCP clients and gives each a connection to one of the backends, for itself "
         "alone, from its first byte to its last. Clients beyond the limit wait in a queue. For "
@@ -60,6 +65,13 @@ class Options(usage.Options):
             None,
             "Connections to each backend that are kept connected and ready, as far as the limit "
             "allows. Not for a protocol in which the backend speaks first. [default: 0]",
+        ],
+        [
+            "eject-after",
+            None,
+            None,
+            "Failures in a row after which a backend is not chosen for a while; 0: never. "
+            f"[default: {_EJECT_AFTER}]",
         ],
         [
             "wait",
@@ -100,10 +112,12 @@ class Options(usage.Options):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self["backend"] = []
+        self["source"] = None
         self["listen"] = []
 
     def opt_backend(self, endpoint: str) -> None:
-        """Where to connect: a client endpoint string; given once for each backend. [required]"""
+        """Where to connect: a client endpoint string; given once for each backend. [required,
+        unless there is a source]"""
         try:
             backend = Backend(endpoint)
         except ValueError as error:
@@ -111,6 +125,16 @@ class Options(usage.Options):
         if backend in self["backend"]:
             raise usage.UsageError(f"--backend {endpoint} is given twice; leave one out")
         self["backend"].append(backend)
+
+    def opt_source(self, source: str) -> None:
+        """Where to learn, all the time, who the backends are, instead of --backend: dns:NAME:PORT,
+        srv:_SERVICE._tcp.NAME, or file:PATH.toml (or .json). Clients wait for the first list."""
+        if self["source"] is not None:
+            raise usage.UsageError(
+                f"--source is given twice, as {self['source']!r} and {source!r}: expected one "
+                "source, which tells of all the backends"
+            )
+        self["source"] = source
 
     def opt_listen(self, endpoint: str) -> None:
         """Where clients connect: a server endpoint string; may be given again. [required]"""
@@ -127,19 +151,11 @@ class Options(usage.Options):
         if self["demo"] is not None:
             self._check_demo()
             return
-        if not self["backend"]:
-            raise usage.UsageError(
-                "no --backend: say where to connect to, for example "
-                "--backend tcp:127.0.0.1:6379, or see how it works with --demo 10"
-            )
-        if not self["listen"]:
-            raise usage.UsageError(
-                "no --listen: say where clients connect, for example "
-                "--listen tcp:6380:interface=127.0.0.1"
-            )
+        self._check_presence()
         self["limit"] = _whole(self, "limit", _POLICY.limit, 1)
         self["connect-ahead"] = _whole(self, "connect-ahead", 0, 0)
         self["max-waiters"] = _whole(self, "max-waiters", None, 0)
+        self["eject-after"] = _whole(self, "eject-after", _EJECT_AFTER, 0)
         self["wait"] = _seconds(self, "wait", _POLICY.acquire_timeout)
         self["connect-timeout"] = _seconds(self, "connect-timeout", _POLICY.connect_timeout)
         self["grace"] = _seconds(self, "grace", _GRACE, zero=True)
@@ -158,6 +174,24 @@ class Options(usage.Options):
                     f"--demo brings its own backends and clients: leave out --{name}"
                 )
         self["demo"] = _seconds(self, "demo", None)
+
+    def _check_presence(self) -> None:
+        if self["source"] is not None and self["backend"]:
+            raise usage.UsageError(
+                "--source and --backend are both given: expected one source, or a --backend for "
+                "each backend"
+            )
+        if self["source"] is None and not self["backend"]:
+            raise usage.UsageError(
+                "no --backend and no --source: say where to connect to, for example "
+                "--backend tcp:127.0.0.1:6379 or --source file:backends.toml, or see how it works "
+                "with --demo 10"
+            )
+        if not self["listen"]:
+            raise usage.UsageError(
+                "no --listen: say where clients connect, for example "
+                "--listen tcp:6380:interface=127.0.0.1"
+            )
 
     def _check_balance(self) -> None:
         if self["balance"] is None:
@@ -178,6 +212,11 @@ class Options(usage.Options):
                 backend.connector(reactor)
             except ValueError as error:
                 raise usage.UsageError(f"--backend: {error}") from error
+        if self["source"] is not None:
+            try:
+                source_from_string(reactor, self["source"])
+            except ValueError as error:
+                raise usage.UsageError(f"--source: {error}") from error
         for place, description in enumerate(self["listen"]):
             try:
                 endpoint = _listening_endpoint(reactor, description)
@@ -198,24 +237,29 @@ def makeService(options: Options) -> IService:
 
     if options["demo"] is not None:
         return Demo(reactor, options["demo"], partial(_stop, reactor), _print)
-    backends = options["backend"]
+    failures = options["eject-after"]
     policy = Policy(
         limit=options["limit"],
         max_waiters=options["max-waiters"],
         min_idle=options["connect-ahead"],
         acquire_timeout=options["wait"],
         connect_timeout=options["connect-timeout"],
+        ejection=Ejection(failures) if failures else None,
         balancer=NAMES[options["balance"]](reactor),
     )
     pool = Pool(reactor, End, policy=policy)
-    return FrontService(
-        Front(reactor, partial(pool.select, _IDENT, backends)),
+    source: ISource = options["source"] or StaticSource(options["backend"])
+    if options["connect-ahead"]:
+        source = AheadSource(source, pool, _IDENT)
+    service = FrontService(
+        Front(reactor, lambda: service.connect()),
         pool,
         options["listen"],
         ident=_IDENT,
-        ahead=backends if options["connect-ahead"] else (),
+        make_group=partial(pool.group, source, name=options["source"]),
         grace=options["grace"],
     )
+    return service
 
 
 def _listening_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:

@@ -17,6 +17,7 @@ from twisted.internet.task import react
 if not __package__:  # run by its path
     sys.path[0] = str(Path(__file__).parents[2])
 
+from tests.bench.choosing import choosing_cases, group_memory
 from tests.bench.contention import contended_kolus
 from tests.bench.crowd import DEPTHS, crowd_cases, one_connection
 from tests.bench.echo import echo_cases
@@ -63,7 +64,7 @@ async def kolus_cases(reactor: Any, port: int, rng: Random) -> list[Case]:
     cases = [*idle_cases(), *await echo_cases(reactor, port), contended_kolus(reactor)]
     for depth in DEPTHS:
         cases += crowd_cases(one_connection(), depth, rng)
-    return cases
+    return [*cases, *choosing_cases(rng)]
 
 
 def processor_name() -> str:
@@ -129,6 +130,7 @@ async def run(reactor: Any, options: Namespace) -> None:
             cases, options.rounds, meter, rng, lambda done: progress(done, options.rounds)
         )
     figures.add("kolus", kolus_memory())
+    figures.add("kolus", group_memory())
     if options.peers:
         figures.add("DeferredQueue", queue_memory())
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from tests.bench.choosing import BALANCERS, DEFAULT, QUICK_IN_A_LIST, SIZES
 from tests.bench.measure import Figures, Spread
+
+_WHOLE = ("bytes", "managers")
+"""Units of which there are no parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,7 @@ class Row:
 
     def told(self, figure: float) -> str:
         """A figure for readers."""
-        return f"{figure:.0f}" if self.unit == "bytes" else f"{figure:.2f}"
+        return f"{figure:.0f}" if self.unit in _WHOLE else f"{figure:.2f}"
 
     def met(self, figures: Figures) -> bool | None:
         """Whether kolus' median meets the goal; C{None} without a goal."""
@@ -61,6 +65,25 @@ class Row:
         met = {True: "yes", False: "no", None: ""}[self.met(figures)]
         goal = "" if self.goal is None else f"<= {self.goal:g} {self.unit}".rstrip()
         return f"| {self.text} | {goal} | {cell} | {met} | {', '.join(beside)} |"
+
+
+def _grouped(number: int) -> str:
+    return str(number) if number < 10_000 else f"{number:,}".replace(",", " ")
+
+
+def _choosing() -> Iterator[Row]:
+    """What choosing among backends costs above a request to the one that is chosen."""
+    for kind, text in (("group", "`group.connect`"), ("select", "`pool.select`")):
+        for name in sorted(BALANCERS, key=lambda name: name != DEFAULT):
+            is_default = name == DEFAULT
+            anywhere = kind == "group" or name in QUICK_IN_A_LIST
+            for size in SIZES if anywhere else SIZES[:1]:
+                yield Row(
+                    f"{text}, `{name}`, {_grouped(size)} backends, above the manager's",
+                    f"{kind}, {name}, {size}",
+                    0.5 if is_default else None,
+                    above=f"chosen, {size}" if is_default else f"chosen, {size}, seldom",
+                )
 
 
 ROWS = (
@@ -92,6 +115,15 @@ ROWS = (
     Row("share of a loopback echo's client CPU", "echo", 5.0, "%"),
     Row("memory: an idle connection's book-keeping", "memory of a connection", 300.0, "bytes"),
     Row("memory: a waiter", "memory of a waiter", 400.0, "bytes"),
+    *_choosing(),
+    Row("a group of 10 000 backends, 100 connected: to build it", "group, to build", unit="ms"),
+    Row("one backend joins it, one leaves", "group, to change", unit="ms"),
+    Row("to close it", "group, to close", unit="ms"),
+    Row("how many managers it has made", "group, managers", unit="managers"),
+    Row("memory: the same group, its managers aside", "memory of a group", unit="bytes"),
+    Row("memory: its managers and their connections", "memory of its managers", unit="bytes"),
+    Row("memory: more when one has joined, one left", "memory of a change", unit="bytes"),
+    Row("memory: left when it is closed", "memory of a closed group", unit="bytes"),
 )
 
 ABSENT_FROM = {

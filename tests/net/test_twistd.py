@@ -56,7 +56,8 @@ async def test_two_hundred_clients_over_two_backends_of_limit_five_get_every_byt
         assert answers == [True] * 200
         assert 2 <= one.most <= 5
         assert 2 <= two.most <= 5
-        assert len(one.peers) + len(two.peers) == 200
+        # One each, and perhaps some that were begun beside a slow one, and kept.
+        assert 200 <= len(one.peers) + len(two.peers) <= 210
         child.signal()
         total = sum(map(len, questions))
         await child.seen(

@@ -1,0 +1,269 @@
+"""Choosing among many backends: what it costs above a request to the manager that is chosen.
+
+Each of the backends has one connection, which is idle: whichever is chosen can serve at once. The
+base goes round the same managers by chance, as the choice does, so that what a processor pays for
+memory it has not at hand is no part of the choice.
+"""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import count, repeat
+from random import Random
+from typing import Any
+
+from twisted.internet.base import DelayedCall
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import Protocol
+from zope.interface import implementer
+
+from kolus import Backend, Group, IKolusManager, ISource, Pool, Status
+from kolus.balance import NAMES, Balancer, Ring, consistent, prefer_zone
+from kolus.testing import FakeBackend, result_of
+from tests.bench.idle import StillClock
+from tests.bench.measure import Case, Meter, together
+
+SIZES = (10, 1_000, 10_000)
+DEFAULT = "pick_two"
+QUICK_IN_A_LIST = (DEFAULT, "round_robin")
+"""The others look at every backend of a mere list, so they are measured with few of them alone."""
+BALANCERS = (*sorted(NAMES), "consistent", "prefer_zone")
+
+OPERATIONS, FEWER = 2000, 500
+SELDOM = 5
+ZONES = 4
+
+USED = 100
+"""How many backends of a large group are connected to."""
+
+Ask = Callable[[], Any]
+
+
+class UnsortedClock(StillClock):
+    """As nobody is ever called, it does not matter who would be first.
+
+    A C{Clock} sorts all its calls for each new one: with a timer for each of 10 000 managers that
+    takes 15 seconds.
+    """
+
+    def callLater(
+        self, delay: float, callable: Callable[..., object], *args: object, **kw: object
+    ) -> DelayedCall:
+        return DelayedCall(
+            *(self.seconds() + delay, callable, args, kw),
+            cancel=lambda call: None,
+            reset=lambda call: None,
+            seconds=self.seconds,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """A pool, and backends that have a manager and an idle connection each."""
+
+    pool: Pool[Protocol]
+    backends: Sequence[Backend]
+    managers: Sequence[IKolusManager]
+
+    @classmethod
+    def of(cls, size: int) -> Crowd:
+        pool, backends = Pool(UnsortedClock(), Protocol), many_backends(size)
+        managers = []
+        for backend in backends:
+            result_of(pool.connect("us", backend)).release()
+            manager = pool.manager(backend)
+            assert manager is not None
+            assert manager.status().idle == 1
+            managers.append(manager)
+        return cls(pool, backends, managers)
+
+
+def many_backends(size: int) -> Sequence[Backend]:
+    """Backends without a network, as many in each zone."""
+    endpoint = FakeBackend(StillClock())
+    return [Backend(endpoint, name=f"b{at}", zone=f"z{at % ZONES}") for at in range(size)]
+
+
+@implementer(ISource)
+class Telling:
+    """A source that tells what it is told to."""
+
+    def __init__(self, backends: Sequence[Backend]) -> None:
+        self._backends = backends
+        self.tell: Callable[[Sequence[Backend]], object] = repr
+
+    def start(self, listener: Callable[[Sequence[Backend]], object]) -> None:
+        self.tell = listener
+        listener(self._backends)
+
+    def stop(self) -> None:
+        pass
+
+
+def balancers(name: str) -> Iterator[Balancer]:
+    """The balancer for each request: of C{consistent} one for another key each time."""
+    if name == "consistent":
+        ring = Ring()
+        return (consistent(key, ring) for key in count())
+    clock: IReactorTime = StillClock()
+    return repeat(prefer_zone("z0") if name == "prefer_zone" else NAMES[name](clock))
+
+
+def look_at_all(statuses: Sequence[Status]) -> Status:
+    """A balancer, for a group to have the statuses it would have after some time."""
+    return next(iter(list(statuses)))
+
+
+def served(what: str, meter: Meter, asks: Sequence[Ask]) -> Callable[[], Any]:
+    """Make the requests, and give back what they get, one after the other."""
+
+    async def run() -> Mapping[str, float]:
+        with meter.whole(len(asks)) as reading:
+            for ask in asks:
+                (await ask()).release()
+        return {what: reading.in_f}
+
+    return run
+
+
+def at_managers(what: str, crowd: Crowd, rng: Random, operations: int) -> Case:
+    """The base: requests to managers, no choice."""
+
+    async def sample(meter: Meter) -> Mapping[str, float]:
+        managers = rng.choices(crowd.managers, k=operations)
+        asks = [partial(each.connect, "us") for each in managers]
+        return await served(what, meter, asks)()
+
+    return Case("kolus", sample)
+
+
+def at_group(what: str, crowd: Crowd, name: str, operations: int) -> Case:
+    """Requests to a group that has been there for some time. It is new for each sample, for what
+    its balancer wants to be told of the backends would slow all the others down."""
+
+    async def sample(meter: Meter) -> Mapping[str, float]:
+        each = balancers(name)
+        group: Group[Protocol] = crowd.pool.group(Telling(crowd.backends), next(each))
+        try:
+            result_of(group.connect("us", balancer=look_at_all)).release()
+            ask: Ask = partial(group.connect, "us")
+            if name == "consistent":
+                ask = lambda: group.connect("us", balancer=next(each))  # noqa: E731
+            result_of(ask()).release()
+            return await served(what, meter, [ask] * operations)()
+        finally:
+            group.close()
+
+    return Case("kolus", sample)
+
+
+def at_list(what: str, crowd: Crowd, name: str, operations: int) -> Case:
+    """Requests to a mere list."""
+    each = balancers(name)
+
+    def ask() -> Any:
+        return crowd.pool.select("us", crowd.backends, next(each))
+
+    async def sample(meter: Meter) -> Mapping[str, float]:
+        asked = ask
+        if name != "consistent":
+            asked = partial(crowd.pool.select, "us", crowd.backends, next(each))
+        result_of(asked()).release()
+        return await served(what, meter, [asked] * operations)()
+
+    return Case("kolus", sample)
+
+
+def choosing_cases(rng: Random) -> Iterator[Case]:
+    """For each size what is promised, often, and what is only told."""
+    for size in SIZES:
+        crowd = Crowd.of(size)
+        yield together(
+            [
+                at_managers(f"chosen, {size}", crowd, rng, OPERATIONS),
+                at_group(f"group, {DEFAULT}, {size}", crowd, DEFAULT, OPERATIONS),
+                at_list(f"select, {DEFAULT}, {size}", crowd, DEFAULT, OPERATIONS),
+            ]
+        )
+        told = [at_managers(f"chosen, {size}, seldom", crowd, rng, FEWER)]
+        for name in BALANCERS:
+            if name != DEFAULT:
+                told.append(at_group(f"group, {name}, {size}", crowd, name, FEWER))
+                if size == min(SIZES):  # who listens to the backends here would go on doing so
+                    alone = Crowd.of(size)
+                    told.append(at_list(f"select, {name}, {size}", alone, name, FEWER))
+                elif name in QUICK_IN_A_LIST:
+                    told.append(at_list(f"select, {name}, {size}", crowd, name, FEWER))
+        yield replace(together(told), every=SELDOM)
+    yield Case("kolus", large_group, every=SELDOM)
+
+
+# A large group of which little is used
+
+
+def use(group: Group[Protocol]) -> None:
+    """Have a connection, which is idle, to some of its backends."""
+    leases = [
+        result_of(group.connect("us", balancer=lambda statuses, at=at: statuses[at]))
+        for at in range(USED)
+    ]
+    for lease in leases:
+        lease.release()
+
+
+async def large_group(meter: Meter) -> Mapping[str, float]:
+    """CPU milliseconds to build, change and close a group."""
+    first, *rest = many_backends(max(SIZES) + 1)
+    source = Telling([first, *rest[:-1]])
+    pool = Pool(UnsortedClock(), Protocol)
+    with meter.whole(1) as built:
+        group = pool.group(source)
+    use(group)
+    managers = len(pool.status())
+    with meter.whole(1) as changed:
+        source.tell(rest)
+    with meter.whole(1) as closed:
+        group.close()
+    return {
+        "group, to build": built.seconds * 1e3,
+        "group, to change": changed.seconds * 1e3,
+        "group, to close": closed.seconds * 1e3,
+        "group, managers": managers,
+    }
+
+
+def group_memory() -> Mapping[str, float]:
+    """What the same takes in memory; the backends themselves, and the list of them, are not in it."""
+    first, *rest = many_backends(max(SIZES) + 1)
+    source = Telling([first, *rest[:-1]])
+    pool = Pool(UnsortedClock(), Protocol)
+    tracemalloc.start()
+    try:
+        before = _kept()
+        group = pool.group(source)
+        built = _kept()
+        use(group)
+        used = _kept()
+        source.tell(rest)
+        changed = _kept()
+        group.close()
+        del group
+        source.tell = repr
+        closed = _kept()
+    finally:
+        tracemalloc.stop()
+    return {
+        "memory of a group": built - before,
+        "memory of its managers": used - built,
+        "memory of a change": changed - used,
+        "memory of a closed group": closed - before - (used - built),
+    }
+
+
+def _kept() -> int:
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0]
