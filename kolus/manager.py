@@ -90,8 +90,12 @@ class ConnectionManager(LeasingManager[P]):
         """Something has come home: serve who waits, or let it be known."""
         if self._is_asked():
             self._decide()
-        else:
-            self._level()
+            return
+        if len(self._idle) == 1:
+            for queue in self._shared:
+                queue.freed(self)
+        if self._watchers:
+            self._account.tell_watchers()
 
     def _may_pass_on(self) -> bool:
         """Whether C{_decide} would give what comes home to the oldest waiter, and do so now."""

@@ -1,7 +1,7 @@
 """The services: a front that listens, and a pool that is part of an application.
 
-The state of a front's service is its ports, filled when it starts and emptied when it stops, and its
-group, made when it starts. That of an C{AheadSource} is the backends that it told last.
+The state of a front's service is its ports, filled when it starts and emptied when it stops, and
+its group, made when it starts. That of an C{AheadSource} is the backends that it told last.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ from kolus.waiters import Choose, Waiter
 
 __all__ = ["SharedQueue"]
 
-_SWEEP_EVERY = 0.1
+_SWEEP_EVERY = 1.0
 _MOST_NAMED = 20
 _WARM_EVERY = 8
 
@@ -124,7 +124,9 @@ class SharedQueue:
     def look_again(self) -> None:
         """See whether what is idle needs only a check to serve those who wait."""
         for server in tuple(self._ready):
-            if server.has_idle() and self.waiting:
+            if not server.has_idle():
+                self._ready.pop(server, None)
+            elif self.waiting:
                 server.connections_changed()
 
     def oldest_for(self, server: Server) -> Waiter[Any] | None:
@@ -188,6 +190,10 @@ class SharedQueue:
                 del self._at[server]
 
     # What managers tell
+
+    def freed(self, server: Server) -> None:
+        """Something has come home to a manager that had nothing idle, and nobody waited."""
+        self._ready[server] = None
 
     def level(self, server: Server) -> None:
         """Something has changed at a manager: see that what can be connected for is."""

@@ -19,7 +19,6 @@ from kolus.backend import Backend
 from kolus.balance import NAMES
 from kolus.demo import Demo
 from kolus.ejection import Ejection
-from kolus.interfaces import ISource
 from kolus.policy import Policy
 from kolus.pool import Pool
 from kolus.service import AheadSource, FrontService
@@ -39,9 +38,9 @@ _BACKLOG = 1024
 class Options(usage.Options):
     """The command line of C{twistd kolus}.
 
-    After parsing, C{self["backend"]} is a list of C{Backend}, C{self["source"]} a string or C{None},
-    C{self["listen"]} a list of server endpoint strings with their endpoints, and every number is
-    one.
+    After parsing, C{self["backend"]} is a list of C{Backend}, C{self["listen"]} one of server
+    endpoint strings with their endpoints, C{self["source"]} a pair of a string and its C{ISource},
+    or C{None}, and every number is one.
     """
 
     synopsis = "{--backend ENDPOINT ... | --source SOURCE} --listen ENDPOINT [options]"
@@ -49,7 +48,9 @@ class Options(usage.Options):
         "Accepts TCP clients and gives each a connection to one of the backends, for itself "
         "alone, from its first byte to its last. Clients beyond the limit wait in a queue. For "
         "example: --backend tcp:10.0.0.7:6379 --backend tcp:10.0.0.8:6379 "
-        "--listen tcp:6380:interface=127.0.0.1"
+        "--listen tcp:6380:interface=127.0.0.1. A source tells of backends that come and go: it "
+        "follows a DNS name, or a file that ends in .toml or .json; clients wait for its first "
+        "list."
     )
     optParameters = [  # noqa: RUF012 (usage.Options declares it so)
         ["limit", None, None, f"Most connections to each backend. [default: {_POLICY.limit}]"],
@@ -116,8 +117,7 @@ class Options(usage.Options):
         self["listen"] = []
 
     def opt_backend(self, endpoint: str) -> None:
-        """Where to connect: a client endpoint string; given once for each backend. [required,
-        unless there is a source]"""
+        """Where to connect: a client endpoint string; once for each backend; or see --source."""
         try:
             backend = Backend(endpoint)
         except ValueError as error:
@@ -127,8 +127,7 @@ class Options(usage.Options):
         self["backend"].append(backend)
 
     def opt_source(self, source: str) -> None:
-        """Where to learn, all the time, who the backends are, instead of --backend: dns:NAME:PORT,
-        srv:_SERVICE._tcp.NAME, or file:PATH.toml (or .json). Clients wait for the first list."""
+        """Tells the backends: dns:NAME:PORT, srv:_X._tcp.NAME or file:PATH; not with --backend."""
         if self["source"] is not None:
             raise usage.UsageError(
                 f"--source is given twice, as {self['source']!r} and {source!r}: expected one "
@@ -214,9 +213,10 @@ class Options(usage.Options):
                 raise usage.UsageError(f"--backend: {error}") from error
         if self["source"] is not None:
             try:
-                source_from_string(reactor, self["source"])
+                source = source_from_string(reactor, self["source"])
             except ValueError as error:
                 raise usage.UsageError(f"--source: {error}") from error
+            self["source"] = (self["source"], source)
         for place, description in enumerate(self["listen"]):
             try:
                 endpoint = _listening_endpoint(reactor, description)
@@ -248,7 +248,7 @@ def makeService(options: Options) -> IService:
         balancer=NAMES[options["balance"]](reactor),
     )
     pool = Pool(reactor, End, policy=policy)
-    source: ISource = options["source"] or StaticSource(options["backend"])
+    name, source = options["source"] or (None, StaticSource(options["backend"]))
     if options["connect-ahead"]:
         source = AheadSource(source, pool, _IDENT)
     service = FrontService(
@@ -256,7 +256,7 @@ def makeService(options: Options) -> IService:
         pool,
         options["listen"],
         ident=_IDENT,
-        make_group=partial(pool.group, source, name=options["source"]),
+        make_group=partial(pool.group, source, name=name),
         grace=options["grace"],
     )
     return service

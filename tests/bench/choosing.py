@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count, repeat
+from operator import itemgetter
 from random import Random
 from typing import Any
 
@@ -84,7 +85,7 @@ class Crowd:
 
 def many_backends(size: int) -> Sequence[Backend]:
     """Backends without a network, as many in each zone."""
-    endpoint = FakeBackend(StillClock())
+    endpoint = FakeBackend(UnsortedClock())
     return [Backend(endpoint, name=f"b{at}", zone=f"z{at % ZONES}") for at in range(size)]
 
 
@@ -115,19 +116,15 @@ def balancers(name: str) -> Iterator[Balancer]:
 
 def look_at_all(statuses: Sequence[Status]) -> Status:
     """A balancer, for a group to have the statuses it would have after some time."""
-    return next(iter(list(statuses)))
+    return list(statuses)[0]
 
 
-def served(what: str, meter: Meter, asks: Sequence[Ask]) -> Callable[[], Any]:
+async def served(what: str, meter: Meter, asks: Sequence[Ask]) -> Mapping[str, float]:
     """Make the requests, and give back what they get, one after the other."""
-
-    async def run() -> Mapping[str, float]:
-        with meter.whole(len(asks)) as reading:
-            for ask in asks:
-                (await ask()).release()
-        return {what: reading.in_f}
-
-    return run
+    with meter.whole(len(asks)) as reading:
+        for ask in asks:
+            (await ask()).release()
+    return {what: reading.in_f}
 
 
 def at_managers(what: str, crowd: Crowd, rng: Random, operations: int) -> Case:
@@ -136,7 +133,7 @@ def at_managers(what: str, crowd: Crowd, rng: Random, operations: int) -> Case:
     async def sample(meter: Meter) -> Mapping[str, float]:
         managers = rng.choices(crowd.managers, k=operations)
         asks = [partial(each.connect, "us") for each in managers]
-        return await served(what, meter, asks)()
+        return await served(what, meter, asks)
 
     return Case("kolus", sample)
 
@@ -154,7 +151,7 @@ def at_group(what: str, crowd: Crowd, name: str, operations: int) -> Case:
             if name == "consistent":
                 ask = lambda: group.connect("us", balancer=next(each))  # noqa: E731
             result_of(ask()).release()
-            return await served(what, meter, [ask] * operations)()
+            return await served(what, meter, [ask] * operations)
         finally:
             group.close()
 
@@ -173,7 +170,7 @@ def at_list(what: str, crowd: Crowd, name: str, operations: int) -> Case:
         if name != "consistent":
             asked = partial(crowd.pool.select, "us", crowd.backends, next(each))
         result_of(asked()).release()
-        return await served(what, meter, [asked] * operations)()
+        return await served(what, meter, [asked] * operations)
 
     return Case("kolus", sample)
 
@@ -207,10 +204,7 @@ def choosing_cases(rng: Random) -> Iterator[Case]:
 
 def use(group: Group[Protocol]) -> None:
     """Have a connection, which is idle, to some of its backends."""
-    leases = [
-        result_of(group.connect("us", balancer=lambda statuses, at=at: statuses[at]))
-        for at in range(USED)
-    ]
+    leases = [result_of(group.connect("us", balancer=itemgetter(at))) for at in range(USED)]
     for lease in leases:
         lease.release()
 
@@ -237,7 +231,7 @@ async def large_group(meter: Meter) -> Mapping[str, float]:
 
 
 def group_memory() -> Mapping[str, float]:
-    """What the same takes in memory; the backends themselves, and the list of them, are not in it."""
+    """Bytes that the same takes, the backends themselves and the list of them aside."""
     first, *rest = many_backends(max(SIZES) + 1)
     source = Telling([first, *rest[:-1]])
     pool = Pool(UnsortedClock(), Protocol)
