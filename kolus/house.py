@@ -40,6 +40,9 @@ class Server(Protocol):
     def is_ejected(self) -> bool: ...
     def has_idle(self) -> bool: ...
     def connections_changed(self) -> None: ...
+    def fail_deadlocked(self, owner: Owner) -> None:
+        """Fail the waiters of an owner that holds all that could ever serve them."""
+
     def is_all_held_by(self, owner: Owner) -> bool:
         """Whether an owner has everything that this manager can lease."""
 

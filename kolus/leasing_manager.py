@@ -13,15 +13,14 @@ from typing import TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
 
-from kolus.base_manager import BaseManager
 from kolus.checks import check_seconds
 from kolus.connection import Connection
-from kolus.errors import KolusError, LeaseError, LeaseTimeout, PoolFull, WrongIdent
+from kolus.errors import KolusError, LeaseTimeout, PoolFull, WrongIdent
 from kolus.events import Why
-from kolus.health import Phase
 from kolus.lease import Leasable, Lease
 from kolus.owners import Owner, Ward
 from kolus.shared_queue import SharedQueue
+from kolus.sharing_manager import SharingManager
 from kolus.waiters import Choose, Waiter
 
 __all__ = ["LeasingManager"]
@@ -29,11 +28,8 @@ __all__ = ["LeasingManager"]
 P = TypeVar("P")
 
 
-class LeasingManager(BaseManager[P]):
+class LeasingManager(SharingManager[P]):
     """Serves requests in the order they come."""
-
-    @abstractmethod
-    def try_connect(self, ident: Hashable, owner: Owner | None = None) -> Lease[P] | None: ...
 
     @abstractmethod
     def _hand_out(self) -> None:
@@ -46,10 +42,6 @@ class LeasingManager(BaseManager[P]):
     @abstractmethod
     def _wanted(self) -> int:
         """How many connections ought to be in the making."""
-
-    @abstractmethod
-    def _coming(self) -> int:
-        """How many requests need not wait for the release of another's lease."""
 
     @abstractmethod
     def _capacity(self) -> int:
@@ -116,13 +108,6 @@ class LeasingManager(BaseManager[P]):
             self._account.tell_watchers()
         return waiter
 
-    def warm(self) -> None:
-        """Connect once more than is asked for, as far as that may be done at once."""
-        quick = not (self.roster.connecting or self._idle) and self._connector.due_in() <= 0
-        if quick and self._lifecycle.serves and self._account.may_connect():
-            self._connector.connect()
-            self._decide()
-
     def accepts(self, ident: Hashable) -> bool:
         """Whether a request for C{ident} is not refused."""
         return self._lifecycle.refusal is None and ident == self.ident
@@ -168,7 +153,18 @@ class LeasingManager(BaseManager[P]):
             self._fail_deadlocked(waiter.ward)
 
     def _fail_deadlocked(self, ward: Ward) -> None:
-        """Fail the waiters of an owner that now holds everything they could ever get."""
+        """Fail the waiters of an owner that now holds everything they could ever get, here and
+        where others wait that this manager may serve."""
+        self._fail_deadlocked_here(ward)
+        for queue in tuple(self._shared):
+            queue.fail_deadlocked(ward.owner)
+
+    def fail_deadlocked(self, owner: Owner) -> None:
+        ward = self.ward_of(owner)
+        if ward is not None:
+            self._fail_deadlocked_here(ward)
+
+    def _fail_deadlocked_here(self, ward: Ward) -> None:
         # Going over the waiters of one who has very many, after each lease, would take too long.
         if not ward.waiters or self._deadlock(ward, None, None) is None:
             return
@@ -193,7 +189,6 @@ class LeasingManager(BaseManager[P]):
         return self._oversight.deadlock(wards, self._capacity(), self, origin)
 
     def is_all_held_by(self, owner: Owner) -> bool:
-        """Called by a shared queue: whether an owner has all that can be leased here."""
         ward = self.ward_of(owner)
         return ward is not None and self._deadlock(ward, None, None) is not None
 
@@ -210,78 +205,6 @@ class LeasingManager(BaseManager[P]):
     def invalidate(self) -> None:
         super().invalidate()
         self._fail_newly_deadlocked()
-
-    # Queues that are shared
-
-    def _oldest(self) -> Waiter[Lease[P]] | None:
-        """Who is to be served next, of its own queue and of those that it shares."""
-        oldest = next(iter(self.waiting)) if self.waiting else None
-        for queue in self._shared:
-            first = queue.oldest_for(self) if queue.waiting else None
-            if first is not None and (oldest is None or first.order < oldest.order):
-                oldest = first
-        return oldest
-
-    def _is_asked(self) -> bool:
-        """Whether anybody waits whom it may serve."""
-        return bool(self.waiting) or (bool(self._shared) and self._oldest() is not None)
-
-    def _asked(self) -> int:
-        """How many wait whom it may serve, and perhaps some of them twice."""
-        shared = [len(each.waiting) for each in self._shared if each.may_serve(self.backend)]
-        return len(self.waiting) + sum(shared)
-
-    def _take_oldest(self) -> Waiter[Lease[P]]:
-        waiter = self._oldest()
-        assert waiter is not None
-        is_own = waiter.queue is self._waiters
-        waiter.leave()
-        if not is_own:
-            waiter.ward = self._ward_here(waiter)
-        return waiter
-
-    def _ward_here(self, waiter: Waiter[Lease[P]]) -> Ward | None:
-        """What the owner of a waiter that was elsewhere has of this manager."""
-        owner = None if waiter.ward is None else waiter.ward.owner
-        try:
-            return None if owner is None else self._oversight.ward(owner)
-        except LeaseError:  # of a service it is not known there that it was stopped before
-            return waiter.ward
-
-    def adopt(self, waiter: Waiter[Lease[P]]) -> None:
-        """Called by a shared queue: one of its waiters waits here from now on."""
-        before, waiter.ward = waiter.ward, self._ward_here(waiter)
-        if before is not None:
-            before.leave(waiter)
-        self._waiters.adopt(waiter)
-        if waiter.ward is not None:
-            waiter.ward.wait(waiter)
-        self._connector.pay()
-        self._decide()
-
-    def surplus(self) -> int:
-        """For how many requests more it may connect at once; below 0: how many here wait for the
-        leases of others to be settled."""
-        coming = 0
-        if self._lifecycle.serves:
-            now = self._now()
-            is_due = self._account.attempts.due_at <= now and not self._connector.unpaid
-            is_quick = now < self.roster.slow_at()
-            coming = self._coming() if is_due and is_quick else self.ready()
-        return coming - len(self.waiting)
-
-    def is_ejected(self) -> bool:
-        return self._account.health.phase is Phase.EJECTED
-
-    def has_idle(self) -> bool:
-        return bool(self._idle) and self._lifecycle.serves
-
-    def has_leases(self) -> bool:
-        """Whether something may come home here."""
-        return self._lifecycle.serves and self.roster.leased() > 0
-
-    def is_connecting(self) -> bool:
-        return self._lifecycle.serves and bool(self.roster.connecting)
 
     # Deciding
 
@@ -310,21 +233,6 @@ class LeasingManager(BaseManager[P]):
             self._deciding = False
         if not self._lifecycle.serves:
             self._level()
-
-    def slots_changed(self) -> None:
-        """Called by the account: a sibling has taken slots or freed some."""
-        if self._shared:
-            self._level()
-
-    def _level(self) -> None:
-        """Tell those it shares queues with, and who watches, what it can do now."""
-        for queue in tuple(self._shared):
-            queue.level(self)
-        is_quick = self.roster.slow_at() > self._now()
-        if self._shared and self.waiting and is_quick and self._lifecycle.serves:
-            self._alarm.set(self.roster.slow_at())
-        if self._watchers:
-            self._account.tell_watchers()
 
     def wants_connection(self) -> bool:
         """Whether one more connection would be of use, and an attempt is due."""

@@ -213,9 +213,12 @@ def _transport(lease: Lease[Any]) -> Any:
 
 def _explain_waiter(position: int, waiter: Waiter[Any], now: float, why: str) -> WaiterExplanation:
     left = waiter.deadline - now
+    why = why if position == 1 else f"{position - 1} are served before it"
+    if waiter.shared is not None:
+        why += f"; any of {len(waiter.shared.backends)} backends may serve it"
     return WaiterExplanation(
         position=position,
-        why=why if position == 1 else f"{position - 1} are served before it",
+        why=why,
         waited=now - waiter.since,
         deadline_in=left if left < math.inf else None,
         owner=None if waiter.ward is None else label(waiter.ward.owner),

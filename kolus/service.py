@@ -61,6 +61,7 @@ class FrontService(Service):
     """Listens with a front until it is stopped, then drains it and closes the pool.
 
     @ivar ports: what it listens on.
+    @ivar pool: the pool, for its numbers.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class FrontService(Service):
         @param grace: how many seconds the clients have to finish when it is stopped.
         """
         self._front = front
-        self._pool = pool
+        self.pool = pool
         self._listening = listening
         self._ident = ident
         self._make_group = make_group
@@ -129,7 +130,7 @@ class FrontService(Service):
         ports, self.ports = self.ports, []
         await gatherResults([_stop_listening(port) for port in ports])
         await self._front.drain(self._grace)
-        await self._pool.close(_CLOSE_TIMEOUT)
+        await self.pool.close(_CLOSE_TIMEOUT)
 
     def _listen(self, description: str, endpoint: IStreamServerEndpoint) -> None:
         failures: list[Failure] = []

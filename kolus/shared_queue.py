@@ -378,6 +378,12 @@ class SharedQueue:
 
     # Owners
 
+    def fail_deadlocked(self, owner: Owner | None) -> None:
+        """An owner holds more than it did: it may be all that its own waiters could ever get."""
+        if owner is not None and self.waiting:
+            for server in tuple(self._at):
+                server.fail_deadlocked(owner)
+
     def is_all_held_by(self, owner: Owner) -> bool:
         """Whether an owner itself has all that could ever serve it."""
         for backend in self.backends.values():

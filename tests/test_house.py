@@ -33,6 +33,7 @@ FLOORS = {
     "4c": "accounts hooks oversight",
     "4d": "connector panic",
     "4e": "base_manager",
+    "4e1": "sharing_manager",
     "4f": "leasing_manager",
     "4g": "manager shared",
     "4h": "managers",

@@ -329,6 +329,18 @@ def test_an_owner_that_holds_all_of_all_backends_is_told_at_once() -> None:
     rig.lease(owner=owner).release()
 
 
+def test_an_owner_that_comes_to_hold_all_of_all_backends_is_told_then() -> None:
+    rig = Grouped(2)
+    owner: Deferred[None] = Deferred()
+    mine, other = rig.lease(owner=owner), rig.lease()
+    asked = [rig.ask(owner=owner) for _ in range(2)]
+    other.release()
+    assert mine.held
+    assert has_result(asked[0])
+    with pytest.raises(LeaseError, match="holds"):
+        result_of(asked[1])
+
+
 def test_an_owner_that_holds_all_of_one_backend_waits_for_the_others() -> None:
     rig = Grouped(2)
     owner: Deferred[None] = Deferred()
@@ -359,6 +371,16 @@ def test_select_waits_for_all_of_its_list() -> None:
     assert not has_result(asked)
     leases["c"].release()
     assert result_of(asked).backend is rig.backends[2]
+
+
+def test_it_is_explained_that_a_request_waits_for_several() -> None:
+    rig = Grouped(3)
+    rig.fill()
+    rig.ask()
+    told = [each for each in rig.pool.explain().managers if each.waiters]
+    assert [len(each.waiters) for each in told] == [1]
+    assert told[0].waiters[0].why.endswith("; any of 3 backends may serve it")
+    assert "any of 3 backends" in str(rig.pool.explain())
 
 
 def test_no_queue_of_a_list_outlives_its_requests() -> None:

@@ -14,7 +14,7 @@ from tests.machines import Machine
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda each: each.__name__)
 def test_whatever_happens_nothing_is_lost_or_stuck(machine: type[Machine]) -> None:
     chosen = settings(
-        max_examples=280,
+        max_examples=180,
         stateful_step_count=60,
         deadline=None,
         derandomize=True,

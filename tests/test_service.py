@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,10 +19,11 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from kolus.backend import Backend
-from kolus.errors import Closed
+from kolus.errors import Closed, NoBackend
+from kolus.interfaces import ISource
 from kolus.policy import Policy
 from kolus.pool import Pool
-from kolus.service import CannotListen, FrontService, PoolService
+from kolus.service import AheadSource, CannotListen, FrontService, PoolService
 from kolus.testing import FakeBackend, NotFired, result_of
 
 
@@ -83,26 +86,74 @@ class FakeFront(Factory):
         return self.drained
 
 
+@implementer(ISource)
+class FakeSource:
+    """A source that tells what a test tells it.
+
+    @ivar first: what it tells as soon as it is started.
+    @ivar started: whether it is.
+    """
+
+    def __init__(self, *first: Backend) -> None:
+        self.first = first
+        self.started = False
+
+    def start(self, listener: Callable[[Sequence[Backend]], object]) -> None:
+        self.started = True
+        self._listener = listener
+        if self.first:
+            listener(self.first)
+
+    def stop(self) -> None:
+        self.started = False
+
+    def tell(self, *backends: Backend) -> None:
+        assert self.started
+        self._listener(backends)
+
+
 class Stage:
     """A service of fakes.
 
-    @ivar fake: what its one backend does.
+    @ivar fake: what its first backend does.
+    @ivar other: what another one does, of which its source does not tell by itself.
     """
 
-    def __init__(self, *listeners: FakeListener, ahead: int = 0) -> None:
+    def __init__(self, *listeners: FakeListener, ahead: int = 0, limit: int = 10) -> None:
         self.clock = Clock()
-        self.fake = FakeBackend(self.clock)
+        self.fake, self.other = FakeBackend(self.clock), FakeBackend(self.clock)
         self.backend = Backend(self.fake, name="the backend")
+        self.second = Backend(self.other, name="the other")
+        self.source = FakeSource(self.backend)
         self.front = FakeFront()
-        self.pool: Pool[Protocol] = Pool(self.clock, Protocol, policy=Policy(min_idle=ahead))
+        policy = Policy(min_idle=ahead, limit=limit)
+        self.pool: Pool[Protocol] = Pool(self.clock, Protocol, policy=policy)
+        source = AheadSource(self.source, self.pool, "clients") if ahead else self.source
         self.service = FrontService(
             self.front,
             self.pool,
             [("tcp:6380", each) for each in listeners],
             ident="clients",
-            ahead=[self.backend] if ahead else [],
+            make_group=partial(self.pool.group, source, name="the source"),
             grace=7.0,
         )
+
+    def answer_slowly(self) -> None:
+        """As real backends do: connecting takes a moment."""
+        for each in (self.fake, self.other):
+            each.accept(after=0.01, always=True)
+
+    def turn(self, seconds: float = 0.1) -> None:
+        self.clock.pump([seconds / 10] * 10)
+
+    def end(self) -> None:
+        """Stop it, with nothing left that its source could have told of."""
+        self.front.drained.callback(0)
+        stopped = self.service.stopService()
+        self.turn(10)
+        assert result_of(stopped) is None
+        assert not self.source.started
+        assert self.fake.connections + self.other.connections == []
 
 
 def messages(events: list[LogEvent]) -> list[str]:
@@ -201,13 +252,219 @@ def test_stopping_closes_the_ports_drains_the_front_and_then_closes_the_pool() -
 
 def test_stopping_while_it_connects_ahead_is_no_failure(log_events: list[LogEvent]) -> None:
     stage = Stage(FakeListener(), ahead=1)
-    stage.fake.never_answer()
+    stage.fake.never_answer(always=True)
     stage.service.startService()
     stage.front.drained.callback(0)
     stopped = stage.service.stopService()
     stage.clock.pump([0.1] * 100)
     assert result_of(stopped) is None
     assert not [each for each in messages(log_events) if "going on without" in each]
+
+
+# The group that clients' leases are of
+
+
+def test_the_source_is_started_with_the_service_and_not_before() -> None:
+    stage = Stage(FakeListener())
+    stage.service.privilegedStartService()
+    assert not stage.source.started
+    stage.service.startService()
+    assert stage.source.started
+    stage.end()
+
+
+def test_a_service_that_cannot_listen_does_not_start_its_source() -> None:
+    stage = Stage(FakeListener(CannotListenError("", 6380, OSError("in use"))))
+    with pytest.raises(CannotListen):
+        stage.service.startService()
+    assert not stage.source.started
+
+
+def test_a_client_that_comes_before_the_first_list_waits_for_it() -> None:
+    stage = Stage(FakeListener())
+    stage.source.first = ()
+    stage.service.startService()
+    asked = stage.service.connect()
+    stage.turn()
+    with pytest.raises(NotFired):
+        result_of(asked)
+    stage.source.tell(stage.backend)
+    stage.turn()
+    lease = result_of(asked)
+    assert lease.manager.backend is stage.backend
+    assert lease.ident == "clients"
+    lease.release()
+    stage.end()
+
+
+def test_a_client_that_no_list_came_for_in_time_is_told_the_name_of_the_source() -> None:
+    stage = Stage(FakeListener())
+    stage.source.first = ()
+    stage.service.startService()
+    asked = stage.service.connect()
+    stage.turn(5.1)
+    with pytest.raises(NoBackend, match="'the source' of 0 backends"):
+        result_of(asked)
+    stage.end()
+
+
+def test_a_client_that_waits_gets_what_is_free_first_at_any_backend() -> None:
+    stage = Stage(FakeListener(), limit=1)
+    stage.source.first = (stage.backend, stage.second)
+    stage.service.startService()
+    one, other = [result_of(stage.service.connect()) for _ in range(2)]
+    assert {one.manager.backend, other.manager.backend} == {stage.backend, stage.second}
+    waiting = [stage.service.connect() for _ in range(4)]
+    for each in waiting:
+        one.release()
+        later = result_of(each)
+        assert later.manager is one.manager
+        one = later
+    one.release()
+    other.release()
+    stage.end()
+
+
+def test_clients_go_where_the_source_says_now() -> None:
+    stage = Stage(FakeListener())
+    stage.service.startService()
+    stage.source.tell(stage.second)
+    leases = [result_of(stage.service.connect()) for _ in range(3)]
+    assert {each.manager.backend for each in leases} == {stage.second}
+    for each in leases:
+        each.release()
+    stage.end()
+
+
+def test_the_source_is_heard_until_the_last_client_is_served() -> None:
+    stage = Stage(FakeListener())
+    stage.service.startService()
+    stopped = stage.service.stopService()
+    stage.source.tell(stage.second)
+    lease = result_of(stage.service.connect())  # a client that was in the queue of the port
+    assert lease.manager.backend is stage.second
+    lease.finished()
+    stage.front.drained.callback(0)
+    assert not stage.source.started
+    stage.turn(10)
+    assert result_of(stopped) is None
+
+
+# Connections ahead, wherever the source tells of a backend
+
+
+def test_a_source_with_connections_ahead_is_a_source() -> None:
+    source = AheadSource(FakeSource(), Pool(Clock(), Protocol), "clients")
+    assert verifyObject(ISource, source)
+
+
+def test_connections_are_ready_at_a_backend_that_comes_later() -> None:
+    stage = Stage(FakeListener(), ahead=2)
+    stage.answer_slowly()
+    stage.service.startService()
+    stage.turn()
+    assert (len(stage.fake.connections), len(stage.other.connections)) == (2, 0)
+    stage.source.tell(stage.backend, stage.second)
+    stage.turn()
+    assert (len(stage.fake.connections), len(stage.other.connections)) == (2, 2)
+    stage.end()
+
+
+def test_connections_ahead_are_closed_at_a_backend_that_leaves() -> None:
+    stage = Stage(FakeListener(), ahead=2)
+    stage.answer_slowly()
+    stage.service.startService()
+    stage.turn()
+    stage.source.tell(stage.second)
+    stage.turn()
+    assert (len(stage.fake.connections), len(stage.other.connections)) == (0, 2)
+    stage.end()
+
+
+def test_a_backend_that_is_told_again_is_not_connected_to_again() -> None:
+    stage = Stage(FakeListener(), ahead=2)
+    stage.answer_slowly()
+    stage.service.startService()
+    stage.turn()
+    made = list(stage.fake.connections)
+    for _ in range(3):
+        stage.source.tell(stage.backend, stage.second)
+        stage.source.tell(stage.second, stage.backend)
+        stage.turn()
+    assert stage.fake.connections == made
+    assert stage.fake.attempts == 2
+    stage.end()
+
+
+def test_a_backend_that_is_back_before_its_last_client_went_gets_its_connections_then() -> None:
+    stage = Stage(FakeListener(), ahead=2)
+    stage.answer_slowly()
+    stage.service.startService()
+    stage.turn()
+    lease = result_of(stage.service.connect())
+    stage.turn()
+    stage.source.tell(stage.second)
+    stage.source.tell(stage.backend, stage.second)
+    stage.turn()
+    assert len(stage.fake.connections) == 1
+    lease.finished()
+    stage.turn()
+    assert len(stage.fake.connections) == 2
+    assert not lease.held
+    stage.end()
+
+
+def test_a_backend_that_has_left_for_good_is_not_connected_to_when_its_last_client_went() -> None:
+    stage = Stage(FakeListener(), ahead=2)
+    stage.answer_slowly()
+    stage.service.startService()
+    stage.turn()
+    lease = result_of(stage.service.connect())
+    stage.turn()
+    stage.source.tell(stage.second)
+    stage.source.tell(stage.backend, stage.second)
+    stage.source.tell(stage.second)
+    lease.finished()
+    stage.turn()
+    assert stage.fake.connections == []
+    stage.end()
+
+
+def test_a_backend_that_is_away_when_it_is_told_of_is_logged_and_connected_to_later(
+    log_events: list[LogEvent],
+) -> None:
+    stage = Stage(FakeListener(), ahead=2)
+    stage.service.startService()
+    stage.other.refuse()
+    stage.source.tell(stage.backend, stage.second)
+    (line,) = (each for each in messages(log_events) if "going on without" in each)
+    assert "no connection to the other is ready yet" in line
+    stage.turn(1)
+    assert len(stage.other.connections) == 2
+    stage.end()
+
+
+def test_who_waits_for_the_first_list_is_served_before_connections_are_made_ahead() -> None:
+    stage = Stage(FakeListener(), ahead=1, limit=1)
+    stage.source.first = ()
+    stage.service.startService()
+    asked = stage.service.connect()
+    stage.fake.accept(after=0.01)
+    stage.source.tell(stage.backend)
+    stage.turn()
+    lease = result_of(asked)
+    assert len(stage.fake.connections) == 1
+    lease.release()
+    stage.end()
+
+
+def test_a_listener_that_stops_the_source_leaves_it_without_connections() -> None:
+    stage = Stage(ahead=1)
+    source = AheadSource(stage.source, stage.pool, "clients")
+    source.start(lambda backends: source.stop())
+    stage.turn()
+    assert stage.pool.status() == []
+    assert stage.fake.connections == []
 
 
 # A pool as a part of an application

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
 import pytest
 from twisted.application.service import IServiceMaker
 from twisted.plugin import getPlugins
@@ -10,11 +14,15 @@ from twisted.python.usage import UsageError
 from kolus.backend import Backend
 from kolus.balance import NAMES
 from kolus.demo import Demo
+from kolus.ejection import Ejection
 from kolus.service import FrontService
+from kolus.sources import DNSSource, FileSource
 from kolus.tap import Options, makeService
 
 BACKEND = "--backend=tcp:127.0.0.1:6379"
 LISTEN = "--listen=tcp:6380:interface=127.0.0.1"
+SOURCE = "--source=file:backends.toml"
+EXPECTED = "expected dns:NAME:PORT, srv:_SERVICE._tcp.NAME or file:PATH.toml (or .json)"
 
 
 def parsed(*arguments: str) -> Options:
@@ -40,6 +48,7 @@ def test_without_options_the_numbers_are_those_of_the_readme() -> None:
     assert options["wait"] == 5.0
     assert options["connect-timeout"] == 5.0
     assert options["connect-ahead"] == 0
+    assert options["eject-after"] == 5
     assert options["max-waiters"] is None
     assert options["grace"] == 30.0
     assert options["balance"] == "pick_two"
@@ -60,6 +69,7 @@ def test_given_numbers_are_taken() -> None:
         "--wait=0.5",
         "--connect-timeout=2",
         "--connect-ahead=3",
+        "--eject-after=7",
         "--max-waiters=0",
         "--grace=0",
     )
@@ -67,6 +77,7 @@ def test_given_numbers_are_taken() -> None:
     assert options["wait"] == 0.5
     assert options["connect-timeout"] == 2.0
     assert options["connect-ahead"] == 3
+    assert options["eject-after"] == 7
     assert options["max-waiters"] == 0
     assert options["grace"] == 0.0
 
@@ -76,6 +87,31 @@ def test_backends_and_listening_addresses_may_be_several() -> None:
     assert options["backend"] == [Backend("tcp:127.0.0.1:6379"), Backend("tcp:10.0.0.1:1")]
     descriptions = [description for description, endpoint in options["listen"]]
     assert descriptions == ["tcp:6380:interface=127.0.0.1", "tcp:0"]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "expected"),
+    [
+        ("dns:backends.example:6379", DNSSource, "<DNSSource addresses of backends.example:6379>"),
+        ("srv:_redis._tcp.example", DNSSource, "<DNSSource srv of _redis._tcp.example>"),
+        ("file:/etc/backends.json", FileSource, "<FileSource /etc/backends.json>"),
+    ],
+)
+def test_a_source_may_be_given_instead_of_backends(text: str, kind: type, expected: str) -> None:
+    options = parsed(LISTEN, f"--source={text}")
+    given, source = options["source"]
+    assert (given, repr(source)) == (text, expected)
+    assert isinstance(source, kind)
+    assert options["backend"] == []
+
+
+def test_a_path_is_from_the_folder_where_it_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = parsed(LISTEN, SOURCE)
+    monkeypatch.chdir(os.sep)  # as twistd goes to another folder when it becomes a daemon
+    assert options["source"][1].path == str(tmp_path / "backends.toml")
 
 
 @pytest.mark.parametrize(
@@ -97,8 +133,21 @@ def test_every_balancer_can_be_named(name: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([], "no --backend"),
-        ([LISTEN], "no --backend"),
+        ([], "no --backend and no --source"),
+        ([LISTEN], "or --source file:backends.toml"),
+        ([SOURCE], "no --listen"),
+        ([LISTEN, SOURCE, BACKEND], "expected one source, or a --backend for each backend"),
+        ([LISTEN, BACKEND, SOURCE], "--source and --backend are both given"),
+        ([LISTEN, SOURCE, "--source=dns:a.example:1"], "'file:backends.toml' and 'dns:a.ex"),
+        ([LISTEN, SOURCE, SOURCE], "--source is given twice"),
+        ([LISTEN, "--source="], f"--source: not a source: ''; {EXPECTED}"),
+        ([LISTEN, "--source=", BACKEND], "--source and --backend are both given"),
+        ([LISTEN, "--source=", SOURCE], "--source is given twice"),
+        ([LISTEN, "--source=backends.toml"], f"not a source: 'backends.toml'; {EXPECTED}"),
+        ([LISTEN, "--source=file:backends"], "ends in .toml or .json, not 'backends'"),
+        ([LISTEN, "--source=dns:backends.example"], "port must be a whole number"),
+        ([LISTEN, "--source=dns:10.0.0.7:6379"], "'10.0.0.7' is an address"),
+        ([LISTEN, "--source=srv:"], EXPECTED),
         ([BACKEND], "no --listen"),
         ([LISTEN, "--backend=tcp"], "'tcp'"),
         ([LISTEN, "--backend=tcp:localhost"], "'tcp:localhost'"),
@@ -123,6 +172,8 @@ def test_every_balancer_can_be_named(name: str) -> None:
         ([BACKEND, LISTEN, "--max-waiters=-1"], "--max-waiters"),
         ([BACKEND, LISTEN, "--connect-ahead=x"], "--connect-ahead"),
         ([BACKEND, LISTEN, "--connect-ahead=11"], "more than the limit of 10"),
+        ([BACKEND, LISTEN, "--eject-after=-1"], "--eject-after must be a whole number"),
+        ([BACKEND, LISTEN, "--eject-after=2.5"], "'2.5'"),
         ([BACKEND, LISTEN, "--wait=0"], "--wait must be a number of seconds above 0"),
         ([BACKEND, LISTEN, "--wait=soon"], "'soon'"),
         ([BACKEND, LISTEN, "--wait=inf"], "'inf'"),
@@ -135,6 +186,8 @@ def test_every_balancer_can_be_named(name: str) -> None:
         (["--demo=3", BACKEND], "leave out --backend"),
         (["--demo=3", LISTEN], "leave out --listen"),
         (["--demo=3", "--limit=5"], "leave out --limit"),
+        (["--demo=3", SOURCE], "leave out --source"),
+        (["--demo=3", "--eject-after=0"], "leave out --eject-after"),
         (["--unknown"], "unknown"),
         (["--limit"], "limit"),
     ],
@@ -147,6 +200,30 @@ def test_options_make_a_service_that_listens() -> None:
     service = makeService(parsed(BACKEND, LISTEN, "--connect-ahead=2"))
     assert isinstance(service, FrontService)
     assert service.ports == []
+
+
+@pytest.mark.parametrize("more", [[], ["--connect-ahead=2"]])
+def test_a_source_is_not_started_before_a_daemon_could_have_forked(
+    more: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "backends.toml"
+    path.write_text('[[backend]]\nendpoint = "tcp:127.0.0.1:6379"\n')
+    options = parsed(LISTEN, f"--source=file:{path}", *more)
+    makeService(options)
+    told: list[Sequence[Backend]] = []
+    options["source"][1].start(told.append)  # which refuses what is started already
+    options["source"][1].stop()
+    assert told == [(Backend("tcp:127.0.0.1:6379"),)]
+
+
+@pytest.mark.parametrize(("arguments", "failures"), [([], 5), (["--eject-after=2"], 2)])
+def test_so_many_failures_eject_a_backend(arguments: list[str], failures: int) -> None:
+    service = makeService(parsed(BACKEND, LISTEN, *arguments))
+    assert service.pool.policy.ejection == Ejection(failures)
+
+
+def test_no_failures_eject_a_backend_after_0() -> None:
+    assert makeService(parsed(BACKEND, LISTEN, "--eject-after=0")).pool.policy.ejection is None
 
 
 def test_the_demo_needs_nothing_else() -> None:

@@ -1,0 +1,134 @@
+"""C{SharingManager}: serves, besides its own queue, those that it shares with other managers.
+
+Its state is its account's: which queues these are.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Hashable
+from typing import TypeVar
+
+from kolus.base_manager import BaseManager
+from kolus.errors import LeaseError
+from kolus.health import Phase
+from kolus.lease import Lease
+from kolus.owners import Owner, Ward
+from kolus.waiters import Waiter
+
+__all__ = ["SharingManager"]
+
+P = TypeVar("P")
+
+
+class SharingManager(BaseManager[P]):
+    """Knows who is next, of all who wait, and what can be done for them: see C{Server}."""
+
+    @abstractmethod
+    def try_connect(self, ident: Hashable, owner: Owner | None = None) -> Lease[P] | None: ...
+
+    @abstractmethod
+    def is_all_held_by(self, owner: Owner) -> bool:
+        """Called by a shared queue: whether an owner has all that can be leased here."""
+
+    @abstractmethod
+    def fail_deadlocked(self, owner: Owner) -> None:
+        """Called by a shared queue: an owner holds more than it did."""
+
+    @abstractmethod
+    def _coming(self) -> int:
+        """How many requests need not wait for the release of another's lease."""
+
+    # Who is next
+
+    def _oldest(self) -> Waiter[Lease[P]] | None:
+        """Who is to be served next, of its own queue and of those that it shares."""
+        oldest = next(iter(self.waiting)) if self.waiting else None
+        for queue in self._shared:
+            first = queue.oldest_for(self) if queue.waiting else None
+            if first is not None and (oldest is None or first.order < oldest.order):
+                oldest = first
+        return oldest
+
+    def _is_asked(self) -> bool:
+        """Whether anybody waits whom it may serve."""
+        return bool(self.waiting) or (bool(self._shared) and self._oldest() is not None)
+
+    def _asked(self) -> int:
+        """How many wait whom it may serve, and perhaps some of them twice."""
+        shared = [len(each.waiting) for each in self._shared if each.may_serve(self.backend)]
+        return len(self.waiting) + sum(shared)
+
+    def _take_oldest(self) -> Waiter[Lease[P]]:
+        waiter = self._oldest()
+        assert waiter is not None
+        is_own = waiter.queue is self._waiters
+        waiter.leave()
+        if not is_own:
+            waiter.ward = self._ward_here(waiter)
+        return waiter
+
+    def _ward_here(self, waiter: Waiter[Lease[P]]) -> Ward | None:
+        """What the owner of a waiter that was elsewhere has of this manager."""
+        owner = None if waiter.ward is None else waiter.ward.owner
+        try:
+            return None if owner is None else self._oversight.ward(owner)
+        except LeaseError:  # of a service it is not known there that it was stopped before
+            return waiter.ward
+
+    def adopt(self, waiter: Waiter[Lease[P]]) -> None:
+        """Called by a shared queue: one of its waiters waits here from now on."""
+        before, waiter.ward = waiter.ward, self._ward_here(waiter)
+        if before is not None:
+            before.leave(waiter)
+        self._waiters.adopt(waiter)
+        if waiter.ward is not None:
+            waiter.ward.wait(waiter)
+        self._connector.pay()
+        self._decide()
+
+    def surplus(self) -> int:
+        """For how many requests more it may connect at once; below 0: how many here wait for the
+        leases of others to be settled."""
+        coming = 0
+        if self._lifecycle.serves:
+            now = self._now()
+            is_due = self._account.attempts.due_at <= now and not self._connector.unpaid
+            is_quick = now < self.roster.slow_at()
+            coming = self._coming() if is_due and is_quick else self.ready()
+        return coming - len(self.waiting)
+
+    def is_ejected(self) -> bool:
+        return self._account.health.phase is Phase.EJECTED
+
+    def has_idle(self) -> bool:
+        return bool(self._idle) and self._lifecycle.serves
+
+    def has_leases(self) -> bool:
+        """Whether something may come home here."""
+        return self._lifecycle.serves and self.roster.leased() > 0
+
+    def is_connecting(self) -> bool:
+        return self._lifecycle.serves and bool(self.roster.connecting)
+
+    def warm(self) -> None:
+        """Connect once more than is asked for, as far as that may be done at once."""
+        quick = not (self.roster.connecting or self._idle) and self._connector.due_in() <= 0
+        if quick and self._lifecycle.serves and self._account.may_connect():
+            self._connector.connect()
+            self._decide()
+
+    def slots_changed(self) -> None:
+        """Called by the account: a sibling has taken slots or freed some."""
+        if self._shared:
+            self._level()
+
+    def _level(self) -> None:
+        """Tell those it shares queues with, and who watches, what it can do now."""
+        for queue in tuple(self._shared):
+            queue.level(self)
+        is_quick = self.roster.slow_at() > self._now()
+        if self._shared and self.waiting and is_quick and self._lifecycle.serves:
+            self._alarm.set(self.roster.slow_at())
+        if self._watchers:
+            self._account.tell_watchers()
