@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from kolus.backend import AnyBackend, Backend, Status, several
 from kolus.balance import Balancer, usable
 from kolus.checks import check_seconds
-from kolus.errors import Closed, LeaseError, NoBackend
+from kolus.errors import Closed, LeaseError, NoBackend, PoolFull
 from kolus.learner import Learner
 from kolus.lease import Lease
 from kolus.managers import Managers
@@ -34,6 +34,7 @@ __all__ = ["Group", "GroupStatus"]
 P = TypeVar("P")
 _log = Logger()
 _MOST_QUEUES = 64
+_MOST_NAMED = 10
 
 
 class Keeper(Protocol):
@@ -55,7 +56,8 @@ class GroupStatus:
     backends: tuple[Status, ...]
     """The numbers of its backends, in the source's order."""
     waiting: int
-    """Requests that any of the backends may serve; each is counted at one of them, too."""
+    """Requests that any of the backends may serve, each of which is counted at one of them, too;
+    or that wait for the first list of backends."""
     ejected: int
     """How many of its backends are ejected."""
     panics: bool
@@ -221,6 +223,9 @@ class Group(Generic[P]):
     ) -> Lease[P]:
         if self._closed:
             raise self._is_closed()
+        most = self._managers.policy.most_waiters(self._managers.policy.limit)
+        if len(self._early) >= most:
+            raise PoolFull(f"{self!r} has no backends yet, and {most} requests wait for them")
         patience = self._managers.policy.acquire_timeout if timeout is None else timeout
         began = self._clock.seconds()
         told: Deferred[None] = Deferred(lambda told: self._early.pop(told, None))
@@ -244,6 +249,12 @@ class Group(Generic[P]):
     def _told(self, backends: Sequence[Backend]) -> None:
         """Called by the source: these are the backends now."""
         before, self._backends = self._backends, {each.key: each for each in backends}
+        _log.info(
+            "{group}: {joined} joined, {left} left",
+            group=self,
+            joined=_named([each for each in backends if each.key not in before]),
+            left=_named([each for key, each in before.items() if key not in self._backends]),
+        )
         self._members = self._see(backends)
         for backend in backends:
             old = before.get(backend.key)
@@ -288,7 +299,7 @@ class Group(Generic[P]):
         return GroupStatus(
             name=self.name,
             backends=tuple(map(self._observatory.snapshot, self.backends)),
-            waiting=sum([len(each.waiting) for each in self._queues.values()]),
+            waiting=len(self._early) + sum([len(each.waiting) for each in self._queues.values()]),
             ejected=self._panic.ejected,
             panics=self._panic.is_on,
             panicked=self._panic.requests,
@@ -319,6 +330,13 @@ class Group(Generic[P]):
     def __repr__(self) -> str:
         name = "" if self.name is None else f" {self.name!r}"
         return f"<Group{name} of {len(self._backends)} backends>"
+
+
+def _named(backends: Sequence[Backend]) -> str:
+    """Some backends in a line of the log."""
+    names = ", ".join(map(str, backends[:_MOST_NAMED]))
+    more = len(backends) - _MOST_NAMED
+    return f"{names} and {more} more" if more > 0 else names or "none"
 
 
 class _Part:

@@ -190,7 +190,8 @@ def every_request_is_answered_once_or_waits(ledger: Ledger) -> None:
     known = {id(each.deferred) for each in waiting}
     lost = [(each.deferred, each.manager) for each in waiting if each.deferred not in queued]
     stray = [each for each in queued if id(each) not in known]
-    assert not (lost or stray), f"lost: {lost}, stray: {stray}"
+    assert not lost, f"lost: {lost}"
+    assert not stray, f"stray: {stray}"
     assert len(waiting) == len(queued)
 
 

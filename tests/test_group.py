@@ -11,6 +11,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
+from twisted.logger import LogEvent, formatEvent
 from zope.interface import implementer
 
 from kolus import (
@@ -27,6 +28,7 @@ from kolus import (
     NoBackend,
     Policy,
     Pool,
+    PoolFull,
     Status,
 )
 from kolus.backend import State
@@ -401,6 +403,27 @@ def test_requests_before_the_first_list_wait_for_it_and_are_served_in_turn() -> 
     assert is_waiting(asked[2])
     asked[2].addErrback(lambda failure: None)
     asked[2].cancel()
+
+
+def test_no_more_wait_for_the_first_list_than_may_wait_at_all() -> None:
+    rig = Rig("", max_waiters=2)
+    asked = [rig.ask() for _ in range(3)]
+    assert [is_waiting(each) for each in asked] == [True, True, False]
+    assert rig.group.status().waiting == 2
+    with pytest.raises(PoolFull, match="no backends yet, and 2 requests wait"):
+        result_of(asked[2])
+    rig.tell("ab")
+    assert names([result_of(each) for each in asked[:2]]) == "ab"
+
+
+def test_a_changed_list_is_told_in_the_log(log_events: list[LogEvent]) -> None:
+    rig = Rig("ab")
+    rig.tell("bc")
+    told = [formatEvent(each) for each in log_events if "joined" in each["log_format"]]
+    assert [each.partition(": ")[2] for each in told] == [
+        "a, b joined, none left",
+        "c joined, a left",
+    ]
 
 
 def test_a_newcomer_does_not_overtake_who_waits_for_the_first_list() -> None:
