@@ -6,12 +6,12 @@ out by looking at each.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
 from kolus.backend import Backend, Status
 
-__all__ = ["Candidates", "Rank", "backends_of", "in_zone", "lowest", "total_load"]
+__all__ = ["Candidates", "Rank", "backends_of", "in_zone", "lowest", "total_load", "whole_of"]
 
 Rank = Callable[[Status], Any]
 """Tells how soon a backend is to be chosen: the lowest first. It depends on the status alone."""
@@ -26,6 +26,14 @@ class Candidates(Protocol):
     def total_load(self) -> float: ...
     def lowest(self, rank: Rank) -> Status: ...
     def in_zone(self, zone: str) -> Sequence[Status]: ...
+
+
+def whole_of(statuses: Sequence[Status]) -> tuple[Sequence[Status], Collection[int]]:
+    """What these are a part of, and the places in it that are left out; these, if of nothing."""
+    if hasattr(statuses, "whole"):
+        whole: tuple[Sequence[Status], Collection[int]] = statuses.whole
+        return whole
+    return statuses, ()
 
 
 def lowest(statuses: Sequence[Status], rank: Rank) -> Status:

@@ -16,7 +16,7 @@ from operator import attrgetter
 from struct import unpack
 
 from kolus.backend import Backend, Status
-from kolus.candidates import Rank, backends_of, lowest, total_load
+from kolus.candidates import Rank, backends_of, lowest, total_load, whole_of
 
 __all__ = ["Consistent", "Ring", "consistent"]
 
@@ -80,13 +80,17 @@ class Consistent:
         self._spill = spill
 
     def __call__(self, statuses: Sequence[Status]) -> Status:
-        circle = self._ring.circle(backends_of(statuses))
+        whole, left_out = whole_of(statuses)  # for a retry elsewhere no new ring is made
+        circle = self._ring.circle(backends_of(whole))
         room = math.inf  # of a backend of weight 1
         if self._spill is not None:
             room = self._spill * (total_load(statuses) + 1) / circle.weight
         home: Status | None = None
-        for looks, index in enumerate(circle.clockwise(self._place), 1):
-            status = statuses[index]
+        places = circle.clockwise(self._place)
+        if left_out:
+            places = (each for each in places if each not in left_out)
+        for looks, index in enumerate(places, 1):
+            status = whole[index]
             home = status if home is None else home
             if _fits(status, room):
                 return status

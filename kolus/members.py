@@ -155,6 +155,7 @@ class _Without(Sequence[Status]):
         self.among = members.among
         self._members = members
         self._places = places
+        self.whole = (members, frozenset(places))
         # Of the places here, from which on one more of the members has been left out.
         self._from = [place - left_out for left_out, place in enumerate(places)]
 

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 
-from kolus import Backend, Ejection, KolusError, Lease, Policy, Pool, Status
+from kolus import Backend, Ejection, KolusError, Lease, Policy, Pool, Status, balance
 from kolus.backend import State
 from kolus.backoff import Backoff
 from kolus.balance import fill_first, idle_first, least_leased
@@ -411,3 +411,13 @@ def test_the_lowest_in_a_zone_follows_what_happens() -> None:
     assert str(lowest(near, by_load).backend) == "b3"
     held.release()
     assert str(lowest(near, by_load).backend) == "b1"
+
+
+def test_a_request_repeated_elsewhere_goes_to_the_next_on_the_same_ring(rig: Any) -> None:
+    members, ring = rig.see(), balance.Ring()
+    home = balance.consistent("user:7", ring)(members)
+    elsewhere = members.without([home.backend])
+    following = balance.consistent("user:7", ring)(elsewhere)
+    assert following.backend == balance.consistent("user:7")(list(elsewhere)).backend
+    assert following.backend != home.backend
+    assert len(ring._circles) == 1
