@@ -85,6 +85,9 @@ class Member(Protocol):
     def ready(self) -> int:
         """What is idle and can be leased."""
 
+    def room(self) -> int:
+        """As C{Status.room}."""
+
 
 class Watcher(Protocol):
     """Who keeps backends in an order of its own, or learns how fast they are."""

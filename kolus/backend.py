@@ -146,6 +146,8 @@ def several(name: str, backends: Any) -> Iterable[AnyBackend]:
 
     @raise TypeError: C{backends} is a single one, or nothing that can be gone through.
     """
+    if type(backends) in (list, tuple):
+        return backends  # type: ignore[no-any-return]
     if isinstance(backends, str | bytes | Backend) or not isinstance(backends, Iterable):
         raise TypeError(f"{name} must be several backends, not {backends!r}")
     return backends

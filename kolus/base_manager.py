@@ -162,6 +162,11 @@ class BaseManager(ABC, Generic[P]):
     def ready(self) -> int:
         """What is idle and can be leased."""
 
+    def room(self) -> int:
+        """How many more requests could be served without one of them waiting for a release."""
+        to_come = max(0, self._account.unused()) + len(self.roster.connecting)
+        return self.ready() + to_come * (self._policy.slots or 1) - len(self.waiting)
+
     def serves(self) -> bool:
         """Whether it gives leases now."""
         return self._lifecycle.serves

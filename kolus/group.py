@@ -73,6 +73,8 @@ class Group(Generic[P]):
     for all at once, and the first lease that is settled, or connection that is made, at any of them
     serves it. A balancer with an attribute C{bound} that is true is taken at its word: the request
     waits at the chosen backend alone.
+
+    @ivar statuses: what its balancer sees.
     """
 
     def __init__(
@@ -98,7 +100,7 @@ class Group(Generic[P]):
         self._early: dict[Deferred[None], None] = {}
         self._panic = Panic(managers.accounts)
         self._learner = Learner(balancer) if hasattr(balancer, "observe") else None
-        self._members = self._see([])
+        self.statuses = self._see([])
 
     def start(self, source: Any) -> None:
         """Hear from a source who the backends are."""
@@ -108,7 +110,7 @@ class Group(Generic[P]):
     @property
     def backends(self) -> tuple[Backend, ...]:
         """Who its backends are now, in the source's order; none until the source has told."""
-        return self._members.backends
+        return self.statuses.backends
 
     # Leasing
 
@@ -143,7 +145,8 @@ class Group(Generic[P]):
                 check_owner(owner)
             except LeaseError:
                 return fail()
-        choice = self._choice(exclude, balancer)
+        self._panic.look(self._backends)
+        choice = self._choice(exclude, balancer) if exclude or balancer is not None else self
         if self._closed or self._early or not self._backends:
             return Deferred.fromCoroutine(self._connect_later(ident, timeout, owner, choice))
         return self._selector.connect(ident, choice, timeout, owner)
@@ -168,10 +171,10 @@ class Group(Generic[P]):
             raise self._is_closed()
         if not self._backends:
             return None
+        self._panic.look(self._backends)
         return self._selector.try_connect(ident, self._choice(exclude, balancer), owner)
 
     def _choice(self, exclude: Collection[AnyBackend], balancer: Balancer | None) -> Choice:
-        self._panic.look(self._backends)
         if not exclude and balancer is None:
             return self
         excluded = [Backend.of(each) for each in several("exclude", exclude)]
@@ -181,14 +184,9 @@ class Group(Generic[P]):
 
     is_fixed = False
 
-    @property
-    def statuses(self) -> Sequence[Status]:
-        """What its balancer sees."""
-        return self._members
-
     def without(self, exclude: Collection[Backend]) -> Sequence[Status]:
         """The same, without some backends."""
-        return self._members.without(exclude)
+        return self.statuses.without(exclude)
 
     def queue(self, ident: Hashable) -> SharedQueue:
         """Where the requests of C{ident} wait for any of the backends."""
@@ -255,7 +253,7 @@ class Group(Generic[P]):
             joined=_named([each for each in backends if each.key not in before]),
             left=_named([each for key, each in before.items() if key not in self._backends]),
         )
-        self._members = self._see(backends)
+        self.statuses = self._see(backends)
         for backend in backends:
             old = before.get(backend.key)
             if old is not None and backend.limit != old.limit and backend.limit is not None:
@@ -283,7 +281,7 @@ class Group(Generic[P]):
 
     def changed(self, backend: Backend) -> None:
         """Called by an account: it has less to do, or more, or its health is another."""
-        self._members.changed(backend)
+        self.statuses.changed(backend)
 
     def observed(self, backend: Backend, seconds: float) -> None:
         """Called by an account. How fast it is matters to balancers only."""
@@ -351,7 +349,8 @@ class _Part:
 
     @property
     def statuses(self) -> Sequence[Status]:
-        return self._group.without(self._exclude)
+        whole = self._group.statuses
+        return whole.without(self._exclude) if self._exclude else whole
 
     def without(self, exclude: Collection[Backend]) -> Sequence[Status]:
         return self._group.without([*self._exclude, *exclude])

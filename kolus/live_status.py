@@ -78,7 +78,10 @@ class LiveStatus(Status):
 
     @property
     def room(self) -> int:
-        return self.snapshot().room
+        account = self.account
+        if account is None or len(account.members) != 1:
+            return self.snapshot().room
+        return account.members[0].room()
 
     @property
     def backend(self) -> Backend:
@@ -159,8 +162,11 @@ class Listed(Sequence[Status]):
     def __getitem__(self, place: int | slice) -> Status | Sequence[Status]:
         if isinstance(place, slice):
             return [self[each] for each in range(*place.indices(len(self)))]
+        given = self._backends[place]
+        if isinstance(given, Backend):
+            return LiveStatus(given, self._observatory, self)
         try:
-            backend = self._observatory.backend(self._backends[place])
+            backend = self._observatory.backend(given)
         except (TypeError, ValueError) as error:
             self.refused = error
             raise

@@ -168,12 +168,13 @@ class Pool(PoolOperation, Generic[P]):
         @raise TypeError: the balancer cannot be called.
         """
         chosen_by = self.policy.balancer if balancer is None else usable(balancer)
-        backends = several("backends", backends)
-        check_seconds("timeout", timeout)
-        try:
-            check_owner(owner)
-        except LeaseError:
-            return fail()
+        several("backends", backends)
+        if timeout is not None or owner is not None:
+            check_seconds("timeout", timeout)
+            try:
+                check_owner(owner)
+            except LeaseError:
+                return fail()
         listed = backends if isinstance(backends, Sequence) else tuple(backends)
         choice = self._selector.among(listed, chosen_by, exclude)
         return self._selector.connect(ident, choice, timeout, owner)

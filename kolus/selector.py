@@ -16,7 +16,7 @@ from twisted.logger import Logger
 
 from kolus.backend import AnyBackend, Backend, Status
 from kolus.balance import Balancer
-from kolus.errors import KolusError, NoBackend, describe
+from kolus.errors import KolusError, NoBackend, Rejected, describe
 from kolus.health import Phase
 from kolus.learner import Learner
 from kolus.lease import Lease
@@ -60,6 +60,7 @@ class Selector:
 
     def __init__(self, managers: Managers, observatory: Observatory, clock: IReactorTime) -> None:
         self._managers = managers
+        self._at = managers.at
         self.observatory = observatory
         self._clock = clock
         self._queues: dict[tuple[Hashable, frozenset[Hashable]], SharedQueue] = {}
@@ -127,11 +128,10 @@ class Selector:
             raise NoBackend(
                 f"the balancer {balancer!r} chose {chosen!r}, none of the {len(statuses)} statuses"
             )
-        account = chosen.account
-        if account is not None and hasattr(balancer, "observe"):
+        if hasattr(balancer, "observe") and chosen.account is not None:
             learner = Learner(balancer)
-            if learner not in account.watchers:
-                account.watchers.append(learner)
+            if learner not in chosen.account.watchers:
+                chosen.account.watchers.append(learner)
         return chosen
 
     def _give_to(self, chosen: LiveStatus) -> None:
@@ -150,10 +150,12 @@ class Selector:
     def _lease_at(
         self, ident: Hashable, backend: Backend, owner: Owner | None
     ) -> Lease[Any] | None:
-        manager = self._managers.at.get(backend.key, {}).get(ident)
-        if manager is None or (isinstance(manager, LeasingManager) and not manager.serves()):
+        managers = self._at.get(backend.key)
+        manager = managers.get(ident) if managers else None
+        try:
+            return None if manager is None else manager.try_connect(ident, owner)
+        except Rejected:
             return None  # others may serve it; if none does, it is told then
-        return manager.try_connect(ident, owner)
 
     def _wait(
         self,

@@ -142,6 +142,7 @@ class SharedQueue:
             return
         self._forget_place(waiter)
         del self.waiting[waiter]
+        waiter.choose = None  # who has had a lease of a group is not to keep the group
         self.end_if_empty()
 
     def end_if_empty(self) -> None:

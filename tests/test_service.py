@@ -157,7 +157,9 @@ class Stage:
 
 
 def messages(events: list[LogEvent]) -> list[str]:
-    return [event["log_format"].format(**event) for event in events if event.get("log_format")]
+    """What the service logs."""
+    ours = [event for event in events if event.get("log_namespace") == "kolus.service"]
+    return [event["log_format"].format(**event) for event in ours]
 
 
 def test_it_listens_with_the_front_on_every_address(log_events: list[LogEvent]) -> None:

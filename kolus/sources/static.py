@@ -28,9 +28,11 @@ class StaticSource:
         self._audience = Audience()
         if not self.backends:
             raise ValueError("a static source needs at least one backend")
-        for place, each in enumerate(self.backends):
-            if each in self.backends[:place]:
+        seen: set[Backend] = set()
+        for each in self.backends:
+            if each in seen:
                 raise ValueError(f"the backend {each.endpoint} is given twice; leave one out")
+            seen.add(each)
 
     def start(self, listener: Listener) -> None:
         self._audience.open(listener)
