@@ -105,6 +105,17 @@ class Backend:
             )
         return cls(backend)  # type: ignore[arg-type]
 
+    @classmethod
+    def key_of(cls, backend: AnyBackend) -> Hashable:
+        """The key of what C{of} would make of it, without parsing a string.
+
+        @raise ValueError: it is a pair of another form.
+        @raise TypeError: it is none of the forms.
+        """
+        if isinstance(backend, str):
+            return backend
+        return _tcp_string(backend) if isinstance(backend, tuple) else cls.of(backend).key
+
     def connector(self, reactor: Any) -> IStreamClientEndpoint:
         """The endpoint to connect through, made for C{reactor} if this backend is a string.
 

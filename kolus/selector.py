@@ -6,7 +6,7 @@ waits in it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -277,16 +277,36 @@ class ListChoice:
         self._backends = backends
         self.balancer = balancer
         if exclude:
-            self._backends = self._others({observatory.backend(each).key for each in exclude})
+            self._backends = self._others({Backend.key_of(each) for each in exclude})
         self.statuses: Sequence[Status] = Listed(self._backends, observatory)
 
     def without(self, exclude: Collection[Backend]) -> Sequence[Status]:
         return Listed(self._others({each.key for each in exclude}), self._observatory)
 
     def queue(self, ident: Hashable) -> SharedQueue:
-        backends = {each.key: each for each in self._others(())}
+        backends = _ByKey(self._backends, self._observatory)
         return self._selector.temporary_queue(ident, self, backends)
 
-    def _others(self, keys: Collection[Hashable]) -> list[Backend]:
-        backends = map(self._observatory.backend, self._backends)
-        return [each for each in backends if each.key not in keys]
+    def _others(self, keys: Collection[Hashable]) -> list[AnyBackend]:
+        return [each for each in self._backends if Backend.key_of(each) not in keys]
+
+
+class _ByKey(Mapping[Hashable, Backend]):
+    """The backends of a list by their keys. A string is parsed when it is looked up: of ten
+    thousand that a request waits for, hardly any are."""
+
+    def __init__(self, backends: Sequence[AnyBackend], observatory: Observatory) -> None:
+        self._given = {Backend.key_of(each): each for each in backends}
+        self._observatory = observatory
+
+    def __getitem__(self, key: Hashable) -> Backend:
+        return self._observatory.backend(self._given[key])
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._given
+
+    def __iter__(self) -> Iterator[Hashable]:
+        return iter(self._given)
+
+    def __len__(self) -> int:
+        return len(self._given)

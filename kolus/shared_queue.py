@@ -75,7 +75,7 @@ class SharedQueue:
         self._homeless: deque[tuple[Waiter[Any], Exception]] = deque()
         self._placing = self._levelling = self._unlevel = False
         self._misses = 0
-        self._unseen: Iterator[Backend] = iter(())
+        self._unseen: Iterator[Hashable] = iter(())
         self._sweep_at = clock.seconds()
         self._alarm = Alarm(clock, self._wake)
         house.attach(self)
@@ -358,14 +358,17 @@ class SharedQueue:
         if now >= self._sweep_at:
             # Who was without room may have some by now, and nobody to tell it.
             self._sweep_at = now + _SWEEP_EVERY
-            self._unseen = iter(tuple(self.backends.values()))
-        for backend in self._unseen:
-            if self._has_room(backend):
-                self._roomy[backend] = None
-                if backend not in exclude:
-                    return backend
+            self._unseen = iter(tuple(self.backends))
+        for key in self._unseen:
+            unseen = self.backends.get(key)
+            if unseen is None:  # it has left meanwhile
+                continue
+            if self._has_room(unseen):
+                self._roomy[unseen] = None
+                if unseen not in exclude:
+                    return unseen
             else:
-                self._look_at(self._house.attempt_due(backend))
+                self._look_at(self._house.attempt_due(unseen))
         return None
 
     def _look_at(self, due: float) -> None:

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock
 
-from kolus import (
-    LeaseTimeout,
-    NoBackend,
-    Status,
-)
+from kolus import LeaseTimeout, NoBackend, Pool, Status, balance
 from kolus.balance import fill_first
 from kolus.testing import result_of
 from tests.conftest import LoggedFailures
@@ -81,3 +79,49 @@ def test_a_balancer_that_raises_is_logged_and_contained(logged_failures: LoggedF
     assert isinstance(caught.value.__cause__, RuntimeError)
     assert len(logged_failures.flush(RuntimeError)) == 1
     result_of(rig.pool.select("us", rig.backends)).release()
+
+
+class Untouched(Sequence[str]):
+    """Ten thousand endpoint strings, of which nobody may look at more than a few."""
+
+    def __init__(self) -> None:
+        self.looked: list[int] = []
+
+    def __len__(self) -> int:
+        return 10_000
+
+    def __getitem__(self, place: Any) -> Any:
+        self.looked.append(place)
+        return f"tcp:192.0.2.1:{place + 1}"
+
+    def __iter__(self) -> Any:
+        raise AssertionError("the list is walked")
+
+
+def test_select_looks_at_no_more_of_a_list_than_its_balancer() -> None:
+    pool: Pool[Any] = Pool(Clock(), Protocol)
+    backends = Untouched()
+    for balancer in (balance.pick_two(), balance.round_robin()):
+        backends.looked.clear()
+
+        def stopped(statuses: Sequence[Status], choose: Any = balancer) -> Any:
+            choose(statuses)  # what it chooses is not told, and so not connected to
+
+        with pytest.raises(NoBackend):
+            result_of(pool.select("us", backends, stopped))
+        assert len(backends.looked) <= 17
+    assert pool.status() == []
+
+
+def test_select_serves_at_once_without_a_look_at_the_rest() -> None:
+    rig = Pooled()
+    result_of(rig.pool.connect("us", rig.backends[0])).release()
+
+    class First(Untouched):
+        def __getitem__(self, place: Any) -> Any:
+            self.looked.append(place)
+            return rig.backends[0]
+
+    backends = First()
+    result_of(rig.pool.select("us", backends, balance.pick_two())).release()
+    assert len(backends.looked) == 2
