@@ -103,6 +103,9 @@ class Accounts:
         self.sick.pop(account.backend.key, None)
         self.health_changes += 1
         self._journal(account).admitted(reason)
+        for queue in tuple(self._queues):
+            if account.backend.key in queue.backends:
+                queue.look_anew()
 
     def probe_is_due(self, account: Account) -> None:
         self._journal(account).probe_is_due()
@@ -143,6 +146,9 @@ class Accounts:
 
     def tell_watchers(self, backend: Backend | None) -> None:
         """What may be done with a backend has changed, or with all if C{None}."""
+        for queue in tuple(self._queues):
+            if backend is None or backend.key in queue.backends:
+                queue.look_anew()
         for watcher, backends in tuple(self._watchers.items()):
             for each in tuple(backends.values()) if backend is None else (backend,):
                 if each.key in backends:

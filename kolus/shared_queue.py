@@ -77,7 +77,7 @@ class SharedQueue:
         self._misses = 0
         self._unseen: Iterator[Hashable] = iter(())
         self._sweep_at = clock.seconds()
-        self._alarm = Alarm(clock, self._wake)
+        self._alarm = Alarm(clock, self.look_anew)
         house.attach(self)
 
     # Requests
@@ -210,8 +210,15 @@ class SharedQueue:
             self._short[server] = None
             self._relieve()
 
+    def look_anew(self) -> None:
+        """Something has changed that no manager tells: when room is needed, look everywhere."""
+        self._sweep_at = self._clock.seconds()
+        if self._short:
+            self._relieve()
+
     def health_changed(self) -> None:
         """A backend was ejected: by now all may have to serve, also those that were before."""
+        self.look_anew()
         for server in self._house.servers(self) if self.waiting else ():
             if server.is_ejected() and self.may_serve(server.backend):
                 server.connections_changed()
@@ -375,10 +382,6 @@ class SharedQueue:
         """Look then who can be connected for, if anybody waits and that is yet to come."""
         if self.waiting and self._clock.seconds() < due < math.inf:
             self._alarm.set(due)
-
-    def _wake(self) -> None:
-        self._sweep_at = self._clock.seconds()
-        self._relieve()
 
     # Owners
 

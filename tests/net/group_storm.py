@@ -14,9 +14,7 @@ import shutil
 import sys
 import tempfile
 import traceback
-from collections import Counter
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -33,12 +31,13 @@ from twisted.logger import (
 from txredisapi import ConnectionError as RedisConnectionError
 from txredisapi import RedisProtocol
 
-from kolus import Backend, Ejection, Group, KolusError, Policy, Pool
+from kolus import Backend, Group, KolusError, Pool
 from kolus.backend import State
-from kolus.backoff import Backoff
 from kolus.events import Admitted, Ejected, Event, ProbeDue
 from tests.net import servers
 from tests.net.asking import turn, until
+from tests.net.group_storm_ledger import Ledger
+from tests.net.group_storm_plan import DEADLINE, Plan
 from tests.net.servers import Server
 from tests.net.soak import failures_told_to, told
 from tests.net.soak_gauge import descriptors
@@ -47,8 +46,6 @@ __all__ = ["GroupStorm", "Plan"]
 
 IDENT = "storm"
 NAMES = "abc"
-DEADLINE = 2.0
-"""Seconds that a caller waits for a lease."""
 PATIENCE = 0.5
 """Seconds that a caller waits for a reply."""
 THINKING = 0.03
@@ -59,57 +56,6 @@ RETURN = 15.0
 """Seconds until a server that is well again must have got requests."""
 ENOUGH = 20
 """So many leases show that it gets requests again."""
-MOST_TOLD = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How long, how many, and which chance."""
-
-    seconds: float = 60.0
-    callers: int = 100
-    limit: int = 10
-    seed: int = 1
-
-    def policy(self) -> Policy:
-        """Times so short that all of them pass in a storm."""
-        return Policy(
-            limit=self.limit,
-            acquire_timeout=DEADLINE,
-            connect_timeout=0.5,
-            idle_timeout=2.0,
-            close_timeout=0.5,
-            max_waiters=1000,
-            backoff=Backoff(first=0.02, most=0.3),
-            ejection=Ejection(failures=5, first=0.5, most=2.0),
-        )
-
-
-class Ledger:
-    """What the callers, and the pool's observers, have met at each backend, by its name.
-
-    @ivar leases: how many were given.
-    @ivar failures: of these, how many had no reply.
-    @ivar unserved: how many requests had no lease, by the error.
-    @ivar longest_wait: for a lease, whatever it came to, in seconds.
-    """
-
-    def __init__(self) -> None:
-        self.leases: Counter[str] = Counter()
-        self.failures: Counter[str] = Counter()
-        self.events: Counter[tuple[str, type[Event]]] = Counter()
-        self.unserved: Counter[str] = Counter()
-        self.longest_wait = 0.0
-        self.replies = 0
-        self.violations: list[str] = []
-
-    def observe(self, event: Event) -> None:
-        if isinstance(event, Ejected | ProbeDue | Admitted):
-            self.events[str(event.backend), type(event)] += 1
-
-    def violated(self, what: str) -> None:
-        if len(self.violations) < MOST_TOLD:
-            self.violations.append(what)
 
 
 class GroupStorm:

@@ -1,0 +1,127 @@
+"""A group whose source tells later: who waits for the first list."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import LogEvent, formatEvent
+
+from kolus import Closed, Lease, LeaseError, LeaseTimeout, NoBackend, PoolFull
+from kolus.testing import result_of
+from tests.grouping import Rig, is_waiting, names
+
+
+def test_requests_before_the_first_list_wait_for_it_and_are_served_in_turn() -> None:
+    rig = Rig("")
+    asked = [rig.ask() for _ in range(3)]
+    assert all(map(is_waiting, asked))
+    rig.tell("ab")
+    assert names([result_of(each) for each in asked[:2]]) == "ab"
+    assert is_waiting(asked[2])
+    asked[2].addErrback(lambda failure: None)
+    asked[2].cancel()
+
+
+def test_no_more_wait_for_the_first_list_than_may_wait_at_all() -> None:
+    rig = Rig("", max_waiters=2)
+    asked = [rig.ask() for _ in range(3)]
+    assert [is_waiting(each) for each in asked] == [True, True, False]
+    assert rig.group.status().waiting == 2
+    with pytest.raises(PoolFull, match="no backends yet, and 2 requests wait"):
+        result_of(asked[2])
+    rig.tell("ab")
+    assert names([result_of(each) for each in asked[:2]]) == "ab"
+
+
+def test_a_changed_list_is_told_in_the_log(log_events: list[LogEvent]) -> None:
+    rig = Rig("ab")
+    rig.tell("bc")
+    told = [formatEvent(each) for each in log_events if "joined" in each["log_format"]]
+    assert [each.partition(": ")[2] for each in told] == [
+        "a, b joined, none left",
+        "c joined, a left",
+    ]
+
+
+def test_a_newcomer_does_not_overtake_who_waits_for_the_first_list() -> None:
+    rig = Rig("")
+    newcomers: list[Deferred[Lease[Any]]] = []
+    first, second = rig.ask(), rig.ask()
+    leases: list[Lease[Any]] = []
+
+    def ask_again(lease: Lease[Any]) -> None:
+        newcomers.append(rig.ask())
+        leases.append(lease)
+
+    first.addCallback(ask_again)
+    rig.tell("a")
+    leases[0].release()
+    assert not is_waiting(second)
+    assert is_waiting(newcomers[0])
+    newcomers[0].addErrback(lambda failure: None)
+    newcomers[0].cancel()
+
+
+def test_a_request_for_which_no_list_comes_fails_at_its_deadline() -> None:
+    rig = Rig("")
+    asked = rig.ask(timeout=2.0)
+    rig.clock.advance(1.9)
+    assert is_waiting(asked)
+    rig.clock.advance(0.1)
+    with pytest.raises(NoBackend, match=r"'them'.* not been told of any backend within 2 s"):
+        result_of(asked)
+
+
+def test_without_a_deadline_of_its_own_it_has_the_policys() -> None:
+    rig = Rig("", acquire_timeout=3.0)
+    asked = rig.ask()
+    rig.clock.advance(3.0)
+    with pytest.raises(NoBackend, match="within 3 s"):
+        result_of(asked)
+
+
+def test_the_time_until_the_first_list_is_part_of_the_deadline() -> None:
+    rig = Rig("")
+    held = rig.at("a")
+    asked = rig.ask(timeout=2.0)
+    rig.clock.advance(1.5)
+    rig.tell("a")
+    rig.clock.advance(0.4)
+    assert is_waiting(asked)
+    rig.clock.advance(0.2)
+    with pytest.raises(LeaseTimeout):
+        result_of(asked)
+    held.release()
+
+
+def test_a_request_can_be_cancelled_before_the_first_list() -> None:
+    rig = Rig("")
+    asked = rig.ask()
+    asked.cancel()
+    with pytest.raises(CancelledError):
+        result_of(asked)
+    rig.tell("a")
+    assert rig.fakes["a"].attempts == 0
+    assert rig.clock.getDelayedCalls() == []
+
+
+def test_an_owner_that_ends_before_the_first_list_ends_its_request() -> None:
+    rig = Rig("")
+    owner: Deferred[None] = Deferred()
+    asked = rig.ask(owner=owner)
+    owner.callback(None)
+    rig.tell("a")
+    with pytest.raises((CancelledError, LeaseError)):
+        result_of(asked)
+    assert rig.status("a").leased == 0
+
+
+def test_closing_fails_who_waits_for_the_first_list() -> None:
+    rig = Rig("")
+    asked = rig.ask()
+    rig.group.close()
+    with pytest.raises(Closed, match="'them'"):
+        result_of(asked)
+    assert rig.clock.getDelayedCalls() == []
