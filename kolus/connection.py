@@ -60,7 +60,6 @@ class Connection(Generic[P]):
     user's protocol keep working. While it is leased, C{dataReceived} is the protocol's own method.
 
     @ivar protocol: the user's protocol, once there is one.
-    @ivar begun_at: when the attempt to connect began, on the clock.
     @ivar connected_at: when it was connected, on the clock.
     @ivar since: when it was last leased, came home, or began a check or a reset, on the clock;
         minus infinity before it was ready.
@@ -80,7 +79,6 @@ class Connection(Generic[P]):
     __slots__ = ("__dict__", "protocol", "retired", "since", "state", "transport", "uses")
 
     protocol: P
-    begun_at = 0.0
     connected_at = 0.0
     why: Why | None = None
     was_lost = False

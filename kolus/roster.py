@@ -47,7 +47,8 @@ class Roster(Generic[P]):
         self._idle_timeout = _or_never(policy.idle_timeout)
         self.shortest_idle = self._idle_timeout * (1 - policy.idle_jitter)
         self.all: set[Connection[P]] = set()
-        self.connecting: set[Connection[P]] = set()
+        self.connecting: dict[Connection[P], float] = {}
+        """Each with the time when the attempt began, in the order of these times."""
         self.checking: set[Connection[P]] = set()
         self.closing: dict[Connection[P], float] = {}
         """Each with the time when it is to be aborted, in the order of these times; infinity,
@@ -88,19 +89,16 @@ class Roster(Generic[P]):
 
     def slow_at(self) -> float:
         """From when on the oldest attempt to connect takes long; infinity if there is none."""
-        if not self.connecting:
-            return math.inf
-        return min([each.begun_at for each in self.connecting]) + _SLOW_CONNECT
+        return next(iter(self.connecting.values()), math.inf) + _SLOW_CONNECT
 
     def begin(self, connection: Connection[P]) -> None:
         """An attempt to connect has begun."""
-        connection.begun_at = self._clock.seconds()
         self.all.add(connection)
-        self.connecting.add(connection)
+        self.connecting[connection] = self._clock.seconds()
 
     def connected(self, connection: Connection[P]) -> None:
         """It is ready: from now on it ages, and it replaces one that is about to expire."""
-        self.connecting.discard(connection)
+        self.connecting.pop(connection, None)
         if self._lifetimes is not None:
             self._lifetimes.add(connection, self._clock.seconds(), self._account.limit)
             self._alarm.set(self._lifetimes.next_due())
@@ -126,7 +124,7 @@ class Roster(Generic[P]):
         """Tell it to close, if it was not told before; its slot is free when it is gone."""
         connection.retire(why)
         if connection.state < CLOSING:
-            self.connecting.discard(connection)
+            self.connecting.pop(connection, None)
             self.idle.pop(connection, None)
             self.expiring.pop(connection, None)
             due = self._clock.seconds() + _or_never(self._policy.close_timeout)
@@ -142,7 +140,7 @@ class Roster(Generic[P]):
     def remove(self, connection: Connection[P]) -> None:
         """It is gone."""
         self.all.discard(connection)
-        self.connecting.discard(connection)
+        self.connecting.pop(connection, None)
         self.checking.discard(connection)
         self.closing.pop(connection, None)
         self.idle.pop(connection, None)

@@ -125,10 +125,11 @@ class SharingManager(BaseManager[P]):
 
     def _level(self) -> None:
         """Tell those it shares queues with, and who watches, what it can do now."""
-        for queue in tuple(self._shared):
-            queue.level(self)
-        is_quick = self.roster.slow_at() > self._now()
-        if self._shared and self.waiting and is_quick and self._lifecycle.serves:
-            self._alarm.set(self.roster.slow_at())
+        if self._shared:
+            for queue in tuple(self._shared):
+                queue.level(self)
+            slow_at = self.roster.slow_at()
+            if self.waiting and slow_at > self._now() and self._lifecycle.serves:
+                self._alarm.set(slow_at)
         if self._watchers:
             self._account.tell_watchers()

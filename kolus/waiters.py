@@ -145,16 +145,21 @@ class WaiterQueue(Generic[T]):
 
     def remove(self, waiter: Waiter[Any]) -> None:
         """Take out a waiter, wherever it is; it waits no more."""
-        self._take_out(waiter)
+        self.waiting.pop(waiter, None)
+        waiter.queue = None
+        if waiter._call is not None:
+            self._forget_call(waiter)
+        if waiter.ward is not None:
+            waiter.ward.leave(waiter)
         if waiter.shared is not None:
             waiter.shared.left(waiter)
-        self._tell_removed()
+        if self._removed is not None:
+            self._removed()
 
     def fail(self, waiter: Waiter[Any], error: Exception) -> None:
         """Give up on a waiter. If others may serve it, it goes on waiting there."""
         if waiter.shared is None:
-            self._take_out(waiter)
-            self._tell_removed()
+            self.remove(waiter)
             waiter.errback(error)
         else:
             self._let_go(waiter)
@@ -200,11 +205,6 @@ class WaiterQueue(Generic[T]):
         if self._removed is not None:
             self._removed()
 
-    def _take_out(self, waiter: Waiter[Any]) -> None:
-        self._let_go(waiter)
-        if waiter.ward is not None:
-            waiter.ward.leave(waiter)
-
     def _let_go(self, waiter: Waiter[Any]) -> None:
         """Take out a waiter that goes on waiting, and is still its owner's."""
         self.waiting.pop(waiter, None)
@@ -224,7 +224,6 @@ class WaiterQueue(Generic[T]):
             waiter.errback(error)
 
 
-def _give_up(waiter: Deferred[Any]) -> None:
+def _give_up(waiter: Any) -> None:
     """Its caller has cancelled it."""
-    assert isinstance(waiter, Waiter)
     waiter.leave()

@@ -52,7 +52,7 @@ def everything_is_where_its_state_says(manager: Manager) -> None:
     by_state: dict[ConnectionState, set[Any]] = {each: set() for each in ConnectionState}
     for connection in roster.all:
         by_state[connection.state].add(connection)
-    assert by_state[ConnectionState.CONNECTING] == roster.connecting
+    assert by_state[ConnectionState.CONNECTING] == set(roster.connecting)
     assert by_state[ConnectionState.IDLE] == set(roster.idle)
     assert by_state[ConnectionState.CLOSING] == set(roster.closing)
     assert not by_state[ConnectionState.CLOSED]
