@@ -7,6 +7,7 @@ group is closed. The members and the backends change when the source tells anoth
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
@@ -225,6 +226,7 @@ class Group(Generic[P]):
         if len(self._early) >= most:
             raise PoolFull(f"{self!r} has no backends yet, and {most} requests wait for them")
         patience = self._managers.policy.acquire_timeout if timeout is None else timeout
+        patience = None if patience == math.inf else patience
         began = self._clock.seconds()
         told: Deferred[None] = Deferred(lambda told: self._early.pop(told, None))
         self._early[told] = None

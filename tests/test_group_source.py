@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -125,3 +126,12 @@ def test_closing_fails_who_waits_for_the_first_list() -> None:
     with pytest.raises(Closed, match="'them'"):
         result_of(asked)
     assert rig.clock.getDelayedCalls() == []
+
+
+def test_a_request_without_a_deadline_waits_for_the_first_list_for_ever() -> None:
+    rig = Rig("")
+    asked = rig.group.connect("us", timeout=math.inf)
+    rig.clock.advance(1e6)
+    assert is_waiting(asked)
+    rig.tell("a")
+    assert names([result_of(asked)]) == "a"
