@@ -92,7 +92,7 @@ class SharedQueue:
             if not server.has_idle():
                 del self._ready[server]
                 continue
-            if self._is_ours(server) and self.may_serve(server.backend):
+            if self.may_serve(server.backend):
                 lease = server.try_connect(self.ident, owner)
                 if lease is not None:
                     return lease
@@ -157,6 +157,7 @@ class SharedQueue:
         self._house.detach(self)
         self.backends = backends
         self._house.attach(self)
+        self._ready.clear()
         self._roomy.clear()
         self._sweep_at = self._clock.seconds()
         for server in tuple(self._at):
@@ -177,6 +178,8 @@ class SharedQueue:
             if waiter in self.waiting:
                 waiter.leave()
                 waiter.errback(error)
+        self.backends = {}  # whom it has served may be remembered for a while, and so may it
+        self._ready, self._roomy, self._short = OrderedDict(), OrderedDict(), OrderedDict()
 
     def _note_place(self, waiter: Waiter[Any], server: Server) -> None:
         self.waiting[waiter] = server
@@ -333,9 +336,6 @@ class SharedQueue:
         return tried | dict(islice(others, _MOST_NAMED))
 
     # Who can serve
-
-    def _is_ours(self, server: Server) -> bool:
-        return server.ident == self.ident and server.backend.key in self.backends
 
     def _has_room(self, backend: Backend) -> bool:
         """Whether it may connect at once for one request more."""
