@@ -61,10 +61,6 @@ class Ward:
         if self.ended:
             self.end()
 
-    def forget(self, lease: Lease[Any]) -> None:
-        """Let a lease be, whatever becomes of the owner."""
-        self.leases.pop(lease, None)
-
     def wait(self, waiter: Deferred[Any]) -> None:
         """Let a request end with the owner, so at once if that has ended, until it is served."""
         self.waiters[waiter] = None
