@@ -112,9 +112,6 @@ class Members(Sequence[Status]):
         for zone in self._zones.values():
             zone.changed(backend)
 
-    def observed(self, backend: Backend, seconds: float) -> None:
-        """How fast it is does not matter here."""
-
     def _ranking(self, rank: Rank) -> Ranking:
         ranking = self._rankings.get(rank)
         if ranking is None:
