@@ -2,7 +2,8 @@
 
 Its state is the limit, the managers that draw on it, those of them that want a connection and
 may not make it yet, in turn, the queues that they share with other backends' managers, how the
-attempts to connect went, the backend's health, and what was counted. It outlives the managers.
+attempts to connect went, the backend's health, its load, and what was counted. It outlives the
+managers.
 A backend has several managers where each ident has its own, and while one that another ident has
 replaced lets its last leases come home.
 """
@@ -13,7 +14,7 @@ import itertools
 import math
 import random
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator, Sized
+from collections.abc import Callable, Hashable, Iterator, Sized
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.interfaces import IReactorTime
@@ -25,12 +26,17 @@ from kolus.counters import Counters
 from kolus.ejection import Ejection
 from kolus.events import Why
 from kolus.health import Health
+from kolus.learner import Learner
 
 if TYPE_CHECKING:
-    from kolus.owners import Ward
+    from kolus.lease import Lease
+    from kolus.owners import Owner, Ward
     from kolus.shared_queue import SharedQueue
 
-__all__ = ["Account", "Holdings", "Keeper", "Member", "Watcher"]
+__all__ = ["UNKNOWN", "Account", "Holdings", "Keeper", "Member", "Watcher"]
+
+UNKNOWN = -(1 << 40)
+"""A load that nobody has looked at since it changed; it stays below 0 whatever is added to it."""
 
 
 class Holdings(Protocol):
@@ -76,6 +82,9 @@ class Member(Protocol):
     def health_changed(self) -> None:
         """The backend is well, or not any more."""
 
+    def try_connect(self, ident: Hashable, owner: Owner | None = None) -> Lease[Any] | None:
+        """See C{IKolusManager}."""
+
     def serves(self) -> bool:
         """Whether it gives leases now."""
 
@@ -89,14 +98,9 @@ class Member(Protocol):
         """As C{Status.room}."""
 
 
-class Watcher(Protocol):
-    """Who keeps backends in an order of its own, or learns how fast they are."""
-
-    def changed(self, backend: Backend) -> None:
-        """A backend has less to do than it had, or its health is another."""
-
-    def observed(self, backend: Backend, seconds: float) -> None:
-        """A lease was released, or whoever has it said how long the backend took."""
+Watcher = Callable[[Hashable], object]
+"""Who keeps backends in an order of its own. It is told the key of one that has less to do than it
+had, or more, or whose health is another, and only notes that: it is called in the middle of it."""
 
 
 class Keeper(Protocol):
@@ -119,8 +123,18 @@ class Account:
     @ivar arrivals: numbers the requests of all managers that may share a queue.
     @ivar last_ident: whom its newest manager is for.
     @ivar keeper: who makes known what becomes of the backend's health.
-    @ivar watchers: who is to be told when there is less to do; a live list.
+    @ivar watchers: who is told what changes; a live list.
+    @ivar learners: who is told how long leases take; a live list.
+    @ivar loads: the loads of all backends of a pool, side by side: who compares two of ten thousand
+        would else spend most of the time on fetching what lies far apart in memory.
+    @ivar place: where its own is: what is leased and waits at all its managers together, and one
+        more; only while it is known, and the backend is well and serves, is it above 0. A manager
+        that leases and takes back adds to it, and C{changed} is called for everything else.
+    @ivar sole: while its load is known, its only manager; C{None} if it has several.
     """
+
+    # What every choice needs: see L{BaseManager}.
+    __slots__ = ("__dict__", "health", "loads", "place", "sole")
 
     def __init__(
         self,
@@ -132,10 +146,12 @@ class Account:
         ejection: Ejection | None = None,
         rng: Rng = random,
         arrivals: Iterator[int] | None = None,
+        loads: list[int] | None = None,
     ) -> None:
         """
         @param max_connecting: most attempts to connect at a time.
         @param ejection: when failures eject the backend; C{None}: never.
+        @param loads: those of other backends; the new one's is added at the end.
         """
         self.backend = backend
         self.limit = limit
@@ -145,9 +161,14 @@ class Account:
         self._clock = clock
         self.health = Health(self, clock, ejection, rng, self.attempts, self.counters)
         self.members: list[Member] = []
+        self.sole: Member | None = None
+        self.loads = [] if loads is None else loads
+        self.place = len(self.loads)
+        self.loads.append(UNKNOWN)
         self.wanting: OrderedDict[Member, None] = OrderedDict()
         self.arrivals = itertools.count() if arrivals is None else arrivals
         self.watchers: list[Watcher] = []
+        self.learners: list[Learner] = []
         self.keeper: Keeper | None = None
         self.last_ident: Hashable = None
         self._shared: dict[Hashable, dict[SharedQueue, None]] = {}
@@ -163,11 +184,36 @@ class Account:
     def join(self, member: Member) -> None:
         self.last_ident = member.ident
         self.members.append(member)
+        self.changed()
 
     def leave(self, member: Member) -> None:
         """It has no connections any more and wants none."""
         self.members.remove(member)
         self.wanting.pop(member, None)
+        self.changed()
+
+    # Its load
+
+    def changed(self) -> None:
+        """What it has to do, or can do, is not what it was."""
+        self.loads[self.place] = UNKNOWN
+        self.sole = None
+        self.tell_watchers()
+
+    def tell_watchers(self) -> None:
+        """The same, where its load is known."""
+        for watcher in self.watchers:
+            watcher(self.backend.key)
+
+    def load(self) -> int:
+        """What is leased and waits, and one more; below 0 if it is not known to serve, or well."""
+        load = self.loads[self.place]
+        if load < 0 and self.health.is_well:
+            members = self.members
+            if [each for each in members if each.serves()]:
+                load = self.loads[self.place] = 1 + sum([each.load() for each in members])
+                self.sole = members[0] if len(members) == 1 else None
+        return load
 
     # What it has in common with other backends
 
@@ -175,38 +221,50 @@ class Account:
         """The queues that the manager for C{ident} serves besides its own: a live dictionary."""
         return self._shared.setdefault(ident, {})
 
-    def tell_watchers(self) -> None:
-        for watcher in tuple(self.watchers):
-            watcher.changed(self.backend)
+    def hears(self, balancer: object) -> bool:
+        """Whether a balancer is told how long leases take."""
+        return any(each.is_of(balancer) for each in self.learners)
+
+    def teach(self, learner: Learner) -> None:
+        """Tell it, too."""
+        self.learners[:] = [each for each in self.learners if not each.is_gone()]
+        if learner not in self.learners:
+            self.learners.append(learner)
+
+    def unteach(self, learner: Learner) -> None:
+        if learner in self.learners:
+            self.learners.remove(learner)
 
     def observed(self, seconds: float) -> None:
-        for watcher in tuple(self.watchers):
-            watcher.observed(self.backend, seconds)
+        """A lease was released, or whoever has it said how long the backend took."""
+        for learner in tuple(self.learners):
+            learner.observed(self.backend, seconds)
 
     # Health
 
     def ejected(self, reason: str, seconds: float) -> None:
         """Called by the health."""
+        self.changed()
         if self.keeper is not None:
             self.keeper.ejected(self, reason, seconds)
         self._health_changed()
 
     def admitted(self, reason: str) -> None:
         """Called by the health."""
+        self.changed()
         if self.keeper is not None:
             self.keeper.admitted(self, reason)
         self._health_changed()
 
     def probe_is_due(self) -> None:
         """Called by the health."""
+        self.changed()
         if self.keeper is not None:
             self.keeper.probe_is_due(self)
-        self.tell_watchers()
 
     def _health_changed(self) -> None:
         for member in tuple(self.members):
             member.health_changed()
-        self.tell_watchers()
 
     # Slots
 
@@ -269,6 +327,7 @@ class Account:
         if limit == self.limit:
             return
         self.limit = limit
+        self.changed()
         room = limit
         members = sorted(self.members, key=lambda each: each.roster.staying())
         for place, member in enumerate(members):

@@ -12,20 +12,25 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 
 from twisted.internet.interfaces import IReactorTime
 
-from kolus.account import Account, Watcher
+from kolus.account import UNKNOWN, Account, Watcher
 from kolus.backend import Backend
 from kolus.backoff import Rng
 from kolus.events import Observer
 from kolus.journal import Journal
+from kolus.learner import Learner
 from kolus.policy import Policy
 from kolus.shared_queue import SharedQueue
 
 __all__ = ["Accounts"]
 
+Keyed = Mapping[Hashable, object]
+
 
 class Accounts:
     """Makes the account of a backend when it is first asked for.
 
+    @ivar loads: see L{Account}.
+    @ivar find: the account of the backend with a key, C{None} if there is none.
     @ivar limits: of backends that have one of their own, by their keys.
     @ivar sick: the accounts of backends that are not well, by their keys.
     @ivar health_changes: how often that has changed.
@@ -49,15 +54,15 @@ class Accounts:
         self._observers = observers
         self._rng = rng
         self._accounts: dict[Hashable, Account] = {}
+        self.find = self._accounts.get
+        self.loads = [UNKNOWN]  # of what has no account yet
         self._arrivals = itertools.count()
         self._queues: dict[SharedQueue, None] = {}
-        self._watchers: dict[Watcher, Mapping[Hashable, Backend]] = {}
+        self._watchers: list[tuple[Watcher, Keyed]] = []
+        self._learners: list[tuple[Learner, Keyed]] = []
 
     def __iter__(self) -> Iterator[Account]:
         return iter(tuple(self._accounts.values()))
-
-    def find(self, key: Hashable) -> Account | None:
-        return self._accounts.get(key)
 
     def of(self, backend: Backend, policy: Policy) -> Account:
         """The account of a backend; made if there is none."""
@@ -80,13 +85,18 @@ class Accounts:
             ejection=policy.ejection,
             rng=self._rng,
             arrivals=self._arrivals,
+            loads=self.loads,
         )
         account.keeper = self
         self._accounts[backend.key] = account
         for queue in self._queues:
             if backend.key in queue.backends:
                 account.shared_by(queue.ident)[queue] = None
-        account.watchers += [each for each, keys in self._watchers.items() if backend.key in keys]
+        account.watchers += [each for each, keyed in self._watchers if backend.key in keyed]
+        for learner, keyed in self._learners:
+            if backend.key in keyed:
+                account.teach(learner)
+        account.changed()
         return account
 
     # Health, as accounts tell it
@@ -129,30 +139,44 @@ class Accounts:
             for account in self.among(queue.backends):
                 account.shared_by(queue.ident).pop(queue, None)
 
-    def watch(self, watcher: Watcher, keys: Mapping[Hashable, Backend]) -> None:
-        """Tell a watcher of the backends with these keys, if it is not told already."""
-        if watcher in self._watchers:
-            return
-        self._watchers[watcher] = keys
-        for account in self.among(keys):
+    def watch(self, watcher: Watcher, keyed: Keyed) -> None:
+        """Tell a watcher what changes at these backends."""
+        self._watchers.append((watcher, keyed))
+        for account in self.among(keyed):
             account.watchers.append(watcher)
 
-    def unwatch(self, watcher: Watcher) -> None:
+    def unwatch(self, watcher: Watcher, keyed: Keyed) -> None:
         """Tell it no more."""
-        if self._watchers.pop(watcher, None) is not None:
-            for account in self:
-                if watcher in account.watchers:
-                    account.watchers.remove(watcher)
+        if (watcher, keyed) in self._watchers:
+            self._watchers.remove((watcher, keyed))
+            for account in self.among(keyed):
+                account.watchers.remove(watcher)
+
+    def teach(self, learner: Learner, keyed: Keyed) -> None:
+        """Let a learner hear of the leases of these backends."""
+        self._learners.append((learner, keyed))
+        for account in self.among(keyed):
+            account.teach(learner)
+
+    def unteach(self, learner: Learner, keyed: Keyed) -> None:
+        """Let it hear of them no more, unless it is to for another reason."""
+        if (learner, keyed) in self._learners:
+            self._learners.remove((learner, keyed))
+            others = [keyed for each, keyed in self._learners if each == learner]
+            for account in self.among(keyed):
+                if not any(account.backend.key in each for each in others):
+                    account.unteach(learner)
 
     def tell_watchers(self, backend: Backend | None) -> None:
         """What may be done with a backend has changed, or with all if C{None}."""
         for queue in tuple(self._queues):
             if backend is None or backend.key in queue.backends:
                 queue.look_anew()
-        for watcher, backends in tuple(self._watchers.items()):
-            for each in tuple(backends.values()) if backend is None else (backend,):
-                if each.key in backends:
-                    watcher.changed(each)
+        for account in self if backend is None else self.among({backend.key: backend}):
+            account.changed()
+        for watcher, keyed in self._watchers:
+            for key in keyed if backend is None else {backend.key} & keyed.keys():
+                watcher(key)
 
     def among(self, keys: Mapping[Hashable, object]) -> Iterator[Account]:
         """The accounts that there are of the backends with these keys."""

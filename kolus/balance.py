@@ -5,7 +5,8 @@ Where no manager runs yet nothing is leased and nothing waits, and the whole lim
 
 The sequence is lazy, and making a status costs something: a balancer that looks at two pays for
 two. What looks for the lowest of all is quick in a group, which keeps an index; of any other
-sequence it looks at each. No balancer asks twice for the status that it returns.
+sequence it looks at each. No balancer asks twice for the status that it returns, if that takes
+requests.
 
 Besides being called, a balancer may have an attribute C{bound} (C{True}: the request may be served
 by the backend chosen and by no other), an attribute C{prefers} (C{True}: rather than with what is
@@ -19,13 +20,14 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 from operator import attrgetter
 
 from twisted.internet.interfaces import IReactorTime
 
 from kolus.backend import Status
 from kolus.backoff import Rng
-from kolus.candidates import Rank, in_zone, lowest
+from kolus.candidates import Rank, in_zone, lighter, lowest
 from kolus.consistent import Consistent, Ring, consistent
 from kolus.peak_ewma import PeakEwma, peak_ewma
 from kolus.round_robin import RoundRobin, round_robin
@@ -87,18 +89,18 @@ def pick_two(rng: Rng = random) -> Balancer:
         count = len(statuses)
         if count == 1:
             return statuses[0]
+        look = getattr(statuses, "lighter", None) or partial(lighter, statuses)
         for _ in range(_PAIRS):
             first = int(draw() * count)
             second = int(draw() * (count - 1))
             if second >= first:
                 second += 1
-            one, other = statuses[first], statuses[second]
-            load, other_load = one.load, other.load
-            if other_load < load:
-                return other
-            if load < math.inf or count == 2:
-                return one
-        return one if count > 2 * _PAIRS else min(statuses, key=_by_load)
+            chosen: Status | None = look(first, second)
+            if chosen is not None:
+                return chosen
+            if count == 2:
+                break
+        return min(statuses, key=_by_load) if 2 < count <= 2 * _PAIRS else statuses[first]
 
     return less_loaded_of_two
 

@@ -37,7 +37,7 @@ from kolus.journal import Journal
 from kolus.lease import Lease, Outcome
 from kolus.lifecycle import Lifecycle
 from kolus.oversight import Held, Oversight
-from kolus.owners import Ward
+from kolus.owners import Owner, Ward
 from kolus.policy import Policy
 from kolus.roster import Roster
 from kolus.stale import Forked
@@ -61,16 +61,22 @@ class BaseManager(ABC, Generic[P]):
     # What every lease needs. CPython finds it faster here than in a large C{__dict__}.
     __slots__ = (
         "__dict__",
+        "_account",
         "_alarm",
         "_checks",
         "_idle",
+        "_learners",
         "_lifecycle",
+        "_loads",
         "_now",
         "_observers",
+        "_place",
         "_plain",
         "_settler",
+        "_shared",
         "_special",
         "_wanting",
+        "_watchers",
         "counters",
         "ident",
         "roster",
@@ -118,6 +124,7 @@ class BaseManager(ABC, Generic[P]):
         self._waiters: WaiterQueue[Lease[P]] = WaiterQueue(
             *(reactor, policy.acquire_timeout, self._timed_out, self._alarm),
             arrivals=account.arrivals,
+            changed=account.changed,
             removed=self._level,
         )
         self._oversight = Oversight(policy, journal, reactor.seconds, self._settle)
@@ -131,6 +138,8 @@ class BaseManager(ABC, Generic[P]):
         self._wanting = account.wanting
         self._shared = account.shared_by(ident)
         self._watchers = account.watchers
+        self._learners = account.learners
+        self._loads, self._place = account.loads, account.place
         self._debug = policy.debug
         self._special = policy.debug or policy.min_idle > 0
         self._checks = hooks.checks
@@ -149,7 +158,10 @@ class BaseManager(ABC, Generic[P]):
         policy = self._policy
         return policy.reset is None and policy.max_uses is None and self._account.health.is_well
 
-    # What the managers above this one know
+    # What the managers above this one do and know
+
+    @abstractmethod
+    def try_connect(self, ident: Hashable, owner: Owner | None = None) -> Lease[P] | None: ...
 
     @abstractmethod
     def status(self) -> Status: ...
@@ -265,6 +277,7 @@ class BaseManager(ABC, Generic[P]):
         self._check_process()
         if self._lifecycle.serves:
             self._lifecycle.pause()
+            self._account.changed()
             self._decide()
             self._alarm.set(self.roster.vacant_until())
             self._journal.paused()
@@ -272,6 +285,7 @@ class BaseManager(ABC, Generic[P]):
     def resume(self) -> None:
         self._check_process()
         if self._lifecycle.resume():
+            self._account.changed()
             self._journal.resumed()
             self._decide()
 
@@ -310,6 +324,7 @@ class BaseManager(ABC, Generic[P]):
         """Called in a forked child: the connections are its parent's, so leave them alone."""
         self._is_foreign = True
         self._lifecycle.serves = False
+        self._account.changed()
         self._alarm.clear()
         told = Forked(self._foreign())
         for connection in self.roster.all:
@@ -345,6 +360,7 @@ class BaseManager(ABC, Generic[P]):
         """Take no more requests, and close everything that nobody has."""
         if not self._lifecycle.end(refusal):
             return
+        self._account.changed()
         self.roster.retire_all(Why.CLOSED)
         for connection in tuple(self.roster.checking):
             self.roster.close(connection, Why.CLOSED)

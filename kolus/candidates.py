@@ -6,12 +6,22 @@ out by looking at each.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
 from kolus.backend import Backend, Status
 
-__all__ = ["Candidates", "Rank", "backends_of", "in_zone", "lowest", "total_load", "whole_of"]
+__all__ = [
+    "Candidates",
+    "Rank",
+    "backends_of",
+    "in_zone",
+    "lighter",
+    "lowest",
+    "total_load",
+    "whole_of",
+]
 
 Rank = Callable[[Status], Any]
 """Tells how soon a backend is to be chosen: the lowest first. It depends on the status alone."""
@@ -24,6 +34,7 @@ class Candidates(Protocol):
     def backends(self) -> tuple[Backend, ...]: ...
     @property
     def total_load(self) -> float: ...
+    def lighter(self, first: int, second: int) -> Status | None: ...
     def lowest(self, rank: Rank) -> Status: ...
     def in_zone(self, zone: str) -> Sequence[Status]: ...
 
@@ -34,6 +45,16 @@ def whole_of(statuses: Sequence[Status]) -> tuple[Sequence[Status], Collection[i
         whole: tuple[Sequence[Status], Collection[int]] = statuses.whole
         return whole
     return statuses, ()
+
+
+def lighter(statuses: Sequence[Status], first: int, second: int) -> Status | None:
+    """Of those at two places the one with the lower load, the first of equals; C{None} if neither
+    takes requests. What has a method of this name is quicker at it."""
+    one, other = statuses[first], statuses[second]
+    load, other_load = one.load, other.load
+    if other_load < load:
+        return other
+    return one if load < math.inf else None
 
 
 def lowest(statuses: Sequence[Status], rank: Rank) -> Status:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -23,6 +23,7 @@ from kolus.checks import check_seconds
 from kolus.errors import Closed, LeaseError, NoBackend, PoolFull
 from kolus.learner import Learner
 from kolus.lease import Lease
+from kolus.live_status import Statuses
 from kolus.managers import Managers
 from kolus.members import Members
 from kolus.owners import Owner, check_owner
@@ -146,7 +147,6 @@ class Group(Generic[P]):
                 check_owner(owner)
             except LeaseError:
                 return fail()
-        self._panic.look(self._backends)
         choice = self._choice(exclude, balancer) if exclude or balancer is not None else self
         if self._closed or self._early or not self._backends:
             return Deferred.fromCoroutine(self._connect_later(ident, timeout, owner, choice))
@@ -172,7 +172,6 @@ class Group(Generic[P]):
             raise self._is_closed()
         if not self._backends:
             return None
-        self._panic.look(self._backends)
         return self._selector.try_connect(ident, self._choice(exclude, balancer), owner)
 
     def _choice(self, exclude: Collection[AnyBackend], balancer: Balancer | None) -> Choice:
@@ -185,7 +184,7 @@ class Group(Generic[P]):
 
     is_fixed = False
 
-    def without(self, exclude: Collection[Backend]) -> Sequence[Status]:
+    def without(self, exclude: Collection[Backend]) -> Statuses:
         """The same, without some backends."""
         return self.statuses.without(exclude)
 
@@ -210,7 +209,6 @@ class Group(Generic[P]):
 
     def may_serve(self, backend: Backend) -> bool:
         """Whether a backend's health lets it serve."""
-        self._panic.look(self._backends)
         return self._panic.is_on or self._selector.is_well(backend)
 
     async def _connect_later(
@@ -248,6 +246,8 @@ class Group(Generic[P]):
 
     def _told(self, backends: Sequence[Backend]) -> None:
         """Called by the source: these are the backends now."""
+        if self._closed:
+            return
         before, self._backends = self._backends, {each.key: each for each in backends}
         _log.info(
             "{group}: {joined} joined, {left} left",
@@ -255,6 +255,7 @@ class Group(Generic[P]):
             joined=_named([each for each in backends if each.key not in before]),
             left=_named([each for key, each in before.items() if key not in self._backends]),
         )
+        self._forget(before)
         self.statuses = self._see(backends)
         for backend in backends:
             old = before.get(backend.key)
@@ -272,21 +273,16 @@ class Group(Generic[P]):
 
     def _see(self, backends: Sequence[Backend]) -> Members:
         accounts = self._managers.accounts
-        accounts.unwatch(self)
         if self._learner is not None:
-            accounts.unwatch(self._learner)
-            accounts.watch(self._learner, self._backends)
-        return Members(backends, self._observatory, self._panic, self._watch)
+            accounts.teach(self._learner, self._backends)
+        self._panic.watch_over(self._backends)
+        return Members(backends, self._observatory, accounts, self._panic)
 
-    def _watch(self) -> None:
-        self._managers.accounts.watch(self, self._backends)
-
-    def changed(self, backend: Backend) -> None:
-        """Called by an account: it has less to do, or more, or its health is another."""
-        self.statuses.changed(backend)
-
-    def observed(self, backend: Backend, seconds: float) -> None:
-        """Called by an account. How fast it is matters to balancers only."""
+    def _forget(self, backends: Mapping[Hashable, Backend]) -> None:
+        """Hear no more of backends that were told of before."""
+        self.statuses.stop()
+        if self._learner is not None:
+            self._managers.accounts.unteach(self._learner, backends)
 
     def __contains__(self, backend: Backend) -> bool:
         return backend.key in self._backends
@@ -295,7 +291,6 @@ class Group(Generic[P]):
 
     def status(self) -> GroupStatus:
         """The numbers of the group and of each of its backends."""
-        self._panic.look(self._backends)
         return GroupStatus(
             name=self.name,
             backends=tuple(map(self._observatory.snapshot, self.backends)),
@@ -316,9 +311,7 @@ class Group(Generic[P]):
         self._closed = True
         if self._source is not None:
             self._source.stop()
-        self._managers.accounts.unwatch(self)
-        if self._learner is not None:
-            self._managers.accounts.unwatch(self._learner)
+        self._forget(self._backends)
         early, self._early = self._early, {}
         for each in early:
             each.errback(self._is_closed())
@@ -350,11 +343,11 @@ class _Part:
         self.balancer = balancer
 
     @property
-    def statuses(self) -> Sequence[Status]:
+    def statuses(self) -> Statuses:
         whole = self._group.statuses
         return whole.without(self._exclude) if self._exclude else whole
 
-    def without(self, exclude: Collection[Backend]) -> Sequence[Status]:
+    def without(self, exclude: Collection[Backend]) -> Statuses:
         return self._group.without([*self._exclude, *exclude])
 
     def queue(self, ident: Hashable) -> SharedQueue:

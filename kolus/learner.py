@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 from twisted.logger import Logger
@@ -14,26 +16,38 @@ _log = Logger()
 
 
 class Learner:
-    """Watches backends for a balancer that has a method C{observe(backend, seconds)}.
+    """Hears of leases for a balancer that has a method C{observe(backend, seconds)}.
 
-    Two of one balancer are equal.
+    It does not keep the balancer, which may be made for one request, if Python lets it. Two of one
+    balancer are equal.
     """
 
     def __init__(self, balancer: Any) -> None:
-        self._balancer = balancer
+        self._hash = id(balancer)
+        self._balancer: Callable[[], Any]
+        try:
+            self._balancer = weakref.ref(balancer)
+        except TypeError:
+            self._balancer = lambda: balancer
 
-    def changed(self, backend: Backend) -> None:
-        """What it has to do does not matter here."""
+    def is_of(self, balancer: object) -> bool:
+        return self._balancer() is balancer
+
+    def is_gone(self) -> bool:
+        """Whether nobody has the balancer any more."""
+        return self._balancer() is None
 
     def observed(self, backend: Backend, seconds: float) -> None:
         """A lease took so long."""
+        balancer = self._balancer()
         try:
-            self._balancer.observe(backend, seconds)
+            if balancer is not None:
+                balancer.observe(backend, seconds)
         except Exception:
-            _log.failure("{balancer!r} raised in observe", balancer=self._balancer)
+            _log.failure("{balancer!r} raised in observe", balancer=balancer)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Learner) and other._balancer is self._balancer
+        return isinstance(other, Learner) and other.is_of(self._balancer())
 
     def __hash__(self) -> int:
-        return hash(id(self._balancer))
+        return self._hash

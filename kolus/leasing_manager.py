@@ -104,8 +104,6 @@ class LeasingManager(SharingManager[P]):
         self._connector.pay()
         if self._shared or self._idle or len(self.roster.all) < self._account.limit:
             self._decide()
-        elif self._watchers:
-            self._account.tell_watchers()
         return waiter
 
     def accepts(self, ident: Hashable) -> bool:
@@ -129,8 +127,6 @@ class LeasingManager(SharingManager[P]):
     def _lease_specially(self, leasable: Leasable[P], ward: Ward | None) -> Lease[P]:
         """Lease what was ready at once, and see to the head-room."""
         lease = self._oversight.lease(leasable, ward, self._oversight.origin(ward), 0.0)
-        if self._watchers:
-            self._account.tell_watchers()
         if self._policy.min_idle:
             self._decide()
         return lease
@@ -138,6 +134,7 @@ class LeasingManager(SharingManager[P]):
     def _serve(self, leasable: Leasable[P]) -> None:
         """Give the oldest waiter its lease."""
         waiter = self._take_oldest() if self._shared else self._waiters.popleft()
+        self._account.changed()
         self.counters.leases += 1
         if self._observers or self._debug or waiter.ward is not None:
             waited = self._now() - waiter.since
@@ -279,6 +276,7 @@ class LeasingManager(SharingManager[P]):
     def _check(self, connection: Connection[P]) -> None:
         """Run the check; if the connection passes, those who wait may have it."""
         self.roster.checking.add(connection)
+        self._account.changed()
         self._hooks.check(connection).addCallback(self._was_checked, connection)
 
     def _was_checked(self, fit: bool, connection: Connection[P]) -> None:

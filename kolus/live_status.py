@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING
 
 from kolus.account import Account
-from kolus.backend import AnyBackend, Backend, State, Status
+from kolus.backend import Backend, State, Status
 
 if TYPE_CHECKING:
     from kolus.interfaces import IKolusManager
     from kolus.observatory import Observatory
+    from kolus.panic import Panic
 
-__all__ = ["Listed", "LiveStatus"]
+__all__ = ["LiveStatus", "Statuses"]
 
 
 class LiveStatus(Status):
@@ -28,12 +29,23 @@ class LiveStatus(Status):
     """
 
     __slots__ = ("_account", "_backend", "_observatory", "among")
-    __setattr__ = object.__setattr__  # a frozen dataclass with slots breaks its subclasses'
+    # A frozen dataclass with slots breaks its subclasses'; with one of the two alone it is slow.
+    __setattr__ = object.__setattr__
+    __delattr__ = object.__delattr__
 
-    def __init__(self, backend: Backend, observatory: Observatory, among: Any) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        observatory: Observatory,
+        among: Statuses,
+        account: Account | None = None,
+    ) -> None:
+        """
+        @param account: the backend's, if that is at hand.
+        """
         self._backend = backend
         self._observatory = observatory
-        self._account: Account | None = None
+        self._account = account
         self.among = among
 
     @property
@@ -46,18 +58,17 @@ class LiveStatus(Status):
     @property
     def load(self) -> float:
         account = self._account or self.account
-        weight = self._backend.weight
         if account is None:
-            return (
-                1 / weight if self._observatory.is_untouched(self._backend) else self._slow_load()
-            )
-        load, serves = 1, False
-        for each in account.members:
-            load += each.load()
-            serves = serves or each.serves()
-        if serves and account.health.is_well:
-            return load / weight
-        return self._slow_load()
+            is_untouched = self._observatory.is_untouched(self._backend)
+            return 1 / self._backend.weight if is_untouched else self._slow_load()
+        load = account.load()
+        return load / self._backend.weight if load > 0 else self._slow_load()
+
+    @property
+    def outstanding(self) -> int:
+        """What is leased and waits there."""
+        load = -1 if self.account is None else self.account.load()
+        return load - 1 if load > 0 else self.leased + self.waiting
 
     def _slow_load(self) -> float:
         status = self.snapshot()
@@ -138,36 +149,19 @@ class LiveStatus(Status):
         return 1.0 if account is None else account.health.ramp()
 
 
-class Listed(Sequence[Status]):
-    """The live statuses of a list of backends, each made when it is looked at.
+class Statuses(Sequence[Status]):
+    """Live statuses to choose from.
 
+    @ivar size: how many there are.
+    @ivar among: what they say that they are one of: this, or what this is a part of.
+    @ivar panic: whether ejected ones may be chosen, too; C{None} if that is not known.
     @ivar refused: what was raised where something in the list was no backend.
-    @ivar panic: none: of a mere list it is not known how many are ejected.
     """
 
-    panic = None
-
-    def __init__(self, backends: Sequence[AnyBackend], observatory: Observatory) -> None:
-        self._backends = backends
-        self._observatory = observatory
-        self.refused: Exception | None = None
+    size: int
+    among: Statuses
+    panic: Panic | None = None
+    refused: Exception | None = None
 
     def __len__(self) -> int:
-        return len(self._backends)
-
-    @overload
-    def __getitem__(self, place: int) -> Status: ...
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[Status]: ...
-    def __getitem__(self, place: int | slice) -> Status | Sequence[Status]:
-        if isinstance(place, slice):
-            return [self[each] for each in range(*place.indices(len(self)))]
-        given = self._backends[place]
-        if isinstance(given, Backend):
-            return LiveStatus(given, self._observatory, self)
-        try:
-            backend = self._observatory.backend(given)
-        except (TypeError, ValueError) as error:
-            self.refused = error
-            raise
-        return LiveStatus(backend, self._observatory, self)
+        return self.size

@@ -50,7 +50,10 @@ class ConnectionManager(LeasingManager[P]):
                 return None
             connection, _ = idle.popitem()
         self.counters.leases += 1
-        if ward is not None or self._special or self._observers or self._watchers:
+        self._loads[self._place] += 1
+        if self._watchers:
+            self._account.tell_watchers()
+        if ward is not None or self._special or self._observers:
             return self._lease_specially(connection, ward)
         return Lease(connection, self._settler)
 
@@ -72,14 +75,17 @@ class ConnectionManager(LeasingManager[P]):
             and connection.rest(now, self._idle)
         ):
             self.counters.releases += 1
+            self._loads[self._place] -= 1
             due = now + self.roster.shortest_idle
             if due < self._alarm.at:
                 self._alarm.set(due)
             if self._observers:
                 self._journal.released(now - since)
-            if self._watchers and connection.observed_since != since:
+            if self._watchers:
+                self._account.tell_watchers()
+            if self._learners and connection.observed_since != since:
                 self._account.observed(now - since)
-            if self.waiting or self._shared or self._watchers:
+            if self.waiting or self._shared:
                 self._freed()
         elif outcome is FORGOTTEN:
             self._call_soon(self._reclaim, connection, connection.origin)
@@ -94,12 +100,10 @@ class ConnectionManager(LeasingManager[P]):
         if len(self._idle) == 1:
             for queue in self._shared:
                 queue.freed(self)
-        if self._watchers:
-            self._account.tell_watchers()
 
     def _may_pass_on(self) -> bool:
         """Whether C{_decide} would give what comes home to the oldest waiter, and do so now."""
-        told = self._observers or self._watchers
+        told = self._observers or self._learners
         hindered = self._deciding or self._wanting or self._checks or told
         return self._plain and self._lifecycle.serves and not hindered
 
@@ -115,7 +119,7 @@ class ConnectionManager(LeasingManager[P]):
         self.counters.releases += 1
         if not self._account.health.is_well:
             self._account.health.released(connection.since)
-        if self._watchers and not connection.was_observed():
+        if self._learners and not connection.was_observed():
             self._account.observed(held)
         if connection.uses == self._policy.max_uses:
             self.roster.close(connection, Why.USES)

@@ -3,18 +3,21 @@
 Its state is the live statuses that were looked at so far, the rankings that balancers have asked
 for, which members start slowly, whether there was panic when it was last asked, the members of each
 zone that was asked for, and the load of each backend when it last changed, if anybody wanted their
-sum. It is told of changes by the accounts of its backends.
+sum; where in the pool's loads each one's is, as far as they were looked at; and, if any of this has
+to be kept up, what the accounts of its backends have told of since it was last asked.
 """
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Hashable, Sequence
-from typing import Any, overload
+from collections.abc import Collection, Hashable, Sequence
+from typing import overload
 
+from kolus.accounts import Accounts
 from kolus.backend import Backend, Status
-from kolus.candidates import Rank
-from kolus.live_status import LiveStatus
+from kolus.candidates import Rank, lighter
+from kolus.live_status import LiveStatus, Statuses
 from kolus.observatory import Observatory
 from kolus.panic import Panic
 from kolus.ranking import Ranking
@@ -22,42 +25,45 @@ from kolus.ranking import Ranking
 __all__ = ["Members"]
 
 
-class Members(Sequence[Status]):
+class Members(Statuses):
     """The live statuses of the backends of a group, in their order.
 
     @ivar backends: who they are.
-    @ivar panic: whether ejected ones may be chosen, too.
-    @ivar among: what its statuses say that they are one of: this, or what this is a part of.
     """
+
+    panic: Panic
 
     def __init__(
         self,
         backends: Sequence[Backend],
         observatory: Observatory,
+        accounts: Accounts,
         panic: Panic,
-        watch: Callable[[], object],
-        among: Any = None,
+        among: Statuses | None = None,
     ) -> None:
         """
-        @param watch: called when changes are to be told from now on.
         @param among: what its statuses say that they are one of, if not this.
         """
         self.backends = tuple(backends)
+        self.size = len(self.backends)
         self.panic = panic
         self._observatory = observatory
-        self._watch = watch
+        self._accounts = accounts
         self.among = self if among is None else among
         self._live: list[LiveStatus | None] = [None] * len(self.backends)
+        self._loads = accounts.loads
+        self._load_at = array("I", bytes(array("I").itemsize * self.size))
+        even = len({each.weight for each in self.backends}) < 2
+        self._weights = None if even else array("d", [each.weight for each in self.backends])
         self._places: dict[Hashable, int] = {}
+        self._told: set[Hashable] = set()
+        self._watches = False
         self._rankings: dict[Rank, Ranking] = {}
         self._slow: set[int] = set()
         self._panicked = panic.is_on
         self._zones: dict[str, Members] = {}
-        self._loads: list[float] = []
-        self._total: float | None = None
-
-    def __len__(self) -> int:
-        return len(self.backends)
+        self._counted: list[int] = []
+        self._total = 0
 
     @overload
     def __getitem__(self, place: int) -> Status: ...
@@ -66,11 +72,34 @@ class Members(Sequence[Status]):
     def __getitem__(self, place: int | slice) -> Status | Sequence[Status]:
         if isinstance(place, slice):
             return [self[each] for each in range(*place.indices(len(self)))]
+        return self._live_at(place)
+
+    def _live_at(self, place: int) -> LiveStatus:
         live = self._live[place]
         if live is None:
             live = LiveStatus(self.backends[place], self._observatory, self.among)
             self._live[place] = live
         return live
+
+    def lighter(self, first: int, second: int) -> Status | None:
+        loads, load_at = self._loads, self._load_at
+        load: float = loads[load_at[first]]
+        other_load: float = loads[load_at[second]]
+        if load < 0 or other_load < 0:
+            return self._lighter_of_unknown(first, second)
+        weights = self._weights
+        if weights is not None:  # instead of dividing each by its own
+            load *= weights[second]
+            other_load *= weights[first]
+        place = second if other_load < load else first
+        return self._live[place] or self[place]
+
+    def _lighter_of_unknown(self, first: int, second: int) -> Status | None:
+        for place in (first, second):
+            account = self._accounts.find(self.backends[place].key)
+            if account is not None:
+                self._load_at[place] = account.place
+        return lighter((self[first], self[second]), 0, 1)
 
     def lowest(self, rank: Rank) -> Status:
         return self[self._ranking(rank).lowest()]
@@ -78,20 +107,20 @@ class Members(Sequence[Status]):
     def in_zone(self, zone: str) -> Members:
         if zone not in self._zones:
             near = [each for each in self.backends if each.zone == zone]
-            self._watch()
-            seen_by = (self._observatory, self.panic, self._watch, self.among)
+            seen_by = (self._observatory, self._accounts, self.panic, self.among)
             self._zones[zone] = Members(near, *seen_by)
         return self._zones[zone]
 
     @property
-    def total_load(self) -> float:
-        if self._total is None:
+    def total_load(self) -> int:
+        if not self._counted:
             self._watch()
-            self._loads = [_outstanding(each) for each in self]
-            self._total = sum(self._loads)
+            self._counted = [self._live_at(place).outstanding for place in range(len(self))]
+            self._total = sum(self._counted)
+        self._catch_up()
         return self._total
 
-    def without(self, exclude: Collection[Backend]) -> Sequence[Status]:
+    def without(self, exclude: Collection[Backend]) -> Statuses:
         """The same, without some."""
         places = self._by_key()
         found = {places[each.key] for each in exclude if each.key in places}
@@ -99,18 +128,29 @@ class Members(Sequence[Status]):
 
     # What is told
 
-    def changed(self, backend: Backend) -> None:
-        """A backend has less to do than it had, or more."""
-        place = self._by_key().get(backend.key)
-        if place is None:
-            return
-        self._rank_again(place)
-        if self._total is not None:
-            load = _outstanding(self[place])
-            self._total += load - self._loads[place]
-            self._loads[place] = load
+    def _watch(self) -> None:
+        """Be told from now on."""
+        if not self._watches:
+            self._watches = True
+            self._accounts.watch(self._told.add, self._by_key())
+
+    def stop(self) -> None:
+        """Be told no more: others are the members now."""
+        if self._watches:
+            self._accounts.unwatch(self._told.add, self._by_key())
+        self._watches = True  # never again
         for zone in self._zones.values():
-            zone.changed(backend)
+            zone.stop()
+
+    def _catch_up(self) -> None:
+        """Take note of what has changed."""
+        while self._told:
+            place = self._by_key()[self._told.pop()]
+            self._rank_again(place)
+            if self._counted:
+                load = self._live_at(place).outstanding
+                self._total += load - self._counted[place]
+                self._counted[place] = load
 
     def _ranking(self, rank: Rank) -> Ranking:
         ranking = self._rankings.get(rank)
@@ -122,6 +162,7 @@ class Members(Sequence[Status]):
         if self._panicked is not self.panic.is_on:  # all that are ejected are another rank
             self._panicked = self.panic.is_on
             self._slow.update(range(len(self)))
+        self._catch_up()
         for place in tuple(self._slow):
             self._rank_again(place)
         return ranking
@@ -136,7 +177,7 @@ class Members(Sequence[Status]):
             self._slow.discard(place)
 
     def _starts_slowly(self, place: int) -> bool:
-        account = self._observatory.find_account(self.backends[place].key)
+        account = self._accounts.find(self.backends[place].key)
         return account is not None and account.health.starts_slowly
 
     def _by_key(self) -> dict[Hashable, int]:
@@ -145,19 +186,17 @@ class Members(Sequence[Status]):
         return self._places
 
 
-class _Without(Sequence[Status]):
+class _Without(Statuses):
     """Members, without those at some places."""
 
     def __init__(self, members: Members, places: Sequence[int]) -> None:
+        self.size = members.size - len(places)
         self.among = members.among
         self._members = members
         self._places = places
         self.whole = (members, frozenset(places))
         # Of the places here, from which on one more of the members has been left out.
         self._from = [place - left_out for left_out, place in enumerate(places)]
-
-    def __len__(self) -> int:
-        return len(self._members) - len(self._places)
 
     @overload
     def __getitem__(self, place: int) -> Status: ...
@@ -176,7 +215,7 @@ class _Without(Sequence[Status]):
         return tuple([each.backend for each in self])
 
     @property
-    def total_load(self) -> float:
+    def total_load(self) -> int:
         return self._members.total_load
 
     def lowest(self, rank: Rank) -> Status:
@@ -187,7 +226,3 @@ class _Without(Sequence[Status]):
     def in_zone(self, zone: str) -> Sequence[Status]:
         left_out = [self._members.backends[place] for place in self._places]
         return self._members.in_zone(zone).without(left_out)
-
-
-def _outstanding(status: Status) -> float:
-    return status.leased + status.waiting

@@ -1,7 +1,7 @@
 """C{Panic}: whether so few of a group's backends are healthy that all are to be chosen from.
 
-Its state is how many were ejected when that last changed, and how often a request was given to
-one of them all the same.
+Its state is which backends these are, how many were ejected when that was last asked, and how often
+a request was given to one of them all the same.
 
 The threshold is Envoy's: with fewer than half healthy, those would be overloaded by what the
 others had to do, and the failures are likelier to be ours than theirs. So at most half of the
@@ -28,34 +28,49 @@ _log = Logger()
 class Panic:
     """Watches over how many backends of a group are ejected.
 
-    @ivar is_on: whether ejected ones may be chosen, too.
-    @ivar ejected: how many are ejected.
     @ivar requests: how many requests ejected ones were given.
     """
 
     def __init__(self, accounts: Accounts) -> None:
-        self.is_on = False
-        self.ejected = self.requests = 0
+        self.requests = 0
         self._accounts = accounts
-        self._seen = -1
-        self._of: Mapping[Hashable, Backend] = {}
+        self._backends: Mapping[Hashable, Backend] = {}
+        self._seen = accounts.health_changes
+        self._ejected = 0
+        self._is_on = False
 
-    def look(self, backends: Mapping[Hashable, Backend]) -> None:
-        """See whether it is time to panic, or over.
+    def watch_over(self, backends: Mapping[Hashable, Backend]) -> None:
+        """These are the backends from now on, by their keys."""
+        self._backends = backends
+        self._count()
 
-        @param backends: the group's, by their keys: another mapping for another list.
-        """
-        if self._seen == self._accounts.health_changes and self._of is backends:
-            return
-        self._seen, self._of = self._accounts.health_changes, backends
-        sick = self._accounts.sick
+    @property
+    def is_on(self) -> bool:
+        """Whether ejected ones may be chosen, too."""
+        self._look()
+        return self._is_on
+
+    @property
+    def ejected(self) -> int:
+        """How many are ejected."""
+        self._look()
+        return self._ejected
+
+    def _look(self) -> None:
+        """See whether it is time to panic, or over."""
+        if self._seen != self._accounts.health_changes:
+            self._count()
+
+    def _count(self) -> None:
+        self._seen = self._accounts.health_changes
+        backends, sick = self._backends, self._accounts.sick
         fewer, more = (sick, backends) if len(sick) < len(backends) else (backends, sick)
-        self.ejected = sum([key in more for key in fewer])
-        is_on = 2 * self.ejected > len(backends)
-        if is_on and not self.is_on:
+        self._ejected = sum([key in more for key in fewer])
+        is_on = 2 * self._ejected > len(backends)
+        if is_on and not self._is_on:
             _log.warn(
                 "{ejected} of {all} backends are ejected: until half are well, all are chosen from",
-                ejected=self.ejected,
+                ejected=self._ejected,
                 all=len(backends),
             )
-        self.is_on = is_on
+        self._is_on = is_on

@@ -95,10 +95,12 @@ class Roster(Generic[P]):
         """An attempt to connect has begun."""
         self.all.add(connection)
         self.connecting[connection] = self._clock.seconds()
+        self._account.changed()
 
     def connected(self, connection: Connection[P]) -> None:
         """It is ready: from now on it ages, and it replaces one that is about to expire."""
         self.connecting.pop(connection, None)
+        self._account.changed()
         if self._lifetimes is not None:
             self._lifetimes.add(connection, self._clock.seconds(), self._account.limit)
             self._alarm.set(self._lifetimes.next_due())
@@ -115,6 +117,7 @@ class Roster(Generic[P]):
         now = self._clock.seconds()
         if not connection.rest(now, self.idle):
             return False
+        self._account.changed()
         due = now + self.shortest_idle
         if due < self._alarm.at:
             self._alarm.set(due)
@@ -129,6 +132,7 @@ class Roster(Generic[P]):
             self.expiring.pop(connection, None)
             due = self._clock.seconds() + _or_never(self._policy.close_timeout)
             self.closing[connection] = due
+            self._account.changed()
             self._alarm.set(due)
         elif connection.state is CLOSED or not abort:
             return
@@ -145,6 +149,7 @@ class Roster(Generic[P]):
         self.closing.pop(connection, None)
         self.idle.pop(connection, None)
         self.expiring.pop(connection, None)
+        self._account.changed()
         if self._lifetimes is not None:
             self._lifetimes.remove(connection)
         if not self.all:

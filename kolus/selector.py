@@ -14,14 +14,16 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from kolus.backend import AnyBackend, Backend, Status
+from kolus.account import Account
+from kolus.backend import AnyBackend, Backend
 from kolus.balance import Balancer
 from kolus.errors import KolusError, NoBackend, Rejected, describe
 from kolus.health import Phase
 from kolus.learner import Learner
 from kolus.lease import Lease
 from kolus.leasing_manager import LeasingManager
-from kolus.live_status import Listed, LiveStatus
+from kolus.listed import Listed
+from kolus.live_status import LiveStatus, Statuses
 from kolus.managers import Managers
 from kolus.observatory import Observatory
 from kolus.owners import Owner
@@ -39,7 +41,7 @@ class Choice(Protocol):
     """What a request may be served by."""
 
     @property
-    def statuses(self) -> Sequence[Status]:
+    def statuses(self) -> Statuses:
         """What the balancer chooses from."""
 
     @property
@@ -48,7 +50,7 @@ class Choice(Protocol):
     def is_fixed(self) -> bool:
         """Whether no backend will come or go."""
 
-    def without(self, exclude: Collection[Backend]) -> Sequence[Status]:
+    def without(self, exclude: Collection[Backend]) -> Statuses:
         """The statuses without those of some backends."""
 
     def queue(self, ident: Hashable) -> SharedQueue:
@@ -75,12 +77,14 @@ class Selector:
         """See C{Group.connect}."""
         try:
             chosen = self.choose(choice.statuses, choice.balancer)
-            self._give_to(chosen)
-            backend = chosen.backend
-            lease = self._lease_at(ident, backend, owner)
+            account = chosen.account
+            if account is not None and account.sole is None:  # else it is well
+                self._give_to(chosen, account)
+            lease = self._lease_at(ident, chosen, owner)
             if lease is not None:
                 return succeed(lease)
-            is_lone = choice.is_fixed and len(choice.statuses) == 1
+            backend = chosen.backend
+            is_lone = choice.is_fixed and choice.statuses.size == 1
             if is_lone or getattr(choice.balancer, "bound", False):
                 return self._managers.find_or_make(ident, backend).connect(ident, timeout, owner)
             return self._wait(ident, backend, choice, timeout, owner)
@@ -95,9 +99,9 @@ class Selector:
     ) -> Lease[Any] | None:
         """See C{Group.try_connect}."""
         chosen = self.choose(choice.statuses, choice.balancer)
-        lease = self._lease_at(ident, chosen.backend, owner)
-        if lease is not None:
-            self._give_to(chosen)
+        lease = self._lease_at(ident, chosen, owner)
+        if lease is not None and chosen.account is not None:
+            self._give_to(chosen, chosen.account)
         only = [getattr(choice.balancer, each, False) for each in ("bound", "prefers")]
         if lease is not None or any(only):
             return lease
@@ -107,38 +111,34 @@ class Selector:
         finally:
             waiting.end_if_empty()
 
-    def choose(self, statuses: Sequence[Status], balancer: Balancer) -> LiveStatus:
+    def choose(self, statuses: Statuses, balancer: Balancer) -> LiveStatus:
         """What the balancer chooses.
 
         @raise NoBackend: there is nothing to choose from, or it raises, or chooses none of them.
         @raise ValueError: a backend that it looked at cannot be understood.
         @raise TypeError: it is none.
         """
-        if not len(statuses):
+        if not statuses.size:
             raise NoBackend("no backend to choose from")
         try:
             chosen = balancer(statuses)
         except Exception as error:
-            if getattr(statuses, "refused", None) is error:
+            if statuses.refused is error:
                 raise
             _log.failure("the balancer {balancer!r} raised", balancer=balancer)
             raise NoBackend(f"the balancer {balancer!r} raised {describe(error)}") from error
-        among = getattr(statuses, "among", statuses)
-        if not (isinstance(chosen, LiveStatus) and chosen.among is among):
+        if type(chosen) is not LiveStatus or chosen.among is not statuses.among:
             raise NoBackend(
-                f"the balancer {balancer!r} chose {chosen!r}, none of the {len(statuses)} statuses"
+                f"the balancer {balancer!r} chose {chosen!r}, none of the {statuses.size} statuses"
             )
-        if hasattr(balancer, "observe") and chosen.account is not None:
-            learner = Learner(balancer)
-            if learner not in chosen.account.watchers:
-                chosen.account.watchers.append(learner)
+        if hasattr(balancer, "observe"):
+            account = chosen.account
+            if account is not None and not account.hears(balancer):
+                account.teach(Learner(balancer))
         return chosen
 
-    def _give_to(self, chosen: LiveStatus) -> None:
+    def _give_to(self, chosen: LiveStatus, account: Account) -> None:
         """A request is given to a backend: if that is not well it matters."""
-        account = chosen.account
-        if account is None or account.health.is_well:
-            return
         if account.health.phase is Phase.EJECTED and chosen.among.panic is not None:
             chosen.among.panic.requests += 1
         account.health.chosen()
@@ -148,9 +148,14 @@ class Selector:
         return account is not None and account.health.phase is Phase.PROBED
 
     def _lease_at(
-        self, ident: Hashable, backend: Backend, owner: Owner | None
+        self, ident: Hashable, chosen: LiveStatus, owner: Owner | None
     ) -> Lease[Any] | None:
-        managers = self._at.get(backend.key)
+        account = chosen.account
+        if account is not None:
+            sole = account.sole
+            if sole is not None and sole.ident == ident:
+                return sole.try_connect(ident, owner)
+        managers = self._at.get(chosen.backend.key)
         manager = managers.get(ident) if managers else None
         try:
             return None if manager is None else manager.try_connect(ident, owner)
@@ -278,9 +283,9 @@ class ListChoice:
         self.balancer = balancer
         if exclude:
             self._backends = self._others({Backend.key_of(each) for each in exclude})
-        self.statuses: Sequence[Status] = Listed(self._backends, observatory)
+        self.statuses: Statuses = Listed(self._backends, observatory)
 
-    def without(self, exclude: Collection[Backend]) -> Sequence[Status]:
+    def without(self, exclude: Collection[Backend]) -> Statuses:
         return Listed(self._others({each.key for each in exclude}), self._observatory)
 
     def queue(self, ident: Hashable) -> SharedQueue:

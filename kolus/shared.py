@@ -145,7 +145,7 @@ class SharedManager(LeasingManager[P]):
         if slot is None:
             return self.try_connect(ident, owner)
         self.counters.leases += 1
-        if ward is not None or self._special or self._observers or self._watchers:
+        if ward is not None or self._special or self._observers:
             return self._lease_specially(slot, ward)
         return Lease(slot, self._settler)
 
@@ -219,6 +219,7 @@ class SharedManager(LeasingManager[P]):
         if not connection.slots:
             connection.slots = set()
         connection.slots.add(slot)
+        self._account.changed()
         if connection.uses == self._policy.max_uses:
             connection.retire(Why.USES)
         if self._room(connection):
@@ -229,6 +230,7 @@ class SharedManager(LeasingManager[P]):
 
     def _slots_changed(self) -> None:
         """Called by a protocol: it can carry more leases, or fewer."""
+        self._account.changed()
         for connection in self.roster.all:
             if connection.state is LEASED and self._room(connection):
                 self._spare[connection] = None
@@ -254,7 +256,7 @@ class SharedManager(LeasingManager[P]):
             self.counters.releases += 1
             if not health.is_well:
                 health.released(slot.since)
-            if self._watchers and not slot.was_observed():
+            if self._learners and not slot.was_observed():
                 self._account.observed(held)
             self._journal.released(held)
         self._was_vacated(slot)
@@ -277,6 +279,7 @@ class SharedManager(LeasingManager[P]):
         """
         connection = slot.connection
         connection.slots.discard(slot)
+        self._account.changed()
         if ended is None and self._account.wanting and connection.slots and self._is_to_go():
             ended = Why.DISPLACED
         if ended is not None:

@@ -6,7 +6,6 @@ Its state is its account's: which queues these are.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Hashable
 from typing import TypeVar
 
 from kolus.base_manager import BaseManager
@@ -23,9 +22,6 @@ P = TypeVar("P")
 
 class SharingManager(BaseManager[P]):
     """Knows who is next, of all who wait, and what can be done for them: see C{Server}."""
-
-    @abstractmethod
-    def try_connect(self, ident: Hashable, owner: Owner | None = None) -> Lease[P] | None: ...
 
     @abstractmethod
     def is_all_held_by(self, owner: Owner) -> bool:
@@ -124,12 +120,10 @@ class SharingManager(BaseManager[P]):
             self._level()
 
     def _level(self) -> None:
-        """Tell those it shares queues with, and who watches, what it can do now."""
+        """Tell those it shares queues with what it can do now."""
         if self._shared:
             for queue in tuple(self._shared):
                 queue.level(self)
             slow_at = self.roster.slow_at()
             if self.waiting and slow_at > self._now() and self._lifecycle.serves:
                 self._alarm.set(slow_at)
-        if self._watchers:
-            self._account.tell_watchers()

@@ -83,6 +83,7 @@ class WaiterQueue(Generic[T]):
         expired: Callable[[Waiter[T]], Exception],
         alarm: Alarm,
         arrivals: Iterator[int] | None = None,
+        changed: Callable[[], object] | None = None,
         removed: Callable[[], object] | None = None,
     ) -> None:
         """
@@ -90,6 +91,7 @@ class WaiterQueue(Generic[T]):
         @param expired: makes what a waiter fails with, called when it has left the queue.
         @param alarm: set to whenever a waiter is due; its owner then calls C{expire_due}.
         @param arrivals: numbers the waiters of all queues among which they may be moved.
+        @param changed: called when one has come or left; it only takes note of that.
         @param removed: called when a waiter has left that was not popped.
         """
         self.waiting: OrderedDict[Waiter[T], None] = OrderedDict()
@@ -98,6 +100,7 @@ class WaiterQueue(Generic[T]):
         self._expired = expired
         self._timed: deque[Waiter[T]] = deque()
         self._alarm = alarm
+        self._changed = changed
         self._removed = removed
         self._arrivals = itertools.count() if arrivals is None else arrivals
 
@@ -123,6 +126,7 @@ class WaiterQueue(Generic[T]):
             if timeout < math.inf:
                 waiter._call = self._clock.callLater(timeout, self._expire, waiter)
         self.waiting[waiter] = None
+        self._tell_changed()
         return waiter
 
     def _note_deadline(self, waiter: Waiter[T]) -> None:
@@ -133,7 +137,7 @@ class WaiterQueue(Generic[T]):
             self._alarm.set(waiter.deadline)
 
     def popleft(self) -> Waiter[T]:
-        """Take out the oldest waiter; the caller is about to fire it."""
+        """Take out the oldest waiter; the caller is about to fire it, and takes note itself."""
         waiter, _ = self.waiting.popitem(False)
         if self._timed and self._timed[0] is waiter:
             self._timed.popleft()
@@ -146,6 +150,7 @@ class WaiterQueue(Generic[T]):
     def remove(self, waiter: Waiter[Any]) -> None:
         """Take out a waiter, wherever it is; it waits no more."""
         self.waiting.pop(waiter, None)
+        self._tell_changed()
         waiter.queue = None
         if waiter._call is not None:
             self._forget_call(waiter)
@@ -181,6 +186,7 @@ class WaiterQueue(Generic[T]):
         """Put in a waiter of another queue, at the end whenever it came; it keeps its deadline."""
         waiter.queue = self
         self.waiting[waiter] = None
+        self._tell_changed()
         if waiter.deadline < math.inf:
             left = max(0.0, waiter.deadline - self._clock.seconds())
             waiter._call = self._clock.callLater(left, self._expire, waiter)
@@ -201,6 +207,10 @@ class WaiterQueue(Generic[T]):
             timed.popleft()
         return timed[0].deadline if timed else math.inf
 
+    def _tell_changed(self) -> None:
+        if self._changed is not None:
+            self._changed()
+
     def _tell_removed(self) -> None:
         if self._removed is not None:
             self._removed()
@@ -208,6 +218,7 @@ class WaiterQueue(Generic[T]):
     def _let_go(self, waiter: Waiter[Any]) -> None:
         """Take out a waiter that goes on waiting, and is still its owner's."""
         self.waiting.pop(waiter, None)
+        self._tell_changed()
         waiter.queue = None
         if waiter._call is not None:
             self._forget_call(waiter)

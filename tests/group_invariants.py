@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from kolus import Group, balance
+from kolus.balance import fill_first, idle_first, least_leased
+from kolus.candidates import lowest, total_load
 from kolus.connection_state import ConnectionState
 from tests.ledger import Ledger, Manager
 
 __all__ = ["check_groups"]
 
+_RANKS = {fill_first: balance._by_queue, idle_first: balance._by_readiness}
+_RANKS[least_leased] = balance._by_load
 
-def check_groups(ledger: Ledger) -> None:
-    """Look at every queue that several backends share."""
+
+def check_groups(ledger: Ledger, groups: Sequence[Group[Any]]) -> None:
+    """Look at every queue that several backends share, and at what the groups keep."""
+    for group in groups:
+        if group.balancer in _RANKS and not group._closed:  # else nobody watches
+            the_index_knows_the_lowest(group)
     queues = {queue for manager in ledger.managers for queue in manager._shared}
     queues |= set(ledger.pool._managers.accounts._queues)
     for queue in queues:
@@ -23,6 +33,14 @@ def check_groups(ledger: Ledger) -> None:
             assert waiter.shared is None or waiter.shared.waiting.get(waiter) is manager
     for queue in ledger.pool._selector._queues.values():
         assert queue.waiting, "a queue for a list has outlived its requests"
+
+
+def the_index_knows_the_lowest(group: Group[Any]) -> None:
+    statuses = group.statuses
+    rank = _RANKS[group.balancer]
+    if statuses:
+        assert rank(lowest(statuses, rank)) == min(map(rank, statuses))
+        assert total_load(statuses) == sum(each.leased + each.waiting for each in statuses)
 
 
 def each_waits_at_one_manager(ledger: Ledger, queue: Any) -> None:

@@ -128,7 +128,7 @@ class GroupMachine(Machine):
 
     @invariant()
     def groups_hold(self) -> None:
-        check_groups(self.ledger)
+        check_groups(self.ledger, self.groups if hasattr(self, "groups") else [])
 
     def teardown(self) -> None:
         if hasattr(self, "groups"):

@@ -39,6 +39,7 @@ def check(ledger: Ledger) -> None:
         an_ident_has_its_connections_to_itself(ledger, backend, fake)
         idents_make_way_for_each_other(ledger, backend)
         the_sums_agree(ledger, backend)
+    ledger.look_at_loads()
     every_request_is_answered_once_or_waits(ledger)
     losses_are_heard(ledger)
     what_is_explained_is_what_is_there(ledger)

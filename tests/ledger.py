@@ -297,12 +297,27 @@ class Ledger:
         if request.manager not in (None, manager) and not request.anywhere:
             self.complaints.append("a request was served by another manager than it waits for")
         self._take(lease, request.ident, request.owner, request.ahead)
+        self.look_at_loads()
         if request.then == "release":
             self.settle(lease, "release")
         elif request.then == "finish":
             self.settle(lease, "finished")
         elif request.then == "ask":
             self.ask(request.ident, request.backend, 1.0, then="release")
+
+    def look_at_loads(self) -> None:
+        """What is noted of the loads has to be true at any time, also in the middle of a step."""
+        accounts = self.pool._managers.accounts
+        for account in accounts:
+            members, load = account.members, accounts.loads[account.place]
+            if load >= 0:
+                truth = 1 + sum(each.load() for each in members)
+                serves = any(each.serves() for each in members)
+                if load != truth or not (serves and account.health.is_well):
+                    self.complaints.append(f"a load of {load} is noted: {truth}, {serves}")
+            if account.sole is not None and (load < 0 or members != [account.sole]):
+                self.complaints.append(f"{account.sole} is noted as the only manager: {members}")
+            account.load()  # or nothing would be noted
 
     def _take(self, lease: Lease[Any], ident: Hashable, owner: Any, ahead: list[Request]) -> None:
         manager: Manager = lease.manager

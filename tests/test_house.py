@@ -39,6 +39,7 @@ FLOORS = {
     "4h": "managers",
     "4i": "observatory prober",
     "4j": "live_status",
+    "4j1": "listed",
     "4k": "members selector",
     "5": "group",
     "5a": "groups",
