@@ -20,7 +20,7 @@ from twisted.names.error import DNSNameError
 from kolus.backend import Backend
 from kolus.backoff import Backoff
 from kolus.sources import DNSSource
-from tests.conftest import LoggedFailures, require
+from tests.conftest import LoggedFailures
 from tests.net import name_servers
 from tests.net.asking import turn, until
 from tests.net.name_servers import (
@@ -333,11 +333,6 @@ async def test_a_stop_amid_connecting_over_tcp_leaves_no_call_and_no_socket(ask:
 
 
 # dnsmasq
-
-
-@pytest.fixture
-def dnsmasq_binary() -> str:
-    return require("dnsmasq", "dnsmasq-base")
 
 
 @pytest_twisted.async_yield_fixture
