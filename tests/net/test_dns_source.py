@@ -119,6 +119,16 @@ async def test_services_of_the_lowest_priority_are_told_with_their_weights(
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_service_without_a_port_is_left_out(
+    ask: Ask, server: NameServer, log_events: list[LogEvent]
+) -> None:
+    server.zone.services((10, 60, 0, "zero.test"), (10, 60, 6379, "one.test"))
+    asked = ask(SERVICE, kind="srv", servers=[server.address])
+    await asked.tells("tcp:one.test:6379")
+    assert f"of {SERVICE} is left out: 10 60 0 zero.test: " in "".join(map(formatEvent, log_events))
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_target_that_is_the_root_says_that_there_is_no_service(
     ask: Ask, server: NameServer, log_events: list[LogEvent]
 ) -> None:
