@@ -86,7 +86,7 @@ class NamedEndpoint:
             with C{TimeoutError} of C{twisted.internet.error}; with what the only address failed
             with, or with a C{ConnectError} that names each address and its error, of their own
             class if they agree; with what the factory raised. Cancelling it ends everything that
-            is under way for it.
+            is under way for it; a note of the C{ConnectingCancelledError} tells of each address.
         """
         race = _Race(self, protocolFactory)
         race.start()
@@ -323,15 +323,16 @@ class _Race:
 
     def _expire(self) -> None:
         late = f"{self._endpoint} took longer than {self._endpoint.timeout:g} s"
-        why = "its name was not resolved" if self._question else self._told()
         for place in self._attempts:
             place.failed = True
-        self._end(Failure(TimeoutError(string=f"{late} ({why})")))
+        self._end(Failure(TimeoutError(string=f"{late} ({self._told()})")))
 
     def _cancelled(self, outcome: Deferred[IProtocol]) -> None:
         self._stop()
         host = self._endpoint.host.encode("idna")
-        outcome.errback(ConnectingCancelledError(HostnameAddress(host, self._endpoint.port)))
+        error = ConnectingCancelledError(HostnameAddress(host, self._endpoint.port))
+        error.add_note(self._told())
+        outcome.errback(error)
 
     def _stop(self) -> None:
         """End what is under way, but for the winner's attempt, which cannot be stopped any more."""
@@ -360,6 +361,8 @@ class _Race:
 
     def _told(self) -> str:
         """What is known of each address."""
+        if self._question is not None:
+            return "its name was not resolved"
         told = {place: describe(error) for place, error in self._errors.items()}
         told.update(dict.fromkeys(self._attempts, "no answer"))
         told.update(dict.fromkeys(self._left, "not tried"))

@@ -1,8 +1,8 @@
 """C{Step}: something that takes time, waited for no longer than its time limit.
 
-Its state is the work, once begun, the timer, and whether it has ended; C{outcome} fires exactly
-once, whatever the work does: C{Deferred.addTimeout} would wait for work that swallows its
-cancellation.
+Its state is the work, once begun, the timer, whether it has ended, and what work that was given up
+said then; C{outcome} fires exactly once, whatever the work does: C{Deferred.addTimeout} would wait
+for work that swallows its cancellation.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ class Step:
     def __init__(self, clock: IReactorTime, name: str, timeout: float | None) -> None:
         """
         @param name: what messages call it.
-        @param timeout: its limit in seconds; C{None}: none.
+        @param timeout: its limit in seconds; C{None}: none. The error that tells that it is over
+            has the notes (PEP 678) of the one that the work, cancelled, fails with.
         """
         self.outcome: Deferred[object] = Deferred()
         self._clock = clock
@@ -37,6 +38,7 @@ class Step:
         self._work: Deferred[object] | None = None
         self._timer: IDelayedCall | None = None
         self._ended = False
+        self._notes: list[str] = []
 
     def begin(self, action: Callable[..., object], *args: object) -> Deferred[object]:
         """Do the work.
@@ -60,10 +62,12 @@ class Step:
             self.outcome.errback(reason)
 
     def _end(self, result: object) -> None:
-        # How work ends that has been given up concerns nobody.
         if not self._ended:
             self._stop()
             self.outcome.callback(result)
+        elif isinstance(result, Failure):
+            # How work ends that has been given up concerns nobody, but for how far it had come.
+            self._notes = getattr(result.value, "__notes__", [])
 
     def _stop(self) -> None:
         self._ended = True
@@ -78,5 +82,8 @@ class Step:
             _log.failure("cancelling {name} raised", name=self._name)
 
     def _expire(self) -> None:
-        late = TimeoutError(f"{self._name} took longer than {self._timeout:g} s")
-        self.give_up(Failure(late))
+        self._stop()
+        self._cancel()
+        notes = f" ({'; '.join(self._notes)})" if self._notes else ""
+        late = TimeoutError(f"{self._name} took longer than {self._timeout:g} s{notes}")
+        self.outcome.errback(Failure(late))

@@ -22,7 +22,7 @@ from kolus.ejection import Ejection
 from kolus.policy import Policy
 from kolus.pool import Pool
 from kolus.service import AheadSource, FrontService
-from kolus.sources import StaticSource, source_from_string
+from kolus.sources import DNSSource, StaticSource, name_server_from_string, source_from_string
 from kolus.tunnel import End, Front
 
 __all__ = ["Options", "makeService"]
@@ -40,7 +40,8 @@ class Options(usage.Options):
 
     After parsing, C{self["backend"]} is a list of C{Backend}, C{self["listen"]} one of server
     endpoint strings with their endpoints, C{self["source"]} a pair of a string and its C{ISource},
-    or C{None}, and every number is one.
+    or C{None}, C{self["name-server"]} a list of pairs of an address and a port, and every number is
+    one.
     """
 
     synopsis = "{--backend ENDPOINT ... | --source SOURCE} --listen ENDPOINT [options]"
@@ -114,6 +115,7 @@ class Options(usage.Options):
         super().__init__()  # type: ignore[no-untyped-call]
         self["backend"] = []
         self["source"] = None
+        self["name-server"] = []
         self["listen"] = []
 
     def opt_backend(self, endpoint: str) -> None:
@@ -134,6 +136,16 @@ class Options(usage.Options):
                 "source, which tells of all the backends"
             )
         self["source"] = source
+
+    def opt_name_server(self, server: str) -> None:
+        """Whom dns: and srv: ask: ADDRESS[:PORT]; may be given again. [default: the machine's]"""
+        try:
+            pair = name_server_from_string(server)
+        except ValueError as error:
+            raise usage.UsageError(f"--name-server: {error}") from error
+        if pair in self["name-server"]:
+            raise usage.UsageError(f"--name-server {server} is given twice; leave one out")
+        self["name-server"].append(pair)
 
     def opt_listen(self, endpoint: str) -> None:
         """Where clients connect: a server endpoint string; may be given again. [required]"""
@@ -164,6 +176,7 @@ class Options(usage.Options):
                 f"{self['limit']}: raise --limit, or connect fewer ahead"
             )
         self._check_balance()
+        self._check_source()
         self._check_endpoints()
 
     def _check_demo(self) -> None:
@@ -201,9 +214,27 @@ class Options(usage.Options):
                 f"{', '.join(sorted(NAMES))}"
             )
 
+    # Endpoints of plugins, and sources, cannot be made without a reactor. When a subcommand's
+    # options are parsed, twistd has chosen it already.
+
+    def _check_source(self) -> None:
+        from twisted.internet import reactor
+
+        servers = self["name-server"] or None
+        source = None
+        if self["source"] is not None:
+            try:
+                source = source_from_string(reactor, self["source"], servers)
+            except ValueError as error:
+                raise usage.UsageError(f"--source: {error}") from error
+            self["source"] = (self["source"], source)
+        if servers and not isinstance(source, DNSSource):
+            raise usage.UsageError(
+                "--name-server is given, but nothing asks it: expected --source dns:NAME:PORT or "
+                "--source srv:_SERVICE._tcp.NAME beside it"
+            )
+
     def _check_endpoints(self) -> None:
-        # Endpoints of plugins cannot be parsed without a reactor. When a subcommand's options are
-        # parsed, twistd has chosen it already.
         from twisted.internet import reactor
 
         for backend in self["backend"]:
@@ -211,12 +242,6 @@ class Options(usage.Options):
                 backend.connector(reactor)
             except ValueError as error:
                 raise usage.UsageError(f"--backend: {error}") from error
-        if self["source"] is not None:
-            try:
-                source = source_from_string(reactor, self["source"])
-            except ValueError as error:
-                raise usage.UsageError(f"--source: {error}") from error
-            self["source"] = (self["source"], source)
         for place, description in enumerate(self["listen"]):
             try:
                 endpoint = _listening_endpoint(reactor, description)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -19,11 +19,13 @@ __all__ = [
     "NAME",
     "SERVICE",
     "Answer",
+    "Ask",
     "Asked",
     "Names",
     "a",
     "aaaa",
     "alias",
+    "asking",
     "no_such_name",
     "server_failed",
     "srv",
@@ -147,3 +149,26 @@ class Asked:
 
     def ask_again(self) -> None:
         self.clock.advance(self.delay)
+
+
+Ask = Callable[..., Asked]
+
+
+def asking(log_events: list[LogEvent]) -> Iterator[Ask]:
+    """A fixture that makes and starts a source: C{ask(v4=[a(...)], services=..., least_ttl=...)}.
+
+    Its sources are stopped at the end, and must leave nothing on their clocks.
+    """
+    made: list[Asked] = []
+
+    def begin(v4: Answer = (), v6: Answer = (), services: Answer = (), **options: Any) -> Asked:
+        asked = Asked(log_events, options)
+        asked.names.v4, asked.names.v6, asked.names.services = v4, v6, services
+        made.append(asked)
+        asked.start()
+        return asked
+
+    yield begin
+    for each in made:
+        each.source.stop()
+        assert each.clock.getDelayedCalls() == []

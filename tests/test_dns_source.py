@@ -6,14 +6,13 @@ the real ones answer alike is for C{tests/net}.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import TimeoutError
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent
 from twisted.names import dns
 from twisted.names.error import (
     AuthoritativeDomainError,
@@ -28,37 +27,19 @@ from tests.conftest import LoggedFailures
 from tests.names import (
     NAME,
     Answer,
-    Asked,
+    Ask,
     Names,
     a,
     aaaa,
     alias,
+    asking,
     no_such_name,
     server_failed,
-    srv,
 )
 
 MINUTE = 60.0
 
-Ask = Callable[..., Asked]
-
-
-@pytest.fixture
-def ask(log_events: list[LogEvent]) -> Iterator[Ask]:
-    """Makes and starts a source: C{ask(v4=[a(...)], v6=..., services=..., least_ttl=...)}."""
-    made: list[Asked] = []
-
-    def begin(v4: Answer = (), v6: Answer = (), services: Answer = (), **options: Any) -> Asked:
-        asked = Asked(log_events, options)
-        asked.names.v4, asked.names.v6, asked.names.services = v4, v6, services
-        made.append(asked)
-        asked.start()
-        return asked
-
-    yield begin
-    for each in made:
-        each.source.stop()
-        assert each.clock.getDelayedCalls() == []
+ask = pytest.fixture(asking)
 
 
 # Addresses
@@ -151,59 +132,6 @@ def test_times_to_live_are_kept_between_the_least_and_the_most(
 ) -> None:
     asked = ask(v4=[a("10.0.0.7", ttl)], least_ttl=5.0, most_ttl=9.0)
     assert asked.delay == delay
-
-
-# SRV records
-
-
-def test_services_bring_their_ports_and_weights(ask: Ask) -> None:
-    asked = ask(services=[srv("one.test", 6379, weight=30), srv("two.test", 6380)], kind="srv")
-    assert asked.endpoints == [["tcp:one.test:6379", "tcp:two.test:6380"]]
-    assert [each.weight for each in asked.told[0]] == [30, 1]
-
-
-def test_services_of_the_lowest_priority_number_alone_are_told(ask: Ask) -> None:
-    asked = ask(
-        services=[
-            srv("spare.test", priority=20),
-            srv("b.test", priority=10),
-            srv("a.test", priority=10),
-        ],
-        kind="srv",
-    )
-    assert asked.endpoints == [["tcp:a.test:6379", "tcp:b.test:6379"]]
-
-
-def test_services_of_the_next_priority_are_told_when_the_lower_are_gone(ask: Ask) -> None:
-    asked = ask(services=[srv("a.test"), srv("spare.test", priority=20)], kind="srv")
-    asked.names.services = [srv("spare.test", priority=20)]
-    asked.ask_again()
-    assert asked.endpoints[1] == ["tcp:spare.test:6379"]
-
-
-def test_a_service_without_weight_gets_a_small_one(ask: Ask) -> None:
-    asked = ask(services=[srv("a.test", weight=0), srv("b.test", weight=1)], kind="srv")
-    assert [each.weight for each in asked.told[0]] == [0.1, 1]
-
-
-def test_another_weight_is_a_change(ask: Ask) -> None:
-    asked = ask(services=[srv("a.test", weight=1)], kind="srv")
-    asked.names.services = [srv("a.test", weight=2)]
-    asked.ask_again()
-    assert [backends[0].weight for backends in asked.told] == [1, 2]
-
-
-@pytest.mark.parametrize("records", [[srv(b".")], [srv(b"")], [a("10.0.0.7")]])
-def test_an_answer_without_a_service_is_an_error(ask: Ask, records: Answer) -> None:
-    asked = ask(services=records, kind="srv")
-    assert asked.told == []
-    assert "no such records" in asked.log[0]
-
-
-def test_a_service_that_cannot_be_connected_to_is_an_error(ask: Ask) -> None:
-    asked = ask(services=[srv("a.test", port=0), srv("b.test")], kind="srv")
-    assert asked.told == []
-    assert "its port is not from 1 to 65535" in asked.log[0]
 
 
 # Failures

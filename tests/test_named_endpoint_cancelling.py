@@ -20,6 +20,7 @@ def test_cancelling_ends_the_resolution(rig: Rig) -> None:
     made.cancel()
     error = failure_of(ConnectingCancelledError, made)
     assert error.address == HostnameAddress(b"a.test", 80)
+    assert error.__notes__ == ["its name was not resolved"]
     assert rig.resolver.asked[0].cancelled == 1
     rig.resolver.asked[0].answer(ONE)
     assert rig.tried == []
@@ -32,7 +33,8 @@ def test_cancelling_ends_all_attempts(rig: Rig) -> None:
     made = rig.connect()
     rig.reactor.advance(LATE)
     made.cancel()
-    failure_of(ConnectingCancelledError, made)
+    error = failure_of(ConnectingCancelledError, made)
+    assert error.__notes__ == ["10.0.0.1: no answer; 10.0.0.2: no answer; 10.0.0.3: not tried"]
     assert rig.stopped == [ONE, TWO]
     assert rig.reactor.getDelayedCalls() == []
     rig.reactor.advance(60)

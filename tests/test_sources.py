@@ -13,7 +13,13 @@ from zope.interface.verify import verifyObject
 
 from kolus.backend import Backend
 from kolus.interfaces import ISource
-from kolus.sources import DNSSource, FileSource, StaticSource, source_from_string
+from kolus.sources import (
+    DNSSource,
+    FileSource,
+    StaticSource,
+    name_server_from_string,
+    source_from_string,
+)
 
 A, B = "tcp:10.0.0.7:6379", "tcp:10.0.0.8:6379"
 
@@ -140,3 +146,47 @@ def test_what_can_be_no_name_is_refused(name: str) -> None:
 
 def test_a_file_of_another_form_is_refused() -> None:
     assert "ends in .toml or .json" in refusal("file:backends.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "server"),
+    [
+        ("10.0.0.2", ("10.0.0.2", 53)),
+        ("10.0.0.2:8600", ("10.0.0.2", 8600)),
+        ("::1", ("::1", 53)),
+        ("2001:db8::2", ("2001:db8::2", 53)),
+        ("[2001:DB8::2]", ("2001:db8::2", 53)),
+        ("[2001:db8::2]:8600", ("2001:db8::2", 8600)),
+        ("fe80::2%lo", ("fe80::2%lo", 53)),
+    ],
+)
+def test_a_name_server_is_an_address_with_a_port_or_without(
+    text: str, server: tuple[str, int]
+) -> None:
+    assert name_server_from_string(text) == server
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "dns.test",
+        "dns.test:53",
+        ":53",
+        "10.0.0.2:",
+        "10.0.0.2:0",
+        "10.0.0.2:65536",
+        "10.0.0.2:domain",
+        "10.0.0.2:53:53",
+        "10.0.0.2\n",
+        "[]:53",
+        "[::1",
+        "[::1]53",
+        "::1]:53",
+        "[dns.test]:53",
+    ],
+)
+def test_a_string_for_no_name_server_is_told_what_is_expected(text: str) -> None:
+    with pytest.raises(ValueError, match="expected its address, and its port") as caught:
+        name_server_from_string(text)
+    assert str(caught.value).startswith(f"not a name server: {text!r}; ")

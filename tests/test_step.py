@@ -48,8 +48,26 @@ def test_how_work_ends_that_was_given_up_concerns_nobody() -> None:
         lambda: Deferred(lambda work: work.errback(OSError("the water is cold")))
     )
     clock.advance(3)
-    with pytest.raises(TimeoutError):
+    with pytest.raises(TimeoutError) as caught:
         result_of(outcome)
+    assert str(caught.value) == "washing took longer than 3 s"
+
+
+def test_a_time_limit_tells_what_the_cancelled_work_notes() -> None:
+    def stop(work: Deferred[None]) -> None:
+        error = OSError("the water is cold")
+        error.add_note("the sleeves are done")
+        error.add_note("the collar is not")
+        work.errback(error)
+
+    clock = Clock()
+    outcome = step(clock).begin(lambda: Deferred(stop))
+    clock.advance(3)
+    with pytest.raises(TimeoutError) as caught:
+        result_of(outcome)
+    assert str(caught.value) == (
+        "washing took longer than 3 s (the sleeves are done; the collar is not)"
+    )
 
 
 def test_a_step_may_be_given_up_while_its_work_begins() -> None:

@@ -22,6 +22,8 @@ from kolus.tap import Options, makeService
 BACKEND = "--backend=tcp:127.0.0.1:6379"
 LISTEN = "--listen=tcp:6380:interface=127.0.0.1"
 SOURCE = "--source=file:backends.toml"
+DNS = "--source=dns:backends.example:6379"
+SERVER = "--name-server=10.0.0.2"
 EXPECTED = "expected dns:NAME:PORT, srv:_SERVICE._tcp.NAME or file:PATH.toml (or .json)"
 
 
@@ -105,6 +107,13 @@ def test_a_source_may_be_given_instead_of_backends(text: str, kind: type, expect
     assert options["backend"] == []
 
 
+@pytest.mark.parametrize("source", ["dns:backends.example:6379", "srv:_redis._tcp.example"])
+def test_name_servers_may_be_several_and_given_before_the_source_or_after(source: str) -> None:
+    options = parsed(SERVER, LISTEN, f"--source={source}", "--name-server=[::1]:8600")
+    assert options["name-server"] == [("10.0.0.2", 53), ("::1", 8600)]
+    assert isinstance(options["source"][1], DNSSource)
+
+
 def test_a_path_is_from_the_folder_where_it_was_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,6 +157,12 @@ def test_every_balancer_can_be_named(name: str) -> None:
         ([LISTEN, "--source=dns:backends.example"], "port must be a whole number"),
         ([LISTEN, "--source=dns:10.0.0.7:6379"], "'10.0.0.7' is an address"),
         ([LISTEN, "--source=srv:"], EXPECTED),
+        ([LISTEN, DNS, "--name-server=dns.test"], "--name-server: not a name server: 'dns.test'; "),
+        ([LISTEN, DNS, "--name-server="], "expected its address, and its port if that is not 53"),
+        ([LISTEN, DNS, SERVER, f"{SERVER}:53"], "--name-server 10.0.0.2:53 is given twice"),
+        ([LISTEN, SOURCE, SERVER], "nothing asks it: expected --source dns:NAME:PORT"),
+        ([LISTEN, BACKEND, SERVER], "--name-server is given, but nothing asks it"),
+        ([LISTEN, "--source=dns:a", SERVER], "port must be a whole number"),
         ([BACKEND], "no --listen"),
         ([LISTEN, "--backend=tcp"], "'tcp'"),
         ([LISTEN, "--backend=tcp:localhost"], "'tcp:localhost'"),
@@ -187,6 +202,7 @@ def test_every_balancer_can_be_named(name: str) -> None:
         (["--demo=3", LISTEN], "leave out --listen"),
         (["--demo=3", "--limit=5"], "leave out --limit"),
         (["--demo=3", SOURCE], "leave out --source"),
+        (["--demo=3", SERVER], "leave out --name-server"),
         (["--demo=3", "--eject-after=0"], "leave out --eject-after"),
         (["--unknown"], "unknown"),
         (["--limit"], "limit"),

@@ -1,8 +1,9 @@
 """C{DNSSource}: the backends that the records of a DNS name tell, asked for again as they expire.
 
-Its state: the audience; the last good answer to each kind of question; how many times in a row
-asking has failed; its own resolver, unless one is given; and either the questions that are out, or
-the delayed call that asks again. C{_ask} and C{_answered} change it, and C{stop} ends it.
+Its state: the audience; the last good answer to each kind of question; the records in it that the
+log has told of; how many times in a row asking has failed; its own resolver, unless one is given;
+and either the questions that are out, or the delayed call that asks again. C{_ask} and C{_answered}
+change it, and C{stop} ends it.
 """
 
 from __future__ import annotations
@@ -52,8 +53,9 @@ class DNSSource:
     questions for IPv4 and IPv6 fails, its last good answer stays, beside the other's new one.
 
     Of SRV records those with the lowest priority number are told and no others, even if all of them
-    are down: the name server must leave them out. The targets' names are resolved at each connect,
-    by Twisted's C{tcp:} endpoint to IPv4 addresses alone.
+    are down: the name server must leave them out. One that cannot be used, as its port is 0 for
+    example, is left out, which the log says once; asking fails if none is left. The targets' names
+    are resolved at each connect, as C{Backend.connector} says, and not by the name servers here.
     """
 
     def __init__(
@@ -112,6 +114,7 @@ class DNSSource:
         self._audience = Audience()
         self._own: OwnResolver | None = None
         self._known: _Answers = {}
+        self._unusable: list[str] = []
         self._failures = 0
         self._asked: Deferred[Any] | None = None
         self._again: IDelayedCall | None = None
@@ -123,7 +126,7 @@ class DNSSource:
     def stop(self) -> None:
         asked, self._asked = self._asked, None
         again, self._again = self._again, None
-        self._known, self._failures = {}, 0
+        self._known, self._unusable, self._failures = {}, [], 0
         self._audience.close()
         if again is not None:
             again.cancel()
@@ -181,17 +184,29 @@ class DNSSource:
         @param failures: one is added if there are no backends.
         """
         every = [record for answer in known.values() for record in answer]
+        unusable: list[str] = []
         try:
             if self.port is None:
-                backends = records.services(every, self._make_endpoint)
+                backends, unusable = records.services(every, self._make_endpoint)
             else:
                 backends = records.addresses(every, self.port, self._make_endpoint)
         except ValueError as error:
             failures.append(error)
             return []
-        if not backends and not failures:
+        if backends:
+            self._leave_out(unusable)
+        elif unusable:
+            failures.append(LookupError(f"no record can be used: {'; '.join(unusable)}"))
+        elif not failures:
             failures.append(LookupError("there is no such name, or it has no such records"))
         return backends
+
+    def _leave_out(self, unusable: list[str]) -> None:
+        """Log each once, for as long as it is told."""
+        known, self._unusable = self._unusable, unusable
+        for each in unusable:
+            if each not in known:
+                _log.warn("a record of {name} is left out: {record}", name=self.name, record=each)
 
     def _time_to_live(self, answers: _Answers) -> float:
         """Seconds until the answers expire; when they do, asking goes on."""

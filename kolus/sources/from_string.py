@@ -1,36 +1,65 @@
-"""C{source_from_string}: the source that a command line names."""
+"""C{source_from_string}: the source that a command line names, and the name servers it asks."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 from kolus.interfaces import ISource
 from kolus.sources.dns import DNSSource
 from kolus.sources.file import FileSource
+from kolus.sources.resolver import check_servers
 
-__all__ = ["source_from_string"]
+__all__ = ["name_server_from_string", "source_from_string"]
 
 _EXPECTED = "expected dns:NAME:PORT, srv:_SERVICE._tcp.NAME or file:PATH.toml (or .json)"
 
+_NAME_SERVER = re.compile(r"(?:\[(?P<bracketed>[^]]+)\]|(?P<plain>[^:]+))(?::(?P<port>[^:]*))?")
 
-def source_from_string(reactor: Any, text: str) -> ISource:
+
+def source_from_string(
+    reactor: Any, text: str, servers: Sequence[tuple[str, int]] | None = None
+) -> ISource:
     """Make the source that C{dns:name:port}, C{srv:_x._tcp.name} or C{file:path} stands for.
 
     @param reactor: what it runs in; for C{dns} and C{srv} one with UDP.
+    @param servers: the name servers that C{dns} and C{srv} ask, as C{DNSSource} takes them.
     @raise ValueError: it stands for none; the message says what is expected.
     """
     kind, _, rest = text.partition(":")
     try:
         if kind == "dns":
             name, _, port = rest.rpartition(":")
-            return DNSSource(reactor, name, _port(port))
+            return DNSSource(reactor, name, _port(port), servers=servers)
         if kind == "srv":
-            return DNSSource(reactor, rest, kind="srv")
+            return DNSSource(reactor, rest, kind="srv", servers=servers)
         if kind == "file":
             return FileSource(reactor, rest)
     except ValueError as error:
         raise ValueError(f"not a source: {text!r} ({error}); {_EXPECTED}") from error
     raise ValueError(f"not a source: {text!r}; {_EXPECTED}")
+
+
+def name_server_from_string(text: str) -> tuple[str, int]:
+    """The pair (address, port) that C{address} or C{address:port} stands for; without one the port
+    is 53. An IPv6 address that a port follows is in brackets.
+
+    @raise ValueError: it stands for none; the message says what is expected.
+    """
+    found = _NAME_SERVER.fullmatch(text)
+    host, port = text, "53"  # an IPv6 address without brackets
+    if found is not None:
+        host = found["bracketed"] or found["plain"]
+        port = port if found["port"] is None else found["port"]
+    try:
+        (server,) = check_servers([(host, _port(port))])
+    except ValueError as error:
+        raise ValueError(
+            f"not a name server: {text!r}; expected its address, and its port if that is not 53, "
+            "for example 10.0.0.2, 127.0.0.1:8600 or [::1]:8600"
+        ) from error
+    return server
 
 
 def _port(digits: str) -> int:

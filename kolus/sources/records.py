@@ -70,24 +70,34 @@ def addresses(records: Iterable[Any], port: int, make_endpoint: MakeEndpoint) ->
     return [Backend(make_endpoint(each, port)) for each in sorted(found)]
 
 
-def services(records: Iterable[Any], make_endpoint: MakeEndpoint) -> list[Backend]:
-    """The backends that SRV records name, sorted, each once.
+def services(
+    records: Iterable[Any], make_endpoint: MakeEndpoint
+) -> tuple[list[Backend], list[str]]:
+    """The backends that SRV records name, sorted, each once, and the records that cannot be used,
+    each with the reason: C{make_endpoint} makes no endpoint of it, as its port is 0 for example.
 
-    Only those of the lowest priority number that there is: the others are for when the name server
-    no longer tells these, not for when they are down. A target C{.} says that there is no such
-    service (RFC 2782).
-
-    @raise ValueError: C{make_endpoint} makes no endpoint of one, its port is 0 for example.
+    Of those that can be used only the ones of the lowest priority number: the others are for when
+    the name server no longer tells these, not for when they are down. A target C{.} says that there
+    is no such service (RFC 2782).
     """
-    payloads = [each.payload for each in records if each.type == dns.SRV]
-    payloads = [each for each in payloads if each.target.name not in (b"", b".")]
-    lowest = min([each.priority for each in payloads], default=0)
-    found: dict[str, int] = {}
-    for each in payloads:
-        if each.priority == lowest:
-            endpoint = make_endpoint(each.target.name.decode("ascii").lower(), each.port)
-            found[endpoint] = max(each.weight, found.get(endpoint, 0))
-    return [Backend(each, weight=found[each] or _UNWEIGHTED) for each in sorted(found)]
+    usable: list[tuple[int, Backend]] = []
+    unusable: list[str] = []
+    for each in [each.payload for each in records if each.type == dns.SRV]:
+        target = each.target.name
+        if target in (b"", b"."):
+            continue
+        try:
+            endpoint = make_endpoint(target.decode("ascii").lower(), each.port)
+            backend = Backend(endpoint, weight=each.weight or _UNWEIGHTED)
+        except ValueError as error:
+            shown = target.decode("ascii", "backslashreplace")
+            unusable.append(f"{each.priority} {each.weight} {each.port} {shown}: {error}")
+        else:
+            usable.append((each.priority, backend))
+    lowest = min([priority for priority, _ in usable], default=0)
+    found = [backend for priority, backend in usable if priority == lowest]
+    found.sort(key=lambda each: (str(each.endpoint), each.weight))
+    return list({each.key: each for each in found}.values()), unusable
 
 
 def ttl(records: Iterable[Any]) -> float:

@@ -47,6 +47,11 @@ def memcached_binary() -> str:
     return require("memcached", "memcached")
 
 
+@pytest.fixture
+def dnsmasq_binary() -> str:
+    return require("dnsmasq", "dnsmasq-base")
+
+
 @pytest_twisted.async_yield_fixture
 async def redis(redis_binary: str, tmp_path: Path) -> AsyncIterator[Server]:
     """A redis-server that accepts connections."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import getpass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,8 +133,21 @@ class OutOfDescriptors:
         return self._reactor.listenUDP(port, *arguments, **options)
 
 
-def dnsmasq(reactor: Any, binary: str, folder: Path) -> Server:
-    """A dnsmasq that knows C{backends.test} alone."""
+_RECORDS = (
+    f"--address=/{NAME}/10.0.0.7",
+    f"--address=/{NAME}/10.0.0.8",
+    f"--address=/{NAME}/::7",
+    f"--srv-host={SERVICE},one.test,6379,10,60",
+    f"--srv-host={SERVICE},two.test,6380,10,0",
+    f"--srv-host={SERVICE},spare.test,6381,20,1",
+)
+
+
+def dnsmasq(reactor: Any, binary: str, folder: Path, records: Sequence[str] = _RECORDS) -> Server:
+    """A dnsmasq that knows C{backends.test} alone.
+
+    @param records: its options that say what it knows.
+    """
     port = free_port()
     options = [
         "--no-daemon",
@@ -147,11 +161,6 @@ def dnsmasq(reactor: Any, binary: str, folder: Path) -> Server:
         "--pid-file=",
         "--local=/test/",
         "--local-ttl=7",
-        f"--address=/{NAME}/10.0.0.7",
-        f"--address=/{NAME}/10.0.0.8",
-        f"--address=/{NAME}/::7",
-        f"--srv-host={SERVICE},one.test,6379,10,60",
-        f"--srv-host={SERVICE},two.test,6380,10,0",
-        f"--srv-host={SERVICE},spare.test,6381,20,1",
+        *records,
     ]
     return Server(reactor, [binary, *options], folder, port, b"started, version")

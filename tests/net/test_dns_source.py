@@ -20,7 +20,7 @@ from twisted.names.error import DNSNameError
 from kolus.backend import Backend
 from kolus.backoff import Backoff
 from kolus.sources import DNSSource
-from tests.conftest import LoggedFailures, require
+from tests.conftest import LoggedFailures
 from tests.net import name_servers
 from tests.net.asking import turn, until
 from tests.net.name_servers import (
@@ -116,6 +116,16 @@ async def test_services_of_the_lowest_priority_are_told_with_their_weights(
     asked = ask(SERVICE, kind="srv", servers=[server.address])
     await asked.tells("tcp:one.test:6379", "tcp:two.test:6380")
     assert [each.weight for each in asked.told[0]] == [60, 0.1]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_service_without_a_port_is_left_out(
+    ask: Ask, server: NameServer, log_events: list[LogEvent]
+) -> None:
+    server.zone.services((10, 60, 0, "zero.test"), (10, 60, 6379, "one.test"))
+    asked = ask(SERVICE, kind="srv", servers=[server.address])
+    await asked.tells("tcp:one.test:6379")
+    assert f"of {SERVICE} is left out: 10 60 0 zero.test: " in "".join(map(formatEvent, log_events))
 
 
 @pytest_twisted.ensureDeferred
@@ -333,11 +343,6 @@ async def test_a_stop_amid_connecting_over_tcp_leaves_no_call_and_no_socket(ask:
 
 
 # dnsmasq
-
-
-@pytest.fixture
-def dnsmasq_binary() -> str:
-    return require("dnsmasq", "dnsmasq-base")
 
 
 @pytest_twisted.async_yield_fixture

@@ -197,6 +197,18 @@ async def test_a_name_that_does_not_exist_fails_by_the_machines_own_resolver(
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_connect_timeout_names_the_addresses_that_were_tried(
+    make_pool: MakePool, told: Told, hosts: list[Host], silent: str
+) -> None:
+    told.hosts = [REFUSING, silent]
+    pool = make_pool(Asker, connect_timeout=0.5)
+    with pytest.raises(ConnectFailed) as failed:
+        await pool.connect("test", f"tcp:told.test:{hosts[0].port}")
+    assert "connect took longer than 0.5 s (127.0.0.9: ConnectionRefused" in str(failed.value)
+    assert "; 127.0.0.4: no answer)" in str(failed.value)
+
+
+@pytest_twisted.ensureDeferred
 async def test_cancelled_and_late_connects_leave_nothing_in_the_reactor(
     told: Told, hosts: list[Host], silent: str
 ) -> None:
