@@ -14,7 +14,7 @@ import itertools
 import math
 import random
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Sized
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sized
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.interfaces import IReactorTime
@@ -104,11 +104,13 @@ had, or more, or whose health is another, and only notes that: it is called in t
 
 
 class Keeper(Protocol):
-    """Who makes known what becomes of a backend's health: a pool's accounts."""
+    """Who makes known what becomes of a backend's health, and has the queues: a pool's accounts."""
 
     def ejected(self, account: Account, reason: str, seconds: float) -> None: ...
     def admitted(self, account: Account, reason: str) -> None: ...
     def probe_is_due(self, account: Account) -> None: ...
+    def queues(self, account: Account, ident: Hashable) -> Iterable[SharedQueue]:
+        """Those that managers of this account for C{ident} may serve."""
 
 
 class Account:
@@ -122,7 +124,7 @@ class Account:
     @ivar wanting: the managers that wait for a slot, the first to get one first.
     @ivar arrivals: numbers the requests of all managers that may share a queue.
     @ivar last_ident: whom its newest manager is for.
-    @ivar keeper: who makes known what becomes of the backend's health.
+    @ivar keeper: who makes known what becomes of the backend's health, and has the queues.
     @ivar watchers: who is told what changes; a live list.
     @ivar learners: who is told how long leases take; a live list.
     @ivar loads: the loads of all backends of a pool, side by side: who compares two of ten thousand
@@ -190,6 +192,8 @@ class Account:
         """It has no connections any more and wants none."""
         self.members.remove(member)
         self.wanting.pop(member, None)
+        if not any(each.ident == member.ident for each in self.members):
+            self._shared.pop(member.ident, {}).clear()
         self.changed()
 
     # Its load
@@ -218,8 +222,21 @@ class Account:
     # What it has in common with other backends
 
     def shared_by(self, ident: Hashable) -> dict[SharedQueue, None]:
-        """The queues that the manager for C{ident} serves besides its own: a live dictionary."""
-        return self._shared.setdefault(ident, {})
+        """The queues that the managers for C{ident} serve besides their own: a live dictionary,
+        until the last of them has left."""
+        if ident not in self._shared:
+            queues = () if self.keeper is None else self.keeper.queues(self, ident)
+            self._shared[ident] = dict.fromkeys(queues)
+        return self._shared[ident]
+
+    def share(self, queue: SharedQueue) -> None:
+        """Let the managers that there are serve it, too."""
+        if queue.ident in self._shared:
+            self._shared[queue.ident][queue] = None
+
+    def unshare(self, queue: SharedQueue) -> None:
+        """Let them serve it no more."""
+        self._shared.get(queue.ident, {}).pop(queue, None)
 
     def hears(self, balancer: object) -> bool:
         """Whether a balancer is told how long leases take."""

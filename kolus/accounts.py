@@ -57,7 +57,7 @@ class Accounts:
         self.find = self._accounts.get
         self.loads = [UNKNOWN]  # of what has no account yet
         self._arrivals = itertools.count()
-        self._queues: dict[SharedQueue, None] = {}
+        self._queues: dict[Hashable, dict[SharedQueue, None]] = {}  # by their idents
         self._watchers: list[tuple[Watcher, Keyed]] = []
         self._learners: list[tuple[Learner, Keyed]] = []
 
@@ -89,9 +89,6 @@ class Accounts:
         )
         account.keeper = self
         self._accounts[backend.key] = account
-        for queue in self._queues:
-            if backend.key in queue.backends:
-                account.shared_by(queue.ident)[queue] = None
         account.watchers += [each for each, keyed in self._watchers if backend.key in keyed]
         for learner, keyed in self._learners:
             if backend.key in keyed:
@@ -105,17 +102,15 @@ class Accounts:
         self.sick[account.backend.key] = account
         self.health_changes += 1
         self._journal(account).ejected(reason, seconds)
-        for queue in tuple(self._queues):
-            if account.backend.key in queue.backends:
-                queue.health_changed()
+        for queue in self._queues_at(account.backend.key):
+            queue.health_changed()
 
     def admitted(self, account: Account, reason: str) -> None:
         self.sick.pop(account.backend.key, None)
         self.health_changes += 1
         self._journal(account).admitted(reason)
-        for queue in tuple(self._queues):
-            if account.backend.key in queue.backends:
-                queue.look_anew()
+        for queue in self._queues_at(account.backend.key):
+            queue.look_anew()
 
     def probe_is_due(self, account: Account) -> None:
         self._journal(account).probe_is_due()
@@ -129,15 +124,29 @@ class Accounts:
 
     def attach(self, queue: SharedQueue) -> None:
         """Let the managers of its backends serve a queue."""
-        self._queues[queue] = None
+        self._queues.setdefault(queue.ident, {})[queue] = None
         for account in self.among(queue.backends):
-            account.shared_by(queue.ident)[queue] = None
+            account.share(queue)
 
     def detach(self, queue: SharedQueue) -> None:
         """Let them serve it no more."""
-        if self._queues.pop(queue, queue) is None:
+        queues = self._queues.get(queue.ident, {})
+        if queue in queues:
+            del queues[queue]
+            if not queues:
+                del self._queues[queue.ident]
             for account in self.among(queue.backends):
-                account.shared_by(queue.ident).pop(queue, None)
+                account.unshare(queue)
+
+    def queues(self, account: Account, ident: Hashable) -> list[SharedQueue]:
+        """Called by an account: those that its managers for C{ident} may serve."""
+        queues = self._queues.get(ident, {})
+        return [each for each in queues if account.backend.key in each.backends]
+
+    def _queues_at(self, key: Hashable | None) -> list[SharedQueue]:
+        """Those that the backend with a key may serve; all if C{None}."""
+        every = [each for queues in self._queues.values() for each in queues]
+        return every if key is None else [each for each in every if key in each.backends]
 
     def watch(self, watcher: Watcher, keyed: Keyed) -> None:
         """Tell a watcher what changes at these backends."""
@@ -169,9 +178,8 @@ class Accounts:
 
     def tell_watchers(self, backend: Backend | None) -> None:
         """What may be done with a backend has changed, or with all if C{None}."""
-        for queue in tuple(self._queues):
-            if backend is None or backend.key in queue.backends:
-                queue.look_anew()
+        for queue in self._queues_at(None if backend is None else backend.key):
+            queue.look_anew()
         for account in self if backend is None else self.among({backend.key: backend}):
             account.changed()
         for watcher, keyed in self._watchers:
