@@ -16,6 +16,7 @@ from kolus.account import UNKNOWN, Account, Watcher
 from kolus.backend import Backend
 from kolus.backoff import Rng
 from kolus.events import Observer
+from kolus.health import Phase
 from kolus.journal import Journal
 from kolus.learner import Learner
 from kolus.policy import Policy
@@ -114,7 +115,8 @@ class Accounts:
 
     def probe_is_due(self, account: Account) -> None:
         self._journal(account).probe_is_due()
-        if self._probe is not None:
+        is_due = account.health.phase is Phase.DUE  # an observer may just now have ejected it
+        if is_due and self._probe is not None:
             self._probe(account)
 
     def _journal(self, account: Account) -> Journal:

@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from kolus.account import Account
 from kolus.backend import Backend
 from kolus.errors import KolusError
 from kolus.lease import Lease
 from kolus.policy import Policy
+from kolus.step import Step
 
 __all__ = ["Prober"]
+
+_log = Logger()
 
 
 class Prober:
@@ -41,7 +46,12 @@ class Prober:
         """Try a backend; for the ident that used it last, since others may be refused."""
         health = account.health
         probe = health.hook_begins()
-        probing = Deferred.fromCoroutine(self._probe(account.backend, account.last_ident))
+        backend = account.backend
+        probing = Deferred.fromCoroutine(self._probe(backend, account.last_ident))
+        # Whatever happens, or it would be ejected for ever.
+        probing.addErrback(
+            lambda failure: _log.failure("probing {backend} failed", failure, backend=backend)
+        )
         probing.addCallback(lambda _: health.hook_ended(probe))
 
     async def _probe(self, backend: Backend, ident: Hashable) -> None:
@@ -52,15 +62,11 @@ class Prober:
             lease = await self._connect(ident, backend, timeout=timeout)
         except KolusError:
             return  # what counts as a failure was counted
-        work = maybeDeferred(self._policy.probe, lease.protocol)
-        lease.when_lost().addCallback(lambda _: work.cancel())
-        try:
-            if timeout is not None:
-                left = began + timeout - self._clock.seconds()
-                work.addTimeout(max(0.0, left), self._clock)
-            went_well = await work is not False
-        except Exception:
-            went_well = False
+        left = None if timeout is None else max(0.0, began + timeout - self._clock.seconds())
+        step = Step(self._clock, "the probe", left)
+        lease.when_lost().addCallback(lambda reason: step.give_up(Failure(reason)))
+        step.begin(self._policy.probe, lease.protocol)
+        went_well = await step.outcome.addCallbacks(lambda said: said is not False, lambda _: False)
         if lease.held:
             if went_well:
                 lease.release()

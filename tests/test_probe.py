@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 
 from kolus import Ejection
 from kolus.backend import State
 from kolus.balance import Balancer, fill_first, least_leased, pick_two, round_robin
-from kolus.events import Admitted, Ejected, ProbeDue
+from kolus.events import Admitted, Ejected, Event, ProbeDue
+from kolus.health import BY_HAND
 from kolus.testing import result_of
 from tests.health_rigs import FIRST, Hook, Nursed
 
@@ -298,3 +301,74 @@ def test_a_hook_probes_for_the_ident_that_used_the_backend_last() -> None:
     assert len(hook.asked) == 1
     status = rig.pool.status(rig.backends)[0]
     assert (status.ident, status.leased) == ("us", 1)
+
+
+async def persists(protocol: Any) -> None:
+    while True:
+        with suppress(Exception):
+            await Deferred()
+
+
+def test_a_hook_that_swallows_its_cancellation_is_given_up_all_the_same() -> None:
+    rig = Nursed(probe=persists, probe_timeout=5.0)
+    rig.fail()
+    rig.clock.advance(FIRST)
+    rig.clock.advance(5.0)
+    rig.turn()
+    assert [each.seconds for each in rig.told(Ejected)] == [FIRST, 2 * FIRST]
+    assert rig.pool.status(rig.backends)[0].leased == 0
+    rig.clock.advance(2 * FIRST)
+    assert len(rig.told(ProbeDue)) == 2
+
+
+def test_a_hook_that_swallows_its_cancellation_is_given_up_when_its_connection_is_lost() -> None:
+    rig = Nursed(probe=persists, probe_timeout=None)
+    rig.fail()
+    rig.clock.advance(FIRST)
+    rig.fakes[0].connections[-1].reset()
+    assert [each.seconds for each in rig.told(Ejected)] == [FIRST, 2 * FIRST]
+
+
+def test_a_hook_that_exits_is_a_failed_probe() -> None:
+    def leaves(protocol: Any) -> None:
+        raise SystemExit
+
+    rig = Nursed(probe=leaves)
+    rig.fail()
+    rig.clock.advance(FIRST)
+    assert [each.seconds for each in rig.told(Ejected)] == [FIRST, 2 * FIRST]
+
+
+def test_a_probe_for_which_no_manager_can_be_made_is_logged_and_made_again(
+    logged_failures: Any,
+) -> None:
+    rig = Nursed(probe=Hook(), manager_idle_timeout=1.0)
+    rig.fail()
+    rig.clock.advance(1.0)
+    assert rig.state() is State.EJECTED
+
+    def breaks(backend: Any, ident: Any) -> Any:
+        raise ArithmeticError
+
+    rig.pool._managers._make = breaks
+    rig.clock.advance(2 * FIRST)
+    assert len(logged_failures.flush(ArithmeticError)) == 1
+    rig.clock.advance(FIRST)
+    assert len(logged_failures.flush(ArithmeticError)) == 1
+
+
+@pytest.mark.parametrize("hook", [None, Hook()])
+def test_who_ejects_a_backend_by_hand_as_it_is_due_is_not_overruled_by_a_hook(hook: Any) -> None:
+    rig = Nursed(probe=hook)
+
+    def objects(event: Event) -> None:
+        if isinstance(event, ProbeDue):
+            rig.pool.eject(event.backend)
+
+    rig.pool._observers.append(objects)
+    rig.fail()
+    for _ in range(100):
+        rig.clock.advance(1.0)
+    assert rig.state() is State.EJECTED
+    assert [each.reason for each in rig.told(Ejected)][1:] == [BY_HAND]
+    assert hook is None or hook.asked == []
