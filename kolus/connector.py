@@ -110,6 +110,11 @@ class Connector(Generic[P]):
 
     def failed(self, error: BaseException, connection: Connection[P]) -> None:
         """An attempt, C{connection}, failed, or gave a connection that was of no use."""
+        self.was_useless(error, connection)
+        self._account.health.connect_failed(error)
+
+    def was_useless(self, error: BaseException, connection: Connection[P]) -> None:
+        """The same, where the backend's health has heard of it already."""
         if isinstance(error, ConnectError | OSError):
             # It tells nothing, and refers to the frames of whoever has just asked, and so to
             # what is theirs, as long as the error is kept.
@@ -120,7 +125,6 @@ class Connector(Generic[P]):
         self.attempts.failed(error, failures, self.clock.seconds() + delay)
         self._unpaid = backoff is None
         self._journal.connect_failed(self.error(), failures)
-        self._account.health.connect_failed(error)
 
     def _connected(self, _: object, connection: Connection[P]) -> None:
         if not connection.usable():
@@ -152,7 +156,7 @@ class Connector(Generic[P]):
         roster.remove(connection)
         if connection.was_ready:
             self._journal.closed(connection, reason_of(reason))
-        if connection.was_lost and (unmade or (was_idle and self._was_useless(connection))):
+        if connection.was_lost and (unmade or (was_idle and self._is_stillborn(connection))):
             self.failed(reason_of(reason), connection)
         self.manager.connections_changed()
         self._account.wake()
@@ -161,11 +165,11 @@ class Connector(Generic[P]):
         """An idle connection is of no use any more. Called by the connection."""
         self._roster.close(connection, Why.OUT_OF_STEP)
         self._journal.out_of_step(why)
-        if self._was_useless(connection):
+        if self._is_stillborn(connection):
             self.failed(ConnectionAbortedError(why), connection)
         self.manager.connections_changed()
 
-    def _was_useless(self, connection: Connection[P]) -> bool:
+    def _is_stillborn(self, connection: Connection[P]) -> bool:
         # Only connections that nobody waits for are made in a loop; of one that was made for
         # somebody who has gone, such as a backend's that speaks first, it is no sign of failure.
         return self._policy.min_idle > 0 and connection.stillborn()

@@ -287,7 +287,10 @@ class LeasingManager(SharingManager[P]):
                 self._account.health.check_failed()
             self.roster.close(connection, Why.UNFIT, abort=True)
             if stillborn:
-                self._connector.failed(ConnectionAbortedError("its check failed"), connection)
+                error = ConnectionAbortedError("its check failed")
+                # A row of checks that fail does not end with a connect: it is counted as a check.
+                tell = self._connector.failed if fit else self._connector.was_useless
+                tell(error, connection)
                 self._account.wake()
         elif self._lifecycle.serves and self._is_asked():
             # Not by way of idle: however short check_after is, it is not checked again.

@@ -70,6 +70,18 @@ def test_checks_that_fail_are_failures() -> None:
     ]
 
 
+def test_a_check_that_fails_on_a_new_connection_is_one_failure() -> None:
+    rig = Nursed(check=lambda protocol: False, check_after=0.0)
+    for failures in range(5):
+        assert rig.state() is not State.EJECTED, failures
+        with pytest.raises(ConnectFailed):
+            rig.at()
+        rig.clock.advance(0.002)
+    assert [each.reason for each in rig.told(Ejected)] == [
+        "5 failures in a row, the last: a check failed"
+    ]
+
+
 @pytest.mark.parametrize("settle", ["finished", "forgotten"])
 def test_leases_that_are_finished_for_another_reason_are_no_failures(settle: str) -> None:
     rig = Nursed()
