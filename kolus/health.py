@@ -151,6 +151,8 @@ class Health:
 
     def eject(self) -> None:
         """Do not choose it until C{admit} is called."""
+        if self.phase is Phase.EJECTED and self.reason == BY_HAND:
+            return
         self._enter(Phase.EJECTED, None)
         self.reason = BY_HAND
         self._keeper.ejected(BY_HAND, float("inf"))

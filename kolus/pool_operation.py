@@ -6,7 +6,6 @@ from collections.abc import Hashable, Iterable
 
 from twisted.internet.defer import Deferred, DeferredList
 
-from kolus.account import Account
 from kolus.backend import AnyBackend, Backend, Status, several
 from kolus.checks import check_seconds
 from kolus.counters import Counters
@@ -120,15 +119,15 @@ class PoolOperation:
 
     def eject(self, backend: AnyBackend) -> None:
         """Do not choose a backend until C{admit}, as if its health were bad."""
-        self._account(backend).health.eject()
+        self._managers.check_process()
+        self._managers.accounts.of(Backend.of(backend), self.policy).health.eject()
 
     def admit(self, backend: AnyBackend) -> None:
         """Choose a backend again that was ejected, by hand or because it had failed."""
-        self._account(backend).health.admit()
-
-    def _account(self, backend: AnyBackend) -> Account:
         self._managers.check_process()
-        return self._managers.accounts.of(Backend.of(backend), self.policy)
+        account = self._managers.accounts.find(Backend.of(backend).key)
+        if account is not None:
+            account.health.admit()
 
     # Ending
 

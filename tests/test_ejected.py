@@ -9,7 +9,7 @@ from kolus.backend import State
 from kolus.balance import consistent, round_robin
 from kolus.events import Admitted, Ejected, ProbeDue
 from kolus.testing import NotFired, result_of
-from tests.health_rigs import BALANCERS, Nursed
+from tests.health_rigs import BALANCERS, FIRST, Nursed
 
 # Who is chosen
 
@@ -136,6 +136,23 @@ def test_admitting_a_backend_that_is_well_does_nothing() -> None:
     rig = Nursed()
     rig.pool.admit(rig.backends[0])
     assert rig.told() == []
+
+
+def test_admitting_a_backend_that_was_never_used_leaves_nothing_behind() -> None:
+    rig = Nursed()
+    rig.pool.admit("tcp:192.0.2.1:1")
+    assert list(rig.pool._managers.accounts) == []
+
+
+def test_a_backend_that_is_ejected_by_hand_twice_is_ejected_once() -> None:
+    rig = Nursed()
+    rig.fail()
+    for _ in range(2):
+        rig.pool.eject(rig.backends[0])
+    assert [each.seconds for each in rig.told(Ejected)] == [FIRST, float("inf")]
+    rig.pool.admit(rig.backends[0])
+    rig.pool.eject(rig.backends[0])
+    assert len(rig.told(Ejected)) == 3
 
 
 def test_failures_of_a_backend_that_is_ejected_by_hand_do_not_bring_it_back() -> None:
