@@ -1,8 +1,9 @@
 """C{Accounts}: the account of each backend of a pool, which outlives the backend's managers.
 
 Its state is the accounts, the limits of backends that have one of their own, which numbers the
-requests, which backends are ejected, and who is attached: the queues that several backends share,
-and the watchers of backends, each to the accounts that there are and to those that are made later.
+requests, which backends are ejected, the lists of the groups, and who is attached: the queues that
+several backends share, and the watchers of backends, each to the accounts that there are and to
+those that are made later.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class Accounts:
         probe: Callable[[Account], object] | None,
     ) -> None:
         """
-        @param probe: probes a backend that is due; C{None} if a request is to be the probe.
+        @param probe: probes a backend that is due and of use to somebody; C{None} if a request is
+            to be the probe.
         """
         self.limits: dict[Hashable, int] = {}
         self.sick: dict[Hashable, Account] = {}
@@ -59,6 +61,7 @@ class Accounts:
         self.loads = [UNKNOWN]  # of what has no account yet
         self._arrivals = itertools.count()
         self._queues: dict[Hashable, dict[SharedQueue, None]] = {}  # by their idents
+        self._lists: list[Keyed] = []
         self._watchers: list[tuple[Watcher, Keyed]] = []
         self._learners: list[tuple[Learner, Keyed]] = []
 
@@ -115,14 +118,35 @@ class Accounts:
 
     def probe_is_due(self, account: Account) -> None:
         self._journal(account).probe_is_due()
-        is_due = account.health.phase is Phase.DUE  # an observer may just now have ejected it
-        if is_due and self._probe is not None:
+        if self._is_listed(account) or (account.members and not account.health.is_given_up):
+            self._probe_if_due(account)
+
+    def _probe_if_due(self, account: Account) -> None:
+        # Whoever was told that it is due may have ejected it by hand.
+        if self._probe is not None and account.health.phase is Phase.DUE:
             self._probe(account)
+
+    def _is_listed(self, account: Account) -> bool:
+        return any(account.backend.key in each for each in self._lists)
 
     def _journal(self, account: Account) -> Journal:
         return Journal(account.backend, None, account.counters, self._observers)
 
     # Who is attached
+
+    def enlist(self, keyed: Keyed) -> None:
+        """A group has these backends."""
+        self._lists.append(keyed)
+
+    def delist(self, keyed: Keyed) -> None:
+        """It has them no more."""
+        self._lists.remove(keyed)
+
+    def probe_those_due(self, keyed: Keyed) -> None:
+        """Probe those that were not while nobody had any use for them."""
+        for account in tuple(self.sick.values()):
+            if account.backend.key in keyed:
+                self._probe_if_due(account)
 
     def attach(self, queue: SharedQueue) -> None:
         """Let the managers of its backends serve a queue."""

@@ -47,5 +47,11 @@ class Ejection:
 
         @param ejections: how many there were in a row, this one included.
         """
-        bound = min(self.most, self.first * 2.0 ** min(ejections - 1, 60))
-        return bound * (1 + rng.random()) / 2
+        return self._bound(ejections) * (1 + rng.random()) / 2
+
+    def is_longest(self, ejections: int) -> bool:
+        """Whether no later one lasts longer than that one."""
+        return self._bound(ejections) == self.most
+
+    def _bound(self, ejections: int) -> float:
+        return min(self.most, self.first * 2.0 ** min(ejections - 1, 60))

@@ -266,6 +266,7 @@ class Group(Generic[P]):
         for key, backend in before.items():
             if key not in self._backends:
                 self._keeper.left(backend)
+        self._managers.accounts.probe_those_due(self._backends)
         while self._early:  # who comes meanwhile comes after them
             told = next(iter(self._early))
             told.callback(None)
@@ -273,6 +274,7 @@ class Group(Generic[P]):
 
     def _see(self, backends: Sequence[Backend]) -> Members:
         accounts = self._managers.accounts
+        accounts.enlist(self._backends)
         if self._learner is not None:
             accounts.teach(self._learner, self._backends)
         self._panic.watch_over(self._backends)
@@ -281,6 +283,7 @@ class Group(Generic[P]):
     def _forget(self, backends: Mapping[Hashable, Backend]) -> None:
         """Hear no more of backends that were told of before."""
         self.statuses.stop()
+        self._managers.accounts.delist(backends)
         if self._learner is not None:
             self._managers.accounts.unteach(self._learner, backends)
 

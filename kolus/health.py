@@ -200,6 +200,11 @@ class Health:
         return State.DUE if self.phase is Phase.DUE else State.EJECTED
 
     @property
+    def is_given_up(self) -> bool:
+        """Whether probes go on failing though the time between them has become the longest."""
+        return self._ejection is not None and self._ejection.is_longest(self._ejections - 1)
+
+    @property
     def starts_slowly(self) -> bool:
         """Whether its weight grows, with nothing else changing."""
         return not self.is_well and self.phase is Phase.WELL and self.ramp() < 1
