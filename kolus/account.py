@@ -79,6 +79,9 @@ class Member(Protocol):
         """More may be free for it, or less, by what another has done."""
 
     def limit_changed(self) -> None: ...
+    def is_called(self, backend: Backend) -> None:
+        """What messages call its backend, and what else is said of it, has changed."""
+
     def health_changed(self) -> None:
         """The backend is well, or not any more."""
 
@@ -116,7 +119,7 @@ class Keeper(Protocol):
 class Account:
     """The slots of one backend, given to its managers in turn.
 
-    @ivar backend: where the managers connect to.
+    @ivar backend: where the managers connect to, as the newest list calls it.
     @ivar limit: most connections of all its managers together.
     @ivar attempts: how connecting went.
     @ivar counters: what has happened so far.
@@ -195,6 +198,13 @@ class Account:
         if not any(each.ident == member.ident for each in self.members):
             self._shared.pop(member.ident, {}).clear()
         self.changed()
+
+    def is_called(self, backend: Backend) -> None:
+        """Something else is said of the backend than was, such as its name."""
+        if backend is not self.backend:
+            self.backend = backend
+            for member in self.members:
+                member.is_called(backend)
 
     # Its load
 

@@ -1,9 +1,9 @@
 """C{Accounts}: the account of each backend of a pool, which outlives the backend's managers.
 
-Its state is the accounts, the limits of backends that have one of their own, which numbers the
-requests, which backends are ejected, the lists of the groups, and who is attached: the queues that
-several backends share, and the watchers of backends, each to the accounts that there are and to
-those that are made later.
+Its state is the accounts, the limits that were set by hand, which numbers the requests, which
+backends are ejected, the lists of the groups, and who is attached: the queues that several backends
+share, and the watchers of backends, each to the accounts that there are and to those that are made
+later.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from kolus.learner import Learner
 from kolus.policy import Policy
 from kolus.shared_queue import SharedQueue
 
-__all__ = ["Accounts"]
+__all__ = ["Accounts", "Backends"]
 
 Keyed = Mapping[Hashable, object]
+Backends = Mapping[Hashable, Backend]
+"""Backends by their keys."""
 
 
 class Accounts:
@@ -33,7 +35,7 @@ class Accounts:
 
     @ivar loads: see L{Account}.
     @ivar find: the account of the backend with a key, C{None} if there is none.
-    @ivar limits: of backends that have one of their own, by their keys.
+    @ivar limits: those set by hand, by the backends' keys.
     @ivar sick: the accounts of backends that are not well, by their keys.
     @ivar health_changes: how often that has changed.
     """
@@ -61,7 +63,7 @@ class Accounts:
         self.loads = [UNKNOWN]  # of what has no account yet
         self._arrivals = itertools.count()
         self._queues: dict[Hashable, dict[SharedQueue, None]] = {}  # by their idents
-        self._lists: list[Keyed] = []
+        self._lists: list[Backends] = []  # the newest last
         self._watchers: list[tuple[Watcher, Keyed]] = []
         self._learners: list[tuple[Learner, Keyed]] = []
 
@@ -74,13 +76,26 @@ class Accounts:
         return self._open(backend, policy) if account is None else account
 
     def limit(self, backend: Backend, policy: Policy) -> int:
-        """Most connections of a backend."""
-        own = policy.limit if backend.limit is None else backend.limit
-        return self.limits.get(backend.key, own)
+        """Most connections of a backend, as it ought to be now."""
+        own = self.own_limit(backend)
+        return policy.limit if own is None else own
+
+    def own_limit(self, backend: Backend) -> int | None:
+        """The limit that a backend has of its own: set by hand, or else what the newest list that
+        says one says, or else C{backend}."""
+        key = backend.key
+        if key in self.limits or not self._lists:
+            return self.limits.get(key, backend.limit)
+        listed = [each[key].limit for each in self._lists if key in each]
+        return next((each for each in reversed(listed) if each is not None), backend.limit)
+
+    def called(self, backend: Backend) -> Backend:
+        """The same backend as the newest list that has it calls it."""
+        key = backend.key
+        return next((each[key] for each in reversed(self._lists) if key in each), backend)
 
     def _open(self, backend: Backend, policy: Policy) -> Account:
-        if backend.limit is not None:
-            self.limits.setdefault(backend.key, backend.limit)
+        backend = self.called(backend)
         account = Account(
             self.limit(backend, policy),
             policy.max_connecting,
@@ -134,13 +149,15 @@ class Accounts:
 
     # Who is attached
 
-    def enlist(self, keyed: Keyed) -> None:
+    def enlist(self, backends: Backends) -> None:
         """A group has these backends."""
-        self._lists.append(keyed)
+        self._lists.append(backends)
+        for account in self.among(backends):
+            account.is_called(backends[account.backend.key])
 
-    def delist(self, keyed: Keyed) -> None:
+    def delist(self, backends: Backends) -> None:
         """It has them no more."""
-        self._lists.remove(keyed)
+        self._lists.remove(backends)
 
     def probe_those_due(self, keyed: Keyed) -> None:
         """Probe those that were not while nobody had any use for them."""

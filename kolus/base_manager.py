@@ -251,6 +251,10 @@ class BaseManager(ABC, Generic[P]):
         self._plain = self._is_plain()
         self.connections_changed()
 
+    def is_called(self, backend: Backend) -> None:
+        """Called by the account: something else is said of the backend, such as its name."""
+        self.backend = self._journal.backend = backend
+
     def observe(self, seconds: float) -> None:
         """Called by a connection: whoever has a lease says how long the backend took."""
         self._account.observed(seconds)

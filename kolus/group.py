@@ -257,10 +257,7 @@ class Group(Generic[P]):
         )
         self._forget(before)
         self.statuses = self._see(backends)
-        for backend in backends:
-            old = before.get(backend.key)
-            if old is not None and backend.limit != old.limit and backend.limit is not None:
-                self._managers.resize(backend.limit, backend)
+        self._managers.follow(before, self._backends)
         for queue in tuple(self._queues.values()):
             queue.change(self._backends)
         for key, backend in before.items():

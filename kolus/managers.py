@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 from weakref import WeakSet
@@ -20,7 +20,8 @@ from twisted.internet.defer import Deferred
 from zope.interface import Invalid
 from zope.interface.verify import verifyObject
 
-from kolus.accounts import Accounts
+from kolus.account import Account
+from kolus.accounts import Accounts, Backends
 from kolus.backend import AnyBackend, Backend
 from kolus.checks import check_whole
 from kolus.descriptors import DescriptorWatch
@@ -110,7 +111,7 @@ class Managers:
             return manager
         if self.closed:
             raise Closed("the pool is closed")
-        where = Backend.of(backend)  # type: ignore[arg-type]
+        where = self.accounts.called(Backend.of(backend))  # type: ignore[arg-type]
         manager = self._make(where, ident)
         if type(manager) not in self._verified:  # that takes longer than all the rest
             try:
@@ -179,18 +180,41 @@ class Managers:
 
     def limit(self, backend: Backend) -> int:
         """Most connections of a backend."""
-        return self.accounts.limit(backend, self.policy)
+        account = self.accounts.find(backend.key)
+        return self.accounts.limit(backend, self.policy) if account is None else account.limit
 
     def resize(self, limit: int, backend: Backend | None) -> None:
         """Set the limit of a backend, or of all that have none of their own if C{None}."""
         check_whole("limit", limit, 1)
         self.check_process()
         if backend is None:
+            own = self.accounts.own_limit
             self.policy = replace(self.policy, limit=limit)
+            accounts = [each for each in self.accounts if own(each.backend) is None]
+            managers = [each for each in self if own(each.backend) is None]
         else:
             self.accounts.limits[backend.key] = limit
-        accounts = [each for each in self.accounts if self._follows(each.backend, backend)]
-        managers = [each for each in self if self._follows(each.backend, backend)]
+            accounts = list(self.accounts.among({backend.key: backend}))
+            managers = self.of(backend)
+        self._resize(limit, accounts, managers)
+
+    def follow(self, before: Backends, now: Backends) -> None:
+        """A group has another list: those of which another limit is said have that, whatever was
+        set by hand; those that came have theirs, if none was."""
+        stayed = [(before[key], each) for key, each in now.items() if key in before]
+        said = [each for old, each in stayed if each.limit != old.limit]
+        for backend in said:
+            self.accounts.limits.pop(backend.key, None)
+        came = [each.backend for each in self.accounts.among(now) if each.backend.key not in before]
+        for backend in said + came:
+            account = self.accounts.find(backend.key)
+            limit = self.accounts.limit(backend, self.policy)
+            if account is None or account.limit != limit:
+                self._resize(limit, [account] if account else [], self.of(backend))
+
+    def _resize(
+        self, limit: int, accounts: Sequence[Account], managers: Sequence[IKolusManager]
+    ) -> None:
         members: list[object] = [each for account in accounts for each in account.members]
         for manager in managers:
             self._count(manager.backend, limit)
@@ -199,12 +223,6 @@ class Managers:
         for manager in managers:  # those that are not ours need not have taken an account
             if manager not in members:
                 manager.resize(limit)
-
-    def _follows(self, which: Backend, backend: Backend | None) -> bool:
-        """Whether a resizing of C{backend}, or of all without a limit of their own, is for it."""
-        if backend is not None:
-            return which == backend
-        return which.limit is None and which.key not in self.accounts.limits
 
     def _count(self, backend: Backend, limit: int) -> None:
         """Count how many descriptors a backend may need; 0 if it has no manager any more."""

@@ -99,7 +99,8 @@ class PoolOperation:
         """Set the limit of a backend, or of all that have no limit of their own if C{None}.
 
         A larger one serves those who wait at once; for a smaller one idle connections are closed
-        now, and others as they come home. It holds for managers that are made later too.
+        now, and others as they come home. It holds for managers that are made later too; that of a
+        backend until the list of a group says another limit for it than it did.
 
         @raise ValueError: C{limit} is no whole number of at least 1.
         """

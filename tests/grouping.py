@@ -46,8 +46,14 @@ class Teller:
 class Rig:
     """Backends that obey, a source that tells some of them, and a group that listens to it."""
 
-    def __init__(self, told: str = "abc", balancer: Any = fill_first, **policy: Any) -> None:
-        self.clock = Clock()
+    def __init__(
+        self,
+        told: str = "abc",
+        balancer: Any = fill_first,
+        clock: Clock | None = None,
+        **policy: Any,
+    ) -> None:
+        self.clock = clock or Clock()
         self.fakes = {name: FakeBackend(self.clock) for name in "abcd"}
         self.known = {name: Backend(fake, name=name) for name, fake in self.fakes.items()}
         self.pool: Pool[Any] = Pool(
