@@ -23,7 +23,8 @@ def check_groups(ledger: Ledger, groups: Sequence[Group[Any]]) -> None:
         if group.balancer in _RANKS and not group._closed:  # else nobody watches
             the_index_knows_the_lowest(group)
     queues = {queue for manager in ledger.managers for queue in manager._shared}
-    queues |= set(ledger.pool._managers.accounts._queues)
+    queues |= set(ledger.pool._managers.accounts._queues_at(None))
+    managers_know_their_queues(ledger)
     for queue in queues:
         each_waits_at_one_manager(ledger, queue)
         nobody_waits_for_what_is_idle_elsewhere(ledger, queue)
@@ -33,6 +34,14 @@ def check_groups(ledger: Ledger, groups: Sequence[Group[Any]]) -> None:
             assert waiter.shared is None or waiter.shared.waiting.get(waiter) is manager
     for queue in ledger.pool._selector._queues.values():
         assert queue.waiting, "a queue for a list has outlived its requests"
+
+
+def managers_know_their_queues(ledger: Ledger) -> None:
+    accounts = ledger.pool._managers.accounts
+    for account in accounts:
+        assert {each.ident for each in account.members} == set(account._shared)
+        for ident, queues in account._shared.items():
+            assert set(queues) == set(accounts.queues(account, ident))
 
 
 def the_index_knows_the_lowest(group: Group[Any]) -> None:
