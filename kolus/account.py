@@ -112,6 +112,9 @@ class Keeper(Protocol):
     def ejected(self, account: Account, reason: str, seconds: float) -> None: ...
     def admitted(self, account: Account, reason: str) -> None: ...
     def probe_is_due(self, account: Account) -> None: ...
+    def unused(self, account: Account) -> None:
+        """It has no managers any more."""
+
     def queues(self, account: Account, ident: Hashable) -> Iterable[SharedQueue]:
         """Those that managers of this account for C{ident} may serve."""
 
@@ -139,7 +142,7 @@ class Account:
     """
 
     # What every choice needs: see L{BaseManager}.
-    __slots__ = ("__dict__", "health", "loads", "place", "sole")
+    __slots__ = ("__dict__", "__weakref__", "health", "loads", "place", "sole")
 
     def __init__(
         self,
@@ -152,11 +155,13 @@ class Account:
         rng: Rng = random,
         arrivals: Iterator[int] | None = None,
         loads: list[int] | None = None,
+        place: int | None = None,
     ) -> None:
         """
         @param max_connecting: most attempts to connect at a time.
         @param ejection: when failures eject the backend; C{None}: never.
-        @param loads: those of other backends; the new one's is added at the end.
+        @param loads: those of other backends.
+        @param place: where the new one's is to be; added at the end if C{None}.
         """
         self.backend = backend
         self.limit = limit
@@ -168,8 +173,8 @@ class Account:
         self.members: list[Member] = []
         self.sole: Member | None = None
         self.loads = [] if loads is None else loads
-        self.place = len(self.loads)
-        self.loads.append(UNKNOWN)
+        self.place = len(self.loads) if place is None else place
+        self.loads[self.place : self.place + 1] = [UNKNOWN]
         self.wanting: OrderedDict[Member, None] = OrderedDict()
         self.arrivals = itertools.count() if arrivals is None else arrivals
         self.watchers: list[Watcher] = []
@@ -198,6 +203,8 @@ class Account:
         if not any(each.ident == member.ident for each in self.members):
             self._shared.pop(member.ident, {}).clear()
         self.changed()
+        if self.keeper is not None and not self.members:
+            self.keeper.unused(self)
 
     def is_called(self, backend: Backend) -> None:
         """Something else is said of the backend than was, such as its name."""

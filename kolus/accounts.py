@@ -1,14 +1,15 @@
 """C{Accounts}: the account of each backend of a pool, which outlives the backend's managers.
 
-Its state is the accounts, the limits that were set by hand, which numbers the requests, which
-backends are ejected, the lists of the groups, and who is attached: the queues that several backends
-share, and the watchers of backends, each to the accounts that there are and to those that are made
-later.
+Its state is the accounts, those that may be forgotten, what the forgotten have left, the limits
+that were set by hand, which numbers the requests, which backends are ejected, the lists of the
+groups, and who is attached: the queues that several backends share, and the watchers of backends,
+each to the accounts that there are and to those that are made later.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping
 
 from twisted.internet.interfaces import IReactorTime
@@ -16,14 +17,18 @@ from twisted.internet.interfaces import IReactorTime
 from kolus.account import UNKNOWN, Account, Watcher
 from kolus.backend import Backend
 from kolus.backoff import Rng
+from kolus.counters import Counters
 from kolus.events import Observer
 from kolus.health import Phase
 from kolus.journal import Journal
 from kolus.learner import Learner
+from kolus.legacy import Legacy
 from kolus.policy import Policy
 from kolus.shared_queue import SharedQueue
 
 __all__ = ["Accounts", "Backends"]
+
+_MOST_UNUSED = 1000
 
 Keyed = Mapping[Hashable, object]
 Backends = Mapping[Hashable, Backend]
@@ -31,7 +36,8 @@ Backends = Mapping[Hashable, Backend]
 
 
 class Accounts:
-    """Makes the account of a backend when it is first asked for.
+    """Makes the account of a backend when it is first asked for, and forgets those that were unused
+    for longest.
 
     @ivar loads: see L{Account}.
     @ivar find: the account of the backend with a key, C{None} if there is none.
@@ -61,9 +67,11 @@ class Accounts:
         self._accounts: dict[Hashable, Account] = {}
         self.find = self._accounts.get
         self.loads = [UNKNOWN]  # of what has no account yet
+        self._unused: OrderedDict[Hashable, None] = OrderedDict()
+        self._legacy = Legacy()
         self._arrivals = itertools.count()
         self._queues: dict[Hashable, dict[SharedQueue, None]] = {}  # by their idents
-        self._lists: list[Backends] = []  # the newest last
+        self._lists: dict[int, Backends] = {}  # by their identity, the newest last
         self._watchers: list[tuple[Watcher, Keyed]] = []
         self._learners: list[tuple[Learner, Keyed]] = []
 
@@ -86,13 +94,14 @@ class Accounts:
         key = backend.key
         if key in self.limits or not self._lists:
             return self.limits.get(key, backend.limit)
-        listed = [each[key].limit for each in self._lists if key in each]
+        listed = [each[key].limit for each in self._lists.values() if key in each]
         return next((each for each in reversed(listed) if each is not None), backend.limit)
 
     def called(self, backend: Backend) -> Backend:
         """The same backend as the newest list that has it calls it."""
         key = backend.key
-        return next((each[key] for each in reversed(self._lists) if key in each), backend)
+        lists = reversed(self._lists.values())
+        return next((each[key] for each in lists if key in each), backend)
 
     def _open(self, backend: Backend, policy: Policy) -> Account:
         backend = self.called(backend)
@@ -105,6 +114,7 @@ class Accounts:
             rng=self._rng,
             arrivals=self._arrivals,
             loads=self.loads,
+            place=self._legacy.place(),
         )
         account.keeper = self
         self._accounts[backend.key] = account
@@ -113,7 +123,34 @@ class Accounts:
             if backend.key in keyed:
                 account.teach(learner)
         account.changed()
+        self.unused(account)
         return account
+
+    def counters(self) -> Counters:
+        """What has happened at all backends, those that were forgotten included."""
+        return sum([each.counters for each in self], self._legacy.counters())
+
+    # Forgetting
+
+    def unused(self, account: Account) -> None:
+        """Called by an account that has no manager: it is forgotten when it has had none for
+        longest, unless it is of use to somebody then."""
+        self._unused[account.backend.key] = None
+        self._unused.move_to_end(account.backend.key)
+        while len(self._unused) > _MOST_UNUSED:
+            oldest = self._accounts.get(self._unused.popitem(last=False)[0])
+            if oldest is not None and not self._is_of_use(oldest):
+                self._forget(oldest)
+
+    def _is_of_use(self, account: Account) -> bool:
+        return bool(account.members) or account.health.is_by_hand or self._is_listed(account)
+
+    def _forget(self, account: Account) -> None:
+        del self._accounts[account.backend.key]
+        self.sick.pop(account.backend.key, None)
+        account.keeper = None
+        account.health.stop()
+        self._legacy.expect(account)
 
     # Health, as accounts tell it
 
@@ -126,6 +163,7 @@ class Accounts:
 
     def admitted(self, account: Account, reason: str) -> None:
         self.sick.pop(account.backend.key, None)
+        self.unused(account)
         self.health_changes += 1
         self._journal(account).admitted(reason)
         for queue in self._queues_at(account.backend.key):
@@ -142,7 +180,7 @@ class Accounts:
             self._probe(account)
 
     def _is_listed(self, account: Account) -> bool:
-        return any(account.backend.key in each for each in self._lists)
+        return any(account.backend.key in each for each in self._lists.values())
 
     def _journal(self, account: Account) -> Journal:
         return Journal(account.backend, None, account.counters, self._observers)
@@ -151,13 +189,16 @@ class Accounts:
 
     def enlist(self, backends: Backends) -> None:
         """A group has these backends."""
-        self._lists.append(backends)
+        self._lists[id(backends)] = backends
         for account in self.among(backends):
             account.is_called(backends[account.backend.key])
 
     def delist(self, backends: Backends) -> None:
         """It has them no more."""
-        self._lists.remove(backends)
+        del self._lists[id(backends)]
+        for account in self.among(backends):
+            if not self._is_of_use(account):
+                self.unused(account)
 
     def probe_those_due(self, keyed: Keyed) -> None:
         """Probe those that were not while nobody had any use for them."""

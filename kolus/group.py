@@ -257,6 +257,7 @@ class Group(Generic[P]):
         )
         self._forget(before)
         self.statuses = self._see(backends)
+        self._managers.accounts.delist(before)
         self._managers.follow(before, self._backends)
         for queue in tuple(self._queues.values()):
             queue.change(self._backends)
@@ -280,7 +281,6 @@ class Group(Generic[P]):
     def _forget(self, backends: Mapping[Hashable, Backend]) -> None:
         """Hear no more of backends that were told of before."""
         self.statuses.stop()
-        self._managers.accounts.delist(backends)
         if self._learner is not None:
             self._managers.accounts.unteach(self._learner, backends)
 
@@ -312,6 +312,7 @@ class Group(Generic[P]):
         if self._source is not None:
             self._source.stop()
         self._forget(self._backends)
+        self._managers.accounts.delist(self._backends)
         early, self._early = self._early, {}
         for each in early:
             each.errback(self._is_closed())

@@ -151,7 +151,7 @@ class Health:
 
     def eject(self) -> None:
         """Do not choose it until C{admit} is called."""
-        if self.phase is Phase.EJECTED and self.reason == BY_HAND:
+        if self.is_by_hand:
             return
         self._enter(Phase.EJECTED, None)
         self.reason = BY_HAND
@@ -198,6 +198,11 @@ class Health:
         if self.phase is Phase.WELL or state not in (State.OPEN, State.ABSENT):
             return state
         return State.DUE if self.phase is Phase.DUE else State.EJECTED
+
+    @property
+    def is_by_hand(self) -> bool:
+        """Whether it is ejected until it is admitted."""
+        return self.phase is Phase.EJECTED and self.reason == BY_HAND
 
     @property
     def is_given_up(self) -> bool:

@@ -57,13 +57,15 @@ class PoolOperation:
     def counters(self, backend: AnyBackend | None = None) -> Counters:
         """What has happened at a backend since the pool was made, or at all of them.
 
-        Counted are the managers that the pool makes itself, those gone by now included.
+        Counted are the managers that the pool makes itself, those gone by now included. Of the
+        backends that no group has, and that have no manager, the pool remembers the last thousand:
+        what was counted at others is in the sum alone.
 
         @return: a copy.
         """
         accounts = self._managers.accounts
         if backend is None:
-            return sum([each.counters for each in accounts], Counters())
+            return accounts.counters()
         account = accounts.find(Backend.of(backend).key)
         return Counters() if account is None else Counters() + account.counters
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from kolus.testing import result_of
+from kolus import Backend, accounts
+from kolus.backend import State
+from kolus.counters import Counters
+from kolus.testing import FakeBackend, result_of
 from tests.grouping import Rig
 
 
@@ -68,3 +73,132 @@ def test_an_ident_that_takes_over_again_serves_its_queues_when_its_first_manager
     assert list(account_of(rig, "a")._shared) == ["us"]
     result_of(more).release()
     again.release()
+
+
+# Backends
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only ten accounts that nobody uses are kept."""
+    monkeypatch.setattr(accounts, "_MOST_UNUSED", 10)
+
+
+def short_lived() -> Rig:
+    return Rig("ab", manager_idle_timeout=1.0, idle_timeout=1.0, probe=lambda protocol: None)
+
+
+def come_and_go(rig: Rig, times: int = 30) -> Iterator[Backend]:
+    """Each list is of another backend, which is used."""
+    for number in range(times):
+        backend = Backend(FakeBackend(rig.clock), name=str(number))
+        rig.source.tell(backend)
+        rig.lease().release()
+        rig.turn()
+        yield backend
+    rig.tell("d")
+    rig.turn()
+
+
+def keys(rig: Rig) -> list[Any]:
+    return [account.backend.key for account in rig.pool._managers.accounts]
+
+
+def test_of_backends_that_nobody_uses_the_last_are_remembered(few: None) -> None:
+    rig = short_lived()
+    told = list(come_and_go(rig))
+    assert keys(rig) == [each.key for each in told[-10:]]
+
+
+def test_those_that_are_used_by_name_alone_are_forgotten_when_their_managers_have_gone(
+    few: None,
+) -> None:
+    rig = short_lived()
+    rig.group.close()
+    for _ in range(3):
+        for _ in range(20):
+            backend = Backend(FakeBackend(rig.clock))
+            result_of(rig.pool.connect("us", backend)).release()
+        assert len(keys(rig)) >= 20
+        rig.clock.pump([1.0] * 4)
+        assert list(rig.pool._managers) == []
+        assert len(keys(rig)) == 10
+
+
+def test_what_was_counted_at_backends_that_are_forgotten_stays_in_the_sum(few: None) -> None:
+    rig = short_lived()
+    before = 0
+    for number, _ in enumerate(come_and_go(rig)):
+        assert rig.pool.counters().leases == rig.pool.counters().releases == before + 1
+        before = number + 1
+    rig.turn()
+    gc.collect()
+    assert rig.pool.counters() == Counters(connects=30, closes=30, leases=30, releases=30)
+
+
+def test_the_load_of_a_backend_takes_the_place_of_one_that_was_forgotten(few: None) -> None:
+    rig = short_lived()
+    for _ in come_and_go(rig, 100):
+        gc.collect()
+    assert len(rig.pool._managers.accounts.loads) < 20
+    places = [account.place for account in rig.pool._managers.accounts]
+    assert len(set(places)) == len(places)
+
+
+def test_a_lease_of_a_backend_that_is_forgotten_is_counted_when_it_is_settled(few: None) -> None:
+    rig = short_lived()
+    lease = rig.lease()
+    account = account_of(rig, "a")
+    rig.fakes["a"].connections[-1].reset()
+    rig.tell("d")
+    rig.turn()
+    assert account.members == []
+    for _ in come_and_go(rig):
+        gc.collect()
+    assert account not in list(rig.pool._managers.accounts)
+    assert account.place not in [each.place for each in rig.pool._managers.accounts]
+    lease.release()
+    place = account.place
+    rig.fakes["a"].accepted.clear()
+    del lease, account
+    for _ in come_and_go(rig, 3):
+        gc.collect()
+    assert place in [each.place for each in rig.pool._managers.accounts]
+    told = rig.pool.counters()
+    assert (told.leases, told.releases + told.finishes) == (34, 34)
+
+
+def test_a_backend_that_a_group_has_is_not_forgotten(few: None) -> None:
+    rig = short_lived()
+    rig.at("b").finished(failed=True)
+    rig.pool.group([rig.known["b"]])
+    list(come_and_go(rig))
+    assert rig.known["b"].key in keys(rig)
+    assert rig.pool.counters(rig.known["b"]).leases == 1
+
+
+def test_a_backend_that_is_ejected_by_hand_is_not_forgotten_until_it_is_admitted(few: None) -> None:
+    rig = short_lived()
+    rig.pool.eject(rig.known["c"])
+    list(come_and_go(rig))
+    assert rig.status("c").state is State.EJECTED
+    rig.pool.admit(rig.known["c"])
+    list(come_and_go(rig))
+    assert rig.known["c"].key not in keys(rig)
+
+
+def test_a_backend_that_is_forgotten_leaves_no_timer_and_is_well_when_it_comes_back(
+    few: None,
+) -> None:
+    rig = short_lived()
+    for _ in range(5):
+        rig.at("a").finished(failed=True)
+        rig.turn()
+    assert rig.status("a").state is State.EJECTED
+    list(come_and_go(rig))
+    rig.clock.pump([1.0] * 4)
+    assert rig.pool._managers.accounts.sick == {}
+    assert rig.clock.getDelayedCalls() == []
+    rig.tell("a")
+    rig.lease().release()
+    assert rig.status("a").state is State.OPEN

@@ -234,6 +234,13 @@ def test_of_several_lists_the_newest_that_says_a_limit_is_heeded() -> None:
     assert limit_of(rig) == 6
 
 
+def test_the_list_of_a_group_that_is_closed_says_nothing_any_more() -> None:
+    rig = Rig("", clock=MemoryReactorClock(), limit=3)
+    rig.source.tell(here(5))
+    rig.pool.group([here(7)]).close()
+    assert limit_of(rig) == 5
+
+
 def test_what_messages_call_a_backend_follows_the_list() -> None:
     events: list[Any] = []
     rig = Rig("", clock=MemoryReactorClock())

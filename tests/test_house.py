@@ -20,8 +20,8 @@ FLOORS = {
     "1": "alarm attempts backend backoff checks connection_state counters descriptors fork ranking "
     "step transports",
     "1b": "candidates ejection",
-    "2": "consistent events explanation health learner lease lifecycle lifetimes peak_ewma places "
-    "round_robin",
+    "2": "consistent events explanation health learner lease legacy lifecycle lifetimes peak_ewma "
+    "places round_robin",
     "2a": "balance",
     "3": "keeper losses one_protocol owners policy stale",
     "3a": "waiters",
