@@ -201,8 +201,8 @@ class Managers:
     def follow(self, before: Backends, now: Backends) -> None:
         """A group has another list: those of which another limit is said have that, whatever was
         set by hand; those that came have theirs, if none was."""
-        stayed = [(before[key], each) for key, each in now.items() if key in before]
-        said = [each for old, each in stayed if each.limit != old.limit]
+        others = [key for key, each in before.items() if now.get(key, each).limit != each.limit]
+        said = [now[key] for key in others]
         for backend in said:
             self.accounts.limits.pop(backend.key, None)
         came = [each.backend for each in self.accounts.among(now) if each.backend.key not in before]

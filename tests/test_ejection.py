@@ -53,6 +53,12 @@ def test_the_time_is_a_number_after_however_many_ejections() -> None:
     assert math.isfinite(Ejection(first=1e-300, most=1e300).time(10**9, Drawn(1.0)))
 
 
+def test_no_time_is_longer_than_the_longest() -> None:
+    longest = [Ejection().is_longest(each) for each in range(9)]
+    assert longest == [False] * 7 + [True] * 2
+    assert Ejection(first=5, most=5).is_longest(1)
+
+
 def test_an_ejection_is_a_value() -> None:
     ejection = Ejection(failures=3)
     assert ejection == Ejection(3, 5.0, 300.0, 0.0)
