@@ -76,7 +76,9 @@ class LiveStatus(Status):
 
     @property
     def takes_requests(self) -> bool:
-        return self._may_take(self.snapshot())
+        account = self._account or self.account
+        is_known = account is not None and account.load() > 0
+        return is_known or self._may_take(self.snapshot())
 
     def _may_take(self, status: Status) -> bool:
         panic = self.among.panic

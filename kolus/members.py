@@ -1,10 +1,10 @@
 """C{Members}: the backends of a group as a balancer sees them, with what makes looking quick.
 
 Its state is the live statuses that were looked at so far, the rankings that balancers have asked
-for, which members start slowly, whether there was panic when it was last asked, the members of each
-zone that was asked for, and the load of each backend when it last changed, if anybody wanted their
-sum; where in the pool's loads each one's is, as far as they were looked at; and, if any of this has
-to be kept up, what the accounts of its backends have told of since it was last asked.
+for, which members start slowly, whether there was panic when it was last asked, which are in which
+zone, if a balancer has asked for one, the load of each when it last changed, if one has asked for
+their sum, where in the pool's loads each one's is, as far as they were looked at, and, if any of
+this has to be kept up, of which ones the accounts have told since it was last asked.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ class Members(Statuses):
         self._rankings: dict[Rank, Ranking] = {}
         self._slow: set[int] = set()
         self._panicked = panic.is_on
+        self._by_zone: dict[str, list[Backend]] = {}
         self._zones: dict[str, Members] = {}
         self._counted: list[int] = []
         self._total = 0
@@ -104,12 +105,19 @@ class Members(Statuses):
     def lowest(self, rank: Rank) -> Status:
         return self[self._ranking(rank).lowest()]
 
-    def in_zone(self, zone: str) -> Members:
-        if zone not in self._zones:
-            near = [each for each in self.backends if each.zone == zone]
-            seen_by = (self._observatory, self._accounts, self.panic, self.among)
-            self._zones[zone] = Members(near, *seen_by)
-        return self._zones[zone]
+    def in_zone(self, zone: str) -> Sequence[Status]:
+        near = self._zones.get(zone)
+        return self._open_zone(zone) if near is None else near
+
+    def _open_zone(self, zone: str) -> Sequence[Status]:
+        if not self._by_zone:
+            for each in self.backends:
+                self._by_zone.setdefault(each.zone, []).append(each)
+        if zone not in self._by_zone:
+            return ()
+        seen_by = (self._observatory, self._accounts, self.panic, self.among)
+        near = self._zones[zone] = Members(self._by_zone[zone], *seen_by)
+        return near
 
     @property
     def total_load(self) -> int:
@@ -146,7 +154,8 @@ class Members(Statuses):
         """Take note of what has changed."""
         while self._told:
             place = self._by_key()[self._told.pop()]
-            self._rank_again(place)
+            if self._rankings:
+                self._rank_again(place)
             if self._counted:
                 load = self._live_at(place).outstanding
                 self._total += load - self._counted[place]
@@ -224,5 +233,6 @@ class _Without(Statuses):
         return self._members[self._members._ranking(rank).lowest(self._places)]
 
     def in_zone(self, zone: str) -> Sequence[Status]:
+        near = self._members.in_zone(zone)
         left_out = [self._members.backends[place] for place in self._places]
-        return self._members.in_zone(zone).without(left_out)
+        return near.without(left_out) if isinstance(near, Members) else near

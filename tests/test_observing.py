@@ -114,3 +114,17 @@ def test_a_group_that_is_closed_hears_no_more() -> None:
     heard = len(rig.balancer.heard)
     result_of(rig.pool.connect("us", rig.backend)).release()
     assert len(rig.balancer.heard) == heard
+
+
+def test_a_balancer_made_for_one_request_is_not_kept() -> None:
+    rig = Rig()
+    rig.lease("group").release()
+    for _ in range(20):
+        balancer = Learning()
+        result_of(rig.pool.select("us", [rig.backend], balancer)).release()
+        assert len(balancer.heard) == 1
+    account = rig.pool._managers.accounts.find(rig.backend.key)
+    assert account is not None
+    del balancer
+    result_of(rig.pool.select("us", [rig.backend], Learning())).release()
+    assert len(account.learners) <= 2
