@@ -198,7 +198,8 @@ class Account:
         """What it has to do, or can do, is not what it was."""
         self.loads[self.place] = UNKNOWN
         self.sole = None
-        self.tell_watchers()
+        if self.watchers:
+            self.tell_watchers()
 
     def tell_watchers(self) -> None:
         """The same, where its load is known."""

@@ -44,7 +44,7 @@ def test_round_robin_begins_where_chance_says() -> None:
     assert {str(round_robin(Random(at))(statuses).backend) for at in range(20)} == {*"abc"}
     taken = names(round_robin(Random(1)), statuses, 6)
     assert taken[:3] == taken[3:]
-    assert Counter(taken) == {each: 2 for each in "abc"}
+    assert Counter(taken) == dict.fromkeys("abc", 2)
 
 
 def test_two_round_robins_know_nothing_of_each_other() -> None:
