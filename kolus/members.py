@@ -3,8 +3,8 @@
 Its state is the live statuses that were looked at so far, the rankings that balancers have asked
 for, which members start slowly, whether there was panic when it was last asked, which are in which
 zone, if a balancer has asked for one, the load of each when it last changed, if one has asked for
-their sum, where in the pool's loads each one's is, as far as they were looked at, and, if any of
-this has to be kept up, of which ones the accounts have told since it was last asked.
+their sum, where in the pool's loads each one's is, if one compares them, and, if any of this has to
+be kept up, of which ones the accounts have told since it was last asked.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Members(Statuses):
         self.among = self if among is None else among
         self._live: list[LiveStatus | None] = [None] * len(self.backends)
         self._loads = accounts.loads
-        self._load_at = array("I", bytes(array("I").itemsize * self.size))
+        self._load_at = array("I")
         even = len({each.weight for each in self.backends}) < 2
         self._weights = None if even else array("d", [each.weight for each in self.backends])
         self._places: dict[Hashable, int] = {}
@@ -83,7 +83,7 @@ class Members(Statuses):
         return live
 
     def lighter(self, first: int, second: int) -> Status | None:
-        loads, load_at = self._loads, self._load_at
+        loads, load_at = self._loads, self._load_at or self._find_loads()
         load: float = loads[load_at[first]]
         other_load: float = loads[load_at[second]]
         if load < 0 or other_load < 0:
@@ -94,6 +94,11 @@ class Members(Statuses):
             other_load *= weights[first]
         place = second if other_load < load else first
         return self._live[place] or self[place]
+
+    def _find_loads(self) -> array[int]:
+        accounts = [self._accounts.find(each.key) for each in self.backends]
+        self._load_at = array("I", [0 if each is None else each.place for each in accounts])
+        return self._load_at
 
     def _lighter_of_unknown(self, first: int, second: int) -> Status | None:
         for place in (first, second):
