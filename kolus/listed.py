@@ -18,9 +18,12 @@ __all__ = ["Listed"]
 class Listed(Statuses):
     """The live statuses of a list of backends, each made when it is looked at."""
 
+    __slots__ = ("_backends", "_observatory", "among", "refused", "size")
+
     def __init__(self, backends: Sequence[AnyBackend], observatory: Observatory) -> None:
         self.size = len(backends)
         self.among = self
+        self.refused: Exception | None = None
         self._backends = backends
         self._observatory = observatory
 
@@ -38,7 +41,8 @@ class Listed(Statuses):
         find = self._observatory.find_account
         account, its = find(one.key), find(other.key)
         if account is not None and its is not None:
-            load, other_load = account.load(), its.load()
+            load = account.loads[account.place]
+            other_load = its.loads[its.place]
             if load > 0 and other_load > 0:
                 if other_load * one.weight < load * other.weight:
                     return LiveStatus(other, self._observatory, self, its)

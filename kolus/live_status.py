@@ -160,6 +160,7 @@ class Statuses(Sequence[Status]):
     @ivar refused: what was raised where something in the list was no backend.
     """
 
+    __slots__ = ()
     size: int
     among: Statuses
     panic: Panic | None = None
