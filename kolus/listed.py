@@ -47,7 +47,8 @@ class Listed(Statuses):
                 if other_load * one.weight < load * other.weight:
                     return LiveStatus(other, self._observatory, self, its)
                 return LiveStatus(one, self._observatory, self, account)
-        return lighter((self[first], self[second]), 0, 1)
+        both = ((one, account), (other, its))
+        return lighter([LiveStatus(each, self._observatory, self, of) for each, of in both], 0, 1)
 
     def _backend(self, place: int) -> Backend:
         given = self._backends[place]
