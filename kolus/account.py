@@ -350,11 +350,12 @@ class Account:
         return self.unused() + sum([len(each.roster.closing) for each in self.members])
 
     def _make_room(self) -> None:
-        """Close the oldest idle connection of a sibling, unless there will be room anyway."""
-        if self._room_to_come() > 0:
-            return
-        # What is idle where somebody waits is about to be leased.
-        rosters = [each.roster for each in self.members if not each.waiting]
-        oldest = min(rosters, key=lambda each: each.oldest_idle(), default=None)
-        if oldest is not None and oldest.oldest_idle() < math.inf:
+        """Close the oldest idle connection of a sibling, unless there will be room anyway; or
+        several, above a limit that was lowered."""
+        while self._room_to_come() <= 0:
+            # What is idle where somebody waits is about to be leased.
+            rosters = [each.roster for each in self.members if not each.waiting]
+            oldest = min(rosters, key=lambda each: each.oldest_idle(), default=None)
+            if oldest is None or oldest.oldest_idle() == math.inf:
+                return
             oldest.close_oldest_idle(Why.DISPLACED)
