@@ -17,6 +17,7 @@ from twisted.logger import LogEvent, formatEvent
 
 from kolus.backend import Backend
 from kolus.sources import FileSource
+from tests.conftest import LoggedFailures
 
 ONE = '[[backend]]\nendpoint = "tcp:10.0.0.7:6379"\n'
 OTHER = '[[backend]]\nendpoint = "tcp:10.0.0.8:6379"\n'
@@ -104,6 +105,26 @@ def test_json_says_the_same_as_toml(follow: Follow) -> None:
     followed = follow(json.dumps({"backend": entries}), "backends.JSON")
     assert followed.told == [(A, B)]
     assert followed.told[0][0].limit == 5
+
+
+def test_a_listener_that_raises_is_logged_and_told_the_same_list_again(
+    tmp_path: Path, logged_failures: LoggedFailures
+) -> None:
+    path, clock = tmp_path / "backends.toml", Clock()
+    path.write_text(ONE)
+    told: list[Sequence[Backend]] = []
+
+    def listen(backends: Sequence[Backend]) -> None:
+        told.append(backends)
+        if len(told) < 3:
+            raise ZeroDivisionError
+
+    source = FileSource(clock, path, poll=2.0)
+    source.start(listen)
+    clock.pump([2.0, 0.05] * 5)
+    assert told == [(A,)] * 3
+    assert len(logged_failures.flush(ZeroDivisionError)) == 2
+    source.stop()
 
 
 @pytest.mark.parametrize("path", ["backends", "backends.yaml", "toml", ".json"])

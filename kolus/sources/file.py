@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 import os
 import stat
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from kolus.backend import Backend
 from kolus.interfaces import ISource
 from kolus.sources.audience import Audience, Listener
 from kolus.sources.entries import READERS, BadEntry, read_backends
@@ -133,7 +135,14 @@ class FileSource:
             if self._complaint is not None:
                 self._complaint = None
                 _log.info("{path} can be used again", path=self.path)
+            self._tell(backends)
+
+    def _tell(self, backends: Sequence[Backend]) -> None:
+        try:
             self._audience.tell(backends)
+        except Exception:
+            self._read_as = None  # so that it is read and told again at the next look
+            _log.failure("telling the backends failed")
 
     def _complain(self, complaint: str) -> None:
         if complaint == self._complaint:
