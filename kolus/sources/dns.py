@@ -86,7 +86,8 @@ class DNSSource:
         @param least_ttl: seconds until the name is asked for again, at the least, whatever the
             shortest time to live of its records is.
         @param most_ttl: the same, at the most.
-        @param make_endpoint: makes the endpoint string of a host or address and a port.
+        @param make_endpoint: makes the endpoint string of a host or address and a port. Of an
+            address of which it raises or makes none, asking fails; an SRV record is left out.
         @param backoff: the delays after failures.
         @param rng: where the jitter of these comes from.
         @raise ValueError: a value cannot be used; C{name} is an address, for example.
@@ -141,7 +142,9 @@ class DNSSource:
     def _ask(self) -> None:
         self._again = None
         questions = [
-            maybeDeferred(self._look_up, each).addTimeout(_DEADLINE, self._clock)
+            maybeDeferred(self._look_up, each)
+            .addTimeout(_DEADLINE, self._clock)
+            .addCallback(records.of_answer)
             for each in records.LOOKUPS[self.kind]
         ]
         self._asked = asked = DeferredList(questions, consumeErrors=True)
@@ -165,7 +168,7 @@ class DNSSource:
         failures = []
         for lookup, (succeeded, result) in zip(records.LOOKUPS[self.kind], results, strict=True):
             if succeeded:
-                answers[lookup] = result[0]
+                answers[lookup] = result
             elif records.says_there_is_none(reason_of(result)):
                 answers[lookup] = ()
             else:
@@ -190,7 +193,7 @@ class DNSSource:
                 backends, unusable = records.services(every, self._make_endpoint)
             else:
                 backends = records.addresses(every, self.port, self._make_endpoint)
-        except ValueError as error:
+        except Exception as error:  # of make_endpoint, anything
             failures.append(error)
             return []
         if backends:
