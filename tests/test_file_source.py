@@ -107,6 +107,26 @@ def test_json_says_the_same_as_toml(follow: Follow) -> None:
     assert followed.told[0][0].limit == 5
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "complaint"),
+    [
+        ("backends.toml", f"{ONE}weight = 1{'0' * 5000}\n", ", line 3: ValueError: Exceeds"),
+        ("backends.json", '{"backend": [{"host": "a", "host": "b"}]}', ": the key 'host' is given"),
+    ],
+)
+def test_a_file_that_cannot_be_decoded_is_named_and_keeps_the_list(
+    follow: Follow, name: str, text: str, complaint: str
+) -> None:
+    first = json.dumps({"backend": [{"endpoint": A.endpoint}]}) if "json" in name else ONE
+    followed = follow(first, name)
+    followed.write(text)
+    followed.wait()
+    assert followed.told == [(A,)]
+    (told,) = followed.complaints
+    assert told.startswith(f"{followed.path}{complaint}")
+    assert told.endswith("the last good list stays")
+
+
 def test_a_listener_that_raises_is_logged_and_told_the_same_list_again(
     tmp_path: Path, logged_failures: LoggedFailures
 ) -> None:

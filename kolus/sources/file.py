@@ -127,7 +127,8 @@ class FileSource:
         try:
             backends = read_backends(_content(self.path), self._suffix)
         except BadEntry as error:
-            self._complain(f"{self.path}, line {error.line}: {error}")
+            where = self.path if error.line is None else f"{self.path}, line {error.line}"
+            self._complain(f"{where}: {error}")
         except OSError as error:
             self._read_as = None  # a file that is there is tried again: descriptors may be short
             self._complain(f"{self.path} cannot be read: {error.strerror or error}")
