@@ -116,6 +116,20 @@ class Backend:
             return backend
         return _tcp_string(backend) if isinstance(backend, tuple) else cls.of(backend).key
 
+    def check(self, reactor: Any) -> None:
+        """Refuse what making this could not, for want of a reactor: the arguments of a kind of
+        endpoint that a plugin brings, such as C{tls}. Nothing is connected.
+
+        @param reactor: one that resolves names; with another nothing is checked.
+        @raise ValueError: as C{connector}.
+        """
+        if (
+            isinstance(self.endpoint, str)
+            and _kind_of(self.endpoint) not in _OWN_KINDS
+            and IReactorPluggableNameResolver.providedBy(reactor)
+        ):
+            self.connector(reactor)
+
     def connector(self, reactor: Any) -> IStreamClientEndpoint:
         """The endpoint to connect through, made for C{reactor} if this backend is a string.
 
@@ -133,8 +147,7 @@ class Backend:
             made: IStreamClientEndpoint = clientFromString(reactor, self.endpoint)
         except Exception as error:
             raise _unusable(self.endpoint, error) from error
-        kind = self.endpoint.partition(":")[0].lower()
-        return _by_name(reactor, made) if kind == "tcp" else made
+        return _by_name(reactor, made) if _kind_of(self.endpoint) == "tcp" else made
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Backend):
@@ -254,19 +267,30 @@ def _by_name(reactor: Any, made: IStreamClientEndpoint) -> IStreamClientEndpoint
     return NamedEndpoint(reactor, its._host, its._port, its._timeout, its._bindAddress)
 
 
+_OWN_KINDS = frozenset({"ssl", "tcp", "unix"})
+"""The kinds that Twisted brings, which can be parsed without a reactor."""
+
+_plugin_kinds: set[str] = set()
+"""The kinds that plugins are known to bring; to look for plugins takes most of a millisecond."""
+
+
+def _kind_of(description: str) -> str:
+    return description.partition(":")[0].lower()
+
+
 def _check_endpoint_string(description: str) -> None:
     """Refuse what no reactor could connect to.
 
-    The kinds that Twisted brings can be parsed without a reactor. A plugin's may need one, so of
-    these only the name is checked here; their arguments are when a pool first connects.
+    Of the kinds that plugins bring only the name is checked here, as they may need a reactor; their
+    arguments are in C{Backend.check}, or when a pool first connects.
     """
-    kind, colon, _ = description.partition(":")
-    if not colon:
+    if ":" not in description:
         raise ValueError(
             f"not a client endpoint string: {description!r} (expected KIND:ARGUMENTS, such as "
             "tcp:127.0.0.1:6379)"
         )
-    if kind.lower() in ("tcp", "unix", "ssl"):
+    kind = _kind_of(description)
+    if kind in _OWN_KINDS:
         try:
             made = clientFromString(None, description)
         except Exception as error:
@@ -275,13 +299,13 @@ def _check_endpoint_string(description: str) -> None:
             raise _unusable(description, ValueError("it says no host, or no path"))
         if not 0 < getattr(made, "_port", 1) < 65536:
             raise _unusable(description, ValueError("its port is not from 1 to 65535"))
-    else:
+    elif kind not in _plugin_kinds:
         plugins = getPlugins(IStreamClientEndpointStringParserWithReactor)
-        known = {plugin.prefix.lower() for plugin in plugins}
-        if kind.lower() not in known:
+        _plugin_kinds.update([plugin.prefix.lower() for plugin in plugins])
+        if kind not in _plugin_kinds:
             raise ValueError(
                 f"not a client endpoint string: {description!r} (no kind {kind!r}; there are "
-                f"{', '.join(sorted(known | {'ssl', 'tcp', 'unix'}))})"
+                f"{', '.join(sorted(_plugin_kinds | _OWN_KINDS))})"
             )
 
 

@@ -97,6 +97,34 @@ def test_an_unparsable_endpoint_is_refused_and_named(endpoint: Any, message: str
 
 
 @pytest.mark.parametrize(
+    ("endpoint", "why"),
+    [
+        ("tls:localhost", "'tls:localhost' .TypeError: .*'port'"),
+        ("TLS:localhost:443:colour=red", "colour"),
+        ("tls:localhost:443:certificate=/nowhere.pem", "No such file"),
+    ],
+)
+def test_the_arguments_of_a_plugins_endpoint_are_checked_with_a_reactor(
+    endpoint: str, why: str
+) -> None:
+    backend = Backend(endpoint)
+    backend.check(Clock())
+    with pytest.raises(ValueError, match=f"not a client endpoint string: .*{why}"):
+        backend.check(reactor)
+
+
+@pytest.mark.parametrize("endpoint", ["tls:localhost:443", "tcp:localhost:1", FakeBackend(Clock())])
+def test_a_check_accepts_what_can_be_connected_to(endpoint: Any) -> None:
+    Backend(endpoint).check(reactor)
+
+
+def test_plugins_are_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    Backend("tls:localhost:443")
+    monkeypatch.setattr("kolus.backend.getPlugins", None)
+    Backend("tls:localhost:444")
+
+
+@pytest.mark.parametrize(
     ("field", "value"),
     [
         ("limit", 0),
