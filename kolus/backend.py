@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["AnyBackend", "Backend", "State", "Status", "several"]
 
 
+_LEAST_WEIGHT, _MOST_WEIGHT = 1e-6, 1e6
+
+
 class State(Enum):
     """What a backend's manager does with a new request."""
 
@@ -63,7 +66,8 @@ class Backend:
     limit: int | None = None
     """Most connections; the policy's C{limit} if C{None}."""
     weight: float = 1.0
-    """Its share of the load, relative to the others'."""
+    """Its share of the load, relative to the others'; from 0.000001 to 1000000. Thousands of such
+    are added, compared and divided by one another without the least being lost in rounding."""
     zone: str = ""
     """Where it stands, for balancers that prefer near ones."""
     key: Hashable = field(init=False, repr=False)
@@ -90,8 +94,16 @@ class Backend:
             raise ValueError(f"zone must be a string, not {self.zone!r}")
         if self.limit is not None and (type(self.limit) is not int or self.limit < 1):
             raise ValueError(f"limit must be a whole number of at least 1, not {self.limit!r}")
-        if not (isinstance(self.weight, int | float) and 0 < self.weight < math.inf):
-            raise ValueError(f"weight must be a number above 0, not {self.weight!r}")
+        weight: Any = self.weight
+        if (
+            isinstance(weight, bool)
+            or not isinstance(weight, int | float)
+            or not _LEAST_WEIGHT <= weight <= _MOST_WEIGHT
+        ):
+            raise ValueError(
+                f"weight must be a number from {_LEAST_WEIGHT:f} to {_MOST_WEIGHT:.0f}, "
+                f"not {weight!r}"
+            )
 
     @classmethod
     def of(cls, backend: AnyBackend) -> Backend:

@@ -40,8 +40,15 @@ TOML_MISTAKES = {
     "a list of strings": ('\nbackend = ["tcp:a:1"]\n', 2, "a backend is a table"),
     "another table": (ONE + "\n[pool]\nlimit = 3\n", 4, "unknown key 'pool'"),
     "an unknown key": (ONE + OTHER + "speed = 3\n", 3, "unknown key 'speed'"),
-    "a bad weight": (ONE + "\n" + OTHER + "weight = 0\n", 4, "weight must be a number above 0"),
-    "a weight that is no number": (ONE + "weight = nan\n", 1, "weight must be a number above 0"),
+    "a bad weight": (ONE + "\n" + OTHER + "weight = 0\n", 4, "weight must be a number from"),
+    "a weight that is no number": (ONE + "weight = nan\n", 1, "weight must be a number from"),
+    "a weight that is too large": (ONE + "weight = 1e308\n", 1, "weight must be a number from"),
+    "a weight that is no float": (
+        f"{ONE}weight = 1{'0' * 400}\n",
+        1,
+        "weight must be a number from",
+    ),
+    "a weight that is true": (ONE + "weight = true\n", 1, "to 1000000, not True"),
     "a bad limit": (ONE + 'limit = "5"\n', 1, "limit must be a whole number"),
     "a bad name": (ONE + "name = 5\n", 1, "name must be a string"),
     "a bad endpoint": (ONE + '[[backend]]\nendpoint = "x"\n', 3, "not a client endpoint string"),
@@ -79,7 +86,7 @@ JSON_MISTAKES = {
     "a bad entry": (
         '\n{"backend": [\n {"endpoint":\n  "tcp:a:1"},\n\n {"endpoint": "tcp:b:1", "weight": 0}]}',
         6,
-        "weight must be a number above 0",
+        "weight must be a number from",
     ),
     "a bad entry under an escaped key": (
         '{"back\\u0065nd":\n[{"host": "a"}]}',
