@@ -55,7 +55,8 @@ class DNSSource:
     Of SRV records those with the lowest priority number are told and no others, even if all of them
     are down: the name server must leave them out. One that cannot be used, as its port is 0 for
     example, is left out, which the log says once; asking fails if none is left. The targets' names
-    are resolved at each connect, as C{Backend.connector} says, and not by the name servers here.
+    are resolved at each connect, as C{Backend.connector} says, by the reactor's resolver, and not
+    by the name servers here: to ask these, install a C{HostResolver}.
     """
 
     def __init__(

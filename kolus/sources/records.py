@@ -26,6 +26,7 @@ __all__ = [
     "MakeEndpoint",
     "addresses",
     "explain",
+    "hosts",
     "of_answer",
     "says_there_is_none",
     "services",
@@ -70,6 +71,17 @@ def of_answer(answer: Any) -> list[Any]:
     return found
 
 
+def hosts(records: Iterable[Any]) -> list[str]:
+    """The addresses of A and AAAA records, each once, as they come."""
+    found: dict[str, None] = {}
+    for each in records:
+        if each.type == dns.A:
+            found[each.payload.dottedQuad()] = None
+        elif each.type == dns.AAAA:
+            found[socket.inet_ntop(socket.AF_INET6, each.payload.address)] = None
+    return list(found)
+
+
 def addresses(records: Iterable[Any], port: int, make_endpoint: MakeEndpoint) -> list[Backend]:
     """The backends at the addresses of A and AAAA records, sorted, each once.
 
@@ -78,14 +90,10 @@ def addresses(records: Iterable[Any], port: int, make_endpoint: MakeEndpoint) ->
     @raise ValueError: C{make_endpoint} makes no endpoint of one.
     @raise TypeError: it makes no string.
     """
-    found: set[str] = set()
-    for each in records:
-        if each.type == dns.A:
-            found.add(each.payload.dottedQuad())
-        elif each.type == dns.AAAA:
-            found.add(socket.inet_ntop(socket.AF_INET6, each.payload.address))
     # Two addresses may be one endpoint to C{make_endpoint}, of a proxy for example.
-    return list(dict.fromkeys([_backend(make_endpoint, each, port) for each in sorted(found)]))
+    return list(
+        dict.fromkeys([_backend(make_endpoint, each, port) for each in sorted(hosts(records))])
+    )
 
 
 def services(
