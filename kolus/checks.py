@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 
-__all__ = ["check_seconds", "check_whole"]
+__all__ = ["check_seconds", "check_whole", "is_duration"]
 
 
 def check_whole(name: str, value: object, least: int) -> None:
@@ -34,3 +34,10 @@ def check_seconds(name: str, value: object, *, optional: bool = True, endless: b
         raise ValueError(f"{name} must be a number of seconds, not {value!r}")
     if value < 0:
         raise ValueError(f"{name} must not be negative, not {value!r}")
+
+
+def is_duration(value: object) -> bool:
+    """Whether this is a finite number of seconds above 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return 0 < value <= sys.float_info.max

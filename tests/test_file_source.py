@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from twisted.internet.task import Clock
@@ -153,8 +154,8 @@ def test_another_suffix_is_refused(path: str) -> None:
         FileSource(Clock(), path)
 
 
-@pytest.mark.parametrize("poll", [0, -1, float("nan"), float("inf"), True])
-def test_a_time_between_polls_that_is_none_is_refused(poll: float) -> None:
+@pytest.mark.parametrize("poll", [0, -1, float("nan"), float("inf"), True, None, "2", 10**400])
+def test_a_time_between_polls_that_is_none_is_refused(poll: Any) -> None:
     with pytest.raises(ValueError, match="poll must be a number of seconds above 0"):
         FileSource(Clock(), "backends.toml", poll=poll)
 

@@ -8,7 +8,6 @@ change it, and C{stop} ends it.
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +21,7 @@ from zope.interface import implementer
 
 from kolus.backend import Backend
 from kolus.backoff import Backoff, Rng
+from kolus.checks import is_duration
 from kolus.errors import reason_of
 from kolus.interfaces import ISource
 from kolus.sources import records
@@ -95,7 +95,7 @@ class DNSSource:
         """
         if kind not in records.LOOKUPS:
             raise ValueError(f"kind must be one of {', '.join(records.LOOKUPS)}, not {kind!r}")
-        if not 0 < least_ttl <= most_ttl < math.inf:
+        if not (is_duration(least_ttl) and is_duration(most_ttl) and least_ttl <= most_ttl):
             raise ValueError(
                 "the shortest and longest times to live must be numbers of seconds above 0, in "
                 f"this order, not {least_ttl!r} and {most_ttl!r}"

@@ -8,7 +8,6 @@ C{_read} acts on it.
 
 from __future__ import annotations
 
-import math
 import os
 import stat
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from kolus.backend import Backend
+from kolus.checks import is_duration
 from kolus.interfaces import ISource
 from kolus.sources.audience import Audience, Listener
 from kolus.sources.entries import READERS, BadEntry, read_backends
@@ -62,7 +62,7 @@ class FileSource:
         self._suffix = os.path.splitext(self.path)[1].lower()
         if self._suffix not in READERS:
             raise ValueError(f"a file of backends ends in .toml or .json, not {str(path)!r}")
-        if isinstance(poll, bool) or not 0 < poll < math.inf:
+        if not is_duration(poll):
             raise ValueError(f"poll must be a number of seconds above 0, not {poll!r}")
         self._clock = reactor
         self._poll = poll
