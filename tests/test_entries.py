@@ -30,9 +30,18 @@ def test_lines_may_end_as_on_windows() -> None:
     assert caught.value.line == 3
 
 
+@pytest.mark.parametrize("suffix", [".toml", ".json"])
+def test_a_mark_of_utf_8_at_the_beginning_is_passed_over(suffix: str) -> None:
+    text = (
+        ONE if suffix == ".toml" else json.dumps({"backend": [{"endpoint": "tcp:10.0.0.7:6379"}]})
+    )
+    assert read_backends(text.encode("utf-8-sig"), suffix) == [Backend("tcp:10.0.0.7:6379")]
+
+
 TOML_MISTAKES = {
     "no TOML": (ONE + "endpoint\n", 3, "Expected '='"),
     "an end too early": ('\n[[backend]]\nendpoint = """', 3, "Unterminated string"),
+    "no UTF-8 after its mark": (b"\xef\xbb\xbf\n\xff", 2, "not UTF-8"),
     "no UTF-8": (ONE.encode() + b'name = "\xff"\n', 3, "not UTF-8"),
     "nothing": ("", 1, "lists no backend"),
     "an empty list": ("backend = []\n", 1, "lists no backend"),
@@ -112,6 +121,11 @@ JSON_MISTAKES = {
         '{"backend": [{"endpoint": "tcp:a:1", "weight": 1, "weight": 2}]}',
         None,
         "the key 'weight' is given twice in one object",
+    ),
+    "half a character": (
+        '{"backend": [\n{"endpoint": "tcp:a:1", "name": "\\ud800"}]}',
+        2,
+        "surrogates not allowed",
     ),
     "too deep": ('{"backend":' + "[" * 100_000, 1, "nested too deeply"),
 }

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 import sys
@@ -54,6 +55,7 @@ def read_backends(data: bytes, suffix: str, check: Check | None = None) -> list[
     @raise BadEntry: it lists none, or not only backends.
     """
     parse, find_lines = READERS[suffix]
+    data = data.removeprefix(codecs.BOM_UTF8)
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -123,7 +125,9 @@ def _backends(entries: list[Any], check: Check | None) -> list[Backend]:
 def _backend(entry: Any) -> Backend:
     if not isinstance(entry, dict):
         raise ValueError(f"a backend is a table, not {entry!r}")
-    for key in entry:
+    for key, value in entry.items():
+        if isinstance(value, str):
+            value.encode()  # JSON has escapes for what is half a character, which no log can tell
         if key not in _WHERE + _WHAT:
             raise ValueError(f"unknown key {key!r}; expected {', '.join(_WHERE + _WHAT)}")
     where = {key for key in _WHERE if key in entry}
