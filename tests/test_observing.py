@@ -86,7 +86,7 @@ def test_a_lease_that_is_settled_has_nothing_to_say() -> None:
         lease.observe(1.0)
 
 
-@pytest.mark.parametrize("seconds", [-1.0, None, "soon"])
+@pytest.mark.parametrize("seconds", [-1.0, None, "soon", float("inf"), 10**400])
 def test_what_is_no_length_of_time_is_refused(seconds: Any) -> None:
     rig = Rig()
     lease = rig.lease("group")

@@ -224,3 +224,33 @@ async def test_a_stop_leaves_no_reader_no_call_and_no_descriptor(
     assert set(reactor.getReaders()) == readers
     assert set(reactor.getDelayedCalls()) == calls
     assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+# What needs a reactor to be checked
+
+TLS = '[[backend]]\nendpoint = "tls:localhost:443"\n'
+
+
+@pytest_twisted.ensureDeferred
+async def test_arguments_that_a_plugin_refuses_are_told_with_their_line(
+    follow: Follow, path: Path, log_events: list[LogEvent]
+) -> None:
+    followed = follow(path)
+    path.write_text(entry(2) + TLS + '[[backend]]\nendpoint = "tls:localhost"\n')
+    await until(reactor, lambda: "last good list stays" in "".join(map(formatEvent, log_events)))
+    told = "".join(map(formatEvent, log_events))
+    assert f"{path}, line 5: not a client endpoint string: 'tls:localhost' (TypeError: " in told
+    assert followed.told == [backends(1)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_arguments_are_checked_once_for_as_long_as_a_backend_stays(
+    follow: Follow, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked = []
+    monkeypatch.setattr(Backend, "check", lambda backend, reactor: checked.append(str(backend)))
+    path.write_text(TLS)
+    followed = follow(path)
+    path.write_text(TLS + entry(1))
+    await until(reactor, lambda: len(followed.told) == 2)
+    assert checked == ["tls:localhost:443", "tcp:10.0.0.1:6379"]
