@@ -244,13 +244,13 @@ async def test_arguments_that_a_plugin_refuses_are_told_with_their_line(
 
 
 @pytest_twisted.ensureDeferred
-async def test_arguments_are_checked_once_for_as_long_as_a_backend_stays(
+async def test_of_arguments_that_differ_in_the_host_alone_one_is_checked(
     follow: Follow, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checked = []
     monkeypatch.setattr(Backend, "check", lambda backend, reactor: checked.append(str(backend)))
-    path.write_text(TLS)
+    path.write_text(TLS + TLS.replace("localhost", r"\\:\\:1"))
     followed = follow(path)
-    path.write_text(TLS + entry(1))
+    path.write_text(TLS + TLS.replace("443", "444"))
     await until(reactor, lambda: len(followed.told) == 2)
-    assert checked == ["tls:localhost:443", "tcp:10.0.0.1:6379"]
+    assert checked == ["tls:localhost:443", "tls:localhost:444"]
