@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING
 
 from kolus.backend import AnyBackend, Backend, Status
 from kolus.candidates import lighter
@@ -27,13 +27,7 @@ class Listed(Statuses):
         self._backends = backends
         self._observatory = observatory
 
-    @overload
-    def __getitem__(self, place: int) -> Status: ...
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[Status]: ...
-    def __getitem__(self, place: int | slice) -> Status | Sequence[Status]:
-        if isinstance(place, slice):
-            return [self[each] for each in range(*place.indices(self.size))]
+    def at(self, place: int) -> LiveStatus:
         return LiveStatus(self._backend(place), self._observatory, self)
 
     def lighter(self, first: int, second: int) -> Status | None:

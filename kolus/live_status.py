@@ -8,8 +8,9 @@ ask for off a C{Status} that is made for that.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from kolus.account import Account
 from kolus.backend import Backend, State, Status
@@ -168,3 +169,18 @@ class Statuses(Sequence[Status]):
 
     def __len__(self) -> int:
         return self.size
+
+    @overload
+    def __getitem__(self, place: int) -> Status: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Status]: ...
+    def __getitem__(self, place: int | slice) -> Status | Sequence[Status]:
+        if isinstance(place, slice):
+            return [self.at(each) for each in range(*place.indices(self.size))]
+        return self.at(place)
+
+    @abstractmethod
+    def at(self, place: int) -> LiveStatus:
+        """
+        @raise IndexError: there is none.
+        """

@@ -12,7 +12,6 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Collection, Hashable, Sequence
-from typing import overload
 
 from kolus.accounts import Accounts
 from kolus.backend import Backend, Status
@@ -66,16 +65,7 @@ class Members(Statuses):
         self._counted: list[int] = []
         self._total = 0
 
-    @overload
-    def __getitem__(self, place: int) -> Status: ...
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[Status]: ...
-    def __getitem__(self, place: int | slice) -> Status | Sequence[Status]:
-        if isinstance(place, slice):
-            return [self[each] for each in range(*place.indices(len(self)))]
-        return self._live_at(place)
-
-    def _live_at(self, place: int) -> LiveStatus:
+    def at(self, place: int) -> LiveStatus:
         live = self._live[place]
         if live is None:
             live = LiveStatus(self.backends[place], self._observatory, self.among)
@@ -93,7 +83,7 @@ class Members(Statuses):
             load *= weights[second]
             other_load *= weights[first]
         place = second if other_load < load else first
-        return self._live[place] or self[place]
+        return self._live[place] or self.at(place)
 
     def _find_loads(self) -> array[int]:
         accounts = [self._accounts.find(each.key) for each in self.backends]
@@ -105,10 +95,10 @@ class Members(Statuses):
             account = self._accounts.find(self.backends[place].key)
             if account is not None:
                 self._load_at[place] = account.place
-        return lighter((self[first], self[second]), 0, 1)
+        return lighter((self.at(first), self.at(second)), 0, 1)
 
     def lowest(self, rank: Rank) -> Status:
-        return self[self._ranking(rank).lowest()]
+        return self.at(self._ranking(rank).lowest())
 
     def in_zone(self, zone: str) -> Sequence[Status]:
         near = self._zones.get(zone)
@@ -128,7 +118,7 @@ class Members(Statuses):
     def total_load(self) -> int:
         if not self._counted:
             self._watch()
-            self._counted = [self._live_at(place).outstanding for place in range(len(self))]
+            self._counted = [self.at(place).outstanding for place in range(self.size)]
             self._total = sum(self._counted)
         self._catch_up()
         return self._total
@@ -162,7 +152,7 @@ class Members(Statuses):
             if self._rankings:
                 self._rank_again(place)
             if self._counted:
-                load = self._live_at(place).outstanding
+                load = self.at(place).outstanding
                 self._total += load - self._counted[place]
                 self._counted[place] = load
 
@@ -170,12 +160,12 @@ class Members(Statuses):
         ranking = self._rankings.get(rank)
         if ranking is None:
             self._watch()
-            ranking = Ranking(len(self), lambda place: rank(self[place]))
+            ranking = Ranking(self.size, lambda place: rank(self.at(place)))
             self._rankings[rank] = ranking
-            self._slow.update(filter(self._starts_slowly, range(len(self))))
+            self._slow.update(filter(self._starts_slowly, range(self.size)))
         if self._panicked is not self.panic.is_on:  # all that are ejected are another rank
             self._panicked = self.panic.is_on
-            self._slow.update(range(len(self)))
+            self._slow.update(range(self.size))
         self._catch_up()
         for place in tuple(self._slow):
             self._rank_again(place)
@@ -212,17 +202,11 @@ class _Without(Statuses):
         # Of the places here, from which on one more of the members has been left out.
         self._from = [place - left_out for left_out, place in enumerate(places)]
 
-    @overload
-    def __getitem__(self, place: int) -> Status: ...
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[Status]: ...
-    def __getitem__(self, place: int | slice) -> Status | Sequence[Status]:
-        if isinstance(place, slice):
-            return [self[each] for each in range(*place.indices(len(self)))]
-        if not -len(self) <= place < len(self):
+    def at(self, place: int) -> LiveStatus:
+        if not -self.size <= place < self.size:
             raise IndexError(place)
-        place %= len(self)
-        return self._members[place + bisect_right(self._from, place)]
+        place %= self.size
+        return self._members.at(place + bisect_right(self._from, place))
 
     @property
     def backends(self) -> tuple[Backend, ...]:
@@ -233,9 +217,9 @@ class _Without(Statuses):
         return self._members.total_load
 
     def lowest(self, rank: Rank) -> Status:
-        if not len(self):
+        if not self.size:
             raise IndexError("nothing is left")
-        return self._members[self._members._ranking(rank).lowest(self._places)]
+        return self._members.at(self._members._ranking(rank).lowest(self._places))
 
     def in_zone(self, zone: str) -> Sequence[Status]:
         near = self._members.in_zone(zone)
