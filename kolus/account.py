@@ -132,7 +132,7 @@ class Account:
     @ivar last_ident: whom its newest manager is for.
     @ivar keeper: who makes known what becomes of the backend's health, and has the queues.
     @ivar watchers: who is told what changes; a live list.
-    @ivar learners: who is told how long leases take; a live list.
+    @ivar learners: who is told how long leases take, by the ids of their balancers; live.
     @ivar loads: the loads of all backends of a pool, side by side: who compares two of ten thousand
         would else spend most of the time on fetching what lies far apart in memory.
     @ivar place: where its own is: what is leased and waits at all its managers together, and one
@@ -178,7 +178,7 @@ class Account:
         self.wanting: OrderedDict[Member, None] = OrderedDict()
         self.arrivals = itertools.count() if arrivals is None else arrivals
         self.watchers: list[Watcher] = []
-        self.learners: list[Learner] = []
+        self.learners: dict[int, Learner] = {}
         self.keeper: Keeper | None = None
         self.last_ident: Hashable = None
         self._shared: dict[Hashable, dict[SharedQueue, None]] = {}
@@ -219,7 +219,8 @@ class Account:
         """What it has to do, or can do, is not what it was."""
         self.loads[self.place] = UNKNOWN
         self.sole = None
-        self.tell_watchers()
+        if self.watchers:
+            self.tell_watchers()
 
     def tell_watchers(self) -> None:
         """The same, where its load is known."""
@@ -257,21 +258,22 @@ class Account:
 
     def hears(self, balancer: object) -> bool:
         """Whether a balancer is told how long leases take."""
-        return any(each.is_of(balancer) for each in self.learners)
+        known = self.learners.get(id(balancer))
+        return known is not None and known.is_of(balancer)
 
     def teach(self, learner: Learner) -> None:
         """Tell it, too."""
-        self.learners[:] = [each for each in self.learners if not each.is_gone()]
-        if learner not in self.learners:
-            self.learners.append(learner)
+        for number, each in tuple(self.learners.items()):
+            if each.is_gone():
+                del self.learners[number]
+        self.learners[learner.number] = learner
 
     def unteach(self, learner: Learner) -> None:
-        if learner in self.learners:
-            self.learners.remove(learner)
+        self.learners.pop(learner.number, None)
 
     def observed(self, seconds: float) -> None:
         """A lease was released, or whoever has it said how long the backend took."""
-        for learner in tuple(self.learners):
+        for learner in tuple(self.learners.values()):
             learner.observed(self.backend, seconds)
 
     # Health
@@ -382,11 +384,12 @@ class Account:
         return self.unused() + sum([len(each.roster.closing) for each in self.members])
 
     def _make_room(self) -> None:
-        """Close the oldest idle connection of a sibling, unless there will be room anyway."""
-        if self._room_to_come() > 0:
-            return
-        # What is idle where somebody waits is about to be leased.
-        rosters = [each.roster for each in self.members if not each.waiting]
-        oldest = min(rosters, key=lambda each: each.oldest_idle(), default=None)
-        if oldest is not None and oldest.oldest_idle() < math.inf:
+        """Close the oldest idle connection of a sibling, unless there will be room anyway; or
+        several, above a limit that was lowered."""
+        while self._room_to_come() <= 0:
+            # What is idle where somebody waits is about to be leased.
+            rosters = [each.roster for each in self.members if not each.waiting]
+            oldest = min(rosters, key=lambda each: each.oldest_idle(), default=None)
+            if oldest is None or oldest.oldest_idle() == math.inf:
+                return
             oldest.close_oldest_idle(Why.DISPLACED)

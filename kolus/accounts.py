@@ -255,7 +255,7 @@ class Accounts:
         """Let it hear of them no more, unless it is to for another reason."""
         if (learner, keyed) in self._learners:
             self._learners.remove((learner, keyed))
-            others = [keyed for each, keyed in self._learners if each == learner]
+            others = [keyed for each, keyed in self._learners if each.number == learner.number]
             for account in self.among(keyed):
                 if not any(account.backend.key in each for each in others):
                     account.unteach(learner)

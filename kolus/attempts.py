@@ -15,7 +15,8 @@ class Attempts:
     """What the last attempts came to.
 
     @ivar failures: how many in a row have failed.
-    @ivar last_error: what the last one failed with; C{None} after one that succeeded.
+    @ivar last_error: what the last one failed with, without frames; C{None} after one that
+        succeeded.
     @ivar due_at: when the next one may be made, on the clock.
     """
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["AnyBackend", "Backend", "State", "Status", "several"]
 
 
+_LEAST_WEIGHT, _MOST_WEIGHT = 1e-6, 1e6
+
+
 class State(Enum):
     """What a backend's manager does with a new request."""
 
@@ -63,7 +66,8 @@ class Backend:
     limit: int | None = None
     """Most connections; the policy's C{limit} if C{None}."""
     weight: float = 1.0
-    """Its share of the load, relative to the others'."""
+    """Its share of the load, relative to the others'; from 0.000001 to 1000000. Thousands of such
+    are added, compared and divided by one another without the least being lost in rounding."""
     zone: str = ""
     """Where it stands, for balancers that prefer near ones."""
     key: Hashable = field(init=False, repr=False)
@@ -90,8 +94,16 @@ class Backend:
             raise ValueError(f"zone must be a string, not {self.zone!r}")
         if self.limit is not None and (type(self.limit) is not int or self.limit < 1):
             raise ValueError(f"limit must be a whole number of at least 1, not {self.limit!r}")
-        if not (isinstance(self.weight, int | float) and 0 < self.weight < math.inf):
-            raise ValueError(f"weight must be a number above 0, not {self.weight!r}")
+        weight: Any = self.weight
+        if (
+            isinstance(weight, bool)
+            or not isinstance(weight, int | float)
+            or not _LEAST_WEIGHT <= weight <= _MOST_WEIGHT
+        ):
+            raise ValueError(
+                f"weight must be a number from {_LEAST_WEIGHT:f} to {_MOST_WEIGHT:.0f}, "
+                f"not {weight!r}"
+            )
 
     @classmethod
     def of(cls, backend: AnyBackend) -> Backend:
@@ -116,6 +128,20 @@ class Backend:
             return backend
         return _tcp_string(backend) if isinstance(backend, tuple) else cls.of(backend).key
 
+    def check(self, reactor: Any) -> None:
+        """Refuse what making this could not, for want of a reactor: the arguments of a kind of
+        endpoint that a plugin brings, such as C{tls}. Nothing is connected.
+
+        @param reactor: one that resolves names; with another nothing is checked.
+        @raise ValueError: as C{connector}.
+        """
+        if (
+            isinstance(self.endpoint, str)
+            and _kind_of(self.endpoint) not in _OWN_KINDS
+            and IReactorPluggableNameResolver.providedBy(reactor)
+        ):
+            self.connector(reactor)
+
     def connector(self, reactor: Any) -> IStreamClientEndpoint:
         """The endpoint to connect through, made for C{reactor} if this backend is a string.
 
@@ -133,8 +159,7 @@ class Backend:
             made: IStreamClientEndpoint = clientFromString(reactor, self.endpoint)
         except Exception as error:
             raise _unusable(self.endpoint, error) from error
-        kind = self.endpoint.partition(":")[0].lower()
-        return _by_name(reactor, made) if kind == "tcp" else made
+        return _by_name(reactor, made) if _kind_of(self.endpoint) == "tcp" else made
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Backend):
@@ -254,19 +279,30 @@ def _by_name(reactor: Any, made: IStreamClientEndpoint) -> IStreamClientEndpoint
     return NamedEndpoint(reactor, its._host, its._port, its._timeout, its._bindAddress)
 
 
+_OWN_KINDS = frozenset({"ssl", "tcp", "unix"})
+"""The kinds that Twisted brings, which can be parsed without a reactor."""
+
+_plugin_kinds: set[str] = set()
+"""The kinds that plugins are known to bring; to look for plugins takes most of a millisecond."""
+
+
+def _kind_of(description: str) -> str:
+    return description.partition(":")[0].lower()
+
+
 def _check_endpoint_string(description: str) -> None:
     """Refuse what no reactor could connect to.
 
-    The kinds that Twisted brings can be parsed without a reactor. A plugin's may need one, so of
-    these only the name is checked here; their arguments are when a pool first connects.
+    Of the kinds that plugins bring only the name is checked here, as they may need a reactor; their
+    arguments are in C{Backend.check}, or when a pool first connects.
     """
-    kind, colon, _ = description.partition(":")
-    if not colon:
+    if ":" not in description:
         raise ValueError(
             f"not a client endpoint string: {description!r} (expected KIND:ARGUMENTS, such as "
             "tcp:127.0.0.1:6379)"
         )
-    if kind.lower() in ("tcp", "unix", "ssl"):
+    kind = _kind_of(description)
+    if kind in _OWN_KINDS:
         try:
             made = clientFromString(None, description)
         except Exception as error:
@@ -275,13 +311,13 @@ def _check_endpoint_string(description: str) -> None:
             raise _unusable(description, ValueError("it says no host, or no path"))
         if not 0 < getattr(made, "_port", 1) < 65536:
             raise _unusable(description, ValueError("its port is not from 1 to 65535"))
-    else:
+    elif kind not in _plugin_kinds:
         plugins = getPlugins(IStreamClientEndpointStringParserWithReactor)
-        known = {plugin.prefix.lower() for plugin in plugins}
-        if kind.lower() not in known:
+        _plugin_kinds.update([plugin.prefix.lower() for plugin in plugins])
+        if kind not in _plugin_kinds:
             raise ValueError(
                 f"not a client endpoint string: {description!r} (no kind {kind!r}; there are "
-                f"{', '.join(sorted(known | {'ssl', 'tcp', 'unix'}))})"
+                f"{', '.join(sorted(_plugin_kinds | _OWN_KINDS))})"
             )
 
 

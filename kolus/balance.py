@@ -118,7 +118,7 @@ def prefer_zone(zone: str, then: Balancer | None = None) -> Balancer:
         near = in_zone(statuses, zone)
         if len(near):
             chosen = choose(near)
-            if chosen.load < math.inf:
+            if chosen.takes_requests:
                 return chosen
         return choose(statuses)
 
@@ -144,7 +144,7 @@ NAMES: dict[str, Callable[[IReactorTime], Balancer]] = {
     "least_leased": lambda clock: least_leased,
     "peak_ewma": lambda clock: peak_ewma(clock),
     "pick_two": lambda clock: pick_two(),
-    "round_robin": lambda clock: round_robin(),
+    "round_robin": lambda clock: round_robin(random),
 }
 """Each balancer's name, as a command line gives it, and what makes a new one for a reactor."""
 

@@ -125,7 +125,7 @@ class BaseManager(ABC, Generic[P]):
             *(reactor, policy.acquire_timeout, self._timed_out, self._alarm),
             arrivals=account.arrivals,
             changed=account.changed,
-            removed=self._level,
+            removed=self._waiter_left,
         )
         self._oversight = Oversight(policy, journal, reactor.seconds, self._settle)
         self._deciding = self._undecided = False
@@ -218,6 +218,12 @@ class BaseManager(ABC, Generic[P]):
     @abstractmethod
     def _timed_out(self, waiter: Waiter[Lease[P]]) -> LeaseTimeout:
         """What a waiter fails with whose time is over."""
+
+    def _waiter_left(self) -> None:
+        """One that was to be served waits no more."""
+        self._level()
+        if self._wanting and self._idle and not self.waiting:
+            self._account.wake()  # what was idle for it makes way for a sibling's
 
     # Time
 

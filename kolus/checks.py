@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 
-__all__ = ["check_seconds", "check_whole"]
+__all__ = ["check_seconds", "check_whole", "is_duration"]
 
 
 def check_whole(name: str, value: object, least: int) -> None:
@@ -16,15 +17,27 @@ def check_whole(name: str, value: object, least: int) -> None:
         raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
 
 
-def check_seconds(name: str, value: object, *, optional: bool = True) -> None:
+def check_seconds(name: str, value: object, *, optional: bool = True, endless: bool = True) -> None:
     """Refuse what is no length of time.
 
     @param optional: whether C{None} is one.
-    @raise ValueError: C{value} is no number of at least 0.
+    @param endless: whether infinity is one.
+    @raise ValueError: C{value} is no number of at least 0, or too large for a float.
     """
     if value is None and optional:
         return
-    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not (value <= sys.float_info.max or (endless and value == math.inf))
+    ):
         raise ValueError(f"{name} must be a number of seconds, not {value!r}")
     if value < 0:
         raise ValueError(f"{name} must not be negative, not {value!r}")
+
+
+def is_duration(value: object) -> bool:
+    """Whether this is a finite number of seconds above 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return 0 < value <= sys.float_info.max

@@ -297,14 +297,15 @@ class Connection(Generic[P]):
 
     # Connecting
 
-    async def _reach(self, endpoint: IStreamClientEndpoint) -> None:
+    async def _reach(self, endpoint: IStreamClientEndpoint) -> object:
         await endpoint.connect(OneProtocol(self))
         if self._failure is not None:
-            self._failure.raiseException()
+            return self._failure  # raised, it would know our callers: all losses may share it
         if self.transport is None:
             raise ConnectionDone(f"{endpoint!r} fired without a connection")
         if self._handshake is not None:
             await self._handshake
+        return None
 
     def build(self) -> Connection[P] | None:
         """Make the user's protocol; C{None} if this attempt has been given up."""

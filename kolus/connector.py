@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Any, Generic, Protocol, TypeVar
 
-from twisted.internet.error import ConnectError
 from twisted.python.failure import Failure
 
 from kolus.account import Account
@@ -20,6 +19,7 @@ from kolus.connection import Connection
 from kolus.connection_state import CONNECTING
 from kolus.errors import ConnectFailed, reason_of
 from kolus.events import Why
+from kolus.frames import let_go, shown
 from kolus.hooks import Hooks
 from kolus.journal import Journal
 from kolus.policy import Policy
@@ -115,16 +115,14 @@ class Connector(Generic[P]):
 
     def was_useless(self, error: BaseException, connection: Connection[P]) -> None:
         """The same, where the backend's health has heard of it already."""
-        if isinstance(error, ConnectError | OSError):
-            # It tells nothing, and refers to the frames of whoever has just asked, and so to
-            # what is theirs, as long as the error is kept.
-            error.__traceback__ = None
+        where = shown(error)
+        let_go(error)
         backoff = self._policy.backoff
         failures = max(self.attempts.failures, connection.failures) + 1
         delay = 0.0 if backoff is None else backoff.delay(failures, self._rng)
         self.attempts.failed(error, failures, self.clock.seconds() + delay)
         self._unpaid = backoff is None
-        self._journal.connect_failed(self.error(), failures)
+        self._journal.connect_failed(self.error(), failures, where)
 
     def _connected(self, _: object, connection: Connection[P]) -> None:
         if not connection.usable():

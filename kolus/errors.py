@@ -82,7 +82,8 @@ class ConnectFailed(KolusError):
     """A connection could not be made or prepared.
 
     @ivar backend: where to.
-    @ivar reason: the exception that ended the last attempt.
+    @ivar reason: the exception that ended the last attempt, without its traceback: that leads back
+        to all that the caller of C{connect} had, so it is in the log alone.
     @ivar retry_in: seconds until the next attempt is due; 0.0 if it may be made at once.
     @ivar tried: of a request that several backends could have served: what became of it, or of
         the last attempt, at each of them.

@@ -138,17 +138,29 @@ class ISlots(Interface):
 
 
 class ISource(Interface):
-    """Tells who the backends of a group are, as they come and go."""
+    """Tells who the backends of a group are, as they come and go.
+
+    What it tells is always all of them: a list or tuple of at least one C{Backend}, none of them
+    twice. Not a string, a pair or an endpoint in the place of a C{Backend}, nor anything that can
+    be gone through only once. The group keeps it, so it must not change afterwards. Backends are
+    taken for the same as before if they are equal: what is told of an endpoint object has to be the
+    same C{Backend} each time, or one that stays is drained and connected to anew. Their limits,
+    weights, names and zones may be others. A list of another form is refused, and the one before
+    stays.
+    """
 
     def start(listener: Callable[[Sequence[Backend]], object]) -> None:
         """Begin.
 
-        @param listener: called with all the backends that there are: at once if they are known at
-            once, and again whenever they have changed; never with none.
+        @param listener: to be called with the backends, in the reactor's thread: at once if they
+            are known at once, and again whenever they, or something about them, have changed.
+            Never with none, as when they cannot be found out: then the last list stays. It may call
+            C{stop}. What it raises, it has not heard.
         """
 
     def stop() -> None:
         """End: the listener hears no more, and no timer, file or query is left.
 
-        It may be started again. Stopping twice is harmless.
+        It may be started again. Stopping twice is harmless, and so is stopping what was never
+        started.
         """

@@ -133,12 +133,19 @@ class Journal:
         if self.observers:
             self._tell(Connected(self.backend, self._ident))
 
-    def connect_failed(self, error: ConnectFailed, failures: int) -> None:
+    def connect_failed(self, error: ConnectFailed, failures: int, where: str) -> None:
         """
         @param failures: how many attempts in a row have failed.
+        @param where: the traceback of the reason, which itself is without; empty if it tells
+            nothing.
         """
         self.counters.connect_failures += 1
-        _log.warn("{error} ({failures} in a row)", error=error, failures=failures)
+        _log.warn(
+            "{error} ({failures} in a row){where}",
+            error=error,
+            failures=failures,
+            where=f"\n{where}" if where else "",
+        )
         if self.observers:
             self._tell(ConnectFailure(self.backend, self._ident, error.reason, error.retry_in))
 

@@ -18,12 +18,13 @@ _log = Logger()
 class Learner:
     """Hears of leases for a balancer that has a method C{observe(backend, seconds)}.
 
-    It does not keep the balancer, which may be made for one request, if Python lets it. Two of one
-    balancer are equal.
+    It does not keep the balancer, which may be made for one request, if Python lets it.
+
+    @ivar number: the balancer's C{id}, which another may have when it is gone.
     """
 
     def __init__(self, balancer: Any) -> None:
-        self._hash = id(balancer)
+        self.number = id(balancer)
         self._balancer: Callable[[], Any]
         try:
             self._balancer = weakref.ref(balancer)
@@ -45,9 +46,3 @@ class Learner:
                 balancer.observe(backend, seconds)
         except Exception:
             _log.failure("{balancer!r} raised in observe", balancer=balancer)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Learner) and other.is_of(self._balancer())
-
-    def __hash__(self) -> int:
-        return self._hash

@@ -181,9 +181,9 @@ class Lease(Generic[P]):
         Of a lease of which nothing is told, the time until it is released counts.
 
         @raise LeaseError: as C{protocol}.
-        @raise ValueError: C{seconds} is no length of time.
+        @raise ValueError: C{seconds} is no length of time, or infinite.
         """
-        check_seconds("seconds", seconds, optional=False)
+        check_seconds("seconds", seconds, optional=False, endless=False)
         self._held_connection().observe(seconds)
 
     def end(self) -> None:

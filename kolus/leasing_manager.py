@@ -246,9 +246,12 @@ class LeasingManager(SharingManager[P]):
             if not self._account.grant(self):
                 return
             self._connector.connect()
-        if self._connector.due_in() > 0 and self._lifecycle.serves and self._wanted() > 0:
+        connector = self._connector
+        is_early = connector.due_in() > 0
+        if (is_early or connector.unpaid) and self._lifecycle.serves and self._wanted() > 0:
             self._account.wanting[self] = None  # a sibling's success may bring it forward
-            self._alarm.set(self._account.attempts.due_at)
+            if is_early:
+                self._alarm.set(self._account.attempts.due_at)
         else:
             self._account.wanting.pop(self, None)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING
 
 from kolus.backend import AnyBackend, Backend, Status
 from kolus.candidates import lighter
@@ -18,19 +18,16 @@ __all__ = ["Listed"]
 class Listed(Statuses):
     """The live statuses of a list of backends, each made when it is looked at."""
 
+    __slots__ = ("_backends", "_observatory", "among", "refused", "size")
+
     def __init__(self, backends: Sequence[AnyBackend], observatory: Observatory) -> None:
         self.size = len(backends)
         self.among = self
+        self.refused: Exception | None = None
         self._backends = backends
         self._observatory = observatory
 
-    @overload
-    def __getitem__(self, place: int) -> Status: ...
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[Status]: ...
-    def __getitem__(self, place: int | slice) -> Status | Sequence[Status]:
-        if isinstance(place, slice):
-            return [self[each] for each in range(*place.indices(self.size))]
+    def at(self, place: int) -> LiveStatus:
         return LiveStatus(self._backend(place), self._observatory, self)
 
     def lighter(self, first: int, second: int) -> Status | None:
@@ -38,12 +35,14 @@ class Listed(Statuses):
         find = self._observatory.find_account
         account, its = find(one.key), find(other.key)
         if account is not None and its is not None:
-            load, other_load = account.load(), its.load()
+            load = account.loads[account.place]
+            other_load = its.loads[its.place]
             if load > 0 and other_load > 0:
                 if other_load * one.weight < load * other.weight:
                     return LiveStatus(other, self._observatory, self, its)
                 return LiveStatus(one, self._observatory, self, account)
-        return lighter((self[first], self[second]), 0, 1)
+        both = ((one, account), (other, its))
+        return lighter([LiveStatus(each, self._observatory, self, of) for each, of in both], 0, 1)
 
     def _backend(self, place: int) -> Backend:
         given = self._backends[place]

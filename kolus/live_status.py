@@ -8,8 +8,9 @@ ask for off a C{Status} that is made for that.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from kolus.account import Account
 from kolus.backend import Backend, State, Status
@@ -76,7 +77,9 @@ class LiveStatus(Status):
 
     @property
     def takes_requests(self) -> bool:
-        return self._may_take(self.snapshot())
+        account = self._account or self.account
+        is_known = account is not None and account.load() > 0
+        return is_known or self._may_take(self.snapshot())
 
     def _may_take(self, status: Status) -> bool:
         panic = self.among.panic
@@ -158,6 +161,7 @@ class Statuses(Sequence[Status]):
     @ivar refused: what was raised where something in the list was no backend.
     """
 
+    __slots__ = ()
     size: int
     among: Statuses
     panic: Panic | None = None
@@ -165,3 +169,18 @@ class Statuses(Sequence[Status]):
 
     def __len__(self) -> int:
         return self.size
+
+    @overload
+    def __getitem__(self, place: int) -> Status: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Status]: ...
+    def __getitem__(self, place: int | slice) -> Status | Sequence[Status]:
+        if isinstance(place, slice):
+            return [self.at(each) for each in range(*place.indices(self.size))]
+        return self.at(place)
+
+    @abstractmethod
+    def at(self, place: int) -> LiveStatus:
+        """
+        @raise IndexError: there is none.
+        """

@@ -1,10 +1,10 @@
 """C{Members}: the backends of a group as a balancer sees them, with what makes looking quick.
 
 Its state is the live statuses that were looked at so far, the rankings that balancers have asked
-for, which members start slowly, whether there was panic when it was last asked, the members of each
-zone that was asked for, and the load of each backend when it last changed, if anybody wanted their
-sum; where in the pool's loads each one's is, as far as they were looked at; and, if any of this has
-to be kept up, what the accounts of its backends have told of since it was last asked.
+for, which members start slowly, whether there was panic when it was last asked, which are in which
+zone, if a balancer has asked for one, the load of each when it last changed, if one has asked for
+their sum, where in the pool's loads each one's is, if one compares them, and, if any of this has to
+be kept up, of which ones the accounts have told since it was last asked.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Collection, Hashable, Sequence
-from typing import overload
 
 from kolus.accounts import Accounts
 from kolus.backend import Backend, Status
@@ -52,7 +51,7 @@ class Members(Statuses):
         self.among = self if among is None else among
         self._live: list[LiveStatus | None] = [None] * len(self.backends)
         self._loads = accounts.loads
-        self._load_at = array("I", bytes(array("I").itemsize * self.size))
+        self._load_at = array("I")
         even = len({each.weight for each in self.backends}) < 2
         self._weights = None if even else array("d", [each.weight for each in self.backends])
         self._places: dict[Hashable, int] = {}
@@ -61,20 +60,12 @@ class Members(Statuses):
         self._rankings: dict[Rank, Ranking] = {}
         self._slow: set[int] = set()
         self._panicked = panic.is_on
+        self._by_zone: dict[str, list[Backend]] = {}
         self._zones: dict[str, Members] = {}
         self._counted: list[int] = []
         self._total = 0
 
-    @overload
-    def __getitem__(self, place: int) -> Status: ...
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[Status]: ...
-    def __getitem__(self, place: int | slice) -> Status | Sequence[Status]:
-        if isinstance(place, slice):
-            return [self[each] for each in range(*place.indices(len(self)))]
-        return self._live_at(place)
-
-    def _live_at(self, place: int) -> LiveStatus:
+    def at(self, place: int) -> LiveStatus:
         live = self._live[place]
         if live is None:
             live = LiveStatus(self.backends[place], self._observatory, self.among)
@@ -82,7 +73,7 @@ class Members(Statuses):
         return live
 
     def lighter(self, first: int, second: int) -> Status | None:
-        loads, load_at = self._loads, self._load_at
+        loads, load_at = self._loads, self._load_at or self._find_loads()
         load: float = loads[load_at[first]]
         other_load: float = loads[load_at[second]]
         if load < 0 or other_load < 0:
@@ -92,30 +83,42 @@ class Members(Statuses):
             load *= weights[second]
             other_load *= weights[first]
         place = second if other_load < load else first
-        return self._live[place] or self[place]
+        return self._live[place] or self.at(place)
+
+    def _find_loads(self) -> array[int]:
+        accounts = [self._accounts.find(each.key) for each in self.backends]
+        self._load_at = array("I", [0 if each is None else each.place for each in accounts])
+        return self._load_at
 
     def _lighter_of_unknown(self, first: int, second: int) -> Status | None:
         for place in (first, second):
             account = self._accounts.find(self.backends[place].key)
             if account is not None:
                 self._load_at[place] = account.place
-        return lighter((self[first], self[second]), 0, 1)
+        return lighter((self.at(first), self.at(second)), 0, 1)
 
     def lowest(self, rank: Rank) -> Status:
-        return self[self._ranking(rank).lowest()]
+        return self.at(self._ranking(rank).lowest())
 
-    def in_zone(self, zone: str) -> Members:
-        if zone not in self._zones:
-            near = [each for each in self.backends if each.zone == zone]
-            seen_by = (self._observatory, self._accounts, self.panic, self.among)
-            self._zones[zone] = Members(near, *seen_by)
-        return self._zones[zone]
+    def in_zone(self, zone: str) -> Sequence[Status]:
+        near = self._zones.get(zone)
+        return self._open_zone(zone) if near is None else near
+
+    def _open_zone(self, zone: str) -> Sequence[Status]:
+        if not self._by_zone:
+            for each in self.backends:
+                self._by_zone.setdefault(each.zone, []).append(each)
+        if zone not in self._by_zone:
+            return ()
+        seen_by = (self._observatory, self._accounts, self.panic, self.among)
+        near = self._zones[zone] = Members(self._by_zone[zone], *seen_by)
+        return near
 
     @property
     def total_load(self) -> int:
         if not self._counted:
             self._watch()
-            self._counted = [self._live_at(place).outstanding for place in range(len(self))]
+            self._counted = [self.at(place).outstanding for place in range(self.size)]
             self._total = sum(self._counted)
         self._catch_up()
         return self._total
@@ -146,9 +149,10 @@ class Members(Statuses):
         """Take note of what has changed."""
         while self._told:
             place = self._by_key()[self._told.pop()]
-            self._rank_again(place)
+            if self._rankings:
+                self._rank_again(place)
             if self._counted:
-                load = self._live_at(place).outstanding
+                load = self.at(place).outstanding
                 self._total += load - self._counted[place]
                 self._counted[place] = load
 
@@ -156,12 +160,12 @@ class Members(Statuses):
         ranking = self._rankings.get(rank)
         if ranking is None:
             self._watch()
-            ranking = Ranking(len(self), lambda place: rank(self[place]))
+            ranking = Ranking(self.size, lambda place: rank(self.at(place)))
             self._rankings[rank] = ranking
-            self._slow.update(filter(self._starts_slowly, range(len(self))))
+            self._slow.update(filter(self._starts_slowly, range(self.size)))
         if self._panicked is not self.panic.is_on:  # all that are ejected are another rank
             self._panicked = self.panic.is_on
-            self._slow.update(range(len(self)))
+            self._slow.update(range(self.size))
         self._catch_up()
         for place in tuple(self._slow):
             self._rank_again(place)
@@ -198,17 +202,11 @@ class _Without(Statuses):
         # Of the places here, from which on one more of the members has been left out.
         self._from = [place - left_out for left_out, place in enumerate(places)]
 
-    @overload
-    def __getitem__(self, place: int) -> Status: ...
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[Status]: ...
-    def __getitem__(self, place: int | slice) -> Status | Sequence[Status]:
-        if isinstance(place, slice):
-            return [self[each] for each in range(*place.indices(len(self)))]
-        if not -len(self) <= place < len(self):
+    def at(self, place: int) -> LiveStatus:
+        if not -self.size <= place < self.size:
             raise IndexError(place)
-        place %= len(self)
-        return self._members[place + bisect_right(self._from, place)]
+        place %= self.size
+        return self._members.at(place + bisect_right(self._from, place))
 
     @property
     def backends(self) -> tuple[Backend, ...]:
@@ -219,10 +217,11 @@ class _Without(Statuses):
         return self._members.total_load
 
     def lowest(self, rank: Rank) -> Status:
-        if not len(self):
+        if not self.size:
             raise IndexError("nothing is left")
-        return self._members[self._members._ranking(rank).lowest(self._places)]
+        return self._members.at(self._members._ranking(rank).lowest(self._places))
 
     def in_zone(self, zone: str) -> Sequence[Status]:
+        near = self._members.in_zone(zone)
         left_out = [self._members.backends[place] for place in self._places]
-        return self._members.in_zone(zone).without(left_out)
+        return near.without(left_out) if isinstance(near, Members) else near

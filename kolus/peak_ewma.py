@@ -1,7 +1,7 @@
 """The quicker of two backends: by how long leases have been held there lately, and how many are.
 
-The state of a C{PeakEwma} is one estimate for each backend that it has observed, those observed
-last at the end. C{observe} changes them, and drops those that are too old to count.
+The state of a C{PeakEwma} is one estimate for each backend that it has observed, by its key, those
+observed last at the end. C{observe} changes them, and drops those that are too old to count.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -55,7 +55,7 @@ class PeakEwma:
     A backend that fails quickly looks quick: keep failing ones out by their health.
     """
 
-    __slots__ = ("_clock", "_decay", "_estimates", "_rng")
+    __slots__ = ("__weakref__", "_clock", "_decay", "_estimates", "_rng")
 
     def __init__(self, clock: IReactorTime, rng: Rng = random, decay: float = 10.0) -> None:
         if isinstance(decay, bool) or not isinstance(decay, int | float):
@@ -65,7 +65,7 @@ class PeakEwma:
         self._clock = clock
         self._rng = rng
         self._decay = decay
-        self._estimates: OrderedDict[Backend, tuple[float, float]] = OrderedDict()
+        self._estimates: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
 
     def __call__(self, statuses: Sequence[Status]) -> Status:
         count = len(statuses)
@@ -96,12 +96,12 @@ class PeakEwma:
             raise ValueError(f"a latency must be a finite number of seconds, not {seconds!r}")
         now = self._clock.seconds()
         estimate = max(seconds, _LEAST)
-        known = self._estimates.get(backend)
+        known = self._estimates.get(backend.key)
         if known is not None and known[0] > estimate:
             kept = math.exp(-max(now - known[1], 0.0) / self._decay)
             estimate = known[0] * kept + estimate * (1 - kept)
-        self._estimates[backend] = (estimate, now)
-        self._estimates.move_to_end(backend)
+        self._estimates[backend.key] = (estimate, now)
+        self._estimates.move_to_end(backend.key)
         self._forget(now - _MOST_DECAYS * self._decay)
 
     def _forget(self, before: float) -> None:
@@ -116,7 +116,7 @@ class PeakEwma:
         load = status.load
         if load == math.inf:
             return load
-        known = self._estimates.get(status.backend)
+        known = self._estimates.get(status.backend.key)
         if known is not None:
             age = max(now - known[1], 0.0) / self._decay
             if age <= _MOST_DECAYS:

@@ -3,8 +3,8 @@
 The state of a C{RoundRobin} is C{_at}, where its sweep goes on; C{_heaviest}, the largest weight of
 the last sweep, and C{_rising}, that of this one so far; and the credits of backends that are not
 the heaviest: C{_credits} those looked at in this sweep, C{_earlier} those of the sweep before, so
-that a backend that has gone is forgotten after two. C{_phase} is where the next new one begins.
-Only C{__call__}, and what it calls, changes them.
+that a backend that has gone is forgotten after two. C{_phase} is where the next new one begins, and
+C{_rng} draws where the first sweep does. Only C{__call__}, and what it calls, changes them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from kolus.backend import Backend, Status
+from kolus.backoff import Rng
 from kolus.candidates import Rank, lowest
 
 if TYPE_CHECKING:
@@ -38,15 +39,18 @@ Knuth, "The Art of Computer Programming", volume 3, section 6.4, theorem S."""
 _by_load: Rank = attrgetter("load")
 
 
-def round_robin() -> Balancer:
+def round_robin(rng: Rng | None = None) -> Balancer:
     """A balancer that takes the backends in turn, passing over those that take no requests.
 
     Among equal weights that is the exact rotation. Others get their share of the requests, spread
     out; while a backend starts slowly its weight is less. How many statuses it looks at depends on
     the weights (the heaviest over the mean), and not on how many backends there are; it is 64 at
     most, so that shares are exact while no backend outweighs another by more than that.
+
+    @param rng: draws the backend that it begins with, so that many processes with one list do not
+        all begin with the same one; with the first if C{None}.
     """
-    return RoundRobin()
+    return RoundRobin(rng)
 
 
 class RoundRobin:
@@ -59,9 +63,10 @@ class RoundRobin:
     credit, each with another, or all would be taken in the same sweep.
     """
 
-    __slots__ = ("_at", "_credits", "_earlier", "_heaviest", "_phase", "_rising")
+    __slots__ = ("_at", "_credits", "_earlier", "_heaviest", "_phase", "_rising", "_rng")
 
-    def __init__(self) -> None:
+    def __init__(self, rng: Rng | None = None) -> None:
+        self._rng = rng
         self._at = 0
         self._heaviest = self._rising = 0.0
         self._credits: dict[Backend, float] = {}
@@ -99,6 +104,9 @@ class RoundRobin:
         return self._among_unfit(statuses, unfit)
 
     def _look_ahead(self, statuses: Sequence[Status]) -> None:
+        if self._rng is not None:
+            self._at = int(self._rng.random() * len(statuses))
+            self._rng = None
         first = [statuses[at] for at in range(min(len(statuses), _FIRST_LOOKS))]
         self._heaviest = max([_weight(each) for each in first if each.load < math.inf], default=0.0)
 

@@ -267,6 +267,8 @@ class Selector:
 class ListChoice:
     """A list of backends, of which a request may be served by any."""
 
+    __slots__ = ("_backends", "_observatory", "_selector", "balancer", "statuses")
+
     is_fixed = True
 
     def __init__(

@@ -22,7 +22,12 @@ from kolus.ejection import Ejection
 from kolus.policy import Policy
 from kolus.pool import Pool
 from kolus.service import AheadSource, FrontService
-from kolus.sources import DNSSource, StaticSource, name_server_from_string, source_from_string
+from kolus.sources import (
+    HostResolver,
+    StaticSource,
+    name_server_from_string,
+    source_from_string,
+)
 from kolus.tunnel import End, Front
 
 __all__ = ["Options", "makeService"]
@@ -138,7 +143,7 @@ class Options(usage.Options):
         self["source"] = source
 
     def opt_name_server(self, server: str) -> None:
-        """Whom dns: and srv: ask: ADDRESS[:PORT]; may be given again. [default: the machine's]"""
+        """Whom names are asked of: ADDRESS[:PORT]; may be given again. [default: the machine's]"""
         try:
             pair = name_server_from_string(server)
         except ValueError as error:
@@ -220,19 +225,12 @@ class Options(usage.Options):
     def _check_source(self) -> None:
         from twisted.internet import reactor
 
-        servers = self["name-server"] or None
-        source = None
         if self["source"] is not None:
             try:
-                source = source_from_string(reactor, self["source"], servers)
+                source = source_from_string(reactor, self["source"], self["name-server"] or None)
             except ValueError as error:
                 raise usage.UsageError(f"--source: {error}") from error
             self["source"] = (self["source"], source)
-        if servers and not isinstance(source, DNSSource):
-            raise usage.UsageError(
-                "--name-server is given, but nothing asks it: expected --source dns:NAME:PORT or "
-                "--source srv:_SERVICE._tcp.NAME beside it"
-            )
 
     def _check_endpoints(self) -> None:
         from twisted.internet import reactor
@@ -273,6 +271,10 @@ def makeService(options: Options) -> IService:
         balancer=NAMES[options["balance"]](reactor),
     )
     pool = Pool(reactor, End, policy=policy)
+    servers = options["name-server"]
+    if servers:  # for the hosts of backends, such as those that SRV records name
+        its: Any = reactor
+        its.installNameResolver(HostResolver(its, servers, its.nameResolver))
     name, source = options["source"] or (None, StaticSource(options["backend"]))
     if options["connect-ahead"]:
         source = AheadSource(source, pool, _IDENT)

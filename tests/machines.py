@@ -218,7 +218,7 @@ class Machine(RuleBasedStateMachine):
             owned = [self.ledger.owner_of[each] for each in self.ledger.holding()]
             owned += [each.owner for each in self.ledger.waiting()]
             assert not any(each is owner for each in owned), "what an ended owner has"
-        if forget or isinstance(owner, Protocol):
+        if owner in self.owners and (forget or isinstance(owner, Protocol)):
             self.owners.remove(owner)
 
     # The backends

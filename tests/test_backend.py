@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from twisted.internet import reactor
 from twisted.internet.endpoints import TCP4ClientEndpoint, UNIXClientEndpoint
+from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 
-from kolus import Backend
-from kolus.testing import FakeBackend
+from kolus import Backend, Policy, Pool
+from kolus.balance import Balancer, consistent, least_leased, pick_two, round_robin
+from kolus.testing import FakeBackend, result_of
 
 
 def test_the_same_endpoint_string_is_the_same_backend_whatever_its_name_or_weight() -> None:
@@ -97,6 +102,34 @@ def test_an_unparsable_endpoint_is_refused_and_named(endpoint: Any, message: str
 
 
 @pytest.mark.parametrize(
+    ("endpoint", "why"),
+    [
+        ("tls:localhost", "'tls:localhost' .TypeError: .*'port'"),
+        ("TLS:localhost:443:colour=red", "colour"),
+        ("tls:localhost:443:certificate=/nowhere.pem", "No such file"),
+    ],
+)
+def test_the_arguments_of_a_plugins_endpoint_are_checked_with_a_reactor(
+    endpoint: str, why: str
+) -> None:
+    backend = Backend(endpoint)
+    backend.check(Clock())
+    with pytest.raises(ValueError, match=f"not a client endpoint string: .*{why}"):
+        backend.check(reactor)
+
+
+@pytest.mark.parametrize("endpoint", ["tls:localhost:443", "tcp:localhost:1", FakeBackend(Clock())])
+def test_a_check_accepts_what_can_be_connected_to(endpoint: Any) -> None:
+    Backend(endpoint).check(reactor)
+
+
+def test_plugins_are_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    Backend("tls:localhost:443")
+    monkeypatch.setattr("kolus.backend.getPlugins", None)
+    Backend("tls:localhost:444")
+
+
+@pytest.mark.parametrize(
     ("field", "value"),
     [
         ("limit", 0),
@@ -108,13 +141,40 @@ def test_an_unparsable_endpoint_is_refused_and_named(endpoint: Any, message: str
         ("weight", float("nan")),
         ("weight", float("inf")),
         ("weight", "heavy"),
+        ("weight", True),
+        ("weight", 1e-320),
+        ("weight", 0.9e-6),
+        ("weight", 1.1e6),
+        ("weight", 1e308),
+        ("weight", 10**400),
         ("name", 5),
         ("zone", None),
     ],
 )
 def test_a_number_out_of_its_range_is_refused_and_named(field: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=f"{field} must be .*{value}"):
+    with pytest.raises(ValueError, match=f"{field} must be .*{re.escape(str(value))}"):
         Backend("tcp:a:1", **{field: value})
+
+
+def test_the_range_of_weights_is_told() -> None:
+    with pytest.raises(ValueError, match=r"a number from 0\.000001 to 1000000, not 1e\+308"):
+        Backend("tcp:a:1", weight=1e308)
+
+
+@pytest.mark.parametrize(
+    "balancer", [round_robin, lambda: consistent("k"), pick_two, lambda: least_leased]
+)
+def test_the_least_and_the_most_weight_can_be_chosen_among(
+    balancer: Callable[[], Balancer],
+) -> None:
+    clock = Clock()
+    weights = (1e-6, 1e6, 1e6)
+    backends = [
+        Backend(FakeBackend(clock), name=f"{at}", weight=each) for at, each in enumerate(weights)
+    ]
+    group = Pool(clock, Protocol, policy=Policy(limit=1)).group(backends, balancer())
+    leases = [result_of(group.connect("us")) for _ in backends]
+    assert {str(each.backend) for each in leases} == {"0", "1", "2"}
 
 
 @pytest.mark.parametrize("endpoint", [None, 5, b"tcp:a:1", object()])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from twisted.names import dns
 
@@ -136,6 +138,23 @@ def test_a_service_that_another_kind_of_endpoint_cannot_have_is_left_out(ask: As
     asked = ask(services=[srv("a.test"), srv("b.test")], kind="srv", make_endpoint=local)
     assert asked.endpoints == [["unix:/run/6379"]]
     assert asked.log == [f"a record of {SERVICE} is left out: 0 1 6379 b.test: it is elsewhere"]
+
+
+@pytest.mark.parametrize(
+    ("made", "why"), [(KeyError, "KeyError: 'b.test'"), (None, "make_endpoint must make a string")]
+)
+def test_a_service_of_which_no_endpoint_is_made_is_left_out(ask: Ask, made: Any, why: str) -> None:
+    def make(host: str, port: int) -> Any:
+        if host == "a.test":
+            return f"tcp:{host}:{port}"
+        if made is None:
+            return None
+        raise made(host)
+
+    asked = ask(services=[srv("a.test"), srv("b.test")], kind="srv", make_endpoint=make)
+    assert asked.endpoints == [["tcp:a.test:6379"]]
+    assert why in asked.log[0]
+    assert asked.delay == 30.0
 
 
 def test_a_source_that_is_started_again_tells_the_log_again_what_it_leaves_out(ask: Ask) -> None:

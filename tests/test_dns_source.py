@@ -6,12 +6,12 @@ the real ones answer alike is for C{tests/net}.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from twisted.internet import reactor
-from twisted.internet.defer import TimeoutError
+from twisted.internet.defer import TimeoutError, succeed
 from twisted.internet.task import Clock
 from twisted.names import dns
 from twisted.names.error import (
@@ -23,6 +23,7 @@ from twisted.names.error import (
 
 from kolus.backend import Backend
 from kolus.sources import DNSSource
+from kolus.testing import FakeBackend
 from tests.conftest import LoggedFailures
 from tests.names import (
     NAME,
@@ -225,6 +226,64 @@ def test_an_answer_of_nothing_does_not_forget_the_last_good_one(ask: Ask) -> Non
     assert len(asked.told) == 1
 
 
+GARBAGE = {
+    "nothing": (None, "TypeError: the resolver answered None, not lists of records"),
+    "no lists": ((), r"TypeError: the resolver answered (), not lists of records"),
+    "no record": (([5], [], []), "TypeError: the resolver answered 5 in the place of a record"),
+    "a record of nothing": (
+        ([dns.RRHeader(NAME, dns.A)], [], []),
+        "AttributeError: 'NoneType' object has no attribute 'dottedQuad'",
+    ),
+}
+
+
+@pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE)
+def test_a_resolver_that_answers_no_records_is_a_failure(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch, garbage: tuple[Any, str]
+) -> None:
+    answer, why = garbage
+    asked = ask(v4=[a("10.0.0.7")], kind="ipv4")
+    with monkeypatch.context() as patch:
+        patch.setattr(asked.names, "lookupAddress", lambda name, timeout: succeed(answer))
+        asked.ask_again()
+    assert asked.log == [f"asking for the ipv4 of {NAME} failed: {why}; what was told stays"]
+    asked.names.v4 = [a("10.0.0.8")]
+    asked.ask_again()
+    assert asked.endpoints[1:] == [["tcp:10.0.0.8:6379"]]
+
+
+NO_ENDPOINT = {
+    "it raises": (lambda host, port: {}[host], "KeyError: '10.0.0.7'"),
+    "nothing": (lambda host, port: None, "not None"),
+    "a number": (lambda host, port: 5, "not 5"),
+    "an object": (
+        lambda host, port: FakeBackend(Clock()),
+        "TypeError: make_endpoint must make a string of 10.0.0.7 and 6379, not <FakeBackend",
+    ),
+    "another string": (lambda host, port: host, "ValueError: not a client endpoint string"),
+}
+
+
+@pytest.mark.parametrize("mistake", NO_ENDPOINT.values(), ids=NO_ENDPOINT)
+def test_an_address_of_which_no_endpoint_is_made_is_a_failure(
+    ask: Ask, mistake: tuple[Callable[[str, int], Any], str]
+) -> None:
+    make, why = mistake
+    makers: list[Callable[[str, int], Any]] = [make]
+    asked = ask(v4=[a("10.0.0.7")], make_endpoint=lambda host, port: makers[-1](host, port))
+    assert why in asked.log[0]
+    makers.append(lambda host, port: f"ssl:{host}:{port}")
+    asked.ask_again()
+    assert asked.endpoints == [["ssl:10.0.0.7:6379"]]
+
+
+def test_two_addresses_that_are_made_one_endpoint_are_one_backend(ask: Ask) -> None:
+    asked = ask(
+        v4=[a("10.0.0.7"), a("10.0.0.8")], make_endpoint=lambda host, port: f"unix:/run/{port}"
+    )
+    assert asked.endpoints == [["unix:/run/6379"]]
+
+
 def test_a_question_that_is_never_answered_is_given_up(ask: Ask) -> None:
     asked = ask(v4=None, v6=[aaaa("::7")])
     assert asked.told == []
@@ -234,19 +293,24 @@ def test_a_question_that_is_never_answered_is_given_up(ask: Ask) -> None:
     assert asked.endpoints == [[r"tcp:\:\:7:6379"]]
 
 
-def test_a_listener_that_raises_is_logged_and_asking_goes_on(
+def test_a_listener_that_raises_is_logged_and_told_the_same_list_again(
     logged_failures: LoggedFailures,
 ) -> None:
     clock, names = Clock(), Names()
     names.v4 = [a("10.0.0.7")]
+    told: list[Sequence[Backend]] = []
 
     def listen(backends: Sequence[Backend]) -> None:
-        raise ZeroDivisionError
+        told.append(backends)
+        if len(told) == 1:
+            raise ZeroDivisionError
 
     source = DNSSource(clock, NAME, 80, resolver=names)  # type: ignore[arg-type]
     source.start(listen)
     assert len(logged_failures.flush(ZeroDivisionError)) == 1
-    assert len(clock.getDelayedCalls()) == 1
+    for _ in range(2):
+        clock.advance(MINUTE)
+    assert told == [(Backend("tcp:10.0.0.7:80"),)] * 2
     source.stop()
 
 
@@ -307,6 +371,9 @@ def test_a_listener_may_stop_the_source() -> None:
         ((NAME, 80), {"least_ttl": 0}, "times to live"),
         ((NAME, 80), {"least_ttl": 9, "most_ttl": 8}, "times to live"),
         ((NAME, 80), {"most_ttl": float("inf")}, "times to live"),
+        ((NAME, 80), {"most_ttl": 10**400}, "times to live"),
+        ((NAME, 80), {"least_ttl": "5"}, "times to live"),
+        ((NAME, 80), {"least_ttl": True}, "times to live"),
         ((NAME, 80), {"servers": []}, "no name servers"),
         ((NAME, 80), {"servers": ["127.0.0.1"]}, "is .address, port."),
         ((NAME, 80), {"servers": [("dns.test", 53)]}, "is .address, port."),

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from twisted.internet.task import Clock
@@ -17,6 +18,7 @@ from twisted.logger import LogEvent, formatEvent
 
 from kolus.backend import Backend
 from kolus.sources import FileSource
+from tests.conftest import LoggedFailures
 
 ONE = '[[backend]]\nendpoint = "tcp:10.0.0.7:6379"\n'
 OTHER = '[[backend]]\nendpoint = "tcp:10.0.0.8:6379"\n'
@@ -106,14 +108,54 @@ def test_json_says_the_same_as_toml(follow: Follow) -> None:
     assert followed.told[0][0].limit == 5
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "complaint"),
+    [
+        ("backends.toml", f"{ONE}weight = 1{'0' * 5000}\n", ", line 3: ValueError: Exceeds"),
+        ("backends.json", '{"backend": [{"host": "a", "host": "b"}]}', ": the key 'host' is given"),
+    ],
+)
+def test_a_file_that_cannot_be_decoded_is_named_and_keeps_the_list(
+    follow: Follow, name: str, text: str, complaint: str
+) -> None:
+    first = json.dumps({"backend": [{"endpoint": A.endpoint}]}) if "json" in name else ONE
+    followed = follow(first, name)
+    followed.write(text)
+    followed.wait()
+    assert followed.told == [(A,)]
+    (told,) = followed.complaints
+    assert told.startswith(f"{followed.path}{complaint}")
+    assert told.endswith("the last good list stays")
+
+
+def test_a_listener_that_raises_is_logged_and_told_the_same_list_again(
+    tmp_path: Path, logged_failures: LoggedFailures
+) -> None:
+    path, clock = tmp_path / "backends.toml", Clock()
+    path.write_text(ONE)
+    told: list[Sequence[Backend]] = []
+
+    def listen(backends: Sequence[Backend]) -> None:
+        told.append(backends)
+        if len(told) < 3:
+            raise ZeroDivisionError
+
+    source = FileSource(clock, path, poll=2.0)
+    source.start(listen)
+    clock.pump([2.0, 0.05] * 5)
+    assert told == [(A,)] * 3
+    assert len(logged_failures.flush(ZeroDivisionError)) == 2
+    source.stop()
+
+
 @pytest.mark.parametrize("path", ["backends", "backends.yaml", "toml", ".json"])
 def test_another_suffix_is_refused(path: str) -> None:
     with pytest.raises(ValueError, match=r"ends in \.toml or \.json, not"):
         FileSource(Clock(), path)
 
 
-@pytest.mark.parametrize("poll", [0, -1, float("nan"), float("inf"), True])
-def test_a_time_between_polls_that_is_none_is_refused(poll: float) -> None:
+@pytest.mark.parametrize("poll", [0, -1, float("nan"), float("inf"), True, None, "2", 10**400])
+def test_a_time_between_polls_that_is_none_is_refused(poll: Any) -> None:
     with pytest.raises(ValueError, match="poll must be a number of seconds above 0"):
         FileSource(Clock(), "backends.toml", poll=poll)
 

@@ -17,8 +17,8 @@ ROOT = Path(__file__).parent.parent
 FLOORS = {
     "0": "errors",
     "0a": "named_endpoint",
-    "1": "alarm attempts backend backoff checks connection_state counters descriptors fork ranking "
-    "step transports",
+    "1": "alarm attempts backend backoff checks connection_state counters descriptors fork frames "
+    "ranking step transports",
     "1b": "candidates ejection",
     "2": "consistent events explanation health learner lease legacy lifecycle lifetimes peak_ewma "
     "places round_robin",

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 
 from kolus import Closed, ConnectFailed, Draining, Lease
 from kolus.backoff import Backoff
@@ -318,4 +319,61 @@ def test_it_is_explained_that_others_hold_the_limit() -> None:
     rig.turn()
     result_of(asked).release()
     leases[1].release()
+    rig.end()
+
+
+def test_what_is_idle_for_one_who_gives_up_makes_way() -> None:
+    never: list[Deferred[object]] = []
+
+    def check(protocol: object) -> Deferred[object]:
+        never.append(Deferred())
+        return never[-1]
+
+    rig = Idents("separate", check=check, check_after=1.0, check_timeout=None)
+    held = [rig.lease("a"), rig.lease("a")]
+    for each in held:
+        each.release()
+    rig.clock.advance(2)
+    impatient, asked = rig.ask("a"), rig.ask("b")
+    rig.turn()
+    assert len(never) == 1  # and the other one is idle
+    impatient.addErrback(lambda _: None)
+    impatient.cancel()
+    rig.turn()
+    result_of(asked).release()
+    assert rig.retired() == [("a", Why.DISPLACED)]
+    rig.end()
+    assert rig.most == 2
+
+
+def test_above_a_limit_that_was_lowered_as_many_make_way_as_are_needed() -> None:
+    rig = Idents("separate", limit=3)
+    held = [rig.lease("a") for _ in range(3)]
+    rig.pool.resize(2)
+    (kept,) = [each for each in held if each.leasable.retired]  # type: ignore[attr-defined]
+    for lease in held:
+        if lease is not kept:
+            lease.release()
+    asked = rig.ask("b")
+    assert len(rig.manager("a").roster.closing) == 2  # type: ignore[attr-defined]
+    rig.turn()
+    result_of(asked).release()
+    assert rig.retired() == [("a", Why.DISPLACED)] * 2
+    kept.release()
+    rig.end()
+
+
+def test_one_who_may_not_try_again_does_when_a_sibling_has_succeeded() -> None:
+    rig = Idents("separate", limit=3, backoff=None)
+    held = rig.lease("a")
+    rig.fake.refuse()
+    asked = rig.ask("a")
+    rig.turn()
+    with pytest.raises(NotFired):
+        result_of(asked)
+    assert rig.fake.attempts == 2
+    rig.lease("b").release()
+    rig.turn()
+    result_of(asked).release()
+    held.release()
     rig.end()

@@ -86,7 +86,7 @@ def test_a_lease_that_is_settled_has_nothing_to_say() -> None:
         lease.observe(1.0)
 
 
-@pytest.mark.parametrize("seconds", [-1.0, None, "soon"])
+@pytest.mark.parametrize("seconds", [-1.0, None, "soon", float("inf"), 10**400])
 def test_what_is_no_length_of_time_is_refused(seconds: Any) -> None:
     rig = Rig()
     lease = rig.lease("group")
@@ -114,3 +114,17 @@ def test_a_group_that_is_closed_hears_no_more() -> None:
     heard = len(rig.balancer.heard)
     result_of(rig.pool.connect("us", rig.backend)).release()
     assert len(rig.balancer.heard) == heard
+
+
+def test_a_balancer_made_for_one_request_is_not_kept() -> None:
+    rig = Rig()
+    rig.lease("group").release()
+    for _ in range(20):
+        balancer = Learning()
+        result_of(rig.pool.select("us", [rig.backend], balancer)).release()
+        assert len(balancer.heard) == 1
+    account = rig.pool._managers.accounts.find(rig.backend.key)
+    assert account is not None
+    del balancer
+    result_of(rig.pool.select("us", [rig.backend], Learning())).release()
+    assert len(account.learners) <= 2

@@ -34,7 +34,7 @@ class Rig:
 
     def estimate(self) -> float:
         """Of the first, as it was when it was last observed."""
-        return self.balancer._estimates[self.a.backend][0]
+        return self.balancer._estimates[self.a.backend.key][0]
 
 
 def test_the_quicker_one_is_chosen() -> None:

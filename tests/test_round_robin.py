@@ -39,6 +39,14 @@ def test_round_robin_takes_turns() -> None:
     assert names(round_robin(), [status("a"), status("b"), status("c")], 6) == [*"abcabc"]
 
 
+def test_round_robin_begins_where_chance_says() -> None:
+    statuses = [status("a"), status("b"), status("c")]
+    assert {str(round_robin(Random(at))(statuses).backend) for at in range(20)} == {*"abc"}
+    taken = names(round_robin(Random(1)), statuses, 6)
+    assert taken[:3] == taken[3:]
+    assert Counter(taken) == dict.fromkeys("abc", 2)
+
+
 def test_two_round_robins_know_nothing_of_each_other() -> None:
     statuses = [status("a"), status("b")]
     assert {str(round_robin()(statuses).backend) for _ in range(5)} == {"a"}

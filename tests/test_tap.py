@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from twisted.application.service import IServiceMaker
+from twisted.internet import reactor
 from twisted.plugin import getPlugins
 from twisted.python.usage import UsageError
 
@@ -16,7 +18,7 @@ from kolus.balance import NAMES
 from kolus.demo import Demo
 from kolus.ejection import Ejection
 from kolus.service import FrontService
-from kolus.sources import DNSSource, FileSource
+from kolus.sources import DNSSource, FileSource, HostResolver
 from kolus.tap import Options, makeService
 
 BACKEND = "--backend=tcp:127.0.0.1:6379"
@@ -160,8 +162,6 @@ def test_every_balancer_can_be_named(name: str) -> None:
         ([LISTEN, DNS, "--name-server=dns.test"], "--name-server: not a name server: 'dns.test'; "),
         ([LISTEN, DNS, "--name-server="], "expected its address, and its port if that is not 53"),
         ([LISTEN, DNS, SERVER, f"{SERVER}:53"], "--name-server 10.0.0.2:53 is given twice"),
-        ([LISTEN, SOURCE, SERVER], "nothing asks it: expected --source dns:NAME:PORT"),
-        ([LISTEN, BACKEND, SERVER], "--name-server is given, but nothing asks it"),
         ([LISTEN, "--source=dns:a", SERVER], "port must be a whole number"),
         ([BACKEND], "no --listen"),
         ([LISTEN, "--backend=tcp"], "'tcp'"),
@@ -210,6 +210,22 @@ def test_every_balancer_can_be_named(name: str) -> None:
 )
 def test_a_wrong_option_is_named_in_a_usage_error(arguments: list[str], expected: str) -> None:
     assert expected in complaint(*arguments)
+
+
+@pytest.mark.parametrize("backends", [SOURCE, DNS, "--backend=tcp:backends.example:6379"])
+def test_hosts_are_asked_of_the_name_servers_that_are_given(backends: str) -> None:
+    its: Any = reactor
+    before = its.nameResolver
+    try:
+        makeService(parsed(backends, LISTEN))
+        assert its.nameResolver is before
+        makeService(parsed(backends, LISTEN, SERVER))
+        installed = its.nameResolver
+    finally:
+        its.installNameResolver(before)
+    assert isinstance(installed, HostResolver)
+    assert installed.servers == [("10.0.0.2", 53)]
+    assert installed.otherwise is before
 
 
 def test_options_make_a_service_that_listens() -> None:

@@ -45,7 +45,8 @@ class Audience:
     def tell(self, backends: Sequence[Backend]) -> None:
         """Call the listener, unless it has heard just this or has closed.
 
-        The caller has changed all its state before: the listener may stop the source.
+        The caller has changed all its state before: the listener may stop the source. What the
+        listener raises comes through; then it has not heard this, and may be told again.
         """
         # Backends are equal when their endpoints are, whatever else has changed.
         news: list[Any] = [
@@ -53,5 +54,10 @@ class Audience:
         ]
         if self._listener is None or news == self._heard:
             return
-        self._heard = news
-        self._listener(tuple(backends))
+        before, self._heard = self._heard, news
+        try:
+            self._listener(tuple(backends))
+        except BaseException:
+            if self._heard is news:
+                self._heard = before
+            raise

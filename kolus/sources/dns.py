@@ -8,7 +8,6 @@ change it, and C{stop} ends it.
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +21,7 @@ from zope.interface import implementer
 
 from kolus.backend import Backend
 from kolus.backoff import Backoff, Rng
+from kolus.checks import is_duration
 from kolus.errors import reason_of
 from kolus.interfaces import ISource
 from kolus.sources import records
@@ -55,7 +55,8 @@ class DNSSource:
     Of SRV records those with the lowest priority number are told and no others, even if all of them
     are down: the name server must leave them out. One that cannot be used, as its port is 0 for
     example, is left out, which the log says once; asking fails if none is left. The targets' names
-    are resolved at each connect, as C{Backend.connector} says, and not by the name servers here.
+    are resolved at each connect, as C{Backend.connector} says, by the reactor's resolver, and not
+    by the name servers here: to ask these, install a C{HostResolver}.
     """
 
     def __init__(
@@ -86,14 +87,15 @@ class DNSSource:
         @param least_ttl: seconds until the name is asked for again, at the least, whatever the
             shortest time to live of its records is.
         @param most_ttl: the same, at the most.
-        @param make_endpoint: makes the endpoint string of a host or address and a port.
+        @param make_endpoint: makes the endpoint string of a host or address and a port. Of an
+            address of which it raises or makes none, asking fails; an SRV record is left out.
         @param backoff: the delays after failures.
         @param rng: where the jitter of these comes from.
         @raise ValueError: a value cannot be used; C{name} is an address, for example.
         """
         if kind not in records.LOOKUPS:
             raise ValueError(f"kind must be one of {', '.join(records.LOOKUPS)}, not {kind!r}")
-        if not 0 < least_ttl <= most_ttl < math.inf:
+        if not (is_duration(least_ttl) and is_duration(most_ttl) and least_ttl <= most_ttl):
             raise ValueError(
                 "the shortest and longest times to live must be numbers of seconds above 0, in "
                 f"this order, not {least_ttl!r} and {most_ttl!r}"
@@ -141,7 +143,9 @@ class DNSSource:
     def _ask(self) -> None:
         self._again = None
         questions = [
-            maybeDeferred(self._look_up, each).addTimeout(_DEADLINE, self._clock)
+            maybeDeferred(self._look_up, each)
+            .addTimeout(_DEADLINE, self._clock)
+            .addCallback(records.of_answer)
             for each in records.LOOKUPS[self.kind]
         ]
         self._asked = asked = DeferredList(questions, consumeErrors=True)
@@ -165,7 +169,7 @@ class DNSSource:
         failures = []
         for lookup, (succeeded, result) in zip(records.LOOKUPS[self.kind], results, strict=True):
             if succeeded:
-                answers[lookup] = result[0]
+                answers[lookup] = result
             elif records.says_there_is_none(reason_of(result)):
                 answers[lookup] = ()
             else:
@@ -190,7 +194,7 @@ class DNSSource:
                 backends, unusable = records.services(every, self._make_endpoint)
             else:
                 backends = records.addresses(every, self.port, self._make_endpoint)
-        except ValueError as error:
+        except Exception as error:  # of make_endpoint, anything
             failures.append(error)
             return []
         if backends:

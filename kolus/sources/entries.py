@@ -12,15 +12,22 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
+import sys
 import tomllib
+from collections import Counter
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Any
 
 from kolus.backend import Backend
+from kolus.errors import describe
 
 __all__ = ["READERS", "BadEntry", "read_backends"]
+
+Check = Callable[[Backend], object]
 
 _WHERE = ("endpoint", "host", "port")
 _WHAT = ("name", "limit", "weight", "zone")
@@ -32,29 +39,28 @@ _JSON_GAP = re.compile(r"[\s,]*")
 class BadEntry(ValueError):
     """The file does not say what the backends are.
 
-    @ivar line: where it is wrong; the first line is 1.
+    @ivar line: where it is wrong, the first being 1; C{None} if that is not known.
     """
 
-    def __init__(self, line: int, why: str) -> None:
+    def __init__(self, line: int | None, why: str) -> None:
         super().__init__(why)
         self.line = line
 
 
-def read_backends(data: bytes, suffix: str) -> list[Backend]:
+def read_backends(data: bytes, suffix: str, check: Check | None = None) -> list[Backend]:
     """The backends that the file lists, in its order; at least one.
 
     @param suffix: of the file's name, C{.toml} or C{.json}.
+    @param check: called with each backend; raises C{ValueError} if it cannot be used.
     @raise BadEntry: it lists none, or not only backends.
     """
     parse, find_lines = READERS[suffix]
+    data = data.removeprefix(codecs.BOM_UTF8)
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise BadEntry(data.count(b"\n", 0, error.start) + 1, "it is not UTF-8") from error
-    try:
-        content = parse(text)
-    except RecursionError as error:
-        raise BadEntry(1, "it is nested too deeply") from error
+    content = _parsed(parse, text)
     if not isinstance(content, dict):
         raise BadEntry(1, 'expected {"backend": [...]}')
     for key in content:
@@ -65,27 +71,63 @@ def read_backends(data: bytes, suffix: str) -> list[Backend]:
         raise BadEntry(1, "it lists no backend")
     if not isinstance(entries, list):
         raise BadEntry(_line_with(text, "backend"), "'backend' must be a list of tables")
-    return _backends(entries, find_lines(text, len(entries)))
+    try:
+        return _backends(entries, check)
+    except _Wrong as wrong:
+        lines = find_lines(text, len(entries))
+        line, first = lines[wrong.at], None if wrong.first is None else lines[wrong.first]
+        where = f" (first in line {first})" if first not in (None, line) else ""
+        raise BadEntry(line, f"{wrong}{where}") from wrong.__cause__
 
 
-def _backends(entries: list[Any], lines: list[int]) -> list[Backend]:
+def _parsed(parse: Callable[[str], Any], text: str) -> Any:
+    try:
+        return parse(text)
+    except BadEntry:
+        raise
+    except RecursionError as error:
+        raise BadEntry(1, "it is nested too deeply") from error
+    except Exception as error:  # of a number with more digits than Python converts, for example
+        most = sys.get_int_max_str_digits()
+        digits = re.search(rf"[0-9_]{{{most + 1},}}", text) if most else None
+        line = _line_at(text, digits.start()) if digits else None
+        raise BadEntry(line, describe(error)) from error
+
+
+class _Wrong(Exception):
+    """An entry cannot be used.
+
+    @ivar at: its index; its line is only looked for now that it is needed.
+    @ivar first: the index of the one before that it repeats.
+    """
+
+    def __init__(self, at: int, why: str, first: int | None = None) -> None:
+        super().__init__(why)
+        self.at = at
+        self.first = first
+
+
+def _backends(entries: list[Any], check: Check | None) -> list[Backend]:
     found: dict[Backend, int] = {}
-    for entry, line in zip(entries, lines, strict=True):
+    for at, entry in enumerate(entries):
         try:
             backend = _backend(entry)
+            if check is not None:
+                check(backend)
         except (TypeError, ValueError) as error:
-            raise BadEntry(line, str(error)) from error
-        if backend in found:
-            where = f" (first in line {found[backend]})" if found[backend] != line else ""
-            raise BadEntry(line, f"the backend {backend.endpoint} is given twice{where}")
-        found[backend] = line
+            raise _Wrong(at, str(error)) from error
+        first = found.setdefault(backend, at)
+        if first != at:
+            raise _Wrong(at, f"the backend {backend.endpoint} is given twice", first)
     return list(found)
 
 
 def _backend(entry: Any) -> Backend:
     if not isinstance(entry, dict):
         raise ValueError(f"a backend is a table, not {entry!r}")
-    for key in entry:
+    for key, value in entry.items():
+        if isinstance(value, str):
+            value.encode()  # JSON has escapes for what is half a character, which no log can tell
         if key not in _WHERE + _WHAT:
             raise ValueError(f"unknown key {key!r}; expected {', '.join(_WHERE + _WHAT)}")
     where = {key for key in _WHERE if key in entry}
@@ -115,17 +157,25 @@ def _parse_toml(text: str) -> Any:
 
 
 def _toml_lines(text: str, count: int) -> list[int]:
-    lines = [_line_at(text, header.end()) for header in _TOML_HEADER.finditer(text)]
-    if len(lines) == count:
-        return lines
+    headers = [header.end() for header in _TOML_HEADER.finditer(text)]
+    if len(headers) == count:
+        return _lines_at(text, headers)
     return [_line_with(text, "backend")] * count  # a list of inline tables: "backend = [{...}]"
 
 
 def _parse_json(text: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
         raise BadEntry(error.lineno, str(error)) from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):  # as TOML has it; which would count is not for a reader to know
+        twice = Counter([key for key, _ in pairs]).most_common(1)[0][0]
+        raise BadEntry(None, f"the key {twice!r} is given twice in one object")
+    return made
 
 
 def _json_lines(text: str, count: int) -> list[int]:
@@ -133,13 +183,13 @@ def _json_lines(text: str, count: int) -> list[int]:
     if head is None:  # the key is there, but written with escapes
         return [1] * count
     decoder = json.JSONDecoder()
-    lines, end = [], head.end()
+    starts, end = [], head.end()
     for _ in range(count):
         gap = _JSON_GAP.match(text, end)
         start = gap.end() if gap else end
-        lines.append(_line_at(text, start))
+        starts.append(start)
         _, end = decoder.raw_decode(text, start)
-    return lines
+    return _lines_at(text, starts)
 
 
 def _line_with(text: str, word: str) -> int:
@@ -148,6 +198,12 @@ def _line_with(text: str, word: str) -> int:
 
 def _line_at(text: str, position: int) -> int:
     return text.count("\n", 0, position) + 1
+
+
+def _lines_at(text: str, positions: list[int]) -> list[int]:
+    """The lines of positions in ascending order."""
+    spans = zip([0, *positions], positions, strict=False)
+    return list(accumulate([text.count("\n", start, end) for start, end in spans], initial=1))[1:]
 
 
 _Reader = tuple[Callable[[str], Any], Callable[[str, int], list[int]]]

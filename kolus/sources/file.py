@@ -1,21 +1,25 @@
 """C{FileSource}: the backends that a file lists, read again when it changes.
 
 Its state: the audience; the watch of the folders; the delayed calls, of the next look at the file
-and of the reading of one that has changed; what the file looked like when it was last read; and the
-last complaint about it. C{_look} finds a change, C{_read} acts on it.
+and of the reading of one that has changed; what the file looked like when it was last read; the
+arguments of endpoints that are known to be good; and the last complaint about the file. C{_look}
+finds a change, C{_read} acts on it.
 """
 
 from __future__ import annotations
 
-import math
 import os
+import re
 import stat
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from kolus.backend import Backend
+from kolus.checks import is_duration
 from kolus.interfaces import ISource
 from kolus.sources.audience import Audience, Listener
 from kolus.sources.entries import READERS, BadEntry, read_backends
@@ -28,6 +32,9 @@ _log = Logger()
 _SETTLE = 0.05
 """Seconds that a file must stay the same before it is read: writing it may take several steps, and
 several changes may come together."""
+
+_HOST = re.compile(r"^(\w+:)(?:\\.|[^:\\])*")
+"""The kind of an endpoint and its first argument; C{tls:\\:\\:1:443} has one with colons in it."""
 
 _Looks = tuple[int, ...] | None
 """What tells one state of a file from another; C{None} if there is none."""
@@ -47,7 +54,8 @@ class FileSource:
     def __init__(self, reactor: Any, path: str | os.PathLike[str], *, poll: float = 2.0) -> None:
         """
         @param reactor: where changes are heard of at once, by inotify, if it can read descriptors;
-            with a clock they are found by polling alone.
+            with a clock they are found by polling alone, and the arguments of C{tls} endpoints and
+            other plugins' are not checked.
         @param path: of the file; its suffix, C{.toml} or C{.json}, says how to read it. A relative
             one is from the folder that is the current one now.
         @param poll: seconds between two looks at the file. With inotify too, which does not hear of
@@ -58,7 +66,7 @@ class FileSource:
         self._suffix = os.path.splitext(self.path)[1].lower()
         if self._suffix not in READERS:
             raise ValueError(f"a file of backends ends in .toml or .json, not {str(path)!r}")
-        if isinstance(poll, bool) or not 0 < poll < math.inf:
+        if not is_duration(poll):
             raise ValueError(f"poll must be a number of seconds above 0, not {poll!r}")
         self._clock = reactor
         self._poll = poll
@@ -67,6 +75,7 @@ class FileSource:
         self._next_look: IDelayedCall | None = None
         self._reading: IDelayedCall | None = None
         self._read_as: _Looks = None
+        self._sound: set[str] = set()
         self._complaint: str | None = None
 
     def start(self, listener: Listener) -> None:
@@ -123,9 +132,10 @@ class FileSource:
         """
         self._read_as = looks
         try:
-            backends = read_backends(_content(self.path), self._suffix)
+            backends = read_backends(_content(self.path), self._suffix, self._check)
         except BadEntry as error:
-            self._complain(f"{self.path}, line {error.line}: {error}")
+            where = self.path if error.line is None else f"{self.path}, line {error.line}"
+            self._complain(f"{where}: {error}")
         except OSError as error:
             self._read_as = None  # a file that is there is tried again: descriptors may be short
             self._complain(f"{self.path} cannot be read: {error.strerror or error}")
@@ -133,7 +143,22 @@ class FileSource:
             if self._complaint is not None:
                 self._complaint = None
                 _log.info("{path} can be used again", path=self.path)
+            self._tell(backends)
+
+    def _check(self, backend: Backend) -> None:
+        # It takes a millisecond for each that is not plain TCP, and what a plugin refuses is
+        # hardly ever the host: of those that differ in that alone one is checked.
+        arguments = _HOST.sub(r"\1", str(backend.endpoint), count=1)
+        if arguments not in self._sound:
+            backend.check(self._clock)
+            self._sound.add(arguments)
+
+    def _tell(self, backends: Sequence[Backend]) -> None:
+        try:
             self._audience.tell(backends)
+        except Exception:
+            self._read_as = None  # so that it is read and told again at the next look
+            _log.failure("telling the backends failed")
 
     def _complain(self, complaint: str) -> None:
         if complaint == self._complaint:

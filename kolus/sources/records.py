@@ -26,6 +26,8 @@ __all__ = [
     "MakeEndpoint",
     "addresses",
     "explain",
+    "hosts",
+    "of_answer",
     "says_there_is_none",
     "services",
     "tcp",
@@ -54,20 +56,44 @@ def tcp(host: str, port: int) -> str:
     return f"tcp:{quoteStringArgument(host)}:{port}"
 
 
+def of_answer(answer: Any) -> list[Any]:
+    """The records that a resolver has answered.
+
+    @raise TypeError: it is no answer of C{IResolver}.
+    """
+    try:
+        found = list(answer[0])
+    except (IndexError, KeyError, TypeError):
+        raise TypeError(f"the resolver answered {answer!r}, not lists of records") from None
+    for each in found:
+        if not isinstance(each, dns.RRHeader):
+            raise TypeError(f"the resolver answered {each!r} in the place of a record")
+    return found
+
+
+def hosts(records: Iterable[Any]) -> list[str]:
+    """The addresses of A and AAAA records, each once, as they come."""
+    found: dict[str, None] = {}
+    for each in records:
+        if each.type == dns.A:
+            found[each.payload.dottedQuad()] = None
+        elif each.type == dns.AAAA:
+            found[socket.inet_ntop(socket.AF_INET6, each.payload.address)] = None
+    return list(found)
+
+
 def addresses(records: Iterable[Any], port: int, make_endpoint: MakeEndpoint) -> list[Backend]:
     """The backends at the addresses of A and AAAA records, sorted, each once.
 
-    Sorted, since name servers rotate their answers.
+    Sorted, since name servers rotate their answers. What C{make_endpoint} raises comes through.
 
     @raise ValueError: C{make_endpoint} makes no endpoint of one.
+    @raise TypeError: it makes no string.
     """
-    found: set[str] = set()
-    for each in records:
-        if each.type == dns.A:
-            found.add(each.payload.dottedQuad())
-        elif each.type == dns.AAAA:
-            found.add(socket.inet_ntop(socket.AF_INET6, each.payload.address))
-    return [Backend(make_endpoint(each, port)) for each in sorted(found)]
+    # Two addresses may be one endpoint to C{make_endpoint}, of a proxy for example.
+    return list(
+        dict.fromkeys([_backend(make_endpoint, each, port) for each in sorted(hosts(records))])
+    )
 
 
 def services(
@@ -87,17 +113,25 @@ def services(
         if target in (b"", b"."):
             continue
         try:
-            endpoint = make_endpoint(target.decode("ascii").lower(), each.port)
-            backend = Backend(endpoint, weight=each.weight or _UNWEIGHTED)
-        except ValueError as error:
+            host, weight = target.decode("ascii").lower(), each.weight or _UNWEIGHTED
+            backend = _backend(make_endpoint, host, each.port, weight)
+        except Exception as error:  # of make_endpoint, anything
             shown = target.decode("ascii", "backslashreplace")
-            unusable.append(f"{each.priority} {each.weight} {each.port} {shown}: {error}")
+            why = str(error) if isinstance(error, ValueError) else describe(error)
+            unusable.append(f"{each.priority} {each.weight} {each.port} {shown}: {why}")
         else:
             usable.append((each.priority, backend))
     lowest = min([priority for priority, _ in usable], default=0)
     found = [backend for priority, backend in usable if priority == lowest]
     found.sort(key=lambda each: (str(each.endpoint), each.weight))
     return list({each.key: each for each in found}.values()), unusable
+
+
+def _backend(make_endpoint: MakeEndpoint, host: str, port: int, weight: float = 1.0) -> Backend:
+    endpoint = make_endpoint(host, port)
+    if not isinstance(endpoint, str):  # an endpoint object would be another backend each time
+        raise TypeError(f"make_endpoint must make a string of {host} and {port}, not {endpoint!r}")
+    return Backend(endpoint, weight=weight)
 
 
 def ttl(records: Iterable[Any]) -> float:
@@ -112,7 +146,7 @@ def says_there_is_none(error: BaseException) -> bool:
 
 def explain(error: BaseException) -> str:
     """An error of a lookup, in a few words; many of them carry a whole message of DNS."""
-    if isinstance(error, LookupError):
+    if type(error) is LookupError:  # it is of this package, and says all
         return str(error)
     for kind, words in _WORDS:
         if isinstance(error, kind):

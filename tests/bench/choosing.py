@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count, repeat
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from random import Random
 from typing import Any
 
@@ -115,9 +115,8 @@ def balancers(name: str) -> Iterator[Balancer]:
 
 
 def look_at_all(statuses: Sequence[Status]) -> Status:
-    """A balancer, for a group to have the statuses it would have after some time."""
-    first, *_ = statuses
-    return first
+    """A balancer, for a group to know what it would after some time: all the statuses and loads."""
+    return min(statuses, key=attrgetter("load"))
 
 
 async def served(what: str, meter: Meter, asks: Sequence[Ask]) -> Mapping[str, float]:
@@ -134,6 +133,8 @@ def at_managers(what: str, crowd: Crowd, rng: Random, operations: int) -> Case:
     async def sample(meter: Meter) -> Mapping[str, float]:
         managers = rng.choices(crowd.managers, k=operations)
         asks = [partial(each.connect, "us") for each in managers]
+        for each in crowd.managers:  # as whoever makes a group looks at them
+            each.status()
         return await served(what, meter, asks)
 
     return Case("kolus", sample)

@@ -224,3 +224,33 @@ async def test_a_stop_leaves_no_reader_no_call_and_no_descriptor(
     assert set(reactor.getReaders()) == readers
     assert set(reactor.getDelayedCalls()) == calls
     assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+# What needs a reactor to be checked
+
+TLS = '[[backend]]\nendpoint = "tls:localhost:443"\n'
+
+
+@pytest_twisted.ensureDeferred
+async def test_arguments_that_a_plugin_refuses_are_told_with_their_line(
+    follow: Follow, path: Path, log_events: list[LogEvent]
+) -> None:
+    followed = follow(path)
+    path.write_text(entry(2) + TLS + '[[backend]]\nendpoint = "tls:localhost"\n')
+    await until(reactor, lambda: "last good list stays" in "".join(map(formatEvent, log_events)))
+    told = "".join(map(formatEvent, log_events))
+    assert f"{path}, line 5: not a client endpoint string: 'tls:localhost' (TypeError: " in told
+    assert followed.told == [backends(1)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_of_arguments_that_differ_in_the_host_alone_one_is_checked(
+    follow: Follow, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked = []
+    monkeypatch.setattr(Backend, "check", lambda backend, reactor: checked.append(str(backend)))
+    path.write_text(TLS + TLS.replace("localhost", r"\\:\\:1"))
+    followed = follow(path)
+    path.write_text(TLS + TLS.replace("443", "444"))
+    await until(reactor, lambda: len(followed.told) == 2)
+    assert checked == ["tls:localhost:443", "tls:localhost:444"]
