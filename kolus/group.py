@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from kolus.backend import AnyBackend, Backend, Status, several
 from kolus.balance import Balancer, usable
 from kolus.checks import check_seconds
+from kolus.choice import Choice
 from kolus.errors import Closed, LeaseError, NoBackend, PoolFull
 from kolus.learner import Learner
 from kolus.lease import Lease
@@ -28,7 +29,7 @@ from kolus.managers import Managers
 from kolus.members import Members
 from kolus.owners import Owner, check_owner
 from kolus.panic import Panic
-from kolus.selector import Choice, Selector
+from kolus.selector import Selector
 from kolus.shared_queue import SharedQueue
 
 __all__ = ["Group", "GroupStatus"]
@@ -192,20 +193,18 @@ class Group(Generic[P]):
         """Where the requests of C{ident} wait for any of the backends."""
         queue = self._queues.get(ident)
         if queue is None:
-            queue = self._selector.make_queue(ident, self, self._backends, self.may_serve)
+            queue = self._selector.make_queue(ident, self._backends, self.may_serve)
             self._queues[ident] = queue
             empty = [ident for ident, each in self._queues.items() if not each.waiting]
             for each in empty[:-_MOST_QUEUES]:
                 self._queues.pop(each).close()
         return queue
 
-    def queue_without(
-        self, ident: Hashable, choice: Choice, exclude: Sequence[Backend]
-    ) -> SharedQueue:
+    def queue_without(self, ident: Hashable, exclude: Sequence[Backend]) -> SharedQueue:
         """The same, without some, for as long as anybody waits there."""
         keys = {each.key for each in exclude}
         backends = {key: each for key, each in self._backends.items() if key not in keys}
-        return self._selector.temporary_queue(ident, choice, backends)
+        return self._selector.temporary_queue(ident, backends)
 
     def may_serve(self, backend: Backend) -> bool:
         """Whether a backend's health lets it serve."""
@@ -353,4 +352,4 @@ class _Part:
     def queue(self, ident: Hashable) -> SharedQueue:
         if not self._exclude:
             return self._group.queue(ident)
-        return self._group.queue_without(ident, self, self._exclude)
+        return self._group.queue_without(ident, self._exclude)

@@ -6,9 +6,9 @@ waits in it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -17,44 +17,21 @@ from twisted.logger import Logger
 from kolus.account import Account
 from kolus.backend import AnyBackend, Backend
 from kolus.balance import Balancer
+from kolus.choice import Choice, Keyed, ListChoice
 from kolus.errors import KolusError, NoBackend, Rejected, describe
 from kolus.health import Phase
 from kolus.learner import Learner
 from kolus.lease import Lease
 from kolus.leasing_manager import LeasingManager
-from kolus.listed import Listed
 from kolus.live_status import LiveStatus, Statuses
 from kolus.managers import Managers
 from kolus.observatory import Observatory
 from kolus.owners import Owner
 from kolus.shared_queue import SharedQueue
 
-__all__ = ["Choice", "Keyed", "ListChoice", "Selector"]
+__all__ = ["Selector"]
 
 _log = Logger()
-
-Keyed = Mapping[Hashable, Backend]
-"""Backends by their keys."""
-
-
-class Choice(Protocol):
-    """What a request may be served by."""
-
-    @property
-    def statuses(self) -> Statuses:
-        """What the balancer chooses from."""
-
-    @property
-    def balancer(self) -> Balancer: ...
-    @property
-    def is_fixed(self) -> bool:
-        """Whether no backend will come or go."""
-
-    def without(self, exclude: Collection[Backend]) -> Statuses:
-        """The statuses without those of some backends."""
-
-    def queue(self, ident: Hashable) -> SharedQueue:
-        """Where requests of C{ident} wait for any of these backends."""
 
 
 class Selector:
@@ -225,20 +202,19 @@ class Selector:
         """A choice among a list, without some."""
         return ListChoice(self, self.observatory, backends, balancer, exclude)
 
-    def temporary_queue(self, ident: Hashable, choice: Choice, backends: Keyed) -> SharedQueue:
+    def temporary_queue(self, ident: Hashable, backends: Keyed) -> SharedQueue:
         """Where requests wait for just these backends, for as long as any does."""
         key = (ident, frozenset(backends))
         queue = self._queues.get(key)
         if queue is None:
             drop = partial(self._drop, key)
-            queue = self.make_queue(ident, choice, backends, self.is_well, drop)
+            queue = self.make_queue(ident, backends, self.is_well, drop)
             self._queues[key] = queue
         return queue
 
     def make_queue(
         self,
         ident: Hashable,
-        choice: Choice,
         backends: Keyed,
         may_serve: Callable[[Backend], bool],
         emptied: Callable[[SharedQueue], object] | None = None,
@@ -262,56 +238,3 @@ class Selector:
         """Whether a backend's health lets it serve requests that were not meant for it."""
         account = self._managers.accounts.find(backend.key)
         return account is None or account.health.phase is Phase.WELL
-
-
-class ListChoice:
-    """A list of backends, of which a request may be served by any."""
-
-    is_fixed = True
-
-    def __init__(
-        self,
-        selector: Selector,
-        observatory: Observatory,
-        backends: Sequence[AnyBackend],
-        balancer: Balancer,
-        exclude: Collection[AnyBackend],
-    ) -> None:
-        self._selector = selector
-        self._observatory = observatory
-        self._backends = backends
-        self.balancer = balancer
-        if exclude:
-            self._backends = self._others({Backend.key_of(each) for each in exclude})
-        self.statuses: Statuses = Listed(self._backends, observatory)
-
-    def without(self, exclude: Collection[Backend]) -> Statuses:
-        return Listed(self._others({each.key for each in exclude}), self._observatory)
-
-    def queue(self, ident: Hashable) -> SharedQueue:
-        backends = _ByKey(self._backends, self._observatory)
-        return self._selector.temporary_queue(ident, self, backends)
-
-    def _others(self, keys: Collection[Hashable]) -> list[AnyBackend]:
-        return [each for each in self._backends if Backend.key_of(each) not in keys]
-
-
-class _ByKey(Mapping[Hashable, Backend]):
-    """The backends of a list by their keys. A string is parsed when it is looked up: of ten
-    thousand that a request waits for, hardly any are."""
-
-    def __init__(self, backends: Sequence[AnyBackend], observatory: Observatory) -> None:
-        self._given = {Backend.key_of(each): each for each in backends}
-        self._observatory = observatory
-
-    def __getitem__(self, key: Hashable) -> Backend:
-        return self._observatory.backend(self._given[key])
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._given
-
-    def __iter__(self) -> Iterator[Hashable]:
-        return iter(self._given)
-
-    def __len__(self) -> int:
-        return len(self._given)
