@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from kolus.account import UNKNOWN, Account, Watcher
 from kolus.backend import Backend
 from kolus.backoff import Rng
+from kolus.errors import ConnectFailed
 from kolus.events import Observer
 from kolus.journal import Journal
 from kolus.learner import Learner
@@ -98,6 +99,20 @@ class Accounts:
                 account.teach(learner)
         account.changed()
         return account
+
+    def connect_failed(self, backend: Backend, policy: Policy, why: Exception) -> ConnectFailed:
+        """What would have connected could not be made: that counts as an attempt that failed.
+
+        @return: what a request fails with for that reason.
+        """
+        account = self.of(backend, policy)
+        failures = account.attempts.failures + 1
+        delay = 0.0 if policy.backoff is None else policy.backoff.delay(failures, self._rng)
+        account.attempts.failed(why, failures, self._clock.seconds() + delay)
+        error = ConnectFailed(backend, why, delay)
+        self._journal(account).connect_failed(error, failures)
+        account.health.connect_failed(why)
+        return error
 
     # Health, as accounts tell it
 

@@ -34,7 +34,7 @@ class Choice(Protocol):
     def is_fixed(self) -> bool:
         """Whether no backend will come or go."""
 
-    def without(self, exclude: Collection[Backend]) -> Statuses:
+    def without(self, exclude: Collection[AnyBackend]) -> Statuses:
         """The statuses without those of some backends."""
 
     def queue(self, ident: Hashable) -> SharedQueue:
@@ -62,10 +62,13 @@ class ListChoice:
             self._backends = self._others({Backend.key_of(each) for each in exclude})
         self.statuses: Statuses = Listed(self._backends, observatory)
 
-    def without(self, exclude: Collection[Backend]) -> Statuses:
-        return Listed(self._others({each.key for each in exclude}), self._observatory)
+    def without(self, exclude: Collection[AnyBackend]) -> Statuses:
+        others = self._others({Backend.key_of(each) for each in exclude})
+        return Listed(others, self._observatory)
 
     def queue(self, ident: Hashable) -> SharedQueue:
+        # Whose list it is may change it while the request waits.
+        self._backends = tuple(self._backends)
         backends = _ByKey(self._backends, self._observatory)
         return self._selector.temporary_queue(ident, backends)
 

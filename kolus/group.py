@@ -185,9 +185,9 @@ class Group(Generic[P]):
 
     is_fixed = False
 
-    def without(self, exclude: Collection[Backend]) -> Statuses:
+    def without(self, exclude: Collection[AnyBackend]) -> Statuses:
         """The same, without some backends."""
-        return self.statuses.without(exclude)
+        return self.statuses.without([Backend.of(each) for each in exclude])
 
     def queue(self, ident: Hashable) -> SharedQueue:
         """Where the requests of C{ident} wait for any of the backends."""
@@ -346,7 +346,7 @@ class _Part:
         whole = self._group.statuses
         return whole.without(self._exclude) if self._exclude else whole
 
-    def without(self, exclude: Collection[Backend]) -> Statuses:
+    def without(self, exclude: Collection[AnyBackend]) -> Statuses:
         return self._group.without([*self._exclude, *exclude])
 
     def queue(self, ident: Hashable) -> SharedQueue:

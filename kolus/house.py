@@ -32,8 +32,8 @@ class Server(Protocol):
         """For how many requests more it may connect at once; below 0: how many wait for others'
         leases to be settled."""
 
-    def has_leases(self) -> bool:
-        """Whether something may come home here."""
+    def may_free(self) -> bool:
+        """Whether a lease may come home here, or its slot become free."""
 
     def is_connecting(self) -> bool: ...
 
@@ -53,8 +53,11 @@ class House(Protocol):
     def server(self, ident: Hashable, backend: Backend) -> Server | None:
         """The manager of a backend, if one runs that can serve C{ident} and share queues."""
 
-    def make_server(self, ident: Hashable, backend: Backend) -> Server | None:
-        """The same; made if there is none. C{None} if there cannot be any."""
+    def make_server(self, ident: Hashable, backend: Backend) -> Server:
+        """The same; made if there is none.
+
+        @raise KolusError: there cannot be any.
+        """
 
     def may_make(self, ident: Hashable, backend: Backend) -> bool:
         """Whether a manager could be made now that connects at once."""

@@ -52,5 +52,5 @@ class Listed(Statuses):
         try:
             return self._observatory.backend(given)
         except (TypeError, ValueError) as error:
-            self.refused = error
+            self.refused = (given, error)
             raise

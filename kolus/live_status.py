@@ -12,7 +12,7 @@ from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
 from kolus.account import Account
-from kolus.backend import Backend, State, Status
+from kolus.backend import AnyBackend, Backend, State, Status
 
 if TYPE_CHECKING:
     from kolus.interfaces import IKolusManager
@@ -155,13 +155,13 @@ class Statuses(Sequence[Status]):
     @ivar size: how many there are.
     @ivar among: what they say that they are one of: this, or what this is a part of.
     @ivar panic: whether ejected ones may be chosen, too; C{None} if that is not known.
-    @ivar refused: what was raised where something in the list was no backend.
+    @ivar refused: what in a list was no backend when it was looked at, and what was raised then.
     """
 
     size: int
     among: Statuses
     panic: Panic | None = None
-    refused: Exception | None = None
+    refused: tuple[AnyBackend, Exception] | None = None
 
     def __len__(self) -> int:
         return self.size

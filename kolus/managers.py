@@ -134,6 +134,22 @@ class Managers:
                 raise Draining(f"{where} was taken over by another ident")
         return manager
 
+    def provide(self, ident: Hashable, backend: Backend) -> IKolusManager:
+        """The same, for a request that others may serve, and that is none of the caller's mistakes:
+        that there is none and none can be made counts as an attempt to connect that failed.
+
+        @raise ConnectFailed: none can be made.
+        @raise KolusError: as C{find_or_make} does.
+        """
+        try:
+            return self.find_or_make(ident, backend)
+        except KolusError:
+            raise
+        except Exception as error:
+            # It refers to the frames of whoever has just asked, and is kept.
+            why = error.with_traceback(None)
+        raise self.accounts.connect_failed(backend, self.policy, why)
+
     def _replace(self, manager: IKolusManager) -> None:
         """Another ident takes over: what is idle closes now, the rest as it comes home."""
         managers = self.at.get(manager.backend.key, {})
@@ -240,13 +256,15 @@ class Managers:
         manager = self.at.get(backend.key, {}).get(ident)
         return manager if isinstance(manager, LeasingManager) else None
 
-    def make_server(self, ident: Hashable, backend: Backend) -> LeasingManager[Any] | None:
-        """The same; made if there is none. C{None} if there cannot be any."""
-        try:
-            manager = self.find_or_make(ident, backend)
-        except KolusError:
-            return None
-        return manager if isinstance(manager, LeasingManager) and manager.ident == ident else None
+    def make_server(self, ident: Hashable, backend: Backend) -> LeasingManager[Any]:
+        """The same; made if there is none.
+
+        @raise KolusError: there cannot be any.
+        """
+        manager = self.provide(ident, backend)
+        if isinstance(manager, LeasingManager) and manager.ident == ident:
+            return manager
+        raise Draining(f"{backend} gives no new leases to those who wait for several")
 
     def may_make(self, ident: Hashable, backend: Backend) -> bool:
         """Whether a manager for C{ident}, who has none there, could be made that connects at once

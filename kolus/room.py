@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
 from kolus.backend import Backend
 from kolus.house import House, Server
+from kolus.waiters import Tried
 
 __all__ = ["Room"]
 
@@ -20,7 +22,10 @@ _SWEEP_EVERY = 1.0
 
 
 class Room:
-    """Finds backends with room for the requests of one ident."""
+    """Finds backends with room for the requests of one ident.
+
+    @ivar refused: what turned out to be no backend when it was looked at, and why.
+    """
 
     def __init__(
         self,
@@ -42,6 +47,7 @@ class Room:
         self._may_serve = may_serve
         self._look_at = look_at
         self._roomy: OrderedDict[Backend, None] = OrderedDict()
+        self.refused: Tried = {}
         self._unseen: Iterator[Hashable] = iter(())
         self._sweep_at = clock.seconds()
 
@@ -94,8 +100,8 @@ class Room:
             self._sweep_at = now + _SWEEP_EVERY
             self._unseen = iter(tuple(self._backends))
         for key in self._unseen:
-            unseen = self._backends.get(key)
-            if unseen is None:  # it has left meanwhile
+            unseen = self._find(key)
+            if unseen is None:
                 continue
             if self.has(unseen):
                 self._roomy[unseen] = None
@@ -104,3 +110,16 @@ class Room:
             else:
                 self._look_at(self._house.attempt_due(unseen))
         return None
+
+    def _find(self, key: Any) -> Backend | None:
+        """The backend with a key; C{None} if it has left meanwhile, or is none."""
+        try:
+            return None if key in self.refused else self._backends.get(key)
+        except (TypeError, ValueError) as error:
+            self.refused[key] = error
+            return None
+
+    def all(self) -> Iterator[Backend]:
+        """The backends, without what turns out to be none."""
+        found = map(self._find, self._backends)
+        return (each for each in found if each is not None)

@@ -7,6 +7,7 @@ waits in it.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,7 @@ from kolus.account import Account
 from kolus.backend import AnyBackend, Backend
 from kolus.balance import Balancer
 from kolus.choice import Choice, Keyed, ListChoice
-from kolus.errors import KolusError, NoBackend, Rejected, describe
+from kolus.errors import ConnectFailed, KolusError, LeaseTimeout, NoBackend, Rejected, describe
 from kolus.health import Phase
 from kolus.learner import Learner
 from kolus.lease import Lease
@@ -28,6 +29,7 @@ from kolus.managers import Managers
 from kolus.observatory import Observatory
 from kolus.owners import Owner
 from kolus.shared_queue import SharedQueue
+from kolus.waiters import Tried, Waiter
 
 __all__ = ["Selector"]
 
@@ -63,7 +65,7 @@ class Selector:
             backend = chosen.backend
             is_lone = choice.is_fixed and choice.statuses.size == 1
             if is_lone or getattr(choice.balancer, "bound", False):
-                return self._managers.find_or_make(ident, backend).connect(ident, timeout, owner)
+                return self._managers.provide(ident, backend).connect(ident, timeout, owner)
             return self._wait(ident, backend, choice, timeout, owner)
         except KolusError:
             return fail()
@@ -100,7 +102,7 @@ class Selector:
         try:
             chosen = balancer(statuses)
         except Exception as error:
-            if statuses.refused is error:
+            if statuses.refused is not None and statuses.refused[1] is error:
                 raise
             _log.failure("the balancer {balancer!r} raised", balancer=balancer)
             raise NoBackend(f"the balancer {balancer!r} raised {describe(error)}") from error
@@ -156,37 +158,116 @@ class Selector:
                 if lease is not None:
                     self._warm(ident, chosen, queue)
                     return succeed(lease)
-            manager: Any = self._place(ident, place, queue)
-            if not isinstance(manager, LeasingManager):  # somebody's own, which shares no queue
-                asked: Deferred[Lease[Any]] = manager.connect(ident, timeout, owner)
+            try:
+                asked = self._ask(ident, place, queue, choice, timeout, owner)
+            except ConnectFailed:
+                asked = fail()
+            if self._waits_for_all(asked):
+                if not prefers:
+                    queue.look_again()
                 return asked
-            waiter = manager.enqueue(timeout, owner, queue, partial(self._choose_again, choice))
-            if not prefers:
-                queue.look_again()
-            return waiter
+            return Deferred.fromCoroutine(
+                self._ask_others(asked, ident, place, choice, timeout, owner)
+            )
         finally:
             queue.end_if_empty()
 
-    def _choose_again(self, choice: Choice, tried: Collection[Backend]) -> Backend | None:
-        """Where a request is to be tried next."""
-        try:
-            return self.choose(choice.without(tried), choice.balancer).backend
-        except NoBackend:
-            return None
+    def _ask(
+        self,
+        ident: Hashable,
+        place: Backend,
+        queue: SharedQueue,
+        choice: Choice,
+        timeout: float | None,
+        owner: Owner | None,
+        tried: Tried | None = None,
+    ) -> Deferred[Lease[Any]]:
+        """Let a request wait at one backend, and so for all; or for it alone, if its manager is
+        somebody's own, which shares no queue.
+
+        @raise ConnectFailed: no manager can be made there.
+        @raise Rejected: nobody takes the request.
+        """
+        manager: Any = self._place(ident, place, queue)
+        if isinstance(manager, LeasingManager):
+            choose = partial(self._choose_again, choice)
+            return manager.enqueue(timeout, owner, queue, choose, tried)
+        asked: Deferred[Lease[Any]] = manager.connect(ident, timeout, owner)
+        return asked
+
+    def _waits_for_all(self, asked: Deferred[Lease[Any]]) -> bool:
+        """Whether what was asked is in a queue that several backends share."""
+        return isinstance(asked, Waiter) and asked.shared is not None
+
+    async def _ask_others(
+        self,
+        asked: Deferred[Lease[Any]],
+        ident: Hashable,
+        place: Backend,
+        choice: Choice,
+        timeout: float | None,
+        owner: Owner | None,
+    ) -> Lease[Any]:
+        """Ask one backend after another, until one leases or the time is over.
+
+        @param asked: what came of asking the first, C{place}.
+        """
+        patience = self._managers.policy.acquire_timeout if timeout is None else timeout
+        began, waited = self._clock.seconds(), 0.0
+        tried: Tried = {}
+        while True:
+            try:
+                return await asked
+            except LeaseTimeout as error:
+                raise error.after(waited, tried) from None
+            except ConnectFailed as error:
+                if self._waits_for_all(asked):  # it was tried wherever it could be
+                    raise
+                failed = error
+                tried[place] = error.reason
+            waited = self._clock.seconds() - began
+            other = self._choose_again(choice, tried)
+            if other is None or (patience is not None and waited >= patience):
+                raise ConnectFailed(failed.backend, failed.reason, failed.retry_in, tried)
+            place = other
+            left = None if patience is None else patience - waited
+            queue = choice.queue(ident)
+            try:
+                asked = self._ask(ident, place, queue, choice, left, owner, tried)
+            except ConnectFailed:
+                asked = fail()
+            finally:
+                queue.end_if_empty()
+
+    def _choose_again(self, choice: Choice, tried: Tried) -> Backend | None:
+        """Where a request is to be tried next. What turns out to be no backend is noted as tried;
+        whatever else goes wrong is no reason not to serve it, or not to tell it."""
+        while True:
+            statuses = choice.without(tried)
+            try:
+                return self.choose(statuses, choice.balancer).backend
+            except NoBackend:
+                return None
+            except Exception:
+                if statuses.refused is None:
+                    _log.failure("{balancer!r} cannot be used", balancer=choice.balancer)
+                    return None
+                given, why = statuses.refused
+                tried[given] = why
 
     def _warm(self, ident: Hashable, chosen: Backend, queue: SharedQueue) -> None:
         """Another backend has served a request at once: see whether the chosen one connects too."""
         if queue.is_to_warm(chosen):
-            server = self._managers.make_server(ident, chosen)
-            if server is not None:
-                server.warm()
+            with suppress(KolusError):  # it has been served
+                self._managers.make_server(ident, chosen).warm()
 
     def _place(self, ident: Hashable, place: Backend, queue: SharedQueue) -> Any:
         """In whose queue to wait.
 
+        @raise ConnectFailed: no manager can be made there.
         @raise Rejected: nobody takes the request.
         """
-        manager = self._managers.find_or_make(ident, place)
+        manager = self._managers.provide(ident, place)
         if isinstance(manager, LeasingManager) and not manager.accepts(ident):
             for server in self._managers.servers(queue):
                 if server.serves():

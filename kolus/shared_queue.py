@@ -27,12 +27,12 @@ from twisted.internet.interfaces import IReactorTime
 
 from kolus.alarm import Alarm
 from kolus.backend import Backend
-from kolus.errors import ConnectFailed, Draining
+from kolus.errors import ConnectFailed, Draining, KolusError
 from kolus.house import House, Server
 from kolus.lease import Lease
 from kolus.owners import Owner
 from kolus.room import Room
-from kolus.waiters import Choose, Waiter
+from kolus.waiters import Choose, Tried, Waiter
 
 __all__ = ["SharedQueue"]
 
@@ -108,13 +108,17 @@ class SharedQueue:
         """Where a request should wait: where it can be connected for, C{chosen} if possible."""
         return chosen if self._room.has(chosen) else self._room.next(()) or chosen
 
-    def joined(self, waiter: Waiter[Any], server: Server, choose: Choose | None) -> None:
+    def joined(
+        self, waiter: Waiter[Any], server: Server, choose: Choose | None, tried: Tried | None
+    ) -> None:
         """A new request is in the queue of a manager.
 
         @param choose: chooses anew if it cannot be served there.
+        @param tried: where it could not be queued.
         """
         waiter.shared = self
         waiter.choose = choose
+        waiter.tried = tried
         self._note_place(waiter, server)
 
     def look_again(self) -> None:
@@ -263,7 +267,7 @@ class SharedQueue:
                 break
         return False
 
-    def _barred(self, waiter: Waiter[Any]) -> Collection[Backend]:
+    def _barred(self, waiter: Waiter[Any]) -> Collection[object]:
         """Where a waiter is not connected for again: where attempts that failed do not pause."""
         return () if self._house.pauses_attempts() else waiter.tried or ()
 
@@ -273,8 +277,9 @@ class SharedQueue:
         if waiter not in self.waiting:
             return
         self._forget_place(waiter)
-        if not self._settle_at(waiter, place):
-            self.refused(waiter, Draining(f"{place} gives no new leases"))
+        error = self._settle_at(waiter, place)
+        if error is not None:
+            self.refused(waiter, error)
 
     def refused(self, waiter: Waiter[Any], error: Exception) -> None:
         """A manager has given up on a waiter: let it wait elsewhere, or fail it."""
@@ -296,14 +301,21 @@ class SharedQueue:
         if isinstance(error, ConnectFailed):
             tried[error.backend] = error.reason
         place = None if waiter.choose is None else waiter.choose(tried)
-        barred = self._barred(waiter)
-        if place is None or place in barred or not self._room.has(place):
-            place = self._room.next(barred)
-        if place is not None and self._settle_at(waiter, place):
-            return
+        barred = {*self._barred(waiter)}
+        while True:
+            if place is None or place in barred or not self._room.has(place):
+                place = self._room.next(barred)
+            if place is None:
+                break
+            refusal = self._settle_at(waiter, place)
+            if refusal is None:
+                return
+            barred.add(place)
+            if isinstance(refusal, ConnectFailed):
+                tried[place] = refusal.reason
+                error = refusal
         for server in self._house.servers(self):
-            if self._is_hopeful(server, tried):
-                self._settle_at(waiter, server.backend)
+            if self._is_hopeful(server, tried) and self._settle_at(waiter, server.backend) is None:
                 return
         self.left(waiter)
         if isinstance(error, ConnectFailed):
@@ -311,27 +323,32 @@ class SharedQueue:
             error = ConnectFailed(error.backend, error.reason, error.retry_in, everything)
         waiter.errback(error)
 
-    def _is_hopeful(self, server: Server, tried: Collection[Backend]) -> bool:
+    def _is_hopeful(self, server: Server, tried: Collection[object]) -> bool:
         """Whether a manager may yet serve one that it would not connect for.
 
         It is not waited for again and again because of attempts: they might all fail.
         """
         if not self.may_serve(server.backend):
             return False
-        return server.has_leases() or (server.is_connecting() and server.backend not in tried)
+        return server.may_free() or (server.is_connecting() and server.backend not in tried)
 
-    def _settle_at(self, waiter: Waiter[Any], backend: Backend) -> bool:
-        server = self._house.make_server(self.ident, backend)
-        if server is None:
-            return False
+    def _settle_at(self, waiter: Waiter[Any], backend: Backend) -> KolusError | None:
+        """Let a waiter wait at a backend.
+
+        @return: what prevents that; C{None} if nothing does.
+        """
+        try:
+            server = self._house.make_server(self.ident, backend)
+        except KolusError as error:
+            return error
         self._note_place(waiter, server)
         server.adopt(waiter)
-        return True
+        return None
 
-    def failures(self, waiter: Waiter[Any]) -> dict[Backend, BaseException]:
+    def failures(self, waiter: Waiter[Any]) -> Tried:
         """What became of a waiter where it could not be served, and of the last attempts to
         connect to backends where it was not."""
-        tried = waiter.tried or {}
+        tried = (waiter.tried or {}) | self._room.refused
         failed = self._house.last_errors(self)
         others = ((backend, why) for backend, why in failed if backend not in tried)
         return tried | dict(islice(others, _MOST_NAMED))
@@ -346,7 +363,7 @@ class SharedQueue:
 
     def is_all_held_by(self, owner: Owner) -> bool:
         """Whether an owner itself has all that could ever serve it."""
-        for backend in self.backends.values():
+        for backend in self._room.all():
             server = self._house.server(self.ident, backend)
             if server is None or not server.is_all_held_by(owner):
                 return False

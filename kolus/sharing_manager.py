@@ -100,9 +100,10 @@ class SharingManager(BaseManager[P]):
     def has_idle(self) -> bool:
         return bool(self._idle) and self._lifecycle.serves
 
-    def has_leases(self) -> bool:
-        """Whether something may come home here."""
-        return self._lifecycle.serves and self.roster.leased() > 0
+    def may_free(self) -> bool:
+        """Whether a lease may come home here, or its slot become free."""
+        roster = self.roster
+        return self._lifecycle.serves and (roster.leased() > 0 or bool(roster.closing))
 
     def is_connecting(self) -> bool:
         return self._lifecycle.serves and bool(self.roster.connecting)
