@@ -1,8 +1,9 @@
 """C{Group}: a live set of backends that can serve the same requests.
 
 Its state is the members, the backends by their keys, a queue for each ident that has had to wait,
-who waits for the first list of backends, how often a backend was chosen in panic, and whether the
-group is closed. The members and the backends change when the source tells another list.
+and for each ident and what its requests that wait exclude, who waits for the first list of
+backends, how often a backend was chosen in panic, and whether the group is closed. The members, the
+backends and the queues' change when the source tells another list.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, fail
@@ -35,6 +37,7 @@ from kolus.shared_queue import SharedQueue
 __all__ = ["Group", "GroupStatus"]
 
 P = TypeVar("P")
+Keys = frozenset[Hashable]
 _log = Logger()
 _MOST_QUEUES = 64
 _MOST_NAMED = 10
@@ -99,7 +102,7 @@ class Group(Generic[P]):
         self._source: Any = None
         self._closed = False
         self._backends: dict[Hashable, Backend] = {}
-        self._queues: OrderedDict[Hashable, SharedQueue] = OrderedDict()
+        self._queues: OrderedDict[tuple[Hashable, Keys], SharedQueue] = OrderedDict()
         self._early: dict[Deferred[None], None] = {}
         self._panic = Panic(managers.accounts)
         self._learner = Learner(balancer) if hasattr(balancer, "observe") else None
@@ -189,22 +192,33 @@ class Group(Generic[P]):
         """The same, without some backends."""
         return self.statuses.without([Backend.of(each) for each in exclude])
 
-    def queue(self, ident: Hashable) -> SharedQueue:
-        """Where the requests of C{ident} wait for any of the backends."""
-        queue = self._queues.get(ident)
+    def queue(self, ident: Hashable, exclude: Collection[Backend] = ()) -> SharedQueue:
+        """Where the requests of C{ident} wait for any of the backends.
+
+        @param exclude: without these, for as long as anybody waits there.
+        """
+        left_out: Keys = frozenset([each.key for each in exclude])
+        key = (ident, left_out)
+        queue = self._queues.get(key)
         if queue is None:
-            queue = self._selector.make_queue(ident, self._backends, self.may_serve)
-            self._queues[ident] = queue
-            empty = [ident for ident, each in self._queues.items() if not each.waiting]
+            emptied = partial(self._drop, key) if exclude else None
+            backends = self._backends_but(left_out)
+            queue = self._selector.make_queue(ident, backends, self.may_serve, emptied)
+            self._queues[key] = queue
+            empty = [key for key, each in self._queues.items() if not each.waiting]
             for each in empty[:-_MOST_QUEUES]:
                 self._queues.pop(each).close()
         return queue
 
-    def queue_without(self, ident: Hashable, exclude: Sequence[Backend]) -> SharedQueue:
-        """The same, without some, for as long as anybody waits there."""
-        keys = {each.key for each in exclude}
-        backends = {key: each for key, each in self._backends.items() if key not in keys}
-        return self._selector.temporary_queue(ident, backends)
+    def _backends_but(self, left_out: Keys) -> dict[Hashable, Backend]:
+        if not left_out:
+            return self._backends
+        return {key: each for key, each in self._backends.items() if key not in left_out}
+
+    def _drop(self, key: tuple[Hashable, Keys], queue: SharedQueue) -> None:
+        if self._queues.get(key) is queue:
+            del self._queues[key]
+            queue.close()
 
     def may_serve(self, backend: Backend) -> bool:
         """Whether a backend's health lets it serve."""
@@ -260,8 +274,8 @@ class Group(Generic[P]):
             old = before.get(backend.key)
             if old is not None and backend.limit != old.limit and backend.limit is not None:
                 self._managers.resize(backend.limit, backend)
-        for queue in tuple(self._queues.values()):
-            queue.change(self._backends)
+        for (_, left_out), queue in tuple(self._queues.items()):
+            queue.change(self._backends_but(left_out))
         for key, backend in before.items():
             if key not in self._backends:
                 self._keeper.left(backend)
@@ -350,6 +364,4 @@ class _Part:
         return self._group.without([*self._exclude, *exclude])
 
     def queue(self, ident: Hashable) -> SharedQueue:
-        if not self._exclude:
-            return self._group.queue(ident)
-        return self._group.queue_without(ident, self._exclude)
+        return self._group.queue(ident, self._exclude)

@@ -219,7 +219,7 @@ class Selector:
             try:
                 return await asked
             except LeaseTimeout as error:
-                raise error.after(waited, tried) from None
+                raise error.after(waited, tried) from error.last_error
             except ConnectFailed as error:
                 if self._waits_for_all(asked):  # it was tried wherever it could be
                     raise
