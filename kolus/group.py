@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime
@@ -23,7 +23,8 @@ from kolus.backend import AnyBackend, Backend, Status, several
 from kolus.balance import Balancer, usable
 from kolus.checks import check_seconds
 from kolus.choice import Choice
-from kolus.errors import Closed, LeaseError, NoBackend, PoolFull
+from kolus.early import Early
+from kolus.errors import Closed, LeaseError, LeaseTimeout, NoBackend, PoolFull
 from kolus.learner import Learner
 from kolus.lease import Lease
 from kolus.live_status import Statuses
@@ -103,7 +104,7 @@ class Group(Generic[P]):
         self._closed = False
         self._backends: dict[Hashable, Backend] = {}
         self._queues: OrderedDict[tuple[Hashable, Keys], SharedQueue] = OrderedDict()
-        self._early: dict[Deferred[None], None] = {}
+        self._early = Early(clock, self._no_list)
         self._panic = Panic(managers.accounts)
         self._learner = Learner(balancer) if hasattr(balancer, "observe") else None
         self.statuses = self._see([])
@@ -239,17 +240,17 @@ class Group(Generic[P]):
         patience = self._managers.policy.acquire_timeout if timeout is None else timeout
         patience = None if patience == math.inf else patience
         began = self._clock.seconds()
-        told: Deferred[None] = Deferred(lambda told: self._early.pop(told, None))
-        self._early[told] = None
-        if patience is not None:
-            told.addTimeout(patience, self._clock, lambda result, seconds: self._no_list(seconds))
-        await told
-        left = None if patience is None else max(0.0, patience - (self._clock.seconds() - began))
+        await self._early.wait(patience, owner)
+        waited = self._clock.seconds() - began
+        left = None if patience is None else max(0.0, patience - waited)
         if self._closed:
             raise self._is_closed()
-        return await self._selector.connect(ident, choice, left, owner)
+        try:
+            return await self._selector.connect(ident, choice, left, owner)
+        except LeaseTimeout as error:
+            raise error.after(waited) from error.last_error
 
-    def _no_list(self, seconds: float) -> None:
+    def _no_list(self, seconds: float) -> NoReturn:
         raise NoBackend(f"{self!r} has not been told of any backend within {seconds:.3g} s")
 
     def _is_closed(self) -> Closed:
@@ -258,10 +259,14 @@ class Group(Generic[P]):
     # The backends
 
     def _told(self, backends: Sequence[Backend]) -> None:
-        """Called by the source: these are the backends now."""
+        """Called by the source: these are the backends now.
+
+        @raise TypeError: they are no sequence of Backends. Nothing has changed.
+        @raise ValueError: one is told twice. Nothing has changed.
+        """
         if self._closed:
             return
-        before, self._backends = self._backends, {each.key: each for each in backends}
+        before, self._backends = self._backends, self._keyed(backends)
         _log.info(
             "{group}: {joined} joined, {left} left",
             group=self,
@@ -279,10 +284,20 @@ class Group(Generic[P]):
         for key, backend in before.items():
             if key not in self._backends:
                 self._keeper.left(backend)
-        while self._early:  # who comes meanwhile comes after them
-            told = next(iter(self._early))
-            told.callback(None)
-            self._early.pop(told, None)
+        self._early.tell()
+
+    def _keyed(self, backends: Sequence[Backend]) -> dict[Hashable, Backend]:
+        """What a source tells, by their keys; it may be anybody's."""
+        if not isinstance(backends, Sequence) or isinstance(backends, str | bytes):
+            raise TypeError(f"the source of {self!r} must tell a sequence, not {backends!r}")
+        keyed: dict[Hashable, Backend] = {}
+        for each in backends:
+            if not isinstance(each, Backend):
+                raise TypeError(f"the source of {self!r} must tell Backends, not {each!r}")
+            if each.key in keyed:
+                raise ValueError(f"the source of {self!r} tells {each} twice")
+            keyed[each.key] = each
+        return keyed
 
     def _see(self, backends: Sequence[Backend]) -> Members:
         accounts = self._managers.accounts
@@ -323,11 +338,14 @@ class Group(Generic[P]):
             return
         self._closed = True
         if self._source is not None:
-            self._source.stop()
+            try:
+                self._source.stop()
+            except Exception:
+                _log.failure(
+                    "{source!r} of {group} raised in stop", source=self._source, group=self
+                )
         self._forget(self._backends)
-        early, self._early = self._early, {}
-        for each in early:
-            each.errback(self._is_closed())
+        self._early.fail(self._is_closed())
         for queue in tuple(self._queues.values()):
             queue.close(self._is_closed())
         self._queues.clear()
@@ -358,7 +376,14 @@ class _Part:
     @property
     def statuses(self) -> Statuses:
         whole = self._group.statuses
-        return whole.without(self._exclude) if self._exclude else whole
+        if not self._exclude:
+            return whole
+        others = whole.without(self._exclude)
+        if not others.size:
+            raise NoBackend(
+                f"{self._group!r} has only what exclude names: {_named(whole.backends)}"
+            )
+        return others
 
     def without(self, exclude: Collection[AnyBackend]) -> Statuses:
         return self._group.without([*self._exclude, *exclude])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from twisted.internet.defer import CancelledError
 
-from kolus import Closed, ConnectFailed, Draining
+from kolus import Closed, ConnectFailed, Draining, NoBackend
 from kolus.testing import result_of
 from tests.grouping import Rig, is_waiting, names
 
@@ -80,6 +80,15 @@ def test_it_may_be_served_by_an_ejected_backend_in_panic() -> None:
     asked = rig.ask(exclude=[rig.known["a"]])
     rig.clock.pump([0.05] * 3)
     assert names([result_of(asked)]) == "d"
+
+
+def test_where_all_are_excluded_the_error_says_so() -> None:
+    rig = Rig("ab")
+    every = [rig.known["a"], rig.known["b"]]
+    with pytest.raises(NoBackend, match="'them' of 2 backends> has only what exclude names: a, b"):
+        rig.lease(exclude=every)
+    with pytest.raises(NoBackend, match="exclude"):
+        rig.group.try_connect("us", exclude=every)
 
 
 def test_those_who_exclude_the_same_wait_in_turn() -> None:

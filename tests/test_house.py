@@ -24,7 +24,7 @@ FLOORS = {
     "round_robin",
     "2a": "balance",
     "3": "keeper losses one_protocol owners policy stale",
-    "3a": "waiters",
+    "3a": "early waiters",
     "3b": "house",
     "3b1": "room",
     "3b2": "shared_queue",
