@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from kolus.backend import AnyBackend, Backend
+from kolus.backend import AnyBackend, Backend, several
 from kolus.balance import Balancer
 from kolus.listed import Listed
 from kolus.live_status import Statuses
@@ -59,7 +59,8 @@ class ListChoice:
         self._backends = backends
         self.balancer = balancer
         if exclude:
-            self._backends = self._others({Backend.key_of(each) for each in exclude})
+            excluded = [Backend.of(each) for each in several("exclude", exclude)]
+            self._backends = self._others({each.key for each in excluded})
         self.statuses: Statuses = Listed(self._backends, observatory)
 
     def without(self, exclude: Collection[AnyBackend]) -> Statuses:
