@@ -279,6 +279,7 @@ class Group(Generic[P]):
             old = before.get(backend.key)
             if old is not None and backend.limit != old.limit and backend.limit is not None:
                 self._managers.resize(backend.limit, backend)
+        self._managers.welcome_back(self._backends)
         for (_, left_out), queue in tuple(self._queues.items()):
             queue.change(self._backends_but(left_out))
         for key, backend in before.items():

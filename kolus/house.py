@@ -62,6 +62,9 @@ class House(Protocol):
     def may_make(self, ident: Hashable, backend: Backend) -> bool:
         """Whether a manager could be made now that connects at once."""
 
+    def crowded(self, queue: SharedQueue) -> Iterator[Backend]:
+        """Of its backends those where a manager could be made that waits for what others have."""
+
     def attempt_due(self, backend: Backend) -> float:
         """From when on it may be tried to connect to a backend, on the clock."""
 

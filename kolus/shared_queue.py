@@ -317,6 +317,9 @@ class SharedQueue:
         for server in self._house.servers(self):
             if self._is_hopeful(server, tried) and self._settle_at(waiter, server.backend) is None:
                 return
+        for backend in self._house.crowded(self):
+            if self.may_serve(backend) and self._settle_at(waiter, backend) is None:
+                return
         self.left(waiter)
         if isinstance(error, ConnectFailed):
             everything = self.failures(waiter)
