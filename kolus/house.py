@@ -33,7 +33,7 @@ class Server(Protocol):
         leases to be settled."""
 
     def may_free(self) -> bool:
-        """Whether a lease may come home here, or its slot become free."""
+        """Whether a lease may come home here, or a slot become free that can be used then."""
 
     def is_connecting(self) -> bool: ...
 

@@ -8,7 +8,7 @@ ask for off a C{Status} that is made for that.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from typing import TYPE_CHECKING
 
 from kolus.account import Account
@@ -155,12 +155,14 @@ class Statuses(Sequence[Status]):
     @ivar size: how many there are.
     @ivar among: what they say that they are one of: this, or what this is a part of.
     @ivar panic: whether ejected ones may be chosen, too; C{None} if that is not known.
+    @ivar excluded: the keys of those that were left out of what it is a part of.
     @ivar refused: what in a list was no backend when it was looked at, and what was raised then.
     """
 
     size: int
     among: Statuses
     panic: Panic | None = None
+    excluded: Collection[Hashable] = ()
     refused: tuple[AnyBackend, Exception] | None = None
 
     def __len__(self) -> int:

@@ -106,7 +106,11 @@ class Selector:
                 raise
             _log.failure("the balancer {balancer!r} raised", balancer=balancer)
             raise NoBackend(f"the balancer {balancer!r} raised {describe(error)}") from error
-        if type(chosen) is not LiveStatus or chosen.among is not statuses.among:
+        if (
+            type(chosen) is not LiveStatus
+            or chosen.among is not statuses.among
+            or (statuses.excluded and chosen.backend.key in statuses.excluded)
+        ):
             raise NoBackend(
                 f"the balancer {balancer!r} chose {chosen!r}, none of the {statuses.size} statuses"
             )

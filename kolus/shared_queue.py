@@ -166,6 +166,7 @@ class SharedQueue:
                         waiter.queue.fail(waiter, Draining(f"{server.backend} has left the group"))
         for server in self._house.servers(self):
             self.level(server)
+        self.look_again()
 
     def close(self, error: Exception | None = None) -> None:
         """Let nobody wait here any more.
@@ -318,7 +319,8 @@ class SharedQueue:
             if self._is_hopeful(server, tried) and self._settle_at(waiter, server.backend) is None:
                 return
         for backend in self._house.crowded(self):
-            if self.may_serve(backend) and self._settle_at(waiter, backend) is None:
+            is_due = self._house.attempt_due(backend) <= self._clock.seconds()
+            if is_due and self.may_serve(backend) and self._settle_at(waiter, backend) is None:
                 return
         self.left(waiter)
         if isinstance(error, ConnectFailed):

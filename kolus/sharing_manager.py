@@ -101,9 +101,11 @@ class SharingManager(BaseManager[P]):
         return bool(self._idle) and self._lifecycle.serves
 
     def may_free(self) -> bool:
-        """Whether a lease may come home here, or its slot become free."""
-        roster = self.roster
-        return self._lifecycle.serves and (roster.leased() > 0 or bool(roster.closing))
+        """Whether a lease may come home here, or a slot become free that can be used then."""
+        if not self._lifecycle.serves:
+            return False
+        is_full = self._account.unused() <= 0 and self._connector.due_in() <= 0
+        return self.roster.leased() > 0 or (is_full and bool(self.roster.closing))
 
     def is_connecting(self) -> bool:
         return self._lifecycle.serves and bool(self.roster.connecting)

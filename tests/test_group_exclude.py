@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from twisted.internet.defer import CancelledError
 
 from kolus import Closed, ConnectFailed, Draining, NoBackend
+from kolus.balance import Balancer
 from kolus.testing import result_of
 from tests.grouping import Rig, is_waiting, names
 
@@ -16,6 +19,17 @@ class Full(Rig):
     def __init__(self) -> None:
         super().__init__("ab")
         self.held = [self.at("a"), self.at("b")]
+
+
+def sticky() -> Balancer:
+    """A balancer that chooses what it chose first, whatever it may choose from."""
+    kept: list[Any] = []
+
+    def choose(statuses: Any) -> Any:
+        kept.append(statuses[0])
+        return kept[0]
+
+    return choose
 
 
 def test_a_backend_that_joins_serves_it() -> None:
@@ -122,3 +136,19 @@ def test_what_is_tried_elsewhere_is_none_that_was_excluded() -> None:
         result_of(asked)
     assert names(list(caught.value.tried)) == "bc"
     assert rig.fakes["a"].attempts == 0
+
+
+def test_a_balancer_that_remembers_a_status_cannot_choose_what_is_excluded() -> None:
+    rig = Rig("abc", sticky())
+    rig.lease().release()
+    with pytest.raises(NoBackend, match="none of the 2 statuses"):
+        rig.lease(exclude=[rig.known["a"]])
+    assert names([rig.lease(exclude=[rig.known["c"]])]) == "a"
+
+
+def test_a_retry_is_not_where_it_failed_though_a_balancer_insists() -> None:
+    rig = Rig("ab", sticky())
+    rig.fakes["a"].refuse(after=0.1, always=True)
+    asked = rig.ask()
+    rig.clock.pump([0.1, 0])
+    assert names([result_of(asked)]) == "b"

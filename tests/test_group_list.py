@@ -259,3 +259,12 @@ def test_a_list_that_is_told_while_a_request_is_served_is_heard() -> None:
     held.release()
     assert names(rig.group.backends) == "b"
     assert names([result_of(second)]) == "b"
+
+
+def test_a_backend_that_joins_with_something_idle_serves_who_waits() -> None:
+    rig = Rig("a")
+    rig.fakes["a"].accept(after=0.2, always=True)
+    rig.at("b").release()
+    asked = rig.ask()
+    rig.tell("ab")
+    assert names([result_of(asked)]) == "b"

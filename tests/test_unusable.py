@@ -20,6 +20,7 @@ from kolus import (
     Policy,
     Pool,
 )
+from kolus.backoff import Backoff
 from kolus.balance import Balancer, fill_first, round_robin
 from kolus.events import ConnectFailure, Ejected, Event
 from kolus.testing import FakeBackend, result_of
@@ -120,13 +121,25 @@ def test_who_waits_is_not_lost_to_a_backend_that_cannot_be_made() -> None:
         assert UNUSABLE in failure_of(LeaseTimeout, each).tried
 
 
-def test_a_slot_that_is_about_to_be_free_is_waited_for() -> None:
-    rig = Mixed("ab", limit=1)
+@pytest.mark.parametrize("backoff", [None, Backoff()])
+def test_a_slot_that_is_about_to_be_free_is_waited_for(backoff: Any) -> None:
+    rig = Mixed("ab", limit=1, backoff=backoff)
     rig.fakes[1].refuse(always=True)
     result_of(rig.group.connect("us")).finished()
     asked = rig.group.connect("us")
     rig.clock.pump([0, 0])
     assert result_of(asked).backend == rig.known["a"]
+
+
+@pytest.mark.parametrize("backoff", [None, Backoff()])
+def test_a_slot_that_is_about_to_be_free_is_not_waited_for_where_there_is_room(
+    backoff: Any,
+) -> None:
+    rig = Mixed("a", limit=2, backoff=backoff)
+    held = result_of(rig.group.connect("us"))
+    rig.fakes[0].refuse(always=True)
+    held.finished()
+    failure_of(ConnectFailed, rig.group.connect("us"))
 
 
 def test_a_probe_of_one_that_cannot_be_made_fails() -> None:
