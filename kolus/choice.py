@@ -58,20 +58,29 @@ class ListChoice:
         self._observatory = observatory
         self._backends = backends
         self.balancer = balancer
+        excluded: Collection[Hashable] = ()
         if exclude:
-            excluded = [Backend.of(each) for each in several("exclude", exclude)]
-            self._backends = self._others({each.key for each in excluded})
-        self.statuses: Statuses = Listed(self._backends, observatory)
+            excluded = {Backend.of(each).key for each in several("exclude", exclude)}
+            self._backends = self._others(excluded)
+        self.statuses = self._see(self._backends)
+        self.statuses.excluded = excluded
 
     def without(self, exclude: Collection[AnyBackend]) -> Statuses:
-        others = self._others({Backend.key_of(each) for each in exclude})
-        return Listed(others, self._observatory)
+        return self._see(self._others({Backend.key_of(each) for each in exclude}))
 
     def queue(self, ident: Hashable) -> SharedQueue:
         # Whose list it is may change it while the request waits.
         self._backends = tuple(self._backends)
-        backends = _ByKey(self._backends, self._observatory)
-        return self._selector.temporary_queue(ident, backends)
+        return self._selector.temporary_queue(ident, self._keyed())
+
+    def _see(self, backends: Sequence[AnyBackend]) -> Statuses:
+        statuses = Listed(backends, self._observatory)
+        if 2 * len(self._observatory.sick) > len(self._backends):  # else there is no need to count
+            statuses.panic = self._selector.panic_over(self._keyed())
+        return statuses
+
+    def _keyed(self) -> _ByKey:
+        return _ByKey(self._backends, self._observatory)
 
     def _others(self, keys: Collection[Hashable]) -> list[AnyBackend]:
         return [each for each in self._backends if Backend.key_of(each) not in keys]

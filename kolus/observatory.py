@@ -16,6 +16,7 @@ class Observatory:
     def __init__(self, managers: Managers) -> None:
         self._managers = managers
         self.find_account = managers.accounts.find
+        self.sick = managers.accounts.sick
 
     def backend(self, backend: AnyBackend) -> Backend:
         """The backend that a string or a pair stands for.

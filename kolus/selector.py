@@ -28,6 +28,7 @@ from kolus.live_status import LiveStatus, Statuses
 from kolus.managers import Managers
 from kolus.observatory import Observatory
 from kolus.owners import Owner
+from kolus.panic import Panic
 from kolus.shared_queue import SharedQueue
 from kolus.waiters import Tried, Waiter
 
@@ -98,7 +99,8 @@ class Selector:
         @raise TypeError: it is none.
         """
         if not statuses.size:
-            raise NoBackend("no backend to choose from")
+            why = ": exclude names them all" if statuses.excluded else ""
+            raise NoBackend(f"no backend to choose from{why}")
         try:
             chosen = balancer(statuses)
         except Exception as error:
@@ -292,10 +294,20 @@ class Selector:
         key = (ident, frozenset(backends))
         queue = self._queues.get(key)
         if queue is None:
-            drop = partial(self._drop, key)
-            queue = self.make_queue(ident, backends, self.is_well, drop)
+            panic = self.panic_over(backends)
+            queue = self.make_queue(
+                *(ident, backends),
+                may_serve=lambda backend: panic.is_on or self.is_well(backend),
+                emptied=partial(self._drop, key),
+            )
             self._queues[key] = queue
         return queue
+
+    def panic_over(self, backends: Keyed) -> Panic:
+        """Whether so few of a list are well that all may serve; the log is not told for each."""
+        panic = Panic(self._managers.accounts, is_told=False)
+        panic.watch_over(backends)
+        return panic
 
     def make_queue(
         self,
