@@ -109,10 +109,9 @@ class Accounts:
         failures = account.attempts.failures + 1
         delay = 0.0 if policy.backoff is None else policy.backoff.delay(failures, self._rng)
         account.attempts.failed(why, failures, self._clock.seconds() + delay)
-        error = ConnectFailed(backend, why, delay)
-        self._journal(account).connect_failed(error, failures)
+        self._journal(account).connect_failed(ConnectFailed(backend, why, delay), failures)
         account.health.connect_failed(why)
-        return error
+        return ConnectFailed(backend, why, delay)  # it is raised; the log may keep the other
 
     # Health, as accounts tell it
 

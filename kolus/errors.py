@@ -39,6 +39,7 @@ __all__ = [
     "Rejected",
     "WrongIdent",
     "describe",
+    "forget_frames",
     "reason_of",
 ]
 
@@ -159,6 +160,14 @@ def _also_tried(others: Mapping[AnyBackend, BaseException]) -> str:
     told = [f"{each}: {describe(why)}" for each, why in islice(others.items(), _MOST_NAMED)]
     more = f" and {len(others) - _MOST_NAMED} more" if len(others) > _MOST_NAMED else ""
     return f"; nor to {', '.join(told)}{more}"
+
+
+def forget_frames(error: BaseException) -> None:
+    """Let an exception, and those that led to it, refer to the frames of nobody."""
+    each: BaseException | None = error
+    while each is not None:
+        each.__traceback__ = None
+        each = each.__cause__ or each.__context__
 
 
 def reason_of(failure: Failure) -> BaseException:

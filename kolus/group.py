@@ -280,8 +280,9 @@ class Group(Generic[P]):
             if old is not None and backend.limit != old.limit and backend.limit is not None:
                 self._managers.resize(backend.limit, backend)
         self._managers.welcome_back(self._backends)
-        for (_, left_out), queue in tuple(self._queues.items()):
-            queue.change(self._backends_but(left_out))
+        for whose, queue in tuple(self._queues.items()):
+            if self._queues.get(whose) is queue:  # else whom another has served has closed it
+                queue.change(self._backends_but(whose[1]))
         for key, backend in before.items():
             if key not in self._backends:
                 self._keeper.left(backend)

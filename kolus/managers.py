@@ -24,7 +24,7 @@ from kolus.accounts import Accounts
 from kolus.backend import AnyBackend, Backend
 from kolus.checks import check_whole
 from kolus.descriptors import DescriptorWatch
-from kolus.errors import Closed, Draining, KolusError, LeaseError
+from kolus.errors import Closed, Draining, KolusError, LeaseError, forget_frames
 from kolus.fork import after_fork
 from kolus.interfaces import IKolusManager
 from kolus.leasing_manager import LeasingManager
@@ -150,8 +150,8 @@ class Managers:
         except KolusError:
             raise
         except Exception as error:
-            # It refers to the frames of whoever has just asked, and is kept.
-            why = error.with_traceback(None)
+            why = error
+        forget_frames(why)  # those of whoever has just asked: it is kept
         raise self.accounts.connect_failed(backend, self.policy, why)
 
     def _replace(self, manager: IKolusManager) -> None:

@@ -152,3 +152,15 @@ def test_a_retry_is_not_where_it_failed_though_a_balancer_insists() -> None:
     asked = rig.ask()
     rig.clock.pump([0.1, 0])
     assert names([result_of(asked)]) == "b"
+
+
+def test_a_queue_that_empties_while_the_list_changes_is_not_kept() -> None:
+    rig = Full()
+    before = len(rig.pool._managers.accounts._queues)
+    first = rig.ask(exclude=[rig.known["a"]])
+    second = rig.ask(exclude=[rig.known["b"]])
+    second.addErrback(lambda failure: failure.trap(CancelledError))
+    first.addCallback(lambda lease: [second.cancel(), lease][1])
+    rig.tell("abc")
+    assert names([result_of(first)]) == "c"
+    assert len(rig.pool._managers.accounts._queues) == before

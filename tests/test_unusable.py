@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -119,6 +121,21 @@ def test_who_waits_is_not_lost_to_a_backend_that_cannot_be_made() -> None:
     rig.clock.advance(3)
     for each in asked[1:]:
         assert UNUSABLE in failure_of(LeaseTimeout, each).tried
+
+
+def test_why_one_cannot_be_made_keeps_nothing_of_whoever_asked() -> None:
+    class Theirs:
+        """Something of a caller's."""
+
+    def ask() -> weakref.ref[Theirs]:
+        theirs = Theirs()
+        rig.group.connect("us").addErrback(lambda failure: None)
+        return weakref.ref(theirs)
+
+    rig = Mixed("x")
+    theirs = ask()
+    gc.collect()
+    assert theirs() is None
 
 
 @pytest.mark.parametrize("backoff", [None, Backoff()])
