@@ -39,6 +39,7 @@ __all__ = ["Group", "GroupStatus"]
 
 P = TypeVar("P")
 Keys = frozenset[Hashable]
+_NOTHING: Keys = frozenset()
 _log = Logger()
 _MOST_QUEUES = 64
 _MOST_NAMED = 10
@@ -198,7 +199,7 @@ class Group(Generic[P]):
 
         @param exclude: without these, for as long as anybody waits there.
         """
-        left_out: Keys = frozenset([each.key for each in exclude])
+        left_out = frozenset([each.key for each in exclude]) if exclude else _NOTHING
         key = (ident, left_out)
         queue = self._queues.get(key)
         if queue is None:

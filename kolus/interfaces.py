@@ -144,7 +144,8 @@ class ISource(Interface):
         """Begin.
 
         @param listener: called with all the backends that there are: at once if they are known at
-            once, and again whenever they have changed; never with none.
+            once, and again whenever they have changed; never with none. It raises C{TypeError} if
+            they are no sequence of C{Backend}, C{ValueError} if one is there twice.
         """
 
     def stop() -> None:

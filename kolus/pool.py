@@ -61,7 +61,8 @@ class Pool(PoolOperation, Generic[P]):
             L{protocol_factory} for a library's own factory.
         @param policy: every number and time; C{Policy()} if C{None}.
         @param make_manager: makes the manager of a backend for an ident. If C{None} that is a
-            C{SharedManager} where the policy has C{slots}, and else a C{ConnectionManager}.
+            C{SharedManager} where the policy has C{slots}, and else a C{ConnectionManager}. What it
+            raises C{connect} raises, too; C{select} and groups try another backend.
         @param observers: told of every event of the managers that the pool makes itself.
         @param rng: where those managers' jitter comes from.
         @raise TypeError: C{protocol}, C{make_manager} or an observer cannot be called, or

@@ -30,7 +30,7 @@ from kolus.observatory import Observatory
 from kolus.owners import Owner
 from kolus.panic import Panic
 from kolus.shared_queue import SharedQueue
-from kolus.waiters import Tried, Waiter
+from kolus.waiters import Tried
 
 __all__ = ["Selector"]
 
@@ -108,10 +108,11 @@ class Selector:
                 raise
             _log.failure("the balancer {balancer!r} raised", balancer=balancer)
             raise NoBackend(f"the balancer {balancer!r} raised {describe(error)}") from error
+        among = statuses.among
         if (
             type(chosen) is not LiveStatus
-            or chosen.among is not statuses.among
-            or (statuses.excluded and chosen.backend.key in statuses.excluded)
+            or chosen.among is not among
+            or (among is not statuses and chosen.backend.key in statuses.excluded)
         ):
             raise NoBackend(
                 f"the balancer {balancer!r} chose {chosen!r}, none of the {statuses.size} statuses"
@@ -165,45 +166,21 @@ class Selector:
                     self._warm(ident, chosen, queue)
                     return succeed(lease)
             try:
-                asked = self._ask(ident, place, queue, choice, timeout, owner)
+                manager: Any = self._place(ident, place, queue)
             except ConnectFailed:
-                asked = fail()
-            if self._waits_for_all(asked):
-                if not prefers:
-                    queue.look_again()
-                return asked
-            return Deferred.fromCoroutine(
-                self._ask_others(asked, ident, place, choice, timeout, owner)
-            )
+                asked: Deferred[Lease[Any]] = fail()
+            else:
+                if isinstance(manager, LeasingManager):
+                    choose = partial(self._choose_again, choice)
+                    waiter = manager.enqueue(timeout, owner, queue, choose)
+                    if not prefers:
+                        queue.look_again()
+                    return waiter
+                asked = manager.connect(ident, timeout, owner)  # it shares no queue
+            asking = self._ask_others(asked, ident, place, choice, timeout, owner)
+            return Deferred.fromCoroutine(asking)
         finally:
             queue.end_if_empty()
-
-    def _ask(
-        self,
-        ident: Hashable,
-        place: Backend,
-        queue: SharedQueue,
-        choice: Choice,
-        timeout: float | None,
-        owner: Owner | None,
-        tried: Tried | None = None,
-    ) -> Deferred[Lease[Any]]:
-        """Let a request wait at one backend, and so for all; or for it alone, if its manager is
-        somebody's own, which shares no queue.
-
-        @raise ConnectFailed: no manager can be made there.
-        @raise Rejected: nobody takes the request.
-        """
-        manager: Any = self._place(ident, place, queue)
-        if isinstance(manager, LeasingManager):
-            choose = partial(self._choose_again, choice)
-            return manager.enqueue(timeout, owner, queue, choose, tried)
-        asked: Deferred[Lease[Any]] = manager.connect(ident, timeout, owner)
-        return asked
-
-    def _waits_for_all(self, asked: Deferred[Lease[Any]]) -> bool:
-        """Whether what was asked is in a queue that several backends share."""
-        return isinstance(asked, Waiter) and asked.shared is not None
 
     async def _ask_others(
         self,
@@ -221,13 +198,14 @@ class Selector:
         patience = self._managers.policy.acquire_timeout if timeout is None else timeout
         began, waited = self._clock.seconds(), 0.0
         tried: Tried = {}
+        is_last = False
         while True:
             try:
                 return await asked
             except LeaseTimeout as error:
                 raise error.after(waited, tried) from error.last_error
             except ConnectFailed as error:
-                if self._waits_for_all(asked):  # it was tried wherever it could be
+                if is_last:
                     raise
                 failed = error
                 tried[place] = error.reason
@@ -239,7 +217,13 @@ class Selector:
             left = None if patience is None else patience - waited
             queue = choice.queue(ident)
             try:
-                asked = self._ask(ident, place, queue, choice, left, owner, tried)
+                manager: Any = self._place(ident, place, queue)
+                is_last = isinstance(manager, LeasingManager)  # which tries wherever it can
+                if is_last:
+                    choose = partial(self._choose_again, choice)
+                    asked = manager.enqueue(left, owner, queue, choose, tried)
+                else:
+                    asked = manager.connect(ident, left, owner)
             except ConnectFailed:
                 asked = fail()
             finally:

@@ -118,7 +118,8 @@ class SharedQueue:
         """
         waiter.shared = self
         waiter.choose = choose
-        waiter.tried = tried
+        if tried is not None:
+            waiter.tried = tried
         self._note_place(waiter, server)
 
     def look_again(self) -> None:
