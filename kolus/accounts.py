@@ -18,7 +18,9 @@ from kolus.account import UNKNOWN, Account, Watcher
 from kolus.backend import Backend
 from kolus.backoff import Rng
 from kolus.counters import Counters
+from kolus.errors import ConnectFailed
 from kolus.events import Observer
+from kolus.frames import let_go, shown
 from kolus.health import Phase
 from kolus.journal import Journal
 from kolus.learner import Learner
@@ -151,6 +153,21 @@ class Accounts:
         account.keeper = None
         account.health.stop()
         self._legacy.expect(account)
+
+    def connect_failed(self, backend: Backend, policy: Policy, why: Exception) -> ConnectFailed:
+        """What would have connected could not be made: that counts as an attempt that failed.
+
+        @return: what a request fails with for that reason.
+        """
+        account = self.of(backend, policy)
+        where = shown(why)
+        let_go(why)  # of the frames of whoever has just asked: it is kept
+        failures = account.attempts.failures + 1
+        delay = 0.0 if policy.backoff is None else policy.backoff.delay(failures, self._rng)
+        account.attempts.failed(why, failures, self._clock.seconds() + delay)
+        self._journal(account).connect_failed(ConnectFailed(backend, why, delay), failures, where)
+        account.health.connect_failed(why)
+        return ConnectFailed(backend, why, delay)  # it is raised; the log may keep the other
 
     # Health, as accounts tell it
 

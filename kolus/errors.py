@@ -25,7 +25,7 @@ from twisted.python.failure import Failure
 from twisted.python.reflect import safe_str
 
 if TYPE_CHECKING:
-    from kolus.backend import Backend, Status
+    from kolus.backend import AnyBackend, Backend, Status
 
 __all__ = [
     "Closed",
@@ -86,7 +86,7 @@ class ConnectFailed(KolusError):
         to all that the caller of C{connect} had, so it is in the log alone.
     @ivar retry_in: seconds until the next attempt is due; 0.0 if it may be made at once.
     @ivar tried: of a request that several backends could have served: what became of it, or of
-        the last attempt, at each of them.
+        the last attempt, at each of them; a string that turned out to be none stands for itself.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class ConnectFailed(KolusError):
         backend: Backend,
         reason: BaseException,
         retry_in: float = 0.0,
-        tried: Mapping[Backend, BaseException] | None = None,
+        tried: Mapping[AnyBackend, BaseException] | None = None,
     ) -> None:
         self.backend = backend
         self.reason = reason
@@ -122,7 +122,7 @@ class LeaseTimeout(KolusError, TimeoutError):
         status: Status,
         waited: float,
         last_error: BaseException | None,
-        tried: Mapping[Backend, BaseException] | None = None,
+        tried: Mapping[AnyBackend, BaseException] | None = None,
     ) -> None:
         self.status = status
         self.waited = waited
@@ -135,6 +135,17 @@ class LeaseTimeout(KolusError, TimeoutError):
         )
         self.__cause__ = last_error
 
+    def after(
+        self, seconds: float, tried: Mapping[AnyBackend, BaseException] | None = None
+    ) -> LeaseTimeout:
+        """The same, of a request that had waited before.
+
+        @param seconds: for how long.
+        @param tried: where, and what became of it.
+        """
+        everything = {**(tried or {}), **self.tried}
+        return LeaseTimeout(self.status, seconds + self.waited, self.last_error, everything)
+
 
 def describe(error: BaseException) -> str:
     """An exception in one line: its class, and its message if it has one."""
@@ -142,7 +153,7 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _also_tried(others: Mapping[Backend, BaseException]) -> str:
+def _also_tried(others: Mapping[AnyBackend, BaseException]) -> str:
     """What became of a request elsewhere, as the end of a message."""
     if not others:
         return ""

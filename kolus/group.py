@@ -1,8 +1,9 @@
 """C{Group}: a live set of backends that can serve the same requests.
 
 Its state is the members, the backends by their keys, a queue for each ident that has had to wait,
-who waits for the first list of backends, how often a backend was chosen in panic, and whether the
-group is closed. The members and the backends change when the source tells another list.
+and for each ident and what its requests that wait exclude, who waits for the first list of
+backends, how often a backend was chosen in panic, and whether the group is closed. The members, the
+backends and the queues' change when the source tells another list.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import math
 from collections import OrderedDict
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from functools import partial
+from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime
@@ -20,7 +22,9 @@ from twisted.logger import Logger
 from kolus.backend import AnyBackend, Backend, Status, several
 from kolus.balance import Balancer, usable
 from kolus.checks import check_seconds
-from kolus.errors import Closed, LeaseError, NoBackend, PoolFull
+from kolus.choice import Choice
+from kolus.early import Early
+from kolus.errors import Closed, LeaseError, LeaseTimeout, NoBackend, PoolFull
 from kolus.learner import Learner
 from kolus.lease import Lease
 from kolus.live_status import Statuses
@@ -28,12 +32,14 @@ from kolus.managers import Managers
 from kolus.members import Members
 from kolus.owners import Owner, check_owner
 from kolus.panic import Panic
-from kolus.selector import Choice, Selector
+from kolus.selector import Selector
 from kolus.shared_queue import SharedQueue
 
 __all__ = ["Group", "GroupStatus"]
 
 P = TypeVar("P")
+Keys = frozenset[Hashable]
+_NOTHING: Keys = frozenset()
 _log = Logger()
 _MOST_QUEUES = 64
 _MOST_NAMED = 10
@@ -98,8 +104,8 @@ class Group(Generic[P]):
         self._source: Any = None
         self._closed = False
         self._backends: dict[Hashable, Backend] = {}
-        self._queues: OrderedDict[Hashable, SharedQueue] = OrderedDict()
-        self._early: dict[Deferred[None], None] = {}
+        self._queues: OrderedDict[tuple[Hashable, Keys], SharedQueue] = OrderedDict()
+        self._early = Early(clock, self._no_list)
         self._panic = Panic(managers.accounts)
         self._learner = Learner(balancer) if hasattr(balancer, "observe") else None
         self.statuses = self._see([])
@@ -184,28 +190,37 @@ class Group(Generic[P]):
 
     is_fixed = False
 
-    def without(self, exclude: Collection[Backend]) -> Statuses:
+    def without(self, exclude: Collection[AnyBackend]) -> Statuses:
         """The same, without some backends."""
-        return self.statuses.without(exclude)
+        return self.statuses.without([Backend.of(each) for each in exclude])
 
-    def queue(self, ident: Hashable) -> SharedQueue:
-        """Where the requests of C{ident} wait for any of the backends."""
-        queue = self._queues.get(ident)
+    def queue(self, ident: Hashable, exclude: Collection[Backend] = ()) -> SharedQueue:
+        """Where the requests of C{ident} wait for any of the backends.
+
+        @param exclude: without these, for as long as anybody waits there.
+        """
+        left_out = frozenset([each.key for each in exclude]) if exclude else _NOTHING
+        key = (ident, left_out)
+        queue = self._queues.get(key)
         if queue is None:
-            queue = self._selector.make_queue(ident, self, self._backends, self.may_serve)
-            self._queues[ident] = queue
-            empty = [ident for ident, each in self._queues.items() if not each.waiting]
+            emptied = partial(self._drop, key) if exclude else None
+            backends = self._backends_but(left_out)
+            queue = self._selector.make_queue(ident, backends, self.may_serve, emptied)
+            self._queues[key] = queue
+            empty = [key for key, each in self._queues.items() if not each.waiting]
             for each in empty[:-_MOST_QUEUES]:
                 self._queues.pop(each).close()
         return queue
 
-    def queue_without(
-        self, ident: Hashable, choice: Choice, exclude: Sequence[Backend]
-    ) -> SharedQueue:
-        """The same, without some, for as long as anybody waits there."""
-        keys = {each.key for each in exclude}
-        backends = {key: each for key, each in self._backends.items() if key not in keys}
-        return self._selector.temporary_queue(ident, choice, backends)
+    def _backends_but(self, left_out: Keys) -> dict[Hashable, Backend]:
+        if not left_out:
+            return self._backends
+        return {key: each for key, each in self._backends.items() if key not in left_out}
+
+    def _drop(self, key: tuple[Hashable, Keys], queue: SharedQueue) -> None:
+        if self._queues.get(key) is queue:
+            del self._queues[key]
+            queue.close()
 
     def may_serve(self, backend: Backend) -> bool:
         """Whether a backend's health lets it serve."""
@@ -226,17 +241,17 @@ class Group(Generic[P]):
         patience = self._managers.policy.acquire_timeout if timeout is None else timeout
         patience = None if patience == math.inf else patience
         began = self._clock.seconds()
-        told: Deferred[None] = Deferred(lambda told: self._early.pop(told, None))
-        self._early[told] = None
-        if patience is not None:
-            told.addTimeout(patience, self._clock, lambda result, seconds: self._no_list(seconds))
-        await told
-        left = None if patience is None else max(0.0, patience - (self._clock.seconds() - began))
+        await self._early.wait(patience, owner)
+        waited = self._clock.seconds() - began
+        left = None if patience is None else max(0.0, patience - waited)
         if self._closed:
             raise self._is_closed()
-        return await self._selector.connect(ident, choice, left, owner)
+        try:
+            return await self._selector.connect(ident, choice, left, owner)
+        except LeaseTimeout as error:
+            raise error.after(waited) from error.last_error
 
-    def _no_list(self, seconds: float) -> None:
+    def _no_list(self, seconds: float) -> NoReturn:
         raise NoBackend(f"{self!r} has not been told of any backend within {seconds:.3g} s")
 
     def _is_closed(self) -> Closed:
@@ -245,10 +260,14 @@ class Group(Generic[P]):
     # The backends
 
     def _told(self, backends: Sequence[Backend]) -> None:
-        """Called by the source: these are the backends now."""
+        """Called by the source: these are the backends now.
+
+        @raise TypeError: they are no sequence of Backends. Nothing has changed.
+        @raise ValueError: one is told twice. Nothing has changed.
+        """
         if self._closed:
             return
-        before, self._backends = self._backends, {each.key: each for each in backends}
+        before, self._backends = self._backends, self._keyed(backends)
         _log.info(
             "{group}: {joined} joined, {left} left",
             group=self,
@@ -259,16 +278,28 @@ class Group(Generic[P]):
         self.statuses = self._see(backends)
         self._managers.accounts.delist(before)
         self._managers.follow(before, self._backends)
-        for queue in tuple(self._queues.values()):
-            queue.change(self._backends)
+        self._managers.welcome_back(self._backends)
+        for whose, queue in tuple(self._queues.items()):
+            if self._queues.get(whose) is queue:  # else whom another has served has closed it
+                queue.change(self._backends_but(whose[1]))
         for key, backend in before.items():
             if key not in self._backends:
                 self._keeper.left(backend)
         self._managers.accounts.probe_those_due(self._backends)
-        while self._early:  # who comes meanwhile comes after them
-            told = next(iter(self._early))
-            told.callback(None)
-            self._early.pop(told, None)
+        self._early.tell()
+
+    def _keyed(self, backends: Sequence[Backend]) -> dict[Hashable, Backend]:
+        """What a source tells, by their keys; it may be anybody's."""
+        if not isinstance(backends, Sequence) or isinstance(backends, str | bytes):
+            raise TypeError(f"the source of {self!r} must tell a sequence, not {backends!r}")
+        keyed: dict[Hashable, Backend] = {}
+        for each in backends:
+            if not isinstance(each, Backend):
+                raise TypeError(f"the source of {self!r} must tell Backends, not {each!r}")
+            if each.key in keyed:
+                raise ValueError(f"the source of {self!r} tells {each} twice")
+            keyed[each.key] = each
+        return keyed
 
     def _see(self, backends: Sequence[Backend]) -> Members:
         accounts = self._managers.accounts
@@ -310,12 +341,15 @@ class Group(Generic[P]):
             return
         self._closed = True
         if self._source is not None:
-            self._source.stop()
+            try:
+                self._source.stop()
+            except Exception:
+                _log.failure(
+                    "{source!r} of {group} raised in stop", source=self._source, group=self
+                )
         self._forget(self._backends)
         self._managers.accounts.delist(self._backends)
-        early, self._early = self._early, {}
-        for each in early:
-            each.errback(self._is_closed())
+        self._early.fail(self._is_closed())
         for queue in tuple(self._queues.values()):
             queue.close(self._is_closed())
         self._queues.clear()
@@ -346,12 +380,17 @@ class _Part:
     @property
     def statuses(self) -> Statuses:
         whole = self._group.statuses
-        return whole.without(self._exclude) if self._exclude else whole
+        if not self._exclude:
+            return whole
+        others = whole.without(self._exclude)
+        if not others.size:
+            raise NoBackend(
+                f"{self._group!r} has only what exclude names: {_named(whole.backends)}"
+            )
+        return others
 
-    def without(self, exclude: Collection[Backend]) -> Statuses:
+    def without(self, exclude: Collection[AnyBackend]) -> Statuses:
         return self._group.without([*self._exclude, *exclude])
 
     def queue(self, ident: Hashable) -> SharedQueue:
-        if not self._exclude:
-            return self._group.queue(ident)
-        return self._group.queue_without(ident, self, self._exclude)
+        return self._group.queue(ident, self._exclude)

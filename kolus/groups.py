@@ -58,7 +58,7 @@ class Groups:
     def left(self, backend: Backend) -> None:
         """Called by a group: a backend has left it."""
         if not any(backend in each for each in self._open):
-            self._managers.drain(backend)
+            self._managers.drain(backend, until_back=True)
 
     def closed(self, group: Group[Any]) -> None:
         """Called by a group: it is closed."""

@@ -32,8 +32,8 @@ class Server(Protocol):
         """For how many requests more it may connect at once; below 0: how many wait for others'
         leases to be settled."""
 
-    def has_leases(self) -> bool:
-        """Whether something may come home here."""
+    def may_free(self) -> bool:
+        """Whether a lease may come home here, or a slot become free that can be used then."""
 
     def is_connecting(self) -> bool: ...
 
@@ -53,11 +53,17 @@ class House(Protocol):
     def server(self, ident: Hashable, backend: Backend) -> Server | None:
         """The manager of a backend, if one runs that can serve C{ident} and share queues."""
 
-    def make_server(self, ident: Hashable, backend: Backend) -> Server | None:
-        """The same; made if there is none. C{None} if there cannot be any."""
+    def make_server(self, ident: Hashable, backend: Backend) -> Server:
+        """The same; made if there is none.
+
+        @raise KolusError: there cannot be any.
+        """
 
     def may_make(self, ident: Hashable, backend: Backend) -> bool:
         """Whether a manager could be made now that connects at once."""
+
+    def crowded(self, queue: SharedQueue) -> Iterator[Backend]:
+        """Of its backends those where a manager could be made that waits for what others have."""
 
     def attempt_due(self, backend: Backend) -> float:
         """From when on it may be tried to connect to a backend, on the clock."""

@@ -155,7 +155,8 @@ class ISource(Interface):
         @param listener: to be called with the backends, in the reactor's thread: at once if they
             are known at once, and again whenever they, or something about them, have changed.
             Never with none, as when they cannot be found out: then the last list stays. It may call
-            C{stop}. What it raises, it has not heard.
+            C{stop}. It raises C{TypeError} if they are no sequence of C{Backend}, C{ValueError} if
+            one is there twice; what it raises, it has not heard.
         """
 
     def stop() -> None:

@@ -21,7 +21,7 @@ from kolus.lease import Leasable, Lease
 from kolus.owners import Owner, Ward
 from kolus.shared_queue import SharedQueue
 from kolus.sharing_manager import SharingManager
-from kolus.waiters import Choose, Waiter
+from kolus.waiters import Choose, Tried, Waiter
 
 __all__ = ["LeasingManager"]
 
@@ -75,11 +75,13 @@ class LeasingManager(SharingManager[P]):
         owner: Owner | None,
         shared: SharedQueue | None = None,
         choose: Choose | None = None,
+        tried: Tried | None = None,
     ) -> Waiter[Lease[P]]:
         """Queue a request that nothing is ready for.
 
         @param shared: what it is to wait in besides.
         @param choose: chooses another backend of those that share it.
+        @param tried: where it could not be queued.
         @raise PoolFull: as many wait as may.
         @raise LeaseError: as C{connect} fails.
         """
@@ -100,7 +102,7 @@ class LeasingManager(SharingManager[P]):
             waiter.ward = ward
             ward.wait(waiter)
         if shared is not None:
-            shared.joined(waiter, self, choose)
+            shared.joined(waiter, self, choose, tried)
         self._connector.pay()
         if self._shared or self._idle or len(self.roster.all) < self._account.limit:
             self._decide()

@@ -18,12 +18,9 @@ __all__ = ["Listed"]
 class Listed(Statuses):
     """The live statuses of a list of backends, each made when it is looked at."""
 
-    __slots__ = ("_backends", "_observatory", "among", "refused", "size")
-
     def __init__(self, backends: Sequence[AnyBackend], observatory: Observatory) -> None:
         self.size = len(backends)
         self.among = self
-        self.refused: Exception | None = None
         self._backends = backends
         self._observatory = observatory
 
@@ -51,5 +48,5 @@ class Listed(Statuses):
         try:
             return self._observatory.backend(given)
         except (TypeError, ValueError) as error:
-            self.refused = error
+            self.refused = (given, error)
             raise

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from typing import TYPE_CHECKING, overload
 
 from kolus.account import Account
-from kolus.backend import Backend, State, Status
+from kolus.backend import AnyBackend, Backend, State, Status
 
 if TYPE_CHECKING:
     from kolus.interfaces import IKolusManager
@@ -158,14 +158,15 @@ class Statuses(Sequence[Status]):
     @ivar size: how many there are.
     @ivar among: what they say that they are one of: this, or what this is a part of.
     @ivar panic: whether ejected ones may be chosen, too; C{None} if that is not known.
-    @ivar refused: what was raised where something in the list was no backend.
+    @ivar excluded: the keys of those that were left out of what it is a part of.
+    @ivar refused: what in a list was no backend when it was looked at, and what was raised then.
     """
 
-    __slots__ = ()
     size: int
     among: Statuses
     panic: Panic | None = None
-    refused: Exception | None = None
+    excluded: Collection[Hashable] = ()
+    refused: tuple[AnyBackend, Exception] | None = None
 
     def __len__(self) -> int:
         return self.size

@@ -2,16 +2,16 @@
 
 Its state is the managers that serve, those that have been replaced and let their last leases come
 home, which managers it has made, for as long as anybody has them, and of which classes they were;
-what is paused: all or not, and
-the backends that differ from that; the limits that the descriptor watch counts; which are being
-drained; and whether the pool is closed, or another process's.
+what is paused: all or not, and the backends that differ from that; the limits that the descriptor
+watch counts; which are being drained, and whether only for want of a group; and whether the pool is
+closed, or another process's.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from weakref import WeakSet
@@ -56,7 +56,7 @@ class Managers:
         self._verified: set[type] = set()
         self._leaving: list[IKolusManager] = []
         self._made: WeakSet[IKolusManager] = WeakSet()
-        self._draining: set[Hashable] = set()
+        self._draining: dict[Hashable, bool] = {}
         self._descriptors = DescriptorWatch()
         self._counted: dict[Hashable, int] = {}
         self._all_paused = False
@@ -77,6 +77,10 @@ class Managers:
         """Those of one backend, the ones that serve first."""
         leaving = [each for each in self._leaving if each.backend == backend]
         return [*self.at.get(backend.key, {}).values(), *leaving]
+
+    def makes_next(self, backend: Backend) -> bool:
+        """Whether the next request for a backend makes a manager, whoever asks."""
+        return not (self.at.get(backend.key) or backend.key in self._draining)
 
     def find(self, ident: Hashable, backend: AnyBackend | IKolusManager) -> IKolusManager | None:
         """The manager that has to answer a request: it may do so by refusing it.
@@ -135,6 +139,21 @@ class Managers:
                 raise Draining(f"{where} was taken over by another ident")
         return manager
 
+    def provide(self, ident: Hashable, backend: Backend) -> IKolusManager:
+        """The same, for a request that others may serve, and that is none of the caller's mistakes:
+        that there is none and none can be made counts as an attempt to connect that failed.
+
+        @raise ConnectFailed: none can be made.
+        @raise KolusError: as C{find_or_make} does.
+        """
+        try:
+            return self.find_or_make(ident, backend)
+        except KolusError:
+            raise
+        except Exception as error:
+            why = error
+        raise self.accounts.connect_failed(backend, self.policy, why)
+
     def _replace(self, manager: IKolusManager) -> None:
         """Another ident takes over: what is idle closes now, the rest as it comes home."""
         managers = self.at.get(manager.backend.key, {})
@@ -152,20 +171,32 @@ class Managers:
         if not managers:
             self.at.pop(key, None)
         if not self.of(manager.backend):
-            self._draining.discard(key)
+            self._draining.pop(key, None)
             self._count(manager.backend, 0)
         self.accounts.tell_watchers(manager.backend)
 
-    def drain(self, backend: Backend) -> list[Deferred[None]]:
-        """Drain those of one backend, which has no new ones before they are all closed."""
+    def drain(self, backend: Backend, *, until_back: bool = False) -> list[Deferred[None]]:
+        """Drain those of one backend, which has no new ones before they are all closed.
+
+        @param until_back: or before C{welcome_back} is called, if nobody drains it otherwise.
+        """
         self.check_process()
         managers = self.of(backend)
         if managers:
-            self._draining.add(backend.key)
+            self._draining[backend.key] = until_back and self._draining.get(backend.key, True)
             account = self.accounts.find(backend.key)
             if account is not None:
                 account.wanting.clear()  # the end of one is not to serve the next
         return [each.drain() for each in managers]
+
+    def welcome_back(self, backends: Mapping[Hashable, Backend]) -> None:
+        """Groups have these again, by their keys: what was drained because they had left lets its
+        last leases come home, and is no hindrance to new ones."""
+        back = [key for key, until_back in self._draining.items() if until_back and key in backends]
+        for key in back:
+            del self._draining[key]
+            self._leaving += self.at.pop(key, {}).values()
+            self.accounts.tell_watchers(backends[key])
 
     def close(self, timeout: float) -> list[Deferred[None]]:
         """Close them all, and make no more."""
@@ -258,24 +289,35 @@ class Managers:
         manager = self.at.get(backend.key, {}).get(ident)
         return manager if isinstance(manager, LeasingManager) else None
 
-    def make_server(self, ident: Hashable, backend: Backend) -> LeasingManager[Any] | None:
-        """The same; made if there is none. C{None} if there cannot be any."""
-        try:
-            manager = self.find_or_make(ident, backend)
-        except KolusError:
-            return None
-        return manager if isinstance(manager, LeasingManager) and manager.ident == ident else None
+    def make_server(self, ident: Hashable, backend: Backend) -> LeasingManager[Any]:
+        """The same; made if there is none.
+
+        @raise KolusError: there cannot be any.
+        """
+        manager = self.provide(ident, backend)
+        if isinstance(manager, LeasingManager) and manager.ident == ident:
+            return manager
+        raise Draining(f"{backend} gives no new leases to those who wait for several")
 
     def may_make(self, ident: Hashable, backend: Backend) -> bool:
         """Whether a manager for C{ident}, who has none there, could be made that connects at once
         and displaces nobody."""
-        key = backend.key
-        if self.closed or key in self._draining or self.is_paused(backend):
+        account = self.accounts.find(backend.key)
+        return self._can_make(backend) and (account is None or account.has_room())
+
+    def _can_make(self, backend: Backend) -> bool:
+        """Whether a manager for an ident that has none there could be made, and displace nobody."""
+        if self.closed or backend.key in self._draining or self.is_paused(backend):
             return False
-        if self.policy.idents != "separate" and self.of(backend):
-            return False
-        account = self.accounts.find(key)
-        return account is None or account.has_room()
+        return self.policy.idents == "separate" or not self.at.get(backend.key)
+
+    def crowded(self, queue: SharedQueue) -> Iterator[Backend]:
+        """Of its backends those that have no manager for its ident, and whose slots are all taken,
+        so that one that is made has to wait for what others have."""
+        for account in self.accounts.among(queue.backends):
+            is_served = self.server(queue.ident, account.backend) is not None
+            if not is_served and account.unused() <= 0 and self._can_make(account.backend):
+                yield account.backend
 
     def servers(self, queue: SharedQueue) -> Iterator[LeasingManager[Any]]:
         """The managers that run and can serve a queue."""

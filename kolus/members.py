@@ -199,6 +199,7 @@ class _Without(Statuses):
         self._members = members
         self._places = places
         self.whole = (members, frozenset(places))
+        self.excluded = {members.backends[place].key for place in places}
         # Of the places here, from which on one more of the members has been left out.
         self._from = [place - left_out for left_out, place in enumerate(places)]
 

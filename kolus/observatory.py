@@ -16,6 +16,7 @@ class Observatory:
     def __init__(self, managers: Managers) -> None:
         self._managers = managers
         self.find_account = managers.accounts.find
+        self.sick = managers.accounts.sick
 
     def backend(self, backend: AnyBackend) -> Backend:
         """The backend that a string or a pair stands for.
@@ -37,13 +38,18 @@ class Observatory:
         """The numbers of a backend as they are now."""
         managers = self._managers
         statuses = [each.status() for each in managers.of(backend)]
-        if len(statuses) > 1:
+        is_made_next = managers.makes_next(backend)
+        if len(statuses) > 1 and not is_made_next:
             return Status.total(backend, statuses)
-        if statuses:
+        if statuses and not is_made_next:
             (status,) = statuses
             return status if backend is status.backend else replace(status, backend=backend)
         account = self.find_account(backend.key)
         state = State.PAUSED if managers.is_paused(backend) else State.ABSENT
+        if account is not None:
+            state = account.health.state(state)
+        if statuses:  # of those that let their last leases come home
+            return replace(Status.total(backend, statuses), manager=None, ident=None, state=state)
         return Status(
             backend=backend,
             manager=None,
@@ -54,6 +60,6 @@ class Observatory:
             unused=None,
             waiting=0,
             limit=managers.limit(backend) * (managers.policy.slots or 1),
-            state=state if account is None else account.health.state(state),
+            state=state,
             ramp=1.0 if account is None else account.health.ramp(),
         )

@@ -1,4 +1,4 @@
-"""C{Panic}: whether so few of a group's backends are healthy that all are to be chosen from.
+"""C{Panic}: whether so few of several backends are healthy that all are to be chosen from.
 
 Its state is which backends these are, how many were ejected when that was last asked, and how often
 a request was given to one of them all the same.
@@ -26,13 +26,17 @@ _log = Logger()
 
 
 class Panic:
-    """Watches over how many backends of a group are ejected.
+    """Watches over how many backends of a group, or of a list, are ejected.
 
     @ivar requests: how many requests ejected ones were given.
     """
 
-    def __init__(self, accounts: Accounts) -> None:
+    def __init__(self, accounts: Accounts, *, is_told: bool = True) -> None:
+        """
+        @param is_told: whether the log says when it begins.
+        """
         self.requests = 0
+        self._is_told = is_told
         self._accounts = accounts
         self._backends: Mapping[Hashable, Backend] = {}
         self._seen = accounts.health_changes
@@ -67,7 +71,7 @@ class Panic:
         fewer, more = (sick, backends) if len(sick) < len(backends) else (backends, sick)
         self._ejected = sum([key in more for key in fewer])
         is_on = 2 * self._ejected > len(backends)
-        if is_on and not self._is_on:
+        if self._is_told and is_on and not self._is_on:
             _log.warn(
                 "{ejected} of {all} backends are ejected: until half are well, all are chosen from",
                 ejected=self._ejected,

@@ -61,7 +61,8 @@ class Pool(PoolOperation, Generic[P]):
             L{protocol_factory} for a library's own factory.
         @param policy: every number and time; C{Policy()} if C{None}.
         @param make_manager: makes the manager of a backend for an ident. If C{None} that is a
-            C{SharedManager} where the policy has C{slots}, and else a C{ConnectionManager}.
+            C{SharedManager} where the policy has C{slots}, and else a C{ConnectionManager}. What it
+            raises C{connect} raises, too; C{select} and groups try another backend.
         @param observers: told of every event of the managers that the pool makes itself.
         @param rng: where those managers' jitter comes from.
         @raise TypeError: C{protocol}, C{make_manager} or an observer cannot be called, or
@@ -84,7 +85,7 @@ class Pool(PoolOperation, Generic[P]):
         self._protocol = protocol
         self._rng = rng
         policy = policy or Policy()
-        probe = None if policy.probe is None else Prober(self.connect, reactor, policy).probe
+        probe = None if policy.probe is None else Prober(self._connect_to, reactor, policy).probe
         accounts = Accounts(reactor, self._observers, rng, probe)
         managers = Managers(policy, make_manager or self._make, accounts)
         observatory = Observatory(managers)
@@ -164,8 +165,10 @@ class Pool(PoolOperation, Generic[P]):
         @param exclude: backends that are not to serve it, for a request that is repeated elsewhere.
         @param owner: as for C{connect}.
         @return: as C{Group.connect}.
-        @raise ValueError: a backend or C{timeout} cannot be understood.
-        @raise TypeError: the balancer cannot be called.
+        @raise ValueError: C{timeout}, C{exclude}, or a backend that the balancer has looked at,
+            cannot be understood; one that is looked at only later is one that could not serve.
+        @raise TypeError: the balancer cannot be called, or C{backends} or C{exclude} are not
+            several.
         """
         chosen_by = self.policy.balancer if balancer is None else usable(balancer)
         several("backends", backends)
@@ -239,6 +242,12 @@ class Pool(PoolOperation, Generic[P]):
         if lease.manager not in self._managers:
             raise LeaseError(f"{lease!r} is not of this pool")
         return lease
+
+    def _connect_to(
+        self, ident: Hashable, backend: Backend, timeout: float | None
+    ) -> Deferred[Lease[P]]:
+        """As C{connect}, for a probe: a backend that is of no use is one that fails it."""
+        return self._managers.provide(ident, backend).connect(ident, timeout)
 
     def _make(self, backend: Backend, ident: Hashable) -> IKolusManager:
         kind = ConnectionManager if self.policy.slots is None else SharedManager

@@ -6,9 +6,10 @@ waits in it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
+from contextlib import suppress
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -17,44 +18,23 @@ from twisted.logger import Logger
 from kolus.account import Account
 from kolus.backend import AnyBackend, Backend
 from kolus.balance import Balancer
-from kolus.errors import KolusError, NoBackend, Rejected, describe
+from kolus.choice import Choice, Keyed, ListChoice
+from kolus.errors import ConnectFailed, KolusError, LeaseTimeout, NoBackend, Rejected, describe
 from kolus.health import Phase
 from kolus.learner import Learner
 from kolus.lease import Lease
 from kolus.leasing_manager import LeasingManager
-from kolus.listed import Listed
 from kolus.live_status import LiveStatus, Statuses
 from kolus.managers import Managers
 from kolus.observatory import Observatory
 from kolus.owners import Owner
+from kolus.panic import Panic
 from kolus.shared_queue import SharedQueue
+from kolus.waiters import Tried
 
-__all__ = ["Choice", "Keyed", "ListChoice", "Selector"]
+__all__ = ["Selector"]
 
 _log = Logger()
-
-Keyed = Mapping[Hashable, Backend]
-"""Backends by their keys."""
-
-
-class Choice(Protocol):
-    """What a request may be served by."""
-
-    @property
-    def statuses(self) -> Statuses:
-        """What the balancer chooses from."""
-
-    @property
-    def balancer(self) -> Balancer: ...
-    @property
-    def is_fixed(self) -> bool:
-        """Whether no backend will come or go."""
-
-    def without(self, exclude: Collection[Backend]) -> Statuses:
-        """The statuses without those of some backends."""
-
-    def queue(self, ident: Hashable) -> SharedQueue:
-        """Where requests of C{ident} wait for any of these backends."""
 
 
 class Selector:
@@ -86,7 +66,7 @@ class Selector:
             backend = chosen.backend
             is_lone = choice.is_fixed and choice.statuses.size == 1
             if is_lone or getattr(choice.balancer, "bound", False):
-                return self._managers.find_or_make(ident, backend).connect(ident, timeout, owner)
+                return self._managers.provide(ident, backend).connect(ident, timeout, owner)
             return self._wait(ident, backend, choice, timeout, owner)
         except KolusError:
             return fail()
@@ -119,15 +99,21 @@ class Selector:
         @raise TypeError: it is none.
         """
         if not statuses.size:
-            raise NoBackend("no backend to choose from")
+            why = ": exclude names them all" if statuses.excluded else ""
+            raise NoBackend(f"no backend to choose from{why}")
         try:
             chosen = balancer(statuses)
         except Exception as error:
-            if statuses.refused is error:
+            if statuses.refused is not None and statuses.refused[1] is error:
                 raise
             _log.failure("the balancer {balancer!r} raised", balancer=balancer)
             raise NoBackend(f"the balancer {balancer!r} raised {describe(error)}") from error
-        if type(chosen) is not LiveStatus or chosen.among is not statuses.among:
+        among = statuses.among
+        if (
+            type(chosen) is not LiveStatus
+            or chosen.among is not among
+            or (among is not statuses and chosen.backend.key in statuses.excluded)
+        ):
             raise NoBackend(
                 f"the balancer {balancer!r} chose {chosen!r}, none of the {statuses.size} statuses"
             )
@@ -179,37 +165,99 @@ class Selector:
                 if lease is not None:
                     self._warm(ident, chosen, queue)
                     return succeed(lease)
-            manager: Any = self._place(ident, place, queue)
-            if not isinstance(manager, LeasingManager):  # somebody's own, which shares no queue
-                asked: Deferred[Lease[Any]] = manager.connect(ident, timeout, owner)
-                return asked
-            waiter = manager.enqueue(timeout, owner, queue, partial(self._choose_again, choice))
-            if not prefers:
-                queue.look_again()
-            return waiter
+            try:
+                manager: Any = self._place(ident, place, queue)
+            except ConnectFailed:
+                asked: Deferred[Lease[Any]] = fail()
+            else:
+                if isinstance(manager, LeasingManager):
+                    choose = partial(self._choose_again, choice)
+                    waiter = manager.enqueue(timeout, owner, queue, choose)
+                    if not prefers:
+                        queue.look_again()
+                    return waiter
+                asked = manager.connect(ident, timeout, owner)  # it shares no queue
+            asking = self._ask_others(asked, ident, place, choice, timeout, owner)
+            return Deferred.fromCoroutine(asking)
         finally:
             queue.end_if_empty()
 
-    def _choose_again(self, choice: Choice, tried: Collection[Backend]) -> Backend | None:
-        """Where a request is to be tried next."""
-        try:
-            return self.choose(choice.without(tried), choice.balancer).backend
-        except NoBackend:
-            return None
+    async def _ask_others(
+        self,
+        asked: Deferred[Lease[Any]],
+        ident: Hashable,
+        place: Backend,
+        choice: Choice,
+        timeout: float | None,
+        owner: Owner | None,
+    ) -> Lease[Any]:
+        """Ask one backend after another, until one leases or the time is over.
+
+        @param asked: what came of asking the first, C{place}.
+        """
+        patience = self._managers.policy.acquire_timeout if timeout is None else timeout
+        began, waited = self._clock.seconds(), 0.0
+        tried: Tried = {}
+        is_last = False
+        while True:
+            try:
+                return await asked
+            except LeaseTimeout as error:
+                raise error.after(waited, tried) from error.last_error
+            except ConnectFailed as error:
+                if is_last:
+                    raise
+                failed = error
+                tried[place] = error.reason
+            waited = self._clock.seconds() - began
+            other = self._choose_again(choice, tried)
+            if other is None or (patience is not None and waited >= patience):
+                raise ConnectFailed(failed.backend, failed.reason, failed.retry_in, tried)
+            place = other
+            left = None if patience is None else patience - waited
+            queue = choice.queue(ident)
+            try:
+                manager: Any = self._place(ident, place, queue)
+                is_last = isinstance(manager, LeasingManager)  # which tries wherever it can
+                if is_last:
+                    choose = partial(self._choose_again, choice)
+                    asked = manager.enqueue(left, owner, queue, choose, tried)
+                else:
+                    asked = manager.connect(ident, left, owner)
+            except ConnectFailed:
+                asked = fail()
+            finally:
+                queue.end_if_empty()
+
+    def _choose_again(self, choice: Choice, tried: Tried) -> Backend | None:
+        """Where a request is to be tried next. What turns out to be no backend is noted as tried;
+        whatever else goes wrong is no reason not to serve it, or not to tell it."""
+        while True:
+            statuses = choice.without(tried)
+            try:
+                return self.choose(statuses, choice.balancer).backend
+            except NoBackend:
+                return None
+            except Exception:
+                if statuses.refused is None:
+                    _log.failure("{balancer!r} cannot be used", balancer=choice.balancer)
+                    return None
+                given, why = statuses.refused
+                tried[given] = why
 
     def _warm(self, ident: Hashable, chosen: Backend, queue: SharedQueue) -> None:
         """Another backend has served a request at once: see whether the chosen one connects too."""
         if queue.is_to_warm(chosen):
-            server = self._managers.make_server(ident, chosen)
-            if server is not None:
-                server.warm()
+            with suppress(KolusError):  # it has been served
+                self._managers.make_server(ident, chosen).warm()
 
     def _place(self, ident: Hashable, place: Backend, queue: SharedQueue) -> Any:
         """In whose queue to wait.
 
+        @raise ConnectFailed: no manager can be made there.
         @raise Rejected: nobody takes the request.
         """
-        manager = self._managers.find_or_make(ident, place)
+        manager = self._managers.provide(ident, place)
         if isinstance(manager, LeasingManager) and not manager.accepts(ident):
             for server in self._managers.servers(queue):
                 if server.serves():
@@ -225,20 +273,29 @@ class Selector:
         """A choice among a list, without some."""
         return ListChoice(self, self.observatory, backends, balancer, exclude)
 
-    def temporary_queue(self, ident: Hashable, choice: Choice, backends: Keyed) -> SharedQueue:
+    def temporary_queue(self, ident: Hashable, backends: Keyed) -> SharedQueue:
         """Where requests wait for just these backends, for as long as any does."""
         key = (ident, frozenset(backends))
         queue = self._queues.get(key)
         if queue is None:
-            drop = partial(self._drop, key)
-            queue = self.make_queue(ident, choice, backends, self.is_well, drop)
+            panic = self.panic_over(backends)
+            queue = self.make_queue(
+                *(ident, backends),
+                may_serve=lambda backend: panic.is_on or self.is_well(backend),
+                emptied=partial(self._drop, key),
+            )
             self._queues[key] = queue
         return queue
+
+    def panic_over(self, backends: Keyed) -> Panic:
+        """Whether so few of a list are well that all may serve; the log is not told for each."""
+        panic = Panic(self._managers.accounts, is_told=False)
+        panic.watch_over(backends)
+        return panic
 
     def make_queue(
         self,
         ident: Hashable,
-        choice: Choice,
         backends: Keyed,
         may_serve: Callable[[Backend], bool],
         emptied: Callable[[SharedQueue], object] | None = None,
@@ -262,58 +319,3 @@ class Selector:
         """Whether a backend's health lets it serve requests that were not meant for it."""
         account = self._managers.accounts.find(backend.key)
         return account is None or account.health.phase is Phase.WELL
-
-
-class ListChoice:
-    """A list of backends, of which a request may be served by any."""
-
-    __slots__ = ("_backends", "_observatory", "_selector", "balancer", "statuses")
-
-    is_fixed = True
-
-    def __init__(
-        self,
-        selector: Selector,
-        observatory: Observatory,
-        backends: Sequence[AnyBackend],
-        balancer: Balancer,
-        exclude: Collection[AnyBackend],
-    ) -> None:
-        self._selector = selector
-        self._observatory = observatory
-        self._backends = backends
-        self.balancer = balancer
-        if exclude:
-            self._backends = self._others({Backend.key_of(each) for each in exclude})
-        self.statuses: Statuses = Listed(self._backends, observatory)
-
-    def without(self, exclude: Collection[Backend]) -> Statuses:
-        return Listed(self._others({each.key for each in exclude}), self._observatory)
-
-    def queue(self, ident: Hashable) -> SharedQueue:
-        backends = _ByKey(self._backends, self._observatory)
-        return self._selector.temporary_queue(ident, self, backends)
-
-    def _others(self, keys: Collection[Hashable]) -> list[AnyBackend]:
-        return [each for each in self._backends if Backend.key_of(each) not in keys]
-
-
-class _ByKey(Mapping[Hashable, Backend]):
-    """The backends of a list by their keys. A string is parsed when it is looked up: of ten
-    thousand that a request waits for, hardly any are."""
-
-    def __init__(self, backends: Sequence[AnyBackend], observatory: Observatory) -> None:
-        self._given = {Backend.key_of(each): each for each in backends}
-        self._observatory = observatory
-
-    def __getitem__(self, key: Hashable) -> Backend:
-        return self._observatory.backend(self._given[key])
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._given
-
-    def __iter__(self) -> Iterator[Hashable]:
-        return iter(self._given)
-
-    def __len__(self) -> int:
-        return len(self._given)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from twisted.application.service import Service
 from twisted.internet.address import UNIXAddress
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.interfaces import (
     IListeningPort,
     IProtocolFactory,
@@ -26,7 +26,7 @@ from zope.interface import implementer
 
 from kolus.backend import Backend
 from kolus.checks import check_seconds
-from kolus.errors import Closed, Draining, KolusError
+from kolus.errors import Closed, KolusError
 from kolus.group import Group
 from kolus.interfaces import ISource
 from kolus.lease import Lease
@@ -180,17 +180,13 @@ class AheadSource:
     def _connect(self, backend: Backend) -> None:
         """The first connect makes the manager, which keeps connections ready from then on."""
         if backend.key in self._backends:
-            self._pool.connect(self._ident, backend).addCallbacks(
+            maybeDeferred(self._pool.connect, self._ident, backend).addCallbacks(
                 Lease.release, self._not_ready, errbackArgs=(backend,)
             )
 
     def _not_ready(self, failure: Failure, backend: Backend) -> None:
-        failure.trap(KolusError)
+        failure.trap(KolusError, ValueError)  # a kind of endpoint may refuse its arguments
         if failure.check(Closed):
-            return
-        if failure.check(Draining):
-            # It had left, and a lease is still out; if it is there then, it gets another manager.
-            self._pool.drain(backend).addCallback(lambda _: self._connect(backend))
             return
         _log.warn(
             "no connection to {backend} is ready yet, going on without: {error}",

@@ -6,10 +6,10 @@ before its own. So a waiter costs one connect, wherever it waits, and waits for 
 
 Its state is C{waiting}, all waiters in the order in which they came, each with the manager in whose
 queue it is, and the same by manager; then what is known of who can serve: C{ready} are managers
-that may have something idle, C{roomy} backends that may connect for one more, C{short} managers in
-whose queues more wait than they can connect for. These three are looked at again before they are
-relied on, at the latest when a backend that had failed may be tried again. The homeless are waiters
-on their way from a manager that has given up on them.
+that may have something idle, C{room} knows the backends that may connect for one more, C{short} are
+managers in whose queues more wait than they can connect for. These three are looked at again before
+they are relied on, at the latest when a backend that had failed may be tried again. The homeless
+are waiters on their way from a manager that has given up on them.
 
 Work that waits for others to be stolen, with one place where it is accounted for: Robert Blumofe
 and Charles Leiserson, "Scheduling Multithreaded Computations by Work Stealing", 1999.
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict, deque
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from itertools import islice
 from typing import Any
 
@@ -27,15 +27,15 @@ from twisted.internet.interfaces import IReactorTime
 
 from kolus.alarm import Alarm
 from kolus.backend import Backend
-from kolus.errors import ConnectFailed, Draining
+from kolus.errors import ConnectFailed, Draining, KolusError
 from kolus.house import House, Server
 from kolus.lease import Lease
 from kolus.owners import Owner
-from kolus.waiters import Choose, Waiter
+from kolus.room import Room
+from kolus.waiters import Choose, Tried, Waiter
 
 __all__ = ["SharedQueue"]
 
-_SWEEP_EVERY = 1.0
 _MOST_NAMED = 20
 _WARM_EVERY = 8
 
@@ -70,13 +70,11 @@ class SharedQueue:
         self._emptied = emptied
         self._at: dict[Server, dict[Waiter[Any], None]] = {}
         self._ready: OrderedDict[Server, None] = OrderedDict()
-        self._roomy: OrderedDict[Backend, None] = OrderedDict()
+        self._room = Room(ident, backends, house, clock, may_serve, self._look_at)
         self._short: OrderedDict[Server, None] = OrderedDict()
         self._homeless: deque[tuple[Waiter[Any], Exception]] = deque()
         self._placing = self._levelling = self._unlevel = False
         self._misses = 0
-        self._unseen: Iterator[Hashable] = iter(())
-        self._sweep_at = clock.seconds()
         self._alarm = Alarm(clock, self.look_anew)
         house.attach(self)
 
@@ -104,21 +102,24 @@ class SharedQueue:
         all the same. One in eight should, or the balancer would have no say while one of them has
         something idle; each would double the connections where there are very many backends."""
         self._misses += 1
-        return self._misses % _WARM_EVERY == 1 and self._has_room(chosen)
+        return self._misses % _WARM_EVERY == 1 and self._room.has(chosen)
 
     def place_for(self, chosen: Backend) -> Backend:
         """Where a request should wait: where it can be connected for, C{chosen} if possible."""
-        if self._has_room(chosen):
-            return chosen
-        return self._next_roomy(()) or chosen
+        return chosen if self._room.has(chosen) else self._room.next(()) or chosen
 
-    def joined(self, waiter: Waiter[Any], server: Server, choose: Choose | None) -> None:
+    def joined(
+        self, waiter: Waiter[Any], server: Server, choose: Choose | None, tried: Tried | None
+    ) -> None:
         """A new request is in the queue of a manager.
 
         @param choose: chooses anew if it cannot be served there.
+        @param tried: where it could not be queued.
         """
         waiter.shared = self
         waiter.choose = choose
+        if tried is not None:
+            waiter.tried = tried
         self._note_place(waiter, server)
 
     def look_again(self) -> None:
@@ -158,8 +159,7 @@ class SharedQueue:
         self.backends = backends
         self._house.attach(self)
         self._ready.clear()
-        self._roomy.clear()
-        self._sweep_at = self._clock.seconds()
+        self._room.change(backends)
         for server in tuple(self._at):
             if server.backend.key not in backends:
                 for waiter in tuple(self._at.get(server, ())):
@@ -167,6 +167,7 @@ class SharedQueue:
                         waiter.queue.fail(waiter, Draining(f"{server.backend} has left the group"))
         for server in self._house.servers(self):
             self.level(server)
+        self.look_again()
 
     def close(self, error: Exception | None = None) -> None:
         """Let nobody wait here any more.
@@ -179,7 +180,8 @@ class SharedQueue:
                 waiter.leave()
                 waiter.errback(error)
         self.backends = {}  # whom it has served may be remembered for a while, and so may it
-        self._ready, self._roomy, self._short = OrderedDict(), OrderedDict(), OrderedDict()
+        self._ready, self._short = OrderedDict(), OrderedDict()
+        self._room.change({})
 
     def _note_place(self, waiter: Waiter[Any], server: Server) -> None:
         self.waiting[waiter] = server
@@ -203,9 +205,9 @@ class SharedQueue:
         """Something has changed at a manager: see that what can be connected for is."""
         if server.has_idle():
             self._ready[server] = None
-        surplus = self._surplus(server)
+        surplus = self._room.surplus(server)
         if surplus > 0:
-            self._roomy[server.backend] = None
+            self._room.note(server.backend)
             if self._short:
                 self._relieve()
         self._look_at(self._house.attempt_due(server.backend))
@@ -215,9 +217,14 @@ class SharedQueue:
 
     def look_anew(self) -> None:
         """Something has changed that no manager tells: when room is needed, look everywhere."""
-        self._sweep_at = self._clock.seconds()
+        self._room.look_anew()
         if self._short:
             self._relieve()
+
+    def _look_at(self, due: float) -> None:
+        """Look then who can be connected for, if anybody waits and that is yet to come."""
+        if self.waiting and self._clock.seconds() < due < math.inf:
+            self._alarm.set(due)
 
     def health_changed(self) -> None:
         """A backend was ejected: by now all may have to serve, also those that were before."""
@@ -238,14 +245,14 @@ class SharedQueue:
                 for server in tuple(self._short):
                     while self._is_short(server) and self._relieve_one(server):
                         pass
-                    if not self._roomy:
+                    if not self._room.is_known():
                         break
         finally:
             self._levelling = False
 
     def _is_short(self, server: Server) -> bool:
         """Whether more wait at a manager than it can connect for."""
-        if server in self._at and self._surplus(server) < 0:
+        if server in self._at and self._room.surplus(server) < 0:
             return True
         self._short.pop(server, None)
         return False
@@ -254,7 +261,7 @@ class SharedQueue:
         """Let one of the waiters of a manager wait elsewhere, the newest if possible."""
         for waiter in reversed(self._at[server]):
             barred = self._barred(waiter)
-            place = self._next_roomy({server.backend, *barred})
+            place = self._room.next({server.backend, *barred})
             if place is not None:
                 self._move(waiter, place)
                 return True
@@ -262,7 +269,7 @@ class SharedQueue:
                 break
         return False
 
-    def _barred(self, waiter: Waiter[Any]) -> Collection[Backend]:
+    def _barred(self, waiter: Waiter[Any]) -> Collection[object]:
         """Where a waiter is not connected for again: where attempts that failed do not pause."""
         return () if self._house.pauses_attempts() else waiter.tried or ()
 
@@ -272,8 +279,9 @@ class SharedQueue:
         if waiter not in self.waiting:
             return
         self._forget_place(waiter)
-        if not self._settle_at(waiter, place):
-            self.refused(waiter, Draining(f"{place} gives no new leases"))
+        error = self._settle_at(waiter, place)
+        if error is not None:
+            self.refused(waiter, error)
 
     def refused(self, waiter: Waiter[Any], error: Exception) -> None:
         """A manager has given up on a waiter: let it wait elsewhere, or fail it."""
@@ -295,14 +303,25 @@ class SharedQueue:
         if isinstance(error, ConnectFailed):
             tried[error.backend] = error.reason
         place = None if waiter.choose is None else waiter.choose(tried)
-        barred = self._barred(waiter)
-        if place is None or place in barred or not self._has_room(place):
-            place = self._next_roomy(barred)
-        if place is not None and self._settle_at(waiter, place):
-            return
+        barred = {*self._barred(waiter)}
+        while True:
+            if place is None or place in barred or not self._room.has(place):
+                place = self._room.next(barred)
+            if place is None:
+                break
+            refusal = self._settle_at(waiter, place)
+            if refusal is None:
+                return
+            barred.add(place)
+            if isinstance(refusal, ConnectFailed):
+                tried[place] = refusal.reason
+                error = refusal
         for server in self._house.servers(self):
-            if self._is_hopeful(server, tried):
-                self._settle_at(waiter, server.backend)
+            if self._is_hopeful(server, tried) and self._settle_at(waiter, server.backend) is None:
+                return
+        for backend in self._house.crowded(self):
+            is_due = self._house.attempt_due(backend) <= self._clock.seconds()
+            if is_due and self.may_serve(backend) and self._settle_at(waiter, backend) is None:
                 return
         self.left(waiter)
         if isinstance(error, ConnectFailed):
@@ -310,78 +329,35 @@ class SharedQueue:
             error = ConnectFailed(error.backend, error.reason, error.retry_in, everything)
         waiter.errback(error)
 
-    def _is_hopeful(self, server: Server, tried: Collection[Backend]) -> bool:
+    def _is_hopeful(self, server: Server, tried: Collection[object]) -> bool:
         """Whether a manager may yet serve one that it would not connect for.
 
         It is not waited for again and again because of attempts: they might all fail.
         """
         if not self.may_serve(server.backend):
             return False
-        return server.has_leases() or (server.is_connecting() and server.backend not in tried)
+        return server.may_free() or (server.is_connecting() and server.backend not in tried)
 
-    def _settle_at(self, waiter: Waiter[Any], backend: Backend) -> bool:
-        server = self._house.make_server(self.ident, backend)
-        if server is None:
-            return False
+    def _settle_at(self, waiter: Waiter[Any], backend: Backend) -> KolusError | None:
+        """Let a waiter wait at a backend.
+
+        @return: what prevents that; C{None} if nothing does.
+        """
+        try:
+            server = self._house.make_server(self.ident, backend)
+        except KolusError as error:
+            return error
         self._note_place(waiter, server)
         server.adopt(waiter)
-        return True
+        return None
 
-    def failures(self, waiter: Waiter[Any]) -> dict[Backend, BaseException]:
+    def failures(self, waiter: Waiter[Any]) -> Tried:
         """What became of a waiter where it could not be served, and of the last attempts to
         connect to backends where it was not."""
-        tried = waiter.tried or {}
+        tried = (waiter.tried or {}) | self._room.refused
         failed = self._house.last_errors(self)
         others = ((backend, why) for backend, why in failed if backend not in tried)
         return tried | dict(islice(others, _MOST_NAMED))
-
-    # Who can serve
-
-    def _has_room(self, backend: Backend) -> bool:
-        """Whether it may connect at once for one request more."""
-        if backend.key not in self.backends or not self.may_serve(backend):
-            return False
-        server = self._house.server(self.ident, backend)
-        if server is None:
-            return self._house.may_make(self.ident, backend)
-        return self._surplus(server) > 0
-
-    def _surplus(self, server: Server) -> int:
-        if server.is_ejected() and not self.may_serve(server.backend):
-            return -len(server.waiting)
-        return server.surplus()
-
-    def _next_roomy(self, exclude: Collection[Backend]) -> Backend | None:
-        """A backend that may connect for one request more, each in turn."""
-        for _ in range(len(self._roomy)):
-            backend = next(iter(self._roomy))
-            if not self._has_room(backend):
-                del self._roomy[backend]
-                continue
-            self._roomy.move_to_end(backend)
-            if backend not in exclude:
-                return backend
-        now = self._clock.seconds()
-        if now >= self._sweep_at:
-            # Who was without room may have some by now, and nobody to tell it.
-            self._sweep_at = now + _SWEEP_EVERY
-            self._unseen = iter(tuple(self.backends))
-        for key in self._unseen:
-            unseen = self.backends.get(key)
-            if unseen is None:  # it has left meanwhile
-                continue
-            if self._has_room(unseen):
-                self._roomy[unseen] = None
-                if unseen not in exclude:
-                    return unseen
-            else:
-                self._look_at(self._house.attempt_due(unseen))
-        return None
-
-    def _look_at(self, due: float) -> None:
-        """Look then who can be connected for, if anybody waits and that is yet to come."""
-        if self.waiting and self._clock.seconds() < due < math.inf:
-            self._alarm.set(due)
 
     # Owners
 
@@ -393,7 +369,7 @@ class SharedQueue:
 
     def is_all_held_by(self, owner: Owner) -> bool:
         """Whether an owner itself has all that could ever serve it."""
-        for backend in self.backends.values():
+        for backend in self._room.all():
             server = self._house.server(self.ident, backend)
             if server is None or not server.is_all_held_by(owner):
                 return False

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import OrderedDict, deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -22,15 +22,19 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from kolus.alarm import Alarm
 
 if TYPE_CHECKING:
-    from kolus.backend import Backend
+    from kolus.backend import AnyBackend
     from kolus.owners import Ward
     from kolus.shared_queue import SharedQueue
 
-__all__ = ["Choose", "Waiter", "WaiterQueue"]
+__all__ = ["Choose", "Tried", "Waiter", "WaiterQueue"]
 
 T = TypeVar("T")
-Choose = Callable[[Collection[Any]], Any]
-"""Chooses a backend, but none of those given; C{None} if there is no other."""
+Tried = dict["AnyBackend", BaseException]
+"""What became of a request at the backends that could not serve it. A string in a list of backends
+that turns out to be none stands for itself."""
+Choose = Callable[[Tried], Any]
+"""Chooses a backend, but none that was tried; C{None} if there is no other. It notes as tried what
+turns out to be none."""
 _GONE = 100  # so many that have gone may stay among the timed, and as many more as still wait
 
 
@@ -54,7 +58,7 @@ class Waiter(Deferred[T]):
     queue: WaiterQueue[T] | None
     shared: SharedQueue | None = None
     choose: Choose | None = None
-    tried: dict[Backend, BaseException] | None = None
+    tried: Tried | None = None
     origin: str | None = None
     ward: Ward | None = None
     _call: IDelayedCall | None = None

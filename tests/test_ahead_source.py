@@ -7,6 +7,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 from zope.interface.verify import verifyObject
 
+from kolus.backend import Backend
 from kolus.interfaces import ISource
 from kolus.pool import Pool
 from kolus.service import AheadSource
@@ -57,7 +58,7 @@ def test_a_backend_that_is_told_again_is_not_connected_to_again() -> None:
     stage.end()
 
 
-def test_a_backend_that_is_back_before_its_last_client_went_gets_its_connections_then() -> None:
+def test_a_backend_that_is_back_before_its_last_client_went_gets_its_connections() -> None:
     stage = Stage(FakeListener(), ahead=2)
     stage.answer_slowly()
     stage.service.startService()
@@ -67,11 +68,25 @@ def test_a_backend_that_is_back_before_its_last_client_went_gets_its_connections
     stage.source.tell(stage.second)
     stage.source.tell(stage.backend, stage.second)
     stage.turn()
-    assert len(stage.fake.connections) == 1
+    assert len(stage.fake.connections) == 3
     lease.finished()
     stage.turn()
     assert len(stage.fake.connections) == 2
     assert not lease.held
+    stage.end()
+
+
+def test_a_backend_that_no_endpoint_can_be_made_for_leaves_the_others(
+    log_events: list[LogEvent],
+) -> None:
+    stage = Stage(FakeListener(), ahead=2)
+    stage.answer_slowly()
+    stage.service.startService()
+    stage.source.tell(Backend("tls:nowhere"), stage.second)
+    stage.turn()
+    assert len(stage.other.connections) == 2
+    told = [each for each in messages(log_events) if "no connection to tls:nowhere" in each]
+    assert len(told) == 1
     stage.end()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 
@@ -281,24 +280,59 @@ def test_a_changed_weight_and_zone_take_effect(logged_failures: Any) -> None:
     logged_failures.flush(ArithmeticError)
 
 
-def test_a_backend_that_comes_back_while_it_drains_serves_again_once_it_is_drained() -> None:
-    rig = Rig("ab", least_leased)
+def test_a_backend_that_comes_back_while_it_drains_serves_again_under_its_limit() -> None:
+    rig = Rig("a", limit=2)
     held = rig.at("a")
     rig.tell("b")
-    rig.tell("ab")
     assert rig.status("a").state is State.DRAINING
+    rig.tell("a")
+    assert rig.status("a").state is State.ABSENT
+    assert rig.status("a").leased == 1
     other = rig.lease()
-    assert names([other]) == "b"
+    assert names([other]) == "a"
+    assert rig.status("a").state is State.OPEN
     asked = rig.ask()
+    assert is_waiting(asked)
+    assert rig.fakes["a"].attempts == 2
     held.release()
     rig.turn()
-    rig.clock.advance(0.2)
-    assert rig.status("a").state is not State.DRAINING
-    late = rig.ask()
-    rig.clock.advance(0.2)
-    assert not is_waiting(asked) or not is_waiting(late)
+    assert names([result_of(asked)]) == "a"
     other.release()
-    assert not is_waiting(asked)
+
+
+def test_a_backend_that_comes_back_is_chosen_while_its_old_leases_are_out() -> None:
+    rig = Rig("ab", least_leased, limit=3)
+    held = [rig.at("a"), *[rig.at("b") for _ in range(2)]]
+    rig.tell("b")
+    rig.tell("ab")
+    assert names([rig.lease()]) == "a"
+    for each in held:
+        each.release()
+
+
+def test_a_backend_that_was_drained_by_hand_is_so_though_it_comes_back() -> None:
+    rig = Rig("a")
+    held = rig.at("a")
+    rig.pool.drain(rig.known["a"])
+    rig.tell("b")
+    rig.tell("a")
+    assert rig.status("a").state is State.DRAINING
+    with pytest.raises(Draining):
+        rig.lease()
+    held.release()
+    rig.turn()
+    assert names([rig.lease()]) == "a"
+
+
+def test_another_group_that_has_it_brings_a_backend_back_too() -> None:
+    rig = Rig("a")
+    held = rig.at("a")
+    rig.tell("b")
+    group = rig.pool.group([rig.known["a"]])
+    asked = group.connect("us")
+    held.release()
+    rig.turn()
+    assert names([result_of(asked)]) == "a"
 
 
 def test_where_the_only_backend_comes_back_while_it_drains_nobody_is_orphaned() -> None:
@@ -310,8 +344,9 @@ def test_where_the_only_backend_comes_back_while_it_drains_nobody_is_orphaned() 
     rig.tell("a")
     held.release()
     rig.turn()
-    with suppress(Draining):
-        assert names([result_of(asked)]) == "a"
+    lease = result_of(asked)
+    assert names([lease]) == "a"
+    lease.release()
     assert names([rig.lease()]) == "a"
 
 
@@ -323,3 +358,12 @@ def test_a_list_that_is_told_while_a_request_is_served_is_heard() -> None:
     held.release()
     assert names(rig.group.backends) == "b"
     assert names([result_of(second)]) == "b"
+
+
+def test_a_backend_that_joins_with_something_idle_serves_who_waits() -> None:
+    rig = Rig("a")
+    rig.fakes["a"].accept(after=0.2, always=True)
+    rig.at("b").release()
+    asked = rig.ask()
+    rig.tell("ab")
+    assert names([result_of(asked)]) == "b"

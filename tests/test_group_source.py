@@ -6,10 +6,11 @@ import math
 from typing import Any
 
 import pytest
+from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import LogEvent, formatEvent
 
-from kolus import Closed, Lease, LeaseError, LeaseTimeout, NoBackend, PoolFull
+from kolus import Backend, Closed, Lease, LeaseError, LeaseTimeout, NoBackend, PoolFull
 from kolus.testing import result_of
 from tests.grouping import Rig, is_waiting, names
 
@@ -91,9 +92,10 @@ def test_the_time_until_the_first_list_is_part_of_the_deadline() -> None:
     rig.tell("a")
     rig.clock.advance(0.4)
     assert is_waiting(asked)
-    rig.clock.advance(0.2)
-    with pytest.raises(LeaseTimeout):
+    rig.clock.advance(0.1)
+    with pytest.raises(LeaseTimeout, match="within 2 s") as caught:
         result_of(asked)
+    assert caught.value.waited == 2.0
     held.release()
 
 
@@ -113,10 +115,23 @@ def test_an_owner_that_ends_before_the_first_list_ends_its_request() -> None:
     owner: Deferred[None] = Deferred()
     asked = rig.ask(owner=owner)
     owner.callback(None)
-    rig.tell("a")
-    with pytest.raises((CancelledError, LeaseError)):
+    with pytest.raises(CancelledError):
         result_of(asked)
-    assert rig.status("a").leased == 0
+    assert rig.group.status().waiting == 0
+    rig.tell("a")
+    assert rig.fakes["a"].attempts == 0
+
+
+def test_an_owner_that_is_known_to_have_ended_cannot_wait_for_the_first_list() -> None:
+    rig, worker = Rig(""), Service()
+    worker.startService()
+    asked = [rig.ask(owner=worker)]
+    worker.stopService()
+    asked.append(rig.ask(owner=worker))
+    with pytest.raises(CancelledError):
+        result_of(asked[0])
+    with pytest.raises(LeaseError, match="has ended"):
+        result_of(asked[1])
 
 
 def test_closing_fails_who_waits_for_the_first_list() -> None:
@@ -135,3 +150,45 @@ def test_a_request_without_a_deadline_waits_for_the_first_list_for_ever() -> Non
     assert is_waiting(asked)
     rig.tell("a")
     assert names([result_of(asked)]) == "a"
+
+
+def test_a_source_that_raises_in_stop_is_logged_and_the_group_is_closed(
+    logged_failures: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop() -> None:
+        raise RuntimeError("stop fails")
+
+    rig = Rig("a")
+    monkeypatch.setattr(rig.source, "stop", stop)
+    held, asked = rig.lease(), rig.ask(timeout=30)
+    closed = rig.pool.close()
+    with pytest.raises(Closed, match="'them'"):
+        result_of(asked)
+    held.release()
+    rig.turn()
+    result_of(closed)
+    assert len(logged_failures.flush(RuntimeError)) == 1
+
+
+KNOWN = Backend("tcp:192.0.2.1:1", name="known")
+
+
+@pytest.mark.parametrize(
+    ("told", "error", "says"),
+    [
+        (None, TypeError, "'them'.* must tell a sequence, not None"),
+        ("tcp:192.0.2.1:1", TypeError, "must tell a sequence, not 'tcp"),
+        ((each for each in [KNOWN]), TypeError, "must tell a sequence, not <generator"),
+        (["tcp:192.0.2.1:1"], TypeError, "must tell Backends, not 'tcp"),
+        ([KNOWN, ("192.0.2.1", 2)], TypeError, r"must tell Backends, not \('192"),
+        ([KNOWN, KNOWN], ValueError, "tells known twice"),
+    ],
+)
+def test_what_no_source_should_tell_is_refused_and_changes_nothing(
+    told: Any, error: Any, says: str
+) -> None:
+    rig = Rig("a")
+    with pytest.raises(error, match=says):
+        rig.source._listener(told)
+    assert names(rig.group.backends) == "a"
+    assert names([rig.lease()]) == "a"

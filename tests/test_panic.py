@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from kolus.balance import round_robin
+from kolus import Backend
+from kolus.balance import fill_first, round_robin
 from kolus.testing import NotFired, result_of
 from tests.health_rigs import BALANCERS, Nursed
 
@@ -101,3 +102,53 @@ def test_only_a_groups_own_backends_count_for_its_panic() -> None:
         rig.pool.eject(backend)
     assert (group.status().ejected, group.status().panics) == (1, False)
     assert (rig.group.status().ejected, rig.group.status().panics) == (3, True)
+
+
+# Lists
+
+
+@pytest.mark.parametrize("name", BALANCERS)
+def test_below_half_healthy_all_of_a_list_are_chosen_from(name: str) -> None:
+    rig = Nursed(4, limit=3)
+    balancer = BALANCERS[name](rig)
+    for place in (0, 2, 3):
+        rig.pool.eject(rig.backends[place])
+    held = [result_of(rig.pool.select("us", rig.backends, balancer)) for _ in range(12)]
+    assert {str(each.backend) for each in held} == set("abcd")
+    for each in held:
+        each.release()
+
+
+def test_a_request_is_retried_at_an_ejected_backend_of_a_list_in_panic() -> None:
+    rig = Nursed(2)
+    for backend in rig.backends:
+        rig.pool.eject(backend)
+    rig.fakes[0].refuse(after=0.1)
+    asked = rig.pool.select("us", rig.backends, fill_first)
+    rig.clock.pump([0.1, 0])
+    assert str(result_of(asked).backend) == "b"
+
+
+def test_who_waits_for_a_list_is_served_by_what_is_ejected_once_there_is_panic() -> None:
+    rig = Nursed(3, limit=1)
+    held = [result_of(rig.pool.connect("us", each)) for each in rig.backends]
+    rig.pool.eject(rig.backends[0])
+    asked = rig.pool.select("us", rig.backends, fill_first)
+    held[0].release()
+    rig.clock.advance(0)
+    with pytest.raises(NotFired):
+        result_of(asked)
+    rig.pool.eject(rig.backends[1])
+    assert str(result_of(asked).backend) == "a"
+    for each in held[1:]:
+        each.release()
+
+
+def test_the_panic_of_a_list_is_not_told_in_the_log(log_events: list[Any]) -> None:
+    rig = Nursed(3)
+    listed = [Backend(fake) for fake in rig.fakes]
+    for backend in listed:
+        rig.pool.eject(backend)
+    for _ in range(3):
+        result_of(rig.pool.select("us", listed)).release()
+    assert not [each for each in log_events if "are chosen from" in str(each["log_format"])]

@@ -69,6 +69,23 @@ def test_a_single_backend_is_not_several() -> None:
         Pool(Clock(), Protocol).select("us", "tcp:localhost:1")
 
 
+@pytest.mark.parametrize(
+    ("exclude", "error", "says"),
+    [
+        ("tcp:localhost:1", TypeError, "exclude must be several backends"),
+        (Backend("tcp:localhost:1"), TypeError, "exclude must be several backends"),
+        (5, TypeError, "exclude must be several backends"),
+        (["nonsense"], ValueError, "not a client endpoint string: 'nonsense'"),
+        ([5], TypeError, "not a backend"),
+    ],
+)
+def test_what_cannot_be_excluded_is_refused(exclude: Any, error: Any, says: str) -> None:
+    pool: Pool[Any] = Pool(Clock(), Protocol)
+    with pytest.raises(error, match=says):
+        pool.select("us", ["tcp:localhost:1", "tcp:localhost:2"], exclude=exclude)
+    assert pool.status() == []
+
+
 def test_an_endpoint_that_this_reactor_cannot_make_is_refused() -> None:
     pool: Pool[Any] = Pool(Clock(), Protocol)
     with pytest.raises(ValueError, match="not a client endpoint string: 'tls:"):

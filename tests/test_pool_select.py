@@ -55,6 +55,12 @@ def test_selects_time_out_is_the_requests() -> None:
     held.release()
 
 
+def test_select_from_what_is_all_excluded_says_so() -> None:
+    rig = Pooled()
+    with pytest.raises(NoBackend, match="exclude names them all"):
+        result_of(rig.pool.select("us", rig.backends, exclude=rig.backends))
+
+
 def test_select_from_nothing_fails() -> None:
     with pytest.raises(NoBackend, match="no backend to choose from"):
         result_of(Pooled().pool.select("us", []))

@@ -1,0 +1,109 @@
+"""C{Choice}: what a request may be served by, of which a list of backends is one kind."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from kolus.backend import AnyBackend, Backend, several
+from kolus.balance import Balancer
+from kolus.listed import Listed
+from kolus.live_status import Statuses
+from kolus.observatory import Observatory
+from kolus.shared_queue import SharedQueue
+
+if TYPE_CHECKING:
+    from kolus.selector import Selector
+
+__all__ = ["Choice", "Keyed", "ListChoice"]
+
+Keyed = Mapping[Hashable, Backend]
+"""Backends by their keys."""
+
+
+class Choice(Protocol):
+    """What a request may be served by."""
+
+    @property
+    def statuses(self) -> Statuses:
+        """What the balancer chooses from."""
+
+    @property
+    def balancer(self) -> Balancer: ...
+    @property
+    def is_fixed(self) -> bool:
+        """Whether no backend will come or go."""
+
+    def without(self, exclude: Collection[AnyBackend]) -> Statuses:
+        """The statuses without those of some backends."""
+
+    def queue(self, ident: Hashable) -> SharedQueue:
+        """Where requests of C{ident} wait for any of these backends."""
+
+
+class ListChoice:
+    """A list of backends, of which a request may be served by any."""
+
+    __slots__ = ("_backends", "_observatory", "_selector", "balancer", "statuses")
+
+    is_fixed = True
+
+    def __init__(
+        self,
+        selector: Selector,
+        observatory: Observatory,
+        backends: Sequence[AnyBackend],
+        balancer: Balancer,
+        exclude: Collection[AnyBackend],
+    ) -> None:
+        self._selector = selector
+        self._observatory = observatory
+        self._backends = backends
+        self.balancer = balancer
+        excluded: Collection[Hashable] = ()
+        if exclude:
+            excluded = {Backend.of(each).key for each in several("exclude", exclude)}
+            self._backends = self._others(excluded)
+        self.statuses = self._see(self._backends)
+        self.statuses.excluded = excluded
+
+    def without(self, exclude: Collection[AnyBackend]) -> Statuses:
+        return self._see(self._others({Backend.key_of(each) for each in exclude}))
+
+    def queue(self, ident: Hashable) -> SharedQueue:
+        # Whose list it is may change it while the request waits.
+        self._backends = tuple(self._backends)
+        return self._selector.temporary_queue(ident, self._keyed())
+
+    def _see(self, backends: Sequence[AnyBackend]) -> Statuses:
+        statuses = Listed(backends, self._observatory)
+        if 2 * len(self._observatory.sick) > len(self._backends):  # else there is no need to count
+            statuses.panic = self._selector.panic_over(self._keyed())
+        return statuses
+
+    def _keyed(self) -> _ByKey:
+        return _ByKey(self._backends, self._observatory)
+
+    def _others(self, keys: Collection[Hashable]) -> list[AnyBackend]:
+        return [each for each in self._backends if Backend.key_of(each) not in keys]
+
+
+class _ByKey(Mapping[Hashable, Backend]):
+    """The backends of a list by their keys. A string is parsed when it is looked up: of ten
+    thousand that a request waits for, hardly any are."""
+
+    def __init__(self, backends: Sequence[AnyBackend], observatory: Observatory) -> None:
+        self._given = {Backend.key_of(each): each for each in backends}
+        self._observatory = observatory
+
+    def __getitem__(self, key: Hashable) -> Backend:
+        return self._observatory.backend(self._given[key])
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._given
+
+    def __iter__(self) -> Iterator[Hashable]:
+        return iter(self._given)
+
+    def __len__(self) -> int:
+        return len(self._given)

@@ -1,0 +1,62 @@
+"""C{Early}: the requests that wait for the first list of a group's backends.
+
+Its state is a Deferred for each, in the order in which they came, and what their owners have here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NoReturn
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from kolus.owners import Owner, Owners
+from kolus.stale import unguarded
+
+__all__ = ["Early"]
+
+
+class Early:
+    """First come, first told. Its length is how many wait."""
+
+    def __init__(self, clock: IReactorTime, too_late: Callable[[float], NoReturn]) -> None:
+        """
+        @param too_late: raises what a request fails with that was not told within so many seconds.
+        """
+        self._clock = clock
+        self._too_late = too_late
+        self._waiting: dict[Deferred[None], None] = {}
+        self._owners = Owners()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def wait(self, patience: float | None, owner: Owner | None) -> Deferred[None]:
+        """
+        @param patience: how many seconds it may take; C{None}: as long as it will.
+        @param owner: at whose end the request is cancelled.
+        @return: fires when there are backends.
+        @raise LeaseError: C{owner} has ended.
+        """
+        ward = None if owner is None else self._owners.ward(unguarded(owner))
+        told: Deferred[None] = Deferred(lambda told: self._waiting.pop(told, None))
+        self._waiting[told] = None
+        if patience is not None:
+            told.addTimeout(patience, self._clock, lambda _, seconds: self._too_late(seconds))
+        if ward is not None:
+            ward.wait(told)
+        return told
+
+    def tell(self) -> None:
+        """There are backends. Who comes meanwhile comes after those who wait."""
+        while self._waiting:
+            told = next(iter(self._waiting))
+            told.callback(None)
+            self._waiting.pop(told, None)
+
+    def fail(self, error: Exception) -> None:
+        """There will be none."""
+        waiting, self._waiting = self._waiting, {}
+        for each in waiting:
+            each.errback(error)
