@@ -187,9 +187,7 @@ def test_a_hook_that_exits_is_a_failed_probe() -> None:
     assert [each.seconds for each in rig.told(Ejected)] == [FIRST, 2 * FIRST]
 
 
-def test_a_probe_for_which_no_manager_can_be_made_is_logged_and_made_again(
-    logged_failures: Any,
-) -> None:
+def test_a_probe_for_which_no_manager_can_be_made_is_a_failed_one() -> None:
     rig = Nursed(probe=Hook(), manager_idle_timeout=1.0)
     rig.fail()
     rig.clock.advance(1.0)
@@ -199,10 +197,10 @@ def test_a_probe_for_which_no_manager_can_be_made_is_logged_and_made_again(
         raise ArithmeticError
 
     rig.pool._managers._make = breaks
-    rig.clock.advance(2 * FIRST)
-    assert len(logged_failures.flush(ArithmeticError)) == 1
     rig.clock.advance(FIRST)
-    assert len(logged_failures.flush(ArithmeticError)) == 1
+    assert [each.seconds for each in rig.told(Ejected)] == [FIRST, 2 * FIRST]
+    rig.clock.advance(2 * FIRST)
+    assert [each.seconds for each in rig.told(Ejected)] == [FIRST, 2 * FIRST, 4 * FIRST]
 
 
 @pytest.mark.parametrize("hook", [None, Hook()])
