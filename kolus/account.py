@@ -256,13 +256,11 @@ class Account:
         """Let them serve it no more."""
         self._shared.get(queue.ident, {}).pop(queue, None)
 
-    def hears(self, balancer: object) -> bool:
-        """Whether a balancer is told how long leases take."""
-        known = self.learners.get(id(balancer))
-        return known is not None and known.is_of(balancer)
-
     def teach(self, learner: Learner) -> None:
-        """Tell it, too."""
+        """Tell it how long leases take, too."""
+        known = self.learners.get(learner.number)
+        if known is not None and known.is_like(learner):
+            return
         for number, each in tuple(self.learners.items()):
             if each.is_gone():
                 del self.learners[number]

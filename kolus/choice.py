@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from kolus.backend import AnyBackend, Backend, several
 from kolus.balance import Balancer
+from kolus.learner import Learner
 from kolus.listed import Listed
 from kolus.live_status import Statuses
 from kolus.observatory import Observatory
@@ -31,6 +32,11 @@ class Choice(Protocol):
     @property
     def balancer(self) -> Balancer: ...
     @property
+    def learner(self) -> Learner | None:
+        """Hears of the leases of what is chosen; C{None} if the balancer learns nothing of them, or
+        is told of them anyway."""
+
+    @property
     def is_fixed(self) -> bool:
         """Whether no backend will come or go."""
 
@@ -44,7 +50,7 @@ class Choice(Protocol):
 class ListChoice:
     """A list of backends, of which a request may be served by any."""
 
-    __slots__ = ("_backends", "_observatory", "_selector", "balancer", "statuses")
+    __slots__ = ("_backends", "_observatory", "_selector", "balancer", "learner", "statuses")
 
     is_fixed = True
 
@@ -60,6 +66,7 @@ class ListChoice:
         self._observatory = observatory
         self._backends = backends
         self.balancer = balancer
+        self.learner = Learner.of(balancer)
         excluded: Collection[Hashable] = ()
         if exclude:
             excluded = {Backend.of(each).key for each in several("exclude", exclude)}

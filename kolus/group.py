@@ -107,7 +107,7 @@ class Group(Generic[P]):
         self._queues: OrderedDict[tuple[Hashable, Keys], SharedQueue] = OrderedDict()
         self._early = Early(clock, self._no_list)
         self._panic = Panic(managers.accounts)
-        self._learner = Learner(balancer) if hasattr(balancer, "observe") else None
+        self._learner = Learner.of(balancer)
         self.statuses = self._see([])
 
     def start(self, source: Any) -> None:
@@ -189,6 +189,7 @@ class Group(Generic[P]):
     # As a choice
 
     is_fixed = False
+    learner = None  # its balancer hears of every lease of its backends
 
     def without(self, exclude: Collection[AnyBackend]) -> Statuses:
         """The same, without some backends."""
@@ -376,6 +377,7 @@ class _Part:
         self._group = group
         self._exclude = exclude
         self.balancer = balancer
+        self.learner = Learner.of(balancer)
 
     @property
     def statuses(self) -> Statuses:

@@ -31,8 +31,14 @@ class Learner:
         except TypeError:
             self._balancer = lambda: balancer
 
-    def is_of(self, balancer: object) -> bool:
-        return self._balancer() is balancer
+    @classmethod
+    def of(cls, balancer: Any) -> Learner | None:
+        """For a balancer, if it learns."""
+        return cls(balancer) if hasattr(balancer, "observe") else None
+
+    def is_like(self, other: Learner) -> bool:
+        """Whether both are of one balancer."""
+        return self._balancer() is other._balancer()
 
     def is_gone(self) -> bool:
         """Whether nobody has the balancer any more."""

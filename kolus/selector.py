@@ -15,13 +15,11 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from kolus.account import Account
 from kolus.backend import AnyBackend, Backend
 from kolus.balance import Balancer
 from kolus.choice import Choice, Keyed, ListChoice
 from kolus.errors import ConnectFailed, KolusError, LeaseTimeout, NoBackend, Rejected, describe
 from kolus.health import Phase
-from kolus.learner import Learner
 from kolus.lease import Lease
 from kolus.leasing_manager import LeasingManager
 from kolus.live_status import LiveStatus, Statuses
@@ -56,11 +54,14 @@ class Selector:
     ) -> Deferred[Lease[Any]]:
         """See C{Group.connect}."""
         try:
-            chosen = self.choose(choice.statuses, choice.balancer)
+            chosen = self._choose(choice, choice.statuses)
             account = chosen.account
-            if account is not None and account.sole is None:  # else it is well
-                self._give_to(chosen, account)
-            lease = self._lease_at(ident, chosen, owner)
+            sole = None if account is None else account.sole
+            if sole is not None and sole.ident == ident:  # it is well, and serves
+                lease = sole.try_connect(ident, owner)
+            else:
+                self._give_to(chosen)
+                lease = self._lease_at(ident, chosen.backend, owner)
             if lease is not None:
                 return succeed(lease)
             backend = chosen.backend
@@ -78,10 +79,10 @@ class Selector:
         owner: Owner | None,
     ) -> Lease[Any] | None:
         """See C{Group.try_connect}."""
-        chosen = self.choose(choice.statuses, choice.balancer)
-        lease = self._lease_at(ident, chosen, owner)
-        if lease is not None and chosen.account is not None:
-            self._give_to(chosen, chosen.account)
+        chosen = self._choose(choice, choice.statuses)
+        lease = self._lease_at(ident, chosen.backend, owner)
+        if lease is not None:
+            self._give_to(chosen)
         only = [getattr(choice.balancer, each, False) for each in ("bound", "prefers")]
         if lease is not None or any(only):
             return lease
@@ -91,8 +92,8 @@ class Selector:
         finally:
             waiting.end_if_empty()
 
-    def choose(self, statuses: Statuses, balancer: Balancer) -> LiveStatus:
-        """What the balancer chooses.
+    def _choose(self, choice: Choice, statuses: Statuses) -> LiveStatus:
+        """What the balancer chooses of these.
 
         @raise NoBackend: there is nothing to choose from, or it raises, or chooses none of them.
         @raise ValueError: a backend that it looked at cannot be understood.
@@ -101,6 +102,7 @@ class Selector:
         if not statuses.size:
             why = ": exclude names them all" if statuses.excluded else ""
             raise NoBackend(f"no backend to choose from{why}")
+        balancer = choice.balancer
         try:
             chosen = balancer(statuses)
         except Exception as error:
@@ -117,14 +119,15 @@ class Selector:
             raise NoBackend(
                 f"the balancer {balancer!r} chose {chosen!r}, none of the {statuses.size} statuses"
             )
-        if hasattr(balancer, "observe"):
-            account = chosen.account
-            if account is not None and not account.hears(balancer):
-                account.teach(Learner(balancer))
+        if choice.learner is not None and chosen.account is not None:
+            chosen.account.teach(choice.learner)
         return chosen
 
-    def _give_to(self, chosen: LiveStatus, account: Account) -> None:
+    def _give_to(self, chosen: LiveStatus) -> None:
         """A request is given to a backend: if that is not well it matters."""
+        account = chosen.account
+        if account is None:
+            return
         if account.health.phase is Phase.EJECTED and chosen.among.panic is not None:
             chosen.among.panic.requests += 1
         account.health.chosen()
@@ -134,14 +137,9 @@ class Selector:
         return account is not None and account.health.phase is Phase.PROBED
 
     def _lease_at(
-        self, ident: Hashable, chosen: LiveStatus, owner: Owner | None
+        self, ident: Hashable, backend: Backend, owner: Owner | None
     ) -> Lease[Any] | None:
-        account = chosen.account
-        if account is not None:
-            sole = account.sole
-            if sole is not None and sole.ident == ident:
-                return sole.try_connect(ident, owner)
-        managers = self._at.get(chosen.backend.key)
+        managers = self._at.get(backend.key)
         manager = managers.get(ident) if managers else None
         try:
             return None if manager is None else manager.try_connect(ident, owner)
@@ -235,7 +233,7 @@ class Selector:
         while True:
             statuses = choice.without(tried)
             try:
-                return self.choose(statuses, choice.balancer).backend
+                return self._choose(choice, statuses).backend
             except NoBackend:
                 return None
             except Exception:
