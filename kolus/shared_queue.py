@@ -341,14 +341,16 @@ class SharedQueue:
     def _settle_at(self, waiter: Waiter[Any], backend: Backend) -> KolusError | None:
         """Let a waiter wait at a backend.
 
-        @return: what prevents that; C{None} if nothing does.
+        @return: what prevents that; C{None} if nothing does, or if it does not wait any more:
+            whoever hears that a manager is made, or cannot be, may have cancelled it.
         """
         try:
             server = self._house.make_server(self.ident, backend)
         except KolusError as error:
-            return error
-        self._note_place(waiter, server)
-        server.adopt(waiter)
+            return error if waiter in self.waiting else None
+        if waiter in self.waiting:
+            self._note_place(waiter, server)
+            server.adopt(waiter)
         return None
 
     def failures(self, waiter: Waiter[Any]) -> Tried:
