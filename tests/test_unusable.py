@@ -184,6 +184,17 @@ def test_a_slot_that_is_about_to_be_free_is_not_waited_for_where_there_is_room(
     failure_of(ConnectFailed, rig.group.connect("us"))
 
 
+def test_a_slot_that_a_failed_attempt_frees_is_not_waited_for_again_and_again() -> None:
+    def prepare(protocol: Protocol) -> None:
+        raise RuntimeError("no use")
+
+    rig = Mixed("a", limit=1, backoff=None, prepare=prepare)
+    asked = rig.pool.group([rig.known["a"]], fill_first).connect("us", timeout=5)
+    rig.clock.pump([0] * 9)
+    failure_of(ConnectFailed, asked)
+    assert rig.fakes[0].attempts == 1
+
+
 def test_a_probe_of_one_that_cannot_be_made_fails() -> None:
     async def probe(protocol: Protocol) -> None: ...
 
