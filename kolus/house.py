@@ -32,10 +32,11 @@ class Server(Protocol):
         """For how many requests more it may connect at once; below 0: how many wait for others'
         leases to be settled."""
 
-    def may_free(self) -> bool:
-        """Whether a lease may come home here, or a slot become free that can be used then."""
+    def has_leases(self) -> bool:
+        """Whether something may come home here."""
 
-    def is_connecting(self) -> bool: ...
+    def is_connecting(self) -> bool:
+        """Whether an attempt is under way, or only waits for a slot that is being freed."""
 
     def is_ejected(self) -> bool: ...
     def has_idle(self) -> bool: ...

@@ -321,7 +321,8 @@ class SharedQueue:
                 return
         for backend in self._house.crowded(self):
             is_due = self._house.attempt_due(backend) <= self._clock.seconds()
-            if is_due and self.may_serve(backend) and self._settle_at(waiter, backend) is None:
+            is_hopeful = is_due and backend not in tried and self.may_serve(backend)
+            if is_hopeful and self._settle_at(waiter, backend) is None:
                 return
         self.left(waiter)
         if isinstance(error, ConnectFailed):
@@ -336,19 +337,21 @@ class SharedQueue:
         """
         if not self.may_serve(server.backend):
             return False
-        return server.may_free() or (server.is_connecting() and server.backend not in tried)
+        return server.has_leases() or (server.is_connecting() and server.backend not in tried)
 
     def _settle_at(self, waiter: Waiter[Any], backend: Backend) -> KolusError | None:
         """Let a waiter wait at a backend.
 
-        @return: what prevents that; C{None} if nothing does.
+        @return: what prevents that; C{None} if nothing does, or if it does not wait any more:
+            whoever hears that a manager is made, or cannot be, may have cancelled it.
         """
         try:
             server = self._house.make_server(self.ident, backend)
         except KolusError as error:
-            return error
-        self._note_place(waiter, server)
-        server.adopt(waiter)
+            return error if waiter in self.waiting else None
+        if waiter in self.waiting:
+            self._note_place(waiter, server)
+            server.adopt(waiter)
         return None
 
     def failures(self, waiter: Waiter[Any]) -> Tried:

@@ -100,15 +100,17 @@ class SharingManager(BaseManager[P]):
     def has_idle(self) -> bool:
         return bool(self._idle) and self._lifecycle.serves
 
-    def may_free(self) -> bool:
-        """Whether a lease may come home here, or a slot become free that can be used then."""
-        if not self._lifecycle.serves:
-            return False
-        is_full = self._account.unused() <= 0 and self._connector.due_in() <= 0
-        return self.roster.leased() > 0 or (is_full and bool(self.roster.closing))
+    def has_leases(self) -> bool:
+        """Whether something may come home here."""
+        return self._lifecycle.serves and self.roster.leased() > 0
 
     def is_connecting(self) -> bool:
-        return self._lifecycle.serves and bool(self.roster.connecting)
+        """Whether an attempt is under way, or is to be made as soon as a slot is free that is being
+        freed."""
+        roster = self.roster
+        if roster.closing and self._account.unused() <= 0 and self._connector.due_in() <= 0:
+            return self._lifecycle.serves
+        return self._lifecycle.serves and bool(roster.connecting)
 
     def warm(self) -> None:
         """Connect once more than is asked for, as far as that may be done at once."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from twisted.internet.defer import CancelledError
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from zope.interface import implementer
@@ -44,10 +45,11 @@ class Mixed:
             name: Backend(fake, name=name) for name, fake in zip("ab", self.fakes, strict=True)
         }
         self.events: list[Event] = []
+        self.heard: Callable[[Any], object] = lambda event: None
         self.pool: Pool[Any] = Pool(
             *(self.clock, Protocol),
             policy=Policy(**policy),
-            observers=[self.events.append],
+            observers=[self.events.append, lambda event: self.heard(event)],
             rng=Half(),
         )
         self.group = self.pool.group([self.known[each] for each in order], balancer)
@@ -123,6 +125,29 @@ def test_who_waits_is_not_lost_to_a_backend_that_cannot_be_made() -> None:
         assert UNUSABLE in failure_of(LeaseTimeout, each).tried
 
 
+def test_who_hears_that_one_cannot_be_made_may_cancel_who_waits() -> None:
+    rig = Mixed("ax")
+    rig.fakes[0].refuse(after=0.1, always=True)
+    asked = rig.group.connect("us", timeout=1)
+    rig.heard = lambda event: asked.cancel() if event.backend == UNUSABLE else None
+    rig.clock.pump([0.1] * 12)
+    failure_of(CancelledError, asked)
+    assert rig.group.status().waiting == 0
+
+
+def test_who_hears_that_one_cannot_be_made_may_cancel_who_is_moved_there() -> None:
+    rig = Mixed("ax", limit=1)
+    held = result_of(rig.group.connect("us"))
+    asked = rig.group.connect("us")
+    rig.heard = lambda event: asked.cancel() if event.backend == UNUSABLE else None
+    rig.clock.advance(1)
+    other = rig.pool.connect("us", rig.known["a"])  # then it looks who else has room
+    failure_of(CancelledError, asked)
+    assert rig.group.status().waiting == 0
+    held.release()
+    result_of(other)
+
+
 def test_why_one_cannot_be_made_keeps_nothing_of_whoever_asked() -> None:
     class Theirs:
         """Something of a caller's."""
@@ -157,6 +182,17 @@ def test_a_slot_that_is_about_to_be_free_is_not_waited_for_where_there_is_room(
     rig.fakes[0].refuse(always=True)
     held.finished()
     failure_of(ConnectFailed, rig.group.connect("us"))
+
+
+def test_a_slot_that_a_failed_attempt_frees_is_not_waited_for_again_and_again() -> None:
+    def prepare(protocol: Protocol) -> None:
+        raise RuntimeError("no use")
+
+    rig = Mixed("a", limit=1, backoff=None, prepare=prepare)
+    asked = rig.pool.group([rig.known["a"]], fill_first).connect("us", timeout=5)
+    rig.clock.pump([0] * 9)
+    failure_of(ConnectFailed, asked)
+    assert rig.fakes[0].attempts == 1
 
 
 def test_a_probe_of_one_that_cannot_be_made_fails() -> None:
