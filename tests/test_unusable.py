@@ -337,13 +337,12 @@ def test_a_balancer_that_breaks_while_a_request_is_retried_costs_only_its_choice
         broken = False
 
         def __call__(self, statuses: Any) -> Any:
+            if self.broken:
+                raise ArithmeticError
             return statuses[0]
 
-        @property
-        def observe(self) -> Any:
-            if self.broken:
-                raise RuntimeError("broken")
-            raise AttributeError
+        def __repr__(self) -> str:
+            raise RuntimeError("broken")
 
     rig, balancer = Mixed("ab"), Breaks()
     rig.fakes[0].refuse(after=0.1, always=True)
@@ -351,4 +350,5 @@ def test_a_balancer_that_breaks_while_a_request_is_retried_costs_only_its_choice
     balancer.broken = True
     rig.clock.pump([0.1, 0])
     assert result_of(asked).backend == rig.known["b"]
+    assert len(logged_failures.flush(ArithmeticError)) == 1
     assert len(logged_failures.flush(RuntimeError)) == 1
