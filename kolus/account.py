@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from kolus.owners import Owner, Ward
     from kolus.shared_queue import SharedQueue
 
-__all__ = ["UNKNOWN", "Account", "Holdings", "Keeper", "Member", "Watcher"]
+__all__ = ["Account", "Holdings", "Keeper", "Member", "Watcher"]
 
-UNKNOWN = -(1 << 40)
+_UNKNOWN = -(1 << 40)
 """A load that nobody has looked at since it changed; it stays below 0 whatever is added to it."""
 
 
@@ -133,16 +133,16 @@ class Account:
     @ivar keeper: who makes known what becomes of the backend's health, and has the queues.
     @ivar watchers: who is told what changes; a live list.
     @ivar learners: who is told how long leases take, by the ids of their balancers; live.
-    @ivar loads: the loads of all backends of a pool, side by side: who compares two of ten thousand
-        would else spend most of the time on fetching what lies far apart in memory.
-    @ivar place: where its own is: what is leased and waits at all its managers together, and one
-        more; only while it is known, and the backend is well and serves, is it above 0. A manager
-        that leases and takes back adds to it, and C{changed} is called for everything else.
+    @ivar noted_load: what is leased and waits at all its managers together, and one more; above 0
+        only while it is known, and the backend is well and serves. It is noted for balancers: who
+        compares two of ten thousand would else spend most of the time on fetching what lies far
+        apart in memory. A manager that leases and takes back adds to it, and C{changed} is called
+        for everything else.
     @ivar sole: while its load is known, its only manager; C{None} if it has several.
     """
 
     # What every choice needs: see L{BaseManager}.
-    __slots__ = ("__dict__", "__weakref__", "health", "loads", "place", "sole")
+    __slots__ = ("__dict__", "__weakref__", "health", "noted_load", "sole")
 
     def __init__(
         self,
@@ -154,14 +154,10 @@ class Account:
         ejection: Ejection | None = None,
         rng: Rng = random,
         arrivals: Iterator[int] | None = None,
-        loads: list[int] | None = None,
-        place: int | None = None,
     ) -> None:
         """
         @param max_connecting: most attempts to connect at a time.
         @param ejection: when failures eject the backend; C{None}: never.
-        @param loads: those of other backends.
-        @param place: where the new one's is to be; added at the end if C{None}.
         """
         self.backend = backend
         self.limit = limit
@@ -172,9 +168,7 @@ class Account:
         self.health = Health(self, clock, ejection, rng, self.attempts, self.counters)
         self.members: list[Member] = []
         self.sole: Member | None = None
-        self.loads = [] if loads is None else loads
-        self.place = len(self.loads) if place is None else place
-        self.loads[self.place : self.place + 1] = [UNKNOWN]
+        self.noted_load = _UNKNOWN
         self.wanting: OrderedDict[Member, None] = OrderedDict()
         self.arrivals = itertools.count() if arrivals is None else arrivals
         self.watchers: list[Watcher] = []
@@ -217,7 +211,7 @@ class Account:
 
     def changed(self) -> None:
         """What it has to do, or can do, is not what it was."""
-        self.loads[self.place] = UNKNOWN
+        self.noted_load = _UNKNOWN
         self.sole = None
         if self.watchers:
             self.tell_watchers()
@@ -229,13 +223,12 @@ class Account:
 
     def load(self) -> int:
         """What is leased and waits, and one more; below 0 if it is not known to serve, or well."""
-        load = self.loads[self.place]
-        if load < 0 and self.health.is_well:
+        if self.noted_load < 0 and self.health.is_well:
             members = self.members
             if [each for each in members if each.serves()]:
-                load = self.loads[self.place] = 1 + sum([each.load() for each in members])
+                self.noted_load = 1 + sum([each.load() for each in members])
                 self.sole = members[0] if len(members) == 1 else None
-        return load
+        return self.noted_load
 
     # What it has in common with other backends
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 
 from twisted.internet.interfaces import IReactorTime
 
-from kolus.account import UNKNOWN, Account, Watcher
+from kolus.account import Account, Watcher
 from kolus.backend import Backend
 from kolus.backoff import Rng
 from kolus.counters import Counters
@@ -41,7 +41,6 @@ class Accounts:
     """Makes the account of a backend when it is first asked for, and forgets those that were unused
     for longest.
 
-    @ivar loads: see L{Account}.
     @ivar find: the account of the backend with a key, C{None} if there is none.
     @ivar limits: those set by hand, by the backends' keys.
     @ivar sick: the accounts of backends that are not well, by their keys.
@@ -68,7 +67,6 @@ class Accounts:
         self._rng = rng
         self._accounts: dict[Hashable, Account] = {}
         self.find = self._accounts.get
-        self.loads = [UNKNOWN]  # of what has no account yet
         self._unused: OrderedDict[Hashable, None] = OrderedDict()
         self._legacy = Legacy()
         self._arrivals = itertools.count()
@@ -115,8 +113,6 @@ class Accounts:
             ejection=policy.ejection,
             rng=self._rng,
             arrivals=self._arrivals,
-            loads=self.loads,
-            place=self._legacy.place(),
         )
         account.keeper = self
         self._accounts[backend.key] = account

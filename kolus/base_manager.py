@@ -67,10 +67,8 @@ class BaseManager(ABC, Generic[P]):
         "_idle",
         "_learners",
         "_lifecycle",
-        "_loads",
         "_now",
         "_observers",
-        "_place",
         "_plain",
         "_settler",
         "_shared",
@@ -139,7 +137,6 @@ class BaseManager(ABC, Generic[P]):
         self._shared = account.shared_by(ident)
         self._watchers = account.watchers
         self._learners = account.learners
-        self._loads, self._place = account.loads, account.place
         self._debug = policy.debug
         self._special = policy.debug or policy.min_idle > 0
         self._checks = hooks.checks

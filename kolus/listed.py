@@ -32,8 +32,7 @@ class Listed(Statuses):
         find = self._observatory.find_account
         account, its = find(one.key), find(other.key)
         if account is not None and its is not None:
-            load = account.loads[account.place]
-            other_load = its.loads[its.place]
+            load, other_load = account.noted_load, its.noted_load
             if load > 0 and other_load > 0:
                 if other_load * one.weight < load * other.weight:
                     return LiveStatus(other, self._observatory, self, its)

@@ -50,7 +50,7 @@ class ConnectionManager(LeasingManager[P]):
                 return None
             connection, _ = idle.popitem()
         self.counters.leases += 1
-        self._loads[self._place] += 1
+        self._account.noted_load += 1
         if self._watchers:
             self._account.tell_watchers()
         if ward is not None or self._special or self._observers:
@@ -75,7 +75,7 @@ class ConnectionManager(LeasingManager[P]):
             and connection.rest(now, self._idle)
         ):
             self.counters.releases += 1
-            self._loads[self._place] -= 1
+            self._account.noted_load -= 1
             due = now + self.roster.shortest_idle
             if due < self._alarm.at:
                 self._alarm.set(due)

@@ -3,8 +3,8 @@
 Its state is the live statuses that were looked at so far, the rankings that balancers have asked
 for, which members start slowly, whether there was panic when it was last asked, which are in which
 zone, if a balancer has asked for one, the load of each when it last changed, if one has asked for
-their sum, where in the pool's loads each one's is, if one compares them, and, if any of this has to
-be kept up, of which ones the accounts have told since it was last asked.
+their sum, the account of each, if it has one, and, if any of this has to be kept up, of which ones
+the accounts have told since it was last asked.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Collection, Hashable, Sequence
 
+from kolus.account import Account
 from kolus.accounts import Accounts
 from kolus.backend import Backend, Status
 from kolus.candidates import Rank, lighter
@@ -50,8 +51,7 @@ class Members(Statuses):
         self._accounts = accounts
         self.among = self if among is None else among
         self._live: list[LiveStatus | None] = [None] * len(self.backends)
-        self._loads = accounts.loads
-        self._load_at = array("I")
+        self._account_of: list[Account | None] = []
         even = len({each.weight for each in self.backends}) < 2
         self._weights = None if even else array("d", [each.weight for each in self.backends])
         self._places: dict[Hashable, int] = {}
@@ -73,11 +73,12 @@ class Members(Statuses):
         return live
 
     def lighter(self, first: int, second: int) -> Status | None:
-        loads, load_at = self._loads, self._load_at or self._find_loads()
-        load: float = loads[load_at[first]]
-        other_load: float = loads[load_at[second]]
-        if load < 0 or other_load < 0:
+        accounts = self._account_of or self._find_accounts()
+        account, other = accounts[first], accounts[second]
+        if account is None or other is None or account.noted_load < 0 or other.noted_load < 0:
             return self._lighter_of_unknown(first, second)
+        load: float = account.noted_load
+        other_load: float = other.noted_load
         weights = self._weights
         if weights is not None:  # instead of dividing each by its own
             load *= weights[second]
@@ -85,16 +86,13 @@ class Members(Statuses):
         place = second if other_load < load else first
         return self._live[place] or self.at(place)
 
-    def _find_loads(self) -> array[int]:
-        accounts = [self._accounts.find(each.key) for each in self.backends]
-        self._load_at = array("I", [0 if each is None else each.place for each in accounts])
-        return self._load_at
+    def _find_accounts(self) -> list[Account | None]:
+        self._account_of = [self._accounts.find(each.key) for each in self.backends]
+        return self._account_of
 
     def _lighter_of_unknown(self, first: int, second: int) -> Status | None:
         for place in (first, second):
-            account = self._accounts.find(self.backends[place].key)
-            if account is not None:
-                self._load_at[place] = account.place
+            self._account_of[place] = self._accounts.find(self.backends[place].key)
         return lighter((self.at(first), self.at(second)), 0, 1)
 
     def lowest(self, rank: Rank) -> Status:

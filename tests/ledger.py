@@ -307,9 +307,8 @@ class Ledger:
 
     def look_at_loads(self) -> None:
         """What is noted of the loads has to be true at any time, also in the middle of a step."""
-        accounts = self.pool._managers.accounts
-        for account in accounts:
-            members, load = account.members, accounts.loads[account.place]
+        for account in self.pool._managers.accounts:
+            members, load = account.members, account.noted_load
             if load >= 0:
                 truth = 1 + sum(each.load() for each in members)
                 serves = any(each.serves() for each in members)
