@@ -121,7 +121,7 @@ BALANCERS: dict[str, Make | None] = {
     "fill_first": lambda clock, rng, zone: fill_first,
     "idle_first": lambda clock, rng, zone: idle_first,
     "least_leased": lambda clock, rng, zone: least_leased,
-    "round_robin": lambda clock, rng, zone: round_robin(),
+    "round_robin": lambda clock, rng, zone: round_robin(rng),
     "pick_two": lambda clock, rng, zone: pick_two(rng),
     "peak_ewma": lambda clock, rng, zone: peak_ewma(clock, rng),
     "consistent": None,  # one for each request
