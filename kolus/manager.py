@@ -119,6 +119,8 @@ class ConnectionManager(LeasingManager[P]):
         self.counters.releases += 1
         if not self._account.health.is_well:
             self._account.health.released(connection.since)
+        elif not self._plain:
+            self._plain = self._is_plain()  # nobody tells that a slow start is over
         if self._learners and not connection.was_observed():
             self._account.observed(held)
         if connection.uses == self._policy.max_uses:
