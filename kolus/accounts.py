@@ -2,8 +2,8 @@
 
 Its state is the accounts, those that may be forgotten, what the forgotten have left, the limits
 that were set by hand, which numbers the requests, which backends are ejected, the lists of the
-groups, and who is attached: the queues that several backends share, and the watchers of backends,
-each to the accounts that there are and to those that are made later.
+groups, and who is attached: the queues that several backends share, and the watchers and learners
+of backends, each to the accounts that there are and to those that are made later.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ __all__ = ["Accounts", "Backends"]
 _MOST_UNUSED = 1000
 
 Keyed = Mapping[Hashable, object]
+"""Whatever is kept by the keys of backends: which these are."""
 Backends = Mapping[Hashable, Backend]
 """Backends by their keys."""
 
@@ -145,7 +146,8 @@ class Accounts:
 
     def _forget(self, account: Account) -> None:
         del self._accounts[account.backend.key]
-        self.sick.pop(account.backend.key, None)
+        if self.sick.pop(account.backend.key, None) is not None:
+            self.health_changes += 1
         account.keeper = None
         account.health.stop()
         self._legacy.expect(account)

@@ -23,10 +23,11 @@ from kolus.named_endpoint import NamedEndpoint
 if TYPE_CHECKING:
     from kolus.interfaces import IKolusManager
 
-__all__ = ["AnyBackend", "Backend", "State", "Status", "several"]
+__all__ = ["AnyBackend", "Backend", "State", "Status", "named", "several"]
 
 
 _LEAST_WEIGHT, _MOST_WEIGHT = 1e-6, 1e6
+_MOST_NAMED = 10
 
 
 class State(Enum):
@@ -187,6 +188,13 @@ def several(name: str, backends: Any) -> Iterable[AnyBackend]:
     if isinstance(backends, str | bytes | Backend) or not isinstance(backends, Iterable):
         raise TypeError(f"{name} must be several backends, not {backends!r}")
     return backends
+
+
+def named(backends: Sequence[Backend]) -> str:
+    """Some backends, in a line of the log or of an error."""
+    names = ", ".join(map(str, backends[:_MOST_NAMED]))
+    more = len(backends) - _MOST_NAMED
+    return f"{names} and {more} more" if more > 0 else names or "none"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.protocol import Protocol
+from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import LogEvent, formatEvent
 
-from kolus import Backend, Closed, Lease, LeaseError, LeaseTimeout, NoBackend, PoolFull
+from kolus import Backend, Closed, Lease, LeaseError, LeaseTimeout, NoBackend, Pool, PoolFull
+from kolus.events import Event, Resized
 from kolus.testing import result_of
-from tests.grouping import Rig, is_waiting, names
+from tests.grouping import Rig, Teller, is_waiting, names
 
 
 def test_requests_before_the_first_list_wait_for_it_and_are_served_in_turn() -> None:
@@ -150,6 +153,36 @@ def test_a_request_without_a_deadline_waits_for_the_first_list_for_ever() -> Non
     assert is_waiting(asked)
     rig.tell("a")
     assert names([result_of(asked)]) == "a"
+
+
+def test_nor_has_it_a_deadline_when_the_list_has_come() -> None:
+    rig = Rig("")
+    lease = rig.at("a")
+    asked = rig.group.connect("us", timeout=math.inf)
+    rig.tell("a")
+    rig.clock.advance(100)
+    assert is_waiting(asked)
+    lease.finished()
+    rig.turn()
+    assert names([result_of(asked)]) == "a"
+
+
+def test_a_pool_that_is_closed_as_the_first_list_is_told_stops_its_source() -> None:
+    class Told(Teller):
+        def start(self, listener: Any) -> None:
+            super().start(listener)
+            self.tell(Backend("tcp:192.0.2.1:1", limit=2))
+
+    def close(event: Event) -> None:
+        if isinstance(event, Resized):
+            pool.close()
+
+    pool: Pool[Any] = Pool(MemoryReactorClock(), Protocol, observers=[close])
+    pool.connect("us", "tcp:192.0.2.1:1").addErrback(lambda failure: None)
+    source = Told()
+    with pytest.raises(Closed):
+        result_of(pool.group(source).connect("us"))
+    assert not source.started
 
 
 def test_a_source_that_raises_in_stop_is_logged_and_the_group_is_closed(
