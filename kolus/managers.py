@@ -312,11 +312,15 @@ class Managers:
         return self.policy.idents == "separate" or not self.at.get(backend.key)
 
     def crowded(self, queue: SharedQueue) -> Iterator[Backend]:
-        """Of its backends those that have no manager for its ident, and whose slots are all taken,
-        so that one that is made has to wait for what others have."""
+        """Of its backends those whose slots are all taken, some by other managers than the one for
+        its ident, so that who waits there waits for what these have."""
         for account in self.accounts.among(queue.backends):
-            is_served = self.server(queue.ident, account.backend) is not None
-            if not is_served and account.unused() <= 0 and self._can_make(account.backend):
+            if account.unused() > 0:
+                continue
+            server = self.server(queue.ident, account.backend)
+            serves = self._can_make(account.backend) if server is None else server.serves()
+            others = [each for each in account.members if each is not server and each.roster.all]
+            if serves and others:
                 yield account.backend
 
     def servers(self, queue: SharedQueue) -> Iterator[LeasingManager[Any]]:
