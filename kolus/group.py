@@ -268,7 +268,7 @@ class Group(Generic[P]):
         """Called by the source: these are the backends now.
 
         @raise TypeError: they are no sequence of Backends. Nothing has changed.
-        @raise ValueError: one is told twice. Nothing has changed.
+        @raise ValueError: there is none, or one is told twice. Nothing has changed.
         """
         if self._closed:
             return
@@ -304,6 +304,8 @@ class Group(Generic[P]):
             if each.key in keyed:
                 raise ValueError(f"the source of {self!r} tells {each} twice")
             keyed[each.key] = each
+        if not keyed:
+            raise ValueError(f"the source of {self!r} tells no backend")
         return keyed
 
     def _see(self, backends: Sequence[Backend]) -> Members:

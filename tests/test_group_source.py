@@ -215,6 +215,7 @@ KNOWN = Backend("tcp:192.0.2.1:1", name="known")
         (["tcp:192.0.2.1:1"], TypeError, "must tell Backends, not 'tcp"),
         ([KNOWN, ("192.0.2.1", 2)], TypeError, r"must tell Backends, not \('192"),
         ([KNOWN, KNOWN], ValueError, "tells known twice"),
+        ([], ValueError, "tells no backend"),
     ],
 )
 def test_what_no_source_should_tell_is_refused_and_changes_nothing(
