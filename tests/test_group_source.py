@@ -146,6 +146,28 @@ def test_closing_fails_who_waits_for_the_first_list() -> None:
     assert rig.clock.getDelayedCalls() == []
 
 
+def test_who_is_failed_as_a_group_closes_may_cancel_the_others() -> None:
+    rig = Rig("")
+    asked = [rig.ask() for _ in range(3)]
+    for each in asked:
+        each.addErrback(lambda failure: [other.cancel() for other in asked])
+    rig.group.close()
+    assert all(each.called for each in asked)
+    assert not rig.source.started
+    with pytest.raises(Closed):
+        result_of(rig.ask())
+
+
+def test_who_is_served_from_the_first_list_may_close_the_group() -> None:
+    rig = Rig("")
+    asked = [rig.ask() for _ in range(2)]
+    asked[0].addCallback(lambda lease: (lease, rig.group.close())[0])
+    rig.tell("a")
+    assert names([result_of(asked[0])]) == "a"
+    with pytest.raises(Closed):
+        result_of(asked[1])
+
+
 def test_a_request_without_a_deadline_waits_for_the_first_list_for_ever() -> None:
     rig = Rig("")
     asked = rig.group.connect("us", timeout=math.inf)
