@@ -15,7 +15,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from twisted.internet.interfaces import IReactorTime
 
 from kolus.account import Account, Watcher
-from kolus.backend import Backend
+from kolus.backend import Backend, Backends
 from kolus.backoff import Rng
 from kolus.counters import Counters
 from kolus.errors import ConnectFailed
@@ -28,14 +28,12 @@ from kolus.legacy import Legacy
 from kolus.policy import Policy
 from kolus.shared_queue import SharedQueue
 
-__all__ = ["Accounts", "Backends"]
+__all__ = ["Accounts"]
 
 _MOST_UNUSED = 1000
 
 Keyed = Mapping[Hashable, object]
 """Whatever is kept by the keys of backends: which these are."""
-Backends = Mapping[Hashable, Backend]
-"""Backends by their keys."""
 
 
 class Accounts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from kolus.named_endpoint import NamedEndpoint
 if TYPE_CHECKING:
     from kolus.interfaces import IKolusManager
 
-__all__ = ["AnyBackend", "Backend", "State", "Status", "named", "several"]
+__all__ = ["AnyBackend", "Backend", "Backends", "State", "Status", "named", "several"]
 
 
 _LEAST_WEIGHT, _MOST_WEIGHT = 1e-6, 1e6
@@ -176,6 +176,9 @@ class Backend:
 
 AnyBackend = Backend | str | tuple[str, int]
 """Every form in which a backend may be named."""
+
+Backends = Mapping[Hashable, Backend]
+"""Backends by their keys."""
 
 
 def several(name: str, backends: Any) -> Iterable[AnyBackend]:

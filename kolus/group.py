@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, NoReturn, Protocol, TypeVar
@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from kolus.backend import AnyBackend, Backend, Status, named, several
+from kolus.backend import AnyBackend, Backend, Backends, Status, named, several
 from kolus.balance import Balancer, usable
 from kolus.checks import check_seconds
 from kolus.choice import Choice, GroupChoice
@@ -316,7 +316,7 @@ class Group(Generic[P]):
         self._panic.watch_over(self._backends)
         return Members(backends, self._observatory, accounts, self._panic)
 
-    def _forget(self, backends: Mapping[Hashable, Backend]) -> None:
+    def _forget(self, backends: Backends) -> None:
         """Hear no more of backends that were told of before."""
         self.statuses.stop()
         if self._learner is not None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 from weakref import WeakSet
@@ -21,8 +21,8 @@ from zope.interface import Invalid
 from zope.interface.verify import verifyObject
 
 from kolus.account import Account
-from kolus.accounts import Accounts, Backends
-from kolus.backend import AnyBackend, Backend
+from kolus.accounts import Accounts
+from kolus.backend import AnyBackend, Backend, Backends
 from kolus.checks import check_whole
 from kolus.descriptors import DescriptorWatch
 from kolus.errors import Closed, Draining, KolusError, LeaseError
@@ -189,7 +189,7 @@ class Managers:
                 account.wanting.clear()  # the end of one is not to serve the next
         return [each.drain() for each in managers]
 
-    def welcome_back(self, backends: Mapping[Hashable, Backend]) -> None:
+    def welcome_back(self, backends: Backends) -> None:
         """Groups have these again, by their keys: what was drained because they had left lets its
         last leases come home, and is no hindrance to new ones."""
         back = [key for key, until_back in self._draining.items() if until_back and key in backends]

@@ -15,8 +15,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from kolus.accounts import Backends
-from kolus.backend import AnyBackend, Backend
+from kolus.backend import AnyBackend, Backend, Backends
 from kolus.balance import Balancer
 from kolus.choice import Choice, ListChoice
 from kolus.errors import ConnectFailed, KolusError, LeaseTimeout, NoBackend, Rejected, describe
