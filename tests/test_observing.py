@@ -32,7 +32,8 @@ class Rig:
 
     def __init__(self, **policy: Any) -> None:
         self.clock = Clock()
-        self.backend = Backend(FakeBackend(self.clock), name="a")
+        self.fake = FakeBackend(self.clock)
+        self.backend = Backend(self.fake, name="a")
         self.pool: Pool[Any] = Pool(self.clock, Protocol, policy=Policy(**policy))
         self.balancer = Learning()
         self.group = self.pool.group([self.backend], self.balancer)
@@ -104,6 +105,21 @@ def test_a_balancer_that_raises_when_it_hears_harms_nobody(
     assert rig.pool.status([rig.backend])[0].idle == 1
     rig.group.close()
     rig.pool.close(0)
+
+
+def test_a_balancer_that_hears_of_a_lease_may_end_its_connection() -> None:
+    rig = Rig(reset=lambda protocol: None)
+
+    class Ends(Learning):
+        def observe(self, backend: Backend, seconds: float) -> None:
+            super().observe(backend, seconds)
+            rig.fake.connections[-1].reset()
+
+    rig.balancer = Ends()
+    lease = rig.lease("select")
+    lease.release()
+    assert rig.balancer.heard == [("a", 0.0)]
+    assert rig.pool.status([rig.backend])[0].idle == 0
 
 
 def test_a_group_that_is_closed_hears_no_more() -> None:
