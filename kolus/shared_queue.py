@@ -178,7 +178,7 @@ class SharedQueue:
         for waiter in tuple(self.waiting):
             if waiter in self.waiting:
                 waiter.leave()
-                waiter.errback(error)
+                waiter.fail(error)
         self.backends = {}  # whom it has served may be remembered for a while, and so may it
         self._ready, self._short = OrderedDict(), OrderedDict()
         self._room.change({})
@@ -328,7 +328,7 @@ class SharedQueue:
         if isinstance(error, ConnectFailed):
             everything = self.failures(waiter)
             error = ConnectFailed(error.backend, error.reason, error.retry_in, everything)
-        waiter.errback(error)
+        waiter.fail(error)
 
     def _is_hopeful(self, server: Server, tried: Collection[object]) -> bool:
         """Whether a manager may yet serve one that it would not connect for.
