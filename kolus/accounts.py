@@ -171,7 +171,7 @@ class Accounts:
         self.sick[account.backend.key] = account
         self.health_changes += 1
         self._journal(account).ejected(reason, seconds)
-        for queue in self._queues_at(account.backend.key):
+        for queue in self._queues_at(None):  # a group panics for those who exclude it, too
             queue.health_changed()
 
     def admitted(self, account: Account, reason: str) -> None:
