@@ -2,8 +2,8 @@
 
 Its state is the accounts, those that may be forgotten, what the forgotten have left, the limits
 that were set by hand, which numbers the requests, which backends are ejected, the lists of the
-groups, and who is attached: the queues that several backends share, and the watchers of backends,
-each to the accounts that there are and to those that are made later.
+groups, and who is attached: the queues that several backends share, and the watchers and learners
+of backends, each to the accounts that there are and to those that are made later.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from twisted.internet.interfaces import IReactorTime
 
 from kolus.account import Account, Watcher
-from kolus.backend import Backend
+from kolus.backend import Backend, Backends
 from kolus.backoff import Rng
 from kolus.counters import Counters
 from kolus.errors import ConnectFailed
@@ -28,13 +28,12 @@ from kolus.legacy import Legacy
 from kolus.policy import Policy
 from kolus.shared_queue import SharedQueue
 
-__all__ = ["Accounts", "Backends"]
+__all__ = ["Accounts"]
 
 _MOST_UNUSED = 1000
 
 Keyed = Mapping[Hashable, object]
-Backends = Mapping[Hashable, Backend]
-"""Backends by their keys."""
+"""Whatever is kept by the keys of backends: which these are."""
 
 
 class Accounts:
@@ -145,7 +144,8 @@ class Accounts:
 
     def _forget(self, account: Account) -> None:
         del self._accounts[account.backend.key]
-        self.sick.pop(account.backend.key, None)
+        if self.sick.pop(account.backend.key, None) is not None:
+            self.health_changes += 1
         account.keeper = None
         account.health.stop()
         self._legacy.expect(account)
@@ -171,7 +171,7 @@ class Accounts:
         self.sick[account.backend.key] = account
         self.health_changes += 1
         self._journal(account).ejected(reason, seconds)
-        for queue in self._queues_at(account.backend.key):
+        for queue in self._queues_at(None):  # a group panics for those who exclude it, too
             queue.health_changed()
 
     def admitted(self, account: Account, reason: str) -> None:

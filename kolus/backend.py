@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -23,10 +23,11 @@ from kolus.named_endpoint import NamedEndpoint
 if TYPE_CHECKING:
     from kolus.interfaces import IKolusManager
 
-__all__ = ["AnyBackend", "Backend", "State", "Status", "several"]
+__all__ = ["AnyBackend", "Backend", "Backends", "State", "Status", "named", "several"]
 
 
 _LEAST_WEIGHT, _MOST_WEIGHT = 1e-6, 1e6
+_MOST_NAMED = 10
 
 
 class State(Enum):
@@ -176,6 +177,9 @@ class Backend:
 AnyBackend = Backend | str | tuple[str, int]
 """Every form in which a backend may be named."""
 
+Backends = Mapping[Hashable, Backend]
+"""Backends by their keys."""
+
 
 def several(name: str, backends: Any) -> Iterable[AnyBackend]:
     """Refuse what is not several backends.
@@ -187,6 +191,13 @@ def several(name: str, backends: Any) -> Iterable[AnyBackend]:
     if isinstance(backends, str | bytes | Backend) or not isinstance(backends, Iterable):
         raise TypeError(f"{name} must be several backends, not {backends!r}")
     return backends
+
+
+def named(backends: Sequence[Backend]) -> str:
+    """Some backends, in a line of the log or of an error."""
+    names = ", ".join(map(str, backends[:_MOST_NAMED]))
+    more = len(backends) - _MOST_NAMED
+    return f"{names} and {more} more" if more > 0 else names or "none"
 
 
 @dataclass(frozen=True, slots=True)

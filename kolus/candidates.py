@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from kolus.backend import Backend, Status
 
 __all__ = [
-    "Candidates",
     "Rank",
     "backends_of",
     "in_zone",
@@ -25,18 +24,6 @@ __all__ = [
 
 Rank = Callable[[Status], Any]
 """Tells how soon a backend is to be chosen: the lowest first. It depends on the status alone."""
-
-
-class Candidates(Protocol):
-    """A sequence of statuses that knows more about itself."""
-
-    @property
-    def backends(self) -> tuple[Backend, ...]: ...
-    @property
-    def total_load(self) -> float: ...
-    def lighter(self, first: int, second: int) -> Status | None: ...
-    def lowest(self, rank: Rank) -> Status: ...
-    def in_zone(self, zone: str) -> Sequence[Status]: ...
 
 
 def whole_of(statuses: Sequence[Status]) -> tuple[Sequence[Status], Collection[int]]:

@@ -1,12 +1,13 @@
-"""C{Choice}: what a request may be served by, of which a list of backends is one kind."""
+"""C{Choice}: what a request may be served by: a list of backends, or some of a group's."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from kolus.backend import AnyBackend, Backend, several
+from kolus.backend import AnyBackend, Backend, named, several
 from kolus.balance import Balancer
+from kolus.errors import NoBackend
 from kolus.learner import Learner
 from kolus.listed import Listed
 from kolus.live_status import Statuses
@@ -14,12 +15,10 @@ from kolus.observatory import Observatory
 from kolus.shared_queue import SharedQueue
 
 if TYPE_CHECKING:
+    from kolus.group import Group
     from kolus.selector import Selector
 
-__all__ = ["Choice", "Keyed", "ListChoice"]
-
-Keyed = Mapping[Hashable, Backend]
-"""Backends by their keys."""
+__all__ = ["Choice", "GroupChoice", "ListChoice"]
 
 
 class Choice(Protocol):
@@ -93,6 +92,34 @@ class ListChoice:
 
     def _others(self, keys: Collection[Hashable]) -> list[AnyBackend]:
         return [each for each in self._backends if Backend.key_of(each) not in keys]
+
+
+class GroupChoice:
+    """A group without some of its backends, or with another balancer."""
+
+    is_fixed = False
+
+    def __init__(self, group: Group[Any], exclude: Sequence[Backend], balancer: Balancer) -> None:
+        self._group = group
+        self._exclude = exclude
+        self.balancer = balancer
+        self.learner = Learner.of(balancer)
+
+    @property
+    def statuses(self) -> Statuses:
+        whole = self._group.statuses
+        if not self._exclude:
+            return whole
+        others = whole.without(self._exclude)
+        if not others.size:
+            raise NoBackend(f"{self._group!r} has only what exclude names: {named(whole.backends)}")
+        return others
+
+    def without(self, exclude: Collection[AnyBackend]) -> Statuses:
+        return self._group.without([*self._exclude, *exclude])
+
+    def queue(self, ident: Hashable) -> SharedQueue:
+        return self._group.queue(ident, self._exclude)
 
 
 class _ByKey(Mapping[Hashable, Backend]):

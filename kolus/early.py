@@ -57,6 +57,8 @@ class Early:
 
     def fail(self, error: Exception) -> None:
         """There will be none."""
-        waiting, self._waiting = self._waiting, {}
-        for each in waiting:
-            each.errback(error)
+        while self._waiting:
+            told = next(iter(self._waiting))
+            del self._waiting[told]
+            if not told.called:  # else it is being told just now
+                told.errback(error)

@@ -41,7 +41,8 @@ def let_go(error: BaseException) -> None:
         if each is None or id(each) in seen:
             continue
         seen.add(id(each))
-        each.__traceback__ = each.__context__ = None
+        for name in ("__traceback__", "__context__"):
+            BaseException.__setattr__(each, name, None)  # its class may refuse: a frozen dataclass
         left.append(each.__cause__)
         if isinstance(each, BaseExceptionGroup):
             left.extend(each.exceptions)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, NoReturn, Protocol, TypeVar
@@ -19,10 +19,10 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from kolus.backend import AnyBackend, Backend, Status, several
+from kolus.backend import AnyBackend, Backend, Backends, Status, named, several
 from kolus.balance import Balancer, usable
 from kolus.checks import check_seconds
-from kolus.choice import Choice
+from kolus.choice import Choice, GroupChoice
 from kolus.early import Early
 from kolus.errors import Closed, LeaseError, LeaseTimeout, NoBackend, PoolFull
 from kolus.learner import Learner
@@ -42,7 +42,6 @@ Keys = frozenset[Hashable]
 _NOTHING: Keys = frozenset()
 _log = Logger()
 _MOST_QUEUES = 64
-_MOST_NAMED = 10
 
 
 class Keeper(Protocol):
@@ -114,6 +113,8 @@ class Group(Generic[P]):
         """Hear from a source who the backends are."""
         source.start(self._told)
         self._source = source
+        if self._closed:  # whoever heard of its first list has closed the pool
+            self._stop_source()
 
     @property
     def backends(self) -> tuple[Backend, ...]:
@@ -184,7 +185,7 @@ class Group(Generic[P]):
         if not exclude and balancer is None:
             return self
         excluded = [Backend.of(each) for each in several("exclude", exclude)]
-        return _Part(self, excluded, self.balancer if balancer is None else usable(balancer))
+        return GroupChoice(self, excluded, self.balancer if balancer is None else usable(balancer))
 
     # As a choice
 
@@ -199,7 +200,10 @@ class Group(Generic[P]):
         """Where the requests of C{ident} wait for any of the backends.
 
         @param exclude: without these, for as long as anybody waits there.
+        @raise Closed: the group was closed while a request was tried elsewhere.
         """
+        if self._closed:
+            raise self._is_closed()
         left_out = frozenset([each.key for each in exclude]) if exclude else _NOTHING
         key = (ident, left_out)
         queue = self._queues.get(key)
@@ -244,7 +248,7 @@ class Group(Generic[P]):
         began = self._clock.seconds()
         await self._early.wait(patience, owner)
         waited = self._clock.seconds() - began
-        left = None if patience is None else max(0.0, patience - waited)
+        left = timeout if patience is None else max(0.0, patience - waited)
         if self._closed:
             raise self._is_closed()
         try:
@@ -264,7 +268,7 @@ class Group(Generic[P]):
         """Called by the source: these are the backends now.
 
         @raise TypeError: they are no sequence of Backends. Nothing has changed.
-        @raise ValueError: one is told twice. Nothing has changed.
+        @raise ValueError: there is none, or one is told twice. Nothing has changed.
         """
         if self._closed:
             return
@@ -272,8 +276,8 @@ class Group(Generic[P]):
         _log.info(
             "{group}: {joined} joined, {left} left",
             group=self,
-            joined=_named([each for each in backends if each.key not in before]),
-            left=_named([each for key, each in before.items() if key not in self._backends]),
+            joined=named([each for each in backends if each.key not in before]),
+            left=named([each for key, each in before.items() if key not in self._backends]),
         )
         self._forget(before)
         self.statuses = self._see(backends)
@@ -300,6 +304,8 @@ class Group(Generic[P]):
             if each.key in keyed:
                 raise ValueError(f"the source of {self!r} tells {each} twice")
             keyed[each.key] = each
+        if not keyed:
+            raise ValueError(f"the source of {self!r} tells no backend")
         return keyed
 
     def _see(self, backends: Sequence[Backend]) -> Members:
@@ -310,7 +316,7 @@ class Group(Generic[P]):
         self._panic.watch_over(self._backends)
         return Members(backends, self._observatory, accounts, self._panic)
 
-    def _forget(self, backends: Mapping[Hashable, Backend]) -> None:
+    def _forget(self, backends: Backends) -> None:
         """Hear no more of backends that were told of before."""
         self.statuses.stop()
         if self._learner is not None:
@@ -342,12 +348,7 @@ class Group(Generic[P]):
             return
         self._closed = True
         if self._source is not None:
-            try:
-                self._source.stop()
-            except Exception:
-                _log.failure(
-                    "{source!r} of {group} raised in stop", source=self._source, group=self
-                )
+            self._stop_source()
         self._forget(self._backends)
         self._managers.accounts.delist(self._backends)
         self._early.fail(self._is_closed())
@@ -356,43 +357,12 @@ class Group(Generic[P]):
         self._queues.clear()
         self._keeper.closed(self)
 
+    def _stop_source(self) -> None:
+        try:
+            self._source.stop()
+        except Exception:
+            _log.failure("{source!r} of {group} raised in stop", source=self._source, group=self)
+
     def __repr__(self) -> str:
         name = "" if self.name is None else f" {self.name!r}"
         return f"<Group{name} of {len(self._backends)} backends>"
-
-
-def _named(backends: Sequence[Backend]) -> str:
-    """Some backends in a line of the log."""
-    names = ", ".join(map(str, backends[:_MOST_NAMED]))
-    more = len(backends) - _MOST_NAMED
-    return f"{names} and {more} more" if more > 0 else names or "none"
-
-
-class _Part:
-    """A group without some of its backends, or with another balancer."""
-
-    is_fixed = False
-
-    def __init__(self, group: Group[Any], exclude: Sequence[Backend], balancer: Balancer) -> None:
-        self._group = group
-        self._exclude = exclude
-        self.balancer = balancer
-        self.learner = Learner.of(balancer)
-
-    @property
-    def statuses(self) -> Statuses:
-        whole = self._group.statuses
-        if not self._exclude:
-            return whole
-        others = whole.without(self._exclude)
-        if not others.size:
-            raise NoBackend(
-                f"{self._group!r} has only what exclude names: {_named(whole.backends)}"
-            )
-        return others
-
-    def without(self, exclude: Collection[AnyBackend]) -> Statuses:
-        return self._group.without([*self._exclude, *exclude])
-
-    def queue(self, ident: Hashable) -> SharedQueue:
-        return self._group.queue(ident, self._exclude)

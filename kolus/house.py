@@ -64,7 +64,8 @@ class House(Protocol):
         """Whether a manager could be made now that connects at once."""
 
     def crowded(self, queue: SharedQueue) -> Iterator[Backend]:
-        """Of its backends those where a manager could be made that waits for what others have."""
+        """Of its backends those where who waits waits for what other idents have, or those who have
+        left; a manager is made there if there is none."""
 
     def attempt_due(self, backend: Backend) -> float:
         """From when on it may be tried to connect to a backend, on the clock."""

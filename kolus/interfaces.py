@@ -156,7 +156,7 @@ class ISource(Interface):
             are known at once, and again whenever they, or something about them, have changed.
             Never with none, as when they cannot be found out: then the last list stays. It may call
             C{stop}. It raises C{TypeError} if they are no sequence of C{Backend}, C{ValueError} if
-            one is there twice; what it raises, it has not heard.
+            there is none, or one twice; what it raises, it has not heard.
         """
 
     def stop() -> None:

@@ -173,7 +173,7 @@ class LeasingManager(SharingManager[P]):
                 error = self._deadlock(ward, waiter.origin, waiter.shared)
                 if error is not None:
                     self._waiters.remove(waiter)
-                    waiter.errback(error)
+                    waiter.fail(error)
 
     def _deadlock(
         self, ward: Ward, origin: str | None, shared: SharedQueue | None

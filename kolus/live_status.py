@@ -157,7 +157,7 @@ class Statuses(Sequence[Status]):
 
     @ivar size: how many there are.
     @ivar among: what they say that they are one of: this, or what this is a part of.
-    @ivar panic: whether ejected ones may be chosen, too; C{None} if that is not known.
+    @ivar panic: whether ejected ones may be chosen, too; C{None} if they may not.
     @ivar excluded: the keys of those that were left out of what it is a part of.
     @ivar refused: what in a list was no backend when it was looked at, and what was raised then.
     """

@@ -117,16 +117,19 @@ class ConnectionManager(LeasingManager[P]):
             self._level()
             return
         self.counters.releases += 1
-        if not self._account.health.is_well:
-            self._account.health.released(connection.since)
-        if self._learners and not connection.was_observed():
-            self._account.observed(held)
+        since, was_observed = connection.since, connection.was_observed()
         if connection.uses == self._policy.max_uses:
             self.roster.close(connection, Why.USES)
         elif self._hooks.resets:
             self._hooks.reset(connection).addCallback(self._was_reset, connection)
         else:
             self._come_home(connection)
+        if not self._account.health.is_well:
+            self._account.health.released(since)
+        elif not self._plain:
+            self._plain = self._is_plain()  # nobody tells that a slow start is over
+        if self._learners and not was_observed:
+            self._account.observed(held)
         self._journal.released(held)
         self._decide()
 

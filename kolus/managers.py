@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 from weakref import WeakSet
@@ -21,8 +21,8 @@ from zope.interface import Invalid
 from zope.interface.verify import verifyObject
 
 from kolus.account import Account
-from kolus.accounts import Accounts, Backends
-from kolus.backend import AnyBackend, Backend
+from kolus.accounts import Accounts
+from kolus.backend import AnyBackend, Backend, Backends
 from kolus.checks import check_whole
 from kolus.descriptors import DescriptorWatch
 from kolus.errors import Closed, Draining, KolusError, LeaseError
@@ -189,7 +189,7 @@ class Managers:
                 account.wanting.clear()  # the end of one is not to serve the next
         return [each.drain() for each in managers]
 
-    def welcome_back(self, backends: Mapping[Hashable, Backend]) -> None:
+    def welcome_back(self, backends: Backends) -> None:
         """Groups have these again, by their keys: what was drained because they had left lets its
         last leases come home, and is no hindrance to new ones."""
         back = [key for key, until_back in self._draining.items() if until_back and key in backends]
@@ -312,11 +312,15 @@ class Managers:
         return self.policy.idents == "separate" or not self.at.get(backend.key)
 
     def crowded(self, queue: SharedQueue) -> Iterator[Backend]:
-        """Of its backends those that have no manager for its ident, and whose slots are all taken,
-        so that one that is made has to wait for what others have."""
+        """Of its backends those whose slots are all taken, some by other managers than the one for
+        its ident, so that who waits there waits for what these have."""
         for account in self.accounts.among(queue.backends):
-            is_served = self.server(queue.ident, account.backend) is not None
-            if not is_served and account.unused() <= 0 and self._can_make(account.backend):
+            if account.unused() > 0:
+                continue
+            server = self.server(queue.ident, account.backend)
+            serves = self._can_make(account.backend) if server is None else server.serves()
+            others = [each for each in account.members if each is not server and each.roster.all]
+            if serves and others:
                 yield account.backend
 
     def servers(self, queue: SharedQueue) -> Iterator[LeasingManager[Any]]:

@@ -39,9 +39,9 @@ class Observatory:
         managers = self._managers
         statuses = [each.status() for each in managers.of(backend)]
         is_made_next = managers.makes_next(backend)
-        if len(statuses) > 1 and not is_made_next:
-            return Status.total(backend, statuses)
         if statuses and not is_made_next:
+            if len(statuses) > 1:
+                return Status.total(backend, statuses)
             (status,) = statuses
             return status if backend is status.backend else replace(status, backend=backend)
         account = self.find_account(backend.key)

@@ -10,12 +10,11 @@ backends of a group are ever out of use, and never the only one.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
-from kolus.backend import Backend
+from kolus.backend import Backends
 
 if TYPE_CHECKING:
     from kolus.accounts import Accounts
@@ -38,12 +37,12 @@ class Panic:
         self.requests = 0
         self._is_told = is_told
         self._accounts = accounts
-        self._backends: Mapping[Hashable, Backend] = {}
+        self._backends: Backends = {}
         self._seen = accounts.health_changes
         self._ejected = 0
         self._is_on = False
 
-    def watch_over(self, backends: Mapping[Hashable, Backend]) -> None:
+    def watch_over(self, backends: Backends) -> None:
         """These are the backends from now on, by their keys."""
         self._backends = backends
         self._count()

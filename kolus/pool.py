@@ -165,10 +165,11 @@ class Pool(PoolOperation, Generic[P]):
         @param exclude: backends that are not to serve it, for a request that is repeated elsewhere.
         @param owner: as for C{connect}.
         @return: as C{Group.connect}.
-        @raise ValueError: C{timeout}, C{exclude}, or a backend that the balancer has looked at,
-            cannot be understood; one that is looked at only later is one that could not serve.
-        @raise TypeError: the balancer cannot be called, or C{backends} or C{exclude} are not
-            several.
+        @raise ValueError: C{timeout}, C{exclude}, or a backend that is looked at, cannot be
+            understood. A string that is looked at only while the request waits is a backend that
+            could not serve.
+        @raise TypeError: the balancer cannot be called, C{backends} or C{exclude} are not several,
+            or what is looked at is no backend.
         """
         chosen_by = self.policy.balancer if balancer is None else usable(balancer)
         several("backends", backends)

@@ -7,12 +7,12 @@ because they may have some by now, and when to look at all of them again.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
-from kolus.backend import Backend
+from kolus.backend import Backend, Backends
 from kolus.house import House, Server
 from kolus.waiters import Tried
 
@@ -30,7 +30,7 @@ class Room:
     def __init__(
         self,
         ident: Hashable,
-        backends: Mapping[Hashable, Backend],
+        backends: Backends,
         house: House,
         clock: IReactorTime,
         may_serve: Callable[[Backend], bool],
@@ -51,7 +51,7 @@ class Room:
         self._unseen: Iterator[Hashable] = iter(())
         self._sweep_at = clock.seconds()
 
-    def change(self, backends: Mapping[Hashable, Backend]) -> None:
+    def change(self, backends: Backends) -> None:
         """These are the backends from now on."""
         self._backends = backends
         self._roomy.clear()

@@ -15,9 +15,9 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from kolus.backend import AnyBackend, Backend
+from kolus.backend import AnyBackend, Backend, Backends
 from kolus.balance import Balancer
-from kolus.choice import Choice, Keyed, ListChoice
+from kolus.choice import Choice, ListChoice
 from kolus.errors import ConnectFailed, KolusError, LeaseTimeout, NoBackend, Rejected, describe
 from kolus.health import Phase
 from kolus.lease import Lease
@@ -119,8 +119,9 @@ class Selector:
             raise NoBackend(
                 f"the balancer {balancer!r} chose {chosen!r}, none of the {statuses.size} statuses"
             )
-        if choice.learner is not None and chosen.account is not None:
-            chosen.account.teach(choice.learner)
+        if choice.learner is not None:
+            managers = self._managers
+            managers.accounts.of(chosen.backend, managers.policy).teach(choice.learner)
         return chosen
 
     def _give_to(self, chosen: LiveStatus) -> None:
@@ -271,7 +272,7 @@ class Selector:
         """A choice among a list, without some."""
         return ListChoice(self, self.observatory, backends, balancer, exclude)
 
-    def temporary_queue(self, ident: Hashable, backends: Keyed) -> SharedQueue:
+    def temporary_queue(self, ident: Hashable, backends: Backends) -> SharedQueue:
         """Where requests wait for just these backends, for as long as any does."""
         key = (ident, frozenset(backends))
         queue = self._queues.get(key)
@@ -285,7 +286,7 @@ class Selector:
             self._queues[key] = queue
         return queue
 
-    def panic_over(self, backends: Keyed) -> Panic:
+    def panic_over(self, backends: Backends) -> Panic:
         """Whether so few of a list are well that all may serve; the log is not told for each."""
         panic = Panic(self._managers.accounts, is_told=False)
         panic.watch_over(backends)
@@ -294,7 +295,7 @@ class Selector:
     def make_queue(
         self,
         ident: Hashable,
-        backends: Keyed,
+        backends: Backends,
         may_serve: Callable[[Backend], bool],
         emptied: Callable[[SharedQueue], object] | None = None,
     ) -> SharedQueue:

@@ -19,14 +19,14 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict, deque
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable
 from itertools import islice
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
 from kolus.alarm import Alarm
-from kolus.backend import Backend
+from kolus.backend import Backend, Backends
 from kolus.errors import ConnectFailed, Draining, KolusError
 from kolus.house import House, Server
 from kolus.lease import Lease
@@ -51,7 +51,7 @@ class SharedQueue:
     def __init__(
         self,
         ident: Hashable,
-        backends: Mapping[Hashable, Backend],
+        backends: Backends,
         house: House,
         clock: IReactorTime,
         may_serve: Callable[[Backend], bool],
@@ -153,7 +153,7 @@ class SharedQueue:
             if self._emptied is not None:
                 self._emptied(self)
 
-    def change(self, backends: Mapping[Hashable, Backend]) -> None:
+    def change(self, backends: Backends) -> None:
         """Others may serve it from now on; who waits at one that may not any more moves on."""
         self._house.detach(self)
         self.backends = backends
@@ -178,7 +178,7 @@ class SharedQueue:
         for waiter in tuple(self.waiting):
             if waiter in self.waiting:
                 waiter.leave()
-                waiter.errback(error)
+                waiter.fail(error)
         self.backends = {}  # whom it has served may be remembered for a while, and so may it
         self._ready, self._short = OrderedDict(), OrderedDict()
         self._room.change({})
@@ -328,7 +328,7 @@ class SharedQueue:
         if isinstance(error, ConnectFailed):
             everything = self.failures(waiter)
             error = ConnectFailed(error.backend, error.reason, error.retry_in, everything)
-        waiter.errback(error)
+        waiter.fail(error)
 
     def _is_hopeful(self, server: Server, tried: Collection[object]) -> bool:
         """Whether a manager may yet serve one that it would not connect for.

@@ -72,6 +72,11 @@ class Waiter(Deferred[T]):
             if self.ward is not None:
                 self.ward.leave(self)
 
+    def fail(self, error: Exception | None) -> None:
+        """It has left: tell its caller why, unless who heard of that has cancelled it meanwhile."""
+        if not self.called:
+            self.errback(error)
+
 
 class WaiterQueue(Generic[T]):
     """First come, first served; O(1) for every operation.
@@ -169,7 +174,7 @@ class WaiterQueue(Generic[T]):
         """Give up on a waiter. If others may serve it, it goes on waiting there."""
         if waiter.shared is None:
             self.remove(waiter)
-            waiter.errback(error)
+            waiter.fail(error)
         else:
             self._let_go(waiter)
             waiter.shared.refused(waiter, error)
@@ -234,9 +239,7 @@ class WaiterQueue(Generic[T]):
 
     def _expire(self, waiter: Waiter[T]) -> None:
         self.remove(waiter)
-        error = self._expired(waiter)
-        if not waiter.called:  # whoever was told of the time-out may have cancelled it
-            waiter.errback(error)
+        waiter.fail(self._expired(waiter))
 
 
 def _give_up(waiter: Any) -> None:

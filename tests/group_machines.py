@@ -10,8 +10,9 @@ from hypothesis.stateful import invariant, precondition, rule
 from zope.interface import implementer
 
 from kolus import Backend, ISource, balance
+from tests.draws import THEN, TIMEOUTS, WHICH
 from tests.group_invariants import check_groups
-from tests.machines import PLAIN_MACHINES, THEN, TIMEOUTS, WHICH, Machine, SharedMachine
+from tests.machines import PLAIN_MACHINES, Machine, SharedMachine
 
 __all__ = ["MACHINES"]
 

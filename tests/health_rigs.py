@@ -34,7 +34,10 @@ FIRST = 3.75
 
 
 class Nursed:
-    """A pool, a group of all its backends, and what its observers were told of their health."""
+    """A pool, a group of all its backends, and what its observers were told of their health.
+
+    @ivar heard: what a test does about an event.
+    """
 
     def __init__(self, count: int = 2, balancer: Balancer = fill_first, **policy: Any) -> None:
         self.clock = Clock()
@@ -44,11 +47,12 @@ class Nursed:
             for fake, name in zip(self.fakes, "abcdefgh"[:count], strict=True)
         ]
         self.events: list[Event] = []
+        self.heard: Callable[[Event], object] = lambda event: None
         self.pool: Pool[Any] = Pool(
             self.clock,
             Protocol,
             policy=Policy(**({"backoff": Backoff(0.001, most=0.001)} | policy)),
-            observers=[self.events.append],
+            observers=[self.events.append, lambda event: self.heard(event)],
             rng=Half(),
         )
         self.group = self.pool.group(self.backends, balancer)

@@ -12,52 +12,25 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol, connectionDone
 
-from kolus import Ejection, KolusError, Policy
-from kolus.backoff import Backoff
-from kolus.events import Event
+from kolus import KolusError, Policy
+from tests.draws import (
+    HOOKS,
+    REACTIONS,
+    SECONDS,
+    SETTINGS,
+    SETTLINGS,
+    SIDES,
+    THEN,
+    TIMEOUTS,
+    TIMES,
+    TRIGGERS,
+    WHICH,
+)
 from tests.invariants import check, check_the_end
 from tests.ledger import Ledger
 from tests.speakers import SLOTS, Halved, Multiplexed, Speaker
 
-__all__ = ["PLAIN_MACHINES", "SIDES", "THEN", "TIMEOUTS", "WHICH", "Machine", "SharedMachine"]
-
-EJECTIONS = [
-    Ejection(failures=2, first=1.0, most=4.0),
-    Ejection(failures=1, first=3.0, most=3.0, slow_start=2.0),
-]
-SETTINGS = st.fixed_dictionaries(
-    {
-        "limit": st.integers(1, 4),
-        "max_waiters": st.sampled_from([None, 3, 0]),
-        "min_idle": st.sampled_from([0, 0, 1, 2]),
-        "acquire_timeout": st.sampled_from([2.0, None]),
-        "idle_timeout": st.sampled_from([30.0, 1.0, None]),
-        "lifetime": st.sampled_from([None, 600.0, 3.0]),
-        "max_uses": st.sampled_from([None, None, 1, 2]),
-        "manager_idle_timeout": st.sampled_from([None, 5.0, 0.0]),
-        "reuse": st.sampled_from(["lifo", "fifo"]),
-        "max_connecting": st.sampled_from([2, 1]),
-        "backoff": st.sampled_from([Backoff(first=0.5, most=4.0), None]),
-        "fail_fast": st.booleans(),
-        "check_after": st.sampled_from([1.0, 0.0]),
-        "close_timeout": st.sampled_from([5.0, 0.0]),
-        "leak_after": st.sampled_from([None, 1.0]),
-        "ejection": st.sampled_from([None, *EJECTIONS]),
-        "debug": st.sampled_from([False] * 7 + [True]),
-    }
-)
-HOOKS = st.sets(st.sampled_from(["prepare", "check", "reset"]))
-SECONDS = st.sampled_from([0.0, 0.1, 0.5, 1.0, 3.0, 20.0, 700.0])
-TIMEOUTS = st.sampled_from([None, None, 0.0, 0.5, 1.0, 20.0, float("inf")])
-WHICH = st.integers(0, 12)
-SETTLINGS = ["release", "release", "finished", "failed", "abort", "close"]
-THEN = st.sampled_from(["hold", "hold", "hold", "release", "finish", "ask"])
-TIMES = st.sampled_from([1, 1, 2, 4])
-EVENTS = sorted({each.__name__ for each in Event.__subclasses__()})
-TRIGGERS = [*EVENTS, "made", "lost", "prepare", "check", "reset", "Leased", "Leased"]
-REACTIONS = ["cancel", "release", "finished", "abort", "reset", "close", "ask", "try", "resize"]
-REACTIONS += ["pause", "resume", "invalidate", "explain", "drain", "end", "cancel", "cancel"]
-SIDES = st.sampled_from([0, 0, 0, 1])
+__all__ = ["PLAIN_MACHINES", "Machine", "SharedMachine"]
 
 
 class Machine(RuleBasedStateMachine):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -176,6 +177,22 @@ def test_a_loss_that_all_connections_share_refers_to_nobody(slots: Any) -> None:
     assert rig.attempts(rig.backends[0]).last_error is lost.value
     assert lost.value.__traceback__ is None
     assert rig.forgotten() == 1
+
+
+def test_an_error_whose_attributes_cannot_be_set_is_let_go_like_others(slots: Any) -> None:
+    @dataclass(frozen=True)
+    class Frozen(Exception):
+        code: int
+
+    def refuses(protocol: Protocol) -> None:
+        raise Frozen(530)
+
+    rig = Failing(refuses, slots=slots)
+    with pytest.raises(ConnectFailed) as caught:
+        result_of(rig.ask_and_forget())
+    assert caught.value.reason == Frozen(530)
+    assert caught.value.reason.__traceback__ is None
+    assert [each.connecting for each in rig.pool.status(rig.backends[:2])] == [0, 0]
 
 
 # What is told of it

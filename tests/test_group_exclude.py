@@ -96,6 +96,19 @@ def test_it_may_be_served_by_an_ejected_backend_in_panic() -> None:
     assert names([result_of(asked)]) == "d"
 
 
+def test_it_is_served_in_a_panic_that_begins_with_what_it_excludes() -> None:
+    rig = Rig("abc")
+    held = rig.at("b")
+    rig.pool.eject(rig.known["c"])
+    asked = rig.ask(exclude=[rig.known["a"]])
+    rig.turn()
+    assert is_waiting(asked)
+    rig.pool.eject(rig.known["a"])
+    rig.turn()
+    assert names([result_of(asked)]) == "c"
+    held.release()
+
+
 def test_where_all_are_excluded_the_error_says_so() -> None:
     rig = Rig("ab")
     every = [rig.known["a"], rig.known["b"]]

@@ -107,6 +107,27 @@ def test_who_waited_at_all_of_them_is_served_when_all_have_left_and_others_came(
     assert len(held) == 2
 
 
+def test_who_waits_goes_on_when_all_have_left_and_are_back_though_old_leases_have_every_slot() -> (
+    None
+):
+    rig = Rig("ab")
+    held = [rig.lease(), rig.lease()]
+    asked = [rig.ask() for _ in range(6)]
+    rig.tell("c")
+    rig.tell("ab")
+    assert names([result_of(asked[0])]) == "c"
+    assert all(map(is_waiting, asked[1:]))
+    for lease in held:
+        lease.release()
+    served = ""
+    for each in asked[1:]:
+        rig.turn()
+        lease = result_of(each)
+        served += names([lease])
+        lease.release()
+    assert {*served} == {"a", "b"}
+
+
 def test_who_waited_without_some_is_served_or_failed_when_a_backend_leaves() -> None:
     rig = Rig("abc")
     held = {names([each]): each for each in [rig.lease() for _ in range(3)]}

@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.protocol import Protocol
+from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import LogEvent, formatEvent
 
-from kolus import Backend, Closed, Lease, LeaseError, LeaseTimeout, NoBackend, PoolFull
+from kolus import Backend, Closed, Lease, LeaseError, LeaseTimeout, NoBackend, Pool, PoolFull
+from kolus.events import Event, Resized
 from kolus.testing import result_of
-from tests.grouping import Rig, is_waiting, names
+from tests.grouping import Rig, Teller, is_waiting, names
 
 
 def test_requests_before_the_first_list_wait_for_it_and_are_served_in_turn() -> None:
@@ -143,6 +146,28 @@ def test_closing_fails_who_waits_for_the_first_list() -> None:
     assert rig.clock.getDelayedCalls() == []
 
 
+def test_who_is_failed_as_a_group_closes_may_cancel_the_others() -> None:
+    rig = Rig("")
+    asked = [rig.ask() for _ in range(3)]
+    for each in asked:
+        each.addErrback(lambda failure: [other.cancel() for other in asked])
+    rig.group.close()
+    assert all(each.called for each in asked)
+    assert not rig.source.started
+    with pytest.raises(Closed):
+        result_of(rig.ask())
+
+
+def test_who_is_served_from_the_first_list_may_close_the_group() -> None:
+    rig = Rig("")
+    asked = [rig.ask() for _ in range(2)]
+    asked[0].addCallback(lambda lease: (lease, rig.group.close())[0])
+    rig.tell("a")
+    assert names([result_of(asked[0])]) == "a"
+    with pytest.raises(Closed):
+        result_of(asked[1])
+
+
 def test_a_request_without_a_deadline_waits_for_the_first_list_for_ever() -> None:
     rig = Rig("")
     asked = rig.group.connect("us", timeout=math.inf)
@@ -150,6 +175,36 @@ def test_a_request_without_a_deadline_waits_for_the_first_list_for_ever() -> Non
     assert is_waiting(asked)
     rig.tell("a")
     assert names([result_of(asked)]) == "a"
+
+
+def test_nor_has_it_a_deadline_when_the_list_has_come() -> None:
+    rig = Rig("")
+    lease = rig.at("a")
+    asked = rig.group.connect("us", timeout=math.inf)
+    rig.tell("a")
+    rig.clock.advance(100)
+    assert is_waiting(asked)
+    lease.finished()
+    rig.turn()
+    assert names([result_of(asked)]) == "a"
+
+
+def test_a_pool_that_is_closed_as_the_first_list_is_told_stops_its_source() -> None:
+    class Told(Teller):
+        def start(self, listener: Any) -> None:
+            super().start(listener)
+            self.tell(Backend("tcp:192.0.2.1:1", limit=2))
+
+    def close(event: Event) -> None:
+        if isinstance(event, Resized):
+            pool.close()
+
+    pool: Pool[Any] = Pool(MemoryReactorClock(), Protocol, observers=[close])
+    pool.connect("us", "tcp:192.0.2.1:1").addErrback(lambda failure: None)
+    source = Told()
+    with pytest.raises(Closed):
+        result_of(pool.group(source).connect("us"))
+    assert not source.started
 
 
 def test_a_source_that_raises_in_stop_is_logged_and_the_group_is_closed(
@@ -182,6 +237,7 @@ KNOWN = Backend("tcp:192.0.2.1:1", name="known")
         (["tcp:192.0.2.1:1"], TypeError, "must tell Backends, not 'tcp"),
         ([KNOWN, ("192.0.2.1", 2)], TypeError, r"must tell Backends, not \('192"),
         ([KNOWN, KNOWN], ValueError, "tells known twice"),
+        ([], ValueError, "tells no backend"),
     ],
 )
 def test_what_no_source_should_tell_is_refused_and_changes_nothing(

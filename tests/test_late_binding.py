@@ -5,63 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.protocol import Protocol
-from twisted.internet.task import Clock
+from twisted.internet.defer import CancelledError
 
 from kolus import (
-    Backend,
     Closed,
-    ConnectFailed,
-    Group,
     Lease,
-    LeaseError,
     LeaseTimeout,
-    Policy,
-    Pool,
     PoolFull,
     Status,
 )
-from kolus.balance import fill_first
-from kolus.testing import FakeBackend, NotFired, result_of
-from tests.rigs import Half
-
-
-class Grouped:
-    """A group of backends that obey, each with one connection at most unless told otherwise."""
-
-    def __init__(self, count: int = 3, balancer: Any = fill_first, **policy: Any) -> None:
-        self.clock = Clock()
-        self.fakes = [FakeBackend(self.clock) for _ in range(count)]
-        names = "abcdefgh"[:count]
-        self.backends = [
-            Backend(fake, name=name) for fake, name in zip(self.fakes, names, strict=True)
-        ]
-        self.pool: Pool[Any] = Pool(
-            self.clock, Protocol, policy=Policy(**({"limit": 1} | policy)), rng=Half()
-        )
-        self.group: Group[Any] = self.pool.group(self.backends, balancer)
-
-    def ask(self, **how: Any) -> Deferred[Lease[Any]]:
-        return self.group.connect("us", **how)
-
-    def lease(self, **how: Any) -> Lease[Any]:
-        return result_of(self.ask(**how))
-
-    def fill(self) -> dict[str, Lease[Any]]:
-        """Lease everything, and tell what by the backend's name."""
-        leases = [self.lease() for _ in self.backends]
-        return {str(each.backend): each for each in leases}
-
-    def turn(self) -> None:
-        self.clock.pump([0, 0, 0])
-
-    def waiting(self) -> list[int]:
-        return [each.waiting for each in self.pool.status(self.backends)]
-
-
-def has_result(asked: Deferred[Any]) -> bool:
-    return bool(asked.called)
+from kolus.testing import NotFired, result_of
+from tests.grouped import Grouped, has_result
 
 
 @pytest.mark.parametrize("freed", ["a", "b", "c"])
@@ -177,62 +131,6 @@ def test_a_request_that_waits_for_all_fails_at_its_deadline() -> None:
     assert len(leases) == 2
 
 
-def test_a_failed_connect_is_retried_elsewhere() -> None:
-    rig = Grouped(3)
-    rig.fakes[0].refuse()
-    rig.fakes[1].refuse()
-    assert rig.lease().backend is rig.backends[2]
-
-
-def test_a_retry_keeps_the_deadline() -> None:
-    rig = Grouped(2)
-    rig.fakes[0].refuse(after=0.2, always=True)
-    rig.fakes[1].never_answer()
-    asked = rig.ask(timeout=2.0)
-    rig.clock.advance(0.2)
-    assert rig.fakes[1].attempts == 1
-    rig.clock.pump([0.1] * 17)
-    assert not has_result(asked)
-    rig.clock.advance(0.1)
-    with pytest.raises(LeaseTimeout) as caught:
-        result_of(asked)
-    assert list(caught.value.tried) == [rig.backends[0]]
-    assert "ConnectionRefusedError" in str(caught.value)
-
-
-def test_the_error_at_the_end_names_every_backend_that_was_tried_and_why() -> None:
-    rig = Grouped(3)
-    for fake, why in zip(rig.fakes, "xyz", strict=True):
-        fake.refuse(reason=ConnectionRefusedError(f"because of {why}"))
-    with pytest.raises(ConnectFailed) as caught:
-        rig.lease()
-    assert list(caught.value.tried) == rig.backends
-    for each in ("a: ", "b: ", "because of x", "because of y", "because of z", "to c"):
-        assert each in str(caught.value)
-
-
-@pytest.mark.parametrize("backoff", ["on", "off"])
-def test_where_all_refuse_a_request_ends(backoff: str) -> None:
-    rig = Grouped(3, **({} if backoff == "on" else {"backoff": None}))
-    for fake in rig.fakes:
-        fake.refuse(always=True)
-    for _ in range(5):
-        with pytest.raises(ConnectFailed):
-            rig.lease()
-    assert rig.waiting() == [0, 0, 0]
-
-
-def test_a_request_that_a_lease_may_still_serve_outlives_failed_connects() -> None:
-    rig = Grouped(3)
-    held = rig.lease()
-    rig.fakes[1].refuse()
-    rig.fakes[2].refuse()
-    asked = rig.ask()
-    assert not has_result(asked)
-    held.release()
-    assert result_of(asked).backend is rig.backends[0]
-
-
 def test_exclude_keeps_a_request_from_being_served_by_some() -> None:
     rig = Grouped(3)
     leases = rig.fill()
@@ -295,60 +193,6 @@ def test_a_larger_limit_serves_who_waits_for_all() -> None:
     asked = rig.ask()
     rig.pool.resize(2, rig.backends[1])
     assert result_of(asked).backend is rig.backends[1]
-
-
-def test_an_owner_that_ends_ends_its_request_wherever_it_waits() -> None:
-    rig = Grouped(2)
-    rig.fill()
-    owner: Deferred[None] = Deferred()
-    asked = rig.ask(owner=owner)
-    owner.callback(None)
-    with pytest.raises(CancelledError):
-        result_of(asked)
-    assert rig.waiting() == [0, 0]
-
-
-def test_a_lease_given_by_another_backend_ends_with_its_owner() -> None:
-    rig = Grouped(2)
-    leases = rig.fill()
-    owner: Deferred[None] = Deferred()
-    asked = rig.ask(owner=owner)
-    leases["b"].release()
-    lease = result_of(asked)
-    owner.callback(None)
-    assert not lease.held
-
-
-def test_an_owner_that_holds_all_of_all_backends_is_told_at_once() -> None:
-    rig = Grouped(2)
-    owner: Deferred[None] = Deferred()
-    leases = [rig.lease(owner=owner) for _ in range(2)]
-    with pytest.raises(LeaseError, match="holds"):
-        rig.lease(owner=owner)
-    leases[0].release()
-    rig.lease(owner=owner).release()
-
-
-def test_an_owner_that_comes_to_hold_all_of_all_backends_is_told_then() -> None:
-    rig = Grouped(2)
-    owner: Deferred[None] = Deferred()
-    mine, other = rig.lease(owner=owner), rig.lease()
-    asked = [rig.ask(owner=owner) for _ in range(2)]
-    other.release()
-    assert mine.held
-    assert has_result(asked[0])
-    with pytest.raises(LeaseError, match="holds"):
-        result_of(asked[1])
-
-
-def test_an_owner_that_holds_all_of_one_backend_waits_for_the_others() -> None:
-    rig = Grouped(2)
-    owner: Deferred[None] = Deferred()
-    mine, other = rig.lease(owner=owner), rig.lease()
-    asked = rig.ask(owner=owner)
-    other.release()
-    assert has_result(asked)
-    mine.release()
 
 
 def test_idents_wait_apart() -> None:

@@ -32,7 +32,8 @@ class Rig:
 
     def __init__(self, **policy: Any) -> None:
         self.clock = Clock()
-        self.backend = Backend(FakeBackend(self.clock), name="a")
+        self.fake = FakeBackend(self.clock)
+        self.backend = Backend(self.fake, name="a")
         self.pool: Pool[Any] = Pool(self.clock, Protocol, policy=Policy(**policy))
         self.balancer = Learning()
         self.group = self.pool.group([self.backend], self.balancer)
@@ -50,12 +51,11 @@ kinds = pytest.mark.parametrize("slots", [None, 2], ids=["exclusive", "shared"])
 @pytest.mark.parametrize("how", ["group", "select"])
 def test_the_time_from_lease_to_release_is_heard(how: str, slots: int | None) -> None:
     rig = Rig(slots=slots)
-    rig.lease(how).release()  # the first use of a backend makes it known
-    rig.balancer.heard.clear()
-    lease = rig.lease(how)
-    rig.clock.advance(1.5)
-    lease.release()
-    assert rig.balancer.heard == [("a", 1.5)]
+    for seconds in (1.5, 0.5):
+        lease = rig.lease(how)
+        rig.clock.advance(seconds)
+        lease.release()
+    assert rig.balancer.heard == [("a", 1.5), ("a", 0.5)]
 
 
 @kinds
@@ -105,6 +105,21 @@ def test_a_balancer_that_raises_when_it_hears_harms_nobody(
     assert rig.pool.status([rig.backend])[0].idle == 1
     rig.group.close()
     rig.pool.close(0)
+
+
+def test_a_balancer_that_hears_of_a_lease_may_end_its_connection() -> None:
+    rig = Rig(reset=lambda protocol: None)
+
+    class Ends(Learning):
+        def observe(self, backend: Backend, seconds: float) -> None:
+            super().observe(backend, seconds)
+            rig.fake.connections[-1].reset()
+
+    rig.balancer = Ends()
+    lease = rig.lease("select")
+    lease.release()
+    assert rig.balancer.heard == [("a", 0.0)]
+    assert rig.pool.status([rig.backend])[0].idle == 0
 
 
 def test_a_group_that_is_closed_hears_no_more() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from kolus.backend import State
 from kolus.balance import Balancer, fill_first, least_leased, pick_two, round_robin
-from kolus.events import Admitted, Ejected, ProbeDue
+from kolus.events import Admitted, Ejected, Event, ProbeDue
 from kolus.testing import result_of
 from tests.health_rigs import FIRST, Nursed
 
@@ -25,6 +25,24 @@ def test_one_request_is_the_probe_and_a_second_goes_elsewhere() -> None:
     assert rig.state() is State.EJECTED
     probe.release()
     other.release()
+
+
+@pytest.mark.parametrize("policy", [{}, {"reset": lambda protocol: None}, {"max_uses": 1}])
+def test_who_hears_that_a_probe_went_well_may_end_its_connection(policy: Any) -> None:
+    rig = Nursed(1, **policy)
+    rig.fail()
+    rig.until_due()
+    probe = rig.lease()
+
+    def ends(event: Event) -> None:
+        if isinstance(event, Admitted):
+            rig.fakes[0].connections[-1].reset()
+
+    rig.heard = ends
+    probe.release()
+    assert rig.state() is State.OPEN
+    assert rig.pool.status(rig.backends)[0].idle == 0
+    rig.lease().release()
 
 
 def test_one_request_is_the_probe_though_connections_are_idle_elsewhere() -> None:

@@ -211,7 +211,7 @@ def test_who_ejects_a_backend_by_hand_as_it_is_due_is_not_overruled_by_a_hook(ho
         if isinstance(event, ProbeDue):
             rig.pool.eject(event.backend)
 
-    rig.pool._observers.append(objects)
+    rig.heard = objects
     rig.fail()
     for _ in range(100):
         rig.clock.advance(1.0)

@@ -15,6 +15,7 @@ from zope.interface import implementer
 
 from kolus import (
     Backend,
+    Closed,
     ConnectFailed,
     ConnectionManager,
     Ejection,
@@ -328,6 +329,18 @@ def test_a_request_at_a_manager_of_ones_own_can_be_cancelled_wherever_it_is() ->
     asked.cancel()
     failure_of(Exception, asked)
     assert [each.waiting for each in pool.status()] == [0, 0]
+
+
+def test_a_request_at_a_manager_of_ones_own_is_not_retried_when_its_group_is_closed() -> None:
+    rig = Pooled()
+    rig.fakes[0].refuse(after=0.1, always=True)
+    pool: Pool[Any] = Pool(rig.clock, Protocol, make_manager=plain(rig))
+    group = pool.group(rig.backends, fill_first)
+    asked = group.connect("us")
+    group.close()
+    rig.clock.pump([0.1] * 2)
+    failure_of(Closed, asked)
+    assert not rig.fakes[1].connections
 
 
 def test_a_balancer_that_breaks_while_a_request_is_retried_costs_only_its_choice(

@@ -44,6 +44,22 @@ def test_a_cancelled_waiter_is_skipped() -> None:
     assert waiting.popleft() is second
 
 
+@pytest.mark.parametrize("why", ["given up", "due"])
+def test_one_that_is_cancelled_as_its_leaving_is_heard_of_fires_once(why: str) -> None:
+    clock = Clock()
+    alarm = Alarm(clock, lambda: None)
+    waiting: WaiterQueue[str] = WaiterQueue(
+        *(clock, 5.0, lambda waiter: TimeoutError(), alarm), removed=lambda: waiter.cancel()
+    )
+    waiter = waiting.append()
+    if why == "given up":
+        waiting.fail_first(ValueError())
+    else:
+        waiting.expire_due(5.0)
+    with pytest.raises(CancelledError):
+        result_of(waiter)
+
+
 def test_a_waiter_fails_at_its_deadline_and_not_before() -> None:
     clock = Clock()
     waiting = queue(clock)
