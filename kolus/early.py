@@ -18,7 +18,10 @@ __all__ = ["Early"]
 
 
 class Early:
-    """First come, first told. Its length is how many wait."""
+    """First come, first told.
+
+    @ivar waiting: those who wait, the oldest first. Read it; it is changed here alone.
+    """
 
     def __init__(self, clock: IReactorTime, too_late: Callable[[float], NoReturn]) -> None:
         """
@@ -26,11 +29,8 @@ class Early:
         """
         self._clock = clock
         self._too_late = too_late
-        self._waiting: dict[Deferred[None], None] = {}
+        self.waiting: dict[Deferred[None], None] = {}
         self._owners = Owners()
-
-    def __len__(self) -> int:
-        return len(self._waiting)
 
     def wait(self, patience: float | None, owner: Owner | None) -> Deferred[None]:
         """
@@ -40,8 +40,8 @@ class Early:
         @raise LeaseError: C{owner} has ended.
         """
         ward = None if owner is None else self._owners.ward(unguarded(owner))
-        told: Deferred[None] = Deferred(lambda told: self._waiting.pop(told, None))
-        self._waiting[told] = None
+        told: Deferred[None] = Deferred(lambda told: self.waiting.pop(told, None))
+        self.waiting[told] = None
         if patience is not None:
             told.addTimeout(patience, self._clock, lambda _, seconds: self._too_late(seconds))
         if ward is not None:
@@ -50,15 +50,15 @@ class Early:
 
     def tell(self) -> None:
         """There are backends. Who comes meanwhile comes after those who wait."""
-        while self._waiting:
-            told = next(iter(self._waiting))
+        while self.waiting:
+            told = next(iter(self.waiting))
             told.callback(None)
-            self._waiting.pop(told, None)
+            self.waiting.pop(told, None)
 
     def fail(self, error: Exception) -> None:
         """There will be none."""
-        while self._waiting:
-            told = next(iter(self._waiting))
-            del self._waiting[told]
+        while self.waiting:
+            told = next(iter(self.waiting))
+            del self.waiting[told]
             if not told.called:  # else it is being told just now
                 told.errback(error)

@@ -155,7 +155,7 @@ class Group(Generic[P]):
             except LeaseError:
                 return fail()
         choice = self._choice(exclude, balancer) if exclude or balancer is not None else self
-        if self._closed or self._early or not self._backends:
+        if self._closed or self._early.waiting or not self._backends:
             return Deferred.fromCoroutine(self._connect_later(ident, timeout, owner, choice))
         return self._selector.connect(ident, choice, timeout, owner)
 
@@ -241,7 +241,7 @@ class Group(Generic[P]):
         if self._closed:
             raise self._is_closed()
         most = self._managers.policy.most_waiters(self._managers.policy.limit)
-        if len(self._early) >= most:
+        if len(self._early.waiting) >= most:
             raise PoolFull(f"{self!r} has no backends yet, and {most} requests wait for them")
         patience = self._managers.policy.acquire_timeout if timeout is None else timeout
         patience = None if patience == math.inf else patience
@@ -332,7 +332,7 @@ class Group(Generic[P]):
         return GroupStatus(
             name=self.name,
             backends=tuple(map(self._observatory.snapshot, self.backends)),
-            waiting=len(self._early) + sum([len(each.waiting) for each in self._queues.values()]),
+            waiting=len(self._early.waiting) + sum([len(each.waiting) for each in self._queues.values()]),
             ejected=self._panic.ejected,
             panics=self._panic.is_on,
             panicked=self._panic.requests,
