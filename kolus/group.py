@@ -332,7 +332,7 @@ class Group(Generic[P]):
         return GroupStatus(
             name=self.name,
             backends=tuple(map(self._observatory.snapshot, self.backends)),
-            waiting=len(self._early.waiting) + sum([len(each.waiting) for each in self._queues.values()]),
+            waiting=sum([len(each.waiting) for each in (self._early, *self._queues.values())]),
             ejected=self._panic.ejected,
             panics=self._panic.is_on,
             panicked=self._panic.requests,
