@@ -329,10 +329,11 @@ class Group(Generic[P]):
 
     def status(self) -> GroupStatus:
         """The numbers of the group and of each of its backends."""
+        queued = sum([len(each.waiting) for each in self._queues.values()])
         return GroupStatus(
             name=self.name,
             backends=tuple(map(self._observatory.snapshot, self.backends)),
-            waiting=sum([len(each.waiting) for each in (self._early, *self._queues.values())]),
+            waiting=len(self._early.waiting) + queued,
             ejected=self._panic.ejected,
             panics=self._panic.is_on,
             panicked=self._panic.requests,
