@@ -366,6 +366,7 @@ class BaseManager(ABC, Generic[P]):
     def _wind_down(self, refusal: type[Draining] | type[Closed]) -> None:
         """Take no more requests, and close everything that nobody has."""
         if not self._lifecycle.end(refusal):
+            self._end_if_empty()  # or it would be due for ever, if a clock rings amid its end
             return
         self._account.changed()
         self.roster.retire_all(Why.CLOSED)

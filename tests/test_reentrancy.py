@@ -369,3 +369,13 @@ def test_an_observer_may_ask_another_backend_while_all_are_resized() -> None:
     rig.pool._observers.append(ask)
     rig.pool.resize(1)
     assert [each.limit for each in rig.pool.status()] == [1, 1]
+
+
+@pytest.mark.parametrize("how", ["close", "drain"])
+def test_an_observer_may_let_the_clock_ring_while_a_manager_ends(how: str) -> None:
+    rig = Managed(manager_idle_timeout=0)
+    rig.lease().release()
+    rig.manager._observers.append(lambda event: rig.clock.advance(0))
+    ended = rig.manager.close(10) if how == "close" else rig.manager.drain()
+    rig.turn()
+    assert result_of(ended) is None
