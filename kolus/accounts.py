@@ -171,7 +171,7 @@ class Accounts:
         self.sick[account.backend.key] = account
         self.health_changes += 1
         self._journal(account).ejected(reason, seconds)
-        for queue in self._queues_at(account.backend.key):
+        for queue in self._queues_at(None):  # those that exclude it may be of a group in panic
             queue.health_changed()
 
     def admitted(self, account: Account, reason: str) -> None:
@@ -179,7 +179,7 @@ class Accounts:
         self.unused(account)
         self.health_changes += 1
         self._journal(account).admitted(reason)
-        for queue in self._queues_at(account.backend.key):
+        for queue in self._queues_at(None):
             queue.look_anew()
 
     def probe_is_due(self, account: Account) -> None:
