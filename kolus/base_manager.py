@@ -285,8 +285,8 @@ class BaseManager(ABC, Generic[P]):
         if self._lifecycle.serves:
             self._lifecycle.pause()
             self._account.changed()
-            self._decide()
             self._alarm.set(self.roster.vacant_until())
+            self._decide()  # which may lead to its end
             self._journal.paused()
 
     def resume(self) -> None:
