@@ -72,8 +72,8 @@ def servers(ledger: Ledger, queue: Any) -> list[Manager]:
 
 
 def nobody_waits_for_what_is_idle_elsewhere(ledger: Ledger, queue: Any) -> None:
-    if not queue.waiting:
-        return
+    if all(getattr(each.choose.args[0].balancer, "prefers", False) for each in queue.waiting):
+        return  # to each a new connection where it was chosen is worth more
     for manager in servers(ledger, queue):
         roster = manager.roster
         ready = [each for each in roster.idle if each.usable()]

@@ -57,6 +57,7 @@ EVENTS = sorted({each.__name__ for each in Event.__subclasses__()})
 TRIGGERS = [*EVENTS, "made", "lost", "prepare", "check", "reset", "Leased", "Leased"]
 REACTIONS = ["cancel", "release", "finished", "abort", "reset", "close", "ask", "try", "resize"]
 REACTIONS += ["pause", "resume", "invalidate", "explain", "drain", "end", "cancel", "cancel"]
+REACTIONS += ["other", "other"]
 SIDES = st.sampled_from([0, 0, 0, 1])
 
 
@@ -170,6 +171,12 @@ class Machine(RuleBasedStateMachine):
             transport.abortConnection() if how == "abort" else transport.loseConnection()
             how = "release"
         self.ledger.settle(lease, how)
+
+    @precondition(lambda self: self.ledger.holding())
+    @rule(which=WHICH, seconds=SECONDS)
+    def observe(self, which: int, seconds: float) -> None:
+        leases = self.ledger.holding()
+        leases[which % len(leases)].observe(seconds)
 
     @precondition(lambda self: self.ledger.holding())
     @rule(which=WHICH)
@@ -357,6 +364,11 @@ class Machine(RuleBasedStateMachine):
             self.end(ledger.pool.drain(backend))
         elif what == "end" and self.owners:
             self.end_owner(which, False)
+        elif what == "other":
+            self.do_otherwise(which)
+
+    def do_otherwise(self, which: int) -> None:
+        """What only some machines can do."""
 
     # Always
 
