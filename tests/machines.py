@@ -264,7 +264,7 @@ class Machine(RuleBasedStateMachine):
         self.ledger.hooks[name] = how
 
     @precondition(lambda self: self.slots is not None)
-    @rule(which=WHICH, slots=st.integers(0, 4))
+    @rule(which=WHICH, slots=st.integers(-1, 4))
     def change_slots(self, which: int, slots: int) -> None:
         protocols = [each for each in self.protocols() if isinstance(each, Multiplexed)]
         if protocols:
