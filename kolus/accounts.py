@@ -163,6 +163,8 @@ class Accounts:
         account.attempts.failed(why, failures, self._clock.seconds() + delay)
         self._journal(account).connect_failed(ConnectFailed(backend, why, delay), failures, where)
         account.health.connect_failed(why)
+        for member in tuple(account.members):
+            member.slots_changed()  # others are not to connect there for a while
         return ConnectFailed(backend, why, delay)  # it is raised; the log may keep the other
 
     # Health, as accounts tell it

@@ -125,6 +125,24 @@ def test_who_waits_is_not_lost_to_a_backend_that_cannot_be_made() -> None:
         assert UNUSABLE in failure_of(LeaseTimeout, each).tried
 
 
+def test_who_waits_moves_on_from_where_none_can_be_made_for_another_ident(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rig = Mixed("ab", idents="separate")
+    rig.fakes[0].never_answer()
+    asked = rig.group.connect("us")
+    make = rig.pool._managers._make
+
+    def make_for_us(backend: Backend, ident: str) -> Any:
+        if ident != "us":
+            raise ValueError("not for them")
+        return make(backend, ident)
+
+    monkeypatch.setattr(rig.pool._managers, "_make", make_for_us)
+    failure_of(ConnectFailed, rig.group.connect("them", exclude=[rig.known["b"]]))
+    assert str(result_of(asked).backend) == "b"
+
+
 def test_who_hears_that_one_cannot_be_made_may_cancel_who_waits() -> None:
     rig = Mixed("ax")
     rig.fakes[0].refuse(after=0.1, always=True)
