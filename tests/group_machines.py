@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -12,7 +13,7 @@ from hypothesis.stateful import invariant, precondition, rule
 from zope.interface import implementer
 
 from kolus import Backend, Closed, Group, ISource, balance
-from tests.group_invariants import check_groups
+from tests.group_invariants import check_groups, check_nothing_is_left
 from tests.machines import PLAIN_MACHINES, THEN, TIMEOUTS, WHICH, Machine, SharedMachine
 
 __all__ = ["MACHINES"]
@@ -183,6 +184,8 @@ class GroupMachine(Machine):
             for each in self.ledger.backends:
                 self.ledger.pool.admit(each)
         super().teardown()
+        if hasattr(self, "groups") and sys.exc_info()[0] is None:
+            check_nothing_is_left(self.ledger)
 
 
 class SharedGroupMachine(GroupMachine):
