@@ -164,7 +164,7 @@ class Accounts:
         self._journal(account).connect_failed(ConnectFailed(backend, why, delay), failures, where)
         account.health.connect_failed(why)
         for member in tuple(account.members):
-            member.slots_changed()  # others are not to connect there for a while
+            member.connections_changed()  # others are to connect there then, and not before
         return ConnectFailed(backend, why, delay)  # it is raised; the log may keep the other
 
     # Health, as accounts tell it
