@@ -163,6 +163,8 @@ class Accounts:
         account.attempts.failed(why, failures, self._clock.seconds() + delay)
         self._journal(account).connect_failed(ConnectFailed(backend, why, delay), failures, where)
         account.health.connect_failed(why)
+        for member in tuple(account.members):
+            member.connections_changed()  # others are to connect there then, and not before
         return ConnectFailed(backend, why, delay)  # it is raised; the log may keep the other
 
     # Health, as accounts tell it
@@ -179,7 +181,7 @@ class Accounts:
         self.unused(account)
         self.health_changes += 1
         self._journal(account).admitted(reason)
-        for queue in self._queues_at(account.backend.key):
+        for queue in self._queues_at(None):
             queue.look_anew()
 
     def probe_is_due(self, account: Account) -> None:

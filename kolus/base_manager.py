@@ -285,8 +285,8 @@ class BaseManager(ABC, Generic[P]):
         if self._lifecycle.serves:
             self._lifecycle.pause()
             self._account.changed()
-            self._decide()
             self._alarm.set(self.roster.vacant_until())
+            self._decide()  # which may lead to its end
             self._journal.paused()
 
     def resume(self) -> None:
@@ -366,6 +366,7 @@ class BaseManager(ABC, Generic[P]):
     def _wind_down(self, refusal: type[Draining] | type[Closed]) -> None:
         """Take no more requests, and close everything that nobody has."""
         if not self._lifecycle.end(refusal):
+            self._end_if_empty()  # or it would be due for ever, if a clock rings amid its end
             return
         self._account.changed()
         self.roster.retire_all(Why.CLOSED)

@@ -120,7 +120,7 @@ class ConnectionManager(LeasingManager[P]):
         since, was_observed = connection.since, connection.was_observed()
         if connection.uses == self._policy.max_uses:
             self.roster.close(connection, Why.USES)
-        elif self._hooks.resets:
+        elif self._hooks.resets and connection.usable():  # else who was told has seen to that
             self._hooks.reset(connection).addCallback(self._was_reset, connection)
         else:
             self._come_home(connection)

@@ -194,9 +194,10 @@ class Managers:
         last leases come home, and is no hindrance to new ones."""
         back = [key for key, until_back in self._draining.items() if until_back and key in backends]
         for key in back:
-            del self._draining[key]
-            self._leaving += self.at.pop(key, {}).values()
-            self.accounts.tell_watchers(backends[key])
+            if self._draining.get(key):  # whom the one before has served may have ended that
+                del self._draining[key]
+                self._leaving += self.at.pop(key, {}).values()
+                self.accounts.tell_watchers(backends[key])
 
     def close(self, timeout: float) -> list[Deferred[None]]:
         """Close them all, and make no more."""

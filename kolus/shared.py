@@ -231,7 +231,7 @@ class SharedManager(LeasingManager[P]):
     def _slots_changed(self) -> None:
         """Called by a protocol: it can carry more leases, or fewer."""
         self._account.changed()
-        for connection in self.roster.all:
+        for connection in tuple(self.roster.all):  # one that is asked for its slots may end others
             if connection.state is LEASED and self._room(connection):
                 self._spare[connection] = None
         self._decide()
@@ -361,7 +361,8 @@ class SharedManager(LeasingManager[P]):
         return self._lifecycle.serves and (bool(self._idle) or bool(self._spare))
 
     def _free_slots(self) -> int:
-        return sum([self._room(each) for each in self.roster.all if each.state in (IDLE, LEASED)])
+        open_ = [each for each in self.roster.all if each.state in (IDLE, LEASED)]
+        return sum([self._room(each) for each in open_])
 
     def status(self) -> Status:
         roster = self.roster

@@ -58,4 +58,5 @@ EVENTS = sorted({each.__name__ for each in Event.__subclasses__()})
 TRIGGERS = [*EVENTS, "made", "lost", "prepare", "check", "reset", "Leased", "Leased"]
 REACTIONS = ["cancel", "release", "finished", "abort", "reset", "close", "ask", "try", "resize"]
 REACTIONS += ["pause", "resume", "invalidate", "explain", "drain", "end", "cancel", "cancel"]
+REACTIONS += ["other", "other"]
 SIDES = st.sampled_from([0, 0, 0, 1])

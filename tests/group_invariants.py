@@ -11,7 +11,7 @@ from kolus.candidates import lowest, total_load
 from kolus.connection_state import ConnectionState
 from tests.ledger import Ledger, Manager
 
-__all__ = ["check_groups"]
+__all__ = ["check_groups", "check_nothing_is_left"]
 
 _RANKS = {fill_first: balance._by_queue, idle_first: balance._by_readiness}
 _RANKS[least_leased] = balance._by_load
@@ -72,8 +72,8 @@ def servers(ledger: Ledger, queue: Any) -> list[Manager]:
 
 
 def nobody_waits_for_what_is_idle_elsewhere(ledger: Ledger, queue: Any) -> None:
-    if not queue.waiting:
-        return
+    if all(getattr(each.choose.args[0].balancer, "prefers", False) for each in queue.waiting):
+        return  # to each a new connection where it was chosen is worth more
     for manager in servers(ledger, queue):
         roster = manager.roster
         ready = [each for each in roster.idle if each.usable()]
@@ -97,3 +97,12 @@ def nobody_waits_where_fewer_can_be_served(ledger: Ledger, queue: Any) -> None:
         for each in (*short, *roomy)
     ]
     assert not (short and roomy), f"{told}: the first could have been helped by the last"
+
+
+def check_nothing_is_left(ledger: Ledger) -> None:
+    """Of groups that are closed, and of requests that are answered, the pool keeps nothing."""
+    accounts = ledger.pool._managers.accounts
+    left = [accounts._lists, accounts._queues, accounts._watchers, accounts._learners]
+    left += [each for account in accounts for each in (account.watchers, account._shared)]
+    assert not any(left)
+    assert not ledger.pool._selector._queues

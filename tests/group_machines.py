@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 from zope.interface import implementer
 
-from kolus import Backend, ISource, balance
+from kolus import Backend, Closed, Group, ISource, balance
 from tests.draws import THEN, TIMEOUTS, WHICH
-from tests.group_invariants import check_groups
+from tests.group_invariants import check_groups, check_nothing_is_left
 from tests.machines import PLAIN_MACHINES, Machine, SharedMachine
 
 __all__ = ["MACHINES"]
@@ -24,10 +27,21 @@ BALANCERS: list[Callable[[Any, Any], Any]] = [
     lambda clock, chance: balance.round_robin(),
     lambda clock, chance: balance.pick_two(chance),
     lambda clock, chance: balance.peak_ewma(clock, chance),
+    lambda clock, chance: balance.prefer_zone("o", balance.pick_two(chance)),
+    lambda clock, chance: balance.consistent(7, balance.Ring()),
     lambda clock, chance: lambda statuses: statuses[int(chance.random() * len(statuses))],
 ]
 SETS = st.lists(st.integers(0, BACKENDS - 1), min_size=1, max_size=BACKENDS, unique=True)
 EXCLUDED = st.sampled_from([[], [], [], [0], [1, 2]])
+RING = balance.Ring()
+OWN = st.sampled_from(
+    [
+        *[None] * 4,
+        balance.consistent("key", RING),
+        balance.consistent("key", RING, spill=None),
+        balance.prefer_zone("t", balance.least_leased),
+    ]
+)
 
 
 @implementer(ISource)
@@ -53,14 +67,23 @@ class GroupMachine(Machine):
     count = BACKENDS
 
     def prepare(self) -> None:
-        ledger, chance = self.ledger, self.ledger.chance
-        self.made = [chance.choice(BALANCERS)(ledger.clock, chance) for _ in range(2)]
+        chance = self.ledger.chance
+        if self.ledger.observed and chance.random() < 0.5:
+            self.ledger.forget_backends()
         members = chance.sample(range(BACKENDS), chance.randint(1, BACKENDS))
-        self.sources = [Told(self.some([0, 1, 2])), Told(self.some(members))]
-        self.groups = [
-            ledger.pool.group(source, balancer)
-            for source, balancer in zip(self.sources, self.made, strict=True)
-        ]
+        first = [0, 1, 2] if chance.random() < 0.7 else [0]
+        self.made: list[Any] = []
+        self.sources: list[Told] = []
+        self.groups: list[Group[Any]] = []
+        for each in (first, members):
+            self.open(each)
+
+    def open(self, members: list[int]) -> None:
+        chance, source = self.ledger.chance, Told(self.some(members))
+        balancer = chance.choice(BALANCERS)(self.ledger.clock, chance)
+        self.groups.append(self.ledger.pool.group(source, balancer))
+        self.sources.append(source)
+        self.made.append(balancer)
 
     def some(self, places: list[int]) -> list[Backend]:
         return [self.ledger.backends[each] for each in places]
@@ -73,6 +96,7 @@ class GroupMachine(Machine):
         owner=WHICH,
         then=THEN,
         times=st.sampled_from([1, 1, 3]),
+        balancer=OWN,
     )
     def ask_group(
         self,
@@ -83,9 +107,10 @@ class GroupMachine(Machine):
         owner: int,
         then: str,
         times: int,
+        balancer: Any,
     ) -> None:
         for _ in range(times):
-            connect = self.groups[which].connect
+            connect = partial(self.groups[which].connect, balancer=balancer)
             whose, without = self.owner(owner), self.some(exclude)
             self.ledger.ask_any(self.ident(ident), connect, without, timeout, whose, then)
 
@@ -118,6 +143,13 @@ class GroupMachine(Machine):
         if listener is not None:
             listener(self.some(members))
 
+    def do_otherwise(self, which: int) -> None:
+        some = self.ledger.chance.sample(range(BACKENDS), which % BACKENDS + 1)
+        if which % 2:
+            self.judge(some[0], "eject" if which % 4 == 1 else "admit")
+        else:
+            self.tell(which // 2 % 2, some)
+
     @rule(side=st.integers(0, BACKENDS - 1), how=st.sampled_from(["eject", "admit", "admit"]))
     def judge(self, side: int, how: str) -> None:
         getattr(self.ledger.pool, how)(self.ledger.backends[side])
@@ -126,6 +158,23 @@ class GroupMachine(Machine):
     @rule()
     def close_group(self) -> None:
         self.groups[1].close()
+
+    @precondition(lambda self: self.age % 8 == 7)
+    @rule(members=SETS)
+    def open_another(self, members: list[int]) -> None:
+        """A program that makes a group for each of its jobs."""
+        old = self.groups[1]
+        with suppress(Closed):
+            self.open(members)
+            for each in (self.groups, self.sources, self.made):
+                del each[1]
+        old.close()
+
+    @rule(side=st.integers(0, BACKENDS - 1), usable=st.booleans())
+    def change_use(self, side: int, usable: bool) -> None:
+        """From now on no manager can be made for it, or one can."""
+        change = self.ledger.unusable.discard if usable else self.ledger.unusable.add
+        change(self.ledger.backends[side])
 
     @invariant()
     def groups_hold(self) -> None:
@@ -136,6 +185,8 @@ class GroupMachine(Machine):
             for each in self.ledger.backends:
                 self.ledger.pool.admit(each)
         super().teardown()
+        if hasattr(self, "groups") and sys.exc_info()[0] is None:
+            check_nothing_is_left(self.ledger)
 
 
 class SharedGroupMachine(GroupMachine):

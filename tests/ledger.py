@@ -18,16 +18,17 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.task import Clock, deferLater
 from twisted.python.failure import Failure
 
-from kolus import Backend, Lease, Policy, Pool, connector, owners
+from kolus import Backend, Lease, Policy, Pool, accounts, connector, owners
 from kolus.connection import Connection
 from kolus.events import Event, Retired, Why
 from kolus.metrics import Metrics
 from kolus.owners import Owner, Ward
 from kolus.testing import FakeBackend
+from kolus.waiters import Waiter
 from tests.speakers import Speaker
 
 Manager = Any
@@ -42,10 +43,15 @@ def repeatable() -> Iterator[None]:
         with (
             patch.object(connector, "Connection", _Connection),
             patch.object(owners, "Ward", _Ward),
+            patch.object(accounts, "_MOST_UNUSED", accounts._MOST_UNUSED),
         ):
             yield
     finally:
         gc.enable()
+
+
+class Unusable(ValueError):
+    """What the making of a manager fails with."""
 
 
 class _Numbers:
@@ -129,7 +135,7 @@ class Ledger:
         self.fakes = [FakeBackend(self.clock) for _ in range(count)]
         names = ("one", "two", "three", "four")
         self.backends = [
-            Backend(fake, name=name, limit=2 if name == "two" else None)
+            Backend(fake, name=name, limit=2 if name == "two" else None, zone=name[:1])
             for fake, name in zip(self.fakes, names, strict=False)
         ]
         self.ceiling = {each: each.limit or policy.limit for each in self.backends}
@@ -148,6 +154,9 @@ class Ledger:
         self.hooks = dict.fromkeys(("prepare", "check", "reset"), "succeed")
         self.chance = random.Random(seed)
         self.observed = observed
+        self.forgets = False
+        accounts._MOST_UNUSED = 1000
+        self.unusable: set[Backend] = set()
         self.losses: weakref.WeakKeyDictionary[Any, list[object]] = weakref.WeakKeyDictionary()
         self.pool: Pool[Any] = Pool(
             self.clock,
@@ -158,7 +167,14 @@ class Ledger:
             rng=random.Random(seed),
         )
 
+    def forget_backends(self) -> None:
+        """Let the pool remember no more than one that is of no use to anybody."""
+        self.forgets = True
+        accounts._MOST_UNUSED = 1
+
     def _make(self, backend: Backend, ident: Hashable) -> Manager:
+        if backend in self.unusable:
+            raise Unusable(f"{backend} is of no use")
         manager = self.pool._make(backend, ident)
         self.managers.append(manager)
         return manager
@@ -200,6 +216,7 @@ class Ledger:
     def heal(self) -> None:
         """Let everything go well from now on."""
         self.traps.clear()
+        self.unusable.clear()
         self.hooks = dict.fromkeys(self.hooks, "succeed")
         for fake in self.fakes:
             fake._script.clear()
@@ -242,13 +259,11 @@ class Ledger:
         request = Request(ident, backend, then, self.waiting())
         request.owner = owner
         self.requests.append(request)
-        asked = self.pool.connect(ident, manager or backend, timeout=timeout, owner=owner)
-        request.deferred = asked
-        asked.addCallbacks(
-            self._served, self._failed, callbackArgs=(request,), errbackArgs=(request,)
-        )
-        if not request.fired:
-            (request.manager,) = [each for each in self.managers if asked in each.waiting]
+        try:
+            asked = self.pool.connect(ident, manager or backend, timeout=timeout, owner=owner)
+        except Unusable:
+            asked = fail()
+        self._asked(request, asked)
 
     def ask_any(
         self,
@@ -266,12 +281,14 @@ class Ledger:
         request.owner = owner
         request.anywhere, request.exclude = True, exclude
         self.requests.append(request)
-        asked = connect(ident, timeout=timeout, owner=owner, exclude=exclude)
+        self._asked(request, connect(ident, timeout=timeout, owner=owner, exclude=exclude))
+
+    def _asked(self, request: Request, asked: Deferred[Any]) -> None:
         request.deferred = asked
         asked.addCallbacks(
             self._served, self._failed, callbackArgs=(request,), errbackArgs=(request,)
         )
-        if not request.fired:
+        if isinstance(asked, Waiter) and not request.fired:
             (request.manager,) = [each for each in self.managers if asked in each.waiting]
 
     def try_connect(self, ident: Hashable, backend: Backend, owner: Any = None) -> None:
@@ -282,7 +299,7 @@ class Ledger:
 
     def waiting(self) -> list[Request]:
         """The requests whose callers wait."""
-        return [each for each in self.requests if each.manager is not None and not each.fired]
+        return [each for each in self.requests if each.deferred is not None and not each.fired]
 
     def _failed(self, failure: Failure, request: Request) -> None:
         request.fired += 1
@@ -355,6 +372,7 @@ class Ledger:
         del lease
         if gone() is not None:
             gc.collect()
+        assert gone() is None, "somebody keeps a lease that was forgotten"
 
     def reclaim(self) -> None:
         """Let forgotten leases be reclaimed that only garbage still refers to."""
@@ -364,7 +382,9 @@ class Ledger:
 
     def forgotten_at(self, backend: Backend) -> int:
         """How many forgotten leases are not reclaimed yet."""
-        return self.forgotten[backend] - self.pool.counters(backend).forgotten
+        told, counters = self.told[backend], self.pool.counters(backend)
+        reclaimed = told["Forgotten"] if self.forgets else counters.forgotten
+        return self.forgotten[backend] - reclaimed
 
     def holding(self) -> list[Lease[Any]]:
         """The leases that the test holds; those that an owner has ended are taken out."""

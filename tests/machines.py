@@ -145,6 +145,12 @@ class Machine(RuleBasedStateMachine):
         self.ledger.settle(lease, how)
 
     @precondition(lambda self: self.ledger.holding())
+    @rule(which=WHICH, seconds=SECONDS)
+    def observe(self, which: int, seconds: float) -> None:
+        leases = self.ledger.holding()
+        leases[which % len(leases)].observe(seconds)
+
+    @precondition(lambda self: self.ledger.holding())
     @rule(which=WHICH)
     def forget(self, which: int) -> None:
         self.ledger.forget(which)
@@ -230,7 +236,7 @@ class Machine(RuleBasedStateMachine):
         self.ledger.hooks[name] = how
 
     @precondition(lambda self: self.slots is not None)
-    @rule(which=WHICH, slots=st.integers(0, 4))
+    @rule(which=WHICH, slots=st.integers(-1, 4))
     def change_slots(self, which: int, slots: int) -> None:
         protocols = [each for each in self.protocols() if isinstance(each, Multiplexed)]
         if protocols:
@@ -330,6 +336,11 @@ class Machine(RuleBasedStateMachine):
             self.end(ledger.pool.drain(backend))
         elif what == "end" and self.owners:
             self.end_owner(which, False)
+        elif what == "other":
+            self.do_otherwise(which)
+
+    def do_otherwise(self, which: int) -> None:
+        """What only some machines can do."""
 
     # Always
 

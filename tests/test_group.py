@@ -196,3 +196,17 @@ def test_a_source_that_does_not_start_leaves_no_group_behind() -> None:
     with pytest.raises(RuntimeError, match="started already"):
         rig.pool.group(rig.source)
     assert rig.pool._groups._open == [rig.group]
+
+
+def test_pausing_a_backend_may_lead_to_its_end() -> None:
+    rig = Rig("ab")
+    rig.fakes["a"].never_answer()
+    asked = rig.ask()
+    asked.addCallback(lambda lease: (rig.pool.drain(rig.known["a"]), lease)[1])
+    rig.pool.pause(rig.known["a"])
+    lease = result_of(asked)
+    assert names([lease]) == "b"
+    lease.release()
+    rig.pool.close(0)
+    rig.clock.pump([0, 0, 0])
+    assert not rig.clock.getDelayedCalls()

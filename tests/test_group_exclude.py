@@ -109,6 +109,18 @@ def test_it_is_served_in_a_panic_that_begins_with_what_it_excludes() -> None:
     held.release()
 
 
+def test_an_idle_one_that_is_ejected_serves_it_once_those_excluded_make_it_panic() -> None:
+    rig = Rig("abc")
+    rig.at("c").release()
+    rig.pool.eject(rig.known["c"])
+    held = rig.at("b")
+    asked = rig.ask(exclude=[rig.known["a"]])
+    assert is_waiting(asked)
+    rig.pool.eject(rig.known["a"])
+    assert names([result_of(asked)]) == "c"
+    held.release()
+
+
 def test_where_all_are_excluded_the_error_says_so() -> None:
     rig = Rig("ab")
     every = [rig.known["a"], rig.known["b"]]

@@ -388,3 +388,18 @@ def test_a_backend_that_joins_with_something_idle_serves_who_waits() -> None:
     asked = rig.ask()
     rig.tell("ab")
     assert names([result_of(asked)]) == "b"
+
+
+def test_who_is_served_by_one_that_is_back_may_have_the_list_told_again() -> None:
+    rig = Rig("abc", limit=2)
+    held = [rig.at(each) for each in "abcc"]
+    rig.tell("c")
+    again: list[str] = []
+    asked = rig.pool.select("us", [rig.known[each] for each in "abc"])
+    asked.addBoth(lambda lease: (again.append(str(lease.backend)), rig.tell("abc"), lease)[2])
+    assert is_waiting(asked)
+    rig.tell("abc")
+    assert again == ["a"]
+    held += [result_of(asked), rig.at("b")]
+    for each in held:
+        each.release()

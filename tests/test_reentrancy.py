@@ -11,7 +11,7 @@ from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from kolus import Closed, ConnectFailed, LeaseError, LeaseTimeout
+from kolus import Backend, Closed, ConnectFailed, LeaseError, LeaseTimeout
 from kolus.events import (
     Connected,
     ConnectFailure,
@@ -369,3 +369,29 @@ def test_an_observer_may_ask_another_backend_while_all_are_resized() -> None:
     rig.pool._observers.append(ask)
     rig.pool.resize(1)
     assert [each.limit for each in rig.pool.status()] == [1, 1]
+
+
+@pytest.mark.parametrize("how", ["close", "drain"])
+def test_an_observer_may_let_the_clock_ring_while_a_manager_ends(how: str) -> None:
+    rig = Managed(manager_idle_timeout=0)
+    rig.lease().release()
+    rig.manager._observers.append(lambda event: rig.clock.advance(0))
+    ended = rig.manager.close(10) if how == "close" else rig.manager.drain()
+    rig.turn()
+    assert result_of(ended) is None
+
+
+def test_a_connection_that_is_lost_while_its_release_is_told_is_not_reset() -> None:
+    rig = Pooled(reset=lambda protocol: None)
+
+    class Learning:
+        def __call__(self, statuses: Any) -> Any:
+            return statuses[0]
+
+        def observe(self, backend: Backend, seconds: float) -> None:
+            rig.fakes[0].connections[0].reset()
+
+    group = rig.pool.group(rig.backends, Learning())
+    result_of(group.connect("us")).release()
+    (status,) = rig.pool.status()
+    assert (status.idle, status.leased) == (0, 0)

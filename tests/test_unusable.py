@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import pytest
@@ -24,7 +24,7 @@ from kolus import (
     Policy,
     Pool,
 )
-from kolus.backoff import Backoff
+from kolus.backoff import Backoff, Rng
 from kolus.balance import Balancer, fill_first, round_robin
 from kolus.events import ConnectFailure, Ejected, Event
 from kolus.testing import FakeBackend, result_of
@@ -54,6 +54,24 @@ class Mixed:
             rng=Half(),
         )
         self.group = self.pool.group([self.known[each] for each in order], balancer)
+
+    def refuse_others(self, ident: str) -> None:
+        """Let no managers be made for others."""
+        make = self.pool._managers._make
+
+        def make_for_one(backend: Backend, asked: Hashable) -> Any:
+            if asked != ident:
+                raise ValueError("not for them")
+            return make(backend, asked)
+
+        self.pool._managers._make = make_for_one
+
+
+class Shrinking(Backoff):
+    """As chance may have it, the second pause is the shorter one."""
+
+    def delay(self, failures: int, rng: Rng) -> float:
+        return 1.0 / failures
 
 
 def test_a_group_serves_although_one_backend_cannot_be_made() -> None:
@@ -124,6 +142,25 @@ def test_who_waits_is_not_lost_to_a_backend_that_cannot_be_made() -> None:
     rig.clock.advance(3)
     for each in asked[1:]:
         assert UNUSABLE in failure_of(LeaseTimeout, each).tried
+
+
+def test_who_waits_moves_on_from_where_none_can_be_made_for_another_ident() -> None:
+    rig = Mixed("ab", idents="separate")
+    rig.fakes[0].never_answer()
+    asked = rig.group.connect("us")
+    rig.refuse_others("us")
+    failure_of(ConnectFailed, rig.group.connect("them", exclude=[rig.known["b"]]))
+    assert str(result_of(asked).backend) == "b"
+
+
+def test_who_waits_is_connected_for_when_an_attempt_is_due_after_another_idents() -> None:
+    rig = Mixed("a", idents="separate", fail_fast=False, backoff=Shrinking())
+    rig.fakes[0].refuse()
+    asked = rig.group.connect("us")
+    rig.refuse_others("us")
+    failure_of(ConnectFailed, rig.group.connect("them"))
+    rig.clock.advance(0.5)
+    assert str(result_of(asked).backend) == "a"
 
 
 def test_who_hears_that_one_cannot_be_made_may_cancel_who_waits() -> None:
