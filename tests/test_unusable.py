@@ -301,9 +301,6 @@ def test_a_list_that_changes_while_a_request_waits_is_no_matter() -> None:
     assert result_of(asked).backend == rig.backends[1]
 
 
-# Managers of one's own
-
-
 def test_a_balancer_that_breaks_while_a_request_is_retried_costs_only_its_choice(
     logged_failures: Any,
 ) -> None:
