@@ -212,7 +212,9 @@ class Accounts:
         """It has them no more."""
         del self._lists[id(backends)]
         for account in self.among(backends):
-            if not self._is_of_use(account):
+            if self._is_listed(account):
+                account.is_called(self.called(account.backend))
+            elif not self._is_of_use(account):
                 self.unused(account)
 
     def probe_those_due(self, keyed: Keyed) -> None:

@@ -352,6 +352,7 @@ class Group(Generic[P]):
             self._stop_source()
         self._forget(self._backends)
         self._managers.accounts.delist(self._backends)
+        self._managers.follow(self._backends, {})
         self._early.fail(self._is_closed())
         for queue in tuple(self._queues.values()):
             queue.close(self._is_closed())

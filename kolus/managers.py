@@ -232,13 +232,16 @@ class Managers:
 
     def follow(self, before: Backends, now: Backends) -> None:
         """A group has another list: those of which another limit is said have that, whatever was
-        set by hand; those that came have theirs, if none was."""
+        set by hand; those that came or left have what is said of them now, if none was."""
+        if self._is_foreign:
+            return
         others = [key for key, each in before.items() if now.get(key, each).limit != each.limit]
         said = [now[key] for key in others]
         for backend in said:
             self.accounts.limits.pop(backend.key, None)
         came = [each.backend for each in self.accounts.among(now) if each.backend.key not in before]
-        for backend in said + came:
+        left = [each.backend for each in self.accounts.among(before) if each.backend.key not in now]
+        for backend in said + came + left:
             account = self.accounts.find(backend.key)
             limit = self.accounts.limit(backend, self.policy)
             if account is None or account.limit != limit:

@@ -108,6 +108,7 @@ def test_of_several_lists_the_newest_that_says_a_limit_is_heeded() -> None:
     group = rig.pool.group([here(7)])
     assert limit_of(rig) == 7
     group.close()
+    assert limit_of(rig) == 5
     rig.source.tell(here(6))
     assert limit_of(rig) == 6
 
