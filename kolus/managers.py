@@ -17,6 +17,7 @@ from typing import Any
 from weakref import WeakSet
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from zope.interface import Invalid
 from zope.interface.verify import verifyObject
 
@@ -33,6 +34,8 @@ from kolus.policy import Policy
 from kolus.shared_queue import SharedQueue
 
 __all__ = ["MakeManager", "Managers"]
+
+_log = Logger()
 
 MakeManager = Callable[[Backend, Hashable], IKolusManager]
 
@@ -245,7 +248,10 @@ class Managers:
             account = self.accounts.find(backend.key)
             limit = self.accounts.limit(backend, self.policy)
             if account is None or account.limit != limit:
-                self._resize(limit, [account] if account else [], self.of(backend))
+                try:
+                    self._resize(limit, [account] if account else [], self.of(backend))
+                except Exception:  # of somebody's own manager; the rest of the list is to be heeded
+                    _log.failure("{backend} keeps the limit that it had", backend=backend)
 
     def _resize(
         self, limit: int, accounts: Sequence[Account], managers: Sequence[IKolusManager]

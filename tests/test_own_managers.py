@@ -18,9 +18,11 @@ from kolus import (
     Policy,
     Pool,
 )
+from kolus.backend import State
 from kolus.balance import fill_first
-from kolus.testing import result_of
+from kolus.testing import FakeBackend, result_of
 from kolus.testing.results import failure_of
+from tests.grouping import Rig
 from tests.rigs import Pooled
 
 
@@ -96,3 +98,29 @@ def test_a_request_at_a_manager_of_ones_own_is_not_retried_when_its_group_is_clo
     rig.clock.pump([0.1] * 2)
     failure_of(Closed, asked)
     assert not rig.fakes[1].connections
+
+
+def test_one_of_ones_own_that_cannot_be_resized_does_not_keep_a_list_from_being_heeded(
+    logged_failures: Any,
+) -> None:
+    rig = Rig("")
+
+    class Rigid(Plain):
+        def resize(self, limit: int) -> None:
+            raise ArithmeticError
+
+    def make(backend: Backend, ident: Any) -> Any:
+        here = Backend(FakeBackend(rig.clock))
+        manager: Any = Rigid(ConnectionManager(rig.clock, Protocol, here, ident))
+        manager.backend = backend
+        return manager
+
+    rig.pool._managers._make = make
+    stays, leaves = "tcp:192.0.2.1:1", "tcp:192.0.2.2:1"
+    rig.source.tell(Backend(stays), Backend(leaves))
+    for each in (stays, leaves):
+        result_of(rig.pool.connect("us", each)).release()
+    rig.source.tell(Backend(stays, limit=2))
+    assert len(logged_failures.flush(ArithmeticError)) == 1
+    rig.turn()
+    assert [each.state for each in rig.pool.status([stays, leaves])] == [State.OPEN, State.ABSENT]
