@@ -281,8 +281,6 @@ class Accounts:
         """What may be done with a backend has changed, or with all if C{None}."""
         for queue in self._queues_at(None if backend is None else backend.key):
             queue.look_anew()
-        for account in self if backend is None else self.among({backend.key: backend}):
-            account.changed()
         for watcher, keyed in self._watchers:
             for key in keyed if backend is None else {backend.key} & keyed.keys():
                 watcher(key)

@@ -18,18 +18,22 @@ _log = Logger()
 class Learner:
     """Hears of leases for a balancer that has a method C{observe(backend, seconds)}.
 
-    It does not keep the balancer, which may be made for one request, if Python lets it.
+    It does not keep the balancer, which may be made for one request, if Python lets it. Of one that
+    has its C{observe} from another, as C{prefer_zone} makes, it is the other that learns.
 
-    @ivar number: the balancer's C{id}, which another may have when it is gone.
+    @ivar number: the C{id} of who learns, which another may have when that is gone.
     """
 
     def __init__(self, balancer: Any) -> None:
-        self.number = id(balancer)
-        self._balancer: Callable[[], Any]
+        owner = getattr(balancer.observe, "__self__", None)
+        if getattr(owner, "observe", None) != balancer.observe:
+            owner = balancer
+        self.number = id(owner)
+        self._owner: Callable[[], Any]
         try:
-            self._balancer = weakref.ref(balancer)
+            self._owner = weakref.ref(owner)
         except TypeError:
-            self._balancer = lambda: balancer
+            self._owner = lambda: owner
 
     @classmethod
     def of(cls, balancer: Any) -> Learner | None:
@@ -37,18 +41,18 @@ class Learner:
         return cls(balancer) if hasattr(balancer, "observe") else None
 
     def is_like(self, other: Learner) -> bool:
-        """Whether both are of one balancer."""
-        return self._balancer() is other._balancer()
+        """Whether both are of one balancer that learns."""
+        return self._owner() is other._owner()
 
     def is_gone(self) -> bool:
         """Whether nobody has the balancer any more."""
-        return self._balancer() is None
+        return self._owner() is None
 
     def observed(self, backend: Backend, seconds: float) -> None:
         """A lease took so long."""
-        balancer = self._balancer()
+        owner = self._owner()
         try:
-            if balancer is not None:
-                balancer.observe(backend, seconds)
+            if owner is not None:
+                owner.observe(backend, seconds)
         except Exception:
-            _log.failure("{balancer!r} raised in observe", balancer=balancer)
+            _log.failure("{balancer!r} raised in observe", balancer=owner)

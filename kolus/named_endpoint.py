@@ -224,7 +224,7 @@ class _Question:
             return
         try:
             self._resolution.cancel()
-        except NotImplementedError:
+        except NotImplementedError:  # Twisted's own, of a question that cannot be cancelled
             return
         self._over = True
         self._endpoint.dropped(self)

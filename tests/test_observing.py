@@ -10,6 +10,7 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 
 from kolus import Backend, LeaseError, Policy, Pool, Status
+from kolus.balance import prefer_zone
 from kolus.testing import FakeBackend, result_of
 from tests.conftest import LoggedFailures
 
@@ -143,3 +144,15 @@ def test_a_balancer_made_for_one_request_is_not_kept() -> None:
     del balancer
     result_of(rig.pool.select("us", [rig.backend], Learning())).release()
     assert len(account.learners) <= 2
+
+
+def test_who_learns_through_another_balancer_hears_each_lease_once() -> None:
+    rig = Rig()
+    rig.group.close()
+    for _ in range(3):
+        chosen_by = prefer_zone("here", rig.balancer)
+        lease = result_of(rig.pool.select("us", [rig.backend], chosen_by))
+        del chosen_by
+        rig.clock.advance(1)
+        lease.release()
+    assert len(rig.balancer.heard) == 3
