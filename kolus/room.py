@@ -24,6 +24,7 @@ _SWEEP_EVERY = 1.0
 class Room:
     """Finds backends with room for the requests of one ident.
 
+    @ivar backends: whom it finds, by their keys; C{change} alone changes it.
     @ivar refused: what turned out to be no backend when it was looked at, and why.
     """
 
@@ -41,7 +42,7 @@ class Room:
         @param look_at: called with a time, on the clock, at which there may be more room.
         """
         self._ident = ident
-        self._backends = backends
+        self.backends = backends
         self._house = house
         self._clock = clock
         self._may_serve = may_serve
@@ -53,7 +54,7 @@ class Room:
 
     def change(self, backends: Backends) -> None:
         """These are the backends from now on."""
-        self._backends = backends
+        self.backends = backends
         self._roomy.clear()
         self.look_anew()
 
@@ -71,7 +72,7 @@ class Room:
 
     def has(self, backend: Backend) -> bool:
         """Whether one of them may connect at once for one request more."""
-        if backend.key not in self._backends or not self._may_serve(backend):
+        if backend.key not in self.backends or not self._may_serve(backend):
             return False
         server = self._house.server(self._ident, backend)
         if server is None:
@@ -98,7 +99,7 @@ class Room:
         if now >= self._sweep_at:
             # Who was without room may have some by now, and nobody to tell it.
             self._sweep_at = now + _SWEEP_EVERY
-            self._unseen = iter(tuple(self._backends))
+            self._unseen = iter(tuple(self.backends))
         for key in self._unseen:
             unseen = self._find(key)
             if unseen is None:
@@ -114,12 +115,12 @@ class Room:
     def _find(self, key: Any) -> Backend | None:
         """The backend with a key; C{None} if it has left meanwhile, or is none."""
         try:
-            return None if key in self.refused else self._backends.get(key)
+            return None if key in self.refused else self.backends.get(key)
         except (TypeError, ValueError) as error:
             self.refused[key] = error
             return None
 
     def all(self) -> Iterator[Backend]:
         """The backends, without what turns out to be none."""
-        found = map(self._find, self._backends)
+        found = map(self._find, self.backends)
         return (each for each in found if each is not None)

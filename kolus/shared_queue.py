@@ -44,7 +44,6 @@ class SharedQueue:
     """The requests of one ident that may be served by the same backends.
 
     @ivar ident: whose requests these are.
-    @ivar backends: who may serve them, by their keys.
     @ivar waiting: the waiters, the oldest first, each with where it is; C{None} on its way.
     """
 
@@ -62,7 +61,6 @@ class SharedQueue:
         @param emptied: called when the last waiter has left.
         """
         self.ident = ident
-        self.backends = backends
         self.waiting: OrderedDict[Waiter[Any], Server | None] = OrderedDict()
         self.may_serve = may_serve
         self._house = house
@@ -77,6 +75,11 @@ class SharedQueue:
         self._misses = 0
         self._alarm = Alarm(clock, self.look_anew)
         house.attach(self)
+
+    @property
+    def backends(self) -> Backends:
+        """Who may serve them, by their keys."""
+        return self._room.backends
 
     # Requests
 
@@ -156,10 +159,9 @@ class SharedQueue:
     def change(self, backends: Backends) -> None:
         """Others may serve it from now on; who waits at one that may not any more moves on."""
         self._house.detach(self)
-        self.backends = backends
+        self._room.change(backends)
         self._house.attach(self)
         self._ready.clear()
-        self._room.change(backends)
         for server in tuple(self._at):
             if server.backend.key not in backends:
                 for waiter in tuple(self._at.get(server, ())):
@@ -179,7 +181,7 @@ class SharedQueue:
             if waiter in self.waiting:
                 waiter.leave()
                 waiter.fail(error)
-        self.backends = {}  # whom it has served may be remembered for a while, and so may it
+        # Whom it has served may be remembered for a while, and so may it.
         self._ready, self._short = OrderedDict(), OrderedDict()
         self._room.change({})
 
