@@ -1,7 +1,6 @@
 """A protocol-level connection pooler and balancer for Twisted."""
 
-from kolus.backend import Backend, Status
-from kolus.ejection import Ejection
+from kolus.backend import Backend
 from kolus.errors import (
     Closed,
     ConnectFailed,
@@ -15,14 +14,14 @@ from kolus.errors import (
     WrongIdent,
 )
 from kolus.group import Group, GroupStatus
+from kolus.health import Ejection
 from kolus.interfaces import IKolusManager, ISlots, ISource
 from kolus.lease import Lease
-from kolus.manager import ConnectionManager
+from kolus.manager import ConnectionManager, SharedManager, protocol_factory
 from kolus.policy import Policy
 from kolus.pool import Pool
-from kolus.protocol_factory import protocol_factory
 from kolus.service import PoolService
-from kolus.shared import SharedManager
+from kolus.status import Status
 
 __all__ = [
     "Backend",

@@ -1,12 +1,10 @@
-"""Where to connect (C{Backend}) and how it is there now (C{Status}): frozen values."""
+"""C{Backend}: a place to connect to, a frozen value."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.endpoints import clientFromString, quoteStringArgument
@@ -17,34 +15,14 @@ from twisted.internet.interfaces import (
 )
 from twisted.plugin import getPlugins
 
+from kolus.endpoints import NamedEndpoint
 from kolus.errors import describe
-from kolus.named_endpoint import NamedEndpoint
 
-if TYPE_CHECKING:
-    from kolus.interfaces import IKolusManager
-
-__all__ = ["AnyBackend", "Backend", "Backends", "State", "Status", "named", "several"]
+__all__ = ["AnyBackend", "Backend", "Backends", "named", "several"]
 
 
 _LEAST_WEIGHT, _MOST_WEIGHT = 1e-6, 1e6
 _MOST_NAMED = 10
-
-
-class State(Enum):
-    """What a backend's manager does with a new request."""
-
-    ABSENT = "absent"
-    """No manager runs: the first connect makes one."""
-    OPEN = "open"
-    EJECTED = "ejected"
-    """It is open, but not chosen for a while, because of its health."""
-    DUE = "due"
-    """It was ejected, and may be given one request, to see how it is."""
-    PAUSED = "paused"
-    """Requests wait until it is resumed."""
-    DRAINING = "draining"
-    """No new leases; the old ones may still be held."""
-    CLOSED = "closed"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -198,78 +176,6 @@ def named(backends: Sequence[Backend]) -> str:
     names = ", ".join(map(str, backends[:_MOST_NAMED]))
     more = len(backends) - _MOST_NAMED
     return f"{names} and {more} more" if more > 0 else names or "none"
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """The numbers of one backend's manager; out of date as soon as you have it."""
-
-    backend: Backend
-    manager: IKolusManager | None
-    """C{None} where no manager runs, and where there is one for each ident."""
-    ident: Hashable
-    """Whom the manager's connections are for; C{None} where C{manager} is."""
-    idle: int | None
-    """Connections that are ready, or slots on them; C{None} where no manager runs."""
-    leased: int
-    """Connections that are out: with a lessee, or in a check or reset before or after one."""
-    connecting: int
-    """Connections that are being made and prepared."""
-    unused: int | None
-    """How many more may be opened under the limit; C{None} where no manager runs."""
-    waiting: int
-    """Requests in the queue."""
-    limit: int
-    """Most connections at any time; of shared ones, most leases."""
-    state: State
-    ramp: float = 1.0
-    """The share of its weight that the backend has: below 1 while it starts slowly."""
-
-    @property
-    def takes_requests(self) -> bool:
-        """Whether it may be chosen: health comes before load."""
-        return self.state is State.OPEN or self.state is State.ABSENT or self.state is State.DUE
-
-    @property
-    def load(self) -> float:
-        """Its pressure; infinity if it is not to be chosen: what takes no requests has nothing
-        outstanding and would look idle."""
-        return self.pressure if self.takes_requests else math.inf
-
-    @property
-    def pressure(self) -> float:
-        """What is leased and waits, with one request more, for its weight."""
-        return (self.leased + self.waiting + 1) / (self.backend.weight * self.ramp)
-
-    @property
-    def room(self) -> int:
-        """How many more requests could be served without one of them waiting for a release."""
-        unused = self.limit if self.unused is None else self.unused
-        return (self.idle or 0) + unused + self.connecting - self.waiting
-
-    @classmethod
-    def total(cls, backend: Backend, statuses: Sequence[Status]) -> Status:
-        """The numbers of several managers of one backend, which share its limit."""
-        taking = [each for each in statuses if each.takes_requests]
-        return cls(
-            backend=backend,
-            manager=None,
-            ident=None,
-            idle=sum([each.idle or 0 for each in statuses]),
-            leased=sum([each.leased for each in statuses]),
-            connecting=sum([each.connecting for each in statuses]),
-            unused=min([each.unused or 0 for each in statuses]),
-            waiting=sum([each.waiting for each in statuses]),
-            limit=max([each.limit for each in statuses]),
-            state=(taking or statuses)[0].state,
-            ramp=statuses[0].ramp,
-        )
-
-    def __str__(self) -> str:
-        return (
-            f"{self.backend} ({self.state.value}: limit {self.limit}, idle {self.idle or 0}, "
-            f"leased {self.leased}, connecting {self.connecting}, waiting {self.waiting})"
-        )
 
 
 def _tcp_string(pair: tuple[Any, ...]) -> str:

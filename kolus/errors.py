@@ -25,7 +25,8 @@ from twisted.python.failure import Failure
 from twisted.python.reflect import safe_str
 
 if TYPE_CHECKING:
-    from kolus.backend import AnyBackend, Backend, Status
+    from kolus.backend import AnyBackend, Backend
+    from kolus.status import Status
 
 __all__ = [
     "Closed",

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
-from kolus.backend import Backend
+if TYPE_CHECKING:
+    from kolus.backend import Backend
 
 __all__ = [
     "Admitted",

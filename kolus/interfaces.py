@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
-from kolus.backend import Backend, Status
-from kolus.explanation import ManagerExplanation
-from kolus.lease import Lease
-from kolus.owners import Owner
+if TYPE_CHECKING:
+    from kolus.backend import Backend
+    from kolus.lease import Lease
+    from kolus.status import Status
+    from kolus.watching import ManagerExplanation, Owner
 
 __all__ = ["IKolusManager", "ISlots", "ISource"]
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 
-from kolus.backend import Backend
-from kolus.checks import check_seconds
 from kolus.errors import LeaseError
+from kolus.support import check_seconds
 
 if TYPE_CHECKING:
+    from kolus.backend import Backend
     from kolus.interfaces import IKolusManager
 
 __all__ = ["FAILED", "FINISHED", "FORGOTTEN", "RELEASED", "Leasable", "Lease", "Outcome", "Settle"]

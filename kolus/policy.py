@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from kolus.backoff import Backoff
 from kolus.balance import Balancer, fill_first, pick_two
-from kolus.checks import check_seconds, check_whole
-from kolus.ejection import Ejection
+from kolus.health import Ejection
+from kolus.support import check_seconds, check_whole
 
 __all__ = ["Hook", "Policy"]
 

@@ -12,26 +12,27 @@ from typing import Any, Generic, TypeVar
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IProtocolFactory, ISystemHandle
 
-from kolus.accounts import Accounts
 from kolus.backend import AnyBackend, Backend, several
 from kolus.backoff import Rng
 from kolus.balance import Balancer, usable
-from kolus.checks import check_seconds
 from kolus.errors import Closed, KolusError, LeaseError
 from kolus.events import Observer
-from kolus.group import Group
-from kolus.groups import Groups
+from kolus.group import Group, Groups, Selector
 from kolus.interfaces import IKolusManager
 from kolus.lease import Lease
-from kolus.manager import ConnectionManager
-from kolus.managers import MakeManager, Managers
-from kolus.observatory import Observatory
-from kolus.owners import Owner, check_owner
+from kolus.manager import (
+    ConnectionManager,
+    MakeManager,
+    Managers,
+    Prober,
+    Records,
+    SharedManager,
+    Snapshots,
+)
 from kolus.policy import Policy
 from kolus.pool_operation import PoolOperation
-from kolus.prober import Prober
-from kolus.selector import Selector
-from kolus.shared import SharedManager
+from kolus.support import check_seconds
+from kolus.watching import Owner, check_owner
 
 __all__ = ["Pool"]
 
@@ -86,11 +87,11 @@ class Pool(PoolOperation, Generic[P]):
         self._rng = rng
         policy = policy or Policy()
         probe = None if policy.probe is None else Prober(self._connect_to, reactor, policy).probe
-        accounts = Accounts(reactor, self._observers, rng, probe)
-        managers = Managers(policy, make_manager or self._make, accounts)
-        observatory = Observatory(managers)
-        self._selector = Selector(managers, observatory, reactor)
-        super().__init__(managers, observatory, Groups(managers, self._selector, reactor))
+        records = Records(reactor, self._observers, rng, probe)
+        managers = Managers(policy, make_manager or self._make, records)
+        snapshots = Snapshots(managers)
+        self._selector = Selector(managers, snapshots, reactor)
+        super().__init__(managers, snapshots, Groups(managers, self._selector, reactor))
 
     # Leasing
 
@@ -255,7 +256,7 @@ class Pool(PoolOperation, Generic[P]):
         return kind(
             *(self._reactor, self._protocol, backend, ident, self.policy),
             observers=self._observers,
-            account=self._managers.accounts.of(backend, self.policy),
+            record=self._managers.records.of(backend, self.policy),
             rng=self._rng,
         )
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
+from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, DeferredList
 
-from kolus.backend import AnyBackend, Backend, Status, several
-from kolus.checks import check_seconds
-from kolus.counters import Counters
-from kolus.explanation import ManagerExplanation, PoolExplanation
-from kolus.groups import Groups
-from kolus.interfaces import IKolusManager
-from kolus.managers import Managers
-from kolus.observatory import Observatory
-from kolus.policy import Policy
+from kolus.backend import AnyBackend, Backend, several
+from kolus.status import Counters, Status
+from kolus.support import check_seconds
+from kolus.watching import ManagerExplanation, PoolExplanation
+
+if TYPE_CHECKING:
+    from kolus.group import Groups
+    from kolus.interfaces import IKolusManager
+    from kolus.manager import Managers, Snapshots
+    from kolus.policy import Policy
 
 __all__ = ["PoolOperation"]
 
@@ -22,9 +24,9 @@ __all__ = ["PoolOperation"]
 class PoolOperation:
     """Tells how the backends of a pool are, and changes how they are used."""
 
-    def __init__(self, managers: Managers, observatory: Observatory, groups: Groups) -> None:
+    def __init__(self, managers: Managers, snapshots: Snapshots, groups: Groups) -> None:
         self._managers = managers
-        self._observatory = observatory
+        self._snapshots = snapshots
         self._groups = groups
         self._at = managers.at
 
@@ -44,7 +46,7 @@ class PoolOperation:
         if backends is None:
             return [manager.status() for manager in self._managers]
         asked = several("backends", backends)
-        return [self._observatory.snapshot(Backend.of(each)) for each in asked]
+        return [self._snapshots.snapshot(Backend.of(each)) for each in asked]
 
     def manager(self, backend: AnyBackend, ident: Hashable = None) -> IKolusManager | None:
         """The manager that serves a backend, if one does.
@@ -63,11 +65,11 @@ class PoolOperation:
 
         @return: a copy.
         """
-        accounts = self._managers.accounts
+        records = self._managers.records
         if backend is None:
-            return accounts.counters()
-        account = accounts.find(Backend.of(backend).key)
-        return Counters() if account is None else Counters() + account.counters
+            return records.counters()
+        record = records.find(Backend.of(backend).key)
+        return Counters() if record is None else Counters() + record.counters
 
     def explain(self) -> PoolExplanation:
         """Who holds what, who waits and why, and how connecting went, for every manager.
@@ -77,10 +79,10 @@ class PoolOperation:
         @return: C{str} of it is a text for an operator.
         """
         told = [each.explain() for each in self._managers]
-        for account in self._managers.accounts:
-            if account.attempts.last_error is not None and not self._managers.of(account.backend):
-                status = self._observatory.snapshot(account.backend)
-                told.append(ManagerExplanation.absent(status, account.attempts.last_error))
+        for record in self._managers.records:
+            if record.attempts.last_error is not None and not self._managers.of(record.backend):
+                status = self._snapshots.snapshot(record.backend)
+                told.append(ManagerExplanation.absent(status, record.attempts.last_error))
         return PoolExplanation(tuple(told))
 
     # Operating
@@ -123,14 +125,14 @@ class PoolOperation:
     def eject(self, backend: AnyBackend) -> None:
         """Do not choose a backend until C{admit}, as if its health were bad."""
         self._managers.check_process()
-        self._managers.accounts.of(Backend.of(backend), self.policy).health.eject()
+        self._managers.records.of(Backend.of(backend), self.policy).health.eject()
 
     def admit(self, backend: AnyBackend) -> None:
         """Choose a backend again that was ejected, by hand or because it had failed."""
         self._managers.check_process()
-        account = self._managers.accounts.find(Backend.of(backend).key)
-        if account is not None:
-            account.health.admit()
+        record = self._managers.records.find(Backend.of(backend).key)
+        if record is not None:
+            record.health.admit()
 
     # Ending
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.house_rules import (
+from tests.rigs.house_rules import (
     FLOORS,
+    MOST_FLOORS_IN_A_ROOM,
     PUBLIC,
     files_that_are_too_long,
     files_with_an_underscore,
@@ -18,9 +19,11 @@ from tests.house_rules import (
     floors_without_a_module,
     imports_of_a_floor_not_below,
     imports_of_the_global_reactor,
+    imports_past_a_door,
     modules_without_a_floor,
     packages_where_others_have_theirs,
     public_names_nobody_agreed_on,
+    rooms_that_are_too_deep,
     untrue_lists_of_public_names,
 )
 
@@ -35,6 +38,14 @@ def test_every_module_imports_only_floors_below_its_own() -> None:
 
 def test_every_module_has_a_floor() -> None:
     assert list(modules_without_a_floor(ROOT)) == []
+
+
+def test_nobody_imports_past_a_door() -> None:
+    assert list(imports_past_a_door(ROOT)) == []
+
+
+def test_no_room_is_too_deep_or_has_a_circle() -> None:
+    assert list(rooms_that_are_too_deep(ROOT)) == []
 
 
 def test_every_entry_of_the_floors_is_a_module() -> None:
@@ -81,37 +92,60 @@ BROKEN: dict[str, tuple[Rule, dict[str, str], list[str]]] = {
     "an import of a higher floor": (
         imports_of_a_floor_not_below,
         {"kolus/backend.py": "from kolus.pool import Pool\n"},
-        ["backend (floor 1) imports kolus.pool (floor 5c)"],
+        ["backend (floor 3) imports kolus.pool (floor 6)"],
     ),
     "an import of the same floor": (
         imports_of_a_floor_not_below,
-        {"kolus/roster.py": "import kolus.journal\n"},
-        ["roster (floor 4b) imports kolus.journal (floor 4b)"],
+        {"kolus/manager/queue.py": "import kolus.sources\n"},
+        ["manager.queue (floor 4) imports kolus.sources (floor 4)"],
     ),
     "an import inside a function": (
         imports_of_a_floor_not_below,
         {"kolus/lease.py": "def late():\n    from kolus import manager\n"},
-        ["lease (floor 2) imports kolus.manager (floor 4g)"],
+        ["lease (floor 2) imports kolus.manager (floor 4)"],
     ),
     "an import of the package itself": (
         imports_of_a_floor_not_below,
-        {"kolus/tap.py": "from kolus import Pool\n"},
-        ["tap (floor 7) imports kolus.Pool (floor unknown)"],
+        {"kolus/daemon/tap.py": "from kolus import Pool\n"},
+        ["daemon.tap (floor 7) imports kolus.Pool (floor unknown)"],
     ),
     "a relative import": (
         imports_of_a_floor_not_below,
         {"kolus/pool.py": "from .errors import KolusError\n"},
-        ["pool (floor 5c) imports .errors (floor unknown)"],
+        ["pool (floor 6) imports .errors (floor unknown)"],
     ),
     "an import of the test kit": (
         imports_of_a_floor_not_below,
-        {"kolus/tap.py": "from kolus.testing import result_of\n"},
-        ["tap (floor 7) imports kolus.testing (floor 8)"],
+        {"kolus/daemon/tap.py": "from kolus.testing import result_of\n"},
+        ["daemon.tap (floor 7) imports kolus.testing (floor 7)"],
     ),
-    "a test kit that needs a front": (
-        imports_of_a_floor_not_below,
-        {"kolus/testing/contract.py": "from kolus.tunnel.end import End\n"},
-        ["testing.contract (floor 8) imports kolus.tunnel.end (floor 6)"],
+    "an import past a door": (
+        imports_past_a_door,
+        {
+            "kolus/group/queue.py": "from kolus.manager.queue import Waiter\n",
+            "kolus/manager/queue.py": "from kolus.manager.connection import Connection\n",
+            "kolus/pool.py": "from kolus.manager import Waiter\n",
+        },
+        ["group.queue imports kolus.manager.queue past the door of manager"],
+    ),
+    "a circle in a room": (
+        rooms_that_are_too_deep,
+        {
+            "kolus/manager/queue.py": "from kolus.manager.connection import Connection\n",
+            "kolus/manager/connection.py": "from kolus.manager.queue import Queue\n",
+        },
+        ["manager: a circle, manager.connection > manager.queue > manager.connection"],
+    ),
+    "a room that is too deep": (
+        rooms_that_are_too_deep,
+        {
+            f"kolus/manager/m{each}.py": f"import kolus.manager.m{each + 1}\n"
+            for each in range(MOST_FLOORS_IN_A_ROOM + 1)
+        },
+        [
+            f"manager: {MOST_FLOORS_IN_A_ROOM + 1} floors, "
+            + " > ".join(f"manager.m{each}" for each in range(MOST_FLOORS_IN_A_ROOM + 1))
+        ],
     ),
     "a module that no floor knows": (
         modules_without_a_floor,
@@ -120,12 +154,12 @@ BROKEN: dict[str, tuple[Rule, dict[str, str], list[str]]] = {
     ),
     "a floor's module that is gone": (
         floors_without_a_module,
-        {f"kolus/{each}.py": "" for each in " ".join(FLOORS.values()).split() if each != "pool"},
+        {f"kolus/{each}.py": "" for each in " ".join(FLOORS).split() if each != "pool"},
         ["pool"],
     ),
     "a module of 401 lines": (
         files_that_are_too_long,
-        {"kolus/pool.py": "pass\n" * 401, "kolus/tap.py": "pass\n" * 400},
+        {"kolus/pool.py": "pass\n" * 401, "kolus/daemon/tap.py": "pass\n" * 400},
         ["kolus/pool.py: 401 lines"],
     ),
     "a module with an underscore": (
@@ -140,7 +174,7 @@ BROKEN: dict[str, tuple[Rule, dict[str, str], list[str]]] = {
     ),
     "a docstring that begins with half a sentence": (
         files_without_an_opening_sentence,
-        {"kolus/pool.py": '"""Of pools\n\nand more."""\n', "kolus/tap.py": '"""A tap."""\n'},
+        {"kolus/pool.py": '"""Of pools\n\nand more."""\n', "kolus/daemon/tap.py": '"""A tap."""\n'},
         ["kolus/pool.py"],
     ),
     "annotations that are evaluated": (
@@ -172,7 +206,7 @@ BROKEN: dict[str, tuple[Rule, dict[str, str], list[str]]] = {
         imports_of_the_global_reactor,
         {
             "kolus/pool.py": "def now():\n    from twisted.internet import defer, reactor\n",
-            "kolus/tap.py": "from twisted.internet import reactor\n",
+            "kolus/daemon/tap.py": "from twisted.internet import reactor\n",
         },
         ["kolus/pool.py, line 2"],
     ),

@@ -28,8 +28,8 @@ from twisted.protocols.memcache import MemCacheProtocol
 from kolus import Backend, ConnectFailed, Ejection, Lease, LeaseTimeout, NoBackend, Policy, Pool
 from kolus.backoff import Backoff
 from kolus.balance import NAMES, fill_first, pick_two
+from kolus.daemon.tap import Options
 from kolus.sources import FileSource
-from kolus.tap import Options
 from kolus.testing import FakeBackend
 from tests.net.asking import until
 from tests.net.child import CHECKOUT, twistd

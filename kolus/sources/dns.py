@@ -21,12 +21,12 @@ from zope.interface import implementer
 
 from kolus.backend import Backend
 from kolus.backoff import Backoff, Rng
-from kolus.checks import is_duration
 from kolus.errors import reason_of
 from kolus.interfaces import ISource
 from kolus.sources import records
 from kolus.sources.audience import Audience, Listener
 from kolus.sources.resolver import OwnResolver, check_servers
+from kolus.support import is_duration
 
 __all__ = ["DNSSource"]
 

@@ -19,11 +19,11 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from kolus.backend import Backend
-from kolus.checks import is_duration
 from kolus.interfaces import ISource
 from kolus.sources.audience import Audience, Listener
 from kolus.sources.entries import READERS, BadEntry, read_backends
 from kolus.sources.folders import FolderWatch
+from kolus.support import is_duration
 
 __all__ = ["FileSource"]
 

@@ -9,13 +9,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError
 from zope.interface.verify import verifyObject
 
-from kolus.errors import (
-    ConnectFailed,
-    LeaseError,
-    LeaseTimeout,
-    PoolFull,
-    WrongIdent,
-)
+from kolus.errors import ConnectFailed, LeaseError, LeaseTimeout, PoolFull, WrongIdent
 from kolus.interfaces import IKolusManager
 from kolus.lease import Lease
 from kolus.testing.results import NotFired, failure_of, result_of

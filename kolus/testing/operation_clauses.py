@@ -7,12 +7,8 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from kolus.backend import State
-from kolus.errors import (
-    Closed,
-    Draining,
-    LeaseError,
-)
+from kolus.errors import Closed, Draining, LeaseError
+from kolus.status import State
 from kolus.testing.results import NotFired, failure_of, result_of
 from kolus.testing.rig import Rig
 

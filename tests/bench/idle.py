@@ -15,8 +15,8 @@ from twisted.internet.task import Clock
 from kolus import Backend, IKolusManager, Lease, Policy, Pool
 from kolus.events import Observer
 from kolus.metrics import Metrics
-from kolus.owners import Owner
 from kolus.testing import FakeBackend, result_of
+from kolus.watching import Owner
 from tests.bench.measure import Case, Meter, together
 
 OPERATIONS = 5000

@@ -32,8 +32,8 @@ from txredisapi import ConnectionError as RedisConnectionError
 from txredisapi import RedisProtocol
 
 from kolus import Backend, Group, KolusError, Pool
-from kolus.backend import State
 from kolus.events import Admitted, Ejected, Event, ProbeDue
+from kolus.status import State
 from tests.net import servers
 from tests.net.asking import turn, until
 from tests.net.group_storm_ledger import Ledger

@@ -50,7 +50,7 @@ async def test_a_demo_that_is_interrupted_still_sums_up() -> None:
 
 
 WRONG_ECHO = """
-from kolus import demo
+from kolus.daemon import demo
 right = demo._Echo.dataReceived
 def dataReceived(self, data):
     right(self, data[:-1] + bytes([data[-1] ^ 1]))

@@ -14,7 +14,7 @@ from kolus import LeaseError, Pool
 from kolus.testing import result_of
 from tests.net.asking import assert_whole
 from tests.net.peers import Asker, Host
-from tests.test_fork import in_child, pytestmark
+from tests.support.test_fork import in_child, pytestmark
 
 __all__ = ["pytestmark"]
 

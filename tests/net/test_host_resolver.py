@@ -14,9 +14,9 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from kolus.sources import HostResolver
-from tests.named_rig import Resolver
 from tests.net.asking import turn, until
 from tests.net.name_servers import NAME, NameServer
+from tests.rigs.named_rig import Resolver
 
 
 @implementer(IResolutionReceiver)

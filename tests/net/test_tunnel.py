@@ -18,7 +18,7 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.threads import deferToThread
 
 from kolus import Policy, Pool
-from kolus.service import FrontService
+from kolus.daemon.front_service import FrontService
 from kolus.tunnel import End, Front
 from tests.net.tunnel_peers import LOOPBACK, Backend, Peer, backend, connected, until
 

@@ -4,7 +4,7 @@ from twisted.application.service import ServiceMaker
 
 kolus = ServiceMaker(
     "kolus",
-    "kolus.tap",
+    "kolus.daemon.tap",
     "A pool of connections to several backends, leased to TCP clients.",
     "kolus",
 )

@@ -1,0 +1,36 @@
+"""Which backend: the balancers, one a file, and what they may ask of the statuses they choose from.
+
+A balancer knows statuses and nothing else: no manager, no pool.
+"""
+
+from kolus.balance.balancer import Balancer, usable
+from kolus.balance.candidates import Rank, lighter
+from kolus.balance.consistent import Consistent, Ring, consistent
+from kolus.balance.feedback import Feedback
+from kolus.balance.lowest import fill_first, idle_first, least_leased
+from kolus.balance.names import NAMES
+from kolus.balance.peak_ewma import PeakEwma, peak_ewma
+from kolus.balance.pick_two import pick_two
+from kolus.balance.prefer_zone import prefer_zone
+from kolus.balance.round_robin import RoundRobin, round_robin
+
+__all__ = [
+    "NAMES",
+    "Balancer",
+    "Consistent",
+    "Feedback",
+    "PeakEwma",
+    "Rank",
+    "Ring",
+    "RoundRobin",
+    "consistent",
+    "fill_first",
+    "idle_first",
+    "least_leased",
+    "lighter",
+    "peak_ewma",
+    "pick_two",
+    "prefer_zone",
+    "round_robin",
+    "usable",
+]

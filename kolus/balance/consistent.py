@@ -1,0 +1,216 @@
+"""The same backend for the same key, in every process, for as long as the backend is there.
+
+The state of a C{Ring} is C{_circles}: the points of the lists of backends that it was asked about
+last, the last one first. Only C{circle} changes them. Everything else here is a value.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from hashlib import blake2b
+from itertools import chain
+from operator import attrgetter
+from struct import unpack
+from typing import TYPE_CHECKING
+
+from kolus.balance.candidates import Rank, backends_of, lowest, total_load, whole_of
+
+if TYPE_CHECKING:
+    from kolus.backend import Backend
+    from kolus.status import Status
+
+__all__ = ["Consistent", "Ring", "consistent"]
+
+_CIRCLES = 4
+"""How many lists a ring remembers: all the backends, those of the zone preferred, and all but one
+that has just failed a request."""
+
+_MOST_POINTS = 4096
+"""Most points of one backend."""
+
+_MOST_LOOKS = 16
+"""How many backends are looked at, clockwise, before the least loaded of all is asked for."""
+
+_POINTS_OF_A_DIGEST = 8
+
+_by_load: Rank = attrgetter("load")
+
+
+def consistent(
+    key: str | bytes | int, ring: Ring | None = None, spill: float | None = 1.25
+) -> Consistent:
+    """A balancer for one request, which gives the same key the same backend.
+
+    When a backend goes its keys move, and no others; a new one takes its share of them.
+
+    @param key: C{"7"}, C{b"7"} and C{7} are the same key.
+    @param ring: remembers where the backends are; keep one for each group. Without one their
+        places are found again for this request, which is for short lists.
+    @param spill: a backend that would hold more than so many times its share of all the leases and
+        waiters leaves its keys to the next one; C{None}: never, and the request waits for its
+        backend alone. A backend that takes no requests leaves them in any case.
+    @raise TypeError: C{key} is none of these, so that it would not be the same in each process.
+    @raise ValueError: C{spill} is no number of at least 1.
+    """
+    return Consistent(key, ring, spill)
+
+
+class Consistent:
+    """Goes clockwise on a ring from the place of a key to the first backend that has room.
+
+    The ring: David Karger and others, "Consistent Hashing and Random Trees", 1997. The room: Vahab
+    Mirrokni, Mikkel Thorup and Morteza Zadimoghaddam, "Consistent Hashing with Bounded Loads",
+    2016. Where a long way round would be needed, because a key is very hot or many backends take
+    no requests, the least loaded of all is chosen instead: it has room if any has.
+
+    @ivar prefers: the request is worth a new connection to the backend chosen.
+    @ivar bound: whether the request may be served by the backend chosen and by no other.
+    """
+
+    prefers = True
+    __slots__ = ("_place", "_ring", "_spill", "bound")
+
+    def __init__(
+        self, key: str | bytes | int, ring: Ring | None = None, spill: float | None = 1.25
+    ) -> None:
+        if spill is not None and not (isinstance(spill, int | float) and 1 <= spill < math.inf):
+            raise ValueError(f"spill must be a number of at least 1, or None, not {spill!r}")
+        self.bound = spill is None
+        self._place = _place(key)
+        self._ring = Ring() if ring is None else ring
+        self._spill = spill
+
+    def __call__(self, statuses: Sequence[Status]) -> Status:
+        whole, left_out = whole_of(statuses)  # for a retry elsewhere no new ring is made
+        circle = self._ring.circle(backends_of(whole))
+        room = math.inf  # of a backend of weight 1
+        if self._spill is not None:
+            room = self._spill * (total_load(statuses) + 1) / circle.weight
+        home: Status | None = None
+        places = circle.clockwise(self._place)
+        if left_out:
+            places = (each for each in places if each not in left_out)
+        for looks, index in enumerate(places, 1):
+            status = whole[index]
+            home = status if home is None else home
+            if _fits(status, room):
+                return status
+            if looks == _MOST_LOOKS:
+                least = lowest(statuses, _by_load)
+                if least.load == math.inf:
+                    return home
+                if not self.bound:
+                    return least
+        least = lowest(statuses, _by_load)
+        return least if home is None or least.load < math.inf else home
+
+
+class Ring:
+    """Where backends are on the circle of all hashes; shared by the requests to one group.
+
+    A backend is known by its endpoint string, or, if its endpoint is an object, by its name: give
+    it one, or its places are others in the next process.
+    """
+
+    __slots__ = ("_circles", "points")
+
+    def __init__(self, points: int = 32) -> None:
+        """
+        @param points: how many points a backend of weight 1 has, others in proportion: at least
+            one, and at most 4096. The more, the more exact is each one's share of the keys (to
+            about one part in the root of the number), and the longer it takes to build the ring.
+            With weights in the hundreds, 1 is enough.
+        @raise ValueError: C{points} is no whole number from 1 to 4096.
+        """
+        if type(points) is not int or not 1 <= points <= _MOST_POINTS:
+            raise ValueError(
+                f"points must be a whole number from 1 to {_MOST_POINTS}, not {points!r}"
+            )
+        self.points = points
+        self._circles: list[_Circle] = []
+
+    def circle(self, backends: tuple[Backend, ...]) -> _Circle:
+        """The circle for a list of backends: quickly, if it is the very tuple of the last time."""
+        if self._circles and self._circles[0].backends is backends:
+            return self._circles[0]
+        for circle in self._circles:
+            if circle.is_of(backends):
+                circle.backends = backends
+                break
+        else:
+            circle = _Circle(backends, self.points)
+        others = [each for each in self._circles if each is not circle]
+        self._circles = [circle, *others[: _CIRCLES - 1]]
+        return circle
+
+
+class _Circle:
+    """The points of some backends, in order, and whose they are, as indices into the list."""
+
+    __slots__ = ("backends", "owners", "places", "weight")
+
+    def __init__(self, backends: tuple[Backend, ...], points: int) -> None:
+        self.backends = backends
+        self.weight = sum([each.weight for each in backends])
+        places, owners = array("Q"), array("I")
+        for index, backend in enumerate(backends):
+            count = min(max(round(points * backend.weight), 1), _MOST_POINTS)
+            places.extend(_places(backend, count))
+            owners.extend([index] * count)
+        unsorted = places.tolist()
+        order = sorted(range(len(unsorted)), key=unsorted.__getitem__)
+        self.places = array("Q", [unsorted[each] for each in order])
+        self.owners = array("I", [owners[each] for each in order])
+
+    def is_of(self, backends: tuple[Backend, ...]) -> bool:
+        if self.backends is backends:
+            return True
+        return self.backends == backends and [each.weight for each in self.backends] == [
+            each.weight for each in backends
+        ]
+
+    def clockwise(self, place: int) -> Iterator[int]:
+        """The indices of the backends from C{place} on, each once."""
+        start = bisect_left(self.places, place)
+        seen = set()
+        for at in chain(range(start, len(self.places)), range(start)):
+            owner = self.owners[at]
+            if owner not in seen:
+                seen.add(owner)
+                yield owner
+
+
+def _fits(status: Status, room: float) -> bool:
+    """Whether it takes requests, and has room for one."""
+    load = status.load
+    if load == math.inf or room == math.inf:
+        return load < math.inf
+    weight = status.backend.weight * status.ramp
+    requests = load * weight  # this one, and those there now: a whole number, but for rounding
+    return requests < math.ceil(room * weight) + 0.5
+
+
+def _places(backend: Backend, count: int) -> array[int]:
+    """A backend's first points; another weight adds points to them, or takes away the last."""
+    known = backend.endpoint if isinstance(backend.endpoint, str) else str(backend)
+    text = known.encode("utf-8", "surrogatepass")
+    places = array("Q")
+    for number in range(-(-count // _POINTS_OF_A_DIGEST)):
+        digest = blake2b(text, salt=number.to_bytes(2, "little")).digest()
+        places.extend(unpack("<8Q", digest))
+    return places[:count]
+
+
+def _place(key: str | bytes | int) -> int:
+    if isinstance(key, str):
+        data = key.encode("utf-8", "surrogatepass")
+    elif isinstance(key, bytes):
+        data = key
+    elif isinstance(key, int):
+        data = b"%d" % key
+    else:
+        raise TypeError(f"a key must be a string, bytes or a whole number, not {key!r}")
+    return int.from_bytes(blake2b(data, digest_size=8).digest(), "little")

@@ -1,0 +1,67 @@
+"""Balancers that choose the backend of the lowest rank: by queue, by what is ready, by load."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from kolus.balance.candidates import Rank, lowest
+
+if TYPE_CHECKING:
+    from kolus.status import Status
+
+__all__ = ["by_load", "fill_first", "idle_first", "least_leased"]
+
+# Ranks. A group keeps an index for each, so a rank is one object. A live status looks up what it is
+# asked for, its load at the least cost: so that is asked for first, and nothing twice.
+
+by_load: Rank = attrgetter("load")
+
+_BEST = (0, 0.0)
+
+
+def fill_first(statuses: Sequence[Status]) -> Status:
+    """The first backend, in the order given, that can serve without a queue.
+
+    When all are full: the one with the fewest waiting.
+    """
+    return _soonest(statuses, _by_queue)
+
+
+def idle_first(statuses: Sequence[Status]) -> Status:
+    """The first backend that has a connection ready; if none has, the least leased one."""
+    return _soonest(statuses, _by_readiness)
+
+
+def least_leased(statuses: Sequence[Status]) -> Status:
+    """The backend with the fewest leased and waiting for its weight; the first of equals."""
+    return lowest(statuses, by_load)
+
+
+def _by_queue(status: Status) -> tuple[int, float]:
+    if status.load == math.inf:
+        return (2, 0.0)
+    return _BEST if status.room > 0 else (1, status.waiting)
+
+
+def _by_readiness(status: Status) -> tuple[int, float]:
+    load = status.load
+    return _BEST if load < math.inf and status.idle and not status.waiting else (1, load)
+
+
+def _soonest(statuses: Sequence[Status], rank: Rank) -> Status:
+    """The one of the lowest rank. Without an index the search ends where there can be no better."""
+    if hasattr(statuses, "lowest"):
+        return lowest(statuses, rank)
+    soonest = statuses[0]
+    best = rank(soonest)
+    for at in range(1, len(statuses)):
+        if best == _BEST:
+            break
+        status = statuses[at]
+        its = rank(status)
+        if its < best:
+            soonest, best = status, its
+    return soonest

@@ -1,0 +1,3 @@
+"""C{twistd kolus}: its options, the services that they describe, and the demo."""
+
+__all__ = ()

@@ -1,0 +1,186 @@
+"""C{FrontService}: listens with a front, and drains it when it is stopped.
+
+The state is its ports, filled when it starts and emptied when it stops, and its group, made when it
+starts.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from twisted.application.service import Service
+from twisted.internet.address import UNIXAddress
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IProtocolFactory,
+    IReadDescriptor,
+    IStreamServerEndpoint,
+)
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from kolus.lease import Lease
+from kolus.pool import Pool
+
+if TYPE_CHECKING:
+    from kolus.group import Group
+
+__all__ = ["CannotListen", "Drainable", "FrontService", "Listening"]
+
+_log = Logger()
+
+Listening = tuple[str, IStreamServerEndpoint]
+"""A server endpoint string, for messages, and the endpoint that it describes."""
+
+_CLOSE_TIMEOUT = 5.0
+_ACCEPT_ROUNDS = 100  # each takes many; more would come for ever where descriptors have run out
+
+
+class CannotListen(Exception):
+    """An address cannot be listened on: it is in use, or not ours, or not allowed."""
+
+
+class Drainable(Protocol):
+    """What the service listens with: a protocol factory that can let its clients finish."""
+
+    def drain(self, grace: float) -> Deferred[int]:
+        """Let the clients finish, at most C{grace} seconds, then abort them.
+
+        @return: fires with how many were aborted, when none is left.
+        """
+
+
+class FrontService(Service):
+    """Listens with a front until it is stopped, then drains it and closes the pool.
+
+    @ivar ports: what it listens on.
+    @ivar pool: the pool, for its numbers.
+    """
+
+    def __init__(
+        self,
+        front: Drainable,
+        pool: Pool[Any],
+        listening: Sequence[Listening],
+        *,
+        ident: Hashable,
+        make_group: Callable[[], Group[Any]] | None = None,
+        grace: float = 30.0,
+    ) -> None:
+        """
+        @param front: also a protocol factory.
+        @param ident: whom the connections are for.
+        @param make_group: makes the pool's group that C{connect} leases of. It is called when the
+            service starts, since a daemon forks before that, and what its source opens would be
+            its parent's; C{None} if the front has its leases from elsewhere.
+        @param grace: how many seconds the clients have to finish when it is stopped.
+        """
+        self._front = front
+        self.pool = pool
+        self._listening = listening
+        self._ident = ident
+        self._make_group = make_group
+        self._group: Group[Any] | None = None
+        self._grace = grace
+        self.ports: list[IListeningPort] = []
+
+    def privilegedStartService(self) -> None:
+        """Listen.
+
+        @raise CannotListen: on one of the addresses that is not possible.
+        """
+        for description, endpoint in self._listening:
+            self._listen(description, endpoint)
+
+    def startService(self) -> None:
+        """Listen, unless C{privilegedStartService} has been called, and make the group.
+
+        @raise CannotListen: on one of the addresses that is not possible.
+        """
+        if not self.ports:
+            self.privilegedStartService()
+        super().startService()  # type: ignore[no-untyped-call]
+        if self._make_group is not None:
+            self._group = self._make_group()
+
+    def connect(self) -> Deferred[Lease[Any]]:
+        """Ask for a lease for a client.
+
+        @return: as C{Group.connect}: it waits while the group has not been told of any backend.
+        """
+        assert self._group is not None, "clients come when it has started"
+        return self._group.connect(self._ident)
+
+    def stopService(self) -> Deferred[None]:
+        """Stop listening, drain the front, and close the pool, with the group.
+
+        @return: fires with C{None} when no connection is left.
+        """
+        super().stopService()  # type: ignore[no-untyped-call]
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        ports, self.ports = self.ports, []
+        await gatherResults([_stop_listening(port) for port in ports])
+        await self._front.drain(self._grace)
+        await self.pool.close(_CLOSE_TIMEOUT)
+
+    def _listen(self, description: str, endpoint: IStreamServerEndpoint) -> None:
+        failures: list[Failure] = []
+        factory: Any = self._front
+        assert IProtocolFactory.providedBy(factory)
+        listened = endpoint.listen(factory).addCallbacks(self._listens, failures.append)
+        for failure in failures:
+            raise CannotListen(_refusal(description, failure)) from None
+        listened.addCallback(_report_late, description, failures)
+
+    def _listens(self, port: IListeningPort) -> None:
+        self.ports.append(port)
+        _log.info("kolus listens on {address}", address=_readable(port.getHost()))
+
+
+def _refusal(description: str, failure: Failure) -> str:
+    why = getattr(failure.value, "socketError", None) or failure.getErrorMessage()
+    return f"cannot listen on {description}: {why}"
+
+
+def _report_late(_: None, description: str, failures: list[Failure]) -> None:
+    """Report what an endpoint found out only after the service had started."""
+    for failure in failures:
+        _log.critical("{refusal}", refusal=_refusal(description, failure))
+
+
+def _accept_waiting(port: IListeningPort) -> None:
+    """Take the clients whose connection the kernel has made: closing the port would reset them."""
+    if not IReadDescriptor.providedBy(port):
+        return
+    poll = select.poll()
+    poll.register(port.fileno(), select.POLLIN)
+    for _ in range(_ACCEPT_ROUNDS):
+        if not poll.poll(0):
+            return
+        port.doRead()
+
+
+async def _stopped(port: IListeningPort) -> None:
+    _accept_waiting(port)
+    done = port.stopListening()
+    if done is not None:
+        await done
+
+
+def _stop_listening(port: IListeningPort) -> Deferred[None]:
+    return Deferred.fromCoroutine(_stopped(port))
+
+
+def _readable(address: Any) -> str:
+    host = getattr(address, "host", None)
+    if isinstance(address, UNIXAddress):
+        return os.fsdecode(address.name or b"")
+    if host is None:
+        return str(address)
+    return f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"

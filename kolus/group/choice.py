@@ -1,0 +1,141 @@
+"""C{Choice}: what a request may be served by: a list of backends, or some of a group's."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from kolus.backend import AnyBackend, Backend, named, several
+from kolus.balance import Balancer, Feedback
+from kolus.errors import NoBackend
+from kolus.group.list_statuses import ListStatuses
+from kolus.group.live_status import Statuses
+from kolus.manager import SharedQueue, Snapshots
+
+if TYPE_CHECKING:
+    from kolus.group.group import Group
+    from kolus.group.selector import Selector
+
+__all__ = ["Choice", "GroupChoice", "ListChoice"]
+
+
+class Choice(Protocol):
+    """What a request may be served by."""
+
+    @property
+    def statuses(self) -> Statuses:
+        """What the balancer chooses from."""
+
+    @property
+    def balancer(self) -> Balancer: ...
+    @property
+    def feedback(self) -> Feedback | None:
+        """Hears of the leases of what is chosen; C{None} if the balancer learns nothing of them, or
+        is told of them anyway."""
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether no backend will come or go."""
+
+    def without(self, exclude: Collection[AnyBackend]) -> Statuses:
+        """The statuses without those of some backends."""
+
+    def queue(self, ident: Hashable) -> SharedQueue:
+        """Where requests of C{ident} wait for any of these backends."""
+
+
+class ListChoice:
+    """A list of backends, of which a request may be served by any."""
+
+    __slots__ = ("_backends", "_selector", "_snapshots", "balancer", "feedback", "statuses")
+
+    is_fixed = True
+
+    def __init__(
+        self,
+        selector: Selector,
+        snapshots: Snapshots,
+        backends: Sequence[AnyBackend],
+        balancer: Balancer,
+        exclude: Collection[AnyBackend],
+    ) -> None:
+        self._selector = selector
+        self._snapshots = snapshots
+        self._backends = backends
+        self.balancer = balancer
+        self.feedback = Feedback.of(balancer)
+        excluded: Collection[Hashable] = ()
+        if exclude:
+            excluded = {Backend.of(each).key for each in several("exclude", exclude)}
+            self._backends = self._others(excluded)
+        self.statuses = self._see(self._backends)
+        self.statuses.excluded = excluded
+
+    def without(self, exclude: Collection[AnyBackend]) -> Statuses:
+        return self._see(self._others({Backend.key_of(each) for each in exclude}))
+
+    def queue(self, ident: Hashable) -> SharedQueue:
+        # Whose list it is may change it while the request waits.
+        self._backends = tuple(self._backends)
+        return self._selector.temporary_queue(ident, self._keyed())
+
+    def _see(self, backends: Sequence[AnyBackend]) -> Statuses:
+        statuses = ListStatuses(backends, self._snapshots)
+        if 2 * len(self._snapshots.sick) > len(self._backends):  # else there is no need to count
+            statuses.panic = self._selector.panic_over(self._keyed())
+        return statuses
+
+    def _keyed(self) -> _ByKey:
+        return _ByKey(self._backends, self._snapshots)
+
+    def _others(self, keys: Collection[Hashable]) -> list[AnyBackend]:
+        return [each for each in self._backends if Backend.key_of(each) not in keys]
+
+
+class GroupChoice:
+    """A group without some of its backends, or with another balancer."""
+
+    is_fixed = False
+
+    def __init__(self, group: Group[Any], exclude: Sequence[Backend], balancer: Balancer) -> None:
+        self._group = group
+        self._exclude = exclude
+        self.balancer = balancer
+        self.feedback = Feedback.of(balancer)
+
+    @property
+    def statuses(self) -> Statuses:
+        whole = self._group.statuses
+        if not self._exclude:
+            return whole
+        others = whole.without(self._exclude)
+        if not others.size:
+            raise NoBackend(f"{self._group!r} has only what exclude names: {named(whole.backends)}")
+        return others
+
+    def without(self, exclude: Collection[AnyBackend]) -> Statuses:
+        return self._group.without([*self._exclude, *exclude])
+
+    def queue(self, ident: Hashable) -> SharedQueue:
+        return self._group.queue(ident, self._exclude)
+
+
+class _ByKey(Mapping[Hashable, Backend]):
+    """The backends of a list by their keys. A string is parsed when it is looked up: of ten
+    thousand that a request waits for, hardly any are."""
+
+    def __init__(self, backends: Sequence[AnyBackend], snapshots: Snapshots) -> None:
+        self._given = {Backend.key_of(each): each for each in backends}
+        self._snapshots = snapshots
+
+    def __getitem__(self, key: Hashable) -> Backend:
+        return self._snapshots.backend(self._given[key])
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._given
+
+    def __iter__(self) -> Iterator[Hashable]:
+        return iter(self._given)
+
+    def __len__(self) -> int:
+        return len(self._given)

@@ -1,0 +1,225 @@
+"""C{GroupStatuses}: the backends of a group as a balancer sees them, with what makes looking quick.
+
+Its state is the live statuses that were looked at so far, the rankings that balancers have asked
+for, which members start slowly, whether there was panic when it was last asked, which are in which
+zone, if a balancer has asked for one, the load of each when it last changed, if one has asked for
+their sum, the record of each, if it has one, and, if any of this has to be kept up, of which ones
+the records have told since it was last asked.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Collection, Hashable, Sequence
+
+from kolus.backend import Backend
+from kolus.balance import Rank, lighter
+from kolus.group.live_status import LiveStatus, Statuses
+from kolus.group.ranking import Ranking
+from kolus.health import Panic
+from kolus.manager import BackendRecord, Records, Snapshots
+from kolus.status import Status
+
+__all__ = ["GroupStatuses"]
+
+
+class GroupStatuses(Statuses):
+    """The live statuses of the backends of a group, in their order.
+
+    @ivar backends: who they are.
+    """
+
+    panic: Panic
+
+    def __init__(
+        self,
+        backends: Sequence[Backend],
+        snapshots: Snapshots,
+        records: Records,
+        panic: Panic,
+        among: Statuses | None = None,
+    ) -> None:
+        """
+        @param among: what its statuses say that they are one of, if not this.
+        """
+        self.backends = tuple(backends)
+        self.size = len(self.backends)
+        self.panic = panic
+        self._snapshots = snapshots
+        self._records = records
+        self.among = self if among is None else among
+        self._live: list[LiveStatus | None] = [None] * len(self.backends)
+        self._record_of: list[BackendRecord | None] = []
+        even = len({each.weight for each in self.backends}) < 2
+        self._weights = None if even else array("d", [each.weight for each in self.backends])
+        self._places: dict[Hashable, int] = {}
+        self._told: set[Hashable] = set()
+        self._watches = False
+        self._rankings: dict[Rank, Ranking] = {}
+        self._slow: set[int] = set()
+        self._panicked = panic.is_on
+        self._by_zone: dict[str, list[Backend]] = {}
+        self._zones: dict[str, GroupStatuses] = {}
+        self._counted: list[int] = []
+        self._total = 0
+
+    def at(self, place: int) -> LiveStatus:
+        live = self._live[place]
+        if live is None:
+            live = LiveStatus(self.backends[place], self._snapshots, self.among)
+            self._live[place] = live
+        return live
+
+    def lighter(self, first: int, second: int) -> Status | None:
+        records = self._record_of or self._find_records()
+        record, other = records[first], records[second]
+        if record is None or other is None or record.noted_load < 0 or other.noted_load < 0:
+            return self._lighter_of_unknown(first, second)
+        load: float = record.noted_load
+        other_load: float = other.noted_load
+        weights = self._weights
+        if weights is not None:  # instead of dividing each by its own
+            load *= weights[second]
+            other_load *= weights[first]
+        place = second if other_load < load else first
+        return self._live[place] or self.at(place)
+
+    def _find_records(self) -> list[BackendRecord | None]:
+        self._record_of = [self._records.find(each.key) for each in self.backends]
+        return self._record_of
+
+    def _lighter_of_unknown(self, first: int, second: int) -> Status | None:
+        for place in (first, second):
+            self._record_of[place] = self._records.find(self.backends[place].key)
+        return lighter((self.at(first), self.at(second)), 0, 1)
+
+    def lowest(self, rank: Rank) -> Status:
+        return self.at(self._ranking(rank).lowest())
+
+    def in_zone(self, zone: str) -> Sequence[Status]:
+        near = self._zones.get(zone)
+        return self._open_zone(zone) if near is None else near
+
+    def _open_zone(self, zone: str) -> Sequence[Status]:
+        if not self._by_zone:
+            for each in self.backends:
+                self._by_zone.setdefault(each.zone, []).append(each)
+        if zone not in self._by_zone:
+            return ()
+        seen_by = (self._snapshots, self._records, self.panic, self.among)
+        near = self._zones[zone] = GroupStatuses(self._by_zone[zone], *seen_by)
+        return near
+
+    @property
+    def total_load(self) -> int:
+        if not self._counted:
+            self._watch()
+            self._counted = [self.at(place).outstanding for place in range(self.size)]
+            self._total = sum(self._counted)
+        self._catch_up()
+        return self._total
+
+    def without(self, exclude: Collection[Backend]) -> Statuses:
+        """The same, without some."""
+        places = self._by_key()
+        found = {places[each.key] for each in exclude if each.key in places}
+        return _Without(self, sorted(found)) if found else self
+
+    # What is told
+
+    def _watch(self) -> None:
+        """Be told from now on."""
+        if not self._watches:
+            self._watches = True
+            self._records.watch(self._told.add, self._by_key())
+
+    def stop(self) -> None:
+        """Be told no more: others are the members now."""
+        if self._watches:
+            self._records.unwatch(self._told.add, self._by_key())
+        self._watches = True  # never again
+        for zone in self._zones.values():
+            zone.stop()
+
+    def _catch_up(self) -> None:
+        """Take note of what has changed."""
+        while self._told:
+            place = self._by_key()[self._told.pop()]
+            if self._rankings:
+                self._rank_again(place)
+            if self._counted:
+                load = self.at(place).outstanding
+                self._total += load - self._counted[place]
+                self._counted[place] = load
+
+    def _ranking(self, rank: Rank) -> Ranking:
+        ranking = self._rankings.get(rank)
+        if ranking is None:
+            self._watch()
+            ranking = Ranking(self.size, lambda place: rank(self.at(place)))
+            self._rankings[rank] = ranking
+            self._slow.update(filter(self._starts_slowly, range(self.size)))
+        if self._panicked is not self.panic.is_on:  # all that are ejected are another rank
+            self._panicked = self.panic.is_on
+            self._slow.update(range(self.size))
+        self._catch_up()
+        for place in tuple(self._slow):
+            self._rank_again(place)
+        return ranking
+
+    def _rank_again(self, place: int) -> None:
+        for ranking in self._rankings.values():
+            ranking.changed(place)
+        # While its weight grows its rank falls, and nobody tells.
+        if self._starts_slowly(place):
+            self._slow.add(place)
+        else:
+            self._slow.discard(place)
+
+    def _starts_slowly(self, place: int) -> bool:
+        record = self._records.find(self.backends[place].key)
+        return record is not None and record.health.starts_slowly
+
+    def _by_key(self) -> dict[Hashable, int]:
+        if not self._places:
+            self._places = {each.key: place for place, each in enumerate(self.backends)}
+        return self._places
+
+
+class _Without(Statuses):
+    """GroupStatuses, without those at some places."""
+
+    def __init__(self, members: GroupStatuses, places: Sequence[int]) -> None:
+        self.size = members.size - len(places)
+        self.among = members.among
+        self._members = members
+        self._places = places
+        self.whole = (members, frozenset(places))
+        self.excluded = {members.backends[place].key for place in places}
+        # Of the places here, from which on one more of the members has been left out.
+        self._from = [place - left_out for left_out, place in enumerate(places)]
+
+    def at(self, place: int) -> LiveStatus:
+        if not -self.size <= place < self.size:
+            raise IndexError(place)
+        place %= self.size
+        return self._members.at(place + bisect_right(self._from, place))
+
+    @property
+    def backends(self) -> tuple[Backend, ...]:
+        return tuple([each.backend for each in self])
+
+    @property
+    def total_load(self) -> int:
+        return self._members.total_load
+
+    def lowest(self, rank: Rank) -> Status:
+        if not self.size:
+            raise IndexError("nothing is left")
+        return self._members.at(self._members._ranking(rank).lowest(self._places))
+
+    def in_zone(self, zone: str) -> Sequence[Status]:
+        near = self._members.in_zone(zone)
+        left_out = [self._members.backends[place] for place in self._places]
+        return near.without(left_out) if isinstance(near, GroupStatuses) else near

@@ -1,0 +1,70 @@
+"""C{Groups}: the groups of one pool, as long as they are open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
+
+from kolus.backend import AnyBackend, Backend, several
+from kolus.balance import Balancer
+from kolus.errors import Closed
+from kolus.group.group import Group
+from kolus.group.selector import Selector
+from kolus.interfaces import ISource
+from kolus.manager import Managers
+from kolus.sources import StaticSource
+
+__all__ = ["Groups"]
+
+
+class Groups:
+    """Makes groups, and drains the backends that none of them has any more."""
+
+    def __init__(
+        self,
+        managers: Managers,
+        selector: Selector,
+        clock: IReactorTime,
+    ) -> None:
+        self._managers = managers
+        self._selector = selector
+        self._clock = clock
+        self._open: list[Group[Any]] = []
+
+    def make(
+        self, source: Any | Iterable[AnyBackend], balancer: Balancer, name: str | None
+    ) -> Group[Any]:
+        """See C{Pool.group}."""
+        self._managers.check_process()
+        if self._managers.closed:
+            raise Closed("the pool is closed")
+        if not ISource.providedBy(source):
+            source = StaticSource(several("source", source))
+        group: Group[Any] = Group(
+            *(self, self._managers, self._selector, self._clock),
+            balancer=balancer,
+            name=name,
+        )
+        self._open.append(group)
+        try:
+            group.start(source)
+        except BaseException:
+            group.close()
+            raise
+        return group
+
+    def left(self, backend: Backend) -> None:
+        """Called by a group: a backend has left it."""
+        if not any(backend in each for each in self._open):
+            self._managers.drain(backend, until_back=True)
+
+    def closed(self, group: Group[Any]) -> None:
+        """Called by a group: it is closed."""
+        self._open.remove(group)
+
+    def close(self) -> None:
+        """Close them all."""
+        for each in tuple(self._open):
+            each.close()

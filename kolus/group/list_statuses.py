@@ -1,0 +1,52 @@
+"""C{ListStatuses}: the backends of a mere list as a balancer sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from kolus.backend import AnyBackend, Backend
+from kolus.balance import lighter
+from kolus.group.live_status import LiveStatus, Statuses
+from kolus.status import Status
+
+if TYPE_CHECKING:
+    from kolus.manager import Snapshots
+
+__all__ = ["ListStatuses"]
+
+
+class ListStatuses(Statuses):
+    """The live statuses of a list of backends, each made when it is looked at."""
+
+    def __init__(self, backends: Sequence[AnyBackend], snapshots: Snapshots) -> None:
+        self.size = len(backends)
+        self.among = self
+        self._backends = backends
+        self._snapshots = snapshots
+
+    def at(self, place: int) -> LiveStatus:
+        return LiveStatus(self._backend(place), self._snapshots, self)
+
+    def lighter(self, first: int, second: int) -> Status | None:
+        one, other = self._backend(first), self._backend(second)
+        find = self._snapshots.find_record
+        record, its = find(one.key), find(other.key)
+        if record is not None and its is not None:
+            load, other_load = record.noted_load, its.noted_load
+            if load > 0 and other_load > 0:
+                if other_load * one.weight < load * other.weight:
+                    return LiveStatus(other, self._snapshots, self, its)
+                return LiveStatus(one, self._snapshots, self, record)
+        both = ((one, record), (other, its))
+        return lighter([LiveStatus(each, self._snapshots, self, of) for each, of in both], 0, 1)
+
+    def _backend(self, place: int) -> Backend:
+        given = self._backends[place]
+        if isinstance(given, Backend):
+            return given
+        try:
+            return self._snapshots.backend(given)
+        except (TypeError, ValueError) as error:
+            self.refused = (given, error)
+            raise

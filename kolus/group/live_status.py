@@ -1,0 +1,188 @@
+"""C{LiveStatus}: what a balancer sees of one backend, looked up when it is asked for.
+
+A balancer that draws two of ten thousand backends and compares their loads pays for two loads. A
+live status keeps no numbers: its load is read off the backend's managers, and what few balancers
+ask for off a C{Status} that is made for that.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Collection, Hashable, Sequence
+from typing import TYPE_CHECKING, overload
+
+from kolus.backend import AnyBackend, Backend
+from kolus.manager import BackendRecord
+from kolus.status import State, Status
+
+if TYPE_CHECKING:
+    from kolus.health import Panic
+    from kolus.interfaces import IKolusManager
+    from kolus.manager import Snapshots
+
+__all__ = ["LiveStatus", "Statuses"]
+
+
+class LiveStatus(Status):
+    """The numbers of one backend, as they are whenever one of them is looked at.
+
+    @ivar among: the sequence that it is one of.
+    """
+
+    __slots__ = ("_backend", "_record", "_snapshots", "among")
+    # A frozen dataclass with slots breaks its subclasses'; with one of the two alone it is slow.
+    __setattr__ = object.__setattr__
+    __delattr__ = object.__delattr__
+
+    def __init__(
+        self,
+        backend: Backend,
+        snapshots: Snapshots,
+        among: Statuses,
+        record: BackendRecord | None = None,
+    ) -> None:
+        """
+        @param record: the backend's, if that is at hand.
+        """
+        self._backend = backend
+        self._snapshots = snapshots
+        self._record = record
+        self.among = among
+
+    @property
+    def record(self) -> BackendRecord | None:
+        """What is known of the backend; C{None} if it was never used."""
+        if self._record is None:
+            self._record = self._snapshots.find_record(self._backend.key)
+        return self._record
+
+    @property
+    def load(self) -> float:
+        record = self._record or self.record
+        if record is None:
+            is_untouched = self._snapshots.is_untouched(self._backend)
+            return 1 / self._backend.weight if is_untouched else self._slow_load()
+        load = record.load()
+        return load / self._backend.weight if load > 0 else self._slow_load()
+
+    @property
+    def outstanding(self) -> int:
+        """What is leased and waits there."""
+        load = -1 if self.record is None else self.record.load()
+        return load - 1 if load > 0 else self.leased + self.waiting
+
+    def _slow_load(self) -> float:
+        status = self.snapshot()
+        return status.pressure if self._may_take(status) else math.inf
+
+    @property
+    def takes_requests(self) -> bool:
+        record = self._record or self.record
+        is_known = record is not None and record.load() > 0
+        return is_known or self._may_take(self.snapshot())
+
+    def _may_take(self, status: Status) -> bool:
+        panic = self.among.panic
+        panics = panic is not None and panic.is_on and status.state is State.EJECTED
+        return status.takes_requests or panics
+
+    def snapshot(self) -> Status:
+        """The numbers as they are now, and then stay."""
+        return self._snapshots.snapshot(self._backend)
+
+    @property
+    def room(self) -> int:
+        record = self.record
+        if record is None or len(record.members) != 1:
+            return self.snapshot().room
+        return record.members[0].room()
+
+    @property
+    def backend(self) -> Backend:
+        return self._backend
+
+    @property
+    def manager(self) -> IKolusManager | None:
+        return self.snapshot().manager
+
+    @property
+    def ident(self) -> Hashable:
+        return self.snapshot().ident
+
+    @property
+    def idle(self) -> int | None:
+        record = self.record
+        if record is None or not record.members:
+            return self.snapshot().idle
+        return sum([each.ready() for each in record.members])
+
+    @property
+    def leased(self) -> int:
+        record = self.record
+        if record is None:
+            return 0 if self._snapshots.is_untouched(self._backend) else self.snapshot().leased
+        return sum([each.load() - len(each.waiting) for each in record.members])
+
+    @property
+    def connecting(self) -> int:
+        return self.snapshot().connecting
+
+    @property
+    def unused(self) -> int | None:
+        return self.snapshot().unused
+
+    @property
+    def waiting(self) -> int:
+        record = self.record
+        if record is None:
+            return 0 if self._snapshots.is_untouched(self._backend) else self.snapshot().waiting
+        return sum([len(each.waiting) for each in record.members])
+
+    @property
+    def limit(self) -> int:
+        return self.snapshot().limit
+
+    @property
+    def state(self) -> State:
+        return self.snapshot().state
+
+    @property
+    def ramp(self) -> float:
+        record = self.record
+        return 1.0 if record is None else record.health.ramp()
+
+
+class Statuses(Sequence[Status]):
+    """Live statuses to choose from.
+
+    @ivar size: how many there are.
+    @ivar among: what they say that they are one of: this, or what this is a part of.
+    @ivar panic: whether ejected ones may be chosen, too; C{None} if they may not.
+    @ivar excluded: the keys of those that were left out of what it is a part of.
+    @ivar refused: what in a list was no backend when it was looked at, and what was raised then.
+    """
+
+    size: int
+    among: Statuses
+    panic: Panic | None = None
+    excluded: Collection[Hashable] = ()
+    refused: tuple[AnyBackend, Exception] | None = None
+
+    def __len__(self) -> int:
+        return self.size
+
+    @overload
+    def __getitem__(self, place: int) -> Status: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Status]: ...
+    def __getitem__(self, place: int | slice) -> Status | Sequence[Status]:
+        if isinstance(place, slice):
+            return [self.at(each) for each in range(*place.indices(self.size))]
+        return self.at(place)
+
+    @abstractmethod
+    def at(self, place: int) -> LiveStatus:
+        """
+        @raise IndexError: there is none.
+        """

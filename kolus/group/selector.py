@@ -1,0 +1,315 @@
+"""C{Selector}: serves a request with a connection to whichever of several backends can first.
+
+Its state is the queues for lists of backends that requests wait for now, each as long as somebody
+waits in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Hashable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from kolus.backend import AnyBackend, Backend, Backends
+from kolus.balance import Balancer
+from kolus.errors import ConnectFailed, KolusError, LeaseTimeout, NoBackend, Rejected, describe
+from kolus.group.choice import Choice, ListChoice
+from kolus.group.live_status import LiveStatus, Statuses
+from kolus.health import Panic, Phase
+from kolus.lease import Lease
+from kolus.manager import LeasingManager, Managers, SharedQueue, Snapshots, Tried
+from kolus.watching import Owner
+
+__all__ = ["Selector"]
+
+_log = Logger()
+
+
+class Selector:
+    """Chooses, leases what is ready, and lets the rest wait wherever it will be served first."""
+
+    def __init__(self, managers: Managers, snapshots: Snapshots, clock: IReactorTime) -> None:
+        self._managers = managers
+        self._at = managers.at
+        self.snapshots = snapshots
+        self._clock = clock
+        self._queues: dict[tuple[Hashable, frozenset[Hashable]], SharedQueue] = {}
+
+    def connect(
+        self,
+        ident: Hashable,
+        choice: Choice,
+        timeout: float | None,
+        owner: Owner | None,
+    ) -> Deferred[Lease[Any]]:
+        """See C{Group.connect}."""
+        try:
+            chosen = self._choose(choice, choice.statuses)
+            record = chosen.record
+            sole = None if record is None else record.sole
+            if sole is not None and sole.ident == ident:  # it is well, and serves
+                lease = sole.try_connect(ident, owner)
+            else:
+                self._give_to(chosen)
+                lease = self._lease_at(ident, chosen.backend, owner)
+            if lease is not None:
+                return succeed(lease)
+            backend = chosen.backend
+            is_lone = choice.is_fixed and choice.statuses.size == 1
+            if is_lone or getattr(choice.balancer, "bound", False):
+                return self._managers.provide(ident, backend).connect(ident, timeout, owner)
+            return self._wait(ident, backend, choice, timeout, owner)
+        except KolusError:
+            return fail()
+
+    def try_connect(
+        self,
+        ident: Hashable,
+        choice: Choice,
+        owner: Owner | None,
+    ) -> Lease[Any] | None:
+        """See C{Group.try_connect}."""
+        chosen = self._choose(choice, choice.statuses)
+        lease = self._lease_at(ident, chosen.backend, owner)
+        if lease is not None:
+            self._give_to(chosen)
+        only = [getattr(choice.balancer, each, False) for each in ("bound", "prefers")]
+        if lease is not None or any(only):
+            return lease
+        waiting = choice.queue(ident)
+        try:
+            return waiting.lease_ready(owner)
+        finally:
+            waiting.end_if_empty()
+
+    def _choose(self, choice: Choice, statuses: Statuses) -> LiveStatus:
+        """What the balancer chooses of these.
+
+        @raise NoBackend: there is nothing to choose from, or it raises, or chooses none of them.
+        @raise ValueError: a backend that it looked at cannot be understood.
+        @raise TypeError: it is none.
+        """
+        if not statuses.size:
+            why = ": exclude names them all" if statuses.excluded else ""
+            raise NoBackend(f"no backend to choose from{why}")
+        balancer = choice.balancer
+        try:
+            chosen = balancer(statuses)
+        except Exception as error:
+            if statuses.refused is not None and statuses.refused[1] is error:
+                raise
+            _log.failure("the balancer {balancer!r} raised", balancer=balancer)
+            raise NoBackend(f"the balancer {balancer!r} raised {describe(error)}") from error
+        among = statuses.among
+        if (
+            type(chosen) is not LiveStatus
+            or chosen.among is not among
+            or (among is not statuses and chosen.backend.key in statuses.excluded)
+        ):
+            raise NoBackend(
+                f"the balancer {balancer!r} chose {chosen!r}, none of the {statuses.size} statuses"
+            )
+        if choice.feedback is not None:
+            managers = self._managers
+            managers.records.of(chosen.backend, managers.policy).teach(choice.feedback)
+        return chosen
+
+    def _give_to(self, chosen: LiveStatus) -> None:
+        """A request is given to a backend: if that is not well it matters."""
+        record = chosen.record
+        if record is None:
+            return
+        if record.health.phase is Phase.EJECTED and chosen.among.panic is not None:
+            chosen.among.panic.requests += 1
+        record.health.chosen()
+
+    def _is_probed(self, backend: Backend) -> bool:
+        record = self._managers.records.find(backend.key)
+        return record is not None and record.health.phase is Phase.PROBED
+
+    def _lease_at(
+        self, ident: Hashable, backend: Backend, owner: Owner | None
+    ) -> Lease[Any] | None:
+        managers = self._at.get(backend.key)
+        manager = managers.get(ident) if managers else None
+        try:
+            return None if manager is None else manager.try_connect(ident, owner)
+        except Rejected:
+            return None  # others may serve it; if none does, it is told then
+
+    def _wait(
+        self,
+        ident: Hashable,
+        chosen: Backend,
+        choice: Choice,
+        timeout: float | None,
+        owner: Owner | None,
+    ) -> Deferred[Lease[Any]]:
+        queue = choice.queue(ident)
+        try:
+            prefers = getattr(choice.balancer, "prefers", False)
+            place = chosen if self._is_probed(chosen) else queue.place_for(chosen)
+            if place != chosen or not (prefers or self._is_probed(chosen)):
+                lease = queue.lease_ready(owner)
+                if lease is not None:
+                    self._warm(ident, chosen, queue)
+                    return succeed(lease)
+            try:
+                manager: Any = self._place(ident, place, queue)
+            except ConnectFailed:
+                asked: Deferred[Lease[Any]] = fail()
+            else:
+                if isinstance(manager, LeasingManager):
+                    choose = partial(self._choose_again, choice)
+                    waiter = manager.enqueue(timeout, owner, queue, choose)
+                    if not prefers:
+                        queue.look_again()
+                    return waiter
+                asked = manager.connect(ident, timeout, owner)  # it shares no queue
+            asking = self._ask_others(asked, ident, place, choice, timeout, owner)
+            return Deferred.fromCoroutine(asking)
+        finally:
+            queue.end_if_empty()
+
+    async def _ask_others(
+        self,
+        asked: Deferred[Lease[Any]],
+        ident: Hashable,
+        place: Backend,
+        choice: Choice,
+        timeout: float | None,
+        owner: Owner | None,
+    ) -> Lease[Any]:
+        """Ask one backend after another, until one leases or the time is over.
+
+        @param asked: what came of asking the first, C{place}.
+        """
+        patience = self._managers.policy.acquire_timeout if timeout is None else timeout
+        began, waited = self._clock.seconds(), 0.0
+        tried: Tried = {}
+        is_last = False
+        while True:
+            try:
+                return await asked
+            except LeaseTimeout as error:
+                raise error.after(waited, tried) from error.last_error
+            except ConnectFailed as error:
+                if is_last:
+                    raise
+                failed = error
+                tried[place] = error.reason
+            waited = self._clock.seconds() - began
+            other = self._choose_again(choice, tried)
+            if other is None or (patience is not None and waited >= patience):
+                raise ConnectFailed(failed.backend, failed.reason, failed.retry_in, tried)
+            place = other
+            left = None if patience is None else patience - waited
+            queue = choice.queue(ident)
+            try:
+                manager: Any = self._place(ident, place, queue)
+                is_last = isinstance(manager, LeasingManager)  # which tries wherever it can
+                if is_last:
+                    choose = partial(self._choose_again, choice)
+                    asked = manager.enqueue(left, owner, queue, choose, tried)
+                else:
+                    asked = manager.connect(ident, left, owner)
+            except ConnectFailed:
+                asked = fail()
+            finally:
+                queue.end_if_empty()
+
+    def _choose_again(self, choice: Choice, tried: Tried) -> Backend | None:
+        """Where a request is to be tried next. What turns out to be no backend is noted as tried;
+        whatever else goes wrong is no reason not to serve it, or not to tell it."""
+        while True:
+            statuses = choice.without(tried)
+            try:
+                return self._choose(choice, statuses).backend
+            except NoBackend:
+                return None
+            except Exception:
+                if statuses.refused is None:
+                    _log.failure("{balancer!r} cannot be used", balancer=choice.balancer)
+                    return None
+                given, why = statuses.refused
+                tried[given] = why
+
+    def _warm(self, ident: Hashable, chosen: Backend, queue: SharedQueue) -> None:
+        """Another backend has served a request at once: see whether the chosen one connects too."""
+        if queue.is_to_warm(chosen):
+            with suppress(KolusError):  # it has been served
+                self._managers.make_server(ident, chosen).warm()
+
+    def _place(self, ident: Hashable, place: Backend, queue: SharedQueue) -> Any:
+        """In whose queue to wait.
+
+        @raise ConnectFailed: no manager can be made there.
+        @raise Rejected: nobody takes the request.
+        """
+        manager = self._managers.provide(ident, place)
+        if isinstance(manager, LeasingManager) and not manager.accepts(ident):
+            for server in self._managers.servers(queue):
+                if server.serves():
+                    return server
+            manager.refuse(ident)
+        return manager
+
+    # Queues
+
+    def among(
+        self, backends: Sequence[AnyBackend], balancer: Balancer, exclude: Collection[AnyBackend]
+    ) -> ListChoice:
+        """A choice among a list, without some."""
+        return ListChoice(self, self.snapshots, backends, balancer, exclude)
+
+    def temporary_queue(self, ident: Hashable, backends: Backends) -> SharedQueue:
+        """Where requests wait for just these backends, for as long as any does."""
+        key = (ident, frozenset(backends))
+        queue = self._queues.get(key)
+        if queue is None:
+            panic = self.panic_over(backends)
+            queue = self.make_queue(
+                *(ident, backends),
+                may_serve=lambda backend: panic.is_on or self.is_well(backend),
+                emptied=partial(self._drop, key),
+            )
+            self._queues[key] = queue
+        return queue
+
+    def panic_over(self, backends: Backends) -> Panic:
+        """Whether so few of a list are well that all may serve; the log is not told for each."""
+        panic = Panic(self._managers.records, is_told=False)
+        panic.watch_over(backends)
+        return panic
+
+    def make_queue(
+        self,
+        ident: Hashable,
+        backends: Backends,
+        may_serve: Callable[[Backend], bool],
+        emptied: Callable[[SharedQueue], object] | None = None,
+    ) -> SharedQueue:
+        """A queue for these backends.
+
+        @param may_serve: whether a backend's health lets it serve.
+        """
+
+        queue = SharedQueue(*(ident, backends, self._managers, self._clock, may_serve, emptied))
+        for server in self._managers.servers(queue):
+            queue.level(server)
+        return queue
+
+    def _drop(self, key: tuple[Hashable, frozenset[Hashable]], queue: SharedQueue) -> None:
+        if self._queues.get(key) is queue:
+            del self._queues[key]
+            queue.close()
+
+    def is_well(self, backend: Backend) -> bool:
+        """Whether a backend's health lets it serve requests that were not meant for it."""
+        record = self._managers.records.find(backend.key)
+        return record is None or record.health.phase is Phase.WELL

@@ -1,0 +1,399 @@
+"""One pooled connection: it stands between the transport and the user's protocol.
+
+Its state is C{state}, which changes along the table C{NEXT}, by C{_become}; only the two changes
+of every lease, whose price a call would double, are made by C{lease} and C{rest} themselves. Then
+there is the step that is under way while it is being made ready (connect, prepare, check, reset),
+and the transport, from when it is connected until it is lost. It holds its manager's slot until
+it is closed, and tells its keeper so exactly once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import (
+    IFileDescriptorReceiver,
+    IHalfCloseableProtocol,
+    IHandshakeListener,
+    ILoggingContext,
+    IProtocol,
+    ISSLTransport,
+    IStreamClientEndpoint,
+    ITransport,
+)
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import alsoProvides, directlyProvidedBy, directlyProvides, implementer
+
+from kolus.events import Why
+from kolus.manager.connection_state import BUSY, CLOSED, CLOSING, CONNECTING, IDLE, LEASED, NEXT
+from kolus.manager.keeper import Keeper
+from kolus.manager.losses import Losses
+from kolus.manager.one_protocol import OneProtocol
+from kolus.manager.transports import is_sound
+from kolus.support import Step
+
+if TYPE_CHECKING:
+    from kolus.lease import Lease
+    from kolus.manager.connection_state import ConnectionState
+
+__all__ = ["STILLBORN", "Connection"]
+
+P = TypeVar("P")
+_log = Logger()
+
+STILLBORN = 1.0
+"""A connection that ends sooner than this, in seconds, and unused, was never of any use."""
+
+_OPTIONAL = (IHalfCloseableProtocol, IFileDescriptorReceiver)
+
+
+@implementer(IProtocol, IHandshakeListener, ILoggingContext)
+class Connection(Generic[P]):
+    """A slot of a manager, and the connection that fills it.
+
+    The transport talks to this object and it passes everything on, so optional interfaces of the
+    user's protocol keep working. While it is leased, C{dataReceived} is the protocol's own method.
+
+    @ivar protocol: the user's protocol, once there is one.
+    @ivar connected_at: when it was connected, on the clock.
+    @ivar since: when it was last leased, came home, or began a check or a reset, on the clock;
+        minus infinity before it was ready.
+    @ivar uses: how often it was leased.
+    @ivar failures: how many attempts in a row had failed before it.
+    @ivar retired: whether it is to be closed as soon as nobody has it.
+    @ivar why: why it is retired; C{None} if it is not, or if its peer or its protocol ended it.
+    @ivar was_lost: whether it ended before the pool told it to.
+    @ivar chance: from 0 to below 1, drawn by the keeper: this one's share of every jitter.
+    @ivar expires_at: when its lifetime ends, on the clock.
+    @ivar origin: where it was leased, in debug mode.
+    @ivar slots: what is leased of it, if it is shared.
+    @ivar observed_since: C{since} of the last lease whose lessee said how long the backend took.
+    @ivar overdue_since: C{since} of the lease that was last told of as a possible leak.
+    """
+
+    __slots__ = ("__dict__", "protocol", "retired", "since", "state", "transport", "uses")
+
+    protocol: P
+    connected_at = 0.0
+    why: Why | None = None
+    was_lost = False
+    expires_at = math.inf
+    origin: str | None = None
+    observed_since = -math.inf
+    overdue_since = -math.inf
+    slots: Any = frozenset()
+    _step: Step | None = None
+    _handshake: Deferred[None] | None = None
+    _in_make_connection = False
+    _failure: Failure | None = None
+    _losses: Losses | None = None
+    _ended: Failure | None = None
+
+    def __init__(self, keeper: Keeper, chance: float, failures: int) -> None:
+        self._keeper = keeper
+        self.chance = chance
+        self.failures = failures
+        # What every lease looks up: defaults in the class would be slower in CPython.
+        self.state = CONNECTING
+        self.transport: ITransport | None = None
+        self.since = -math.inf
+        self.uses = 0
+        self.retired = False
+
+    @property
+    def manager(self) -> Any:
+        """Whose slot it holds."""
+        return self._keeper.manager
+
+    @property
+    def leasable(self) -> Connection[P]:
+        """Itself: see C{Leasable}."""
+        return self
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was connected."""
+        return self._keeper.clock.seconds() - self.connected_at
+
+    @property
+    def was_ready(self) -> bool:
+        """Whether it was ever made and prepared."""
+        return self.since > -math.inf
+
+    def stillborn(self) -> bool:
+        """Whether, ending now, it was of no use to anybody and hardly lived."""
+        return self.uses == 0 and self.age < STILLBORN
+
+    def in_state_for(self) -> float:
+        """Seconds since it was last leased or came home."""
+        return self._keeper.clock.seconds() - self.since
+
+    @property
+    def reused(self) -> bool:
+        """Whether the present lease is not its first."""
+        return self.uses > 1
+
+    # What the manager does with it
+
+    def open(self, endpoint: IStreamClientEndpoint, timeout: float | None) -> Deferred[object]:
+        """Connect, through the handshake of TLS.
+
+        @return: fires when the connection can be used; fails with what prevented it.
+        """
+        return self._begin("connect", timeout, self._reach, endpoint)
+
+    def run(
+        self, step: str, timeout: float | None, hook: Callable[[P], object]
+    ) -> Deferred[object]:
+        """Run a user's hook on the protocol.
+
+        When the time is over or the connection is lost, what the hook returned is cancelled, and
+        not waited for.
+
+        @param hook: what it returns may be a Deferred or a coroutine.
+        @return: fires with what the hook gave; fails with its exception, with C{TimeoutError}
+            after C{timeout} seconds, with the reason of the loss. It always fires.
+        """
+        return self._begin(step, timeout, hook, self.protocol)
+
+    def _begin(
+        self, name: str, timeout: float | None, action: Callable[..., object], *args: object
+    ) -> Deferred[object]:
+        self._step = step = Step(self._keeper.clock, name, timeout)
+        step.outcome.addBoth(self._step_done)
+        return step.begin(action, *args)
+
+    def _step_done(self, result: object) -> object:
+        self._step = None
+        return result
+
+    def _give_up(self, reason: Failure) -> None:
+        if self._in_make_connection:
+            # The endpoint is about to fire, and does not expect to be cancelled from here.
+            self._failure = reason
+        elif self._step is not None:
+            self._step.give_up(reason)
+
+    def lease(self, now: float) -> bool:
+        """Hand it to a lessee: from here to C{rest} the transport talks to the protocol.
+
+        @return: whether it may be leased; looked at is only what can have happened while it was
+            idle, that its protocol closed it. If not, nothing has changed.
+        """
+        transport: Any = self.transport
+        try:
+            told = transport.disconnecting or transport._aborting or transport._writeDisconnecting
+            if told or (transport.TLS and transport.protocol.disconnecting):  # after a STARTTLS
+                return False
+        except AttributeError:
+            if not self.usable():
+                return False
+        if self.state is not IDLE:
+            self._become(LEASED)
+        self.state = LEASED
+        self.since = now
+        self.uses += 1
+        self.dataReceived = self.protocol.dataReceived  # type: ignore[attr-defined, method-assign]
+        return True
+
+    def occupy(self, now: float) -> None:
+        """Begin a check or a reset."""
+        self._become(BUSY)
+        self.since = now
+
+    def rest(self, now: float, idle: dict[Any, None] | None) -> bool:
+        """Come home: from here on it is read, even if its lessee had paused it.
+
+        @param idle: what it joins, to be watched; C{None} if the next lessee has it at once.
+        @return: whether it is usable. If not, nothing has changed.
+        """
+        transport: Any = self.transport
+        try:  # what C{usable} looks at, without two calls
+            told = transport.disconnecting or transport._aborting or transport._writeDisconnecting
+            sure = transport.producer is None and not (told or transport.TLS)
+        except AttributeError:
+            sure = False
+        if self.retired or not (sure or self.usable()):
+            return False
+        self.since = now
+        if idle is None:
+            self.uses += 1
+            self.dataReceived = self.protocol.dataReceived  # type: ignore[attr-defined, method-assign]
+        else:
+            if self.state is LEASED:
+                self.state = IDLE
+                del self.dataReceived
+            else:
+                self._become(IDLE)
+            idle[self] = None
+        if self._pausable:
+            transport.resumeProducing()
+        return True
+
+    def usable(self) -> bool:
+        """Whether it may be leased: it is open, not retired, and nobody told it to close."""
+        return not self.retired and self.transport is not None and is_sound(self.transport)
+
+    def retire(self, why: Why) -> None:
+        """Let it be closed as soon as nobody has it; the first reason stays."""
+        self.retired = True
+        if self.why is None:
+            self.why = why
+
+    def when_lost(self, lease: Lease[Any]) -> Deferred[BaseException]:
+        """See C{Lease.when_lost}."""
+        if self._losses is None:
+            self._losses = Losses(self._ended)
+        return self._losses.tell(lease)
+
+    def observe(self, seconds: float) -> None:
+        """See C{Lease.observe}."""
+        self.observed_since = self.since
+        self.manager.observe(seconds)
+
+    def was_observed(self) -> bool:
+        """Whether its present lessee has said how long the backend took."""
+        return self.observed_since == self.since
+
+    def close(self) -> None:
+        """Close it once everything written is sent; the keeper hears when it is gone."""
+        self._end("loseConnection")
+
+    def abort(self) -> None:
+        """Close it now, whatever is still to be sent."""
+        self._end("abortConnection")
+
+    def _end(self, how: str) -> None:
+        self.retired = True
+        if self.state is not CLOSING:
+            self._become(CLOSING)
+        self._give_up(Failure(CancelledError()))
+        if self.state is CLOSED:
+            return  # the keeper closed it on hearing that
+        if self.transport is None:
+            self._closed(self._ended or Failure(ConnectionDone()))
+        else:
+            getattr(self.transport, how, self.transport.loseConnection)()
+
+    def _become(self, state: ConnectionState) -> None:
+        was = self.state
+        if state not in NEXT[was]:
+            raise AssertionError(f"a connection that is {was.name} became {state.name}")
+        if was is LEASED:
+            del self.dataReceived
+        self.state = state
+
+    def _closed(self, reason: Failure) -> None:
+        self._become(CLOSED)
+        self._ended = reason
+        self._keeper.connection_closed(self, reason)
+        if self._losses is not None:
+            self._losses.happen(reason)
+
+    # Connecting
+
+    async def _reach(self, endpoint: IStreamClientEndpoint) -> object:
+        await endpoint.connect(OneProtocol(self))
+        if self._failure is not None:
+            return self._failure  # raised, it would know our callers: all losses may share it
+        if self.transport is None:
+            raise ConnectionDone(f"{endpoint!r} fired without a connection")
+        if self._handshake is not None:
+            await self._handshake
+        return None
+
+    def build(self) -> Connection[P] | None:
+        """Make the user's protocol; C{None} if this attempt has been given up."""
+        if self.state is not CONNECTING or hasattr(self, "protocol"):
+            return None
+        protocol = self._keeper.build()
+        if not callable(getattr(protocol, "dataReceived", None)):
+            raise TypeError(f"not a protocol, it has no dataReceived: {protocol!r}")
+        self.protocol = protocol
+        directlyProvides(self, [each for each in _OPTIONAL if each.providedBy(protocol)])
+        return self
+
+    # What the transport tells it: IProtocol and the optional interfaces
+
+    def connectionMade(self) -> None:
+        """Never called: C{makeConnection} is the protocol's own."""
+
+    def makeConnection(self, transport: ITransport) -> None:
+        if self.state is not CONNECTING:
+            getattr(transport, "abortConnection", transport.loseConnection)()
+            return
+        self.transport = transport
+        self._pausable = hasattr(transport, "resumeProducing")
+        self.connected_at = self._keeper.clock.seconds()
+        if ISSLTransport.providedBy(transport):
+            # A certificate is refused only after connectionMade.
+            self._handshake = Deferred()
+        else:
+            # Twisted's endpoints put a wrapper around this object that passes on every optional
+            # interface, but claims only one of them.
+            alsoProvides(getattr(transport, "protocol", self), *directlyProvidedBy(self))
+        self._in_make_connection = True
+        try:
+            self._protocol.makeConnection(transport)
+        except Exception:
+            self._failure = Failure()
+            _log.failure("{protocol!r} raised in makeConnection", protocol=self.protocol)
+        finally:
+            self._in_make_connection = False
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.state is IDLE:
+            self._keeper.connection_out_of_step(self, f"{len(data)} bytes came while it was idle")
+        elif self.state < CLOSING:
+            self._protocol.dataReceived(data)
+
+    def handshakeCompleted(self) -> None:
+        if IHandshakeListener.providedBy(self.protocol):
+            self._protocol.handshakeCompleted()
+        if self._handshake is not None and not self._handshake.called:
+            self._handshake.callback(None)
+
+    def readConnectionLost(self) -> None:
+        if self.state is IDLE:
+            self._keeper.connection_out_of_step(self, "its peer closed it")
+        elif self.state < CLOSING:
+            self.retired = True
+            self._protocol.readConnectionLost()
+
+    def writeConnectionLost(self) -> None:
+        if self.state is IDLE:
+            self._keeper.connection_out_of_step(self, "its protocol closed its half")
+        self.retired = True
+        self._protocol.writeConnectionLost()
+
+    def fileDescriptorReceived(self, descriptor: int) -> None:
+        self._protocol.fileDescriptorReceived(descriptor)
+
+    def connectionLost(self, reason: Failure) -> None:
+        if self.transport is None:
+            return  # it came after this attempt had been given up, and was sent away
+        self.transport = None
+        self.was_lost = self.state < CLOSING
+        self._ended = reason
+        if self.state is IDLE:
+            self._closed(reason)  # first, so that nobody can get it in what the protocol does now
+        try:
+            self._protocol.connectionLost(reason)
+        except Exception:
+            _log.failure("{protocol!r} raised in connectionLost", protocol=self.protocol)
+        self._give_up(reason)
+        if self.state is not CLOSED:
+            self._closed(reason)
+
+    def logPrefix(self) -> str:
+        teller: Any = ILoggingContext(self.protocol, None)
+        return type(self.protocol).__name__ if teller is None else teller.logPrefix()
+
+    @property
+    def _protocol(self) -> Any:
+        return self.protocol

@@ -1,0 +1,218 @@
+"""C{ConnectionManager}: the connections of one backend for one ident, leased one lessee each."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from typing import Any, TypeVar
+
+from zope.interface import implementer
+
+from kolus.events import Why
+from kolus.interfaces import IKolusManager
+from kolus.lease import FAILED, FORGOTTEN, RELEASED, Lease, Outcome
+from kolus.manager.connection import Connection
+from kolus.manager.connection_state import BUSY, LEASED
+from kolus.manager.leasing_manager import LeasingManager
+from kolus.status import Status
+from kolus.watching import Owner
+
+__all__ = ["ConnectionManager"]
+
+P = TypeVar("P")
+
+
+@implementer(IKolusManager)
+class ConnectionManager(LeasingManager[P]):
+    """Leases the connections of one backend, each to one lessee at a time.
+
+    C{try_connect} and C{_settle} are the path that every lease takes. They are written for speed:
+    every call they save is a twentieth of a lease. What is released while others wait does not
+    even become idle, if it can be helped: C{_settle} leaves it at hand for C{_decide}.
+    """
+
+    _at_hand: Connection[P] | None = None
+
+    def try_connect(self, ident: Hashable, owner: Owner | None = None) -> Lease[P] | None:
+        if not self._lifecycle.serves or ident != self.ident:
+            self.refuse(ident)
+            return None
+        ownership = None if owner is None else self._tracker.ownership(owner)
+        idle = self._idle
+        if not idle or self.waiting or (self._shared and self._is_asked()):
+            return None
+        if self._checks and self._next_is_stale():
+            return None
+        now = self._now
+        connection, _ = idle.popitem()
+        while not connection.lease(now()):
+            self.connections.close(connection, Why.UNFIT)
+            if not idle:
+                return None
+            connection, _ = idle.popitem()
+        self.counters.leases += 1
+        self._record.noted_load += 1
+        if self._watchers:
+            self._record.tell_watchers()
+        if ownership is not None or self._special or self._observers:
+            return self._lease_specially(connection, ownership)
+        return Lease(connection, self._settler)
+
+    def _settle(self, connection: Connection[P], outcome: Outcome) -> None:
+        since, now = connection.since, self._now()
+        if (
+            self.waiting
+            and outcome is RELEASED
+            and self._may_pass_on()
+            and connection.rest(now, None)
+        ):
+            self.counters.releases += 1
+            self._at_hand = connection
+            self._decide()
+        elif (
+            outcome is RELEASED
+            and self._plain
+            and not self._wanting
+            and connection.rest(now, self._idle)
+        ):
+            self.counters.releases += 1
+            self._record.noted_load -= 1
+            due = now + self.connections.shortest_idle
+            if due < self._alarm.at:
+                self._alarm.set(due)
+            if self._observers:
+                self._recorder.released(now - since)
+            if self._watchers:
+                self._record.tell_watchers()
+            if self._feedbacks and connection.observed_since != since:
+                self._record.observed(now - since)
+            if self.waiting or self._shared:
+                self._freed()
+        elif outcome is FORGOTTEN:
+            self._call_soon(self._reclaim, connection, connection.origin)
+        else:
+            self._settle_specially(connection, outcome, now - since)
+
+    def _freed(self) -> None:
+        """Something has come home: serve who waits, or let it be known."""
+        if self._is_asked():
+            self._decide()
+            return
+        if len(self._idle) == 1:
+            for queue in self._shared:
+                queue.freed(self)
+
+    def _may_pass_on(self) -> bool:
+        """Whether C{_decide} would give what comes home to the oldest waiter, and do so now."""
+        told = self._observers or self._feedbacks
+        hindered = self._deciding or self._wanting or self._checks or told
+        return self._plain and self._lifecycle.serves and not hindered
+
+    def _settle_specially(self, connection: Connection[P], outcome: Outcome, held: float) -> None:
+        self._check_process()
+        if outcome is FAILED:
+            self._record.health.lease_failed(connection.since)
+        if outcome is not RELEASED or not connection.usable():
+            self.connections.close(connection, Why.FINISHED)
+            self._recorder.finished(held)
+            self._level()
+            return
+        self.counters.releases += 1
+        since, was_observed = connection.since, connection.was_observed()
+        if connection.uses == self._policy.max_uses:
+            self.connections.close(connection, Why.USES)
+        elif self._hooks.resets and connection.usable():  # else who was told has seen to that
+            self._hooks.reset(connection).addCallback(self._was_reset, connection)
+        else:
+            self._come_home(connection)
+        if not self._record.health.is_well:
+            self._record.health.released(since)
+        elif not self._plain:
+            self._plain = self._is_plain()  # nobody tells that a slow start is over
+        if self._feedbacks and not was_observed:
+            self._record.observed(held)
+        self._recorder.released(held)
+        self._decide()
+
+    def _reclaim(self, connection: Connection[P], origin: str | None) -> None:
+        if not self._is_foreign:
+            self._recorder.forgotten(connection.in_state_for(), origin)
+            self.connections.close(connection, Why.FORGOTTEN)
+
+    def _was_reset(self, fit: bool, connection: Connection[P]) -> None:
+        if fit and connection.usable():
+            self._come_home(connection)
+        else:
+            self.connections.close(connection, Why.UNFIT, abort=True)
+        self._decide()
+
+    def _hand_out(self) -> None:
+        if self._at_hand is not None:
+            connection, self._at_hand = self._at_hand, None
+            self._serve(connection)
+        while self._idle and self._lifecycle.serves and self._is_asked():
+            if not (self._checks and self._next_is_stale()):
+                connection, _ = self._idle.popitem()
+            elif len(self.connections.checking) < self._asked():
+                connection, _ = self._idle.popitem()
+                self._check(connection)
+                continue
+            elif not self._hooks.is_stale(connection := self.connections.freshest_idle()):
+                del self._idle[connection]
+            else:
+                return
+            if connection.lease(self._now()):
+                self._serve(connection)
+            else:
+                self.connections.close(connection, Why.UNFIT)
+
+    def _give(self, connection: Connection[P]) -> None:
+        if connection.lease(self._now()):
+            self._serve(connection)
+        else:
+            self.connections.close(connection, Why.UNFIT)
+
+    def _wanted(self) -> int:
+        connections = self.connections
+        ahead = len(self.waiting) - len(connections.checking) + self._policy.min_idle
+        return max(0, ahead - len(connections.idle)) + len(connections.expiring)
+
+    def ready(self) -> int:
+        return len(self._idle)
+
+    def load(self) -> int:
+        return self.connections.leased() + len(self.waiting)
+
+    def _coming(self) -> int:
+        connections = self.connections
+        ready = len(connections.idle) + len(connections.checking) + len(connections.connecting)
+        return self._record.unused() + ready
+
+    def _capacity(self) -> int:
+        return self._record.limit
+
+    def _held(self) -> Iterable[Any]:
+        return [each for each in self.connections.all if each.state is LEASED]
+
+    def _busy(self) -> dict[Any, str]:
+        connections = self.connections
+        return {
+            each: "in a check" if each in connections.checking else "in a reset"
+            for each in connections.all
+            if each.state is BUSY
+        }
+
+    def status(self) -> Status:
+        connections = self.connections
+        return Status(
+            backend=self.backend,
+            manager=self,
+            ident=self.ident,
+            idle=len(connections.idle),
+            leased=connections.leased(),
+            connecting=len(connections.connecting),
+            unused=max(0, self._record.unused()),
+            waiting=len(self.waiting),
+            limit=self._record.limit,
+            state=self._record.health.state(self._lifecycle.state()),
+            ramp=self._record.health.ramp(),
+        )

@@ -1,0 +1,77 @@
+"""C{Hooks}: the user's prepare, check and reset, each run within its time limit.
+
+A hook that raises or never answers costs the one connection it was given, and is reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.python.failure import Failure
+
+from kolus.errors import reason_of
+from kolus.manager.connection import Connection
+from kolus.manager.connection_state import BUSY
+from kolus.policy import Hook, Policy
+from kolus.watching import Recorder
+
+__all__ = ["Hooks"]
+
+
+class Hooks:
+    """What a policy says to do with a connection before and after its leases.
+
+    @ivar checks: whether there is a check.
+    @ivar resets: whether there is a reset.
+    """
+
+    def __init__(self, policy: Policy, recorder: Recorder, now: Callable[[], float]) -> None:
+        self._policy = policy
+        self._now = now
+        self._recorder = recorder
+        self.checks = policy.check is not None
+        self.resets = policy.reset is not None
+
+    def prepare(self, connection: Connection[Any]) -> Deferred[object]:
+        """
+        @return: fires when the new connection is prepared; fails with what prevented it, which
+            whoever asked for the connection reports.
+        """
+        policy = self._policy
+        if policy.prepare is None:
+            return succeed(None)
+        return connection.run("prepare", policy.prepare_timeout, policy.prepare)
+
+    def is_stale(self, connection: Connection[Any]) -> bool:
+        """Whether an idle connection is to be checked before anybody leases it."""
+        return self.checks and self._now() - connection.since >= self._policy.check_after
+
+    def check(self, connection: Connection[Any]) -> Deferred[bool]:
+        """
+        @return: fires with whether the connection is alive; never fails.
+        """
+        return self._run("check", self._policy.check, self._policy.check_timeout, connection)
+
+    def reset(self, connection: Connection[Any]) -> Deferred[bool]:
+        """
+        @return: fires with whether the connection is as new; never fails.
+        """
+        return self._run("reset", self._policy.reset, self._policy.reset_timeout, connection)
+
+    def _run(
+        self, step: str, hook: Hook | None, timeout: float | None, connection: Connection[Any]
+    ) -> Deferred[bool]:
+        assert hook is not None
+        connection.occupy(self._now())
+        return connection.run(step, timeout, hook).addBoth(self._is_fit, step, connection)
+
+    def _is_fit(self, result: object, step: str, connection: Connection[Any]) -> bool:
+        if step == "check" and result is False:
+            result = Failure(ValueError("it returned False"))
+        if not isinstance(result, Failure):
+            return True
+        if connection.state is BUSY:
+            self._recorder.hook_failed(step, reason_of(result))
+        return False

@@ -1,0 +1,229 @@
+"""C{LeaseTracker}: the leases of one manager of which more is known than that they are held.
+
+Its state is the owners of leases and requests, and when to look for leaks again. A lease costs
+nothing here unless it has an owner, an observer listens, or C{Policy(debug=True)} holds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from kolus.errors import LeaseError
+from kolus.health import Attempts
+from kolus.lease import FORGOTTEN, Leasable, Lease, Outcome, Settle
+from kolus.manager.transports import is_ending
+from kolus.manager.waiters import Waiter
+from kolus.policy import Policy
+from kolus.status import Status
+from kolus.support import place, stack
+from kolus.watching import (
+    LeaseExplanation,
+    ManagerExplanation,
+    Owner,
+    Owners,
+    Ownership,
+    Recorder,
+    Traced,
+    WaiterExplanation,
+    label,
+    unguarded,
+    why_waiting,
+)
+
+__all__ = ["Held", "LeaseTracker"]
+
+
+class Held(Leasable[Any], Protocol):
+    """What is behind a lease: a connection, or a slot on one.
+
+    @ivar transport: of its connection; C{None} when that is gone.
+    @ivar since: when it was leased, on the clock.
+    @ivar uses: how many leases its connection has had.
+    @ivar origin: where it was leased, in debug mode.
+    @ivar overdue_since: C{since} of the lease that was last told of as a possible leak.
+    """
+
+    transport: Any
+    since: float
+    uses: int
+    origin: str | None
+    overdue_since: float
+
+
+class LeaseTracker:
+    """Knows who holds leases, where they were taken and settled, and for how long."""
+
+    def __init__(
+        self, policy: Policy, recorder: Recorder, now: Callable[[], float], settle: Settle
+    ) -> None:
+        self.owners = Owners()
+        self.leaks_due = math.inf
+        self._policy = policy
+        self._recorder = recorder
+        self._now = now
+        self._settle = settle
+
+    def ownership(self, owner: Owner | None) -> Ownership | None:
+        """
+        @raise TypeError: C{owner} cannot be one.
+        @raise LeaseError: it has ended already.
+        """
+        return None if owner is None else self.owners.ownership(unguarded(owner))
+
+    def origin(self, ownership: Ownership | None) -> str | None:
+        """Where the present request is made, as far as anybody may want to know it later."""
+        if self._policy.debug:
+            return stack()
+        return None if ownership is None else place()
+
+    def lease(
+        self, leasable: Any, ownership: Ownership | None, origin: str | None, waited: float
+    ) -> Lease[Any]:
+        """Make a lease, known by its owner if it has one and by its origin in debug mode.
+
+        @param waited: how many seconds the request was in the queue.
+        """
+        settle = self._settle
+        reused = leasable.reused
+        if self._policy.debug:
+            leasable.origin = origin
+            leasable, settle = Traced(leasable, origin or ""), self._settle_traced
+        lease: Lease[Any] = Lease(leasable, settle)
+        if ownership is not None:
+            ownership.hold(lease, origin or "")
+        self._recorder.leased(reused, waited)
+        return lease
+
+    def _settle_traced(self, traced: Traced, outcome: Outcome) -> None:
+        # Of one that was forgotten, any thread may run this, and its stack says nothing.
+        forgotten = f"nowhere, it was forgotten; leased here:\n{traced.origin}"
+        traced.settled(forgotten if outcome is FORGOTTEN else stack())
+        self._settle(traced.leasable, outcome)
+
+    def deadlock(
+        self, ownerships: Sequence[Ownership], limit: int, manager: object, origin: str | None
+    ) -> LeaseError | None:
+        """What a request fails with whose owner holds everything that could serve it, if so.
+
+        A connection that ends by itself serves others without its lessee's doing.
+
+        @param ownerships: what the owner has of the managers that share the limit.
+        @param limit: how many leases they can give at a time.
+        @param origin: where the request was made.
+        """
+        if sum([len(ownership.leases) for ownership in ownerships]) < limit:
+            return None
+        places = [
+            taken
+            for ownership in ownerships
+            for lease, taken in tuple(ownership.leases.items())
+            if lease.held and not is_ending(_transport(lease))
+        ]
+        if len(places) < limit:
+            return None
+        return LeaseError(
+            f"{manager!r} can never serve this request: its owner, {label(ownerships[0].owner)}, "
+            f"holds every lease itself.\nThe request was made here:\n{origin}\n"
+            f"The leases were taken here:\n" + "\n".join(places)
+        )
+
+    def look_for_leaks(self, now: float, held: Iterable[Held] | None) -> None:
+        """Tell of each lease that is held for too long, once, and see when to look again.
+
+        A lease that begins later is looked at before it is held for too long.
+
+        @param held: what is leased; C{None} if nothing can be, for there is no connection.
+        """
+        longest = self._policy.leak_after
+        if longest is None or held is None:
+            self.leaks_due = math.inf
+            return
+        self.leaks_due = now + longest
+        owned: dict[Any, tuple[Ownership, str]] | None = None
+        for each in held:
+            if each.since + longest > now:
+                self.leaks_due = min(self.leaks_due, each.since + longest)
+            elif each.overdue_since != each.since:
+                each.overdue_since = each.since
+                owned = self._owned() if owned is None else owned
+                told = self._explain_lease(each, "leased", owned, now)
+                self._recorder.overdue(told.held, told.owner, told.origin)
+
+    def _owned(self) -> dict[Any, tuple[Ownership, str]]:
+        """Whose each lease is that has an owner, and where it was taken, by what is behind it."""
+        return {
+            lease.leasable: (ownership, origin)
+            for ownership in self.owners
+            for lease, origin in tuple(ownership.leases.items())
+            if lease.held
+        }
+
+    def explain(
+        self,
+        status: Status,
+        out: Mapping[Held, str],
+        waiting: Iterable[Waiter[Any]],
+        attempts: Attempts,
+        **facts: Any,
+    ) -> ManagerExplanation:
+        """
+        @param out: what is leased or busy, and what each is doing.
+        @param facts: what only the manager knows, as L{why_waiting} names it.
+        """
+        now = self._now()
+        owned = self._owned()
+        leases = tuple(self._explain_lease(each, doing, owned, now) for each, doing in out.items())
+        retry_in = attempts.due_at - now
+        why = why_waiting(
+            status,
+            oldest_lease=max(
+                [each.held for each in leases if each.doing == "leased"], default=None
+            ),
+            last_error=attempts.last_error,
+            retry_in=retry_in if retry_in > 0 else None,
+            **facts,
+        )
+        return ManagerExplanation(
+            status=status,
+            waiters=tuple(
+                _explain_waiter(place, each, now, why) for place, each in enumerate(waiting, 1)
+            ),
+            leases=leases,
+            last_error=attempts.last_error,
+            retry_in=retry_in if retry_in > 0 else None,
+            why=why,
+        )
+
+    def _explain_lease(
+        self, held: Held, doing: str, owned: dict[Any, tuple[Ownership, str]], now: float
+    ) -> LeaseExplanation:
+        ownership, origin = owned.get(held, (None, None))
+        return LeaseExplanation(
+            held=now - held.since,
+            uses=held.uses,
+            owner=None if ownership is None else label(ownership.owner),
+            origin=held.origin if self._policy.debug else origin,
+            doing=doing,
+        )
+
+
+def _transport(lease: Lease[Any]) -> Any:
+    held: Any = lease.leasable
+    return held.transport
+
+
+def _explain_waiter(position: int, waiter: Waiter[Any], now: float, why: str) -> WaiterExplanation:
+    left = waiter.deadline - now
+    why = why if position == 1 else f"{position - 1} are served before it"
+    if waiter.shared is not None:
+        why += f"; any of {len(waiter.shared.backends)} backends may serve it"
+    return WaiterExplanation(
+        position=position,
+        why=why,
+        waited=now - waiter.since,
+        deadline_in=left if left < math.inf else None,
+        owner=None if waiter.ownership is None else label(waiter.ownership.owner),
+        origin=waiter.origin,
+    )

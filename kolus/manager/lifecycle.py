@@ -1,0 +1,76 @@
+"""C{Lifecycle}: open, or paused for a while; then draining or closing; then closed, for ever."""
+
+from __future__ import annotations
+
+import math
+
+from twisted.internet.defer import Deferred, succeed
+
+from kolus.errors import Closed, Draining
+from kolus.status import State
+
+__all__ = ["Lifecycle"]
+
+
+class Lifecycle:
+    """Whether a manager takes requests, and who wants to know when it is closed.
+
+    @ivar serves: whether it gives leases now: it is open and not paused.
+    @ivar refusal: what a new request fails with; C{None} while it is open.
+    @ivar abort_at: when the time to settle is over, on the clock; infinity if never.
+    """
+
+    def __init__(self) -> None:
+        self.serves = True
+        self.refusal: type[Draining] | type[Closed] | None = None
+        self.abort_at = math.inf
+        self.closed = False
+        self._told_closed: list[Deferred[None]] = []
+
+    def state(self) -> State:
+        if self.refusal is None:
+            return State.OPEN if self.serves else State.PAUSED
+        return State.CLOSED if self.closed else State.DRAINING
+
+    def pause(self) -> None:
+        """Give no leases until C{resume}; requests wait."""
+        self.serves = False
+
+    def resume(self) -> bool:
+        """Give leases again, unless it is ending.
+
+        @return: whether that is news.
+        """
+        was, self.serves = self.serves, self.refusal is None
+        return self.serves and not was
+
+    def end(self, refusal: type[Draining] | type[Closed]) -> bool:
+        """Take no more requests.
+
+        @return: whether that is news.
+        """
+        if self.refusal in (refusal, Closed):
+            return False
+        self.refusal = refusal
+        self.serves = False
+        return True
+
+    def abort_by(self, at: float) -> None:
+        """Let the time to settle be over at C{at}, on the clock, if it is not before."""
+        self.abort_at = min(self.abort_at, at)
+
+    def has_closed(self) -> None:
+        """Nothing is left: tell all who asked."""
+        self.closed = True
+        self.refusal = Closed
+        told, self._told_closed = self._told_closed, []
+        for each in told:
+            each.callback(None)
+
+    def when_closed(self) -> Deferred[None]:
+        """See C{IKolusManager.when_closed}."""
+        if self.closed:
+            return succeed(None)
+        told: Deferred[None] = Deferred()
+        self._told_closed.append(told)
+        return told

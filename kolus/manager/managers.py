@@ -1,0 +1,380 @@
+"""C{Managers}: the managers of one pool, by backend and ident.
+
+Its state is the managers that serve, those that have been replaced and let their last leases come
+home, which managers it has made, for as long as anybody has them, and of which classes they were;
+what is paused: all or not, and the backends that differ from that; the limits that the descriptor
+watch counts; which are being drained, and whether only for want of a group; and whether the pool is
+closed, or another process's.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+from weakref import WeakSet
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from zope.interface import Invalid
+from zope.interface.verify import verifyObject
+
+from kolus.backend import AnyBackend, Backend, Backends
+from kolus.errors import Closed, Draining, KolusError, LeaseError
+from kolus.interfaces import IKolusManager
+from kolus.manager.leasing_manager import LeasingManager
+from kolus.manager.record import BackendRecord
+from kolus.manager.records import Records
+from kolus.manager.shared_queue import SharedQueue
+from kolus.policy import Policy
+from kolus.support import DescriptorWatch, after_fork, check_whole
+
+__all__ = ["MakeManager", "Managers"]
+
+_log = Logger()
+
+MakeManager = Callable[[Backend, Hashable], IKolusManager]
+
+
+class Managers:
+    """Finds the manager of a backend for an ident, and makes it when there is none.
+
+    @ivar at: the managers that serve, by their backend's key and by ident. Read it; it is changed
+        here alone.
+    @ivar records: what the managers of each backend share.
+    @ivar policy: for managers made from now on.
+    @ivar closed: whether none are made any more.
+    """
+
+    def __init__(self, policy: Policy, make: MakeManager, records: Records) -> None:
+        self.at: dict[Hashable, dict[Hashable, IKolusManager]] = {}
+        self.records = records
+        self.policy = policy
+        self.closed = False
+        self._make = make
+        self._verified: set[type] = set()
+        self._leaving: list[IKolusManager] = []
+        self._made: WeakSet[IKolusManager] = WeakSet()
+        self._draining: dict[Hashable, bool] = {}
+        self._descriptors = DescriptorWatch()
+        self._counted: dict[Hashable, int] = {}
+        self._all_paused = False
+        self._paused: dict[Hashable, bool] = {}
+        self._process = os.getpid()
+        self._is_foreign = False
+
+    def __iter__(self) -> Iterator[IKolusManager]:
+        """All that have connections or may have some, also those that were replaced."""
+        serving = [each for managers in self.at.values() for each in managers.values()]
+        return iter(serving + self._leaving)
+
+    def __contains__(self, manager: object) -> bool:
+        """Whether it is, or was, one of these."""
+        return manager in self._made
+
+    def of(self, backend: Backend) -> list[IKolusManager]:
+        """Those of one backend, the ones that serve first."""
+        leaving = [each for each in self._leaving if each.backend == backend]
+        return [*self.at.get(backend.key, {}).values(), *leaving]
+
+    def makes_next(self, backend: Backend) -> bool:
+        """Whether the next request for a backend makes a manager, whoever asks."""
+        return not (self.at.get(backend.key) or backend.key in self._draining)
+
+    def find(self, ident: Hashable, backend: AnyBackend | IKolusManager) -> IKolusManager | None:
+        """The manager that has to answer a request: it may do so by refusing it.
+
+        @raise ValueError: C{backend} is another pool's manager, or cannot be understood.
+        @raise TypeError: it is no backend.
+        @raise LeaseError: this is a forked child of the process that the pool belongs to.
+        """
+        self.check_process()
+        if IKolusManager.providedBy(backend):
+            if backend not in self._made:
+                raise ValueError(f"{backend!r} is not a manager of this pool")
+            return backend
+        # An endpoint string is its key, and parsing it takes long.
+        known = isinstance(backend, str) and backend in self.at
+        key: Hashable = backend if known else Backend.of(backend).key
+        managers = self.at.get(key, {})
+        if ident in managers:
+            return managers[ident]
+        if key in self._draining:
+            return next((each for each in self if each.backend.key == key), None)
+        return next(iter(managers.values()), None) if self.policy.idents == "reject" else None
+
+    def find_or_make(self, ident: Hashable, backend: AnyBackend | IKolusManager) -> IKolusManager:
+        """
+        @raise Closed: there is none and no more are made.
+        @raise Draining: another ident has taken over, in what this one's taking over led to.
+        @raise TypeError: what was made is no manager.
+        """
+        manager = self.find(ident, backend)
+        if manager is not None:
+            return manager
+        if self.closed:
+            raise Closed("the pool is closed")
+        where = self.records.called(Backend.of(backend))  # type: ignore[arg-type]
+        manager = self._make(where, ident)
+        if type(manager) not in self._verified:  # that takes longer than all the rest
+            try:
+                verifyObject(IKolusManager, manager)
+            except Invalid as error:
+                raise TypeError(f"make_manager gave no IKolusManager: {error}") from error
+            self._verified.add(type(manager))
+        others = tuple(self.at.get(where.key, {}).values())
+        self._count(where, self.limit(where))
+        self._made.add(manager)
+        self._process = os.getpid()
+        after_fork(self)  # not before: without managers a pool may well go with its process
+        self.at.setdefault(where.key, {})[ident] = manager
+        manager.when_closed().addCallback(self._forget, manager, where.key)
+        if self.is_paused(where):
+            manager.pause()
+        if self.policy.idents == "replace":
+            for each in others:  # their waiters may ask again at once, and so replace this one
+                self._replace(each)
+            if self.at.get(where.key, {}).get(ident) is not manager:
+                raise Draining(f"{where} was taken over by another ident")
+        return manager
+
+    def provide(self, ident: Hashable, backend: Backend) -> IKolusManager:
+        """The same, for a request that others may serve, and that is none of the caller's mistakes:
+        that there is none and none can be made counts as an attempt to connect that failed.
+
+        @raise ConnectFailed: none can be made.
+        @raise KolusError: as C{find_or_make} does.
+        """
+        try:
+            return self.find_or_make(ident, backend)
+        except KolusError:
+            raise
+        except Exception as error:
+            why = error
+        raise self.records.connect_failed(backend, self.policy, why)
+
+    def _replace(self, manager: IKolusManager) -> None:
+        """Another ident takes over: what is idle closes now, the rest as it comes home."""
+        managers = self.at.get(manager.backend.key, {})
+        if managers.get(manager.ident) is manager:  # and no third one has taken over meanwhile
+            del managers[manager.ident]
+            self._leaving.append(manager)
+            manager.drain()
+
+    def _forget(self, _: None, manager: IKolusManager, key: Hashable) -> None:
+        if manager in self._leaving:
+            self._leaving.remove(manager)
+        managers = self.at.get(key, {})
+        if managers.get(manager.ident) is manager:
+            del managers[manager.ident]
+        if not managers:
+            self.at.pop(key, None)
+        if not self.of(manager.backend):
+            self._draining.pop(key, None)
+            self._count(manager.backend, 0)
+        self.records.tell_watchers(manager.backend)
+
+    def drain(self, backend: Backend, *, until_back: bool = False) -> list[Deferred[None]]:
+        """Drain those of one backend, which has no new ones before they are all closed.
+
+        @param until_back: or before C{welcome_back} is called, if nobody drains it otherwise.
+        """
+        self.check_process()
+        managers = self.of(backend)
+        if managers:
+            self._draining[backend.key] = until_back and self._draining.get(backend.key, True)
+            record = self.records.find(backend.key)
+            if record is not None:
+                record.wanting.clear()  # the end of one is not to serve the next
+        return [each.drain() for each in managers]
+
+    def welcome_back(self, backends: Backends) -> None:
+        """Groups have these again, by their keys: what was drained because they had left lets its
+        last leases come home, and is no hindrance to new ones."""
+        back = [key for key, until_back in self._draining.items() if until_back and key in backends]
+        for key in back:
+            if self._draining.get(key):  # whom the one before has served may have ended that
+                del self._draining[key]
+                self._leaving += self.at.pop(key, {}).values()
+                self.records.tell_watchers(backends[key])
+
+    def close(self, timeout: float) -> list[Deferred[None]]:
+        """Close them all, and make no more."""
+        self.check_process()
+        self.closed = True
+        for record in self.records:
+            record.wanting.clear()
+        self.records.stop()
+        return [each.close(timeout) for each in tuple(self)]
+
+    # Limits
+
+    def limit(self, backend: Backend) -> int:
+        """Most connections of a backend."""
+        record = self.records.find(backend.key)
+        return self.records.limit(backend, self.policy) if record is None else record.limit
+
+    def resize(self, limit: int, backend: Backend | None) -> None:
+        """Set the limit of a backend, or of all that have none of their own if C{None}."""
+        check_whole("limit", limit, 1)
+        self.check_process()
+        if backend is None:
+            own = self.records.own_limit
+            self.policy = replace(self.policy, limit=limit)
+            records = [each for each in self.records if own(each.backend) is None]
+            managers = [each for each in self if own(each.backend) is None]
+        else:
+            self.records.limits[backend.key] = limit
+            records = list(self.records.among({backend.key: backend}))
+            managers = self.of(backend)
+        self._resize(limit, records, managers)
+
+    def follow(self, before: Backends, now: Backends) -> None:
+        """A group has another list: those of which another limit is said have that, whatever was
+        set by hand; those that came or left have what is said of them now, if none was."""
+        if self._is_foreign:
+            return
+        others = [key for key, each in before.items() if now.get(key, each).limit != each.limit]
+        said = [now[key] for key in others]
+        for backend in said:
+            self.records.limits.pop(backend.key, None)
+        came = [each.backend for each in self.records.among(now) if each.backend.key not in before]
+        left = [each.backend for each in self.records.among(before) if each.backend.key not in now]
+        for backend in said + came + left:
+            record = self.records.find(backend.key)
+            limit = self.records.limit(backend, self.policy)
+            if record is None or record.limit != limit:
+                try:
+                    self._resize(limit, [record] if record else [], self.of(backend))
+                except Exception:  # of somebody's own manager; the rest of the list is to be heeded
+                    _log.failure("{backend} keeps the limit that it had", backend=backend)
+
+    def _resize(
+        self, limit: int, records: Sequence[BackendRecord], managers: Sequence[IKolusManager]
+    ) -> None:
+        members: list[object] = [each for record in records for each in record.members]
+        for manager in managers:
+            self._count(manager.backend, limit)
+        for record in records:
+            record.resize(limit)
+        for manager in managers:  # those that are not ours need not have taken a record
+            if manager not in members:
+                manager.resize(limit)
+
+    def _count(self, backend: Backend, limit: int) -> None:
+        """Count how many descriptors a backend may need; 0 if it has no manager any more."""
+        self._descriptors.change(self._counted.pop(backend.key, 0), limit)
+        if limit:
+            self._counted[backend.key] = limit
+
+    # Operating
+
+    def set_paused(self, backend: Backend | None, paused: bool) -> None:
+        """Pause or resume those of one backend, or all, and those that are made later too."""
+        self.check_process()
+        if backend is None:
+            self._all_paused = paused
+            self._paused.clear()
+        else:
+            self._paused[backend.key] = paused
+        for manager in tuple(self) if backend is None else self.of(backend):
+            # Whom the one before has served may have ordered otherwise meanwhile.
+            if self.is_paused(manager.backend):
+                manager.pause()
+            else:
+                manager.resume()
+        self.records.tell_watchers(backend)  # of where no manager runs, too
+
+    def is_paused(self, backend: Backend) -> bool:
+        return self._paused.get(backend.key, self._all_paused)
+
+    # For the queues that backends share: see House
+
+    def server(self, ident: Hashable, backend: Backend) -> LeasingManager[Any] | None:
+        """The manager of a backend, if one runs that can serve C{ident} and share queues."""
+        manager = self.at.get(backend.key, {}).get(ident)
+        return manager if isinstance(manager, LeasingManager) else None
+
+    def make_server(self, ident: Hashable, backend: Backend) -> LeasingManager[Any]:
+        """The same; made if there is none.
+
+        @raise KolusError: there cannot be any.
+        """
+        manager = self.provide(ident, backend)
+        if isinstance(manager, LeasingManager) and manager.ident == ident:
+            return manager
+        raise Draining(f"{backend} gives no new leases to those who wait for several")
+
+    def may_make(self, ident: Hashable, backend: Backend) -> bool:
+        """Whether a manager for C{ident}, who has none there, could be made that connects at once
+        and displaces nobody."""
+        record = self.records.find(backend.key)
+        return self._can_make(backend) and (record is None or record.has_room())
+
+    def _can_make(self, backend: Backend) -> bool:
+        """Whether a manager for an ident that has none there could be made, and displace nobody."""
+        if self.closed or backend.key in self._draining or self.is_paused(backend):
+            return False
+        return self.policy.idents == "separate" or not self.at.get(backend.key)
+
+    def crowded(self, queue: SharedQueue) -> Iterator[Backend]:
+        """Of its backends those whose slots are all taken, some by other managers than the one for
+        its ident, so that who waits there waits for what these have."""
+        for record in self.records.among(queue.backends):
+            if record.unused() > 0:
+                continue
+            server = self.server(queue.ident, record.backend)
+            serves = self._can_make(record.backend) if server is None else server.serves()
+            others = [
+                each for each in record.members if each is not server and each.connections.all
+            ]
+            if serves and others:
+                yield record.backend
+
+    def servers(self, queue: SharedQueue) -> Iterator[LeasingManager[Any]]:
+        """The managers that run and can serve a queue."""
+        found = [
+            self.server(queue.ident, each.backend) for each in self.records.among(queue.backends)
+        ]
+        return iter([each for each in found if each is not None])
+
+    def last_errors(self, queue: SharedQueue) -> Iterator[tuple[Backend, BaseException]]:
+        """Of its backends where the last attempt to connect failed, what it failed with."""
+        for record in self.records.among(queue.backends):
+            if record.attempts.last_error is not None:
+                yield record.backend, record.attempts.last_error
+
+    def attempt_due(self, backend: Backend) -> float:
+        """From when on it may be tried to connect to a backend, on the clock."""
+        record = self.records.find(backend.key)
+        return -math.inf if record is None else record.attempts.due_at
+
+    def pauses_attempts(self) -> bool:
+        """Whether there is a pause after an attempt to connect that failed."""
+        return self.policy.backoff is not None
+
+    def attach(self, queue: SharedQueue) -> None:
+        """Let the managers of its backends serve a queue."""
+        self.records.attach(queue)
+
+    def detach(self, queue: SharedQueue) -> None:
+        """Let them serve it no more."""
+        self.records.detach(queue)
+
+    # Processes
+
+    def forked(self) -> None:
+        """Called in a forked child: the connections are its parent's."""
+        self._is_foreign = True
+        self.at.clear()
+
+    def check_process(self) -> None:
+        """
+        @raise LeaseError: this is a forked child of the process that the pool belongs to.
+        """
+        if self._is_foreign:
+            raise LeaseError(
+                f"process {os.getpid()} cannot use this pool: process {self._process} made it"
+            )

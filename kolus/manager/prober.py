@@ -1,0 +1,74 @@
+"""C{Prober}: tries a backend that was ejected, so that no caller's request has to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from kolus.backend import Backend
+from kolus.errors import KolusError
+from kolus.lease import Lease
+from kolus.manager.record import BackendRecord
+from kolus.policy import Policy
+from kolus.support import Step
+
+__all__ = ["Prober"]
+
+_log = Logger()
+
+
+class Prober:
+    """Leases a connection to the backend, runs the policy's probe on it, and settles the lease.
+
+    How that went the backend's health hears as of any other lease.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[..., Deferred[Lease[Any]]],
+        clock: IReactorTime,
+        policy: Policy,
+    ) -> None:
+        """
+        @param connect: as C{Pool.connect}.
+        @param policy: with C{probe}.
+        """
+        self._connect = connect
+        self._clock = clock
+        self._policy = policy
+
+    def probe(self, record: BackendRecord) -> None:
+        """Try a backend; for the ident that used it last, since others may be refused."""
+        health = record.health
+        probe = health.hook_begins()
+        backend = record.backend
+        probing = Deferred.fromCoroutine(self._probe(backend, record.last_ident))
+        # Whatever happens, or it would be ejected for ever.
+        probing.addErrback(
+            lambda failure: _log.failure("probing {backend} failed", failure, backend=backend)
+        )
+        probing.addCallback(lambda _: health.hook_ended(probe))
+
+    async def _probe(self, backend: Backend, ident: Hashable) -> None:
+        assert self._policy.probe is not None
+        timeout = self._policy.probe_timeout
+        began = self._clock.seconds()
+        try:
+            lease = await self._connect(ident, backend, timeout=timeout)
+        except KolusError:
+            return  # what counts as a failure was counted
+        left = None if timeout is None else max(0.0, began + timeout - self._clock.seconds())
+        step = Step(self._clock, "the probe", left)
+        lease.when_lost().addCallback(lambda reason: step.give_up(Failure(reason)))
+        step.begin(self._policy.probe, lease.protocol)
+        went_well = await step.outcome.addCallbacks(lambda said: said is not False, lambda _: False)
+        if lease.held:
+            if went_well:
+                lease.release()
+            else:
+                lease.finished(failed=True)

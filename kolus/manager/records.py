@@ -1,0 +1,298 @@
+"""C{Records}: the record of each backend of a pool, which outlives the backend's managers.
+
+Its state is the records, those that may be forgotten, what the forgotten have left, the limits
+that were set by hand, which numbers the requests, which backends are ejected, the lists of the
+groups, and who is attached: the queues that several backends share, and the watchers and feedbacks
+of backends, each to the records that there are and to those that are made later.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Mapping
+
+from twisted.internet.interfaces import IReactorTime
+
+from kolus.backend import Backend, Backends
+from kolus.backoff import Rng
+from kolus.balance import Feedback
+from kolus.errors import ConnectFailed
+from kolus.events import Observer
+from kolus.health import Phase
+from kolus.manager.record import BackendRecord, Watcher
+from kolus.manager.shared_queue import SharedQueue
+from kolus.manager.totals import Totals
+from kolus.policy import Policy
+from kolus.status import Counters
+from kolus.support import let_go, shown
+from kolus.watching import Recorder
+
+__all__ = ["Records"]
+
+_MOST_UNUSED = 1000
+
+Keyed = Mapping[Hashable, object]
+"""Whatever is kept by the keys of backends: which these are."""
+
+
+class Records:
+    """Makes the record of a backend when it is first asked for, and forgets those that were unused
+    for longest.
+
+    @ivar find: the record of the backend with a key, C{None} if there is none.
+    @ivar limits: those set by hand, by the backends' keys.
+    @ivar sick: the records of backends that are not well, by their keys.
+    @ivar health_changes: how often that has changed.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        observers: list[Observer],
+        rng: Rng,
+        probe: Callable[[BackendRecord], object] | None,
+    ) -> None:
+        """
+        @param probe: probes a backend that is due and of use to somebody; C{None} if a request is
+            to be the probe.
+        """
+        self.limits: dict[Hashable, int] = {}
+        self.sick: dict[Hashable, BackendRecord] = {}
+        self.health_changes = 0
+        self._probe = probe
+        self._clock = clock
+        self._observers = observers
+        self._rng = rng
+        self._records: dict[Hashable, BackendRecord] = {}
+        self.find = self._records.get
+        self._unused: OrderedDict[Hashable, None] = OrderedDict()
+        self._legacy = Totals()
+        self._arrivals = itertools.count()
+        self._queues: dict[Hashable, dict[SharedQueue, None]] = {}  # by their idents
+        self._lists: dict[int, Backends] = {}  # by their identity, the newest last
+        self._watchers: list[tuple[Watcher, Keyed]] = []
+        self._feedbacks: list[tuple[Feedback, Keyed]] = []
+
+    def __iter__(self) -> Iterator[BackendRecord]:
+        return iter(tuple(self._records.values()))
+
+    def of(self, backend: Backend, policy: Policy) -> BackendRecord:
+        """The record of a backend; made if there is none."""
+        record = self._records.get(backend.key)
+        return self._open(backend, policy) if record is None else record
+
+    def limit(self, backend: Backend, policy: Policy) -> int:
+        """Most connections of a backend, as it ought to be now."""
+        own = self.own_limit(backend)
+        return policy.limit if own is None else own
+
+    def own_limit(self, backend: Backend) -> int | None:
+        """The limit that a backend has of its own: set by hand, or else what the newest list that
+        says one says, or else C{backend}."""
+        key = backend.key
+        if key in self.limits or not self._lists:
+            return self.limits.get(key, backend.limit)
+        listed = [each[key].limit for each in self._lists.values() if key in each]
+        return next((each for each in reversed(listed) if each is not None), backend.limit)
+
+    def called(self, backend: Backend) -> Backend:
+        """The same backend as the newest list that has it calls it."""
+        key = backend.key
+        lists = reversed(self._lists.values())
+        return next((each[key] for each in lists if key in each), backend)
+
+    def _open(self, backend: Backend, policy: Policy) -> BackendRecord:
+        backend = self.called(backend)
+        record = BackendRecord(
+            self.limit(backend, policy),
+            policy.max_connecting,
+            backend,
+            self._clock,
+            ejection=policy.ejection,
+            rng=self._rng,
+            arrivals=self._arrivals,
+        )
+        record.keeper = self
+        self._records[backend.key] = record
+        record.watchers += [each for each, keyed in self._watchers if backend.key in keyed]
+        for feedback, keyed in self._feedbacks:
+            if backend.key in keyed:
+                record.teach(feedback)
+        record.changed()
+        self.unused(record)
+        return record
+
+    def counters(self) -> Counters:
+        """What has happened at all backends, those that were forgotten included."""
+        return sum([each.counters for each in self], self._legacy.counters())
+
+    # Forgetting
+
+    def unused(self, record: BackendRecord) -> None:
+        """Called by a record that has no manager: it is forgotten when it has had none for
+        longest, unless it is of use to somebody then."""
+        self._unused[record.backend.key] = None
+        self._unused.move_to_end(record.backend.key)
+        while len(self._unused) > _MOST_UNUSED:
+            oldest = self._records.get(self._unused.popitem(last=False)[0])
+            if oldest is not None and not self._is_of_use(oldest):
+                self._forget(oldest)
+
+    def _is_of_use(self, record: BackendRecord) -> bool:
+        return bool(record.members) or record.health.is_by_hand or self._is_listed(record)
+
+    def _forget(self, record: BackendRecord) -> None:
+        del self._records[record.backend.key]
+        if self.sick.pop(record.backend.key, None) is not None:
+            self.health_changes += 1
+        record.keeper = None
+        record.health.stop()
+        self._legacy.expect(record)
+
+    def connect_failed(self, backend: Backend, policy: Policy, why: Exception) -> ConnectFailed:
+        """What would have connected could not be made: that counts as an attempt that failed.
+
+        @return: what a request fails with for that reason.
+        """
+        record = self.of(backend, policy)
+        where = shown(why)
+        let_go(why)  # of the frames of whoever has just asked: it is kept
+        failures = record.attempts.failures + 1
+        delay = 0.0 if policy.backoff is None else policy.backoff.delay(failures, self._rng)
+        record.attempts.failed(why, failures, self._clock.seconds() + delay)
+        self._recorder(record).connect_failed(ConnectFailed(backend, why, delay), failures, where)
+        record.health.connect_failed(why)
+        for member in tuple(record.members):
+            member.connections_changed()  # others are to connect there then, and not before
+        return ConnectFailed(backend, why, delay)  # it is raised; the log may keep the other
+
+    # Health, as records tell it
+
+    def ejected(self, record: BackendRecord, reason: str, seconds: float) -> None:
+        self.sick[record.backend.key] = record
+        self.health_changes += 1
+        self._recorder(record).ejected(reason, seconds)
+        for queue in self._queues_at(None):  # a group panics for those who exclude it, too
+            queue.health_changed()
+
+    def admitted(self, record: BackendRecord, reason: str) -> None:
+        self.sick.pop(record.backend.key, None)
+        self.unused(record)
+        self.health_changes += 1
+        self._recorder(record).admitted(reason)
+        for queue in self._queues_at(None):
+            queue.look_anew()
+
+    def probe_is_due(self, record: BackendRecord) -> None:
+        self._recorder(record).probe_is_due()
+        if self._is_listed(record) or (record.members and not record.health.is_given_up):
+            self._probe_if_due(record)
+
+    def _probe_if_due(self, record: BackendRecord) -> None:
+        # Whoever was told that it is due may have ejected it by hand.
+        if self._probe is not None and record.health.phase is Phase.DUE:
+            self._probe(record)
+
+    def _is_listed(self, record: BackendRecord) -> bool:
+        return any(record.backend.key in each for each in self._lists.values())
+
+    def _recorder(self, record: BackendRecord) -> Recorder:
+        return Recorder(record.backend, None, record.counters, self._observers)
+
+    # Who is attached
+
+    def enlist(self, backends: Backends) -> None:
+        """A group has these backends."""
+        self._lists[id(backends)] = backends
+        for record in self.among(backends):
+            record.is_called(backends[record.backend.key])
+
+    def delist(self, backends: Backends) -> None:
+        """It has them no more."""
+        del self._lists[id(backends)]
+        for record in self.among(backends):
+            if self._is_listed(record):
+                record.is_called(self.called(record.backend))
+            elif not self._is_of_use(record):
+                self.unused(record)
+
+    def probe_those_due(self, keyed: Keyed) -> None:
+        """Probe those that were not while nobody had any use for them."""
+        for record in tuple(self.sick.values()):
+            if record.backend.key in keyed:
+                self._probe_if_due(record)
+
+    def attach(self, queue: SharedQueue) -> None:
+        """Let the managers of its backends serve a queue."""
+        self._queues.setdefault(queue.ident, {})[queue] = None
+        for record in self.among(queue.backends):
+            record.share(queue)
+
+    def detach(self, queue: SharedQueue) -> None:
+        """Let them serve it no more."""
+        queues = self._queues.get(queue.ident, {})
+        if queue in queues:
+            del queues[queue]
+            if not queues:
+                del self._queues[queue.ident]
+            for record in self.among(queue.backends):
+                record.unshare(queue)
+
+    def queues(self, record: BackendRecord, ident: Hashable) -> list[SharedQueue]:
+        """Called by a record: those that its managers for C{ident} may serve."""
+        queues = self._queues.get(ident, {})
+        return [each for each in queues if record.backend.key in each.backends]
+
+    def _queues_at(self, key: Hashable | None) -> list[SharedQueue]:
+        """Those that the backend with a key may serve; all if C{None}."""
+        every = [each for queues in self._queues.values() for each in queues]
+        return every if key is None else [each for each in every if key in each.backends]
+
+    def watch(self, watcher: Watcher, keyed: Keyed) -> None:
+        """Tell a watcher what changes at these backends."""
+        self._watchers.append((watcher, keyed))
+        for record in self.among(keyed):
+            record.watchers.append(watcher)
+
+    def unwatch(self, watcher: Watcher, keyed: Keyed) -> None:
+        """Tell it no more."""
+        if (watcher, keyed) in self._watchers:
+            self._watchers.remove((watcher, keyed))
+            for record in self.among(keyed):
+                record.watchers.remove(watcher)
+
+    def teach(self, feedback: Feedback, keyed: Keyed) -> None:
+        """Let a feedback hear of the leases of these backends."""
+        self._feedbacks.append((feedback, keyed))
+        for record in self.among(keyed):
+            record.teach(feedback)
+
+    def unteach(self, feedback: Feedback, keyed: Keyed) -> None:
+        """Let it hear of them no more, unless it is to for another reason."""
+        if (feedback, keyed) in self._feedbacks:
+            self._feedbacks.remove((feedback, keyed))
+            others = [keyed for each, keyed in self._feedbacks if each.number == feedback.number]
+            for record in self.among(keyed):
+                if not any(record.backend.key in each for each in others):
+                    record.unteach(feedback)
+
+    def tell_watchers(self, backend: Backend | None) -> None:
+        """What may be done with a backend has changed, or with all if C{None}."""
+        for queue in self._queues_at(None if backend is None else backend.key):
+            queue.look_anew()
+        for watcher, keyed in self._watchers:
+            for key in keyed if backend is None else {backend.key} & keyed.keys():
+                watcher(key)
+
+    def among(self, keys: Mapping[Hashable, object]) -> Iterator[BackendRecord]:
+        """The records that there are of the backends with these keys."""
+        if len(keys) < len(self._records):
+            found = [self._records.get(key) for key in keys]
+            return iter([each for each in found if each is not None])
+        return iter([each for key, each in self._records.items() if key in keys])
+
+    def stop(self) -> None:
+        """The pool is closed: nothing is due any more."""
+        for record in self:
+            record.health.stop()

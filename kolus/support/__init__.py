@@ -1,0 +1,23 @@
+"""Small tools that every room may use, and that know nothing of pools."""
+
+from kolus.support.alarm import Alarm
+from kolus.support.checks import check_seconds, check_whole, is_duration
+from kolus.support.descriptors import DescriptorWatch
+from kolus.support.fork import after_fork
+from kolus.support.frames import let_go, shown
+from kolus.support.stacks import place, stack
+from kolus.support.step import Step
+
+__all__ = [
+    "Alarm",
+    "DescriptorWatch",
+    "Step",
+    "after_fork",
+    "check_seconds",
+    "check_whole",
+    "is_duration",
+    "let_go",
+    "place",
+    "shown",
+    "stack",
+]

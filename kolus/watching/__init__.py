@@ -1,0 +1,30 @@
+"""What one sees: explanations, owners of leases, debug guards, and the recorder of events."""
+
+from kolus.watching.explanation import (
+    LeaseExplanation,
+    ManagerExplanation,
+    PoolExplanation,
+    WaiterExplanation,
+    label,
+    why_waiting,
+)
+from kolus.watching.guards import Forked, Traced, unguarded
+from kolus.watching.owners import Owner, Owners, Ownership, check_owner
+from kolus.watching.recorder import Recorder
+
+__all__ = [
+    "Forked",
+    "LeaseExplanation",
+    "ManagerExplanation",
+    "Owner",
+    "Owners",
+    "Ownership",
+    "PoolExplanation",
+    "Recorder",
+    "Traced",
+    "WaiterExplanation",
+    "check_owner",
+    "label",
+    "unguarded",
+    "why_waiting",
+]

@@ -1,0 +1,221 @@
+"""C{Recorder}: whatever happens at a manager is counted, told to the observers, and logged here.
+
+Logged is what an operator acts on; a lease is counted and told, never logged.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any
+
+from twisted.logger import Logger
+
+from kolus.errors import ConnectFailed, KolusError, describe
+from kolus.events import (
+    Admitted,
+    Connected,
+    ConnectFailure,
+    Ejected,
+    Event,
+    Finished,
+    Forgotten,
+    Leased,
+    Lost,
+    Observer,
+    Overdue,
+    Paused,
+    ProbeDue,
+    Rejection,
+    Released,
+    Resized,
+    Resumed,
+    Retired,
+    TimedOut,
+)
+
+if TYPE_CHECKING:
+    from kolus.backend import Backend
+    from kolus.manager import Connection
+    from kolus.status import Counters
+
+__all__ = ["Recorder"]
+
+_log = Logger()
+
+
+class Recorder:
+    """What one manager has to tell.
+
+    @ivar backend: what events and messages name.
+    @ivar counters: what has happened so far; changed here alone.
+    @ivar observers: a live list of whom to tell.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        ident: Hashable,
+        counters: Counters,
+        observers: list[Observer],
+    ) -> None:
+        self.backend = backend
+        self.counters = counters
+        self.observers = observers
+        self._ident = ident
+
+    # Leases
+
+    # Whoever counts leases and releases, which are too many for a call each, does it himself.
+
+    def leased(self, reused: bool, waited: float) -> None:
+        if self.observers:
+            self._tell(Leased(self.backend, self._ident, reused, waited))
+
+    def released(self, held: float) -> None:
+        if self.observers:
+            self._tell(Released(self.backend, self._ident, held))
+
+    def finished(self, held: float) -> None:
+        self.counters.finishes += 1
+        if self.observers:
+            self._tell(Finished(self.backend, self._ident, held))
+
+    def forgotten(self, held: float, origin: str | None) -> None:
+        self.counters.forgotten += 1
+        _log.warn(
+            "a lease of {backend} for {ident!r} was forgotten and is reclaimed after {held:.3g} s; "
+            "settle every lease with release() or finished(){origin}",
+            backend=self.backend,
+            ident=self._ident,
+            held=held,
+            origin=_leased_here(origin),
+        )
+        if self.observers:
+            self._tell(Forgotten(self.backend, self._ident, held))
+
+    def overdue(self, held: float, owner: str | None, origin: str | None) -> None:
+        self.counters.overdue += 1
+        _log.warn(
+            "a lease of {backend} for {ident!r} has been held for {held:.3g} s and may have "
+            "leaked{owner}{origin}",
+            backend=self.backend,
+            ident=self._ident,
+            held=held,
+            owner="" if owner is None else f"; its owner is {owner}",
+            origin=_leased_here(origin) or "; Policy(debug=True) tells where it was leased",
+        )
+        if self.observers:
+            self._tell(Overdue(self.backend, self._ident, held))
+
+    def still_held(self, held: float, origin: str | None) -> None:
+        _log.warn(
+            "{backend} is closed with a lease for {ident!r} that is still held after "
+            "{held:.3g} s{origin}",
+            backend=self.backend,
+            ident=self._ident,
+            held=held,
+            origin=_leased_here(origin),
+        )
+
+    def timed_out(self, waited: float) -> None:
+        self.counters.timeouts += 1
+        if self.observers:
+            self._tell(TimedOut(self.backend, self._ident, waited))
+
+    def rejected(self, error: KolusError) -> None:
+        self.counters.rejections += 1
+        if self.observers:
+            self._tell(Rejection(self.backend, self._ident, error))
+
+    # Connections
+
+    def connected(self) -> None:
+        self.counters.connects += 1
+        if self.observers:
+            self._tell(Connected(self.backend, self._ident))
+
+    def connect_failed(self, error: ConnectFailed, failures: int, where: str) -> None:
+        """
+        @param failures: how many attempts in a row have failed.
+        @param where: the traceback of the reason, which itself is without; empty if it tells
+            nothing.
+        """
+        self.counters.connect_failures += 1
+        _log.warn(
+            "{error} ({failures} in a row){where}",
+            error=error,
+            failures=failures,
+            where=f"\n{where}" if where else "",
+        )
+        if self.observers:
+            self._tell(ConnectFailure(self.backend, self._ident, error.reason, error.retry_in))
+
+    def hook_failed(self, hook: str, error: BaseException) -> None:
+        _log.warn(
+            "{hook} of a connection to {backend} failed, it is closed: {error}",
+            hook=hook,
+            backend=self.backend,
+            error=describe(error),
+        )
+
+    def out_of_step(self, why: str) -> None:
+        _log.info("an idle connection to {backend} is closed: {why}", backend=self.backend, why=why)
+
+    def closed(self, connection: Connection[Any], reason: BaseException) -> None:
+        """A connection that was ready is gone."""
+        self.counters.closes += 1
+        if not self.observers:
+            return
+        if connection.was_lost or connection.why is None:
+            self._tell(Lost(self.backend, self._ident, reason))
+        else:
+            self._tell(Retired(self.backend, self._ident, connection.why))
+
+    # The backend's health
+
+    def ejected(self, reason: str, seconds: float) -> None:
+        _log.warn(
+            "{backend} is ejected {time}: {reason}",
+            backend=self.backend,
+            time="until it is admitted" if seconds == math.inf else f"for {seconds:.3g} s",
+            reason=reason,
+        )
+        if self.observers:
+            self._tell(Ejected(self.backend, self._ident, reason, seconds))
+
+    def admitted(self, reason: str) -> None:
+        _log.info("{backend} is admitted again: {reason}", backend=self.backend, reason=reason)
+        if self.observers:
+            self._tell(Admitted(self.backend, self._ident, reason))
+
+    def probe_is_due(self) -> None:
+        if self.observers:
+            self._tell(ProbeDue(self.backend, self._ident))
+
+    # The manager
+
+    def paused(self) -> None:
+        if self.observers:
+            self._tell(Paused(self.backend, self._ident))
+
+    def resumed(self) -> None:
+        if self.observers:
+            self._tell(Resumed(self.backend, self._ident))
+
+    def resized(self, limit: int) -> None:
+        if self.observers:
+            self._tell(Resized(self.backend, self._ident, limit))
+
+    def _tell(self, event: Event) -> None:
+        for observer in tuple(self.observers):
+            try:
+                observer(event)
+            except Exception:
+                _log.failure("the observer {observer!r} raised and is dropped", observer=observer)
+                if observer in self.observers:
+                    self.observers.remove(observer)
+
+
+def _leased_here(origin: str | None) -> str:
+    return f"; it was leased here:\n{origin}" if origin else ""

@@ -1,0 +1,170 @@
+"""The balancer of a group: what it sees, and what it may choose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from kolus import Backend, NoBackend, Status
+from kolus.balance import fill_first, peak_ewma, round_robin
+from kolus.testing import result_of
+from tests.rigs.grouping import Rig, names
+from tests.rigs.pools import Half
+
+
+def test_the_policys_balancer_chooses_where_a_group_has_none() -> None:
+    rig = Rig("", balancer=None)
+    assert rig.group.balancer is rig.pool.policy.balancer
+
+
+def test_a_request_can_have_a_balancer_of_its_own() -> None:
+    def last(statuses: Sequence[Status]) -> Status:
+        return statuses[-1]
+
+    rig = Rig("abc")
+    lease = rig.lease(balancer=last)
+    assert names([lease]) == "c"
+    lease.release()
+    again = rig.group.try_connect("us", balancer=last)
+    assert again is not None
+    again.release()
+
+
+def test_a_balancer_that_raises_fails_the_request_and_is_logged(logged_failures: Any) -> None:
+    def broken(statuses: Sequence[Status]) -> Status:
+        raise ArithmeticError("cannot count")
+
+    rig = Rig("ab", broken)
+    with pytest.raises(NoBackend, match="raised ArithmeticError: cannot count"):
+        rig.lease()
+    with pytest.raises(NoBackend, match="raised ArithmeticError: cannot count"):
+        rig.group.try_connect("us")
+    assert len(logged_failures.flush(ArithmeticError)) == 2
+    rig.lease(balancer=fill_first).release()
+
+
+@pytest.mark.parametrize(
+    "choose",
+    [
+        lambda statuses: None,
+        lambda statuses: statuses[0].backend,
+        lambda statuses: statuses[0].snapshot(),
+        lambda statuses: 0,
+    ],
+)
+def test_a_balancer_that_chooses_none_of_the_statuses_fails_the_request(choose: Any) -> None:
+    rig = Rig("ab", choose)
+    with pytest.raises(NoBackend, match="none of the 2 statuses"):
+        rig.lease()
+
+
+def test_a_balancer_cannot_choose_a_status_of_another_group() -> None:
+    kept: list[Status] = []
+
+    def keep(statuses: Sequence[Status]) -> Status:
+        kept.append(statuses[0])
+        return kept[0]
+
+    rig = Rig("ab", keep)
+    rig.lease().release()
+    other = rig.pool.group([rig.known["c"]], lambda statuses: kept[0])
+    with pytest.raises(NoBackend, match="none of the 1 statuses"):
+        result_of(other.connect("us"))
+
+
+def test_a_balancer_sees_a_sequence_of_statuses_with_all_their_fields() -> None:
+    seen: list[Sequence[Status]] = []
+
+    def look(statuses: Sequence[Status]) -> Status:
+        seen.append(statuses)
+        return statuses[0]
+
+    rig = Rig("abc", look)
+    held = rig.lease()
+    (statuses,) = seen
+    assert isinstance(statuses, Sequence)
+    assert len(statuses) == 3
+    assert names(list(statuses)) == "abc"
+    assert names(statuses[1:]) == "bc"
+    assert names(statuses[::-2]) == "ca"
+    assert names([statuses[-1]]) == "c"
+    assert statuses[1] in statuses
+    assert statuses.index(statuses[2]) == 2
+    with pytest.raises(IndexError):
+        statuses[3]
+    for each, told in zip(statuses, rig.group.status().backends, strict=True):
+        assert isinstance(each, Status)
+        for name in [field.name for field in fields(Status)]:
+            assert getattr(each, name) == getattr(told, name), name
+        for name in ("takes_requests", "load", "pressure", "room"):
+            assert getattr(each, name) == getattr(told, name), name
+        assert str(each) == str(told)
+    assert statuses[0].leased == 1
+    held.release()
+    assert (statuses[0].leased, statuses[0].idle) == (0, 1)
+
+
+def test_a_balancer_sees_the_numbers_of_all_idents_and_of_what_waits() -> None:
+    seen: list[Sequence[Status]] = []
+
+    def look(statuses: Sequence[Status]) -> Status:
+        seen.append(statuses)
+        return statuses[0]
+
+    rig = Rig("ab", look, idents="separate", limit=2)
+    held = [rig.lease(), result_of(rig.group.connect("others"))]
+    waiting = [rig.pool.connect(ident, rig.known["a"]) for ident in ("us", "others", "us")]
+    for each, told in zip(seen[0], rig.group.status().backends, strict=True):
+        for name in [field.name for field in fields(Status)]:
+            assert getattr(each, name) == getattr(told, name), name
+        assert each.load == told.load
+    assert (seen[0][0].leased, seen[0][0].waiting) == (2, 3)
+    for lease in held:
+        lease.release()
+    rig.pool.close(0)
+    rig.turn()
+    for each in waiting:
+        each.addErrback(lambda failure: None)
+
+
+def test_a_balancer_that_learns_hears_how_long_leases_took() -> None:
+    heard: list[tuple[str, float]] = []
+
+    class Learning:
+        def __call__(self, statuses: Sequence[Status]) -> Status:
+            return statuses[0]
+
+        def observe(self, backend: Backend, seconds: float) -> None:
+            heard.append((str(backend), seconds))
+
+    rig = Rig("ab", Learning())
+    lease = rig.lease()
+    rig.clock.advance(2.0)
+    lease.release()
+    assert heard == [("a", 2.0)]
+    rig.tell("ba")
+    rig.lease().release()
+    assert len(heard) == 2
+    rig.group.close()
+    rig.at("a").release()
+    assert len(heard) == 2
+
+
+@pytest.mark.parametrize("kind", ["fill_first", "round_robin", "peak_ewma"])
+def test_a_balancer_goes_on_with_another_list(kind: str) -> None:
+    rig = Rig("abc", limit=20)
+    balancer: Any = {
+        "fill_first": lambda: fill_first,
+        "round_robin": round_robin,
+        "peak_ewma": lambda: peak_ewma(rig.clock, Half()),
+    }[kind]()
+    for told in ("abc", "cd", "d", "abcd", "a"):
+        rig.tell(told)
+        leases = [rig.lease(balancer=balancer) for _ in range(8)]
+        assert set(names(leases)) <= set(told)
+        for each in leases:
+            each.release()
+        rig.turn()

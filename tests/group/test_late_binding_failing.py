@@ -1,0 +1,68 @@
+"""Rule 30: a request whose connect fails is tried elsewhere, and at the end says where it was."""
+
+from __future__ import annotations
+
+import pytest
+
+from kolus import (
+    ConnectFailed,
+    LeaseTimeout,
+)
+from kolus.testing import result_of
+from tests.rigs.grouped import Grouped, has_result
+
+
+def test_a_failed_connect_is_retried_elsewhere() -> None:
+    rig = Grouped(3)
+    rig.fakes[0].refuse()
+    rig.fakes[1].refuse()
+    assert rig.lease().backend is rig.backends[2]
+
+
+def test_a_retry_keeps_the_deadline() -> None:
+    rig = Grouped(2)
+    rig.fakes[0].refuse(after=0.2, always=True)
+    rig.fakes[1].never_answer()
+    asked = rig.ask(timeout=2.0)
+    rig.clock.advance(0.2)
+    assert rig.fakes[1].attempts == 1
+    rig.clock.pump([0.1] * 17)
+    assert not has_result(asked)
+    rig.clock.advance(0.1)
+    with pytest.raises(LeaseTimeout) as caught:
+        result_of(asked)
+    assert list(caught.value.tried) == [rig.backends[0]]
+    assert "ConnectionRefusedError" in str(caught.value)
+
+
+def test_the_error_at_the_end_names_every_backend_that_was_tried_and_why() -> None:
+    rig = Grouped(3)
+    for fake, why in zip(rig.fakes, "xyz", strict=True):
+        fake.refuse(reason=ConnectionRefusedError(f"because of {why}"))
+    with pytest.raises(ConnectFailed) as caught:
+        rig.lease()
+    assert list(caught.value.tried) == rig.backends
+    for each in ("a: ", "b: ", "because of x", "because of y", "because of z", "to c"):
+        assert each in str(caught.value)
+
+
+@pytest.mark.parametrize("backoff", ["on", "off"])
+def test_where_all_refuse_a_request_ends(backoff: str) -> None:
+    rig = Grouped(3, **({} if backoff == "on" else {"backoff": None}))
+    for fake in rig.fakes:
+        fake.refuse(always=True)
+    for _ in range(5):
+        with pytest.raises(ConnectFailed):
+            rig.lease()
+    assert rig.waiting() == [0, 0, 0]
+
+
+def test_a_request_that_a_lease_may_still_serve_outlives_failed_connects() -> None:
+    rig = Grouped(3)
+    held = rig.lease()
+    rig.fakes[1].refuse()
+    rig.fakes[2].refuse()
+    asked = rig.ask()
+    assert not has_result(asked)
+    held.release()
+    assert result_of(asked).backend is rig.backends[0]

@@ -1,0 +1,66 @@
+"""Rule 30 with owners: whose end ends requests, and who waits for what he holds himself."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred
+
+from kolus import (
+    LeaseError,
+)
+from kolus.testing import result_of
+from tests.rigs.grouped import Grouped, has_result
+
+
+def test_an_owner_that_ends_ends_its_request_wherever_it_waits() -> None:
+    rig = Grouped(2)
+    rig.fill()
+    owner: Deferred[None] = Deferred()
+    asked = rig.ask(owner=owner)
+    owner.callback(None)
+    with pytest.raises(CancelledError):
+        result_of(asked)
+    assert rig.waiting() == [0, 0]
+
+
+def test_a_lease_given_by_another_backend_ends_with_its_owner() -> None:
+    rig = Grouped(2)
+    leases = rig.fill()
+    owner: Deferred[None] = Deferred()
+    asked = rig.ask(owner=owner)
+    leases["b"].release()
+    lease = result_of(asked)
+    owner.callback(None)
+    assert not lease.held
+
+
+def test_an_owner_that_holds_all_of_all_backends_is_told_at_once() -> None:
+    rig = Grouped(2)
+    owner: Deferred[None] = Deferred()
+    leases = [rig.lease(owner=owner) for _ in range(2)]
+    with pytest.raises(LeaseError, match="holds"):
+        rig.lease(owner=owner)
+    leases[0].release()
+    rig.lease(owner=owner).release()
+
+
+def test_an_owner_that_comes_to_hold_all_of_all_backends_is_told_then() -> None:
+    rig = Grouped(2)
+    owner: Deferred[None] = Deferred()
+    mine, other = rig.lease(owner=owner), rig.lease()
+    asked = [rig.ask(owner=owner) for _ in range(2)]
+    other.release()
+    assert mine.held
+    assert has_result(asked[0])
+    with pytest.raises(LeaseError, match="holds"):
+        result_of(asked[1])
+
+
+def test_an_owner_that_holds_all_of_one_backend_waits_for_the_others() -> None:
+    rig = Grouped(2)
+    owner: Deferred[None] = Deferred()
+    mine, other = rig.lease(owner=owner), rig.lease()
+    asked = rig.ask(owner=owner)
+    other.release()
+    assert has_result(asked)
+    mine.release()

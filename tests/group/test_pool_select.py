@@ -1,0 +1,133 @@
+"""Choosing among backends, on a clock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock
+
+from kolus import LeaseTimeout, NoBackend, Pool, Status, balance
+from kolus.balance import fill_first
+from kolus.testing import result_of
+from tests.conftest import LoggedFailures
+from tests.rigs.pools import Pooled
+
+# select
+
+
+def test_select_connects_where_the_balancer_says() -> None:
+    rig = Pooled()
+    lease = result_of(rig.pool.select("us", rig.backends, lambda statuses: statuses[1]))
+    assert lease.backend == rig.backends[1]
+    lease.release()
+
+
+def test_select_shows_the_balancer_a_status_for_each_backend_in_order() -> None:
+    rig = Pooled()
+    seen: list[Status] = []
+
+    def first(statuses: Sequence[Status]) -> Status:
+        seen.extend(statuses)
+        return statuses[0]
+
+    result_of(rig.pool.select("us", rig.backends, first)).release()
+    assert [each.backend for each in seen] == rig.backends
+
+
+def test_select_uses_the_policys_balancer() -> None:
+    rig = Pooled(balancer=fill_first)
+    leases = [result_of(rig.pool.select("us", rig.backends)) for _ in range(3)]
+    assert [str(each.backend) for each in leases] == ["a", "a", "b"]
+    for lease in leases:
+        lease.release()
+
+
+def test_selects_time_out_is_the_requests() -> None:
+    rig = Pooled(limit=1)
+    held = result_of(rig.pool.select("us", rig.backends[:1]))
+    asked = rig.pool.select("us", rig.backends[:1], timeout=1)
+    rig.clock.advance(1)
+    with pytest.raises(LeaseTimeout):
+        result_of(asked)
+    held.release()
+
+
+def test_select_from_what_is_all_excluded_says_so() -> None:
+    rig = Pooled()
+    with pytest.raises(NoBackend, match="exclude names them all"):
+        result_of(rig.pool.select("us", rig.backends, exclude=rig.backends))
+
+
+def test_select_from_nothing_fails() -> None:
+    with pytest.raises(NoBackend, match="no backend to choose from"):
+        result_of(Pooled().pool.select("us", []))
+
+
+@pytest.mark.parametrize("choice", [None, "a", 0])
+def test_a_balancer_that_chooses_none_of_them_fails_the_request(choice: Any) -> None:
+    rig = Pooled()
+    with pytest.raises(NoBackend, match="none of the 3 statuses"):
+        result_of(rig.pool.select("us", rig.backends, lambda statuses: choice))
+    assert rig.pool.status() == []
+
+
+def test_a_balancer_that_raises_is_logged_and_contained(logged_failures: LoggedFailures) -> None:
+    rig = Pooled()
+
+    def broken(statuses: Sequence[Status]) -> Status:
+        raise RuntimeError("cannot decide")
+
+    with pytest.raises(NoBackend, match="RuntimeError: cannot decide") as caught:
+        result_of(rig.pool.select("us", rig.backends, broken))
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    assert len(logged_failures.flush(RuntimeError)) == 1
+    result_of(rig.pool.select("us", rig.backends)).release()
+
+
+class Untouched(Sequence[str]):
+    """Ten thousand endpoint strings, of which nobody may look at more than a few."""
+
+    def __init__(self) -> None:
+        self.looked: list[int] = []
+
+    def __len__(self) -> int:
+        return 10_000
+
+    def __getitem__(self, place: Any) -> Any:
+        self.looked.append(place)
+        return f"tcp:192.0.2.1:{place + 1}"
+
+    def __iter__(self) -> Any:
+        raise AssertionError("the list is walked")
+
+
+def test_select_looks_at_no_more_of_a_list_than_its_balancer() -> None:
+    pool: Pool[Any] = Pool(Clock(), Protocol)
+    backends = Untouched()
+    for balancer in (balance.pick_two(), balance.round_robin()):
+        backends.looked.clear()
+
+        def stopped(statuses: Sequence[Status], choose: Any = balancer) -> Any:
+            choose(statuses)  # what it chooses is not told, and so not connected to
+
+        with pytest.raises(NoBackend):
+            result_of(pool.select("us", backends, stopped))
+        assert len(backends.looked) <= 17
+    assert pool.status() == []
+
+
+def test_select_serves_at_once_without_a_look_at_the_rest() -> None:
+    rig = Pooled()
+    result_of(rig.pool.connect("us", rig.backends[0])).release()
+
+    class First(Untouched):
+        def __getitem__(self, place: Any) -> Any:
+            self.looked.append(place)
+            return rig.backends[0]
+
+    backends = First()
+    result_of(rig.pool.select("us", backends, balance.pick_two())).release()
+    assert len(backends.looked) == 2

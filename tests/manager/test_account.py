@@ -1,0 +1,60 @@
+"""Whose turn it is to connect, where several managers share a limit."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+from twisted.internet.task import Clock
+
+from kolus import Backend
+from kolus.manager import BackendRecord
+from kolus.testing import FakeBackend
+
+
+class Asking:
+    """A manager that wants a connection, and counts how often it is told to look again."""
+
+    ident = "us"
+
+    def __init__(self, waiting: int) -> None:
+        self.waiting = range(waiting)
+        self.told = 0
+        self.connections: Any = SimpleNamespace(
+            all=set(), connecting=set(), closing={}, oldest_idle=lambda: math.inf
+        )
+
+    def slots_changed(self) -> None:
+        pass
+
+    def wants_connection(self) -> bool:
+        return True
+
+    def connections_changed(self) -> None:
+        self.told += 1
+
+
+def shared(*members: Any) -> BackendRecord:
+    clock = Clock()
+    record = BackendRecord(1, 2, Backend(FakeBackend(clock)), clock)
+    for each in members:
+        record.join(each)
+    return record
+
+
+def test_who_asks_out_of_turn_is_refused_and_whose_turn_it_is_is_told() -> None:
+    first, second = Asking(waiting=1), Asking(waiting=1)
+    record = shared(first, second)
+    record.wanting[first] = None
+    assert not record.grant(second)
+    assert (first.told, second.told) == (1, 0)
+    assert record.grant(first)
+    assert list(record.wanting) == [second]
+
+
+def test_where_somebody_waits_comes_before_where_nobody_does() -> None:
+    ahead, waiting = Asking(waiting=0), Asking(waiting=1)
+    record = shared(ahead, waiting)
+    record.wanting[ahead] = None
+    assert record.grant(waiting)

@@ -1,0 +1,126 @@
+"""Managers of a user's own among several backends: one after the other is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.protocol import Protocol
+from zope.interface import implementer
+
+from kolus import (
+    Backend,
+    Closed,
+    ConnectFailed,
+    ConnectionManager,
+    IKolusManager,
+    LeaseTimeout,
+    Policy,
+    Pool,
+)
+from kolus.balance import fill_first
+from kolus.status import State
+from kolus.testing import FakeBackend, result_of
+from kolus.testing.results import failure_of
+from tests.rigs.grouping import Rig
+from tests.rigs.pools import Pooled
+
+
+@implementer(IKolusManager)
+class Plain:
+    """A manager that shares no queue."""
+
+    def __init__(self, manager: ConnectionManager[Any]) -> None:
+        self._manager = manager
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._manager, name)
+
+
+def plain(rig: Pooled, **policy: Any) -> Callable[[Backend, Any], IKolusManager]:
+    def make(backend: Backend, ident: Any) -> IKolusManager:
+        made: Any = Plain(ConnectionManager(rig.clock, Protocol, backend, ident, Policy(**policy)))
+        return made  # type: ignore[no-any-return]
+
+    return make
+
+
+def test_a_connect_that_fails_at_a_manager_of_ones_own_is_retried_elsewhere() -> None:
+    rig = Pooled()
+    rig.fakes[0].refuse(after=0.1, always=True)
+    pool: Pool[Any] = Pool(rig.clock, Protocol, make_manager=plain(rig))
+    asked = pool.group(rig.backends, fill_first).connect("us")
+    rig.clock.pump([0.1])
+    assert result_of(asked).backend == rig.backends[1]
+
+
+def test_the_error_names_all_managers_of_ones_own_that_were_tried() -> None:
+    rig = Pooled()
+    for fake in rig.fakes:
+        fake.refuse(after=0.1, always=True)
+    pool: Pool[Any] = Pool(rig.clock, Protocol, make_manager=plain(rig))
+    asked = pool.group(rig.backends, fill_first).connect("us")
+    rig.clock.pump([0.1] * 4)
+    assert list(failure_of(ConnectFailed, asked).tried) == rig.backends
+
+
+def test_managers_of_ones_own_are_tried_while_the_deadline_lasts() -> None:
+    rig = Pooled()
+    rig.fakes[0].refuse(after=0.5, always=True)
+    rig.fakes[1].never_answer(always=True)
+    pool: Pool[Any] = Pool(rig.clock, Protocol, make_manager=plain(rig))
+    asked = pool.group(rig.backends[:2], fill_first).connect("us", timeout=1)
+    rig.clock.pump([0.25] * 4)
+    error = failure_of(LeaseTimeout, asked)
+    assert error.waited == 1
+    assert list(error.tried) == [rig.backends[0]]
+
+
+def test_a_request_at_a_manager_of_ones_own_can_be_cancelled_wherever_it_is() -> None:
+    rig = Pooled()
+    rig.fakes[0].refuse(after=0.1, always=True)
+    rig.fakes[1].never_answer(always=True)
+    pool: Pool[Any] = Pool(rig.clock, Protocol, make_manager=plain(rig))
+    asked = pool.group(rig.backends, fill_first).connect("us")
+    rig.clock.advance(0.1)
+    asked.cancel()
+    failure_of(Exception, asked)
+    assert [each.waiting for each in pool.status()] == [0, 0]
+
+
+def test_a_request_at_a_manager_of_ones_own_is_not_retried_when_its_group_is_closed() -> None:
+    rig = Pooled()
+    rig.fakes[0].refuse(after=0.1, always=True)
+    pool: Pool[Any] = Pool(rig.clock, Protocol, make_manager=plain(rig))
+    group = pool.group(rig.backends, fill_first)
+    asked = group.connect("us")
+    group.close()
+    rig.clock.pump([0.1] * 2)
+    failure_of(Closed, asked)
+    assert not rig.fakes[1].connections
+
+
+def test_one_of_ones_own_that_cannot_be_resized_does_not_keep_a_list_from_being_heeded(
+    logged_failures: Any,
+) -> None:
+    rig = Rig("")
+
+    class Rigid(Plain):
+        def resize(self, limit: int) -> None:
+            raise ArithmeticError
+
+    def make(backend: Backend, ident: Any) -> Any:
+        here = Backend(FakeBackend(rig.clock))
+        manager: Any = Rigid(ConnectionManager(rig.clock, Protocol, here, ident))
+        manager.backend = backend
+        return manager
+
+    rig.pool._managers._make = make
+    stays, leaves = "tcp:192.0.2.1:1", "tcp:192.0.2.2:1"
+    rig.source.tell(Backend(stays), Backend(leaves))
+    for each in (stays, leaves):
+        result_of(rig.pool.connect("us", each)).release()
+    rig.source.tell(Backend(stays, limit=2))
+    assert len(logged_failures.flush(ArithmeticError)) == 1
+    rig.turn()
+    assert [each.state for each in rig.pool.status([stays, leaves])] == [State.OPEN, State.ABSENT]

@@ -1,0 +1,31 @@
+"""A test that holds for exclusive and for shared connections alike, and runs over both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.protocol import Protocol
+
+from tests.rigs.pools import Managed
+from tests.rigs.sharing import Sharing
+
+__all__ = ["OneSlot", "either", "use"]
+
+
+class OneSlot(Sharing):
+    """Connections that could be shared, with one slot each unless told otherwise."""
+
+    def __init__(self, protocol: Any = Protocol, **settings: Any) -> None:
+        super().__init__(protocol, **({"slots": 1} | settings))
+
+
+either = pytest.mark.parametrize(
+    "rig_of", [Managed, OneSlot], ids=["ConnectionManager", "SharedManager"]
+)
+
+
+def use(rig: Any, count: int = 1) -> None:
+    """Lease so many connections at once, and release them."""
+    for lease in [rig.lease() for _ in range(count)]:
+        lease.release()

@@ -1,0 +1,77 @@
+"""What the tests of idents share: a pool on a clock whose one backend serves several of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from kolus import Backend, IKolusManager, Lease, Policy, Pool
+from kolus.events import Event, Retired, Why
+from kolus.testing import FakeBackend, FakeConnection, result_of
+from tests.rigs.pools import Half
+from tests.rigs.sharing import Hears
+
+__all__ = ["Idents"]
+
+
+class Idents:
+    """One backend for many idents, of limit two unless told else.
+
+    @ivar most: the most connections that the backend has seen at a time, at the looks taken.
+    """
+
+    def __init__(self, idents: str, **policy: Any) -> None:
+        self.clock = Clock()
+        self.fake = FakeBackend(self.clock)
+        self.backend = Backend(self.fake, name="fake")
+        self.events: list[Event] = []
+        self.pool: Pool[Any] = Pool(
+            self.clock,
+            Hears,
+            policy=Policy(**({"limit": 2, "idents": idents} | policy)),
+            observers=[self.events.append],
+            rng=Half(),
+        )
+        self.most = 0
+
+    def ask(self, ident: str, timeout: float | None = None) -> Deferred[Lease[Any]]:
+        return self.pool.connect(ident, self.backend, timeout=timeout)
+
+    def lease(self, ident: str) -> Lease[Any]:
+        return result_of(self.ask(ident))
+
+    def manager(self, ident: str) -> IKolusManager:
+        manager = self.pool.manager(self.backend, ident)
+        assert manager is not None
+        return manager
+
+    def open(self) -> list[FakeConnection]:
+        """The connections that the backend sees."""
+        self.most = max(self.most, len(self.fake.connections))
+        return self.fake.connections
+
+    def retired(self) -> list[tuple[Any, Why]]:
+        return [(each.ident, each.why) for each in self.events if isinstance(each, Retired)]
+
+    def turn(self) -> None:
+        """Let everything happen that was put off to a later turn of the reactor."""
+        for _ in range(4):
+            self.clock.advance(0)
+            self.open()
+
+    def end(self) -> None:
+        """Close, and see that nothing is left behind."""
+        closed = self.pool.close(0)
+        self.clock.pump([0, 0, 60, 0])
+        result_of(closed)
+        assert not self.fake.connections
+        assert not self.clock.getDelayedCalls()
+        counters = self.pool.counters()
+        settled = counters.releases + counters.finishes + counters.forgotten
+        assert counters.leases == settled
+        assert counters.connects == counters.closes
+        for record in self.pool._managers.records:
+            assert not record.members
+            assert not record.wanting

@@ -1,0 +1,268 @@
+"""What is true of a pool after every step, whatever has happened: rule 1, and the sums."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import fields
+from typing import Any
+
+from kolus.backend import Backend
+from kolus.events import Why
+from kolus.manager.connection_state import ConnectionState
+from kolus.manager.waiters import Waiter
+from kolus.metrics import Counts
+from kolus.status import Counters, State
+from tests.rigs.ledger import Ledger, Manager
+
+__all__ = ["check", "check_the_end"]
+
+_EVENT_OF = {
+    "connects": "Connected",
+    "connect_failures": "ConnectFailure",
+    "leases": "Leased",
+    "releases": "Released",
+    "finishes": "Finished",
+    "forgotten": "Forgotten",
+    "overdue": "Overdue",
+    "timeouts": "TimedOut",
+    "rejections": "Rejection",
+}
+
+
+def check(ledger: Ledger) -> None:
+    """Look at everything, between two steps."""
+    for manager in ledger.managers:
+        everything_is_where_its_state_says(manager)
+        nobody_waits_for_what_is_there(manager)
+        somebody_will_look_again(manager)
+    for backend, fake in zip(ledger.backends, ledger.fakes, strict=True):
+        ledger.look_at_limit(backend)
+        the_backend_sees_no_more_than_the_slots(ledger, backend, fake)
+        an_ident_has_its_connections_to_itself(ledger, backend, fake)
+        idents_make_way_for_each_other(ledger, backend)
+    the_sums_agree(ledger)
+    ledger.look_at_loads()
+    every_request_is_answered_once_or_waits(ledger)
+    losses_are_heard(ledger)
+    what_is_explained_is_what_is_there(ledger)
+    the_reasons_are_possible(ledger)
+    assert not ledger.complaints, ledger.complaints
+    ledger.trapped = False
+
+
+def everything_is_where_its_state_says(manager: Manager) -> None:
+    connections, policy = manager.connections, manager._policy
+    by_state: dict[ConnectionState, set[Any]] = {each: set() for each in ConnectionState}
+    for connection in connections.all:
+        by_state[connection.state].add(connection)
+    assert by_state[ConnectionState.CONNECTING] == set(connections.connecting)
+    assert by_state[ConnectionState.IDLE] == set(connections.idle)
+    assert by_state[ConnectionState.CLOSING] == set(connections.closing)
+    assert not by_state[ConnectionState.CLOSED]
+    assert connections.checking <= by_state[ConnectionState.BUSY]
+    out = by_state[ConnectionState.LEASED] | by_state[ConnectionState.BUSY]
+    assert connections.leased() == len(out)
+    status = manager.status()
+    open_ = len(connections.all) - len(connections.connecting)
+    assert open_ == len(connections.idle) + len(out) + len(connections.closing)
+    if policy.slots is None:
+        assert (status.idle, status.leased) == (len(connections.idle), len(out))
+    else:
+        assert status.leased == sum(len(each.slots) for each in connections.all)
+        for connection in connections.all:
+            leased = connection.state is ConnectionState.LEASED
+            assert leased or not connection.slots or connection in connections.closing
+            assert connection.slots or not leased
+            if leased and manager._room(connection):
+                assert connection in manager._spare
+        assert all(each in connections.all or not manager._room(each) for each in manager._spare)
+    if policy.max_uses is not None:
+        assert all(each.uses <= policy.max_uses for each in connections.all)
+    now = manager._now()
+    for connection in connections.idle:
+        assert now < connection.expires_at, "something idle is past its lifetime"
+    assert manager._lifecycle.closed == (manager not in manager._record.members)
+
+
+def nobody_waits_for_what_is_there(manager: Manager) -> None:
+    if not (manager.waiting and manager._lifecycle.serves):
+        return
+    connections, shared = manager.connections, manager._policy.slots is not None
+    ready = [
+        each for each in connections.idle if each.usable() and not manager._hooks.is_stale(each)
+    ]
+    if shared:
+        ready += [each for each in connections.all if each.state is ConnectionState.LEASED]
+        ready = [each for each in ready if manager._room(each)]
+    assert not ready, "somebody waits while something is ready"
+    checked = len(connections.checking) * (manager._policy.slots or 1)
+    if len(manager.waiting) > checked:
+        idle = [each for each in connections.idle if each.usable()]
+        if shared:
+            idle = [each for each in idle if manager._room(each)]
+        assert not idle, "somebody waits while something idle is not even checked"
+
+
+def somebody_will_look_again(manager: Manager) -> None:
+    """There is room for who wants to connect, or it is known who is to be told when there is."""
+    record, lifecycle, alarm = manager._record, manager._lifecycle, manager._alarm
+    if lifecycle.closed:
+        assert manager not in record.wanting
+        assert alarm.at == math.inf
+        return
+    due = min(lifecycle.abort_at, manager._waiters.next_due(), manager._tracker.leaks_due)
+    connections = manager.connections
+    due = min(due, connections.vacant_until(), *connections.closing.values())
+    if connections._lifetimes is not None:
+        due = min(due, connections._lifetimes.next_due())
+    if connections.idle and not manager._policy.min_idle:
+        # Its jitter it may miss: what was before it in the line had another.
+        due = min(due, next(iter(connections.idle)).since + connections._idle_timeout)
+    assert alarm.at <= due, "nothing rings when something is due"
+    if not (manager.connections.all or manager.waiting):
+        return  # a request that was refused has left it behind
+    connector, is_making_room = manager._connector, bool(manager.connections.closing)
+    if manager.wants_connection() and not is_making_room:
+        assert manager in record.wanting, "nobody knows that a manager wants a connection"
+        assert not record.may_connect(), "a manager waits for a slot that is free"
+    wants = lifecycle.serves and manager._wanted() > len(manager.connections.connecting)
+    if wants and not is_making_room and connector.due_in() > 0 and record.may_connect():
+        assert alarm.at <= record.attempts.due_at, "nothing rings for the next attempt"
+
+
+def the_backend_sees_no_more_than_the_slots(ledger: Ledger, backend: Backend, fake: Any) -> None:
+    rosters = [each.connections for each in ledger.managers if each.backend == backend]
+    with_transport = [each for connections in rosters for each in connections.all if each.transport]
+    assert len(fake.connections) <= len(with_transport)
+
+
+def an_ident_has_its_connections_to_itself(ledger: Ledger, backend: Backend, fake: Any) -> None:
+    for connection in fake.accepted:
+        assert len(set(connection.received)) <= 1, f"two idents were heard: {connection.received}"
+    managers = [each for each in ledger.managers if each.backend == backend]
+    serving = list(ledger.pool._at.get(backend.key, {}).values())
+    is_paused = ledger.pool._managers.is_paused(backend)
+    assert all((each.status().state is State.PAUSED) <= is_paused for each in serving)
+    assert all((each.status().state is State.OPEN) <= (not is_paused) for each in serving)
+    if ledger.pool.policy.idents != "separate":
+        assert len(serving) <= 1, "two managers serve"
+    for manager in managers:
+        assert manager in serving or manager.status().state in (State.DRAINING, State.CLOSED)
+        for connection in manager.connections.all:
+            protocol = getattr(connection, "protocol", None)
+            if protocol is not None:
+                served = protocol.__dict__.setdefault("served", manager.ident)
+                assert served == manager.ident
+
+
+def idents_make_way_for_each_other(ledger: Ledger, backend: Backend) -> None:
+    """Who waits has nothing idle, and who does not makes way for who does."""
+    record = ledger.record(backend)
+    if record is None or record._room_to_come() > 0 or record.connecting():
+        return
+    if any(each.waiting and each.wants_connection() for each in record.members):
+        idle = sum(len(each.connections.idle) for each in record.members if not each.waiting)
+        # Above a limit that was lowered, all that is idle may not make room enough.
+        assert not idle or record._room_to_come() + idle <= 0
+
+
+def the_sums_agree(ledger: Ledger) -> None:
+    """At each backend; if the pool forgets some, what all have counted."""
+    if ledger.forgets:
+        told = sum(ledger.told.values(), Counter())
+        _agree(ledger, ledger.backends, ledger.pool.counters(), told, ledger.metrics.total())
+        return
+    for each in ledger.backends:
+        counters, counts = ledger.pool.counters(each), ledger.metrics.of(each)
+        _agree(ledger, [each], counters, ledger.told[each], counts)
+
+
+def _agree(
+    ledger: Ledger, backends: list[Backend], counters: Counters, told: Counter[str], counts: Counts
+) -> None:
+    held = sum(each.backend in backends for each in ledger.holding())
+    held += sum(map(ledger.forgotten_at, backends))
+    assert counters.leases == counters.releases + counters.finishes + counters.forgotten + held
+    managers = [each for each in ledger.managers if each.backend in backends]
+    ready = [each for manager in managers for each in manager.connections.all if each.was_ready]
+    assert counters.connects == counters.closes + len(ready)
+    if not ledger.observed:
+        return
+    for name, event in _EVENT_OF.items():
+        assert getattr(counters, name) == told[event], f"{name}: {counters} but {told}"
+    assert counters.closes == told["Lost"] + told["Retired"]
+    for each in fields(Counters):
+        value = getattr(counts, each.name)
+        total = value if isinstance(value, int) else value.total()
+        assert total == getattr(counters, each.name), f"{each.name}: {counters} but {counts}"
+    assert counts.open == len(ready)
+    assert counts.held == held
+
+
+def every_request_is_answered_once_or_waits(ledger: Ledger) -> None:
+    assert all(each.fired <= 1 for each in ledger.requests)
+    waiting = [each for each in ledger.requests if not each.fired]
+    queued = [each for manager in ledger.managers for each in manager.waiting]
+    known = {id(each.deferred) for each in waiting}
+    direct = [each for each in waiting if isinstance(each.deferred, Waiter)]
+    lost = [(each.deferred, each.manager) for each in direct if each.deferred not in queued]
+    stray = [each for each in queued if id(each) not in known]
+    assert not lost, f"lost: {lost}"
+    # Where no manager could be made, another Deferred waits for what it is tried with next.
+    assert len(stray) == len(waiting) - len(direct), f"stray: {stray}"
+    assert len(waiting) == len(queued)
+
+
+def losses_are_heard(ledger: Ledger) -> None:
+    for lease in ledger.holding():
+        behind: Any = lease.leasable
+        connection = getattr(behind, "connection", behind)
+        heard = ledger.losses.get(lease)
+        is_lost = connection.state is ConnectionState.CLOSED
+        assert heard is None or len(heard) == is_lost, f"{lease!r} has heard {heard}"
+
+
+def what_is_explained_is_what_is_there(ledger: Ledger) -> None:
+    explanation = ledger.pool.explain()
+    statuses = ledger.pool.status()
+    assert str(explanation)
+    # Of a backend without a manager, only its last error is told.
+    running = [each for each in explanation.managers if each.status.manager is not None]
+    assert [each.status for each in running] == statuses
+    for each in running:
+        assert len(each.waiters) == each.status.waiting
+        assert bool(each.why) == bool(each.waiters)
+        leased = [lease for lease in each.leases if lease.doing == "leased"]
+        manager: Manager = each.status.manager
+        assert manager is not None
+        assert len(leased) == len(list(manager._held()))
+        out = {each.leasable for each in ledger.holding() if each.manager is manager}
+        assert len(leased) <= len(out) + ledger.forgotten_at(manager.backend)
+
+
+def the_reasons_are_possible(ledger: Ledger) -> None:
+    policy = ledger.pool.policy
+    impossible = {
+        Why.IDLE: policy.idle_timeout is None,
+        Why.LIFETIME: policy.lifetime is None,
+        Why.USES: policy.max_uses is None,
+        Why.DISPLACED: policy.idents != "separate",
+        Why.RESIZED: not sum(told["Resized"] for told in ledger.told.values()),
+    }
+    assert not any(impossible.get(each) for each in ledger.reasons)
+    lost = sum(told["Lost"] for told in ledger.told.values())
+    assert lost <= ledger.blows, "a connection was lost that nobody has touched"
+
+
+def check_the_end(ledger: Ledger) -> None:
+    """Look at what is left of a pool that was closed."""
+    assert all(each.fired == 1 for each in ledger.requests), "a request was never answered"
+    assert all(each._lifecycle.closed for each in ledger.managers)
+    for backend, fake in zip(ledger.backends, ledger.fakes, strict=True):
+        assert not fake.connections
+        record = ledger.record(backend)
+        assert record is None or not (record.members or record.wanting)
+        assert not ledger.forgotten_at(backend)
+    assert not ledger.clock.getDelayedCalls()
+    assert not ledger.pool.status()

@@ -1,0 +1,118 @@
+"""What the tests of shared connections have in common: a manager of slots on a clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from kolus import Backend, ISlots, Lease, Policy, SharedManager
+from kolus.events import Event
+from kolus.testing import FakeBackend, result_of
+from tests.rigs.pools import Half
+
+__all__ = ["Hears", "Multiplexed", "Sharing"]
+
+
+class Hears(Protocol):
+    """Notes what it hears.
+
+    @ivar heard: what has come.
+    @ivar losses: why the connection ended, once for each time that it was told.
+    """
+
+    def __init__(self) -> None:
+        self.heard = b""
+        self.losses: list[Failure] = []
+
+    def dataReceived(self, data: bytes) -> None:
+        self.heard += data
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        self.losses.append(reason)
+
+
+@implementer(ISlots)
+class Multiplexed(Hears):
+    """Knows how many leases it can carry, and says so when that changes."""
+
+    first: Any = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slots = self.first
+        self._changed: Callable[[], object] = lambda: None
+
+    def watch_slots(self, changed: Callable[[], object]) -> None:
+        self._changed = changed
+
+    def change(self, slots: Any) -> None:
+        self.slots = slots
+        self._changed()
+
+
+class Sharing:
+    """A C{SharedManager} for the ident C{"us"}, two connections of three slots unless told else.
+
+    @ivar protocols: all that were made.
+    """
+
+    def __init__(self, protocol: Any = Hears, *, observed: bool = False, **policy: Any) -> None:
+        self.clock = Clock()
+        self.fake = FakeBackend(self.clock)
+        self.events: list[Event] = []
+        self.protocols: list[Any] = []
+
+        def build() -> Any:
+            self.protocols.append(protocol())
+            return self.protocols[-1]
+
+        self.manager: SharedManager[Any] = SharedManager(
+            self.clock,
+            build,
+            Backend(self.fake, name="fake"),
+            "us",
+            Policy(**({"limit": 2, "slots": 3} | policy)),
+            observers=[self.events.append] if observed else [],
+            rng=Half(),
+        )
+
+    def ask(self, timeout: float | None = None, owner: Any = None) -> Deferred[Lease[Any]]:
+        return self.manager.connect("us", timeout, owner)
+
+    def lease(self, owner: Any = None) -> Lease[Any]:
+        return result_of(self.ask(owner=owner))
+
+    def take(self, count: int) -> list[Lease[Any]]:
+        return [self.lease() for _ in range(count)]
+
+    def numbers(self) -> tuple[int | None, int, int, int | None, int]:
+        """Idle, leased, connecting, unused, waiting; and they have to add up to the limit."""
+        status = self.manager.status()
+        assert status.idle is not None
+        assert status.unused is not None
+        sum_ = status.idle + status.leased + status.connecting + status.unused
+        closing = len(self.manager.connections.closing)
+        assert sum_ == status.limit or closing, f"{sum_} of {status}"
+        return (status.idle, status.leased, status.connecting, status.unused, status.waiting)
+
+    def turn(self) -> None:
+        """Let everything happen that was put off to a later turn of the reactor."""
+        self.clock.pump([0, 0, 0])
+
+    def end(self) -> None:
+        """Close, and see that nothing is left behind."""
+        closed = self.manager.close(0)
+        self.clock.pump([0, 0, 60, 0])
+        result_of(closed)
+        assert not self.fake.connections
+        assert not self.clock.getDelayedCalls()
+        counters = self.manager.counters
+        settled = counters.releases + counters.finishes + counters.forgotten
+        assert counters.leases == settled
+        assert counters.connects == counters.closes

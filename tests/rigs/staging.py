@@ -1,0 +1,162 @@
+"""What the tests of the front service share: a service of fakes, on a clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock
+from twisted.logger import LogEvent
+from zope.interface import implementer
+
+from kolus.backend import Backend
+from kolus.daemon.ahead_source import AheadSource
+from kolus.daemon.front_service import FrontService
+from kolus.interfaces import ISource
+from kolus.policy import Policy
+from kolus.pool import Pool
+from kolus.testing import FakeBackend, result_of
+
+__all__ = ["FakeListener", "FakePort", "FakeSource", "Stage", "messages"]
+
+
+@implementer(IListeningPort)
+class FakePort:
+    """A listening port of an address.
+
+    @ivar listening: whether it is open.
+    """
+
+    def __init__(self, address: Any) -> None:
+        self.address = address
+        self.listening = True
+
+    def startListening(self) -> None:
+        self.listening = True
+
+    def stopListening(self) -> Deferred[None]:
+        self.listening = False
+        return succeed(None)
+
+    def getHost(self) -> Any:
+        return self.address
+
+
+@implementer(IStreamServerEndpoint)
+class FakeListener:
+    """A server endpoint that gives a port, or fails.
+
+    @ivar port: what it listens with.
+    @ivar factory: whose protocols it would build.
+    """
+
+    def __init__(self, outcome: object = None) -> None:
+        self.port = FakePort(IPv4Address("TCP", "127.0.0.1", 6380))
+        self.outcome = outcome
+        self.factory: object = None
+
+    def listen(self, protocolFactory: object) -> Deferred[Any]:
+        self.factory = protocolFactory
+        if isinstance(self.outcome, Exception):
+            return fail(self.outcome)
+        if isinstance(self.outcome, Deferred):
+            return self.outcome
+        return succeed(self.port)
+
+
+class FakeFront(Factory):
+    """A front whose draining the test ends.
+
+    @ivar graces: the grace of each call of C{drain}.
+    """
+
+    def __init__(self) -> None:
+        self.graces: list[float] = []
+        self.drained: Deferred[int] = Deferred()
+
+    def drain(self, grace: float) -> Deferred[int]:
+        self.graces.append(grace)
+        return self.drained
+
+
+@implementer(ISource)
+class FakeSource:
+    """A source that tells what a test tells it.
+
+    @ivar first: what it tells as soon as it is started.
+    @ivar started: whether it is.
+    """
+
+    def __init__(self, *first: Backend) -> None:
+        self.first = first
+        self.started = False
+
+    def start(self, listener: Callable[[Sequence[Backend]], object]) -> None:
+        self.started = True
+        self._listener = listener
+        if self.first:
+            listener(self.first)
+
+    def stop(self) -> None:
+        self.started = False
+
+    def tell(self, *backends: Backend) -> None:
+        assert self.started
+        self._listener(backends)
+
+
+class Stage:
+    """A service of fakes.
+
+    @ivar fake: what its first backend does.
+    @ivar other: what another one does, of which its source does not tell by itself.
+    """
+
+    def __init__(self, *listeners: FakeListener, ahead: int = 0, limit: int = 10) -> None:
+        self.clock = Clock()
+        self.fake, self.other = FakeBackend(self.clock), FakeBackend(self.clock)
+        self.backend = Backend(self.fake, name="the backend")
+        self.second = Backend(self.other, name="the other")
+        self.source = FakeSource(self.backend)
+        self.front = FakeFront()
+        policy = Policy(min_idle=ahead, limit=limit)
+        self.pool: Pool[Protocol] = Pool(self.clock, Protocol, policy=policy)
+        source = AheadSource(self.source, self.pool, "clients") if ahead else self.source
+        self.service = FrontService(
+            self.front,
+            self.pool,
+            [("tcp:6380", each) for each in listeners],
+            ident="clients",
+            make_group=partial(self.pool.group, source, name="the source"),
+            grace=7.0,
+        )
+
+    def answer_slowly(self) -> None:
+        """As real backends do: connecting takes a moment."""
+        for each in (self.fake, self.other):
+            each.accept(after=0.01, always=True)
+
+    def turn(self, seconds: float = 0.1) -> None:
+        self.clock.pump([seconds / 10] * 10)
+
+    def end(self) -> None:
+        """Stop it, with nothing left that its source could have told of."""
+        self.front.drained.callback(0)
+        stopped = self.service.stopService()
+        self.turn(10)
+        assert result_of(stopped) is None
+        assert not self.source.started
+        assert self.fake.connections + self.other.connections == []
+
+
+def messages(events: list[LogEvent]) -> list[str]:
+    """What the service logs."""
+    ours = [
+        event for event in events if str(event.get("log_namespace")).startswith("kolus.daemon.")
+    ]
+    return [event["log_format"].format(**event) for event in ours]
