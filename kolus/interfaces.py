@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from kolus.status import Status
     from kolus.watching import ManagerExplanation, Owner
 
-__all__ = ["IKolusManager", "ISlots", "ISource"]
+__all__ = ["IKolusManager", "IServesGroups", "ISlots", "ISource"]
 
 
 class IKolusManager(Interface):
@@ -117,6 +117,49 @@ class IKolusManager(Interface):
         @return: fires with C{None} when the manager is closed, whoever closed it. Cancelling it
             changes nothing.
         """
+
+
+class IServesGroups(Interface):
+    """What a manager provides besides C{IKolusManager} if it serves the queues of groups, too.
+
+    This is optional. A group asks a manager that does not provide it by C{connect} alone, one
+    backend after the other: such a request waits in that manager's own queue, and no other backend
+    serves it meanwhile. C{ConnectionManager} and C{SharedManager} provide it.
+    """
+
+    groups: Any = Attribute("the queues that it serves besides its own, by arrival of their heads")
+    placements: Any = Attribute("the waiters of these queues that it connects for")
+
+    def accepts(ident: Hashable) -> bool:
+        """Whether a request for C{ident} is not refused."""
+
+    def refuse(ident: Hashable) -> None:
+        """Raise what a request for C{ident} is refused with, if it is refused."""
+
+    def check_room() -> None:
+        """Refuse a request if as many wait as may.
+
+        @raise PoolFull: they do.
+        """
+
+    def serves() -> bool:
+        """Whether it gives leases now."""
+
+    def has_idle() -> bool:
+        """Whether something may be ready to be leased."""
+
+    def connections_changed() -> None:
+        """See again who can be served."""
+
+    def origin(ownership: Any) -> str | None:
+        """Where the program makes the present request, as far as anybody may ask later."""
+
+    def deadlock(owner: Owner | None, origin: str | None) -> Exception | None:
+        """What a request fails with whose owner holds everything that can be leased here; else
+        C{None}."""
+
+    def timed_out(waiter: Any, tried: Any = None) -> Exception:
+        """What a waiter fails with that is placed here and whose time is over."""
 
 
 class ISlots(Interface):

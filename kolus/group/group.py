@@ -8,12 +8,11 @@ backends and the queues' change when the source tells another list.
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, NoReturn, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime
@@ -22,17 +21,17 @@ from twisted.logger import Logger
 from kolus.backend import AnyBackend, Backend, Backends, named, several
 from kolus.balance import Balancer, Feedback, usable
 from kolus.errors import Closed, LeaseError, LeaseTimeout, NoBackend, PoolFull
-from kolus.group.choice import Choice, GroupChoice
-from kolus.group.early import Early
 from kolus.group.group_statuses import GroupStatuses
 from kolus.group.live_status import Statuses
+from kolus.group.queue import GroupQueue
+from kolus.group.selection import GroupSelection, Selection
 from kolus.group.selector import Selector
 from kolus.health import Panic
 from kolus.lease import Lease
-from kolus.manager import Managers, SharedQueue
+from kolus.manager import Managers, Waiter, WaiterQueue
 from kolus.status import Status
-from kolus.support import check_seconds
-from kolus.watching import Owner, check_owner
+from kolus.support import Alarm, check_seconds
+from kolus.watching import Owner, check_owner, unguarded
 
 __all__ = ["Group", "GroupStatus"]
 
@@ -102,8 +101,11 @@ class Group(Generic[P]):
         self._source: Any = None
         self._closed = False
         self._backends: dict[Hashable, Backend] = {}
-        self._queues: OrderedDict[tuple[Hashable, Keys], SharedQueue] = OrderedDict()
-        self._early = Early(clock, self._no_list)
+        self._queues: OrderedDict[tuple[Hashable, Keys], GroupQueue] = OrderedDict()
+        self._early_alarm = Alarm(clock, self._wake)
+        self._early: WaiterQueue[None] = WaiterQueue(
+            *(clock, managers.policy.acquire_timeout, self._no_list, self._early_alarm)
+        )
         self._panic = Panic(managers.records)
         self._feedback = Feedback.of(balancer)
         self.statuses = self._see([])
@@ -153,10 +155,10 @@ class Group(Generic[P]):
                 check_owner(owner)
             except LeaseError:
                 return fail()
-        choice = self._choice(exclude, balancer) if exclude or balancer is not None else self
+        selection = self._selection(exclude, balancer) if exclude or balancer is not None else self
         if self._closed or self._early.waiting or not self._backends:
-            return Deferred.fromCoroutine(self._connect_later(ident, timeout, owner, choice))
-        return self._selector.connect(ident, choice, timeout, owner)
+            return Deferred.fromCoroutine(self._connect_later(ident, timeout, owner, selection))
+        return self._selector.connect(ident, selection, timeout, owner)
 
     def try_connect(
         self,
@@ -178,15 +180,17 @@ class Group(Generic[P]):
             raise self._is_closed()
         if not self._backends:
             return None
-        return self._selector.try_connect(ident, self._choice(exclude, balancer), owner)
+        return self._selector.try_connect(ident, self._selection(exclude, balancer), owner)
 
-    def _choice(self, exclude: Collection[AnyBackend], balancer: Balancer | None) -> Choice:
+    def _selection(self, exclude: Collection[AnyBackend], balancer: Balancer | None) -> Selection:
         if not exclude and balancer is None:
             return self
         excluded = [Backend.of(each) for each in several("exclude", exclude)]
-        return GroupChoice(self, excluded, self.balancer if balancer is None else usable(balancer))
+        return GroupSelection(
+            self, excluded, self.balancer if balancer is None else usable(balancer)
+        )
 
-    # As a choice
+    # As a selection
 
     is_fixed = False
     feedback = None  # its balancer hears of every lease of its backends
@@ -195,7 +199,7 @@ class Group(Generic[P]):
         """The same, without some backends."""
         return self.statuses.without([Backend.of(each) for each in exclude])
 
-    def queue(self, ident: Hashable, exclude: Collection[Backend] = ()) -> SharedQueue:
+    def queue(self, ident: Hashable, exclude: Collection[Backend] = ()) -> GroupQueue:
         """Where the requests of C{ident} wait for any of the backends.
 
         @param exclude: without these, for as long as anybody waits there.
@@ -221,7 +225,7 @@ class Group(Generic[P]):
             return self._backends
         return {key: each for key, each in self._backends.items() if key not in left_out}
 
-    def _drop(self, key: tuple[Hashable, Keys], queue: SharedQueue) -> None:
+    def _drop(self, key: tuple[Hashable, Keys], queue: GroupQueue) -> None:
         if self._queues.get(key) is queue:
             del self._queues[key]
             queue.close()
@@ -235,28 +239,46 @@ class Group(Generic[P]):
         ident: Hashable,
         timeout: float | None,
         owner: Owner | None,
-        choice: Choice,
+        selection: Selection,
     ) -> Lease[P]:
         if self._closed:
             raise self._is_closed()
         most = self._managers.policy.most_waiters(self._managers.policy.limit)
         if len(self._early.waiting) >= most:
             raise PoolFull(f"{self!r} has no backends yet, and {most} requests wait for them")
-        patience = self._managers.policy.acquire_timeout if timeout is None else timeout
-        patience = None if patience == math.inf else patience
         began = self._clock.seconds()
-        await self._early.wait(patience, owner)
+        await self._wait_for_list(timeout, owner)
         waited = self._clock.seconds() - began
-        left = timeout if patience is None else max(0.0, patience - waited)
+        if timeout is None:
+            timeout = self._managers.policy.acquire_timeout
+        left = None if timeout is None else max(0.0, timeout - waited)
         if self._closed:
             raise self._is_closed()
         try:
-            return await self._selector.connect(ident, choice, left, owner)
+            return await self._selector.connect(ident, selection, left, owner)
         except LeaseTimeout as error:
             raise error.after(waited) from error.last_error
 
-    def _no_list(self, seconds: float) -> NoReturn:
-        raise NoBackend(f"{self!r} has not been told of any backend within {seconds:.3g} s")
+    def _wait_for_list(self, timeout: float | None, owner: Owner | None) -> Waiter[None]:
+        """Wait until the source tells its first list.
+
+        @raise LeaseError: C{owner} has ended.
+        """
+        owners = self._managers.records.group_queues.owners
+        ownership = None if owner is None else owners.ownership(unguarded(owner))
+        waiter = self._early.append(timeout)
+        if ownership is not None:
+            waiter.ownership = ownership
+            ownership.wait(waiter)
+        return waiter
+
+    def _no_list(self, waiter: Waiter[None]) -> NoBackend:
+        seconds = self._clock.seconds() - waiter.since
+        return NoBackend(f"{self!r} has not been told of any backend within {seconds:.3g} s")
+
+    def _wake(self) -> None:
+        self._early.expire_due(self._clock.seconds())
+        self._early_alarm.set(self._early.next_due())
 
     def _is_closed(self) -> Closed:
         return Closed(f"{self!r} is closed")
@@ -290,7 +312,9 @@ class Group(Generic[P]):
             if key not in self._backends:
                 self._keeper.left(backend)
         self._managers.records.probe_those_due(self._backends)
-        self._early.tell()
+        while self._early.waiting:  # who comes meanwhile comes after them
+            self._early.popleft().callback(None)
+        self._early_alarm.clear()
 
     def _keyed(self, backends: Sequence[Backend]) -> dict[Hashable, Backend]:
         """What a source tells, by their keys; it may be anybody's."""
@@ -352,7 +376,9 @@ class Group(Generic[P]):
         self._forget(self._backends)
         self._managers.records.delist(self._backends)
         self._managers.follow(self._backends, {})
-        self._early.fail(self._is_closed())
+        while self._early.waiting:
+            self._early.fail(next(iter(self._early.waiting)), self._is_closed())
+        self._early_alarm.clear()
         for queue in tuple(self._queues.values()):
             queue.close(self._is_closed())
         self._queues.clear()

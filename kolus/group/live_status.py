@@ -122,7 +122,7 @@ class LiveStatus(Status):
         record = self.record
         if record is None:
             return 0 if self._snapshots.is_untouched(self._backend) else self.snapshot().leased
-        return sum([each.load() - len(each.waiting) for each in record.members])
+        return sum([each.load() - each.demand() for each in record.members])
 
     @property
     def connecting(self) -> int:
@@ -137,7 +137,7 @@ class LiveStatus(Status):
         record = self.record
         if record is None:
             return 0 if self._snapshots.is_untouched(self._backend) else self.snapshot().waiting
-        return sum([len(each.waiting) for each in record.members])
+        return sum([each.demand() for each in record.members])
 
     @property
     def limit(self) -> int:

@@ -18,11 +18,15 @@ from twisted.logger import Logger
 from kolus.backend import AnyBackend, Backend, Backends
 from kolus.balance import Balancer
 from kolus.errors import ConnectFailed, KolusError, LeaseTimeout, NoBackend, Rejected, describe
-from kolus.group.choice import Choice, ListChoice
 from kolus.group.live_status import LiveStatus, Statuses
+from kolus.group.places import Tried
+from kolus.group.queue import GroupQueue
+from kolus.group.selection import ListSelection, Selection
+from kolus.group.servers import Servers
 from kolus.health import Panic, Phase
+from kolus.interfaces import IServesGroups
 from kolus.lease import Lease
-from kolus.manager import LeasingManager, Managers, SharedQueue, Snapshots, Tried
+from kolus.manager import Managers, Snapshots
 from kolus.watching import Owner
 
 __all__ = ["Selector"]
@@ -36,20 +40,21 @@ class Selector:
     def __init__(self, managers: Managers, snapshots: Snapshots, clock: IReactorTime) -> None:
         self._managers = managers
         self._at = managers.at
+        self._servers = Servers(managers)
         self.snapshots = snapshots
         self._clock = clock
-        self._queues: dict[tuple[Hashable, frozenset[Hashable]], SharedQueue] = {}
+        self._queues: dict[tuple[Hashable, frozenset[Hashable]], GroupQueue] = {}
 
     def connect(
         self,
         ident: Hashable,
-        choice: Choice,
+        selection: Selection,
         timeout: float | None,
         owner: Owner | None,
     ) -> Deferred[Lease[Any]]:
         """See C{Group.connect}."""
         try:
-            chosen = self._choose(choice, choice.statuses)
+            chosen = self._choose(selection, selection.statuses)
             record = chosen.record
             sole = None if record is None else record.sole
             if sole is not None and sole.ident == ident:  # it is well, and serves
@@ -60,34 +65,34 @@ class Selector:
             if lease is not None:
                 return succeed(lease)
             backend = chosen.backend
-            is_lone = choice.is_fixed and choice.statuses.size == 1
-            if is_lone or getattr(choice.balancer, "bound", False):
+            is_lone = selection.is_fixed and selection.statuses.size == 1
+            if is_lone or getattr(selection.balancer, "bound", False):
                 return self._managers.provide(ident, backend).connect(ident, timeout, owner)
-            return self._wait(ident, backend, choice, timeout, owner)
+            return self._wait(ident, backend, selection, timeout, owner)
         except KolusError:
             return fail()
 
     def try_connect(
         self,
         ident: Hashable,
-        choice: Choice,
+        selection: Selection,
         owner: Owner | None,
     ) -> Lease[Any] | None:
         """See C{Group.try_connect}."""
-        chosen = self._choose(choice, choice.statuses)
+        chosen = self._choose(selection, selection.statuses)
         lease = self._lease_at(ident, chosen.backend, owner)
         if lease is not None:
             self._give_to(chosen)
-        only = [getattr(choice.balancer, each, False) for each in ("bound", "prefers")]
+        only = [getattr(selection.balancer, each, False) for each in ("bound", "prefers")]
         if lease is not None or any(only):
             return lease
-        waiting = choice.queue(ident)
+        waiting = selection.queue(ident)
         try:
             return waiting.lease_ready(owner)
         finally:
             waiting.end_if_empty()
 
-    def _choose(self, choice: Choice, statuses: Statuses) -> LiveStatus:
+    def _choose(self, selection: Selection, statuses: Statuses) -> LiveStatus:
         """What the balancer chooses of these.
 
         @raise NoBackend: there is nothing to choose from, or it raises, or chooses none of them.
@@ -97,7 +102,7 @@ class Selector:
         if not statuses.size:
             why = ": exclude names them all" if statuses.excluded else ""
             raise NoBackend(f"no backend to choose from{why}")
-        balancer = choice.balancer
+        balancer = selection.balancer
         try:
             chosen = balancer(statuses)
         except Exception as error:
@@ -114,9 +119,9 @@ class Selector:
             raise NoBackend(
                 f"the balancer {balancer!r} chose {chosen!r}, none of the {statuses.size} statuses"
             )
-        if choice.feedback is not None:
+        if selection.feedback is not None:
             managers = self._managers
-            managers.records.of(chosen.backend, managers.policy).teach(choice.feedback)
+            managers.records.of(chosen.backend, managers.policy).teach(selection.feedback)
         return chosen
 
     def _give_to(self, chosen: LiveStatus) -> None:
@@ -146,13 +151,13 @@ class Selector:
         self,
         ident: Hashable,
         chosen: Backend,
-        choice: Choice,
+        selection: Selection,
         timeout: float | None,
         owner: Owner | None,
     ) -> Deferred[Lease[Any]]:
-        queue = choice.queue(ident)
+        queue = selection.queue(ident)
         try:
-            prefers = getattr(choice.balancer, "prefers", False)
+            prefers = getattr(selection.balancer, "prefers", False)
             place = chosen if self._is_probed(chosen) else queue.place_for(chosen)
             if place != chosen or not (prefers or self._is_probed(chosen)):
                 lease = queue.lease_ready(owner)
@@ -164,14 +169,14 @@ class Selector:
             except ConnectFailed:
                 asked: Deferred[Lease[Any]] = fail()
             else:
-                if isinstance(manager, LeasingManager):
-                    choose = partial(self._choose_again, choice)
-                    waiter = manager.enqueue(timeout, owner, queue, choose)
+                if IServesGroups.providedBy(manager):
+                    choose = partial(self._choose_again, selection)
+                    waiter = queue.wait(manager, timeout, owner, choose)
                     if not prefers:
-                        queue.look_again()
+                        queue.check_idle()
                     return waiter
                 asked = manager.connect(ident, timeout, owner)  # it shares no queue
-            asking = self._ask_others(asked, ident, place, choice, timeout, owner)
+            asking = self._ask_others(asked, ident, place, selection, timeout, owner)
             return Deferred.fromCoroutine(asking)
         finally:
             queue.end_if_empty()
@@ -181,7 +186,7 @@ class Selector:
         asked: Deferred[Lease[Any]],
         ident: Hashable,
         place: Backend,
-        choice: Choice,
+        selection: Selection,
         timeout: float | None,
         owner: Owner | None,
     ) -> Lease[Any]:
@@ -204,18 +209,18 @@ class Selector:
                 failed = error
                 tried[place] = error.reason
             waited = self._clock.seconds() - began
-            other = self._choose_again(choice, tried)
+            other = self._choose_again(selection, tried)
             if other is None or (patience is not None and waited >= patience):
                 raise ConnectFailed(failed.backend, failed.reason, failed.retry_in, tried)
             place = other
             left = None if patience is None else patience - waited
-            queue = choice.queue(ident)
+            queue = selection.queue(ident)
             try:
                 manager: Any = self._place(ident, place, queue)
-                is_last = isinstance(manager, LeasingManager)  # which tries wherever it can
+                is_last = IServesGroups.providedBy(manager)  # it is tried wherever it can be
                 if is_last:
-                    choose = partial(self._choose_again, choice)
-                    asked = manager.enqueue(left, owner, queue, choose, tried)
+                    choose = partial(self._choose_again, selection)
+                    asked = queue.wait(manager, left, owner, choose, tried)
                 else:
                     asked = manager.connect(ident, left, owner)
             except ConnectFailed:
@@ -223,37 +228,37 @@ class Selector:
             finally:
                 queue.end_if_empty()
 
-    def _choose_again(self, choice: Choice, tried: Tried) -> Backend | None:
+    def _choose_again(self, selection: Selection, tried: Tried) -> Backend | None:
         """Where a request is to be tried next. What turns out to be no backend is noted as tried;
         whatever else goes wrong is no reason not to serve it, or not to tell it."""
         while True:
-            statuses = choice.without(tried)
+            statuses = selection.without(tried)
             try:
-                return self._choose(choice, statuses).backend
+                return self._choose(selection, statuses).backend
             except NoBackend:
                 return None
             except Exception:
                 if statuses.refused is None:
-                    _log.failure("{balancer!r} cannot be used", balancer=choice.balancer)
+                    _log.failure("{balancer!r} cannot be used", balancer=selection.balancer)
                     return None
                 given, why = statuses.refused
                 tried[given] = why
 
-    def _warm(self, ident: Hashable, chosen: Backend, queue: SharedQueue) -> None:
+    def _warm(self, ident: Hashable, chosen: Backend, queue: GroupQueue) -> None:
         """Another backend has served a request at once: see whether the chosen one connects too."""
         if queue.is_to_warm(chosen):
             with suppress(KolusError):  # it has been served
-                self._managers.make_server(ident, chosen).warm()
+                self._servers.make(ident, chosen).placements.warm()
 
-    def _place(self, ident: Hashable, place: Backend, queue: SharedQueue) -> Any:
+    def _place(self, ident: Hashable, place: Backend, queue: GroupQueue) -> Any:
         """In whose queue to wait.
 
         @raise ConnectFailed: no manager can be made there.
         @raise Rejected: nobody takes the request.
         """
         manager = self._managers.provide(ident, place)
-        if isinstance(manager, LeasingManager) and not manager.accepts(ident):
-            for server in self._managers.servers(queue):
+        if IServesGroups.providedBy(manager) and not manager.accepts(ident):
+            for server in self._servers.of(ident, queue.backends):
                 if server.serves():
                     return server
             manager.refuse(ident)
@@ -263,11 +268,11 @@ class Selector:
 
     def among(
         self, backends: Sequence[AnyBackend], balancer: Balancer, exclude: Collection[AnyBackend]
-    ) -> ListChoice:
-        """A choice among a list, without some."""
-        return ListChoice(self, self.snapshots, backends, balancer, exclude)
+    ) -> ListSelection:
+        """A selection among a list, without some."""
+        return ListSelection(self, self.snapshots, backends, balancer, exclude)
 
-    def temporary_queue(self, ident: Hashable, backends: Backends) -> SharedQueue:
+    def temporary_queue(self, ident: Hashable, backends: Backends) -> GroupQueue:
         """Where requests wait for just these backends, for as long as any does."""
         key = (ident, frozenset(backends))
         queue = self._queues.get(key)
@@ -292,19 +297,21 @@ class Selector:
         ident: Hashable,
         backends: Backends,
         may_serve: Callable[[Backend], bool],
-        emptied: Callable[[SharedQueue], object] | None = None,
-    ) -> SharedQueue:
+        emptied: Callable[[GroupQueue], object] | None = None,
+    ) -> GroupQueue:
         """A queue for these backends.
 
         @param may_serve: whether a backend's health lets it serve.
         """
 
-        queue = SharedQueue(*(ident, backends, self._managers, self._clock, may_serve, emptied))
-        for server in self._managers.servers(queue):
-            queue.level(server)
-        return queue
+        return GroupQueue(
+            *(ident, backends, self._servers, self._clock, may_serve),
+            timeout=self._managers.policy.acquire_timeout,
+            arrivals=self._managers.records.arrivals,
+            emptied=emptied,
+        )
 
-    def _drop(self, key: tuple[Hashable, frozenset[Hashable]], queue: SharedQueue) -> None:
+    def _drop(self, key: tuple[Hashable, frozenset[Hashable]], queue: GroupQueue) -> None:
         if self._queues.get(key) is queue:
             del self._queues[key]
             queue.close()

@@ -97,11 +97,14 @@ class Connections(Generic[P]):
         """An attempt to connect has begun."""
         self.all.add(connection)
         self.connecting[connection] = self._clock.seconds()
+        self._record.all.add(connection)
+        self._record.connecting.add(connection)
         self._record.changed()
 
     def connected(self, connection: Connection[P]) -> None:
         """It is ready: from now on it ages, and it replaces one that is about to expire."""
         self.connecting.pop(connection, None)
+        self._record.connecting.discard(connection)
         self._record.changed()
         if self._lifetimes is not None:
             self._lifetimes.add(connection, self._clock.seconds(), self._record.limit)
@@ -120,6 +123,8 @@ class Connections(Generic[P]):
         if not connection.rest(now, self.idle):
             return False
         self._record.changed()
+        if len(self.idle) == 1:
+            self._record.has_idle(connection.manager)
         due = now + self.shortest_idle
         if due < self._alarm.at:
             self._alarm.set(due)
@@ -134,6 +139,8 @@ class Connections(Generic[P]):
             self.expiring.pop(connection, None)
             due = self._clock.seconds() + _or_never(self._policy.close_timeout)
             self.closing[connection] = due
+            self._record.connecting.discard(connection)
+            self._record.closing.add(connection)
             self._record.changed()
             self._alarm.set(due)
         elif connection.state is CLOSED or not abort:
@@ -146,6 +153,8 @@ class Connections(Generic[P]):
     def remove(self, connection: Connection[P]) -> None:
         """It is gone."""
         self.all.discard(connection)
+        for each in (self._record.all, self._record.connecting, self._record.closing):
+            each.discard(connection)
         self.connecting.pop(connection, None)
         self.checking.discard(connection)
         self.closing.pop(connection, None)

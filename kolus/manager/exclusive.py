@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 from zope.interface import implementer
 
 from kolus.events import Why
-from kolus.interfaces import IKolusManager
+from kolus.interfaces import IKolusManager, IServesGroups
 from kolus.lease import FAILED, FORGOTTEN, RELEASED, Lease, Outcome
+from kolus.manager.base import BaseManager
 from kolus.manager.connection import Connection
 from kolus.manager.connection_state import BUSY, LEASED
-from kolus.manager.leasing_manager import LeasingManager
 from kolus.status import Status
 from kolus.watching import Owner
 
@@ -21,8 +21,8 @@ __all__ = ["ConnectionManager"]
 P = TypeVar("P")
 
 
-@implementer(IKolusManager)
-class ConnectionManager(LeasingManager[P]):
+@implementer(IKolusManager, IServesGroups)
+class ConnectionManager(BaseManager[P]):
     """Leases the connections of one backend, each to one lessee at a time.
 
     C{try_connect} and C{_settle} are the path that every lease takes. They are written for speed:
@@ -38,7 +38,7 @@ class ConnectionManager(LeasingManager[P]):
             return None
         ownership = None if owner is None else self._tracker.ownership(owner)
         idle = self._idle
-        if not idle or self.waiting or (self._shared and self._is_asked()):
+        if not idle or self.waiting or (self._group_queues and self._is_asked()):
             return None
         if self._checks and self._next_is_stale():
             return None
@@ -85,7 +85,7 @@ class ConnectionManager(LeasingManager[P]):
                 self._record.tell_watchers()
             if self._feedbacks and connection.observed_since != since:
                 self._record.observed(now - since)
-            if self.waiting or self._shared:
+            if len(self._idle) == 1 or self.waiting or self._group_queues:
                 self._freed()
         elif outcome is FORGOTTEN:
             self._call_soon(self._reclaim, connection, connection.origin)
@@ -96,10 +96,10 @@ class ConnectionManager(LeasingManager[P]):
         """Something has come home: serve who waits, or let it be known."""
         if self._is_asked():
             self._decide()
-            return
-        if len(self._idle) == 1:
-            for queue in self._shared:
-                queue.freed(self)
+        elif len(self._idle) == 1:
+            self._record.has_idle(self)
+            if self.placements.wait_for_idle:
+                self.placements.tell_idle()
 
     def _may_pass_on(self) -> bool:
         """Whether C{_decide} would give what comes home to the oldest waiter, and do so now."""
@@ -114,7 +114,7 @@ class ConnectionManager(LeasingManager[P]):
         if outcome is not RELEASED or not connection.usable():
             self.connections.close(connection, Why.FINISHED)
             self._recorder.finished(held)
-            self._level()
+            self.placements.tell()
             return
         self.counters.releases += 1
         since, was_observed = connection.since, connection.was_observed()
@@ -152,7 +152,7 @@ class ConnectionManager(LeasingManager[P]):
         while self._idle and self._lifecycle.serves and self._is_asked():
             if not (self._checks and self._next_is_stale()):
                 connection, _ = self._idle.popitem()
-            elif len(self.connections.checking) < self._asked():
+            elif len(self.connections.checking) < self._asked(len(self.connections.checking) + 1):
                 connection, _ = self._idle.popitem()
                 self._check(connection)
                 continue
@@ -173,14 +173,17 @@ class ConnectionManager(LeasingManager[P]):
 
     def _wanted(self) -> int:
         connections = self.connections
-        ahead = len(self.waiting) - len(connections.checking) + self._policy.min_idle
+        ahead = self.demand() - len(connections.checking) + self._policy.min_idle
         return max(0, ahead - len(connections.idle)) + len(connections.expiring)
 
     def ready(self) -> int:
         return len(self._idle)
 
     def load(self) -> int:
-        return self.connections.leased() + len(self.waiting)
+        return self.connections.leased() + self.demand()
+
+    def has_idle(self) -> bool:
+        return bool(self._idle) and self._lifecycle.serves
 
     def _coming(self) -> int:
         connections = self.connections
@@ -211,7 +214,7 @@ class ConnectionManager(LeasingManager[P]):
             leased=connections.leased(),
             connecting=len(connections.connecting),
             unused=max(0, self._record.unused()),
-            waiting=len(self.waiting),
+            waiting=self.demand(),
             limit=self._record.limit,
             state=self._record.health.state(self._lifecycle.state()),
             ramp=self._record.health.ramp(),

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 from kolus.errors import LeaseError
 from kolus.health import Attempts
 from kolus.lease import FORGOTTEN, Leasable, Lease, Outcome, Settle
+from kolus.manager.queue import Waiter
 from kolus.manager.transports import is_ending
-from kolus.manager.waiters import Waiter
 from kolus.policy import Policy
 from kolus.status import Status
 from kolus.support import place, stack
@@ -71,6 +71,14 @@ class LeaseTracker:
         @raise LeaseError: it has ended already.
         """
         return None if owner is None else self.owners.ownership(unguarded(owner))
+
+    def ownership_here(self, elsewhere: Ownership) -> Ownership | None:
+        """What the owner of a waiter that waited in a group's queue has of this manager."""
+        owner = elsewhere.owner
+        try:
+            return None if owner is None else self.ownership(owner)
+        except LeaseError:  # of a service it is not known there that it was stopped before
+            return elsewhere
 
     def origin(self, ownership: Ownership | None) -> str | None:
         """Where the present request is made, as far as anybody may want to know it later."""
@@ -217,8 +225,9 @@ def _transport(lease: Lease[Any]) -> Any:
 def _explain_waiter(position: int, waiter: Waiter[Any], now: float, why: str) -> WaiterExplanation:
     left = waiter.deadline - now
     why = why if position == 1 else f"{position - 1} are served before it"
-    if waiter.shared is not None:
-        why += f"; any of {len(waiter.shared.backends)} backends may serve it"
+    backends = getattr(waiter.queue, "backends", None)
+    if backends is not None:
+        why += f"; any of {len(backends)} backends may serve it"
     return WaiterExplanation(
         position=position,
         why=why,

@@ -9,11 +9,9 @@ closed, or another process's.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 from weakref import WeakSet
 
 from twisted.internet.defer import Deferred
@@ -24,10 +22,8 @@ from zope.interface.verify import verifyObject
 from kolus.backend import AnyBackend, Backend, Backends
 from kolus.errors import Closed, Draining, KolusError, LeaseError
 from kolus.interfaces import IKolusManager
-from kolus.manager.leasing_manager import LeasingManager
 from kolus.manager.record import BackendRecord
 from kolus.manager.records import Records
-from kolus.manager.shared_queue import SharedQueue
 from kolus.policy import Policy
 from kolus.support import DescriptorWatch, after_fork, check_whole
 
@@ -133,6 +129,7 @@ class Managers:
         manager.when_closed().addCallback(self._forget, manager, where.key)
         if self.is_paused(where):
             manager.pause()
+        self.records.group_queues.manager_made(manager)
         if self.policy.idents == "replace":
             for each in others:  # their waiters may ask again at once, and so replace this one
                 self._replace(each)
@@ -174,6 +171,7 @@ class Managers:
         if not self.of(manager.backend):
             self._draining.pop(key, None)
             self._count(manager.backend, 0)
+        self.records.group_queues.manager_gone(manager)
         self.records.tell_watchers(manager.backend)
 
     def drain(self, backend: Backend, *, until_back: bool = False) -> list[Deferred[None]]:
@@ -187,7 +185,7 @@ class Managers:
             self._draining[backend.key] = until_back and self._draining.get(backend.key, True)
             record = self.records.find(backend.key)
             if record is not None:
-                record.wanting.clear()  # the end of one is not to serve the next
+                record.all_want_no_more()
         return [each.drain() for each in managers]
 
     def welcome_back(self, backends: Backends) -> None:
@@ -205,7 +203,7 @@ class Managers:
         self.check_process()
         self.closed = True
         for record in self.records:
-            record.wanting.clear()
+            record.all_want_no_more()
         self.records.stop()
         return [each.close(timeout) for each in tuple(self)]
 
@@ -290,78 +288,11 @@ class Managers:
     def is_paused(self, backend: Backend) -> bool:
         return self._paused.get(backend.key, self._all_paused)
 
-    # For the queues that backends share: see House
-
-    def server(self, ident: Hashable, backend: Backend) -> LeasingManager[Any] | None:
-        """The manager of a backend, if one runs that can serve C{ident} and share queues."""
-        manager = self.at.get(backend.key, {}).get(ident)
-        return manager if isinstance(manager, LeasingManager) else None
-
-    def make_server(self, ident: Hashable, backend: Backend) -> LeasingManager[Any]:
-        """The same; made if there is none.
-
-        @raise KolusError: there cannot be any.
-        """
-        manager = self.provide(ident, backend)
-        if isinstance(manager, LeasingManager) and manager.ident == ident:
-            return manager
-        raise Draining(f"{backend} gives no new leases to those who wait for several")
-
-    def may_make(self, ident: Hashable, backend: Backend) -> bool:
-        """Whether a manager for C{ident}, who has none there, could be made that connects at once
-        and displaces nobody."""
-        record = self.records.find(backend.key)
-        return self._can_make(backend) and (record is None or record.has_room())
-
-    def _can_make(self, backend: Backend) -> bool:
+    def may_make(self, backend: Backend) -> bool:
         """Whether a manager for an ident that has none there could be made, and displace nobody."""
         if self.closed or backend.key in self._draining or self.is_paused(backend):
             return False
         return self.policy.idents == "separate" or not self.at.get(backend.key)
-
-    def crowded(self, queue: SharedQueue) -> Iterator[Backend]:
-        """Of its backends those whose slots are all taken, some by other managers than the one for
-        its ident, so that who waits there waits for what these have."""
-        for record in self.records.among(queue.backends):
-            if record.unused() > 0:
-                continue
-            server = self.server(queue.ident, record.backend)
-            serves = self._can_make(record.backend) if server is None else server.serves()
-            others = [
-                each for each in record.members if each is not server and each.connections.all
-            ]
-            if serves and others:
-                yield record.backend
-
-    def servers(self, queue: SharedQueue) -> Iterator[LeasingManager[Any]]:
-        """The managers that run and can serve a queue."""
-        found = [
-            self.server(queue.ident, each.backend) for each in self.records.among(queue.backends)
-        ]
-        return iter([each for each in found if each is not None])
-
-    def last_errors(self, queue: SharedQueue) -> Iterator[tuple[Backend, BaseException]]:
-        """Of its backends where the last attempt to connect failed, what it failed with."""
-        for record in self.records.among(queue.backends):
-            if record.attempts.last_error is not None:
-                yield record.backend, record.attempts.last_error
-
-    def attempt_due(self, backend: Backend) -> float:
-        """From when on it may be tried to connect to a backend, on the clock."""
-        record = self.records.find(backend.key)
-        return -math.inf if record is None else record.attempts.due_at
-
-    def pauses_attempts(self) -> bool:
-        """Whether there is a pause after an attempt to connect that failed."""
-        return self.policy.backoff is not None
-
-    def attach(self, queue: SharedQueue) -> None:
-        """Let the managers of its backends serve a queue."""
-        self.records.attach(queue)
-
-    def detach(self, queue: SharedQueue) -> None:
-        """Let them serve it no more."""
-        self.records.detach(queue)
 
     # Processes
 

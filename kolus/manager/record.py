@@ -1,9 +1,9 @@
 """C{BackendRecord}: what the managers of one backend have in common: its limit, and how it fares.
 
-Its state is the limit, the managers that draw on it, those of them that want a connection and
-may not make it yet, in turn, the queues that they share with other backends' managers, how the
-attempts to connect went, the backend's health, its load, and what was counted. It outlives the
-managers.
+Its state is the limit, the managers that draw on it, all their connections and those of them that
+are being made, which managers want a connection and may not make it yet, in turn, which connect for
+waiters of groups, which may have something idle, how the attempts to connect went, the backend's
+health, its load, and what was counted. It outlives the managers.
 A backend has several managers where each ident has its own, and while one that another ident has
 replaced lets its last leases come home.
 """
@@ -14,7 +14,8 @@ import itertools
 import math
 import random
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sized
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from heapq import heappop, heappush, heapreplace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.interfaces import IReactorTime
@@ -25,10 +26,11 @@ from kolus.balance import Feedback
 from kolus.events import Why
 from kolus.health import Attempts, Ejection, Health
 from kolus.status import Counters
+from kolus.support import Alarm
 
 if TYPE_CHECKING:
     from kolus.lease import Lease
-    from kolus.manager.shared_queue import SharedQueue
+    from kolus.manager.queue import Waiter
     from kolus.watching import Owner, Ownership
 
 __all__ = ["BackendRecord", "Holdings", "Keeper", "Member", "Watcher"]
@@ -62,19 +64,21 @@ class Member(Protocol):
 
     @property
     def connections(self) -> Holdings: ...
-    @property
-    def waiting(self) -> Sized: ...
     def wants_connection(self) -> bool:
         """Whether one more connection would be of use to it, and it may be made now."""
+
+    def demand(self) -> int:
+        """How many requests it connects for."""
+
+    @property
+    def placements(self) -> Any:
+        """What it does for waiters of groups: L{Placements}."""
 
     def ownership_of(self, owner: object) -> Ownership | None:
         """What an owner has of it, if anything."""
 
     def connections_changed(self) -> None:
         """Look again what can be done: a slot is free."""
-
-    def slots_changed(self) -> None:
-        """More may be free for it, or less, by what another has done."""
 
     def limit_changed(self) -> None: ...
     def is_called(self, backend: Backend) -> None:
@@ -105,7 +109,7 @@ had, or more, or whose health is another, and only notes that: it is called in t
 
 
 class Keeper(Protocol):
-    """Who makes known what becomes of a backend's health, and has the queues: a pool's records."""
+    """Who makes known what becomes of a backend's health, and knows the groups."""
 
     def ejected(self, record: BackendRecord, reason: str, seconds: float) -> None: ...
     def admitted(self, record: BackendRecord, reason: str) -> None: ...
@@ -113,8 +117,8 @@ class Keeper(Protocol):
     def unused(self, record: BackendRecord) -> None:
         """It has no managers any more."""
 
-    def queues(self, record: BackendRecord, ident: Hashable) -> Iterable[SharedQueue]:
-        """Those that managers of this record for C{ident} may serve."""
+    def group_waiters_of(self, owner: Owner) -> Iterable[Waiter[Any]]:
+        """What an owner has waiting in queues of groups."""
 
 
 class BackendRecord:
@@ -125,7 +129,11 @@ class BackendRecord:
     @ivar attempts: how connecting went.
     @ivar counters: what has happened so far.
     @ivar health: whether it is to be chosen.
+    @ivar all: the connections of all its managers.
+    @ivar connecting: those of them that are being made.
     @ivar wanting: the managers that wait for a slot, the first to get one first.
+    @ivar placing: the managers that connect for waiters of groups.
+    @ivar awaited: the managers at which queues of groups wait for room.
     @ivar arrivals: numbers the requests of all managers that may share a queue.
     @ivar last_ident: whom its newest manager is for.
     @ivar keeper: who makes known what becomes of the backend's health, and has the queues.
@@ -167,33 +175,38 @@ class BackendRecord:
         self.members: list[Member] = []
         self.sole: Member | None = None
         self.noted_load = _UNKNOWN
+        self.all: set[Any] = set()
+        self.connecting: set[Any] = set()
+        self.closing: set[Any] = set()
         self.wanting: OrderedDict[Member, None] = OrderedDict()
+        self.placing: dict[Any, None] = {}
+        self.awaited: dict[Any, None] = {}
+        self._alarm = Alarm(clock, self.wake)
+        self._idlers: list[tuple[float, int, Member]] = []
+        self._ties = itertools.count()
         self.arrivals = itertools.count() if arrivals is None else arrivals
         self.watchers: list[Watcher] = []
         self.feedbacks: dict[int, Feedback] = {}
         self.keeper: Keeper | None = None
         self.last_ident: Hashable = None
-        self._shared: dict[Hashable, dict[SharedQueue, None]] = {}
 
     def unused(self) -> int:
         """How many connections more may be made."""
-        return self.limit - sum([len(each.connections.all) for each in self.members])
-
-    def connecting(self) -> int:
-        """How many are being made."""
-        return sum([len(each.connections.connecting) for each in self.members])
+        return self.limit - len(self.all)
 
     def join(self, member: Member) -> None:
         self.last_ident = member.ident
         self.members.append(member)
+        if len(self.members) == 2 and self.members[0].connections.oldest_idle() < math.inf:
+            self.has_idle(self.members[0])
         self.changed()
 
     def leave(self, member: Member) -> None:
         """It has no connections any more and wants none."""
         self.members.remove(member)
-        self.wanting.pop(member, None)
-        if not any(each.ident == member.ident for each in self.members):
-            self._shared.pop(member.ident, {}).clear()
+        self.want_no_more(member)
+        self.placing.pop(member, None)
+        self.awaited.pop(member, None)
         self.changed()
         if self.keeper is not None and not self.members:
             self.keeper.unused(self)
@@ -228,24 +241,7 @@ class BackendRecord:
                 self.sole = members[0] if len(members) == 1 else None
         return self.noted_load
 
-    # What it has in common with other backends
-
-    def shared_by(self, ident: Hashable) -> dict[SharedQueue, None]:
-        """The queues that the managers for C{ident} serve besides their own: a live dictionary,
-        until the last of them has left."""
-        if ident not in self._shared:
-            queues = () if self.keeper is None else self.keeper.queues(self, ident)
-            self._shared[ident] = dict.fromkeys(queues)
-        return self._shared[ident]
-
-    def share(self, queue: SharedQueue) -> None:
-        """Let the managers that there are serve it, too."""
-        if queue.ident in self._shared:
-            self._shared[queue.ident][queue] = None
-
-    def unshare(self, queue: SharedQueue) -> None:
-        """Let them serve it no more."""
-        self._shared.get(queue.ident, {}).pop(queue, None)
+    # Who learns from it
 
     def teach(self, feedback: Feedback) -> None:
         """Tell it how long leases take, too."""
@@ -300,19 +296,47 @@ class BackendRecord:
     def may_connect(self) -> bool:
         """Whether one more attempt may be under way: while the last one failed, one is enough."""
         most = 1 if self.attempts.failures else self._max_connecting
-        return self.connecting() < most and self.unused() > 0
+        return len(self.connecting) < most and self.unused() > 0
+
+    def taken(self, member: Member) -> None:
+        """A manager has taken a slot. If it was the last, others connect in vain for groups."""
+        if self.placing and self.unused() <= 0:
+            for each in tuple(self.placing):
+                if each is not member:
+                    each.placements.tell()
+
+    def want(self, member: Member) -> None:
+        """A manager wants a slot, and waits for its turn, or until the next attempt is due."""
+        self.wanting[member] = None
+        self._ring_when_due()
+
+    def want_no_more(self, member: Member) -> None:
+        """It wants none any more, or has got one."""
+        self.wanting.pop(member, None)
+        if not self.wanting:
+            self._alarm.clear()
+
+    def all_want_no_more(self) -> None:
+        """The end of one manager is not to serve the next: the backend is drained."""
+        self.wanting.clear()
+        self._alarm.clear()
+
+    def _ring_when_due(self) -> None:
+        due = self.attempts.due_at
+        if self.wanting and due > self._clock.seconds():
+            self._alarm.set(due)
 
     def grant(self, member: Member) -> bool:
         """Ask for a slot to connect with.
 
         @return: whether there is one; if not, the member is told when it is its turn.
         """
-        first = next(self._claimants(), member) if self.may_connect() else None
-        if first is member or (first and member.waiting and not first.waiting):
-            self.wanting.pop(member, None)
+        first = self._first_claimant() or member if self.may_connect() else None
+        if first is member or (first and member.demand() and not first.demand()):
+            self.want_no_more(member)
             return True
-        self.wanting[member] = None
-        if member.waiting:
+        self.want(member)
+        if member.demand():
             self._make_room()
         if first:
             first.connections_changed()  # it may not have heard that it is its turn
@@ -328,24 +352,31 @@ class BackendRecord:
         if self._room_to_come() > 0:
             return False
         for claimant in self._claimants():
-            if claimant is not member and claimant.waiting:
+            if claimant is not member and claimant.demand():
                 theirs, its = len(claimant.connections.all), len(member.connections.all)
-                if not member.waiting or theirs == 0 or theirs + 1 < its:
+                if not member.demand() or theirs == 0 or theirs + 1 < its:
                     self.wanting.move_to_end(claimant, last=False)
                     return True
         return False
 
     def wake(self) -> None:
-        """A slot is free, or an attempt is over: let those who want to connect do so, in turn."""
-        for member in tuple(self.wanting):
-            if not self.may_connect():
+        """A slot is free, or an attempt is over or due: let those who want one connect, in turn."""
+        while self.wanting and self.may_connect():
+            first, used = self._first_claimant(), len(self.all)
+            if first is None:
                 break
-            member.connections_changed()
-        if self.unused() <= 0 and any(each.waiting for each in self._claimants()):
+            first.connections_changed()
+            if len(self.all) <= used:  # it did not take the slot
+                break
+        for each in tuple(self.awaited):
+            if self.unused() <= 0:
+                break
+            each.placements.tell_room()
+            if not each.placements.wait_for_room:
+                self.awaited.pop(each, None)
+        self._ring_when_due()
+        if self.unused() <= 0 and any(each.demand() for each in self._claimants()):
             self._make_room()
-        if len(self.members) > 1:
-            for member in tuple(self.members):
-                member.slots_changed()
 
     def resize(self, limit: int) -> None:
         """Set another limit; those who have most give up what is beyond it."""
@@ -364,21 +395,59 @@ class BackendRecord:
             member.limit_changed()
         self.wake()
 
-    def _claimants(self) -> Any:
-        """Those who want a slot and could use it now, in turn, first those where somebody waits."""
-        ready = [each for each in self.wanting if each.wants_connection()]
-        return iter(sorted(ready, key=lambda each: not each.waiting))
+    def _claimants(self) -> Iterator[Member]:
+        """Those who want a slot and could use it now, in turn."""
+        return (each for each in self.wanting if each.wants_connection())
+
+    def _first_claimant(self) -> Member | None:
+        """The first of these where somebody waits, else the first."""
+        first = None
+        for each in self._claimants():
+            if each.demand():
+                return each
+            first = first or each
+        return first
 
     def _room_to_come(self) -> int:
-        return self.unused() + sum([len(each.connections.closing) for each in self.members])
+        return self.unused() + len(self.closing)
+
+    # What is idle, where several managers share the limit
+
+    def has_idle(self, member: Member) -> None:
+        """A manager that had nothing idle has something, which may have to make way."""
+        if len(self.members) > 1:
+            entry = (member.connections.oldest_idle(), next(self._ties), member)
+            heappush(self._idlers, entry)
 
     def _make_room(self) -> None:
         """Close the oldest idle connection of a sibling, unless there will be room anyway; or
         several, above a limit that was lowered."""
         while self._room_to_come() <= 0:
-            # What is idle where somebody waits is about to be leased.
-            rosters = [each.connections for each in self.members if not each.waiting]
-            oldest = min(rosters, key=lambda each: each.oldest_idle(), default=None)
-            if oldest is None or oldest.oldest_idle() == math.inf:
+            oldest = self._oldest_idle()
+            if oldest is None:
                 return
-            oldest.close_oldest_idle(Why.DISPLACED)
+            oldest.connections.close_oldest_idle(Why.DISPLACED)
+
+    def _oldest_idle(self) -> Member | None:
+        """The manager with the connection that is idle longest; not of those where somebody waits:
+        what is idle there is about to be leased.
+
+        An entry of the heap may be older than what its manager has idle by now; then it is put
+        right.
+        """
+        aside: list[tuple[float, int, Member]] = []
+        found = None
+        while self._idlers and found is None:
+            since, tie, member = self._idlers[0]
+            now = member.connections.oldest_idle()
+            if now == math.inf:
+                heappop(self._idlers)
+            elif now != since:
+                heapreplace(self._idlers, (now, tie, member))
+            elif member.demand():
+                aside.append(heappop(self._idlers))
+            else:
+                found = member
+        for each in aside:
+            heappush(self._idlers, each)
+        return found

@@ -2,15 +2,16 @@
 
 Its state is the records, those that may be forgotten, what the forgotten have left, the limits
 that were set by hand, which numbers the requests, which backends are ejected, the lists of the
-groups, and who is attached: the queues that several backends share, and the watchers and feedbacks
-of backends, each to the records that there are and to those that are made later.
+groups, the queues of groups, and who is attached: the watchers and feedbacks of backends, each to
+the records that there are and to those that are made later.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -20,13 +21,14 @@ from kolus.balance import Feedback
 from kolus.errors import ConnectFailed
 from kolus.events import Observer
 from kolus.health import Phase
+from kolus.manager.group_queue_index import GroupQueueIndex
+from kolus.manager.queue import Waiter
 from kolus.manager.record import BackendRecord, Watcher
-from kolus.manager.shared_queue import SharedQueue
 from kolus.manager.totals import Totals
 from kolus.policy import Policy
 from kolus.status import Counters
 from kolus.support import let_go, shown
-from kolus.watching import Recorder
+from kolus.watching import Owner, Recorder
 
 __all__ = ["Records"]
 
@@ -68,8 +70,8 @@ class Records:
         self.find = self._records.get
         self._unused: OrderedDict[Hashable, None] = OrderedDict()
         self._legacy = Totals()
-        self._arrivals = itertools.count()
-        self._queues: dict[Hashable, dict[SharedQueue, None]] = {}  # by their idents
+        self.arrivals = itertools.count()
+        self.group_queues = GroupQueueIndex()
         self._lists: dict[int, Backends] = {}  # by their identity, the newest last
         self._watchers: list[tuple[Watcher, Keyed]] = []
         self._feedbacks: list[tuple[Feedback, Keyed]] = []
@@ -111,7 +113,7 @@ class Records:
             self._clock,
             ejection=policy.ejection,
             rng=self._rng,
-            arrivals=self._arrivals,
+            arrivals=self.arrivals,
         )
         record.keeper = self
         self._records[backend.key] = record
@@ -173,7 +175,7 @@ class Records:
         self.sick[record.backend.key] = record
         self.health_changes += 1
         self._recorder(record).ejected(reason, seconds)
-        for queue in self._queues_at(None):  # a group panics for those who exclude it, too
+        for queue in self.group_queues.all():  # a group panics for those who exclude it, too
             queue.health_changed()
 
     def admitted(self, record: BackendRecord, reason: str) -> None:
@@ -181,7 +183,7 @@ class Records:
         self.unused(record)
         self.health_changes += 1
         self._recorder(record).admitted(reason)
-        for queue in self._queues_at(None):
+        for queue in self.group_queues.all():
             queue.look_anew()
 
     def probe_is_due(self, record: BackendRecord) -> None:
@@ -223,31 +225,8 @@ class Records:
             if record.backend.key in keyed:
                 self._probe_if_due(record)
 
-    def attach(self, queue: SharedQueue) -> None:
-        """Let the managers of its backends serve a queue."""
-        self._queues.setdefault(queue.ident, {})[queue] = None
-        for record in self.among(queue.backends):
-            record.share(queue)
-
-    def detach(self, queue: SharedQueue) -> None:
-        """Let them serve it no more."""
-        queues = self._queues.get(queue.ident, {})
-        if queue in queues:
-            del queues[queue]
-            if not queues:
-                del self._queues[queue.ident]
-            for record in self.among(queue.backends):
-                record.unshare(queue)
-
-    def queues(self, record: BackendRecord, ident: Hashable) -> list[SharedQueue]:
-        """Called by a record: those that its managers for C{ident} may serve."""
-        queues = self._queues.get(ident, {})
-        return [each for each in queues if record.backend.key in each.backends]
-
-    def _queues_at(self, key: Hashable | None) -> list[SharedQueue]:
-        """Those that the backend with a key may serve; all if C{None}."""
-        every = [each for queues in self._queues.values() for each in queues]
-        return every if key is None else [each for each in every if key in each.backends]
+    def group_waiters_of(self, owner: Owner) -> Iterable[Waiter[Any]]:
+        return self.group_queues.waiters_of(owner)
 
     def watch(self, watcher: Watcher, keyed: Keyed) -> None:
         """Tell a watcher what changes at these backends."""
@@ -279,7 +258,7 @@ class Records:
 
     def tell_watchers(self, backend: Backend | None) -> None:
         """What may be done with a backend has changed, or with all if C{None}."""
-        for queue in self._queues_at(None if backend is None else backend.key):
+        for queue in self.group_queues.all() if backend is None else self.group_queues.at(backend):
             queue.look_anew()
         for watcher, keyed in self._watchers:
             for key in keyed if backend is None else {backend.key} & keyed.keys():

@@ -17,11 +17,11 @@ from zope.interface import implementer
 from kolus.backend import Backend
 from kolus.backoff import Rng
 from kolus.events import Observer, Why
-from kolus.interfaces import IKolusManager, ISlots
+from kolus.interfaces import IKolusManager, IServesGroups, ISlots
 from kolus.lease import FAILED, FORGOTTEN, RELEASED, Lease, Outcome
+from kolus.manager.base import BaseManager
 from kolus.manager.connection import Connection
 from kolus.manager.connection_state import IDLE, LEASED
-from kolus.manager.leasing_manager import LeasingManager
 from kolus.manager.record import BackendRecord
 from kolus.manager.transports import is_sound
 from kolus.policy import Policy
@@ -86,8 +86,8 @@ class Slot:
         return self._observed
 
 
-@implementer(IKolusManager)
-class SharedManager(LeasingManager[P]):
+@implementer(IKolusManager, IServesGroups)
+class SharedManager(BaseManager[P]):
     """Leases slots on the connections of one backend.
 
     A lease is a slot: any number of lessees, up to the policy's C{slots}, or what the protocol
@@ -202,7 +202,8 @@ class SharedManager(LeasingManager[P]):
             elif self._room(connection):
                 stale.append(connection)
         for connection in stale if check else ():
-            if len(self.connections.checking) * self._slots >= self._asked():
+            checked = len(self.connections.checking) * self._slots
+            if checked >= self._asked(checked + 1):
                 break
             # A check may be over at once, and whom it serves may do anything.
             if connection in self._idle:
@@ -238,7 +239,7 @@ class SharedManager(LeasingManager[P]):
             if connection.state is LEASED and self._room(connection):
                 self._spare[connection] = None
         self._decide()
-        self._fail_newly_deadlocked()
+        self._deadlocks.look_at_all()
 
     # Settling
 
@@ -273,7 +274,7 @@ class SharedManager(LeasingManager[P]):
     def _was_vacated(self, slot: Slot) -> None:
         self._decide()
         if slot.connection.retired:
-            self._fail_newly_deadlocked()
+            self._deadlocks.look_at_all()
 
     def _vacate(self, slot: Slot, ended: Why | None) -> None:
         """Take a slot back, and the connection when it was the last.
@@ -327,12 +328,12 @@ class SharedManager(LeasingManager[P]):
     def _wanted(self) -> int:
         connections = self.connections
         others = max(0, self._policy.min_idle - len(connections.idle)) + len(connections.expiring)
-        if not self.waiting:
+        if not self.demand():
             return others
         # Of a new one that can carry nothing yet, it is about to hear how much it can.
         silent = sum([not each.uses and not self._room(each) for each in tuple(connections.idle)])
         ready = (len(connections.checking) + silent) * self._slots + self._free_slots()
-        return others + math.ceil(max(0, len(self.waiting) - ready) / self._slots)
+        return others + math.ceil(max(0, self.demand() - ready) / self._slots)
 
     def _silent(self) -> int:
         return sum([not self._room(each) for each in tuple(self.connections.idle)])
@@ -358,7 +359,7 @@ class SharedManager(LeasingManager[P]):
         return self._free_slots()
 
     def load(self) -> int:
-        return sum([len(each.slots) for each in self.connections.all]) + len(self.waiting)
+        return sum([len(each.slots) for each in self.connections.all]) + self.demand()
 
     def has_idle(self) -> bool:
         return self._lifecycle.serves and (bool(self._idle) or bool(self._spare))
@@ -377,7 +378,7 @@ class SharedManager(LeasingManager[P]):
             leased=sum([len(each.slots) for each in connections.all]),
             connecting=len(connections.connecting) * self._slots,
             unused=max(0, self._record.unused()) * self._slots,
-            waiting=len(self.waiting),
+            waiting=self.demand(),
             limit=self._capacity(),
             state=self._record.health.state(self._lifecycle.state()),
             ramp=self._record.health.ramp(),

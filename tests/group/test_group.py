@@ -186,7 +186,7 @@ def test_nothing_of_a_closed_group_is_left_in_its_pool() -> None:
     rig.lease(balancer=least_leased).release()
     rig.group.close()
     records = rig.pool._managers.records
-    assert not records._queues
+    assert not records.group_queues
     assert not records._watchers
     assert [each.watchers for each in records] == [[]]
 

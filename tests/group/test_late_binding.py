@@ -239,9 +239,10 @@ def test_no_queue_of_a_list_outlives_its_requests() -> None:
     assert not rig.pool._selector._queues
     rig.group.close()
     for backend in rig.backends:
-        record = rig.pool._managers.records.find(backend.key)
-        assert record is not None
-        assert not record.shared_by("us")
+        manager: Any = rig.pool.manager(backend)
+        assert not list(manager.groups)
+        assert not manager.placements.waiters
+        assert not manager.placements.wait_for_idle
 
 
 def test_a_slow_connect_does_not_hold_up_who_could_be_connected_for_elsewhere() -> None:

@@ -35,7 +35,8 @@ def test_nothing_is_kept_of_idents_whose_managers_have_gone(by: str) -> None:
         result_of(asked).finished()
         rig.clock.pump([1.0] * 3)
     assert list(rig.pool._managers) == []
-    assert not any(record._shared for record in rig.pool._managers.records)
+    index = rig.pool._managers.records.group_queues
+    assert not any(each._to_join or each._ready for each in index.all())
 
 
 def test_no_queue_is_kept_that_nobody_needs() -> None:
@@ -44,7 +45,7 @@ def test_no_queue_is_kept_that_nobody_needs() -> None:
         result_of(rig.group.connect(user, exclude=[rig.known["a"]])).finished()
         rig.clock.pump([1.0] * 3)
     rig.group.close()
-    assert rig.pool._managers.records._queues == {}
+    assert not rig.pool._managers.records.group_queues
 
 
 def test_a_manager_serves_the_queues_that_came_before_it_and_after() -> None:
@@ -70,7 +71,8 @@ def test_an_ident_that_takes_over_again_serves_its_queues_when_its_first_manager
     other.release()
     rig.turn()
     assert len(account_of(rig, "a").members) == 1
-    assert list(account_of(rig, "a")._shared) == ["us"]
+    (queue,) = again.manager.groups
+    assert queue.ident == "us"
     result_of(more).release()
     again.release()
 

@@ -19,30 +19,43 @@ _RANKS[least_leased] = ranked.by_load
 
 
 def check_groups(ledger: Ledger, groups: Sequence[Group[Any]]) -> None:
-    """Look at every queue that several backends share, and at what the groups keep."""
+    """Look at every queue of a group or a list, and at what the groups keep."""
     for group in groups:
         if group.balancer in _RANKS and not group._closed:  # else nobody watches
             the_index_knows_the_lowest(group)
-    queues = {queue for manager in ledger.managers for queue in manager._shared}
-    queues |= set(ledger.pool._managers.records._queues_at(None))
-    managers_know_their_queues(ledger)
-    for queue in queues:
-        each_waits_at_one_manager(ledger, queue)
+    index = ledger.pool._managers.records.group_queues
+    managers_serve_the_queues_where_somebody_waits(ledger, index)
+    for queue in index.all():
+        each_waits_here_and_is_placed_at_one_manager(ledger, queue)
         nobody_waits_for_what_is_idle_elsewhere(ledger, queue)
         nobody_waits_where_fewer_can_be_served(ledger, queue)
     for manager in ledger.managers:
-        for waiter in manager.waiting:
-            assert waiter.shared is None or waiter.shared.waiting.get(waiter) is manager
+        placed = manager.placements
+        assert set(placed._hopeful) <= set(placed.waiters)
+        for waiter in placed.waiters:
+            assert waiter.placement is manager
+            assert waiter in waiter.queue.waiting
     for queue in ledger.pool._selector._queues.values():
         assert queue.waiting, "a queue for a list has outlived its requests"
 
 
-def managers_know_their_queues(ledger: Ledger) -> None:
-    records = ledger.pool._managers.records
-    for record in records:
-        assert {each.ident for each in record.members} == set(record._shared)
-        for ident, queues in record._shared.items():
-            assert set(queues) == set(records.queues(record, ident))
+def managers_serve_the_queues_where_somebody_waits(ledger: Ledger, index: Any) -> None:
+    serving = [each for each in ledger.managers if not each._lifecycle.refusal]
+    for manager in serving:
+        if ledger.pool._managers.at.get(manager.backend.key, {}).get(manager.ident) is not manager:
+            continue  # another ident has taken over
+        queues = index.of(manager)
+        for queue in queues:
+            served = queue in manager.groups.known
+            assert served or (not queue.waiting and manager in queue._to_join)
+            known = manager in queue._ready or queue in manager.placements.wait_for_idle
+            assert known, "nobody would tell a queue that something is idle"
+        assert set(manager.groups.known) <= set(queues)
+        assert set(manager.placements.wait_for_idle) <= set(queues)
+        first = manager.groups.first()
+        heads = [each.head() for each in queues if each.may_serve(manager.backend)]
+        orders = [each.order for each in heads if each is not None]
+        assert (None if first is None else first.head().order) == min(orders, default=None)
 
 
 def the_index_knows_the_lowest(group: Group[Any]) -> None:
@@ -53,27 +66,28 @@ def the_index_knows_the_lowest(group: Group[Any]) -> None:
         assert total_load(statuses) == sum(each.leased + each.waiting for each in statuses)
 
 
-def each_waits_at_one_manager(ledger: Ledger, queue: Any) -> None:
+def each_waits_here_and_is_placed_at_one_manager(ledger: Ledger, queue: Any) -> None:
     orders = [each.order for each in queue.waiting]
     assert orders == sorted(orders)
-    for waiter, manager in queue.waiting.items():
-        assert waiter.shared is queue
-        assert waiter.queue is manager._waiters
-        assert waiter in manager.waiting
-        assert manager.ident == queue.ident
-        assert waiter in queue._at[manager]
+    for waiter in queue.waiting:
+        assert waiter.queue is queue
+        assert waiter in waiter.placement.placements.waiters
+        assert waiter.placement.ident == queue.ident
+        assert waiter.placement.backend.key in queue.backends
         assert not waiter.called
-    assert sum(map(len, queue._at.values())) == len(queue.waiting)
-    assert not queue._homeless
+    assert set(queue._placer._requests) == set(queue.waiting)
+    assert set(queue._placer._short) <= set(queue.waiting)
+    assert not queue._placer._given_up
 
 
 def servers(ledger: Ledger, queue: Any) -> list[Manager]:
-    found = list(ledger.pool._managers.servers(queue))
+    found = list(queue._servers.of(queue.ident, queue.backends))
     return [each for each in found if each.serves() and queue.may_serve(each.backend)]
 
 
 def nobody_waits_for_what_is_idle_elsewhere(ledger: Ledger, queue: Any) -> None:
-    if all(getattr(each.choose.args[0].balancer, "prefers", False) for each in queue.waiting):
+    chosen_by = [each.choose.args[0].balancer for each in queue._placer._requests.values()]
+    if all(getattr(each, "prefers", False) for each in chosen_by):
         return  # to each a new connection where it was chosen is worth more
     for manager in servers(ledger, queue):
         connections = manager.connections
@@ -86,29 +100,35 @@ def nobody_waits_for_what_is_idle_elsewhere(ledger: Ledger, queue: Any) -> None:
 
 
 def nobody_waits_where_fewer_can_be_served(ledger: Ledger, queue: Any) -> None:
+    placed: dict[Any, list[Any]] = {}
+    for waiter in queue.waiting:
+        placed.setdefault(waiter.placement, []).append(waiter)
+    rounds = queue._placer._requests
     short = [
         each
-        for each, here in queue._at.items()
-        if each.surplus() < 0 and not any(queue._barred(waiter) for waiter in here)
+        for each, here in placed.items()
+        if each.placements.surplus() < 0 and not any(rounds[waiter].round for waiter in here)
     ]
-    roomy = [each for each in servers(ledger, queue) if each.surplus() > 0]
+    roomy = [each for each in servers(ledger, queue) if each.placements.surplus() > 0]
     roomy = [each for each in roomy if each._record.may_connect()]  # else others are in its way
     told = [
         (
             str(each),
-            each.surplus(),
+            each.placements.surplus(),
             each._connector.due_in(),
             each.connections.slow_at() - each._now(),
         )
         for each in (*short, *roomy)
     ]
-    assert not (short and roomy), f"{told}: the first could have been helped by the last"
+    known = [waiter in queue._placer._short for each in short for waiter in placed[each]]
+    assert not (short and roomy), f"{told}, {known}: the first could be helped by the last"
 
 
 def check_nothing_is_left(ledger: Ledger) -> None:
     """Of groups that are closed, and of requests that are answered, the pool keeps nothing."""
     records = ledger.pool._managers.records
-    left = [records._lists, records._queues, records._watchers, records._feedbacks]
-    left += [each for record in records for each in (record.watchers, record._shared)]
+    left = [records._lists, records.group_queues.all(), records._watchers, records._feedbacks]
+    left += [each.watchers for each in records]
+    left += [list(each.groups) for each in ledger.managers]
     assert not any(left)
     assert not ledger.pool._selector._queues

@@ -10,7 +10,7 @@ from typing import Any
 from kolus.backend import Backend
 from kolus.events import Why
 from kolus.manager.connection_state import ConnectionState
-from kolus.manager.waiters import Waiter
+from kolus.manager.queue import Waiter
 from kolus.metrics import Counts
 from kolus.status import Counters, State
 from tests.rigs.ledger import Ledger, Manager
@@ -86,7 +86,7 @@ def everything_is_where_its_state_says(manager: Manager) -> None:
 
 
 def nobody_waits_for_what_is_there(manager: Manager) -> None:
-    if not (manager.waiting and manager._lifecycle.serves):
+    if not (manager.demand() and manager._lifecycle.serves):
         return
     connections, shared = manager.connections, manager._policy.slots is not None
     ready = [
@@ -97,7 +97,7 @@ def nobody_waits_for_what_is_there(manager: Manager) -> None:
         ready = [each for each in ready if manager._room(each)]
     assert not ready, "somebody waits while something is ready"
     checked = len(connections.checking) * (manager._policy.slots or 1)
-    if len(manager.waiting) > checked:
+    if manager.demand() > checked:
         idle = [each for each in connections.idle if each.usable()]
         if shared:
             idle = [each for each in idle if manager._room(each)]
@@ -111,7 +111,7 @@ def somebody_will_look_again(manager: Manager) -> None:
         assert manager not in record.wanting
         assert alarm.at == math.inf
         return
-    due = min(lifecycle.abort_at, manager._waiters.next_due(), manager._tracker.leaks_due)
+    due = min(lifecycle.abort_at, manager._queue.next_due(), manager._tracker.leaks_due)
     connections = manager.connections
     due = min(due, connections.vacant_until(), *connections.closing.values())
     if connections._lifetimes is not None:
@@ -120,7 +120,7 @@ def somebody_will_look_again(manager: Manager) -> None:
         # Its jitter it may miss: what was before it in the line had another.
         due = min(due, next(iter(connections.idle)).since + connections._idle_timeout)
     assert alarm.at <= due, "nothing rings when something is due"
-    if not (manager.connections.all or manager.waiting):
+    if not (manager.connections.all or manager.demand()):
         return  # a request that was refused has left it behind
     connector, is_making_room = manager._connector, bool(manager.connections.closing)
     if manager.wants_connection() and not is_making_room:
@@ -128,7 +128,7 @@ def somebody_will_look_again(manager: Manager) -> None:
         assert not record.may_connect(), "a manager waits for a slot that is free"
     wants = lifecycle.serves and manager._wanted() > len(manager.connections.connecting)
     if wants and not is_making_room and connector.due_in() > 0 and record.may_connect():
-        assert alarm.at <= record.attempts.due_at, "nothing rings for the next attempt"
+        assert record._alarm.at <= record.attempts.due_at, "nothing rings for the next attempt"
 
 
 def the_backend_sees_no_more_than_the_slots(ledger: Ledger, backend: Backend, fake: Any) -> None:
@@ -159,10 +159,10 @@ def an_ident_has_its_connections_to_itself(ledger: Ledger, backend: Backend, fak
 def idents_make_way_for_each_other(ledger: Ledger, backend: Backend) -> None:
     """Who waits has nothing idle, and who does not makes way for who does."""
     record = ledger.record(backend)
-    if record is None or record._room_to_come() > 0 or record.connecting():
+    if record is None or record._room_to_come() > 0 or record.connecting:
         return
-    if any(each.waiting and each.wants_connection() for each in record.members):
-        idle = sum(len(each.connections.idle) for each in record.members if not each.waiting)
+    if any(each.demand() and each.wants_connection() for each in record.members):
+        idle = sum(len(each.connections.idle) for each in record.members if not each.demand())
         # Above a limit that was lowered, all that is idle may not make room enough.
         assert not idle or record._room_to_come() + idle <= 0
 
@@ -204,6 +204,8 @@ def every_request_is_answered_once_or_waits(ledger: Ledger) -> None:
     assert all(each.fired <= 1 for each in ledger.requests)
     waiting = [each for each in ledger.requests if not each.fired]
     queued = [each for manager in ledger.managers for each in manager.waiting]
+    index = ledger.pool._managers.records.group_queues
+    queued += [each for queue in index.all() for each in queue.waiting]
     known = {id(each.deferred) for each in waiting}
     direct = [each for each in waiting if isinstance(each.deferred, Waiter)]
     lost = [(each.deferred, each.manager) for each in direct if each.deferred not in queued]

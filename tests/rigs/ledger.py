@@ -25,7 +25,7 @@ from twisted.python.failure import Failure
 from kolus import Backend, Lease, Policy, Pool
 from kolus.events import Event, Retired, Why
 from kolus.manager import Connection, connector, records
-from kolus.manager.waiters import Waiter
+from kolus.manager.queue import Waiter
 from kolus.metrics import Metrics
 from kolus.testing import FakeBackend
 from kolus.watching import Owner, Ownership, owners
@@ -84,7 +84,9 @@ def may_serve(manager: Manager, asked: Any) -> bool:
     """Whether a manager could serve a request that waits."""
     if asked in manager.waiting:
         return True
-    queues = [each for each in manager._shared if each.may_serve(manager.backend)]
+    if asked in manager.placements.waiters:
+        return True
+    queues = [each for each in manager.groups if each.may_serve(manager.backend)]
     return any(asked in each.waiting for each in queues)
 
 
@@ -289,7 +291,10 @@ class Ledger:
             self._served, self._failed, callbackArgs=(request,), errbackArgs=(request,)
         )
         if isinstance(asked, Waiter) and not request.fired:
-            (request.manager,) = [each for each in self.managers if asked in each.waiting]
+            if asked.placement is not None:
+                request.manager = asked.placement
+            else:
+                (request.manager,) = [each for each in self.managers if asked in each.waiting]
 
     def try_connect(self, ident: Hashable, backend: Backend, owner: Any = None) -> None:
         ahead = self.waiting()

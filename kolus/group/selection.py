@@ -1,4 +1,4 @@
-"""C{Choice}: what a request may be served by: a list of backends, or some of a group's."""
+"""C{Selection}: what a request may be served by: a list of backends, or some of a group's."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from kolus.balance import Balancer, Feedback
 from kolus.errors import NoBackend
 from kolus.group.list_statuses import ListStatuses
 from kolus.group.live_status import Statuses
-from kolus.manager import SharedQueue, Snapshots
+from kolus.group.queue import GroupQueue
+from kolus.manager import Snapshots
 
 if TYPE_CHECKING:
     from kolus.group.group import Group
     from kolus.group.selector import Selector
 
-__all__ = ["Choice", "GroupChoice", "ListChoice"]
+__all__ = ["GroupSelection", "ListSelection", "Selection"]
 
 
-class Choice(Protocol):
+class Selection(Protocol):
     """What a request may be served by."""
 
     @property
@@ -40,11 +41,11 @@ class Choice(Protocol):
     def without(self, exclude: Collection[AnyBackend]) -> Statuses:
         """The statuses without those of some backends."""
 
-    def queue(self, ident: Hashable) -> SharedQueue:
+    def queue(self, ident: Hashable) -> GroupQueue:
         """Where requests of C{ident} wait for any of these backends."""
 
 
-class ListChoice:
+class ListSelection:
     """A list of backends, of which a request may be served by any."""
 
     __slots__ = ("_backends", "_selector", "_snapshots", "balancer", "feedback", "statuses")
@@ -74,7 +75,7 @@ class ListChoice:
     def without(self, exclude: Collection[AnyBackend]) -> Statuses:
         return self._see(self._others({Backend.key_of(each) for each in exclude}))
 
-    def queue(self, ident: Hashable) -> SharedQueue:
+    def queue(self, ident: Hashable) -> GroupQueue:
         # Whose list it is may change it while the request waits.
         self._backends = tuple(self._backends)
         return self._selector.temporary_queue(ident, self._keyed())
@@ -92,7 +93,7 @@ class ListChoice:
         return [each for each in self._backends if Backend.key_of(each) not in keys]
 
 
-class GroupChoice:
+class GroupSelection:
     """A group without some of its backends, or with another balancer."""
 
     is_fixed = False
@@ -116,7 +117,7 @@ class GroupChoice:
     def without(self, exclude: Collection[AnyBackend]) -> Statuses:
         return self._group.without([*self._exclude, *exclude])
 
-    def queue(self, ident: Hashable) -> SharedQueue:
+    def queue(self, ident: Hashable) -> GroupQueue:
         return self._group.queue(ident, self._exclude)
 
 

@@ -1,0 +1,318 @@
+"""C{GroupQueue}: requests that any of several backends may serve, whichever can first.
+
+A request waits here and nowhere else. Each waiter is placed at one manager, which connects for it
+and counts it; where that turns out to be in vain, because the attempt fails, takes long, or there
+is no room, it is placed elsewhere. Where it is placed decides nothing about who serves it: any
+manager of these backends that has something ready serves the waiter that came first, here or in its
+own queue.
+
+Its state is the waiters in order; C{_ready}, the managers that may have something idle; the
+managers that serve the queue as soon as somebody waits again; and who is placed where, which
+C{Placer} keeps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator
+from itertools import islice
+from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
+
+from kolus.backend import Backend, Backends
+from kolus.errors import Draining
+from kolus.group.placer import Choose, Placer
+from kolus.group.places import Places, Tried
+from kolus.group.servers import Servers
+from kolus.lease import Lease
+from kolus.manager import Waiter, WaiterQueue
+from kolus.support import Alarm
+from kolus.watching import Owner, unguarded
+
+__all__ = ["GroupQueue"]
+
+_MOST_NAMED = 20
+_WARM_EVERY = 8
+
+
+class GroupQueue(WaiterQueue[Lease[Any]]):
+    """The requests of one ident that may be served by the same backends.
+
+    @ivar ident: whose requests these are.
+    """
+
+    def __init__(
+        self,
+        ident: Hashable,
+        backends: Backends,
+        servers: Servers,
+        clock: IReactorTime,
+        may_serve: Callable[[Backend], bool],
+        timeout: float | None,
+        arrivals: Iterator[int],
+        emptied: Callable[[GroupQueue], object] | None = None,
+    ) -> None:
+        """
+        @param may_serve: whether a backend's health lets it serve.
+        @param timeout: seconds after which a waiter without a time-out of its own fails.
+        @param emptied: called when the last waiter has left.
+        """
+        super().__init__(
+            *(clock, timeout, None, Alarm(clock, self._wake), arrivals), removed=self._has_left
+        )
+        self.ident = ident
+        self.may_serve = may_serve
+        self._servers = servers
+        self._emptied = emptied
+        self._places = Places(self, ident, backends, servers, clock)
+        self._placer = Placer(self, servers, self._places)
+        self._ready: OrderedDict[Any, None] = OrderedDict()
+        self._to_join: dict[Any, None] = {}
+        self._misses = 0
+        self._attach()
+
+    @property
+    def backends(self) -> Backends:
+        """Who may serve them, by their keys."""
+        return self._places.backends
+
+    def _attach(self) -> None:
+        self._servers.index.add(self)
+        for server in self._servers.of(self.ident, self.backends):
+            self.manager_made(server)
+
+    def _detach(self) -> None:
+        self._servers.index.remove(self)
+        for server in self._servers.of(self.ident, self.backends):
+            server.placements.forget(self)
+        self._to_join.clear()
+        self._ready.clear()
+
+    # Requests
+
+    def lease_ready(self, owner: Owner | None) -> Lease[Any] | None:
+        """A lease of what is idle at any of the backends, if nobody waits for it.
+
+        @raise LeaseError: C{owner} has ended.
+        """
+        for _ in range(0 if self.waiting else len(self._ready)):
+            server = next(iter(self._ready))
+            if not server.has_idle():
+                self._is_not_ready(server)
+                continue
+            if self.may_serve(server.backend):
+                lease: Lease[Any] | None = server.try_connect(self.ident, owner)
+                if lease is not None:
+                    return lease
+            self._ready.move_to_end(server)
+        return None
+
+    def _is_not_ready(self, server: Any) -> None:
+        del self._ready[server]
+        server.placements.wait_for_idle[self] = None
+
+    def is_to_warm(self, chosen: Backend) -> bool:
+        """Whether a backend that was chosen, and had nothing idle when another had, should connect
+        all the same. One in eight should, or the balancer would have no say while one of them has
+        something idle; each would double the connections where there are very many backends."""
+        self._misses += 1
+        return self._misses % _WARM_EVERY == 1 and self._places.has_room(chosen)
+
+    def place_for(self, chosen: Backend) -> Backend:
+        """Where a request should be placed: where it can be connected for, C{chosen} if possible.
+
+        If there is no room anywhere, it is C{chosen}.
+        """
+        return chosen if self._places.has_room(chosen) else self._places.next() or chosen
+
+    def wait(
+        self,
+        server: Any,
+        timeout: float | None,
+        owner: Owner | None,
+        choose: Choose | None,
+        tried: Tried | None = None,
+    ) -> Waiter[Lease[Any]]:
+        """Queue a request that nothing is ready for.
+
+        @param server: the manager at which it is placed.
+        @param choose: chooses anew if it cannot be served there.
+        @param tried: where it was tried before.
+        @raise PoolFull: as many wait at C{server} as may.
+        @raise LeaseError: C{owner} has ended, or holds itself all that could serve it.
+        """
+        ownership = None
+        if owner is not None:
+            ownership = self._servers.index.owners.ownership(unguarded(owner))
+        origin = server.origin(ownership)
+        if ownership is not None and self._is_all_held_by(ownership.owner):
+            raise server.deadlock(ownership.owner, origin)
+        server.check_room()
+        waiter = self.append(timeout)
+        if origin is not None:
+            waiter.origin = origin
+        self._placer.add(waiter, choose, tried)
+        if len(self.waiting) == 1:
+            joining, self._to_join = self._to_join, {}
+            for each in joining:
+                each.groups.join(self)
+        if ownership is not None:
+            waiter.ownership = ownership
+            ownership.wait(waiter)
+        if waiter.queue is self:  # the owner may have ended just now
+            server.placements.add(waiter)
+        return waiter
+
+    def check_idle(self) -> None:
+        """Somebody waits: see whether what is idle needs only a check to serve it."""
+        for _ in range(len(self._ready) if self.waiting else 0):
+            server = next(iter(self._ready), None)
+            if server is None or not self.waiting:
+                return
+            if not server.has_idle():
+                self._is_not_ready(server)
+                continue
+            self._ready.move_to_end(server)
+            if self.may_serve(server.backend):
+                server.connections_changed()
+                return
+
+    def take(self, waiter: Waiter[Any]) -> None:
+        """A manager serves this waiter."""
+        if waiter is self.head():
+            self.popleft()
+        else:
+            self.pop(waiter)
+        self._has_left(waiter)
+
+    def _has_left(self, waiter: Waiter[Any]) -> None:
+        """A waiter is served, or fails, or is cancelled."""
+        self._placer.discard(waiter)
+        self.end_if_empty()
+
+    def end_if_empty(self) -> None:
+        """Let whoever made it drop it, if nobody waits."""
+        if not self.waiting:
+            self._alarm.clear()
+            if self._emptied is not None:
+                self._emptied(self)
+
+    def fail_if_deadlocked(self, waiter: Waiter[Any], owner: Owner) -> None:
+        if self._is_all_held_by(owner) and waiter.queue is self:
+            self.fail(waiter, waiter.placement.deadlock(owner, waiter.origin))
+
+    def _is_all_held_by(self, owner: Owner | None) -> bool:
+        """Whether an owner itself has all that could ever serve it."""
+        for backend in self._places.all():
+            server = self._servers.find(self.ident, backend)
+            if server is None or server.deadlock(owner, None) is None:
+                return False
+        return True
+
+    def failures(self, waiter: Waiter[Any]) -> Tried:
+        """What became of a waiter where it could not be served, and of the last attempts to
+        connect to backends where it was not."""
+        tried = self._placer.tried(waiter) | self._places.refused
+        failed = self._servers.last_errors(self.backends)
+        others = ((backend, why) for backend, why in failed if backend not in tried)
+        return tried | dict(islice(others, _MOST_NAMED))
+
+    # What managers tell
+
+    def manager_made(self, server: Any) -> None:
+        """A manager can serve this queue from now on."""
+        if not server.accepts(self.ident):  # it ends
+            return
+        self._ready[server] = None
+        if self.waiting:
+            server.groups.join(self)
+        else:
+            self._to_join[server] = None
+
+    def manager_gone(self, server: Any) -> None:
+        """A manager ends, and never serves this queue again."""
+        self._ready.pop(server, None)
+        self._to_join.pop(server, None)
+
+    def dropped(self, server: Any) -> None:
+        self._to_join[server] = None
+
+    def is_idle_at(self, server: Any) -> None:
+        self._ready[server] = None
+
+    def has_room_at(self, server: Any) -> None:
+        self._places.note(server.backend)
+        self._placer.place_short()
+
+    def refused(self, waiter: Waiter[Any], error: Exception) -> None:
+        self._placer.refused(waiter, error)
+
+    def relieve(self, waiter: Waiter[Any]) -> None:
+        self._placer.relieve(waiter)
+
+    # Changes
+
+    def look_anew(self) -> None:
+        """Something has changed that no manager tells: when room is needed, look everywhere."""
+        self._places.look_anew()
+        self._placer.place_short()
+
+    def health_changed(self) -> None:
+        """A backend was ejected: by now all may have to serve, also those that were before."""
+        self.look_anew()
+        for server in self._servers.of(self.ident, self.backends) if self.waiting else ():
+            if server.placements.is_ejected() and self.may_serve(server.backend):
+                server.connections_changed()
+
+    def change(self, backends: Backends) -> None:
+        """Others may serve it from now on; who is placed where none may any more is placed anew."""
+        self._detach()
+        self._places.change(backends)
+        self._attach()
+        for waiter in tuple(self.waiting):
+            if waiter.queue is self and waiter.placement.backend.key not in self.backends:
+                left = waiter.placement.backend
+                waiter.placement.placements.give_up(waiter, Draining(f"{left} has left the group"))
+        for server in self._servers.of(self.ident, self.backends) if self.waiting else ():
+            if server.has_idle():
+                server.connections_changed()
+        self.look_anew()
+
+    def close(self, error: Exception | None = None) -> None:
+        """Let nobody wait here any more.
+
+        @param error: what those who do fail with; there are none if C{None}.
+        """
+        self._detach()
+        while self.waiting:
+            waiter = next(iter(self.waiting))
+            self.remove(waiter)
+            if error is not None:
+                waiter.fail(error)
+        # Whom it has served may be remembered for a while, and so may it.
+        self._places.change({})
+
+    # Time
+
+    def now(self) -> float:
+        """The time, on the clock."""
+        return self._clock.seconds()
+
+    def look_at(self, due: float) -> None:
+        """Look then where there is room, if anybody waits and that is yet to come."""
+        if self.waiting and self._clock.seconds() < due < math.inf:
+            self._alarm.set(due)
+
+    def _wake(self) -> None:
+        """Do what is due."""
+        self.expire_due(self._clock.seconds())
+        if self.waiting:
+            self.look_anew()
+            self._alarm.set(self.next_due())
+
+    def _expire(self, waiter: Waiter[Lease[Any]]) -> None:
+        placement, tried = waiter.placement, self.failures(waiter)
+        self.remove(waiter)
+        waiter.fail(placement.timed_out(waiter, tried))

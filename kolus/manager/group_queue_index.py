@@ -1,0 +1,78 @@
+"""C{GroupQueueIndex}: the queues of a pool's groups and lists, as its managers find them.
+
+Its state is the queues by their idents, and what the owners of their waiters have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from kolus.backend import Backend
+from kolus.interfaces import IServesGroups
+from kolus.manager.queue import Waiter
+from kolus.watching import Owner, Owners
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["GroupQueueIndex"]
+
+
+class GroupQueueIndex:
+    """Tells queues which managers come and go.
+
+    @ivar owners: what owners have waiting in these queues.
+    """
+
+    def __init__(self) -> None:
+        self._queues: dict[Hashable, dict[Any, None]] = {}
+        self.owners = Owners()
+
+    def __bool__(self) -> bool:
+        return bool(self._queues)
+
+    def all(self) -> list[Any]:
+        """All queues."""
+        return [each for queues in self._queues.values() for each in queues]
+
+    def at(self, backend: Backend) -> list[Any]:
+        """Those that a backend may serve."""
+        return [each for each in self.all() if backend.key in each.backends]
+
+    def of(self, manager: Any) -> list[Any]:
+        """Those that a manager may serve."""
+        queues = self._queues.get(manager.ident, ())
+        return [each for each in queues if manager.backend.key in each.backends]
+
+    def add(self, queue: Any) -> None:
+        """There is another queue."""
+        self._queues.setdefault(queue.ident, {})[queue] = None
+
+    def remove(self, queue: Any) -> None:
+        """A queue is closed."""
+        queues = self._queues.get(queue.ident, {})
+        queues.pop(queue, None)
+        if not queues:
+            self._queues.pop(queue.ident, None)
+
+    # Managers
+
+    def manager_made(self, manager: Any) -> None:
+        """Let a new manager serve the queues that there are."""
+        if self._queues and IServesGroups.providedBy(manager):
+            for queue in self.of(manager):
+                queue.manager_made(manager)
+
+    def manager_gone(self, manager: Any) -> None:
+        """A manager is closed."""
+        if self._queues and IServesGroups.providedBy(manager):
+            for queue in self.of(manager):
+                queue.manager_gone(manager)
+
+    # Owners
+
+    def waiters_of(self, owner: Owner) -> Iterable[Waiter[Any]]:
+        """What an owner has waiting in these queues."""
+        ownership = self.owners.find(owner)
+        return () if ownership is None else tuple(ownership.waiters)  # type: ignore[arg-type]

@@ -1,0 +1,201 @@
+"""C{WaiterQueue}: requests in the order they came, each with its deadline.
+
+A request waits in exactly one queue, its manager's or its group's, until it is served, fails or is
+cancelled.
+
+The state is C{waiting}, all waiters in order, and C{_timed}: those that have the queue's own
+time-out, which therefore expire in the same order. Some of these have left the queue already: it
+is cheaper to skip them when they come up than to look for them. Only the methods here change it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from kolus.support import Alarm
+
+if TYPE_CHECKING:
+    from kolus.watching import Ownership
+
+__all__ = ["Waiter", "WaiterQueue"]
+
+T = TypeVar("T")
+_MOST_TOMBSTONES = 100  # and as many more as there are waiters
+
+
+class Waiter(Deferred[T]):
+    """A request that waits: the very Deferred that its caller has.
+
+    @ivar since: when it came, on the clock.
+    @ivar deadline: when it fails; infinity if never.
+    @ivar order: its number: a request that came earlier has a smaller one, in whatever queue.
+    @ivar queue: the queue that it waits in; C{None} when it has left.
+    @ivar origin: where the program made it, if that is known.
+    @ivar ownership: what its owner has where it waits, if it has an owner.
+    @ivar placement: where connections are made for it, if it waits in a group's queue.
+    """
+
+    since: float
+    deadline: float
+    order: int
+    queue: WaiterQueue[T] | None
+    origin: str | None = None
+    ownership: Ownership | None = None
+    placement: Any = None
+    _call: IDelayedCall | None = None
+
+    def fail(self, error: Exception) -> None:
+        """It has left its queue: tell its caller why, unless an observer cancelled it meanwhile."""
+        if not self.called:
+            self.errback(error)
+
+
+class WaiterQueue(Generic[T]):
+    """First come, first served; O(1) for every operation.
+
+    @ivar waiting: the waiters, the oldest first. Only the queue changes it.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        timeout: float | None,
+        expired: Callable[[Waiter[T]], Exception] | None,
+        alarm: Alarm,
+        arrivals: Iterator[int] | None = None,
+        *,
+        changed: Callable[[], object] | None = None,
+        removed: Callable[[Waiter[T]], object] | None = None,
+    ) -> None:
+        """
+        @param timeout: seconds after which a waiter without a time-out of its own fails; C{None}:
+            never.
+        @param expired: makes the error of a waiter whose time is over; it has left the queue then.
+            C{None} for a kind of queue that does it otherwise.
+        @param alarm: is set to each deadline; its owner then calls C{expire_due}.
+        @param arrivals: numbers the waiters of all queues that are served by arrival together.
+        @param changed: called when a waiter has come or left; it must only take a note.
+        @param removed: called when a waiter has left that was not served.
+        """
+        self.waiting: OrderedDict[Waiter[T], None] = OrderedDict()
+        self._clock = clock
+        self._timeout = math.inf if timeout is None else timeout
+        self._expired = expired
+        self._timed: deque[Waiter[T]] = deque()
+        self._alarm = alarm
+        self._changed = changed
+        self._removed = removed
+        self._arrivals = itertools.count() if arrivals is None else arrivals
+
+    def __len__(self) -> int:
+        return len(self.waiting)
+
+    def head(self) -> Waiter[T] | None:
+        """The oldest waiter; it stays in the queue."""
+        return next(iter(self.waiting), None)
+
+    def append(self, timeout: float | None = None) -> Waiter[T]:
+        """Queue a request.
+
+        @param timeout: seconds until its deadline; the queue's own if C{None}.
+        @return: the waiter; cancelling it takes it out of the queue.
+        """
+        waiter: Waiter[T] = Waiter(_give_up)
+        waiter.queue = self
+        waiter.order = next(self._arrivals)
+        waiter.since = now = self._clock.seconds()
+        if timeout is None or timeout == self._timeout:
+            waiter.deadline = due = now + self._timeout
+            if due < math.inf:
+                self._note_deadline(waiter)
+        else:
+            waiter.deadline = now + timeout
+            if timeout < math.inf:
+                waiter._call = self._clock.callLater(timeout, self._expire, waiter)
+        self.waiting[waiter] = None
+        if self._changed is not None:
+            self._changed()
+        return waiter
+
+    def _note_deadline(self, waiter: Waiter[T]) -> None:
+        if len(self._timed) > 2 * len(self.waiting) + _MOST_TOMBSTONES:
+            self._timed = deque([each for each in self._timed if each in self.waiting])
+        self._timed.append(waiter)
+        if waiter.deadline < self._alarm.at:
+            self._alarm.set(waiter.deadline)
+
+    def popleft(self) -> Waiter[T]:
+        """Take out the oldest waiter, to be served; the caller notes the change itself."""
+        waiter, _ = self.waiting.popitem(False)
+        if self._timed and self._timed[0] is waiter:
+            self._timed.popleft()
+        waiter.queue = None
+        if waiter._call is not None:
+            _stop(waiter)
+        return waiter
+
+    def pop(self, waiter: Waiter[Any]) -> None:
+        """Take out a waiter, wherever it is, to be served."""
+        del self.waiting[waiter]
+        waiter.queue = None
+        if waiter._call is not None:
+            _stop(waiter)
+
+    def remove(self, waiter: Waiter[Any]) -> None:
+        """Take out a waiter that is not served. If it has left already, nothing happens."""
+        if waiter.queue is not self:
+            return
+        self.pop(waiter)
+        if self._changed is not None:
+            self._changed()
+        if waiter.ownership is not None:
+            waiter.ownership.leave(waiter)
+        if self._removed is not None:
+            self._removed(waiter)
+
+    def fail(self, waiter: Waiter[Any], error: Exception) -> None:
+        """Take out a waiter and fail it."""
+        self.remove(waiter)
+        waiter.fail(error)
+
+    # Deadlines
+
+    def expire_due(self, now: float) -> None:
+        """Fail the waiters whose time is over."""
+        while self._timed and self._timed[0].deadline <= now:
+            waiter = self._timed.popleft()
+            if waiter in self.waiting:
+                self._expire(waiter)
+
+    def next_due(self) -> float:
+        """When C{expire_due} may have something to do, on the clock; infinity if never."""
+        timed = self._timed
+        while timed and timed[0] not in self.waiting:
+            timed.popleft()
+        return timed[0].deadline if timed else math.inf
+
+    def _expire(self, waiter: Waiter[T]) -> None:
+        """Fail a waiter whose time is over."""
+        assert self._expired is not None
+        self.remove(waiter)
+        waiter.fail(self._expired(waiter))
+
+
+def _give_up(waiter: Any) -> None:
+    """Its caller has cancelled it."""
+    if waiter.queue is not None:
+        waiter.queue.remove(waiter)
+
+
+def _stop(waiter: Waiter[Any]) -> None:
+    """Let no timer of its own fail it."""
+    if waiter._call is not None and waiter._call.active():
+        waiter._call.cancel()
+    waiter._call = None

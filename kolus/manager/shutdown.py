@@ -1,0 +1,57 @@
+"""C{Shutdown}: how a manager ends: it drains, aborts what is slow, and is closed."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from kolus.errors import Closed, Draining
+from kolus.events import Why
+
+if TYPE_CHECKING:
+    from kolus.manager.base import BaseManager
+
+__all__ = ["Shutdown"]
+
+
+class Shutdown:
+    """Ends one manager; whether it has begun to end is in the manager's C{Lifecycle}."""
+
+    def __init__(self, manager: BaseManager[Any]) -> None:
+        self._manager = manager
+
+    def begin(self, refusal: type[Draining] | type[Closed]) -> None:
+        """Take no more requests, and close every connection that nobody has.
+
+        @param refusal: what requests fail with from now on, those in the queue too.
+        """
+        manager = self._manager
+        if not manager._lifecycle.end(refusal):
+            self.end_if_empty()  # or it would be due for ever, if a clock rings amid its end
+            return
+        manager._record.changed()
+        manager.connections.retire_all(Why.CLOSED)
+        for connection in tuple(manager.connections.checking):
+            manager.connections.close(connection, Why.CLOSED)
+        message = f"{manager!r} gives no new leases"
+        while manager.waiting:
+            manager.fail(next(iter(manager.waiting)), refusal(message))
+        manager.placements.give_up_all(refusal(message))
+        self.end_if_empty()
+
+    def abort_all(self) -> None:
+        """The time to settle is over: abort every connection, and log who still held one."""
+        manager = self._manager
+        manager._lifecycle.abort_at = math.inf
+        for held in manager._held():
+            manager._recorder.still_held(manager._now() - held.since, held.origin)
+        for connection in tuple(manager.connections.all):
+            manager.connections.close(connection, Why.CLOSED, abort=True)
+
+    def end_if_empty(self) -> None:
+        """Be closed if it is ending and no connection is left."""
+        manager, lifecycle = self._manager, self._manager._lifecycle
+        if lifecycle.refusal is not None and not manager.connections.all and not lifecycle.closed:
+            manager._alarm.clear()
+            manager._record.leave(manager)
+            lifecycle.has_closed()
