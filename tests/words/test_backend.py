@@ -125,7 +125,7 @@ def test_a_check_accepts_what_can_be_connected_to(endpoint: Any) -> None:
 
 def test_plugins_are_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
     Backend("tls:localhost:443")
-    monkeypatch.setattr("kolus.backend.getPlugins", None)
+    monkeypatch.setattr("kolus.endpoints.from_string.getPlugins", None)
     Backend("tls:localhost:444")
 
 
