@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
@@ -12,6 +13,7 @@ from twisted.internet.interfaces import (
     IStreamClientEndpointStringParserWithReactor,
 )
 from twisted.plugin import getPlugins
+from twisted.python.filepath import UnlistableError
 
 from kolus.endpoints.named import NamedEndpoint
 from kolus.errors import describe
@@ -34,25 +36,22 @@ def check_endpoint_string(description: str) -> None:
     @raise ValueError: it says what is wrong.
     """
     if ":" not in description:
-        raise ValueError(
-            f"not a client endpoint string: {description!r} (expected KIND:ARGUMENTS, such as "
-            "tcp:127.0.0.1:6379)"
-        )
+        raise _unusable(description, "expected KIND:ARGUMENTS, such as tcp:127.0.0.1:6379")
     kind = _kind_of(description)
     if kind in _OWN_KINDS:
         made = _parse(None, description)
         if not (getattr(made, "_path", None) or getattr(made, "_host", None)):
-            raise _unusable(description, ValueError("it says no host, or no path"))
+            raise _unusable(description, "it has no host, or no path")
         if not 0 < getattr(made, "_port", 1) < 65536:
-            raise _unusable(description, ValueError("its port is not from 1 to 65535"))
+            raise _unusable(description, "its port is not from 1 to 65535")
     elif kind not in _plugin_kinds:
         plugins = getPlugins(IStreamClientEndpointStringParserWithReactor)
         _plugin_kinds.update([plugin.prefix.lower() for plugin in plugins])
         if kind not in _plugin_kinds:
-            raise ValueError(
-                f"not a client endpoint string: {description!r} (no kind {kind!r}; there are "
-                f"{', '.join(sorted(_plugin_kinds | _OWN_KINDS))})"
-            )
+            known = ", ".join(sorted(_plugin_kinds | _OWN_KINDS))
+            port = description.partition(":")[2]
+            hint = f"; did you mean tcp:{description}?" if port.isdecimal() else ""
+            raise _unusable(description, f"unknown kind {kind!r}, known kinds: {known}{hint}")
 
 
 def is_of_plugin(description: str) -> bool:
@@ -95,14 +94,29 @@ def _parse(reactor: Any, description: str) -> IStreamClientEndpoint:
     try:
         return clientFromString(reactor, description)  # type: ignore[no-any-return]
     except Exception as error:
-        raise _unusable(description, error) from error
+        raise _unusable(description, _why(description, error)) from error
+
+
+def _why(description: str, error: Exception) -> str:
+    """What is wrong. Where Twisted's message is about its own functions, this one is about the
+    string."""
+    if isinstance(error, NameError):  # what Twisted could not import of pyOpenSSL
+        return "TLS needs pip install 'kolus[tls]'"
+    if isinstance(error, UnlistableError):
+        return "trustRoots must be a folder of *.pem files"
+    if missing := re.search(r"missing \d+ required .*'(\w+)'$", str(error)):
+        form = f"; expected {_kind_of(description)}:HOST:PORT" if missing[1] == "port" else ""
+        return f"the {missing[1]} is missing{form}"
+    if unknown := re.search(r"(?:unexpected|unrecognized) keyword arg.*'(\w+)'", str(error)):
+        return f"unknown argument {unknown[1]!r}"
+    if number := re.search(r"invalid literal for int\(\) .*: b?('.*')$", str(error)):
+        return f"{number[1]} is not a number"
+    return describe(error)
 
 
 def _kind_of(description: str) -> str:
     return description.partition(":")[0].lower()
 
 
-def _unusable(description: str, error: Exception) -> ValueError:
-    # Without pyOpenSSL, names that Twisted would have imported from it are missing.
-    why = "TLS needs pip install 'kolus[tls]'" if isinstance(error, NameError) else describe(error)
+def _unusable(description: str, why: str) -> ValueError:
     return ValueError(f"not a client endpoint string: {description!r} ({why})")

@@ -199,15 +199,15 @@ class _Race:
             self._timer.cancel()
 
     def _error(self) -> BaseException:
+        """The error when all addresses have failed."""
         errors = list(self._errors.values())
         if len(errors) == 1:
             return errors[0]
-        kinds: set[type[Any]] = {type(each) for each in errors}
-        kind = kinds.pop()
+        kinds = {type(each) for each in errors}
+        kind: type[Any] = kinds.pop()
         if kinds or kind.__init__ is not ConnectError.__init__:
             kind = ConnectError
-        error: BaseException = kind(string=f"{self._endpoint} ({self._report()})")
-        return error
+        return kind(string=f"{self._endpoint} ({self._report()})")  # type: ignore[no-any-return]
 
     def _report(self) -> str:
         """What is known of each address."""
