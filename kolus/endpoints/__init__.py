@@ -1,8 +1,10 @@
-"""How a backend is reached: names and addresses.
+"""How a backend is reached: endpoint strings, host names and their addresses.
 
-It knows nothing of pools.
+It knows nothing of pools and backends. Of kolus it may import C{errors} and C{support}, and no
+other module.
 """
 
+from kolus.endpoints.from_string import check_endpoint_string, endpoint_from_string, is_of_plugin
 from kolus.endpoints.named import NamedEndpoint
 
-__all__ = ["NamedEndpoint"]
+__all__ = ["NamedEndpoint", "check_endpoint_string", "endpoint_from_string", "is_of_plugin"]

@@ -121,7 +121,9 @@ class Places:
         return None
 
     def _wait_for(self, backend: Backend) -> None:
-        """Hear when one that has no room has some."""
+        """Hear when one that has no room has some. Changes of health are told to all queues."""
+        if not self._queue.may_serve(backend):
+            return
         server = self._servers.find(self._ident, backend)
         if server is not None:
             server.placements.await_room(self._queue)

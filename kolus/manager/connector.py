@@ -70,7 +70,7 @@ class Connector(Generic[P]):
         self.build = build
         self.attempts = record.attempts
         self._unpaid = False
-        self._endpoint = manager.backend.connector(reactor)
+        self._endpoint = record.endpoint(reactor)
         self._policy = policy
         self._rng = rng
         self._connections = connections

@@ -149,8 +149,10 @@ class Placements:
 
     def tell_room(self) -> None:
         """Tell those who want to hear of room, one after the other, for as long as there is any."""
-        while self.wait_for_room and self.surplus() > 0:
-            queue = next(iter(self.wait_for_room))
+        for _ in range(len(self.wait_for_room)):
+            queue = next(iter(self.wait_for_room), None)
+            if queue is None or self.surplus() <= 0:
+                return
             del self.wait_for_room[queue]
             queue.has_room_at(self._manager)
 

@@ -2,7 +2,8 @@
 
 Its state is the limit, the managers that draw on it, all their connections and those of them that
 are being made, which managers want a connection and may not make it yet, in turn, which connect for
-waiters of groups, which may have something idle, how the attempts to connect went, the backend's
+waiters of groups, which may have something idle, how the attempts to connect went, the endpoint
+with what it knows of the host's addresses, the backend's
 health, its load, and what was counted. It outlives the managers.
 A backend has several managers where each ident has its own, and while one that another ident has
 replaced lets its last leases come home.
@@ -18,7 +19,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from heapq import heappop, heappush, heapreplace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
 from kolus.backend import Backend
 from kolus.backoff import Rng
@@ -189,6 +190,16 @@ class BackendRecord:
         self.feedbacks: dict[int, Feedback] = {}
         self.keeper: Keeper | None = None
         self.last_ident: Hashable = None
+        self._endpoint: IStreamClientEndpoint | None = None
+
+    def endpoint(self, reactor: Any) -> IStreamClientEndpoint:
+        """The endpoint that all managers connect through. The first call makes it.
+
+        @raise ValueError: the backend's endpoint string is of no use to this reactor.
+        """
+        if self._endpoint is None:
+            self._endpoint = self.backend.connector(reactor)
+        return self._endpoint
 
     def unused(self) -> int:
         """How many connections more may be made."""

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import pytest
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.endpoints import TCP4ClientEndpoint, UNIXClientEndpoint
 from twisted.internet.error import (
     ConnectionRefusedError,
     DNSLookupError,
     NoRouteError,
-    TimeoutError,
 )
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
-from kolus import Backend
 from kolus.endpoints import NamedEndpoint
 from kolus.testing.results import failure_of, result_of
 from tests.rigs.named_rig import LATE, ONE, THREE, TWO, Resolver, Rig, fresh
@@ -227,40 +223,3 @@ def test_an_address_that_failed_is_tried_when_the_others_fail(rig: Rig) -> None:
     failure_of(ConnectionRefusedError, made)
     assert rig.begins_at() == ONE
     assert rig.begins_at() == ONE
-
-
-# What backends make of it
-
-
-@pytest.mark.parametrize("string", ["tcp:a.test:80", "TCP:host=a.test:port=80"])
-def test_a_backend_with_a_name_connects_by_it(rig: Rig, string: str) -> None:
-    made = Backend(string).connector(rig.reactor)
-    assert repr(made) == "<NamedEndpoint a.test:80>"
-
-
-def test_timeout_and_bind_address_of_the_string_are_honoured(rig: Rig) -> None:
-    backend = Backend("tcp:a.test:80:timeout=7:bindAddress=10.1.1.1")
-    rig.resolver.answers = [ONE]
-    made = backend.connector(rig.reactor).connect(rig.factory)
-    assert rig.reactor.tcpClients[0][4] == ("10.1.1.1", 0)
-    rig.reactor.advance(6.9)
-    assert rig.stopped == []
-    rig.reactor.advance(0.1)
-    failure_of(TimeoutError, made)
-
-
-@pytest.mark.parametrize("host", ["10.0.0.1", "::1", "fe80::1%eth0"])
-def test_a_literal_address_stays_with_twisteds_endpoint(rig: Rig, host: str) -> None:
-    made = Backend((host, 80)).connector(rig.reactor)  # type: ignore[arg-type]
-    assert isinstance(made, TCP4ClientEndpoint)
-    made.connect(rig.factory).addErrback(lambda _: None)
-    assert rig.tried == [host]
-    assert rig.resolver.asked == []
-
-
-def test_a_name_stays_with_twisteds_endpoint_where_the_reactor_resolves_none() -> None:
-    assert isinstance(Backend("tcp:a.test:80").connector(Clock()), TCP4ClientEndpoint)
-
-
-def test_a_unix_socket_stays_with_twisteds_endpoint(rig: Rig) -> None:
-    assert isinstance(Backend("unix:/run/x.sock").connector(rig.reactor), UNIXClientEndpoint)

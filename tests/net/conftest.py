@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from kolus import Policy, Pool
 from tests.conftest import require
 from tests.net import servers
 from tests.net.servers import Server
+from tests.net.told import Told
 
 MakePool = Callable[..., Pool[Any]]
 
@@ -32,6 +33,17 @@ async def make_pool() -> AsyncIterator[MakePool]:
     yield make
     for pool in pools:
         await pool.close(0)
+
+
+@pytest.fixture
+def told() -> Iterator[Told]:
+    """The reactor's resolver during the test."""
+    from twisted.internet import reactor
+
+    told, its = Told(), reactor
+    before = its.installNameResolver(told)  # type: ignore[attr-defined]
+    yield told
+    its.installNameResolver(before)  # type: ignore[attr-defined]
 
 
 # Skipping in an asynchronous fixture leaves that in pieces for every later test: hence these.

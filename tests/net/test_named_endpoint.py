@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from ipaddress import ip_address
 from typing import Any
 
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
 from twisted.internet.error import (
     CannotListenError,
@@ -19,55 +17,16 @@ from twisted.internet.error import (
     DNSLookupError,
     TimeoutError,
 )
-from twisted.internet.interfaces import IHostnameResolver
 from twisted.internet.protocol import Factory, Protocol
-from zope.interface import implementer
 
 from kolus import Backend, ConnectFailed, Lease, Pool
 from tests.net.asking import assert_whole, in_parallel, turn, until
 from tests.net.peers import Asker, Host
+from tests.net.told import Told
 
 MakePool = Callable[..., Pool[Any]]
 
 REFUSING = "127.0.0.9"
-
-
-@implementer(IHostnameResolver)
-class Told:
-    """A resolver that knows one name, C{told.test}.
-
-    @ivar hosts: its addresses.
-    @ivar asked: how often it was asked.
-    """
-
-    def __init__(self) -> None:
-        self.hosts: list[str] = []
-        self.asked = 0
-
-    def resolveHostName(
-        self,
-        resolutionReceiver: Any,
-        hostName: str,
-        portNumber: int = 0,
-        addressTypes: Any = None,
-        transportSemantics: str = "TCP",
-    ) -> Any:
-        self.asked += 1
-        resolutionReceiver.resolutionBegan(self)
-        for host in self.hosts if hostName == "told.test" else ():
-            kind: Any = IPv4Address if ip_address(host).version == 4 else IPv6Address
-            resolutionReceiver.addressResolved(kind("TCP", host, portNumber))
-        resolutionReceiver.resolutionComplete()
-        return self
-
-
-@pytest.fixture
-def told() -> Iterator[Told]:
-    """The reactor's resolver during the test."""
-    told, its = Told(), reactor
-    before = its.installNameResolver(told)  # type: ignore[attr-defined]
-    yield told
-    its.installNameResolver(before)  # type: ignore[attr-defined]
 
 
 @pytest.fixture

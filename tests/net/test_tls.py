@@ -26,9 +26,10 @@ from twisted.internet.interfaces import (
 )
 from zope.interface import implementer
 
-from kolus import Backend, ConnectFailed, Pool
-from tests.net.asking import SLACK, assert_whole, outcome_of, until
+from kolus import Backend, ConnectFailed, Lease, Pool
+from tests.net.asking import SLACK, assert_whole, in_parallel, outcome_of, until
 from tests.net.peers import Asker, Host
+from tests.net.told import Told
 
 # Twisted 26.10 passes pyOpenSSL 26 what it would rather not have.
 pytestmark = pytest.mark.filterwarnings(
@@ -102,6 +103,37 @@ async def test_tls_endpoint_string_is_a_backend(
     endpoint = f"tls:localhost:{secure.host.port}:trustRoots={tmp_path}"
     async with await make_pool(Asker).connect("test", endpoint) as lease:
         assert await lease.protocol.ask(b"hello") == b"hello"
+
+
+@pytest_twisted.ensureDeferred
+async def test_connections_of_a_tls_string_are_spread_over_the_addresses_of_its_name(
+    make_pool: MakePool, told: Told, tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("told.test")
+    pem = certificate.private_key_pem.bytes() + certificate.cert_chain_pems[0].bytes()
+    options = ssl.PrivateCertificate.loadPEM(pem).options()
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    hosts, port = [Host(), Host()], 0
+    for number, host in enumerate(hosts, 1):
+        plain = TCP4ServerEndpoint(reactor, port, interface=f"127.0.0.{number}")
+        await host.listen(wrapServerTLS(options, plain))
+        port = host.port
+    told.hosts = ["127.0.0.1", "127.0.0.9", "127.0.0.2"]  # nobody listens at the second
+    pool, endpoint = make_pool(Asker, limit=6), f"tls:told.test:{port}:trustRoots={tmp_path}"
+    for lease in await in_parallel(*[connected(pool, endpoint) for _ in range(6)]):
+        assert await lease.protocol.ask(b"hello") == b"hello"
+        lease.release()
+    assert pool.counters().connect_failures == 0
+    assert min(len(host.accepted) for host in hosts) >= 2
+    assert told.asked == 1
+    await assert_whole(reactor, pool, endpoint)
+    for host in hosts:
+        await host.stop()
+
+
+async def connected(pool: Pool[Any], backend: str) -> Lease[Any]:
+    return await pool.connect("test", backend)
 
 
 @pytest_twisted.ensureDeferred

@@ -77,18 +77,21 @@ def test_a_plugins_kind_of_endpoint_is_known() -> None:
     [
         ("", "expected KIND:ARGUMENTS"),
         ("localhost", "expected KIND:ARGUMENTS"),
-        ("localhost:80", "no kind 'localhost'"),
-        ("tpc:localhost:80", "there are .*tcp"),
+        ("localhost:80", "unknown kind 'localhost'"),
+        ("localhost:80", r"did you mean tcp:localhost:80\?"),
+        ("tpc:localhost:80", "known kinds: .*tcp, tls, unix\\)"),
         ("tcp:localhost", "not a client endpoint string: 'tcp:localhost'"),
-        ("tcp:localhost:http", "'tcp:localhost:http'"),
-        ("tcp:localhost:80:colour=red", "colour"),
+        ("tcp:localhost", "the port is missing; expected tcp:HOST:PORT"),
+        ("tcp:localhost:http", "'tcp:localhost:http' .'http' is not a number"),
+        ("unix:timeout=3", r"the path is missing\)"),
+        ("tcp:localhost:80:colour=red", "unknown argument 'colour'"),
         ("tcp:localhost:0", "its port is not from 1 to 65535"),
         ("tcp:localhost:-5", "its port is not from 1 to 65535"),
         ("tcp:localhost:65536", "its port is not from 1 to 65535"),
         ("tcp::80", "no host, or no path"),
         ("unix:", "no host, or no path"),
         ("ssl:localhost", "not a client endpoint string: 'ssl:localhost'"),
-        ("ssl:localhost:https", "ValueError: invalid literal"),
+        ("ssl:localhost:https", "'https' is not a number"),
         (("localhost",), r"a backend's pair is \(host, port\)"),
         (("localhost", "80"), "port must be a whole number from 1 to 65535, not '80'"),
         (("localhost", 0), "port must be"),
@@ -104,8 +107,10 @@ def test_an_unparsable_endpoint_is_refused_and_named(endpoint: Any, message: str
 @pytest.mark.parametrize(
     ("endpoint", "why"),
     [
-        ("tls:localhost", "'tls:localhost' .TypeError: .*'port'"),
-        ("TLS:localhost:443:colour=red", "colour"),
+        ("tls:localhost", "'tls:localhost' .the port is missing; expected tls:HOST:PORT"),
+        ("tls:localhost:https", "'https' is not a number"),
+        ("tls:localhost:443:trustRoots=/nowhere", r"trustRoots must be a folder of \*.pem files"),
+        ("TLS:localhost:443:colour=red", "unknown argument 'colour'"),
         ("tls:localhost:443:certificate=/nowhere.pem", "No such file"),
     ],
 )
@@ -125,7 +130,7 @@ def test_a_check_accepts_what_can_be_connected_to(endpoint: Any) -> None:
 
 def test_plugins_are_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
     Backend("tls:localhost:443")
-    monkeypatch.setattr("kolus.backend.getPlugins", None)
+    monkeypatch.setattr("kolus.endpoints.from_string.getPlugins", None)
     Backend("tls:localhost:444")
 
 

@@ -1,0 +1,169 @@
+"""C{Addresses}: the addresses of a host name, and how connecting to each of them went.
+
+Its state is the addresses, until when they may be used, the question that is under way, and how
+many attempts there were. A question has who waits for it, and the addresses of its answer so far.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import DNSLookupError
+from twisted.internet.interfaces import IAddress, IHostResolution, IResolutionReceiver
+from zope.interface import implementer
+
+from kolus.errors import describe
+
+__all__ = ["Address", "Addresses"]
+
+_KEPT = 15.0
+"""Seconds for which addresses are used before the name is resolved again."""
+
+
+@dataclass(slots=True, eq=False)
+class Address:
+    """One address of a host."""
+
+    host: str
+    """The address, with its scope if it has one."""
+    turn: int = 0
+    """The number of the last attempt to connect to it; 0 if there was none."""
+    failed: bool = False
+    """Whether an attempt failed, or was overtaken by a later one, since the name was resolved."""
+
+
+class Addresses:
+    """Resolves one name, keeps the answer for 15 s, and says which address is to be tried next."""
+
+    def __init__(self, reactor: Any, name: str, port: int) -> None:
+        """
+        @param reactor: provides C{IReactorPluggableNameResolver}. Its resolver may be replaced.
+        @param port: what to tell the resolver.
+        """
+        self.reactor = reactor
+        self.name = name
+        self.port = port
+        self._turns = count(1)
+        self._known: list[Address] = []
+        self._kept_until = -math.inf
+        self._question: _Question | None = None
+
+    def get(self) -> Deferred[list[Address]]:
+        """Get the addresses. If they are too old, the name is resolved. Whoever asks meanwhile
+        waits for the same answer.
+
+        @return: fires with at least one address; fails with C{DNSLookupError}. Cancelling it
+            cancels the resolution if nobody else waits for it.
+        """
+        now = self.reactor.seconds()
+        if now < self._kept_until:
+            return succeed(self._known)
+        question = self._question
+        if question is not None and now < question.asked_at + _KEPT:
+            return question.wait()
+        self._question = question = _Question(self)
+        answer = question.wait()
+        question.ask()
+        return answer
+
+    def take(self, untried: list[Address]) -> Address:
+        """Remove the address that is to be tried next: the one tried the longest ago among those
+        that have not failed, or else among all."""
+        address = min(untried, key=lambda each: (each.failed, each.turn))
+        untried.remove(address)
+        address.turn = next(self._turns)
+        return address
+
+    def answered(self, question: _Question, hosts: list[str]) -> list[Address]:
+        """Called by a question that has ended.
+
+        @param hosts: its answer. If that is empty, what is known stays as it is.
+        @return: the addresses of the answer.
+        """
+        self.forget(question)
+        if hosts:
+            known = {each.host: each for each in self._known}
+            self._known = [known.get(host) or Address(host) for host in hosts]
+            for address in self._known:
+                address.failed = False
+            self._kept_until = self.reactor.seconds() + _KEPT
+        return self._known if hosts else []
+
+    def forget(self, question: _Question) -> None:
+        """Called by a question that nobody is to wait for any more."""
+        if question is self._question:
+            self._question = None
+
+
+@implementer(IResolutionReceiver)
+class _Question:
+    """One resolution of the name, and who waits for it.
+
+    Twisted's own resolver runs C{getaddrinfo} in a thread and cannot cancel it. Such a question
+    goes on, and the next connect waits for it instead of using another thread. It is not waited
+    for longer than 15 s, because that resolver never ends if C{getaddrinfo} raises anything but
+    C{gaierror}.
+    """
+
+    def __init__(self, addresses: Addresses) -> None:
+        self.asked_at = addresses.reactor.seconds()
+        self._addresses = addresses
+        self._hosts: dict[str, None] = {}
+        self._waiting: list[Deferred[list[Address]]] = []
+        self._resolution: IHostResolution | None = None
+        self._over = False
+
+    def wait(self) -> Deferred[list[Address]]:
+        waiter: Deferred[list[Address]] = Deferred(self._leave)
+        self._waiting.append(waiter)
+        return waiter
+
+    def ask(self) -> None:
+        its = self._addresses
+        try:
+            its.name.encode("idna")  # getaddrinfo does the same, but its error would be lost
+            if "\0" in its.name:
+                raise ValueError("a null character")
+            its.reactor.nameResolver.resolveHostName(self, its.name, its.port)
+        except Exception as error:
+            self._end(describe(error))
+
+    def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
+        self._resolution = resolutionInProgress
+
+    def addressResolved(self, address: IAddress) -> None:
+        if isinstance(address, IPv4Address | IPv6Address):
+            scope = getattr(address, "scopeID", None)
+            self._hosts[f"{address.host}%{scope}" if scope else address.host] = None
+
+    def resolutionComplete(self) -> None:
+        self._end("no address")
+
+    def _end(self, why: str) -> None:
+        if self._over:
+            return
+        self._over = True
+        addresses = self._addresses.answered(self, list(self._hosts))
+        while self._waiting:  # a waiter that is called may cancel others
+            waiter = self._waiting.pop(0)
+            if addresses:
+                waiter.callback(addresses)
+            else:
+                waiter.errback(DNSLookupError(f"{self._addresses.name}: {why}"))
+
+    def _leave(self, waiter: Deferred[list[Address]]) -> None:
+        """A waiter was cancelled."""
+        self._waiting.remove(waiter)
+        if self._waiting or self._over or self._resolution is None:
+            return
+        try:
+            self._resolution.cancel()
+        except NotImplementedError:
+            return
+        self._over = True
+        self._addresses.forget(self)

@@ -1,0 +1,122 @@
+"""Client endpoint strings: what is wrong with one, and the endpoint that one stands for."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, clientFromString
+from twisted.internet.interfaces import (
+    IReactorPluggableNameResolver,
+    IStreamClientEndpoint,
+    IStreamClientEndpointStringParserWithReactor,
+)
+from twisted.plugin import getPlugins
+from twisted.python.filepath import UnlistableError
+
+from kolus.endpoints.named import NamedEndpoint
+from kolus.errors import describe
+
+__all__ = ["check_endpoint_string", "endpoint_from_string", "is_of_plugin"]
+
+_OWN_KINDS = frozenset({"ssl", "tcp", "unix"})
+"""The kinds that Twisted parses itself, which needs no reactor."""
+
+_plugin_kinds: set[str] = set()
+"""The kinds that plugins are known to parse. Looking for plugins takes most of a millisecond."""
+
+
+def check_endpoint_string(description: str) -> None:
+    """Refuse a string that no reactor could connect with.
+
+    A plugin may need a reactor to parse its arguments. So of its strings only the kind is checked
+    here, and C{endpoint_from_string} checks the rest.
+
+    @raise ValueError: it says what is wrong.
+    """
+    if ":" not in description:
+        raise _unusable(description, "expected KIND:ARGUMENTS, such as tcp:127.0.0.1:6379")
+    kind = _kind_of(description)
+    if kind in _OWN_KINDS:
+        made = _parse(None, description)
+        if not (getattr(made, "_path", None) or getattr(made, "_host", None)):
+            raise _unusable(description, "it has no host, or no path")
+        if not 0 < getattr(made, "_port", 1) < 65536:
+            raise _unusable(description, "its port is not from 1 to 65535")
+    elif kind not in _plugin_kinds:
+        plugins = getPlugins(IStreamClientEndpointStringParserWithReactor)
+        _plugin_kinds.update([plugin.prefix.lower() for plugin in plugins])
+        if kind not in _plugin_kinds:
+            known = ", ".join(sorted(_plugin_kinds | _OWN_KINDS))
+            port = description.partition(":")[2]
+            hint = f"; did you mean tcp:{description}?" if port.isdecimal() else ""
+            raise _unusable(description, f"unknown kind {kind!r}, known kinds: {known}{hint}")
+
+
+def is_of_plugin(description: str) -> bool:
+    """Whether a plugin parses this string, such as one of the kind C{tls}."""
+    return _kind_of(description) not in _OWN_KINDS
+
+
+def endpoint_from_string(reactor: Any, description: str) -> IStreamClientEndpoint:
+    """Make the endpoint that a string stands for.
+
+    A host name in a C{tcp} or C{tls} string is connected to by a C{NamedEndpoint}, if the reactor
+    provides C{IReactorPluggableNameResolver}.
+
+    @raise ValueError: the string cannot be parsed.
+    """
+    made = _parse(reactor, description)
+    if IReactorPluggableNameResolver.providedBy(reactor):
+        if _kind_of(description) == "tcp":
+            return _in_place_of(reactor, made)
+        if _kind_of(description) == "tls":
+            its: Any = made  # TLS around an endpoint that connects
+            its._wrappedEndpoint = _in_place_of(reactor, its._wrappedEndpoint)
+    return made
+
+
+def _in_place_of(reactor: Any, made: Any) -> IStreamClientEndpoint:
+    """What connects in place of an endpoint that Twisted has made for a host and a port."""
+    if type(made) is HostnameEndpoint:
+        host = made._hostText
+    elif type(made) is TCP4ClientEndpoint:
+        host = made._host
+    else:
+        return made  # type: ignore[no-any-return]
+    # C{HostnameEndpoint} would resolve an address, too, in a thread.
+    kind = TCP4ClientEndpoint if isIPAddress(host) or isIPv6Address(host) else NamedEndpoint
+    return kind(reactor, host, made._port, made._timeout, made._bindAddress)
+
+
+def _parse(reactor: Any, description: str) -> IStreamClientEndpoint:
+    try:
+        return clientFromString(reactor, description)  # type: ignore[no-any-return]
+    except Exception as error:
+        raise _unusable(description, _why(description, error)) from error
+
+
+def _why(description: str, error: Exception) -> str:
+    """What is wrong. Where Twisted's message is about its own functions, this one is about the
+    string."""
+    if isinstance(error, NameError):  # what Twisted could not import of pyOpenSSL
+        return "TLS needs pip install 'kolus[tls]'"
+    if isinstance(error, UnlistableError):
+        return "trustRoots must be a folder of *.pem files"
+    if missing := re.search(r"missing \d+ required .*'(\w+)'$", str(error)):
+        form = f"; expected {_kind_of(description)}:HOST:PORT" if missing[1] == "port" else ""
+        return f"the {missing[1]} is missing{form}"
+    if unknown := re.search(r"(?:unexpected|unrecognized) keyword arg.*'(\w+)'", str(error)):
+        return f"unknown argument {unknown[1]!r}"
+    if number := re.search(r"invalid literal for int\(\) .*: b?('.*')$", str(error)):
+        return f"{number[1]} is not a number"
+    return describe(error)
+
+
+def _kind_of(description: str) -> str:
+    return description.partition(":")[0].lower()
+
+
+def _unusable(description: str, why: str) -> ValueError:
+    return ValueError(f"not a client endpoint string: {description!r} ({why})")

@@ -1,0 +1,141 @@
+"""Which endpoint stands for a string: what has a name is connected to by its addresses in turn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.endpoints import (
+    HostnameEndpoint,
+    SSL4ClientEndpoint,
+    TCP4ClientEndpoint,
+    UNIXClientEndpoint,
+)
+from twisted.internet.error import (
+    ConnectError,
+    ConnectingCancelledError,
+    NoRouteError,
+    TimeoutError,
+)
+from twisted.internet.interfaces import IReactorPluggableNameResolver
+from twisted.internet.task import Clock
+from zope.interface import alsoProvides
+
+from kolus import Backend
+from kolus.testing.results import failure_of
+from tests.rigs.named_rig import LATE, ONE, THREE, TWO, Rig, fresh
+
+rig = pytest.fixture(fresh)
+
+
+def made(rig: Rig, string: str | tuple[str, int]) -> Any:
+    return Backend(string).connector(rig.reactor)  # type: ignore[arg-type]
+
+
+# tcp
+
+
+@pytest.mark.parametrize("string", ["tcp:a.test:80", "TCP:host=a.test:port=80"])
+def test_a_backend_with_a_name_connects_by_it(rig: Rig, string: str) -> None:
+    assert repr(made(rig, string)) == "<NamedEndpoint a.test:80>"
+
+
+@pytest.mark.parametrize("kind", ["tcp", "tls"])
+def test_timeout_and_bind_address_of_the_string_are_honoured(rig: Rig, kind: str) -> None:
+    rig.resolver.answers = [ONE]
+    endpoint = made(rig, f"{kind}:a.test:80:timeout=7:bindAddress=10.1.1.1")
+    asked = endpoint.connect(rig.factory)
+    assert rig.reactor.tcpClients[0][4] == ("10.1.1.1", 0)
+    rig.reactor.advance(6.9)
+    assert rig.stopped == []
+    rig.reactor.advance(0.1)
+    failure_of(TimeoutError, asked)
+
+
+@pytest.mark.parametrize("host", ["10.0.0.1", "::1", "fe80::1%eth0"])
+def test_a_literal_address_stays_with_twisteds_endpoint(rig: Rig, host: str) -> None:
+    endpoint = made(rig, (host, 80))
+    assert isinstance(endpoint, TCP4ClientEndpoint)
+    endpoint.connect(rig.factory).addErrback(lambda _: None)
+    assert rig.tried == [host]
+    assert rig.resolver.asked == []
+
+
+def test_a_name_stays_with_twisteds_endpoint_where_the_reactor_resolves_none() -> None:
+    assert isinstance(Backend("tcp:a.test:80").connector(Clock()), TCP4ClientEndpoint)
+
+
+@pytest.mark.filterwarnings("ignore:Passing HostnameEndpoint a reactor:DeprecationWarning")
+def test_so_does_one_for_tls() -> None:
+    endpoint: Any = Backend("tls:a.test:443").connector(Clock())
+    assert isinstance(endpoint._wrappedEndpoint, HostnameEndpoint)
+
+
+@pytest.mark.parametrize(
+    ("string", "kind"),
+    [("unix:/run/x.sock", UNIXClientEndpoint), ("ssl:a.test:443", SSL4ClientEndpoint)],
+)
+def test_a_socket_or_an_ssl_string_stays_with_twisteds_endpoint(
+    rig: Rig, string: str, kind: type[Any]
+) -> None:
+    assert isinstance(made(rig, string), kind)
+
+
+# tls
+
+
+@pytest.mark.parametrize(
+    "string",
+    [
+        "tls:a.test:443",
+        "TLS:host=a.test:port=443",
+        "tls:a.test:443:endpoint=tcp\\:a.test\\:443",
+    ],
+)
+def test_connects_of_a_tls_string_begin_at_each_address_in_turn(rig: Rig, string: str) -> None:
+    rig.resolver.answers = [ONE, TWO, THREE]
+    endpoint = made(rig, string)
+    for _ in range(4):
+        asked = endpoint.connect(rig.factory)
+        asked.cancel()
+        failure_of(ConnectingCancelledError, asked)
+    assert rig.tried == [ONE, TWO, THREE, ONE]
+    assert [(each.name, each.port) for each in rig.resolver.asked] == [("a.test", 443)]
+
+
+def test_of_a_tls_string_too_the_next_address_is_tried_at_once_and_the_failure_names_each(
+    rig: Rig,
+) -> None:
+    rig.resolver.answers = [ONE, TWO, THREE]
+    asked = made(rig, "tls:a.test:443").connect(rig.factory)
+    rig.refuse()
+    rig.reactor.advance(LATE)
+    assert rig.tried == [ONE, TWO, THREE]
+    rig.refuse(1, kind=NoRouteError)
+    rig.refuse(2)
+    error = str(failure_of(ConnectError, asked))
+    assert "a.test:443 (10.0.0.1: ConnectionRefusedError" in error
+    assert "; 10.0.0.2: NoRouteError: No route to host.; 10.0.0.3: " in error
+
+
+def test_a_literal_address_in_a_tls_string_is_not_resolved(rig: Rig) -> None:
+    asked = made(rig, "tls:10.0.0.1:443").connect(rig.factory)
+    assert rig.tried == [ONE]
+    assert rig.resolver.asked == []
+    rig.refuse()
+    failure_of(ConnectError, asked)
+
+
+def test_what_a_tls_string_connects_through_is_left_alone_if_it_has_no_host(rig: Rig) -> None:
+    endpoint = made(rig, "tls:a.test:443:endpoint=unix\\:/run/x.sock")
+    assert isinstance(endpoint._wrappedEndpoint, UNIXClientEndpoint)
+
+
+@pytest.mark.parametrize("kind", ["tcp", "tls"])
+def test_any_reactor_that_says_that_it_resolves_names_does(kind: str) -> None:
+    clock: Any = Clock()
+    alsoProvides(clock, IReactorPluggableNameResolver)
+    clock.nameResolver = None
+    endpoint: Any = Backend(f"{kind}:a.test:443").connector(clock)
+    its = getattr(endpoint, "_wrappedEndpoint", endpoint)
+    assert repr(its) == "<NamedEndpoint a.test:443>"

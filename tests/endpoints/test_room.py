@@ -1,0 +1,17 @@
+"""What the room of endpoints may know of the rest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import kolus.endpoints
+from tests.rigs.house_rules import imports, parse
+
+ALLOWED = ("kolus.endpoints", "kolus.errors", "kolus.support")
+
+
+def test_it_imports_nothing_of_kolus_but_errors_and_small_tools() -> None:
+    room = Path(kolus.endpoints.__file__).parent
+    imported = {name for path in room.rglob("*.py") for name in imports(parse(path))}
+    assert [each for each in sorted(imported) if not each.startswith(ALLOWED)] == []
+    assert "kolus.errors" in imported
