@@ -143,8 +143,9 @@ class BaseManager(ABC, Generic[P]):
 
     def _is_plain(self) -> bool:
         """Whether a release is nothing but the next lessee's turn."""
-        policy = self._policy
-        return policy.reset is None and policy.max_uses is None and self._record.health.is_well
+        policy, record = self._policy, self._record
+        is_calm = record.health.is_well and not record.shrinking.active
+        return policy.reset is None and policy.max_uses is None and is_calm
 
     # What the managers above this one do and know
 
@@ -297,6 +298,10 @@ class BaseManager(ABC, Generic[P]):
         self._most_waiters = self._policy.most_waiters(self._record.limit)
         self._recorder.resized(self._record.limit)
         self.connections_changed()
+
+    def shrinking_changed(self) -> None:
+        """Called by the record: it has more connections than its limit, or no longer."""
+        self._plain = self._is_plain()
 
     def invalidate(self) -> None:
         self._check_process()

@@ -277,7 +277,9 @@ class LeasingManager(SharingManager[P]):
 
     def _come_home(self, connection: Connection[P]) -> None:
         """Take back a connection that nobody has any more."""
-        if self._record.wanting and self._record.claims(self):
+        if self._record.shrinking.is_above():
+            self.connections.close(connection, Why.RESIZED)
+        elif self._record.wanting and self._record.claims(self):
             self.connections.close(connection, Why.DISPLACED)
         elif not self.connections.come_home(connection):
             self.connections.close(connection, Why.UNFIT)
@@ -301,7 +303,7 @@ class LeasingManager(SharingManager[P]):
                 tell = self._connector.failed if fit else self._connector.was_useless
                 tell(error, connection)
                 self._record.wake()
-        elif self._lifecycle.serves and self._is_asked():
+        elif self._lifecycle.serves and self._is_asked() and not self._record.shrinking.is_above():
             # Not by way of idle: however short check_after is, it is not checked again.
             self._give(connection)
         else:

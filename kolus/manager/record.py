@@ -24,6 +24,7 @@ from kolus.backoff import Rng
 from kolus.balance import Feedback
 from kolus.events import Why
 from kolus.health import Attempts, Ejection, Health
+from kolus.manager.shrinking import Shrinking
 from kolus.status import Counters
 
 if TYPE_CHECKING:
@@ -48,11 +49,11 @@ class Holdings(Protocol):
         """Since when the one is idle that is idle longest; infinity if none is."""
 
     def close_oldest_idle(self, why: Why) -> None: ...
-    def staying(self) -> int:
-        """How many there are that nobody has told to go."""
+    def unleased(self) -> int:
+        """How many nobody has: they are idle, or being made."""
 
     def shed(self, count: int) -> None:
-        """Let so many of these go, first those that nobody has."""
+        """Close so many of those that nobody has, as the limit was lowered."""
 
 
 class Member(Protocol):
@@ -77,6 +78,9 @@ class Member(Protocol):
         """More may be free for it, or less, by what another has done."""
 
     def limit_changed(self) -> None: ...
+    def shrinking_changed(self) -> None:
+        """The backend has more connections than its limit, or no longer."""
+
     def is_called(self, backend: Backend) -> None:
         """What messages call its backend, and what else is said of it, has changed."""
 
@@ -127,6 +131,7 @@ class BackendRecord:
     @ivar health: whether it is to be chosen.
     @ivar wanting: the managers that wait for a slot, the first to get one first.
     @ivar arrivals: numbers the requests of all managers that may share a queue.
+    @ivar shrinking: lets connections go while there are more than the limit.
     @ivar last_ident: whom its newest manager is for.
     @ivar keeper: who makes known what becomes of the backend's health, and has the queues.
     @ivar watchers: who is told what changes; a live list.
@@ -167,6 +172,7 @@ class BackendRecord:
         self.members: list[Member] = []
         self.sole: Member | None = None
         self.noted_load = _UNKNOWN
+        self.shrinking = Shrinking(self)
         self.wanting: OrderedDict[Member, None] = OrderedDict()
         self.arrivals = itertools.count() if arrivals is None else arrivals
         self.watchers: list[Watcher] = []
@@ -211,6 +217,8 @@ class BackendRecord:
         """What it has to do, or can do, is not what it was."""
         self.noted_load = _UNKNOWN
         self.sole = None
+        if self.shrinking.active:
+            self.shrinking.changed()
         if self.watchers:
             self.tell_watchers()
 
@@ -325,7 +333,7 @@ class BackendRecord:
         any, or with at least two fewer, is served first. That is the least that gives each its
         turn; to go on from there would close a connection for every other lease.
         """
-        if self._room_to_come() > 0:
+        if self.room_to_come() > 0:
             return False
         for claimant in self._claimants():
             if claimant is not member and claimant.waiting:
@@ -337,6 +345,8 @@ class BackendRecord:
 
     def wake(self) -> None:
         """A slot is free, or an attempt is over: let those who want to connect do so, in turn."""
+        if self.shrinking.active and self.shrinking.look():
+            self.tell_members()
         for member in tuple(self.wanting):
             if not self.may_connect():
                 break
@@ -348,37 +358,40 @@ class BackendRecord:
                 member.slots_changed()
 
     def resize(self, limit: int) -> None:
-        """Set another limit; those who have most give up what is beyond it."""
+        """Set another limit: see C{IKolusManager}."""
         if limit == self.limit:
             return
         self.limit = limit
         self.changed()
-        room = limit
-        members = sorted(self.members, key=lambda each: each.connections.staying())
-        for place, member in enumerate(members):
-            size = member.connections.staying()
-            kept = min(size, room // (len(members) - place))
-            room -= kept
-            member.connections.shed(size - kept)
-        for member in members:
+        self.shrinking.look()
+        for member, count in self.shrinking.surplus():
+            if self.limit == limit:  # whoever heard of an attempt's end may have set another
+                member.connections.shed(count)
+        for member in tuple(self.members):
             member.limit_changed()
         self.wake()
+
+    def tell_members(self) -> None:
+        """Something else may be leased than before, at any of them."""
+        for member in tuple(self.members):
+            member.connections_changed()
 
     def _claimants(self) -> Any:
         """Those who want a slot and could use it now, in turn, first those where somebody waits."""
         ready = [each for each in self.wanting if each.wants_connection()]
         return iter(sorted(ready, key=lambda each: not each.waiting))
 
-    def _room_to_come(self) -> int:
+    def room_to_come(self) -> int:
+        """How many more connections there may be when those that are being closed are gone; below
+        0 after the limit was lowered."""
         return self.unused() + sum([len(each.connections.closing) for each in self.members])
 
     def _make_room(self) -> None:
-        """Close the oldest idle connection of a sibling, unless there will be room anyway; or
-        several, above a limit that was lowered."""
-        while self._room_to_come() <= 0:
-            # What is idle where somebody waits is about to be leased.
-            rosters = [each.connections for each in self.members if not each.waiting]
-            oldest = min(rosters, key=lambda each: each.oldest_idle(), default=None)
-            if oldest is None or oldest.oldest_idle() == math.inf:
-                return
+        """Close the oldest idle connection of a sibling, unless there will be room anyway."""
+        if self.room_to_come() > 0:
+            return
+        # What is idle where somebody waits is about to be leased.
+        rosters = [each.connections for each in self.members if not each.waiting]
+        oldest = min(rosters, key=lambda each: each.oldest_idle(), default=None)
+        if oldest is not None and oldest.oldest_idle() < math.inf:
             oldest.close_oldest_idle(Why.DISPLACED)
