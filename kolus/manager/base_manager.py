@@ -266,7 +266,8 @@ class BaseManager(ABC, Generic[P]):
         self._end_if_empty()
 
     def _look_for_leaks(self, now: float) -> None:
-        self._tracker.look_for_leaks(now, self._held() if self.connections.all else None)
+        looks = self.connections.all and self._policy.leak_after is not None
+        self._tracker.look_for_leaks(now, self._held() if looks else None)
         if not self._lifecycle.closed:  # as whoever was told of a leak may have seen to
             self._alarm.set(self._tracker.leaks_due)
 
