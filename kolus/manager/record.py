@@ -177,6 +177,7 @@ class BackendRecord:
         self.arrivals = itertools.count() if arrivals is None else arrivals
         self.watchers: list[Watcher] = []
         self.feedbacks: dict[int, Feedback] = {}
+        self._most_feedbacks = 1
         self.keeper: Keeper | None = None
         self.last_ident: Hashable = None
         self._shared: dict[Hashable, dict[SharedQueue, None]] = {}
@@ -260,9 +261,11 @@ class BackendRecord:
         known = self.feedbacks.get(feedback.number)
         if known is not None and known.is_like(feedback):
             return
-        for number, each in tuple(self.feedbacks.items()):
-            if each.is_gone():
-                del self.feedbacks[number]
+        if len(self.feedbacks) >= self._most_feedbacks:
+            for number, each in tuple(self.feedbacks.items()):
+                if each.is_gone():
+                    del self.feedbacks[number]
+            self._most_feedbacks = max(1, 2 * len(self.feedbacks))
         self.feedbacks[feedback.number] = feedback
 
     def unteach(self, feedback: Feedback) -> None:
