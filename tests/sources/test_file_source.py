@@ -393,7 +393,7 @@ def test_only_the_endpoints_that_the_file_has_are_remembered_as_good(
 ) -> None:
     followed = Followed(tmp_path / "backends.toml", log_events)
     for number in range(20):
-        followed.write(f'[[backend]]\nendpoint = "unix:/run/{number}"\n')
+        followed.write(f'[[backend]]\nendpoint = "tcp:10.0.0.7:{number + 1}"\n')
         followed.wait() if number else followed.start()
     assert len(followed.told) == 20
     assert len(followed.source._sound) == 1
