@@ -198,7 +198,7 @@ class LeasingManager(SharingManager[P]):
     def _fail_newly_deadlocked(self) -> None:
         """There is less to lease than before: it may be all in the hands of one who waits."""
         if self.waiting:
-            for ownership in self._tracker.owners:
+            for ownership in self._tracker.owners.waiting():
                 self._fail_deadlocked(ownership)
 
     def limit_changed(self) -> None:

@@ -43,8 +43,12 @@ class Ownership:
     @ivar waiters: its requests in the queue, the oldest first.
     """
 
-    def __init__(self, owner: Owner) -> None:
+    def __init__(self, owner: Owner, waiting: dict[Ownership, None]) -> None:
+        """
+        @param waiting: the ownerships of the same manager that have waiters; live.
+        """
         self.ended = False
+        self._waiting = waiting
         self.leases: weakref.WeakKeyDictionary[Lease[Any], str] = weakref.WeakKeyDictionary()
         self.waiters: dict[Deferred[Any], None] = {}
         self._owner = weakref.ref(owner)
@@ -67,6 +71,7 @@ class Ownership:
         """Cancel this request when the owner ends, unless it is served before; at once if the
         owner has ended."""
         self.waiters[waiter] = None
+        self._waiting[self] = None
         waiter.addBoth(self._waited, waiter)
         if self.ended:
             self.end()
@@ -74,6 +79,8 @@ class Ownership:
     def leave(self, waiter: Deferred[Any]) -> None:
         """Forget a request: it does not end with the owner any more."""
         self.waiters.pop(waiter, None)
+        if not self.waiters:
+            self._waiting.pop(self, None)
 
     def _waited(self, result: T, waiter: Deferred[Any]) -> T:
         self.leave(waiter)
@@ -103,9 +110,14 @@ class Owners:
 
     def __init__(self) -> None:
         self._ownerships: weakref.WeakKeyDictionary[Any, Ownership] = weakref.WeakKeyDictionary()
+        self._waiting: dict[Ownership, None] = {}
 
     def __iter__(self) -> Iterator[Ownership]:
         return iter(list(self._ownerships.values()))
+
+    def waiting(self) -> list[Ownership]:
+        """Those with requests in the queue, of owners that somebody refers to."""
+        return [each for each in self._waiting if each.owner is not None]
 
     def ownership(self, owner: Owner) -> Ownership:
         """The ownership of C{owner}; made if there is none.
@@ -119,7 +131,9 @@ class Owners:
         if ownership is not None and ownership.ended:
             raise _over(owner)
         if ownership is None:
-            ownership = _hooked(owner)
+            ownership = Ownership(owner, self._waiting)
+            for hook in _hooks_of(owner):
+                hook.ownerships.add(ownership)
             self._ownerships[owner] = ownership
         return ownership
 
@@ -188,16 +202,6 @@ class _Hooked:
         finally:
             if not self._first:
                 self._tell()
-
-
-def _hooked(owner: Owner) -> Ownership:
-    """A new ownership, which is told when its owner ends."""
-    if not _may_own(owner):
-        raise _not_an_owner(owner)
-    ownership = Ownership(owner)
-    for hook in _hooks_of(owner):
-        hook.ownerships.add(ownership)
-    return ownership
 
 
 def _hooks_of(owner: Owner) -> set[_Hook]:

@@ -185,3 +185,20 @@ def test_watching_all_of_very_many_leases_takes_time_in_proportion(slots: int | 
         )
     few, many = costs
     assert many < 15 * few, (few, many)
+
+
+def test_a_lease_that_ends_costs_no_more_with_owners_that_do_not_wait() -> None:
+    costs = []
+    for count in (10, 1000):
+        long = Long(Service(), slots=count + 1)
+        owners = [Service() for _ in range(count)]
+        leases = [result_of(long.pool.connect("us", long.backend, owner=each)) for each in owners]
+        long.pool.invalidate()  # each lease that ends leaves less that can be leased
+        asked = long.ask()
+        costs.append(steps(leases.pop().release))
+        for lease in leases:
+            lease.release()
+        long.turn()
+        result_of(asked).release()
+    few, many = costs
+    assert many < 2 * few, (few, many)
