@@ -218,8 +218,6 @@ class BackendRecord:
         """What it has to do, or can do, is not what it was."""
         self.noted_load = _UNKNOWN
         self.sole = None
-        if self.shrinking.active:
-            self.shrinking.changed()
         if self.watchers:
             self.tell_watchers()
 
@@ -348,7 +346,8 @@ class BackendRecord:
 
     def wake(self) -> None:
         """A slot is free, or an attempt is over: let those who want to connect do so, in turn."""
-        if self.shrinking.active and self.shrinking.look():
+        if self.shrinking.active:
+            self.shrinking.look()
             self.tell_members()
         for member in tuple(self.wanting):
             if not self.may_connect():

@@ -181,6 +181,7 @@ class SharedManager(LeasingManager[P]):
         if not connection.slots:
             connection.slots = set()
         connection.slots.add(slot)
+        self._record.shrinking.leases_changed()
         self._record.changed()
         if connection.uses == self._policy.max_uses:
             connection.retire(Why.USES)
@@ -245,6 +246,7 @@ class SharedManager(LeasingManager[P]):
         """
         connection = slot.connection
         connection.slots.discard(slot)
+        self._record.shrinking.leases_changed()
         self._record.changed()
         if ended is None and self._record.wanting and connection.slots and self._is_to_go():
             ended = Why.DISPLACED
@@ -325,8 +327,8 @@ class SharedManager(LeasingManager[P]):
         return sum([len(each.slots) for each in self.connections.all]) + len(self.waiting)
 
     def has_idle(self) -> bool:
-        if self._record.shrinking.active and not self._free_slots():
-            return False
+        if self._record.shrinking.active:
+            return self._lifecycle.serves and self._free_slots() > 0
         return self._lifecycle.serves and (bool(self._idle) or bool(self._spare))
 
     def _free_slots(self) -> int:

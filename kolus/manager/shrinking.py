@@ -34,19 +34,16 @@ class Shrinking:
         """Whether a connection that comes home now is to be closed."""
         return self.active and self._record.room_to_come() < 0
 
-    def look(self) -> bool:
-        """See whether the limit holds.
-
-        @return: whether it did not when this was last looked at.
-        """
+    def look(self) -> None:
+        """See whether the limit holds."""
+        self._fewest = None
         was, self.active = self.active, self._record.room_to_come() < 0
         if was is not self.active:
             for member in tuple(self._record.members):
                 member.shrinking_changed()
-        return was
 
-    def changed(self) -> None:
-        """The leases or the connections are others."""
+    def leases_changed(self) -> None:
+        """A shared connection has more leases than before, or fewer."""
         self._fewest = None
 
     def may_take(self, leases: int) -> bool:
