@@ -82,8 +82,17 @@ class IKolusManager(Interface):
     def resize(limit: int) -> None:
         """Set another limit of connections.
 
-        A larger one serves those who wait at once. For a smaller one idle connections are closed
-        now, and others as they come home. Managers that share the limit share the new one.
+        A larger one serves those who wait at once. For a smaller one, connections that are being
+        made and idle ones are closed now, as many as needed, the oldest idle first. While there are
+        still more than the limit, each connection that comes home is closed, whichever that is.
+        None is chosen before, so a larger limit set meanwhile keeps all that are left.
+
+        A connection that several share is at home when its last lease is settled. While there are
+        more than the limit, new leases go only to as many connections as the limit allows, those
+        with most leases; so the others come home.
+
+        Managers that share the limit share the new one. Those with most connections are the first
+        to close what is idle.
 
         @raise ValueError: C{limit} is no whole number of at least 1.
         """

@@ -1,12 +1,13 @@
-"""C{Metrics}: an observer that adds up what it is told, per backend and overall.
+"""C{Metrics}: an observer that counts events, per backend and in total.
 
-Its state is one C{Counts} per backend that it was told of, changed by its events alone; what is
-overall is the sum of them.
+Its state is one C{Counts} for each backend that had events lately, the latest last; one C{Counts}
+for all backends that were dropped; and how many these are. Only events change it. The total is the
+sum of all these counts.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -32,74 +33,75 @@ from kolus.events import (
     Retired,
     TimedOut,
 )
+from kolus.support import check_whole
 
 __all__ = ["Counts", "Metrics"]
 
 
 @dataclass(slots=True)
 class Counts:
-    """What has happened at one backend, or at several together."""
+    """What happened at one backend, or at several together."""
 
     connects: int = 0
-    """Connections that were made and prepared."""
+    """Connections that were made and are ready to use."""
     connect_failures: int = 0
-    """Attempts without a usable connection."""
+    """Attempts to connect that gave no usable connection."""
     closes: Counter[str] = field(default_factory=Counter)
-    """Connections that have ended, by the value of their C{Why}, or C{"lost"}."""
+    """Connections that have ended, by the value of their C{Why}; C{"lost"} if the pool did not end
+    them."""
     leases: int = 0
     """Leases given."""
     waits: int = 0
-    """Leases whose request was in the queue."""
+    """Leases whose request had to wait."""
     waited: float = 0.0
-    """Seconds that these requests waited, in sum."""
+    """Seconds that these requests waited, added up."""
     longest_wait: float = 0.0
-    """Seconds that the one waited that waited longest."""
+    """Seconds of the longest wait."""
     releases: int = 0
     """Leases settled with C{release()}."""
     finishes: int = 0
     """Leases settled with C{finished()}."""
     forgotten: int = 0
-    """Leases reclaimed because nobody referred to them any more."""
+    """Leases that nobody settled, reclaimed when nobody referred to them any more."""
     overdue: int = 0
-    """Leases that may have leaked, settled since or not."""
+    """Leases that were held for so long that they may have leaked, settled since or not."""
     held_for: float = 0.0
-    """Seconds for which leases that are over were held, in sum."""
+    """Seconds that settled leases were held, added up."""
     longest_held: float = 0.0
-    """Seconds of the one that was held longest."""
+    """Seconds of the settled lease that was held longest."""
     timeouts: int = 0
-    """Requests that waited in vain."""
+    """Requests that were not served before their deadline."""
     rejections: Counter[str] = field(default_factory=Counter)
-    """Requests that were refused at once, by the class of the error."""
+    """Requests that were refused at once, by the name of the error's class."""
     pauses: int = 0
     resumes: int = 0
     resizes: int = 0
     ejections: int = 0
     probes: int = 0
-    """How often an ejected backend became due to be probed."""
+    """How often a probe of an ejected backend became due."""
     admissions: int = 0
     others: Counter[str] = field(default_factory=Counter)
-    """Events of classes that this module does not know, by class: whoever tells of something new
-    sees that it arrives."""
+    """Events of classes that this module does not know, by the name of the class."""
 
     @property
     def open(self) -> int:
-        """Connections that are ready or leased now: what was connected and has not ended."""
+        """Connections that are open now, idle or leased."""
         return self.connects - self.closes.total()
 
     @property
     def held(self) -> int:
-        """Leases that are out now: what was given and has not been settled."""
+        """Leases that are not settled yet."""
         return self.leases - self.releases - self.finishes - self.forgotten
 
     def add(self, other: Counts) -> None:
-        """Count what C{other} has counted, too."""
+        """Add the counts of C{other} to these."""
         for each in fields(self):
             mine, others = getattr(self, each.name), getattr(other, each.name)
-            is_most = each.name.startswith("longest")
-            setattr(self, each.name, max(mine, others) if is_most else mine + others)
+            is_longest = each.name.startswith("longest")
+            setattr(self, each.name, max(mine, others) if is_longest else mine + others)
 
     def snapshot(self) -> dict[str, Any]:
-        """Everything in plain numbers, C{open} and C{held} among them, and dicts of such."""
+        """All counts, C{open} and C{held} too, as plain numbers and dicts of numbers."""
         plain: dict[str, Any] = {"open": self.open, "held": self.held}
         for each in fields(self):
             value = getattr(self, each.name)
@@ -108,40 +110,78 @@ class Counts:
 
 
 class Metrics:
-    """Counts every event that it is called with: C{Pool(..., observers=[metrics])}."""
+    """Counts every event that it is called with: C{Pool(..., observers=[metrics])}.
 
-    def __init__(self) -> None:
-        self._backends: dict[Backend, Counts] = {}
+    Backends may come and go under new addresses for ever, so not all of them are kept. When a new
+    backend comes and there are C{most} already, those without events for longest are dropped: what
+    they counted stays in the total only. A backend with open connections or leases is never
+    dropped. So while many are in use, more than C{most} may be kept.
+
+    @ivar dropped: how many backends were dropped; 0 until the limit was reached. A dropped backend
+        that has events again begins at zero, and counts again if it is dropped again.
+    """
+
+    def __init__(self, most: int = 1000) -> None:
+        """
+        @param most: how many backends are kept, unless many are in use.
+        @raise ValueError: C{most} is no whole number of at least 1.
+        """
+        check_whole("most", most, 1)
+        self.dropped = 0
+        self._most = most
+        self._backends: OrderedDict[Backend, Counts] = OrderedDict()
+        self._of_dropped = Counts()
 
     def __call__(self, event: Event) -> None:
-        counts = self._backends.get(event.backend)
+        backends, backend = self._backends, event.backend
+        counts = backends.get(backend)
         if counts is None:
-            counts = self._backends[event.backend] = Counts()
+            self._make_room()
+            counts = backends[backend] = Counts()
+        else:
+            backends.move_to_end(backend)
         _COUNT.get(type(event), _count_other)(counts, event)
 
-    def of(self, backend: AnyBackend) -> Counts:
-        """What has happened at one backend so far.
+    def _make_room(self) -> None:
+        """Drop backends before another comes.
 
-        @return: a copy; all zero if nothing has.
+        Two are looked at for each that comes, whatever becomes of them. So this takes no longer
+        when many are in use, and what is too many is dropped when they no longer are.
+        """
+        for _ in range(2):
+            if len(self._backends) < self._most:
+                return
+            backend, counts = self._backends.popitem(last=False)
+            if counts.open > 0 or counts.held > 0:
+                self._backends[backend] = counts
+            else:
+                self._of_dropped.add(counts)
+                self.dropped += 1
+
+    def of(self, backend: AnyBackend) -> Counts:
+        """What happened at one backend so far.
+
+        @return: a copy; all zero if nothing happened, or if the backend was dropped.
         """
         counts = self._backends.get(Backend.of(backend))
         return _sum([] if counts is None else [counts])
 
     def total(self) -> Counts:
-        """What has happened at all backends together so far."""
-        return _sum(self._backends.values())
+        """What happened at all backends so far, dropped ones included."""
+        return _sum([*self._backends.values(), self._of_dropped])
 
     def snapshot(self) -> dict[str, Any]:
-        """Everything in plain numbers, strings, lists and dicts, ready for JSON.
+        """Everything as plain numbers, strings, lists and dicts, ready for JSON.
 
-        @return: C{"total"} is the snapshot of the total; C{"backends"} a list of the backends'
-            snapshots, each with C{"backend"}, its name, which need not be unique.
+        @return: C{"total"} is the snapshot of the total. C{"backends"} is a list of the snapshots
+            of the backends that are kept, the one with the latest event last, each with
+            C{"backend"}, its name, which need not be unique. C{"dropped"} is how many were dropped.
         """
         backends = [
             {"backend": str(backend)} | counts.snapshot()
             for backend, counts in self._backends.items()
         ]
-        return {"total": self.total().snapshot(), "backends": backends}
+        return {"total": self.total().snapshot(), "backends": backends, "dropped": self.dropped}
 
 
 def _sum(them: Iterable[Counts]) -> Counts:

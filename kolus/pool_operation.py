@@ -102,9 +102,10 @@ class PoolOperation:
     def resize(self, limit: int, backend: AnyBackend | None = None) -> None:
         """Set the limit of a backend, or of all that have no limit of their own if C{None}.
 
-        A larger one serves those who wait at once; for a smaller one idle connections are closed
-        now, and others as they come home. It holds for managers that are made later too; that of a
-        backend until the list of a group says another limit for it than it did.
+        A larger one serves those who wait at once. For a smaller one idle connections are closed
+        now; then whatever comes home first is closed, until the limit holds. It holds for managers
+        that are made later too; that of a backend until the list of a group says another limit for
+        it than it did.
 
         @raise ValueError: C{limit} is no whole number of at least 1.
         """

@@ -237,8 +237,9 @@ class BaseManager(ABC, Generic[P]):
 
     def _is_plain(self) -> bool:
         """Whether a release is nothing but the next lessee's turn."""
-        policy = self._policy
-        return policy.reset is None and policy.max_uses is None and self._record.health.is_well
+        policy, record = self._policy, self._record
+        is_calm = record.health.is_well and not record.shrinking.active
+        return policy.reset is None and policy.max_uses is None and is_calm
 
     def _next_is_stale(self) -> bool:
         """Whether the next idle connection is to be checked first; there has to be one."""
@@ -487,7 +488,9 @@ class BaseManager(ABC, Generic[P]):
 
     def _come_home(self, connection: Connection[P]) -> None:
         """Take back a connection that nobody has any more."""
-        if self._record.wanting and self._record.claims(self):
+        if self._record.shrinking.is_above():
+            self.connections.close(connection, Why.RESIZED)
+        elif self._record.wanting and self._record.claims(self):
             self.connections.close(connection, Why.DISPLACED)
         elif not self.connections.come_home(connection):
             self.connections.close(connection, Why.UNFIT)
@@ -511,7 +514,7 @@ class BaseManager(ABC, Generic[P]):
                 tell = self._connector.failed if fit else self._connector.was_useless
                 tell(error, connection)
                 self._record.wake()
-        elif self._lifecycle.serves and self._is_asked():
+        elif self._lifecycle.serves and self._is_asked() and not self._record.shrinking.is_above():
             # Not by way of idle: however short check_after is, it is not checked again.
             self._give(connection)
         else:
@@ -546,7 +549,8 @@ class BaseManager(ABC, Generic[P]):
         self._decide()
 
     def _look_for_leaks(self, now: float) -> None:
-        self._tracker.look_for_leaks(now, self._held() if self.connections.all else None)
+        looks = self.connections.all and self._policy.leak_after is not None
+        self._tracker.look_for_leaks(now, self._held() if looks else None)
         if not self._lifecycle.closed:  # as whoever was told of a leak may have seen to
             self._alarm.set(self._tracker.leaks_due)
 
@@ -570,6 +574,10 @@ class BaseManager(ABC, Generic[P]):
         self._recorder.resized(self._record.limit)
         self.connections_changed()
         self._deadlocks.look_at_all()
+
+    def shrinking_changed(self) -> None:
+        """The backend has more connections than its limit, or no longer."""
+        self._plain = self._is_plain()
 
     def is_called(self, backend: Backend) -> None:
         """Something else is said of the backend, such as its name."""

@@ -13,13 +13,14 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from itertools import chain, islice
 from typing import Any, Generic, TypeVar
 
 from twisted.internet.interfaces import IReactorTime
 
 from kolus.events import Why
 from kolus.manager.connection import Connection
-from kolus.manager.connection_state import BUSY, CLOSED, CLOSING, CONNECTING, IDLE, LEASED
+from kolus.manager.connection_state import CLOSED, CLOSING, CONNECTING, IDLE
 from kolus.manager.lifetimes import Lifetimes
 from kolus.manager.record import BackendRecord
 from kolus.policy import Policy
@@ -187,17 +188,16 @@ class Connections(Generic[P]):
         """There has to be one."""
         self.close(next(iter(self.idle)), why)
 
-    def staying(self) -> int:
-        """How many there are that nobody has told to go."""
-        return sum([not each.retired for each in self.all])
+    def unleased(self) -> int:
+        """How many nobody has: they are idle, or being made."""
+        return len(self.connecting) + len(self.idle)
 
     def shed(self, count: int) -> None:
-        """Let so many of these go: those that nobody has, idle longest first, then others."""
-        going = [*self.connecting, *self.idle]
-        if count > len(going):
-            going += [each for each in self.all if each.state in (LEASED, BUSY)]
-        for connection in [each for each in going if not each.retired][:count]:
-            self._retire(connection, Why.RESIZED)
+        """Close so many of those that nobody has: first those being made, then the oldest idle."""
+        for connection in tuple(islice(chain(self.connecting, self.idle), count)):
+            # Whoever heard of the end of an attempt may have leased one of these.
+            if connection.state is CONNECTING or connection.state is IDLE:
+                self.close(connection, Why.RESIZED)
 
     # What is due
 

@@ -68,5 +68,5 @@ class Deadlocks:
 
     def look_at_all(self) -> None:
         """There is less to lease than before: it may be all in the hands of one who waits."""
-        for ownership in self._tracker.owners:
+        for ownership in self._tracker.owners.waiting():
             self.fail_all_of(ownership.owner)

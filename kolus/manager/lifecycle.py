@@ -25,7 +25,7 @@ class Lifecycle:
         self.refusal: type[Draining] | type[Closed] | None = None
         self.abort_at = math.inf
         self.closed = False
-        self._told_closed: list[Deferred[None]] = []
+        self._told_closed: dict[Deferred[None], None] = {}
 
     def state(self) -> State:
         if self.refusal is None:
@@ -63,7 +63,7 @@ class Lifecycle:
         """Nothing is left: tell all who asked."""
         self.closed = True
         self.refusal = Closed
-        told, self._told_closed = self._told_closed, []
+        told, self._told_closed = self._told_closed, {}
         for each in told:
             each.callback(None)
 
@@ -71,6 +71,6 @@ class Lifecycle:
         """See C{IKolusManager.when_closed}."""
         if self.closed:
             return succeed(None)
-        told: Deferred[None] = Deferred()
-        self._told_closed.append(told)
+        told: Deferred[None] = Deferred(lambda told: self._told_closed.pop(told, None))
+        self._told_closed[told] = None
         return told

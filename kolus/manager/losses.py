@@ -1,7 +1,8 @@
-"""C{Losses}: who among the lessees of a connection wants to hear of its end.
+"""C{Losses}: tells lessees of a connection that it has ended.
 
-Its state is the Deferreds of those who asked, each with its lease. The leases are not kept alive
-by it, or one that was forgotten would never be reclaimed.
+Its state is the lessees who asked, each as its lease and the Deferred it was given, and how many of
+these there may be before the settled ones are taken out. Leases are referred to weakly: else one
+that was forgotten could not be reclaimed.
 """
 
 from __future__ import annotations
@@ -21,29 +22,33 @@ __all__ = ["Losses"]
 
 
 class Losses:
-    """Tells the holders of leases that their connection has ended."""
+    """The lessees of one connection who want to hear of its end."""
 
     def __init__(self, reason: Failure | None) -> None:
         """
-        @param reason: why it has ended, if it has already.
+        @param reason: why the connection has ended; C{None} if it has not.
         """
+        self._most = 1
         self._asked: list[tuple[weakref.ref[Lease[Any]], Deferred[BaseException]]] = []
         self._reason = None if reason is None else reason_of(reason)
 
     def tell(self, lease: Lease[Any]) -> Deferred[BaseException]:
         """
-        @return: fires with why the connection ended, if it does while C{lease} is held.
+        @return: fires with the reason when the connection ends, if C{lease} is still held then.
         """
         told: Deferred[BaseException] = Deferred()
         if self._reason is not None:
             told.callback(self._reason)
             return told
-        self._asked = [each for each in self._asked if not each[1].called and _is_held(each[0])]
+        if len(self._asked) >= self._most:
+            # With every call this would cost more, the more leases share the connection.
+            self._asked = [each for each in self._asked if not each[1].called and _is_held(each[0])]
+            self._most = max(1, 2 * len(self._asked))
         self._asked.append((weakref.ref(lease), told))
         return told
 
     def happen(self, reason: Failure) -> None:
-        """The connection has ended."""
+        """The connection has ended: tell those who asked and still hold their leases."""
         self._reason = reason_of(reason)
         asked, self._asked = self._asked, []
         for lease, told in asked:

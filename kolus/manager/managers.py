@@ -50,7 +50,7 @@ class Managers:
         self.policy = policy
         self.closed = False
         self._make = make
-        self._verified: set[type] = set()
+        self._verified: WeakSet[type] = WeakSet()
         self._leaving: list[IKolusManager] = []
         self._made: WeakSet[IKolusManager] = WeakSet()
         self._draining: dict[Hashable, bool] = {}
@@ -275,6 +275,8 @@ class Managers:
         if backend is None:
             self._all_paused = paused
             self._paused.clear()
+        elif paused is self._all_paused:
+            self._paused.pop(backend.key, None)
         else:
             self._paused[backend.key] = paused
         for manager in tuple(self) if backend is None else self.of(backend):

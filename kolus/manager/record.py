@@ -26,6 +26,7 @@ from kolus.backoff import Rng
 from kolus.balance import Feedback
 from kolus.events import Why
 from kolus.health import Attempts, Ejection, Health
+from kolus.manager.shrinking import Shrinking
 from kolus.status import Counters
 from kolus.support import Alarm
 
@@ -51,11 +52,11 @@ class Holdings(Protocol):
         """Since when the one is idle that is idle longest; infinity if none is."""
 
     def close_oldest_idle(self, why: Why) -> None: ...
-    def staying(self) -> int:
-        """How many there are that nobody has told to go."""
+    def unleased(self) -> int:
+        """How many nobody has: they are idle, or being made."""
 
     def shed(self, count: int) -> None:
-        """Let so many of these go, first those that nobody has."""
+        """Close so many of those that nobody has, as the limit was lowered."""
 
 
 class Member(Protocol):
@@ -82,6 +83,9 @@ class Member(Protocol):
         """Look again what can be done: a slot is free."""
 
     def limit_changed(self) -> None: ...
+    def shrinking_changed(self) -> None:
+        """The backend has more connections than its limit, or no longer."""
+
     def is_called(self, backend: Backend) -> None:
         """What messages call its backend, and what else is said of it, has changed."""
 
@@ -136,6 +140,7 @@ class BackendRecord:
     @ivar placing: the managers that connect for waiters of groups.
     @ivar awaited: the managers at which queues of groups wait for room.
     @ivar arrivals: numbers the requests of all managers that may share a queue.
+    @ivar shrinking: lets connections go while there are more than the limit.
     @ivar last_ident: whom its newest manager is for.
     @ivar keeper: who makes known what becomes of the backend's health, and has the queues.
     @ivar watchers: who is told what changes; a live list.
@@ -179,6 +184,7 @@ class BackendRecord:
         self.all: set[Any] = set()
         self.connecting: set[Any] = set()
         self.closing: set[Any] = set()
+        self.shrinking = Shrinking(self)
         self.wanting: OrderedDict[Member, None] = OrderedDict()
         self.placing: dict[Any, None] = {}
         self.awaited: dict[Any, None] = {}
@@ -188,6 +194,7 @@ class BackendRecord:
         self.arrivals = itertools.count() if arrivals is None else arrivals
         self.watchers: list[Watcher] = []
         self.feedbacks: dict[int, Feedback] = {}
+        self._most_feedbacks = 1
         self.keeper: Keeper | None = None
         self.last_ident: Hashable = None
         self._endpoint: IStreamClientEndpoint | None = None
@@ -259,9 +266,11 @@ class BackendRecord:
         known = self.feedbacks.get(feedback.number)
         if known is not None and known.is_like(feedback):
             return
-        for number, each in tuple(self.feedbacks.items()):
-            if each.is_gone():
-                del self.feedbacks[number]
+        if len(self.feedbacks) >= self._most_feedbacks:
+            for number, each in tuple(self.feedbacks.items()):
+                if each.is_gone():
+                    del self.feedbacks[number]
+            self._most_feedbacks = max(1, 2 * len(self.feedbacks))
         self.feedbacks[feedback.number] = feedback
 
     def unteach(self, feedback: Feedback) -> None:
@@ -360,7 +369,7 @@ class BackendRecord:
         any, or with at least two fewer, is served first. That is the least that gives each its
         turn; to go on from there would close a connection for every other lease.
         """
-        if self._room_to_come() > 0:
+        if self.room_to_come() > 0:
             return False
         for claimant in self._claimants():
             if claimant is not member and claimant.demand():
@@ -372,6 +381,9 @@ class BackendRecord:
 
     def wake(self) -> None:
         """A slot is free, or an attempt is over or due: let those who want one connect, in turn."""
+        if self.shrinking.active:
+            self.shrinking.look()
+            self.tell_members()
         while self.wanting and self.may_connect():
             first, used = self._first_claimant(), len(self.all)
             if first is None:
@@ -390,19 +402,16 @@ class BackendRecord:
             self._make_room()
 
     def resize(self, limit: int) -> None:
-        """Set another limit; those who have most give up what is beyond it."""
+        """Set another limit: see C{IKolusManager}."""
         if limit == self.limit:
             return
         self.limit = limit
         self.changed()
-        room = limit
-        members = sorted(self.members, key=lambda each: each.connections.staying())
-        for place, member in enumerate(members):
-            size = member.connections.staying()
-            kept = min(size, room // (len(members) - place))
-            room -= kept
-            member.connections.shed(size - kept)
-        for member in members:
+        self.shrinking.look()
+        for member, count in self.shrinking.surplus():
+            if self.limit == limit:  # whoever heard of an attempt's end may have set another
+                member.connections.shed(count)
+        for member in tuple(self.members):
             member.limit_changed()
         self.wake()
 
@@ -419,7 +428,14 @@ class BackendRecord:
             first = first or each
         return first
 
-    def _room_to_come(self) -> int:
+    def tell_members(self) -> None:
+        """Something else may be leased than before, at any of them."""
+        for member in tuple(self.members):
+            member.connections_changed()
+
+    def room_to_come(self) -> int:
+        """How many more connections there may be when those that are being closed are gone; below
+        0 after the limit was lowered."""
         return self.unused() + len(self.closing)
 
     # What is idle, where several managers share the limit
@@ -431,12 +447,9 @@ class BackendRecord:
             heappush(self._idlers, entry)
 
     def _make_room(self) -> None:
-        """Close the oldest idle connection of a sibling, unless there will be room anyway; or
-        several, above a limit that was lowered."""
-        while self._room_to_come() <= 0:
-            oldest = self._oldest_idle()
-            if oldest is None:
-                return
+        """Close the oldest idle connection of a sibling, unless there will be room anyway."""
+        oldest = self._oldest_idle() if self.room_to_come() <= 0 else None
+        if oldest is not None:
             oldest.connections.close_oldest_idle(Why.DISPLACED)
 
     def _oldest_idle(self) -> Member | None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Hashable, Iterable
+from heapq import nlargest
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from kolus.backend import Backend
@@ -23,67 +23,16 @@ from kolus.manager.base import BaseManager
 from kolus.manager.connection import Connection
 from kolus.manager.connection_state import IDLE, LEASED
 from kolus.manager.record import BackendRecord
+from kolus.manager.slot import Slot
 from kolus.manager.transports import is_sound
 from kolus.policy import Policy
 from kolus.status import Status
 from kolus.support import check_whole
 from kolus.watching import Owner
 
-__all__ = ["SharedManager", "Slot"]
+__all__ = ["SharedManager"]
 
 P = TypeVar("P")
-
-
-class Slot:
-    """What is behind a lease of a shared connection: see C{Leasable}.
-
-    @ivar connection: the connection that it is on.
-    @ivar since: when it was leased, on the clock.
-    """
-
-    __slots__ = (
-        *("_observed", "connection", "origin", "overdue_since", "reused", "since", "uses"),
-    )
-
-    def __init__(self, connection: Connection[Any]) -> None:
-        self.connection = connection
-        self.since = connection.since
-        self.overdue_since = -math.inf
-        self.uses = connection.uses
-        self.reused = connection.reused
-        self.origin: str | None = None
-        self._observed = False
-
-    @property
-    def leasable(self) -> Slot:
-        return self
-
-    @property
-    def manager(self) -> Any:
-        return self.connection.manager
-
-    @property
-    def protocol(self) -> Any:
-        return self.connection.protocol
-
-    @property
-    def age(self) -> float:
-        return self.connection.age
-
-    @property
-    def transport(self) -> Any:
-        return self.connection.transport
-
-    def when_lost(self, lease: Lease[Any]) -> Deferred[BaseException]:
-        return self.connection.when_lost(lease)
-
-    def observe(self, seconds: float) -> None:
-        self._observed = True
-        self.manager.observe(seconds)
-
-    def was_observed(self) -> bool:
-        """Whether its lessee has said how long the backend took."""
-        return self._observed
 
 
 @implementer(IKolusManager, IServesGroups)
@@ -169,11 +118,18 @@ class SharedManager(BaseManager[P]):
             return 0
         return int(slots)
 
-    def _room(self, connection: Connection[P]) -> int:
+    def _left(self, connection: Connection[P]) -> int:
         """How many leases more it can carry."""
         if connection.retired or not _is_open(connection):
             return 0
         return max(0, self._size(connection) - len(connection.slots))
+
+    def _room(self, connection: Connection[P]) -> int:
+        """How many leases more it can be given: none if it is to come home for a lower limit."""
+        shrinking = self._record.shrinking
+        if shrinking.active and not shrinking.may_take(len(connection.slots)):
+            return 0
+        return self._left(connection)
 
     def _is_ready(self, connection: Connection[P]) -> bool:
         """Whether an idle connection can be leased unchecked."""
@@ -185,11 +141,16 @@ class SharedManager(BaseManager[P]):
         @param check: whether to begin the check of one that was idle for too long.
         @return: C{None} if there is none, or none yet.
         """
-        while self._spare:
-            connection = next(iter(self._spare))
-            if self._room(connection):
-                return connection
-            del self._spare[connection]
+        if self._record.shrinking.active:
+            for connection in tuple(self._spare):
+                if self._room(connection):
+                    return connection
+        else:
+            while self._spare:
+                connection = next(iter(self._spare))
+                if self._left(connection):
+                    return connection
+                del self._spare[connection]
         if self._idle and self._is_ready(self.connections.next_idle()):
             return self._idle.popitem()[0]
         stale = []
@@ -221,10 +182,11 @@ class SharedManager(BaseManager[P]):
         if not connection.slots:
             connection.slots = set()
         connection.slots.add(slot)
+        self._record.shrinking.leases_changed()
         self._record.changed()
         if connection.uses == self._policy.max_uses:
             connection.retire(Why.USES)
-        if self._room(connection):
+        if self._left(connection):
             self._spare[connection] = None
         else:
             self._spare.pop(connection, None)
@@ -236,7 +198,7 @@ class SharedManager(BaseManager[P]):
         for connection in tuple(
             self.connections.all
         ):  # one that is asked for its slots may end others
-            if connection.state is LEASED and self._room(connection):
+            if connection.state is LEASED and self._left(connection):
                 self._spare[connection] = None
         self._decide()
         self._deadlocks.look_at_all()
@@ -273,6 +235,8 @@ class SharedManager(BaseManager[P]):
 
     def _was_vacated(self, slot: Slot) -> None:
         self._decide()
+        if self._record.shrinking.active:
+            self._record.tell_members()
         if slot.connection.retired:
             self._deadlocks.look_at_all()
 
@@ -283,13 +247,14 @@ class SharedManager(BaseManager[P]):
         """
         connection = slot.connection
         connection.slots.discard(slot)
+        self._record.shrinking.leases_changed()
         self._record.changed()
         if ended is None and self._record.wanting and connection.slots and self._is_to_go():
             ended = Why.DISPLACED
         if ended is not None:
             connection.retire(ended)
         if connection.slots or connection.state is not LEASED:
-            if connection.state is LEASED and self._room(connection):
+            if connection.state is LEASED and self._left(connection):
                 self._spare[connection] = None
         else:
             self._spare.pop(connection, None)
@@ -346,8 +311,9 @@ class SharedManager(BaseManager[P]):
     def _capacity(self) -> int:
         connections = self.connections
         open_ = [each for each in connections.all if each.state is IDLE or each.state is LEASED]
-        sizes = sum([max(len(each.slots), self._room(each) + len(each.slots)) for each in open_])
-        return sizes + (self._record.limit - len(open_)) * self._slots
+        limit = self._record.limit
+        sizes = nlargest(limit, [self._left(each) + len(each.slots) for each in open_])
+        return sum(sizes) + (limit - len(sizes)) * self._slots
 
     def _held(self) -> Iterable[Any]:
         return [slot for each in self.connections.all for slot in each.slots]
@@ -362,6 +328,8 @@ class SharedManager(BaseManager[P]):
         return sum([len(each.slots) for each in self.connections.all]) + self.demand()
 
     def has_idle(self) -> bool:
+        if self._record.shrinking.active:
+            return self._lifecycle.serves and self._free_slots() > 0
         return self._lifecycle.serves and (bool(self._idle) or bool(self._spare))
 
     def _free_slots(self) -> int:

@@ -2,8 +2,8 @@
 
 Its state: the audience; the watch of the folders; the delayed calls, of the next look at the file
 and of the reading of one that has changed; what the file looked like when it was last read; the
-arguments of endpoints that are known to be good; and the last complaint about the file. C{_look}
-finds a change, C{_read} acts on it.
+arguments of its endpoints that are known to be good; and the last complaint about the file.
+C{_look} finds a change, C{_read} acts on it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import re
 import stat
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall
@@ -131,8 +132,10 @@ class FileSource:
             look different.
         """
         self._read_as = looks
+        check = partial(self._check, self._sound)
+        self._sound = set()  # those that the file no longer has are not kept
         try:
-            backends = read_backends(_content(self.path), self._suffix, self._check)
+            backends = read_backends(_content(self.path), self._suffix, check)
         except BadEntry as error:
             where = self.path if error.line is None else f"{self.path}, line {error.line}"
             self._complain(f"{where}: {error}")
@@ -145,13 +148,13 @@ class FileSource:
                 _log.info("{path} can be used again", path=self.path)
             self._tell(backends)
 
-    def _check(self, backend: Backend) -> None:
+    def _check(self, sound: set[str], backend: Backend) -> None:
         # It takes a millisecond for each that is not plain TCP, and what a plugin refuses is
         # hardly ever the host: of those that differ in that alone one is checked.
         arguments = _HOST.sub(r"\1", str(backend.endpoint), count=1)
-        if arguments not in self._sound:
+        if arguments not in sound and arguments not in self._sound:
             backend.check(self._clock)
-            self._sound.add(arguments)
+        self._sound.add(arguments)
 
     def _tell(self, backends: Sequence[Backend]) -> None:
         try:

@@ -54,6 +54,24 @@ def a_smaller_limit_closes_what_is_idle_now_and_the_rest_as_it_comes_home(rig: R
     assert (status.idle, status.unused) == (status.limit, 0)
 
 
+def above_a_smaller_limit_whatever_comes_home_first_goes(rig: Rig) -> None:
+    for first in (0, -1):
+        rig.make()
+        leases = rig.lease_all()
+        rig.manager.resize(1)
+        protocol = leases[first].protocol
+        going = [each for each in leases if each.protocol is protocol]
+        staying = [each for each in leases if each not in going]
+        for lease in going:
+            lease.release()
+        rig.clock.advance(0)
+        assert len(rig.fake.connections) == 1
+        for lease in staying:
+            lease.release()
+        rig.clock.advance(0)
+        assert len(rig.fake.connections) == 1
+
+
 def a_bad_limit_is_refused_and_changes_nothing(rig: Rig) -> None:
     before = rig.manager.status()
     bad: tuple[Any, ...] = (0, -1, 1.5, "many", True, None)
@@ -193,6 +211,7 @@ OPERATION: tuple[Callable[[Rig], None], ...] = (
     while_paused_requests_wait,
     a_larger_limit_serves_those_who_wait,
     a_smaller_limit_closes_what_is_idle_now_and_the_rest_as_it_comes_home,
+    above_a_smaller_limit_whatever_comes_home_first_goes,
     a_bad_limit_is_refused_and_changes_nothing,
     invalidating_replaces_what_is_open,
     a_lease_ends_with_its_owner,

@@ -1,10 +1,10 @@
-"""Owners of leases and of requests: when an owner ends, what it owns ends with it.
+"""Owners of leases and requests: when an owner ends, its leases and requests end with it.
 
-Its state is an ownership for each owner of a manager's leases: the leases and the waiters that end
-with it, and whether it has ended. Managers add to an ownership; what is settled, served or
-forgotten leaves it by itself. An owner carries one hook, however many managers know it, that tells
-their ownerships. Nothing here keeps an owner, a lease or a manager alive: all are referred to
-weakly.
+Each manager has one C{Ownership} per owner: the owner's leases and requests there, and whether the
+owner has ended. A manager adds leases and requests; a request that is served leaves by itself, and
+so does a lease that nobody refers to any more. An owner carries one hook, which tells all its
+ownerships, however many managers, leases and requests it has had. All references here to owners,
+leases and managers are weak: nothing is kept alive, and nothing of a manager that is gone stays.
 """
 
 from __future__ import annotations
@@ -27,60 +27,69 @@ if TYPE_CHECKING:
 __all__ = ["Owner", "Owners", "Ownership", "check_owner"]
 
 Owner: TypeAlias = Deferred[Any] | IProtocol | IService
-"""It ends when the Deferred fires, the connection of the protocol is lost, the service stops."""
+"""It ends when the Deferred fires, the protocol loses its connection, or the service stops."""
 
 T = TypeVar("T")
+_HOOK = "_kolus_owner_hook"  # where a Deferred carries its hook
 _log = Logger()
 
 
 class Ownership:
-    """What one owner has of one manager.
+    """What one owner has at one manager.
 
-    @ivar ended: whether the owner has ended; a service that is started again has not.
-    @ivar leases: its leases, each with where it was taken. One that is settled stays until its
-        lessee forgets it.
-    @ivar waiters: its requests that wait, the oldest first.
+    @ivar ended: whether the owner has ended. A service that was started again has not.
+    @ivar leases: its leases, and where each was taken. A settled lease stays for as long as
+        somebody refers to it.
+    @ivar waiters: its requests in the queue, the oldest first.
     """
 
-    def __init__(self, owner: Owner) -> None:
+    def __init__(self, owner: Owner, waiting: dict[Ownership, None]) -> None:
+        """
+        @param waiting: the ownerships of the same manager that have waiters; live.
+        """
         self.ended = False
+        self._waiting = waiting
         self.leases: weakref.WeakKeyDictionary[Lease[Any], str] = weakref.WeakKeyDictionary()
         self.waiters: dict[Deferred[Any], None] = {}
         self._owner = weakref.ref(owner)
 
     @property
     def owner(self) -> Owner | None:
-        """Whose it is; C{None} if nobody refers to the owner any more."""
+        """The owner; C{None} if nobody refers to it any more."""
         return self._owner()
 
     def hold(self, lease: Lease[Any], origin: str = "") -> None:
-        """Let a lease end with the owner, so at once if that has ended.
+        """End this lease when the owner ends; at once if it has.
 
-        @param origin: where it was taken.
+        @param origin: where the lease was taken.
         """
         self.leases[lease] = origin
         if self.ended:
             self.end()
 
     def wait(self, waiter: Deferred[Any]) -> None:
-        """Let a request end with the owner, so at once if that has ended, until it is served."""
+        """Cancel this request when the owner ends, unless it is served before; at once if the
+        owner has ended."""
         self.waiters[waiter] = None
+        self._waiting[self] = None
         waiter.addBoth(self._waited, waiter)
         if self.ended:
             self.end()
 
     def leave(self, waiter: Deferred[Any]) -> None:
-        """Let a request be, whatever becomes of the owner."""
+        """Forget a request: it does not end with the owner any more."""
         self.waiters.pop(waiter, None)
+        if not self.waiters:
+            self._waiting.pop(self, None)
 
     def _waited(self, result: T, waiter: Deferred[Any]) -> T:
         self.leave(waiter)
         return result
 
     def end(self) -> None:
-        """Cancel every waiter and finish every lease.
+        """Cancel all requests and finish all leases.
 
-        The waiters first, or what the leases set free would be given to them.
+        Requests come first. Otherwise they would be given the connections that the leases free.
         """
         self.ended = True
         for waiter in tuple(self.waiters):
@@ -91,38 +100,40 @@ class Ownership:
             if lease.held:
                 _contain(lease.end)
 
-    def end_with(self, result: T) -> T:
-        """End, as a callback of the owner, which goes on with C{result}."""
-        self.end()
-        return result
-
     def begin_again(self) -> None:
-        """The owner, a service, is started."""
+        """The owner is a service and was started."""
         self.ended = False
 
 
 class Owners:
-    """The ownerships of one manager; iterating gives those whose owners live."""
+    """The ownerships of one manager. Iterating gives those of owners that somebody refers to."""
 
     def __init__(self) -> None:
         self._ownerships: weakref.WeakKeyDictionary[Any, Ownership] = weakref.WeakKeyDictionary()
+        self._waiting: dict[Ownership, None] = {}
 
     def __iter__(self) -> Iterator[Ownership]:
         return iter(list(self._ownerships.values()))
 
-    def ownership(self, owner: Owner) -> Ownership:
-        """The one ownership of C{owner}.
+    def waiting(self) -> list[Ownership]:
+        """Those with requests in the queue, of owners that somebody refers to."""
+        return [each for each in self._waiting if each.owner is not None]
 
-        @raise TypeError: it is none of these, or it cannot be told when it ends.
-        @raise LeaseError: it has ended. Of a protocol or a service that was never seen before,
-            this is noticed as far as its transport tells; a service may be about to start.
+    def ownership(self, owner: Owner) -> Ownership:
+        """The ownership of C{owner}; made if there is none.
+
+        @raise TypeError: C{owner} is no owner, or cannot carry a hook.
+        @raise LeaseError: C{owner} has ended. A protocol that was not seen before has if its
+            transport says so. A service that was not seen before may be about to start.
         """
         check_owner(owner)
         ownership = self.find(owner)
         if ownership is not None and ownership.ended:
             raise _over(owner)
         if ownership is None:
-            ownership = _hooked(owner)
+            ownership = Ownership(owner, self._waiting)
+            for hook in _hooks_of(owner):
+                hook.ownerships.add(ownership)
             self._ownerships[owner] = ownership
         return ownership
 
@@ -140,75 +151,97 @@ class Owners:
 
 
 class _Hook:
-    """Stands in the place of a method of the owner, to tell ownerships when it is called.
+    """The one hook that an owner carries.
 
-    @ivar ownerships: whom to tell. They live as long as their manager does: an owner that outlives
-        a thousand managers still has one hook.
+    @ivar ownerships: whom to tell. The set is weak and forgets an ownership with its manager.
     """
 
+    def __init__(self) -> None:
+        self.ownerships: weakref.WeakSet[Ownership] = weakref.WeakSet()
+
+    def end(self) -> None:
+        """The owner has ended."""
+        for ownership in tuple(self.ownerships):
+            ownership.end()
+
+    def begin_again(self) -> None:
+        """The owner is a service and was started."""
+        for ownership in tuple(self.ownerships):
+            ownership.begin_again()
+
+    def fired(self, result: T) -> T:
+        """The owner is a Deferred and has fired. It goes on with the same result."""
+        self.end()
+        return result
+
+
+class _Hooked:
+    """Replaces a method of an owner: it calls the hook, too."""
+
     def __init__(
-        self, owner: Owner, name: str, tell: Callable[[Ownership], None], *, first: bool
+        self, owner: Owner, name: str, hook: _Hook, tell: Callable[[], object], *, first: bool
     ) -> None:
         """
-        @param first: whether they are told before the method is called, not after.
+        @param tell: what to call of the hook.
+        @param first: whether to call it before the method, not after it.
         """
         method = getattr(owner, name)
-        # The method of the owner itself would keep it alive from within.
+        # A reference to the owner's own method would keep the owner alive.
         own = getattr(method, "__self__", None) is owner
         self._method = weakref.WeakMethod(method) if own else lambda: method
         self._tell = tell
         self._first = first
-        self.ownerships: weakref.WeakSet[Ownership] = weakref.WeakSet()
+        self.hook = hook
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         method: Any = self._method()
         if self._first:
-            self._tell_all()
+            self._tell()
         try:
             return None if method is None else method(*args, **kwargs)
         finally:
             if not self._first:
-                self._tell_all()
-
-    def _tell_all(self) -> None:
-        for ownership in tuple(self.ownerships):
-            self._tell(ownership)
+                self._tell()
 
 
-def _hooked(owner: Owner) -> Ownership:
-    """An ownership that is told when its owner ends."""
-    if not _may_own(owner):
-        raise _not_an_owner(owner)
-    ownership = Ownership(owner)
+def _hooks_of(owner: Owner) -> set[_Hook]:
+    """The hook that an owner carries; made if there is none. A service has two of them if one of
+    its methods was replaced since."""
+    hook = _Hook()
     if isinstance(owner, Deferred):
-        owner.addBoth(ownership.end_with)
-    elif IProtocol.providedBy(owner):
-        # A protocol may settle its leases itself when it loses its connection.
-        _hook(owner, "connectionLost", ownership, Ownership.end, first=False)
-    else:
-        # What a service waits for while it stops may be an answer to come by these leases.
-        _hook(owner, "stopService", ownership, Ownership.end, first=True)
-        _hook(owner, "startService", ownership, Ownership.begin_again, first=True)
-    return ownership
+        known: _Hook = vars(owner).setdefault(_HOOK, hook)
+        if known is hook:
+            owner.addBoth(hook.fired)
+        return {known}
+    if IProtocol.providedBy(owner):
+        # After the method: a protocol may settle its leases when it loses its connection.
+        return {_replace(owner, "connectionLost", hook, hook.end, first=False)}
+    # Before the methods: a service that stops may wait for the answers that come by its leases.
+    stop = _replace(owner, "stopService", hook, hook.end, first=True)
+    return {stop, _replace(owner, "startService", stop, stop.begin_again, first=True)}
 
 
-def _hook(
-    owner: Owner, name: str, ownership: Ownership, tell: Callable[[Ownership], None], *, first: bool
-) -> None:
-    hook = getattr(owner, name)
-    if not isinstance(hook, _Hook):
-        hook = _Hook(owner, name, tell, first=first)
-        try:
-            setattr(owner, name, hook)
-        except AttributeError as error:
-            raise TypeError(f"{label(owner)} cannot be an owner: {error}") from error
-    hook.ownerships.add(ownership)
+def _replace(
+    owner: Owner, name: str, hook: _Hook, tell: Callable[[], object], *, first: bool
+) -> _Hook:
+    """Let a method of C{owner} call a hook.
+
+    @return: the hook that it calls: C{hook}, or the one that it called before.
+    """
+    method = getattr(owner, name)
+    if isinstance(method, _Hooked):
+        return method.hook
+    try:
+        setattr(owner, name, _Hooked(owner, name, hook, tell, first=first))
+    except AttributeError as error:
+        raise TypeError(f"{label(owner)} cannot be an owner: {error}") from error
+    return hook
 
 
 def check_owner(owner: Owner | None) -> None:
     """
-    @raise TypeError: C{owner} cannot be one.
-    @raise LeaseError: it has ended already, as far as it tells by itself.
+    @raise TypeError: C{owner} is no owner.
+    @raise LeaseError: C{owner} says by itself that it has ended.
     """
     if owner is None:
         return
@@ -231,7 +264,7 @@ def _not_an_owner(other: object) -> TypeError:
 
 
 def _has_ended(owner: Owner) -> bool:
-    """Whether the owner tells by itself that it has ended."""
+    """Whether an owner says by itself that it has ended."""
     if isinstance(owner, Deferred):
         return owner.called
     if not IProtocol.providedBy(owner):

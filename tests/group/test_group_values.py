@@ -15,6 +15,15 @@ from kolus.testing import FakeBackend, result_of
 from tests.rigs.grouping import Rig, is_waiting
 
 
+def with_limit(backend: Backend, limit: int) -> Backend:
+    """The same backend with another limit, as a list may have it of an endpoint string."""
+    other = object.__new__(Backend)
+    for field in fields(Backend):
+        object.__setattr__(other, field.name, getattr(backend, field.name))
+    object.__setattr__(other, "limit", limit)
+    return other
+
+
 def test_a_changed_limit_takes_effect() -> None:
     rig = Rig("")
     backend = rig.known["a"]
@@ -25,18 +34,30 @@ def test_a_changed_limit_takes_effect() -> None:
 
 def test_a_larger_limit_in_another_list_serves_who_waits() -> None:
     rig = Rig("")
-    fake = FakeBackend(rig.clock)
-    one = Backend(fake, name="x", limit=1)
-    two = object.__new__(Backend)  # the same key with another limit, as an endpoint string has
-    for field in fields(Backend):
-        object.__setattr__(two, field.name, getattr(one, field.name))
-    object.__setattr__(two, "limit", 2)
+    one = Backend(FakeBackend(rig.clock), name="x", limit=1)
     rig.source.tell(one)
     held = rig.lease()
     asked = rig.ask()
-    rig.source.tell(two)
+    rig.source.tell(with_limit(one, 2))
     assert not is_waiting(asked)
     held.release()
+
+
+def test_after_a_smaller_limit_in_another_list_whatever_comes_home_first_goes() -> None:
+    rig = Rig("")
+    fake = FakeBackend(rig.clock)
+    three = Backend(fake, name="x", limit=3)
+    rig.source.tell(three)
+    kept, *others = [rig.lease() for _ in range(3)]
+    rig.source.tell(with_limit(three, 1))
+    for lease in others:
+        lease.release()
+    rig.clock.pump([0] * 5)
+    assert len(fake.connections) == 1
+    asked = rig.ask()
+    assert is_waiting(asked)
+    kept.release()
+    result_of(asked).release()
 
 
 def test_a_limit_that_is_told_no_more_is_the_policys_again() -> None:

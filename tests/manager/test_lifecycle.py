@@ -41,3 +41,12 @@ def test_all_who_asked_are_told_of_the_end_once() -> None:
     lifecycle.has_closed()
     assert result_of(asked[1]) is None
     assert result_of(lifecycle.when_closed()) is None
+
+
+def test_who_no_longer_wants_to_hear_of_the_end_is_forgotten() -> None:
+    lifecycle = Lifecycle()
+    for _ in range(100):
+        asked = lifecycle.when_closed()
+        asked.addErrback(lambda failure: None)
+        asked.cancel()
+    assert not lifecycle._told_closed

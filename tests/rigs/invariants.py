@@ -41,6 +41,7 @@ def check(ledger: Ledger) -> None:
         the_backend_sees_no_more_than_the_slots(ledger, backend, fake)
         an_ident_has_its_connections_to_itself(ledger, backend, fake)
         idents_make_way_for_each_other(ledger, backend)
+        above_the_limit_nothing_stays_that_nobody_has(ledger, backend)
     the_sums_agree(ledger)
     ledger.look_at_loads()
     every_request_is_answered_once_or_waits(ledger)
@@ -159,12 +160,23 @@ def an_ident_has_its_connections_to_itself(ledger: Ledger, backend: Backend, fak
 def idents_make_way_for_each_other(ledger: Ledger, backend: Backend) -> None:
     """Who waits has nothing idle, and who does not makes way for who does."""
     record = ledger.record(backend)
-    if record is None or record._room_to_come() > 0 or record.connecting:
+    if record is None or record.room_to_come() > 0 or record.connecting:
         return
     if any(each.demand() and each.wants_connection() for each in record.members):
-        idle = sum(len(each.connections.idle) for each in record.members if not each.demand())
-        # Above a limit that was lowered, all that is idle may not make room enough.
-        assert not idle or record._room_to_come() + idle <= 0
+        assert not any(each.connections.idle for each in record.members if not each.demand())
+
+
+def above_the_limit_nothing_stays_that_nobody_has(ledger: Ledger, backend: Backend) -> None:
+    """Rule 40: whatever comes home goes, and no lease takes the way that does not look at that."""
+    record = ledger.record(backend)
+    if record is None:
+        return
+    if record.room_to_come() < 0:
+        assert record.shrinking.active
+        assert not any(each.connections.unleased() for each in record.members)
+    if record.shrinking.active:
+        assert not any(each._plain for each in record.members)
+        assert record.unused() < 0 or any(each.connections.closing for each in record.members)
 
 
 def the_sums_agree(ledger: Ledger) -> None:

@@ -72,8 +72,8 @@ class _Connection(Connection[Any]):
 
 
 class _Ward(Ownership):
-    def __init__(self, owner: Owner) -> None:
-        super().__init__(owner)
+    def __init__(self, owner: Owner, waiting: dict[Ownership, None]) -> None:
+        super().__init__(owner, waiting)
         self._number = next(_Numbers.ahead)
 
     def __hash__(self) -> int:

@@ -386,3 +386,14 @@ def test_a_listener_may_stop_the_source(tmp_path: Path) -> None:
     source = FileSource(clock, tmp_path / "backends.toml")
     source.start(lambda backends: source.stop())
     assert clock.getDelayedCalls() == []
+
+
+def test_only_the_endpoints_that_the_file_has_are_remembered_as_good(
+    tmp_path: Path, log_events: list[LogEvent]
+) -> None:
+    followed = Followed(tmp_path / "backends.toml", log_events)
+    for number in range(20):
+        followed.write(f'[[backend]]\nendpoint = "tcp:10.0.0.7:{number + 1}"\n')
+        followed.wait() if number else followed.start()
+    assert len(followed.told) == 20
+    assert len(followed.source._sound) == 1

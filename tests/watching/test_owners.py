@@ -175,12 +175,17 @@ def test_an_owner_does_not_keep_a_manager_alive(
     end(owner)
 
 
-@pytest.mark.parametrize("make", [Protocol, Service])
-def test_an_owner_that_outlives_many_managers_still_ends(make: Callable[[], Any]) -> None:
-    owner = make()
+@each_kind
+def test_an_owner_that_outlives_many_managers_still_ends(
+    make: Callable[[], Any], end: Callable[[Any], object]
+) -> None:
+    leased, owners, owner = Leased(), Owners(), make()
     for _ in range(10_000):
         Owners().ownership(owner)
-    owner.connectionLost(LOST) if make is Protocol else owner.stopService()
+    owners.ownership(owner).hold(lease := leased.lease())
+    end(owner)
+    assert not lease.held
+    assert leased.outcomes == [FINISHED]
 
 
 # An ownership

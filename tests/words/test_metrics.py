@@ -38,6 +38,7 @@ from kolus.metrics import Counts, Metrics
 from kolus.policy import Policy
 from kolus.pool import Pool
 from kolus.testing import FakeBackend, result_of
+from tests.rigs.steps import steps
 
 HERE = Backend("tcp:a:1", name="here")
 THERE = Backend("tcp:b:1", name="there")
@@ -196,3 +197,106 @@ def test_the_sums_agree_with_the_pools_own_numbers() -> None:
     clock.pump([0.1] * 5)
     result_of(result)
     assert (metrics.total().held, metrics.total().open) == (0, 0)
+
+
+# Backends that come and go
+
+
+def gone(number: int) -> Backend:
+    return Backend(("gone", number + 1), name=str(number))
+
+
+def use(metrics: Metrics, backend: Backend, held: float = 1.0) -> None:
+    """Tell of a connection that was made, used and closed."""
+    for event in (Connected, Leased, Released, Retired):
+        facts = {Leased: [True, held], Released: [held], Retired: [Why.IDLE]}.get(event, [])
+        metrics(event(backend, "us", *facts))
+
+
+def test_the_total_counts_backends_that_were_dropped() -> None:
+    metrics = Metrics(most=3)
+    everything = Counts()
+    for number in range(10):
+        use(metrics, gone(number), held=float(number % 7))
+        everything.add(metrics.of(gone(number)))
+        assert metrics.total() == everything
+    assert len(metrics.snapshot()["backends"]) == 3
+    assert metrics.total().longest_held == 6.0
+    assert metrics.snapshot()["total"] == everything.snapshot()
+
+
+def test_it_can_be_seen_that_backends_were_dropped() -> None:
+    metrics = Metrics(most=3)
+    for number in range(3):
+        use(metrics, gone(number))
+    assert metrics.dropped == metrics.snapshot()["dropped"] == 0
+    for number in range(3, 5):
+        use(metrics, gone(number))
+    assert metrics.dropped == metrics.snapshot()["dropped"] == 2
+
+
+def test_those_without_events_for_longest_are_dropped() -> None:
+    metrics = Metrics(most=3)
+    for number in (0, 1, 2, 0, 3):
+        use(metrics, gone(number))
+    names = [each["backend"] for each in metrics.snapshot()["backends"]]
+    assert names == ["2", "0", "3"]
+    assert metrics.of(gone(0)).connects == 2
+    assert metrics.of(gone(1)) == Counts()
+    use(metrics, gone(1))
+    assert metrics.of(gone(1)).connects == 1
+    assert metrics.total().connects == 6
+
+
+@pytest.mark.parametrize("use_it", [Connected, Leased], ids=["connections", "leases"])
+def test_a_backend_in_use_is_never_dropped(use_it: type[Event]) -> None:
+    metrics = Metrics(most=3)
+    facts = [True, 0.0] if use_it is Leased else []
+    for number in range(5):
+        metrics(use_it(gone(number), "us", *facts))
+    for number in range(100, 200):
+        use(metrics, gone(number))
+    counts = [metrics.of(gone(number)) for number in range(5)]
+    assert all(each.open or each.held for each in counts)
+    assert len(metrics.snapshot()["backends"]) <= 3 + 2 * 5
+    end = Retired if use_it is Connected else Released
+    for number in range(5):
+        metrics(end(gone(number), "us", Why.IDLE if end is Retired else 1.0))
+        assert (metrics.of(gone(number)).open, metrics.of(gone(number)).held) == (0, 0)
+    for number in range(200, 210):
+        use(metrics, gone(number))
+    assert len(metrics.snapshot()["backends"]) == 3
+
+
+def test_metrics_that_began_late_drop_what_they_did_not_see_begin() -> None:
+    metrics = Metrics(most=3)
+    for number in range(50):
+        metrics(Released(gone(number), "us", 1.0))
+        metrics(Retired(gone(number), "us", Why.IDLE))
+    assert len(metrics.snapshot()["backends"]) == 3
+    assert metrics.total().releases == 50
+
+
+def test_a_thousand_are_kept_unless_told_otherwise() -> None:
+    metrics = Metrics()
+    for number in range(1001):
+        use(metrics, Backend(("10.0.0.1", number + 1)))
+    assert len(metrics.snapshot()["backends"]) == 1000
+
+
+def test_an_event_costs_no_more_with_many_backends_in_use() -> None:
+    costs = []
+    for count in (10, 1000):
+        metrics = Metrics(most=5)
+        for number in range(count):
+            metrics(Connected(gone(number), "us"))
+        use(metrics, gone(count))  # what is there now is to be counted, not how it came
+        costs.append(steps(lambda metrics=metrics: use(metrics, HERE)))  # type: ignore[misc]
+    few, many = costs
+    assert many < 2 * few, (few, many)
+
+
+@pytest.mark.parametrize("most", [0, -1, 1.5, None, True, "3"])
+def test_what_is_no_number_of_backends_is_refused(most: Any) -> None:
+    with pytest.raises(ValueError, match="most must be a whole number of at least 1"):
+        Metrics(most=most)
