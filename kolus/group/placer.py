@@ -97,6 +97,7 @@ class Placer:
                 waiter = next(reversed(self._short))
                 place = self._relief_for(waiter)
                 if place is None:
+                    self._begin_round(self._requests[waiter])
                     return
                 self._short.pop(waiter, None)
                 self._move(waiter, place)

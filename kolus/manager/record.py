@@ -384,6 +384,9 @@ class BackendRecord:
         if self.shrinking.active:
             self.shrinking.look()
             self.tell_members()
+        if self.wanting and self.attempts.due_at > self._clock.seconds():
+            for member in tuple(self.wanting):
+                member.connections_changed()  # nothing may be able to serve those who wait there
         while self.wanting and self.may_connect():
             first, used = self._first_claimant(), len(self.all)
             if first is None:

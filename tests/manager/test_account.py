@@ -25,8 +25,8 @@ class Asking:
             all=set(), connecting=set(), closing={}, oldest_idle=lambda: math.inf
         )
 
-    def slots_changed(self) -> None:
-        pass
+    def demand(self) -> int:
+        return len(self.waiting)
 
     def wants_connection(self) -> bool:
         return True

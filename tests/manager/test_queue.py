@@ -49,11 +49,11 @@ def test_one_that_is_cancelled_as_its_leaving_is_heard_of_fires_once(why: str) -
     clock = Clock()
     alarm = Alarm(clock, lambda: None)
     waiting: WaiterQueue[str] = WaiterQueue(
-        *(clock, 5.0, lambda waiter: TimeoutError(), alarm), removed=lambda: waiter.cancel()
+        *(clock, 5.0, lambda waiter: TimeoutError(), alarm), removed=lambda left: left.cancel()
     )
     waiter = waiting.append()
     if why == "given up":
-        waiting.fail_first(ValueError())
+        waiting.fail(waiter, ValueError())
     else:
         waiting.expire_due(5.0)
     with pytest.raises(CancelledError):
