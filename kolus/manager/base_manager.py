@@ -154,6 +154,10 @@ class BaseManager(ABC, Generic[P]):
     @abstractmethod
     def status(self) -> Status: ...
 
+    def _numbers(self) -> Status:
+        """The status as far as it is known without a look at each connection."""
+        return self.status()
+
     @abstractmethod
     def load(self) -> int:
         """What is leased and waits."""
@@ -383,4 +387,4 @@ class BaseManager(ABC, Generic[P]):
             lifecycle.has_closed()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {self.status()} for {self.ident!r}>"
+        return f"<{type(self).__name__} of {self._numbers()} for {self.ident!r}>"

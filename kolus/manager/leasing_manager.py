@@ -93,7 +93,7 @@ class LeasingManager(SharingManager[P]):
                 raise error
         beyond = len(self.waiting) - self._most_waiters
         if beyond >= 0 and beyond >= self._coming():
-            self._recorder.rejected(full := PoolFull(f"{self.status()}: as many wait as may"))
+            self._recorder.rejected(full := PoolFull(f"{self._numbers()}: as many wait as may"))
             raise full
         waiter = self._waiters.append(timeout)
         if origin is not None:
@@ -118,7 +118,7 @@ class LeasingManager(SharingManager[P]):
         if self._lifecycle.refusal is not None:
             error: KolusError = self._lifecycle.refusal(f"{self!r} gives no new leases")
         elif ident != self.ident:
-            error = WrongIdent(f"{self.status()} belongs to another ident than {ident!r}")
+            error = WrongIdent(f"{self._numbers()} belongs to another ident than {ident!r}")
         else:
             return
         self._recorder.rejected(error)
@@ -313,4 +313,4 @@ class LeasingManager(SharingManager[P]):
         self._recorder.timed_out(waited)
         error = self._record.attempts.last_error
         tried = None if waiter.shared is None else waiter.shared.failures(waiter)
-        return LeaseTimeout(self.status(), waited, error, tried)
+        return LeaseTimeout(self._numbers(), waited, error, tried)

@@ -1,0 +1,70 @@
+"""C{Slot}: what is behind a lease of a shared connection."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+
+if TYPE_CHECKING:
+    from kolus.lease import Lease
+    from kolus.manager.connection import Connection
+
+__all__ = ["Slot"]
+
+
+class Slot:
+    """One lessee's share of a connection: see C{Leasable}.
+
+    @ivar connection: the connection that it is on.
+    @ivar since: when it was leased, on the clock.
+    @ivar uses: how many leases the connection had had then, with this one.
+    """
+
+    # What few slots ever need has its default in the class: each lease makes one of these.
+    __slots__ = ("__dict__", "connection", "since", "uses")
+
+    overdue_since = -math.inf
+    origin: str | None = None
+    _observed = False
+
+    def __init__(self, connection: Connection[Any]) -> None:
+        self.connection = connection
+        self.since = connection.since
+        self.uses = connection.uses
+
+    @property
+    def leasable(self) -> Slot:
+        return self
+
+    @property
+    def manager(self) -> Any:
+        return self.connection.manager
+
+    @property
+    def protocol(self) -> Any:
+        return self.connection.protocol
+
+    @property
+    def reused(self) -> bool:
+        return self.uses > 1
+
+    @property
+    def age(self) -> float:
+        return self.connection.age
+
+    @property
+    def transport(self) -> Any:
+        return self.connection.transport
+
+    def when_lost(self, lease: Lease[Any]) -> Deferred[BaseException]:
+        return self.connection.when_lost(lease)
+
+    def observe(self, seconds: float) -> None:
+        self._observed = True
+        self.manager.observe(seconds)
+
+    def was_observed(self) -> bool:
+        """Whether its lessee has said how long the backend took."""
+        return self._observed
