@@ -124,7 +124,9 @@ class SharedManager(LeasingManager[P]):
         """Check as many as those who wait need. A check may be over at once, and whom it serves may
         do anything."""
         slots = self._slots
-        while slots.free and len(self.connections.checking) * slots.each < self._asked():
+        while self._lifecycle.serves and self._is_asked() and slots.free:
+            if len(self.connections.checking) * slots.each >= self._asked():
+                return
             connection = slots.next_idle(self._hooks.is_stale)
             if connection is None or not self._hooks.is_stale(connection):
                 return
