@@ -120,7 +120,7 @@ class Full:
         clock = StillClock()
         self._fake = FakeBackend(clock)
         policy = Policy(
-            limit=connections + 1, slots=SLOTS, connect_timeout=None, acquire_timeout=None
+            limit=connections + 2, slots=SLOTS, connect_timeout=None, acquire_timeout=None
         )
         self._pool: Pool[Protocol] = Pool(clock, Protocol, policy=policy)
         self._ask = partial(self._pool.connect, "us", Backend(self._fake))
