@@ -174,6 +174,10 @@ class BaseManager(ABC, Generic[P]):
     @abstractmethod
     def status(self) -> Status: ...
 
+    def _numbers(self) -> Status:
+        """The status as far as it is known without a look at each connection."""
+        return self.status()
+
     @abstractmethod
     def load(self) -> int:
         """How many leases are out and requests wait here."""
@@ -298,7 +302,7 @@ class BaseManager(ABC, Generic[P]):
         """
         beyond = self.demand() - self._most_waiters
         if beyond >= 0 and beyond >= self._coming():
-            self._recorder.rejected(full := PoolFull(f"{self.status()}: as many wait as may"))
+            self._recorder.rejected(full := PoolFull(f"{self._numbers()}: as many wait as may"))
             raise full
 
     def accepts(self, ident: Hashable) -> bool:
@@ -311,7 +315,7 @@ class BaseManager(ABC, Generic[P]):
         if self._lifecycle.refusal is not None:
             error: KolusError = self._lifecycle.refusal(f"{self!r} gives no new leases")
         elif ident != self.ident:
-            error = WrongIdent(f"{self.status()} belongs to another ident than {ident!r}")
+            error = WrongIdent(f"{self._numbers()} belongs to another ident than {ident!r}")
         else:
             return
         self._recorder.rejected(error)
@@ -330,7 +334,7 @@ class BaseManager(ABC, Generic[P]):
         """
         waited = self._now() - waiter.since
         self._recorder.timed_out(waited)
-        return LeaseTimeout(self.status(), waited, self._record.attempts.last_error, tried)
+        return LeaseTimeout(self._numbers(), waited, self._record.attempts.last_error, tried)
 
     def demand_grew(self) -> None:
         """Another request is to be connected for here."""
@@ -671,4 +675,4 @@ class BaseManager(ABC, Generic[P]):
         return self._lifecycle.when_closed()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {self.status()} for {self.ident!r}>"
+        return f"<{type(self).__name__} of {self._numbers()} for {self.ident!r}>"

@@ -62,6 +62,8 @@ class Connections(Generic[P]):
             # Replacing one takes a connect: begin early enough, but late in a short life.
             ahead = min(_or_never(policy.connect_timeout), _REPLACE_AHEAD, policy.lifetime / 10)
             self._lifetimes = Lifetimes(policy.lifetime, policy.lifetime_jitter, ahead)
+        self.moved: Callable[[Connection[P]], object] | None = None
+        """Told of a connection that came home, is retired, or is gone, if there is one to tell."""
         self._vacant_since = clock.seconds()
         self._needed_until = -math.inf
         # In the order of coming home; popitem takes out the one that is next.
@@ -78,9 +80,9 @@ class Connections(Generic[P]):
         """The idle connection that is next by the policy's C{reuse}; it stays where it is."""
         return next(self._from_next(self.idle))
 
-    def idle_in_turn(self) -> tuple[Connection[P], ...]:
-        """The idle connections, the next first."""
-        return tuple(self._from_next(self.idle))
+    def idle_in_turn(self) -> Iterator[Connection[P]]:
+        """The idle connections, the next first, as long as none comes or goes."""
+        return self._from_next(self.idle)
 
     def freshest_idle(self) -> Connection[P]:
         """The idle connection that came home last; it stays where it is."""
@@ -123,7 +125,7 @@ class Connections(Generic[P]):
         now = self._clock.seconds()
         if not connection.rest(now, self.idle):
             return False
-        self._record.changed()
+        self._tell_moved(connection)
         if len(self.idle) == 1:
             self._record.has_idle(connection.manager)
         due = now + self.shortest_idle
@@ -142,7 +144,7 @@ class Connections(Generic[P]):
             self.closing[connection] = due
             self._record.connecting.discard(connection)
             self._record.closing.add(connection)
-            self._record.changed()
+            self._tell_moved(connection)
             self._alarm.set(due)
         elif connection.state is CLOSED or not abort:
             return
@@ -161,7 +163,7 @@ class Connections(Generic[P]):
         self.closing.pop(connection, None)
         self.idle.pop(connection, None)
         self.expiring.pop(connection, None)
-        self._record.changed()
+        self._tell_moved(connection)
         if self._lifetimes is not None:
             self._lifetimes.remove(connection)
         if not self.all:
@@ -177,6 +179,13 @@ class Connections(Generic[P]):
         connection.retire(why)
         if connection.state is CONNECTING or connection.state is IDLE:
             self.close(connection, why)
+        else:
+            self._tell_moved(connection)
+
+    def _tell_moved(self, connection: Connection[P]) -> None:
+        if self.moved is not None:
+            self.moved(connection)
+        self._record.changed()
 
     # What a record asks of its members
 

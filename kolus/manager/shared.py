@@ -1,7 +1,6 @@
 """C{SharedManager}: the connections of one backend for one ident, each shared by many leases.
 
-Besides what every manager keeps, its state is C{_spare}, the connections that are leased and have
-slots left; which leases a connection has is in its C{slots}.
+Besides what every manager keeps, its state is C{_slots}: how many slots the connections have.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Hashable, Iterable
+from functools import partial
 from heapq import nlargest
 from typing import Any, TypeVar
 
@@ -21,13 +21,13 @@ from kolus.interfaces import IKolusManager, IServesGroups, ISlots
 from kolus.lease import FAILED, FORGOTTEN, RELEASED, Lease, Outcome
 from kolus.manager.base import BaseManager
 from kolus.manager.connection import Connection
-from kolus.manager.connection_state import IDLE, LEASED
+from kolus.manager.connection_state import LEASED
 from kolus.manager.record import BackendRecord
 from kolus.manager.slot import Slot
+from kolus.manager.slots import Slots
 from kolus.manager.transports import is_sound
 from kolus.policy import Policy
 from kolus.status import Status
-from kolus.support import check_whole
 from kolus.watching import Owner
 
 __all__ = ["SharedManager"]
@@ -65,13 +65,11 @@ class SharedManager(BaseManager[P]):
             raise ValueError(
                 "a SharedManager needs a Policy with slots, how many share a connection"
             )
-        self._slots = policy.slots
-        self._spare: dict[Connection[P], None] = {}
 
         def build() -> P:
             made: Any = protocol()
             if ISlots.providedBy(made):
-                made.watch_slots(self._slots_changed)
+                made.watch_slots(partial(self._slots_changed, id(made)))
             return made  # type: ignore[no-any-return]
 
         super().__init__(
@@ -80,141 +78,174 @@ class SharedManager(BaseManager[P]):
             record=record,
             rng=rng,
         )
+        self._slots = Slots(policy.slots, self.connections, self._failed_to_say)
 
     def try_connect(self, ident: Hashable, owner: Owner | None = None) -> Lease[P] | None:
         if not self._lifecycle.serves or ident != self.ident:
             self.refuse(ident)
             return None
         ownership = None if owner is None else self._tracker.ownership(owner)
-        if self._is_asked():
-            return None
-        connection = self._free(check=False)
-        if connection is None:
-            return None
-        slot = self._take(connection)
-        if slot is None:
-            return self.try_connect(ident, owner)
+        slot = None
+        while slot is None:
+            if self.waiting or (self._group_queues and self._is_asked()):
+                return None
+            connection = self._next(check=False)
+            if connection is None:
+                return None
+            slot = self._take(connection)
         self.counters.leases += 1
         if ownership is not None or self._special or self._observers:
             return self._lease_specially(slot, ownership)
         return Lease(slot, self._settler)
 
-    # Slots
+    # Which connection is next
 
-    def _size(self, connection: Connection[P]) -> int:
-        """How many leases the connection can carry."""
-        protocol: Any = getattr(connection, "protocol", None)
-        if not ISlots.providedBy(protocol):
-            return self._slots
-        try:
-            slots = protocol.slots
-            check_whole("slots", slots, 0)
-        except Exception as error:
-            self._recorder.hook_failed("slots", error)
-            was_of_use = not connection.stillborn()
-            self.connections.close(connection, Why.UNFIT)
-            if not was_of_use:
-                self._connector.failed(error, connection)
-            return 0
-        return int(slots)
+    def _next(self, *, check: bool) -> Connection[P] | None:
+        """A connection with a slot left, of those in use if possible; it is idle no more.
 
-    def _left(self, connection: Connection[P]) -> int:
-        """How many leases more it can carry."""
-        if connection.retired or not _is_open(connection):
-            return 0
-        return max(0, self._size(connection) - len(connection.slots))
-
-    def _room(self, connection: Connection[P]) -> int:
-        """How many leases more it can be given: none if it is to come home for a lower limit."""
-        shrinking = self._record.shrinking
-        if shrinking.active and not shrinking.may_take(len(connection.slots)):
-            return 0
-        return self._left(connection)
-
-    def _is_ready(self, connection: Connection[P]) -> bool:
-        """Whether an idle connection can be leased unchecked."""
-        return self._room(connection) > 0 and not self._hooks.is_stale(connection)
-
-    def _free(self, *, check: bool) -> Connection[P] | None:
-        """A connection with a slot left, of those in use if possible.
-
-        @param check: whether to begin the check of one that was idle for too long.
+        @param check: whether to begin the check of those that were idle for too long.
         @return: C{None} if there is none, or none yet.
         """
+        slots = self._slots
         if self._record.shrinking.active:
-            for connection in tuple(self._spare):
-                if self._room(connection):
-                    return connection
-        else:
-            while self._spare:
-                connection = next(iter(self._spare))
-                if self._left(connection):
-                    return connection
-                del self._spare[connection]
-        if self._idle and self._is_ready(self.connections.next_idle()):
+            return next((each for each in slots.spare if self._may_take(each)), None)
+        if slots.spare:
+            return next(iter(slots.spare))
+        if not (self._idle and self._slots.heard().free):
+            return None
+        if not (self._checks or slots.silent):
             return self._idle.popitem()[0]
-        stale = []
-        for connection in self.connections.idle_in_turn():
-            if self._is_ready(connection):
-                del self._idle[connection]
-                return connection
-            if not _is_open(connection):
-                self.connections.close(connection, Why.UNFIT)
-            elif self._room(connection):
-                stale.append(connection)
-        for connection in stale if check else ():
-            checked = len(self.connections.checking) * self._slots
-            if checked >= self._asked(checked + 1):
-                break
-            # A check may be over at once, and whom it serves may do anything.
-            if connection in self._idle:
-                del self._idle[connection]
-                self._check(connection)
+        connection = slots.next_idle(self._hooks.is_stale)
+        if connection is not None and not self._hooks.is_stale(connection):
+            del self._idle[connection]
+            return connection
+        if check:
+            self._begin_checks()
         return None
 
+    def _begin_checks(self) -> None:
+        """Check as many as those who wait need. A check may be over at once, and whom it serves may
+        do anything."""
+        slots = self._slots
+        while self._lifecycle.serves and self._is_asked() and slots.free:
+            checked = len(self.connections.checking) * slots.each
+            if checked >= self._asked(checked + 1):
+                return
+            connection = slots.next_idle(self._hooks.is_stale)
+            if connection is None or not self._hooks.is_stale(connection):
+                return
+            if slots.look(connection):
+                del self._idle[connection]
+                slots.note(connection)
+                self._check(connection)
+            elif not is_sound(connection.transport):
+                self.connections.close(connection, Why.UNFIT)
+
     def _take(self, connection: Connection[P]) -> Slot | None:
-        """Lease a slot of a connection that is idle no more."""
-        if not connection.lease(self._now()):
-            self._spare.pop(connection, None)
+        """Lease a slot of a connection that has one left, as far as is known."""
+        slots = self._slots
+        if connection.state is LEASED:
+            if connection.retired or not is_sound(connection.transport, True):
+                slots.note(connection, 0)
+                return None
+            connection.since = self._now()
+            connection.uses += 1
+        elif not connection.lease(self._now()):
             self.connections.close(connection, Why.UNFIT)
             return None
         slot = Slot(connection)
-        if not connection.slots:
-            connection.slots = set()
-        connection.slots.add(slot)
+        slots.take(slot)
         self._record.shrinking.leases_changed()
-        self._record.changed()
-        if connection.uses == self._policy.max_uses:
+        self._record.noted_load += 1
+        if self._watchers:
+            self._record.tell_watchers()
+        if slot.uses == self._policy.max_uses:
             connection.retire(Why.USES)
-        if self._left(connection):
-            self._spare[connection] = None
-        else:
-            self._spare.pop(connection, None)
+            slots.note(connection, 0)
         return slot
 
-    def _slots_changed(self) -> None:
+    def _room(self, connection: Connection[P]) -> int:
+        """How many leases more it can be given, whatever is known."""
+        if not self._may_take(connection):
+            return 0
+        return max(0, self._slots.measure(connection) - len(connection.slots))
+
+    def _may_take(self, connection: Connection[P]) -> bool:
+        """Whether it is not to come home for a limit that was lowered."""
+        shrinking = self._record.shrinking
+        return not shrinking.active or shrinking.may_take(len(connection.slots))
+
+    def _free(self) -> int:
+        """How many leases more can be given at once."""
+        slots = self._slots.heard()
+        if not self._record.shrinking.active:
+            return slots.free
+        return sum([self._room(each) for each in tuple(slots.spare)])
+
+    def _failed_to_say(self, connection: Connection[P], error: Exception) -> None:
+        """Its protocol does not say how many leases it can carry."""
+        self._recorder.hook_failed("slots", error)
+        was_of_use = not connection.stillborn()
+        self.connections.close(connection, Why.UNFIT)
+        if not was_of_use:
+            self._connector.failed(error, connection)
+
+    def _slots_changed(self, protocol: int) -> None:
         """Called by a protocol: it can carry more leases, or fewer."""
         self._record.changed()
-        for connection in tuple(
-            self.connections.all
-        ):  # one that is asked for its slots may end others
-            if connection.state is LEASED and self._left(connection):
-                self._spare[connection] = None
+        self._slots.changed(protocol)
         self._decide()
         self._deadlocks.look_at_all()
 
     # Settling
 
     def _settle(self, slot: Slot, outcome: Outcome) -> None:
-        if outcome is FORGOTTEN:
+        connection = slot.connection
+        transport: Any = connection.transport
+        leased, size = len(connection.slots), connection.slots.size
+        is_last, now = leased == 1, self._now()
+        if (
+            outcome is RELEASED
+            and self._plain
+            and not (self._wanting or connection.retired)
+            and leased <= size
+            and (connection.rest(now, self._idle) if is_last else is_sound(transport, True))
+        ):
+            self._slots.give_back(slot)
+            self.counters.releases += 1
+            self._record.noted_load -= 1
+            if is_last and now + self.connections.shortest_idle < self._alarm.at:
+                self._alarm.set(now + self.connections.shortest_idle)
+            if self._observers:
+                self._recorder.released(now - slot.since)
+            if self._watchers:
+                self._record.tell_watchers()
+            if self._feedbacks and not slot.was_observed():
+                self._record.observed(now - slot.since)
+            if is_last and len(self._idle) == 1:
+                self._record.has_idle(self)
+            if self._slots.free == 1 or self.waiting or self._group_queues:
+                self._freed()
+        elif outcome is FORGOTTEN:
             self._call_soon(self._reclaim, slot)
-            return
+        else:
+            self._settle_specially(slot, outcome, now - slot.since)
+
+    def _freed(self) -> None:
+        """A slot is free: serve who waits, or let it be known."""
+        if self._is_asked():
+            self._decide()
+        elif self.placements.wait_for_idle:
+            self.placements.tell_idle()
+
+    def _settle_specially(self, slot: Slot, outcome: Outcome, held: float) -> None:
         self._check_process()
-        held = self._now() - slot.since
-        health = self._record.health
+        connection, health = slot.connection, self._record.health
         if outcome is FAILED:
             health.lease_failed(slot.since)
-        if outcome is not RELEASED or not _is_open(slot.connection, besides=slot):
+        # A producer may be another lessee's, if there is one.
+        others = len(connection.slots) > (slot in connection.slots)
+        if outcome is not RELEASED or not is_sound(connection.transport, others):
             self._vacate(slot, Why.FINISHED)
             self._recorder.finished(held)
         else:
@@ -222,6 +253,8 @@ class SharedManager(BaseManager[P]):
             self.counters.releases += 1
             if not health.is_well:
                 health.released(slot.since)
+            elif not self._plain:
+                self._plain = self._is_plain()  # nobody tells that a slow start is over
             if self._feedbacks and not slot.was_observed():
                 self._record.observed(held)
             self._recorder.released(held)
@@ -246,36 +279,32 @@ class SharedManager(BaseManager[P]):
         @param ended: why the connection is to take no new leases, if it is not.
         """
         connection = slot.connection
-        connection.slots.discard(slot)
+        self._slots.give_back(slot)
         self._record.shrinking.leases_changed()
         self._record.changed()
-        if ended is None and self._record.wanting and connection.slots and self._is_to_go():
+        if ended is None and self._wanting and connection.slots and self._is_to_go():
             ended = Why.DISPLACED
         if ended is not None:
             connection.retire(ended)
         if connection.slots or connection.state is not LEASED:
-            if connection.state is LEASED and self._left(connection):
-                self._spare[connection] = None
+            self._slots.moved(connection)
+        elif connection.usable():
+            self._come_home(connection)
         else:
-            self._spare.pop(connection, None)
-            if connection.usable():
-                self._come_home(connection)
-            else:
-                self.connections.close(connection, connection.why or Why.FINISHED)
+            self.connections.close(connection, connection.why or Why.FINISHED)
 
     def _is_to_go(self) -> bool:
         """Whether a connection makes way for a sibling though others share it still.
 
         One that is busy might never come home else. While one is on its way, no other follows.
         """
-        going = any(each.why is Why.DISPLACED for each in self.connections.all)
-        return not going and self._record.claims(self)
+        return not self._slots.making_way and self._record.claims(self)
 
     # What a leasing manager asks
 
     def _hand_out(self) -> None:
         while self._lifecycle.serves and self._is_asked():
-            connection = self._free(check=True)
+            connection = self._next(check=True)
             if connection is None:
                 return
             slot = self._take(connection)
@@ -283,7 +312,7 @@ class SharedManager(BaseManager[P]):
                 self._serve(slot)
 
     def _give(self, connection: Connection[P]) -> None:
-        if not self._room(connection):
+        if not self._slots.look(connection):
             self._come_home(connection)
             return
         slot = self._take(connection)
@@ -296,24 +325,24 @@ class SharedManager(BaseManager[P]):
         if not self.demand():
             return others
         # Of a new one that can carry nothing yet, it is about to hear how much it can.
-        silent = sum([not each.uses and not self._room(each) for each in tuple(connections.idle)])
-        ready = (len(connections.checking) + silent) * self._slots + self._free_slots()
-        return others + math.ceil(max(0, self.demand() - ready) / self._slots)
+        slots = self._slots.heard()
+        ready = (len(connections.checking) + len(slots.fresh)) * slots.each + self._free()
+        return others + math.ceil(max(0, self.demand() - ready) / slots.each)
 
     def _silent(self) -> int:
-        return sum([not self._room(each) for each in tuple(self.connections.idle)])
+        return len(self._slots.heard().silent)
 
     def _coming(self) -> int:
         connections = self.connections
         to_come = self._record.unused() + len(connections.connecting) + len(connections.checking)
-        return to_come * self._slots + self._free_slots()
+        return to_come * self._slots.each + self._free()
 
     def _capacity(self) -> int:
-        connections = self.connections
-        open_ = [each for each in connections.all if each.state is IDLE or each.state is LEASED]
-        limit = self._record.limit
-        sizes = nlargest(limit, [self._left(each) + len(each.slots) for each in open_])
-        return sum(sizes) + (limit - len(sizes)) * self._slots
+        slots, limit = self._slots.heard(), self._record.limit
+        if slots.open > limit:
+            sizes = nlargest(limit, map(slots.capacity, self.connections.all))
+            return sum(sizes)
+        return slots.total + (limit - slots.open) * slots.each
 
     def _held(self) -> Iterable[Any]:
         return [slot for each in self.connections.all for slot in each.slots]
@@ -322,41 +351,30 @@ class SharedManager(BaseManager[P]):
         return {}  # what is in a check has no slot that is leased
 
     def ready(self) -> int:
-        return self._free_slots()
+        return self._free()
 
     def load(self) -> int:
-        return sum([len(each.slots) for each in self.connections.all]) + self.demand()
+        return self._slots.leased() + self.demand()
 
     def has_idle(self) -> bool:
-        if self._record.shrinking.active:
-            return self._lifecycle.serves and self._free_slots() > 0
-        return self._lifecycle.serves and (bool(self._idle) or bool(self._spare))
-
-    def _free_slots(self) -> int:
-        open_ = [each for each in self.connections.all if each.state in (IDLE, LEASED)]
-        return sum([self._room(each) for each in open_])
+        return self._lifecycle.serves and self._free() > 0
 
     def status(self) -> Status:
-        connections = self.connections
+        self._slots.look_at_all()
+        return self._numbers()
+
+    def _numbers(self) -> Status:
+        connections, slots = self.connections, self._slots.heard()
         return Status(
             backend=self.backend,
             manager=self,
             ident=self.ident,
-            idle=self.ready(),
-            leased=sum([len(each.slots) for each in connections.all]),
-            connecting=len(connections.connecting) * self._slots,
-            unused=max(0, self._record.unused()) * self._slots,
+            idle=self._free(),
+            leased=slots.leased(),
+            connecting=len(connections.connecting) * slots.each,
+            unused=max(0, self._record.unused()) * slots.each,
             waiting=self.demand(),
             limit=self._capacity(),
             state=self._record.health.state(self._lifecycle.state()),
             ramp=self._record.health.ramp(),
         )
-
-
-def _is_open(connection: Connection[Any], besides: Slot | None = None) -> bool:
-    """Whether it can carry on: a producer that it has may be another lessee's, if there is one.
-
-    @param besides: a slot whose lessee does not count.
-    """
-    producing = len(connection.slots) > (besides in connection.slots)
-    return connection.transport is not None and is_sound(connection.transport, producing)

@@ -7,31 +7,32 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
-from kolus.manager.connection import Connection
-
 if TYPE_CHECKING:
     from kolus.lease import Lease
+    from kolus.manager.connection import Connection
 
 __all__ = ["Slot"]
 
 
 class Slot:
-    """See C{Leasable}.
+    """One lessee's share of a connection: see C{Leasable}.
 
     @ivar connection: the connection that it is on.
     @ivar since: when it was leased, on the clock.
+    @ivar uses: how many leases the connection had had then, with this one.
     """
 
-    __slots__ = ("_observed", "connection", "origin", "overdue_since", "reused", "since", "uses")
+    # What few slots ever need has its default in the class: each lease makes one of these.
+    __slots__ = ("__dict__", "connection", "since", "uses")
+
+    overdue_since = -math.inf
+    origin: str | None = None
+    _observed = False
 
     def __init__(self, connection: Connection[Any]) -> None:
         self.connection = connection
         self.since = connection.since
-        self.overdue_since = -math.inf
         self.uses = connection.uses
-        self.reused = connection.reused
-        self.origin: str | None = None
-        self._observed = False
 
     @property
     def leasable(self) -> Slot:
@@ -44,6 +45,10 @@ class Slot:
     @property
     def protocol(self) -> Any:
         return self.connection.protocol
+
+    @property
+    def reused(self) -> bool:
+        return self.uses > 1
 
     @property
     def age(self) -> float:

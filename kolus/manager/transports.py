@@ -8,12 +8,13 @@ __all__ = ["is_ending", "is_sound"]
 
 
 def is_sound(transport: Any, producing: bool = False) -> bool:
-    """Whether nobody has told an open transport to close, nor left a producer with it.
+    """Whether it is open, nobody has told it to close, and nobody has left a producer with it.
 
     A protocol may do that at any time, on a timer of its own for example. Of an abort, and of
     closing one half, nothing public tells before the transport does so itself, a turn of the
     reactor later at the earliest.
 
+    @param transport: C{None} if it is gone.
     @param producing: whether it may have a producer, since somebody else still uses it.
     """
     try:
@@ -25,7 +26,7 @@ def is_sound(transport: Any, producing: bool = False) -> bool:
             or (transport.TLS and transport.protocol.disconnecting)
         )
     except AttributeError:
-        return not getattr(transport, "disconnecting", False)
+        return transport is not None and not getattr(transport, "disconnecting", False)
 
 
 def is_ending(transport: Any) -> bool:

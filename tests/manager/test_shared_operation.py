@@ -175,6 +175,24 @@ def test_a_waiter_that_leases_more_in_its_callback_may_do_so_after_a_check() -> 
     rig.end()
 
 
+def test_after_a_check_that_pauses_the_manager_no_other_begins() -> None:
+    checked: list[Any] = []
+
+    def check(protocol: Any) -> None:
+        checked.append(protocol)
+        rig.manager.pause()
+
+    rig = Sharing(check=check, check_after=0)
+    asked = rig.ask()
+    assert len(checked) == 1
+    with pytest.raises(NotFired):
+        result_of(asked)
+    rig.manager.resume()
+    asked.cancel()
+    asked.addErrback(lambda _: None)
+    rig.end()
+
+
 # Operation
 
 

@@ -249,3 +249,34 @@ def test_an_idle_connection_that_comes_to_nonsense_may_lead_to_the_end_of_others
     rig.manager._observers.append(lambda event: rig.manager.drain())
     rig.protocols[0].slots = "many"
     assert rig.numbers() == (0, 0, 0, 24, 0)
+
+
+def test_a_request_asks_no_protocol_of_the_connections_that_it_does_not_get() -> None:
+    asked: list[Multiplexed] = []
+
+    class Asked(Multiplexed):
+        @property
+        def slots(self) -> int:  # type: ignore[override]
+            asked.append(self)
+            return self._slots
+
+        @slots.setter
+        def slots(self, slots: int) -> None:
+            self._slots = slots
+
+    rig = Sharing(Asked, limit=51, max_connecting=51)
+    leases = rig.take(100)
+    rig.fake.never_answer()
+    asked.clear()
+    waiting = [rig.ask(), rig.ask()]
+    waiting[1].cancel()
+    waiting[1].addErrback(lambda _: None)
+    leases.pop().release()
+    leases.append(result_of(waiting[0]))
+    assert asked == []
+    rig.protocols[7].change(3)
+    leases.append(rig.lease())
+    assert asked == [rig.protocols[7]]
+    for lease in leases:
+        lease.release()
+    rig.end()

@@ -76,14 +76,32 @@ def everything_is_where_its_state_says(manager: Manager) -> None:
             assert leased or not connection.slots or connection in connections.closing
             assert connection.slots or not leased
             if leased and manager._room(connection):
-                assert connection in manager._spare
-        assert all(each in connections.all or not manager._room(each) for each in manager._spare)
+                assert connection in manager._slots.spare
+        spare = manager._slots.spare
+        assert all(each in connections.all or not manager._room(each) for each in spare)
+        the_slots_are_counted(manager)
     if policy.max_uses is not None:
         assert all(each.uses <= policy.max_uses for each in connections.all)
     now = manager._now()
     for connection in connections.idle:
         assert now < connection.expires_at, "something idle is past its lifetime"
     assert manager._lifecycle.closed == (manager not in manager._record.members)
+
+
+def the_slots_are_counted(manager: Manager) -> None:
+    """The sums are those of all connections, and no connection carries more than is known."""
+    connections, slots = manager.connections, manager._slots.heard()
+    open_ = [*connections.idle]
+    open_ += [each for each in connections.all if each.state is ConnectionState.LEASED]
+    assert slots.open == len(open_)
+    assert slots.free == sum(max(0, each.slots.size - len(each.slots)) for each in open_)
+    assert slots.total == sum(max(each.slots.size, len(each.slots)) for each in open_)
+    assert slots.ending == sum(len(each.slots) for each in connections.closing)
+    assert slots.silent == {each for each in connections.idle if not each.slots.size}
+    assert slots.fresh == {each for each in slots.silent if not each.uses}
+    assert all(slots.measure(each) <= each.slots.size for each in open_)
+    assert slots.making_way == {each for each in connections.all if each.why is Why.DISPLACED}
+    assert set(slots._speakers.values()) <= connections.all
 
 
 def nobody_waits_for_what_is_there(manager: Manager) -> None:
