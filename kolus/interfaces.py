@@ -138,18 +138,7 @@ class IServesGroups(Interface):
 
     groups: Any = Attribute("the queues that it serves besides its own, by arrival of their heads")
     placements: Any = Attribute("the waiters of these queues that it connects for")
-
-    def accepts(ident: Hashable) -> bool:
-        """Whether a request for C{ident} is not refused."""
-
-    def refuse(ident: Hashable) -> None:
-        """Raise what a request for C{ident} is refused with, if it is refused."""
-
-    def check_room() -> None:
-        """Refuse a request if as many wait as may.
-
-        @raise PoolFull: they do.
-        """
+    admission: Any = Attribute("which requests may wait here")
 
     def serves() -> bool:
         """Whether it gives leases now."""
@@ -160,15 +149,9 @@ class IServesGroups(Interface):
     def connections_changed() -> None:
         """See again who can be served."""
 
-    def origin(ownership: Any) -> str | None:
-        """Where the program makes the present request, as far as anybody may ask later."""
-
     def deadlock(owner: Owner | None, origin: str | None) -> Exception | None:
         """What a request fails with whose owner holds everything that can be leased here; else
         C{None}."""
-
-    def timed_out(waiter: Any, tried: Any = None) -> Exception:
-        """What a waiter fails with that is placed here and whose time is over."""
 
 
 class ISlots(Interface):

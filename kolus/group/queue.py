@@ -146,10 +146,10 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         ownership = None
         if owner is not None:
             ownership = self._servers.index.owners.ownership(unguarded(owner))
-        origin = server.origin(ownership)
+        origin = server.admission.origin(ownership)
         if ownership is not None and self._is_all_held_by(ownership.owner):
             raise server.deadlock(ownership.owner, origin)
-        server.check_room()
+        server.admission.check_room()
         waiter = self.append(timeout)
         if origin is not None:
             waiter.origin = origin
@@ -223,7 +223,7 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
 
     def manager_made(self, server: Any) -> None:
         """A manager can serve this queue from now on."""
-        if not server.accepts(self.ident):  # it ends
+        if not server.admission.accepts(self.ident):  # it ends
             return
         self._ready[server] = None
         if self.waiting:
@@ -315,4 +315,4 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
     def _expire(self, waiter: Waiter[Lease[Any]]) -> None:
         placement, tried = waiter.placement, self.failures(waiter)
         self.remove(waiter)
-        waiter.fail(placement.timed_out(waiter, tried))
+        waiter.fail(placement.admission.timed_out(waiter, tried))

@@ -257,11 +257,11 @@ class Selector:
         @raise Rejected: nobody takes the request.
         """
         manager = self._managers.provide(ident, place)
-        if IServesGroups.providedBy(manager) and not manager.accepts(ident):
+        if IServesGroups.providedBy(manager) and not manager.admission.accepts(ident):
             for server in self._servers.of(ident, queue.backends):
                 if server.serves():
                     return server
-            manager.refuse(ident)
+            manager.admission.refuse(ident)
         return manager
 
     # Queues

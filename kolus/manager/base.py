@@ -16,13 +16,13 @@ import math
 import os
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
 
-from kolus.backend import AnyBackend, Backend
+from kolus.backend import Backend
 from kolus.backoff import Rng
 from kolus.errors import (
     Closed,
@@ -30,18 +30,18 @@ from kolus.errors import (
     KolusError,
     LeaseError,
     LeaseTimeout,
-    PoolFull,
-    WrongIdent,
 )
 from kolus.events import Observer, Why
-from kolus.health import Phase
 from kolus.lease import Leasable, Lease, Outcome
+from kolus.manager.admission import Admission
 from kolus.manager.connection import Connection
 from kolus.manager.connections import Connections
 from kolus.manager.connector import Connector
 from kolus.manager.deadlock import Deadlocks
+from kolus.manager.dispatcher import Dispatcher
 from kolus.manager.group_queues import GroupQueues
 from kolus.manager.hooks import Hooks
+from kolus.manager.housekeeper import Housekeeper
 from kolus.manager.lease_tracker import Held, LeaseTracker
 from kolus.manager.lifecycle import Lifecycle
 from kolus.manager.placements import Placements
@@ -126,13 +126,13 @@ class BaseManager(ABC, Generic[P]):
         self._observers = [] if observers is None else observers
         self._recorder = recorder = Recorder(backend, ident, self.counters, self._observers)
         self._hooks = hooks = Hooks(policy, recorder, reactor.seconds)
-        self._alarm = Alarm(reactor, self._wake)
+        self._alarm = Alarm(reactor, self._ring)
         self.connections = connections = Connections[P](reactor, record, policy, self._alarm)
         self._connector = Connector(
             self, reactor, protocol, policy, rng, connections, record, hooks, recorder
         )
         self._queue: WaiterQueue[Lease[P]] = WaiterQueue(
-            *(reactor, policy.acquire_timeout, self.timed_out, self._alarm),
+            *(reactor, policy.acquire_timeout, self._timed_out, self._alarm),
             arrivals=record.arrivals,
             changed=record.changed,
             removed=self._waiter_left,
@@ -141,9 +141,11 @@ class BaseManager(ABC, Generic[P]):
         self.groups = GroupQueues(self)
         self._tracker = LeaseTracker(policy, recorder, reactor.seconds, self._settle)
         self._deadlocks = Deadlocks(self, self._tracker, record, policy)
-        self._deciding = self._undecided = False
         self._lifecycle = Lifecycle()
         self._shutdown = Shutdown(self)
+        self._dispatcher: Dispatcher[P] = Dispatcher(self)
+        self.admission: Admission[P] = Admission(self)
+        self._housekeeper = Housekeeper(self)
         self._process = os.getpid()
         self._is_foreign = False
 
@@ -159,7 +161,6 @@ class BaseManager(ABC, Generic[P]):
         self._plain = self._is_plain()
         self._idle = connections.idle
         self.waiting = self._queue.waiting
-        self._most_waiters = policy.most_waiters(record.limit)
         self._settler = self._settle
 
         record.join(self)
@@ -263,83 +264,18 @@ class BaseManager(ABC, Generic[P]):
         if lease is not None:
             return succeed(lease)
         try:
-            return self._wait(timeout, owner)
+            return self.admission.wait(timeout, owner)
         except KolusError:
             return fail()
-
-    def _wait(self, timeout: float | None, owner: Owner | None) -> Waiter[Lease[P]]:
-        """Queue a request that nothing is ready for.
-
-        @raise PoolFull: as many wait as may.
-        @raise LeaseError: as C{connect} fails.
-        """
-        ownership = None if owner is None else self._tracker.ownership(owner)
-        origin = self.origin(ownership)
-        if ownership is not None:
-            error = self._deadlocks.find(ownership.owner, origin)
-            if error is not None:
-                raise error
-        self.check_room()
-        waiter = self._queue.append(timeout)
-        if origin is not None:
-            waiter.origin = origin
-        if ownership is not None:
-            waiter.ownership = ownership
-            ownership.wait(waiter)
-        self._connector.pay()
-        if self._group_queues or self._idle or len(self.connections.all) < self._record.limit:
-            self._decide()
-        return waiter
-
-    def origin(self, ownership: Ownership | None) -> str | None:
-        """Where the program makes the present request, as far as anybody may ask later."""
-        return self._tracker.origin(ownership) if self._debug or ownership is not None else None
-
-    def check_room(self) -> None:
-        """Refuse a request if as many wait as may.
-
-        @raise PoolFull: they do.
-        """
-        beyond = self.demand() - self._most_waiters
-        if beyond >= 0 and beyond >= self._coming():
-            self._recorder.rejected(full := PoolFull(f"{self._numbers()}: as many wait as may"))
-            raise full
-
-    def accepts(self, ident: Hashable) -> bool:
-        """Whether a request for C{ident} is not refused."""
-        return self._lifecycle.refusal is None and ident == self.ident
-
-    def refuse(self, ident: Hashable) -> None:
-        """Raise what a request for C{ident} is refused with, if it is."""
-        self._check_process()
-        if self._lifecycle.refusal is not None:
-            error: KolusError = self._lifecycle.refusal(f"{self!r} gives no new leases")
-        elif ident != self.ident:
-            error = WrongIdent(f"{self._numbers()} belongs to another ident than {ident!r}")
-        else:
-            return
-        self._recorder.rejected(error)
-        raise error
 
     def fail(self, waiter: Waiter[Any], error: Exception) -> None:
         """Fail one of those in its own queue."""
         self._queue.fail(waiter, error)
 
-    def timed_out(
-        self, waiter: Waiter[Any], tried: Mapping[AnyBackend, BaseException] | None = None
-    ) -> LeaseTimeout:
-        """What a waiter fails with whose time is over, in its own queue or placed here.
-
-        @param tried: where else it could not be served, and why.
-        """
-        waited = self._now() - waiter.since
-        self._recorder.timed_out(waited)
-        return LeaseTimeout(self._numbers(), waited, self._record.attempts.last_error, tried)
-
     def demand_grew(self) -> None:
         """Another request is to be connected for here."""
         self._connector.pay()
-        self._decide()
+        self._dispatcher.decide()
 
     def demand_fell(self) -> None:
         """A request has left that was connected for here."""
@@ -350,221 +286,36 @@ class BaseManager(ABC, Generic[P]):
     def _waiter_left(self, waiter: Waiter[Lease[P]]) -> None:
         self.demand_fell()
 
-    # Who is next
-
-    def _next_waiter(self) -> Waiter[Lease[P]] | None:
-        """Who is to be served next, of its own queue and of those of groups."""
-        oldest = next(iter(self.waiting)) if self.waiting else None
-        if self._group_queues:
-            queue = self.groups.first()
-            head = None if queue is None else queue.head()
-            if head is not None and (oldest is None or head.order < oldest.order):
-                oldest = head
-            if self._record.health.phase is not Phase.WELL:
-                placed = self.placements.oldest()  # these it may serve in any case
-                if placed is not None and (oldest is None or placed.order < oldest.order):
-                    oldest = placed
-        return oldest
-
-    def _is_asked(self) -> bool:
-        """Whether anybody waits whom it may serve."""
-        return bool(self.waiting) or (bool(self._group_queues) and self._next_waiter() is not None)
-
-    def _asked(self, most: int) -> int:
-        """How many wait whom it may serve, as far as that is not more than C{most}."""
-        return len(self.waiting) + (self.groups.count(most) if self._group_queues else 0)
-
-    def _take_next(self) -> Waiter[Lease[P]]:
-        """Take the next waiter out of its queue; there has to be one."""
-        waiter = self._next_waiter()
-        assert waiter is not None
-        if waiter.queue is self._queue:
-            return self._queue.popleft()
-        queue: Any = waiter.queue
-        queue.take(waiter)
-        if waiter.ownership is not None:
-            waiter.ownership = self._tracker.ownership_here(waiter.ownership)
-        return waiter
-
     # Leases
 
     def _lease_specially(self, leasable: Leasable[P], ownership: Ownership | None) -> Lease[P]:
         """Lease what was ready at once, and see to the head-room."""
         lease = self._tracker.lease(leasable, ownership, self._tracker.origin(ownership), 0.0)
         if self._policy.min_idle:
-            self._decide()
+            self._dispatcher.decide()
         return lease
-
-    def _serve(self, leasable: Leasable[P]) -> None:
-        """Give the next waiter its lease."""
-        waiter = self._take_next() if self._group_queues else self._queue.popleft()
-        self._record.changed()
-        self.counters.leases += 1
-        if self._observers or self._debug or waiter.ownership is not None:
-            waited = self._now() - waiter.since
-            lease = self._tracker.lease(leasable, waiter.ownership, waiter.origin, waited)
-        else:
-            lease = Lease(leasable, self._settler)
-        if waiter.called:  # an observer has just now cancelled it, or ended its owner
-            if lease.held:
-                lease.release()
-            return
-        waiter.callback(lease)
-        if waiter.ownership is not None:
-            self._deadlocks.fail_all_of(waiter.ownership.owner)
 
     def deadlock(self, owner: Owner | None, origin: str | None) -> LeaseError | None:
         """What a request fails with whose owner holds everything that can be leased here."""
         return self._deadlocks.find(owner, origin)
 
-    # Deciding
+    def _timed_out(self, waiter: Waiter[Lease[P]]) -> LeaseTimeout:
+        return self.admission.timed_out(waiter)
 
-    def _decide(self) -> None:
-        """After any event: hand out what is ready, fail the hopeless, connect for those who wait.
-
-        Firing a waiter may bring the next event before this returns. It is then noted and looked
-        at in the same loop: a hundred thousand waiters that each release in their callback need
-        no recursion.
-        """
-        self._undecided = True
-        if self._deciding:
-            return
-        self._deciding = True
-        try:
-            while self._undecided and self._lifecycle.serves:
-                self._undecided = False
-                self._hand_out()
-                if self._record.attempts.last_error is not None:
-                    self._fail_hopeless()
-                if len(self.connections.all) < self._record.limit:
-                    self._connect_more()
-                if not self._undecided:
-                    self.placements.tell()
-        finally:
-            self._deciding = False
-        if not self._lifecycle.serves:
-            self.placements.tell()
+    def _ring(self) -> None:
+        self._housekeeper.wake()
 
     def wants_connection(self) -> bool:
         """Whether one more connection would be of use, and an attempt is due."""
-        return (
-            self._lifecycle.serves
-            and len(self.connections.all) < self._record.limit
-            and not self._connector.unpaid
-            and len(self.connections.connecting) < self._wanted()
-            and self._connector.due_in() <= 0
-        )
-
-    def _connect_more(self) -> None:
-        while self.wants_connection():
-            if not self._record.grant(self):
-                return
-            self._connector.connect()
-        connector = self._connector
-        is_early = connector.due_in() > 0
-        if (is_early or connector.unpaid) and self._lifecycle.serves and self._wanted() > 0:
-            self._record.want(self)  # a sibling's success may bring it forward
-        else:
-            self._record.want_no_more(self)
-
-    def _fail_hopeless(self) -> None:
-        """Fail those whom, until the next attempt is due, nothing can serve."""
-        connections, connector = self.connections, self._connector
-        if connections.connecting:
-            return
-        if connector.unpaid and not connections.leased():
-            connector.pay()
-            self._give_up_first()
-        while self.demand() and self._policy.fail_fast:
-            if connector.due_in() <= 0 or connections.leased():
-                return
-            self._give_up_first()
-
-    def _give_up_first(self) -> None:
-        """Give up on who has waited here for longest."""
-        error = self._connector.error()
-        own = next(iter(self.waiting), None)
-        placed = next(iter(self.placements.waiters), None)
-        if placed is not None and (own is None or placed.order < own.order):
-            self.placements.give_up(placed, error)
-        elif own is not None:
-            self.fail(own, error)
-
-    def _come_home(self, connection: Connection[P]) -> None:
-        """Take back a connection that nobody has any more."""
-        if self._record.shrinking.is_above():
-            self.connections.close(connection, Why.RESIZED)
-        elif self._record.wanting and self._record.claims(self):
-            self.connections.close(connection, Why.DISPLACED)
-        elif not self.connections.come_home(connection):
-            self.connections.close(connection, Why.UNFIT)
-
-    def _check(self, connection: Connection[P]) -> None:
-        """Run the check; if the connection passes, those who wait may have it."""
-        self.connections.checking.add(connection)
-        self._record.changed()
-        self._hooks.check(connection).addCallback(self._was_checked, connection)
-
-    def _was_checked(self, fit: bool, connection: Connection[P]) -> None:
-        self.connections.checking.discard(connection)
-        if not (fit and connection.usable()):
-            stillborn = connection.stillborn() and not connection.retired
-            if not fit:
-                self._record.health.check_failed()
-            self.connections.close(connection, Why.UNFIT, abort=True)
-            if stillborn:
-                error = ConnectionAbortedError("its check failed")
-                # A row of checks that fail does not end with a connect: it is counted as a check.
-                tell = self._connector.failed if fit else self._connector.was_useless
-                tell(error, connection)
-                self._record.wake()
-        elif self._lifecycle.serves and self._is_asked() and not self._record.shrinking.is_above():
-            # Not by way of idle: however short check_after is, it is not checked again.
-            self._give(connection)
-        else:
-            self._come_home(connection)
-        self._decide()
-
-    # Time
-
-    def _wake(self) -> None:
-        """Do what is due, and set the alarm to what is due next."""
-        if self._is_foreign:
-            return
-        try:
-            self._do_due(self._now())
-        finally:
-            if not self._lifecycle.closed:
-                due = min(self._lifecycle.abort_at, self._tracker.leaks_due)
-                due = min(due, self._queue.next_due(), self.connections.next_due())
-                self._alarm.set(due)
-
-    def _do_due(self, now: float) -> None:
-        self.connections.close_due(now)
-        if now >= self._lifecycle.abort_at:
-            self._shutdown.abort_all()
-        self._queue.expire_due(now)
-        if self.demand():
-            self.connections.is_needed()
-        elif now >= self.connections.vacant_until():
-            self._shutdown.begin(Closed)
-        if now >= self._tracker.leaks_due:
-            self._look_for_leaks(now)
-        self._decide()
-
-    def _look_for_leaks(self, now: float) -> None:
-        looks = self.connections.all and self._policy.leak_after is not None
-        self._tracker.look_for_leaks(now, self._held() if looks else None)
-        if not self._lifecycle.closed:  # as whoever was told of a leak may have seen to
-            self._alarm.set(self._tracker.leaks_due)
+        return self._dispatcher.wants_connection()
 
     # What the connector and the record tell
 
     def connections_changed(self) -> None:
         """See who can be served now, or if all ends."""
         if self.connections.all and self._tracker.leaks_due == math.inf:
-            self._look_for_leaks(self._now())
-        self._decide()
+            self._housekeeper.look_for_leaks(self._now())
+        self._dispatcher.decide()
         self._shutdown.end_if_empty()
 
     def health_changed(self) -> None:
@@ -574,7 +325,7 @@ class BaseManager(ABC, Generic[P]):
 
     def limit_changed(self) -> None:
         """The backend has another limit."""
-        self._most_waiters = self._policy.most_waiters(self._record.limit)
+        self.admission.limit_changed()
         self._recorder.resized(self._record.limit)
         self.connections_changed()
         self._deadlocks.look_at_all()
@@ -603,7 +354,7 @@ class BaseManager(ABC, Generic[P]):
             self._lifecycle.pause()
             self._record.changed()
             self._alarm.set(self.connections.vacant_until())
-            self._decide()  # which may lead to its end
+            self._dispatcher.decide()  # which may lead to its end
             self._recorder.paused()
 
     def resume(self) -> None:
@@ -611,7 +362,7 @@ class BaseManager(ABC, Generic[P]):
         if self._lifecycle.resume():
             self._record.changed()
             self._recorder.resumed()
-            self._decide()
+            self._dispatcher.decide()
 
     def resize(self, limit: int) -> None:
         check_whole("limit", limit, 1)
@@ -625,20 +376,7 @@ class BaseManager(ABC, Generic[P]):
         self._deadlocks.look_at_all()
 
     def explain(self) -> ManagerExplanation:
-        others = len(self.connections.all) + self._record.unused()
-        slots = self._policy.slots or 1
-        placed = self.placements.waiters
-        return self._tracker.explain(
-            self.status(),
-            dict.fromkeys(self._held(), "leased") | self._busy(),
-            sorted([*self.waiting, *placed], key=lambda waiter: waiter.order),
-            self._record.attempts,
-            shared=self._policy.slots is not None,
-            checking=len(self.connections.checking),
-            held_by_others=max(0, self._record.limit - others) * slots,
-            siblings=len(self._record.members) - 1,
-            silent=self._silent(),
-        )
+        return self._tracker.explain(self)
 
     def forked(self) -> None:
         """Called in a forked child: the connections are its parent's, so leave them alone."""
@@ -668,7 +406,7 @@ class BaseManager(ABC, Generic[P]):
         self._check_process()
         self._lifecycle.abort_by(self._now() + timeout)
         self._shutdown.begin(Closed)
-        self._wake()
+        self._housekeeper.wake()
         return self.when_closed()
 
     def when_closed(self) -> Deferred[None]:

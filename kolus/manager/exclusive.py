@@ -34,11 +34,11 @@ class ConnectionManager(BaseManager[P]):
 
     def try_connect(self, ident: Hashable, owner: Owner | None = None) -> Lease[P] | None:
         if not self._lifecycle.serves or ident != self.ident:
-            self.refuse(ident)
+            self.admission.refuse(ident)
             return None
         ownership = None if owner is None else self._tracker.ownership(owner)
         idle = self._idle
-        if not idle or self.waiting or (self._group_queues and self._is_asked()):
+        if not idle or self.waiting or (self._group_queues and self._dispatcher.is_asked()):
             return None
         if self._checks and self._next_is_stale():
             return None
@@ -67,7 +67,7 @@ class ConnectionManager(BaseManager[P]):
         ):
             self.counters.releases += 1
             self._at_hand = connection
-            self._decide()
+            self._dispatcher.decide()
         elif (
             outcome is RELEASED
             and self._plain
@@ -94,8 +94,8 @@ class ConnectionManager(BaseManager[P]):
 
     def _freed(self) -> None:
         """Something has come home: serve who waits, or let it be known."""
-        if self._is_asked():
-            self._decide()
+        if self._dispatcher.is_asked():
+            self._dispatcher.decide()
         elif len(self._idle) == 1:
             self._record.has_idle(self)
             if self.placements.wait_for_idle:
@@ -104,7 +104,7 @@ class ConnectionManager(BaseManager[P]):
     def _may_pass_on(self) -> bool:
         """Whether C{_decide} would give what comes home to the oldest waiter, and do so now."""
         told = self._observers or self._feedbacks
-        hindered = self._deciding or self._wanting or self._checks or told
+        hindered = self._dispatcher.is_deciding or self._wanting or self._checks or told
         return self._plain and self._lifecycle.serves and not hindered
 
     def _settle_specially(self, connection: Connection[P], outcome: Outcome, held: float) -> None:
@@ -123,7 +123,7 @@ class ConnectionManager(BaseManager[P]):
         elif self._hooks.resets and connection.usable():  # else who was told has seen to that
             self._hooks.reset(connection).addCallback(self._was_reset, connection)
         else:
-            self._come_home(connection)
+            self._dispatcher.come_home(connection)
         if not self._record.health.is_well:
             self._record.health.released(since)
         elif not self._plain:
@@ -131,7 +131,7 @@ class ConnectionManager(BaseManager[P]):
         if self._feedbacks and not was_observed:
             self._record.observed(held)
         self._recorder.released(held)
-        self._decide()
+        self._dispatcher.decide()
 
     def _reclaim(self, connection: Connection[P], origin: str | None) -> None:
         if not self._is_foreign:
@@ -140,34 +140,41 @@ class ConnectionManager(BaseManager[P]):
 
     def _was_reset(self, fit: bool, connection: Connection[P]) -> None:
         if fit and connection.usable():
-            self._come_home(connection)
+            self._dispatcher.come_home(connection)
         else:
             self.connections.close(connection, Why.UNFIT, abort=True)
-        self._decide()
+        self._dispatcher.decide()
 
     def _hand_out(self) -> None:
         if self._at_hand is not None:
             connection, self._at_hand = self._at_hand, None
-            self._serve(connection)
-        while self._idle and self._lifecycle.serves and self._is_asked():
+            self._dispatcher.serve(connection)
+        while self._idle and self._lifecycle.serves and self._dispatcher.is_asked():
             if not (self._checks and self._next_is_stale()):
                 connection, _ = self._idle.popitem()
-            elif len(self.connections.checking) < self._asked(len(self.connections.checking) + 1):
+            elif len(self.connections.checking) < self._dispatcher.asked(
+                len(self.connections.checking) + 1
+            ):
                 connection, _ = self._idle.popitem()
-                self._check(connection)
+                self._dispatcher.check(connection)
                 continue
             elif not self._hooks.is_stale(connection := self.connections.freshest_idle()):
                 del self._idle[connection]
             else:
                 return
             if connection.lease(self._now()):
-                self._serve(connection)
+                self._dispatcher.serve(connection)
             else:
                 self.connections.close(connection, Why.UNFIT)
 
+    def _checks_too_few(self) -> bool:
+        """Whether more wait than connections are in a check."""
+        checking = len(self.connections.checking)
+        return checking < self._dispatcher.asked(checking + 1)
+
     def _give(self, connection: Connection[P]) -> None:
         if connection.lease(self._now()):
-            self._serve(connection)
+            self._dispatcher.serve(connection)
         else:
             self.connections.close(connection, Why.UNFIT)
 

@@ -7,16 +7,14 @@ nothing here unless it has an owner, an observer listens, or C{Policy(debug=True
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kolus.errors import LeaseError
-from kolus.health import Attempts
 from kolus.lease import FORGOTTEN, Leasable, Lease, Outcome, Settle
 from kolus.manager.queue import Waiter
 from kolus.manager.transports import is_ending
 from kolus.policy import Policy
-from kolus.status import Status
 from kolus.support import place, stack
 from kolus.watching import (
     LeaseExplanation,
@@ -31,6 +29,9 @@ from kolus.watching import (
     unguarded,
     why_waiting,
 )
+
+if TYPE_CHECKING:
+    from kolus.manager.base import BaseManager
 
 __all__ = ["Held", "LeaseTracker"]
 
@@ -168,18 +169,15 @@ class LeaseTracker:
             if lease.held
         }
 
-    def explain(
-        self,
-        status: Status,
-        out: Mapping[Held, str],
-        waiting: Iterable[Waiter[Any]],
-        attempts: Attempts,
-        **facts: Any,
-    ) -> ManagerExplanation:
-        """
-        @param out: what is leased or busy, and what each is doing.
-        @param facts: what only the manager knows, as L{why_waiting} names it.
-        """
+    def explain(self, manager: BaseManager[Any]) -> ManagerExplanation:
+        """See C{IKolusManager.explain}."""
+        record, connections, slots = manager._record, manager.connections, self._policy.slots
+        attempts, status = record.attempts, manager.status()
+        out = dict.fromkeys(manager._held(), "leased") | manager._busy()
+        waiting = sorted(
+            [*manager.waiting, *manager.placements.waiters], key=lambda waiter: waiter.order
+        )
+        others = len(connections.all) + record.unused()
         now = self._now()
         owned = self._owned()
         leases = tuple(self._explain_lease(each, doing, owned, now) for each, doing in out.items())
@@ -191,7 +189,11 @@ class LeaseTracker:
             ),
             last_error=attempts.last_error,
             retry_in=retry_in if retry_in > 0 else None,
-            **facts,
+            shared=slots is not None,
+            checking=len(connections.checking),
+            held_by_others=max(0, record.limit - others) * (slots or 1),
+            siblings=len(record.members) - 1,
+            silent=manager._silent(),
         )
         return ManagerExplanation(
             status=status,

@@ -82,12 +82,12 @@ class SharedManager(BaseManager[P]):
 
     def try_connect(self, ident: Hashable, owner: Owner | None = None) -> Lease[P] | None:
         if not self._lifecycle.serves or ident != self.ident:
-            self.refuse(ident)
+            self.admission.refuse(ident)
             return None
         ownership = None if owner is None else self._tracker.ownership(owner)
         slot = None
         while slot is None:
-            if self.waiting or (self._group_queues and self._is_asked()):
+            if self.waiting or (self._group_queues and self._dispatcher.is_asked()):
                 return None
             connection = self._next(check=False)
             if connection is None:
@@ -127,9 +127,9 @@ class SharedManager(BaseManager[P]):
         """Check as many as those who wait need. A check may be over at once, and whom it serves may
         do anything."""
         slots = self._slots
-        while self._lifecycle.serves and self._is_asked() and slots.free:
+        while self._lifecycle.serves and self._dispatcher.is_asked() and slots.free:
             checked = len(self.connections.checking) * slots.each
-            if checked >= self._asked(checked + 1):
+            if checked >= self._dispatcher.asked(checked + 1):
                 return
             connection = slots.next_idle(self._hooks.is_stale)
             if connection is None or not self._hooks.is_stale(connection):
@@ -137,7 +137,7 @@ class SharedManager(BaseManager[P]):
             if slots.look(connection):
                 del self._idle[connection]
                 slots.note(connection)
-                self._check(connection)
+                self._dispatcher.check(connection)
             elif not is_sound(connection.transport):
                 self.connections.close(connection, Why.UNFIT)
 
@@ -194,7 +194,7 @@ class SharedManager(BaseManager[P]):
         """Called by a protocol: it can carry more leases, or fewer."""
         self._record.changed()
         self._slots.changed(protocol)
-        self._decide()
+        self._dispatcher.decide()
         self._deadlocks.look_at_all()
 
     # Settling
@@ -233,8 +233,8 @@ class SharedManager(BaseManager[P]):
 
     def _freed(self) -> None:
         """A slot is free: serve who waits, or let it be known."""
-        if self._is_asked():
-            self._decide()
+        if self._dispatcher.is_asked():
+            self._dispatcher.decide()
         elif self.placements.wait_for_idle:
             self.placements.tell_idle()
 
@@ -267,7 +267,7 @@ class SharedManager(BaseManager[P]):
             self._was_vacated(slot)
 
     def _was_vacated(self, slot: Slot) -> None:
-        self._decide()
+        self._dispatcher.decide()
         if self._record.shrinking.active:
             self._record.tell_members()
         if slot.connection.retired:
@@ -289,7 +289,7 @@ class SharedManager(BaseManager[P]):
         if connection.slots or connection.state is not LEASED:
             self._slots.moved(connection)
         elif connection.usable():
-            self._come_home(connection)
+            self._dispatcher.come_home(connection)
         else:
             self.connections.close(connection, connection.why or Why.FINISHED)
 
@@ -303,21 +303,21 @@ class SharedManager(BaseManager[P]):
     # What a leasing manager asks
 
     def _hand_out(self) -> None:
-        while self._lifecycle.serves and self._is_asked():
+        while self._lifecycle.serves and self._dispatcher.is_asked():
             connection = self._next(check=True)
             if connection is None:
                 return
             slot = self._take(connection)
             if slot is not None:
-                self._serve(slot)
+                self._dispatcher.serve(slot)
 
     def _give(self, connection: Connection[P]) -> None:
         if not self._slots.look(connection):
-            self._come_home(connection)
+            self._dispatcher.come_home(connection)
             return
         slot = self._take(connection)
         if slot is not None:
-            self._serve(slot)
+            self._dispatcher.serve(slot)
 
     def _wanted(self) -> int:
         connections = self.connections

@@ -1,0 +1,122 @@
+"""C{Admission}: takes requests into a manager's queue, or refuses them.
+
+Its state is how many requests may wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from kolus.backend import AnyBackend
+from kolus.errors import KolusError, LeaseTimeout, PoolFull, WrongIdent
+from kolus.lease import Lease
+from kolus.manager.queue import Waiter
+from kolus.watching import Owner, Ownership
+
+if TYPE_CHECKING:
+    from kolus.manager.base import BaseManager
+
+__all__ = ["Admission"]
+
+P = TypeVar("P")
+
+
+class Admission(Generic[P]):
+    """Says which requests may wait at one manager, in its own queue or placed there by a group."""
+
+    def __init__(self, manager: BaseManager[P]) -> None:
+        """
+        @param manager: whose requests, with its queue, record, tracker and lifecycle.
+        """
+        self._manager = manager
+        self._queue = manager._queue
+        self._record = manager._record
+        self._tracker = manager._tracker
+        self._recorder = manager._recorder
+        self._lifecycle = manager._lifecycle
+        self._deadlocks = manager._deadlocks
+        self.limit_changed()
+
+    def limit_changed(self) -> None:
+        """The backend has another limit."""
+        self._most_waiters = self._manager._policy.most_waiters(self._record.limit)
+
+    def wait(self, timeout: float | None, owner: Owner | None) -> Waiter[Lease[P]]:
+        """Queue a request that nothing is ready for.
+
+        @raise PoolFull: as many wait as may.
+        @raise LeaseError: as C{connect} fails.
+        """
+        ownership = None if owner is None else self._tracker.ownership(owner)
+        origin = self.origin(ownership)
+        if ownership is not None:
+            error = self._deadlocks.find(ownership.owner, origin)
+            if error is not None:
+                raise error
+        self.check_room()
+        waiter = self._queue.append(timeout)
+        if origin is not None:
+            waiter.origin = origin
+        if ownership is not None:
+            waiter.ownership = ownership
+            ownership.wait(waiter)
+        self._manager._connector.pay()
+        if (
+            self._manager._group_queues
+            or self._manager._idle
+            or len(self._manager.connections.all) < self._record.limit
+        ):
+            self._manager._dispatcher.decide()
+        return waiter
+
+    def origin(self, ownership: Ownership | None) -> str | None:
+        """Where the program makes the present request, as far as anybody may ask later."""
+        return (
+            self._tracker.origin(ownership)
+            if self._manager._debug or ownership is not None
+            else None
+        )
+
+    def check_room(self) -> None:
+        """Refuse a request if as many wait as may.
+
+        @raise PoolFull: they do.
+        """
+        beyond = self._manager.demand() - self._most_waiters
+        if beyond >= 0 and beyond >= self._manager._coming():
+            self._recorder.rejected(
+                full := PoolFull(f"{self._manager._numbers()}: as many wait as may")
+            )
+            raise full
+
+    def accepts(self, ident: Hashable) -> bool:
+        """Whether a request for C{ident} is not refused."""
+        return self._lifecycle.refusal is None and ident == self._manager.ident
+
+    def refuse(self, ident: Hashable) -> None:
+        """Raise what a request for C{ident} is refused with, if it is."""
+        self._manager._check_process()
+        if self._lifecycle.refusal is not None:
+            error: KolusError = self._lifecycle.refusal(f"{self._manager!r} gives no new leases")
+        elif ident != self._manager.ident:
+            error = WrongIdent(
+                f"{self._manager._numbers()} belongs to another ident than {ident!r}"
+            )
+        else:
+            return
+        self._recorder.rejected(error)
+        raise error
+
+    def timed_out(
+        self, waiter: Waiter[Any], tried: Mapping[AnyBackend, BaseException] | None = None
+    ) -> LeaseTimeout:
+        """What a waiter fails with whose time is over, in its own queue or placed here.
+
+        @param tried: where else it could not be served, and why.
+        """
+        waited = self._manager._now() - waiter.since
+        self._recorder.timed_out(waited)
+        return LeaseTimeout(
+            self._manager._numbers(), waited, self._record.attempts.last_error, tried
+        )

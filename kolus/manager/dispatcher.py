@@ -1,0 +1,224 @@
+"""C{Dispatcher}: decides who is served and what is connected for.
+
+C{decide} alone hands out, connects and gives up on waiters, after any event. What is ready to be
+leased, and what a lease of it is, is up to the kind of manager.
+
+Its state is whether it is deciding, and whether something has happened meanwhile.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from kolus.events import Why
+from kolus.health import Phase
+from kolus.lease import Leasable, Lease
+from kolus.manager.connection import Connection
+from kolus.manager.queue import Waiter
+
+if TYPE_CHECKING:
+    from kolus.manager.base import BaseManager
+
+__all__ = ["Dispatcher"]
+
+P = TypeVar("P")
+
+
+class Dispatcher(Generic[P]):
+    """Serves the requests of one manager, in its own queue and in those of groups, by arrival.
+
+    @ivar is_deciding: whether it is deciding now.
+    """
+
+    __slots__ = (
+        *("_connections", "_connector", "_counters", "_deadlocks", "_group_queues", "is_deciding"),
+        *("_groups", "_hooks", "_lifecycle", "_manager", "_placements", "_policy", "_queue"),
+        *("_record", "_tracker", "_undecided", "_waiting"),
+    )
+
+    def __init__(self, manager: BaseManager[P]) -> None:
+        """
+        @param manager: whose requests, with everything but this dispatcher.
+        """
+        self._manager = manager
+        self._connections = manager.connections
+        self._connector = manager._connector
+        self._counters = manager.counters
+        self._deadlocks = manager._deadlocks
+        self._group_queues = manager.groups.known
+        self._groups = manager.groups
+        self._hooks = manager._hooks
+        self._lifecycle = manager._lifecycle
+        self._placements = manager.placements
+        self._policy = manager._policy
+        self._queue = manager._queue
+        self._record = manager._record
+        self._tracker = manager._tracker
+        self._waiting = manager._queue.waiting
+        self.is_deciding = self._undecided = False
+
+    # Who is next
+
+    def next_waiter(self) -> Waiter[Lease[P]] | None:
+        """Who is to be served next, of its own queue and of those of groups."""
+        oldest = next(iter(self._waiting)) if self._waiting else None
+        if self._group_queues:
+            queue = self._groups.first()
+            head = None if queue is None else queue.head()
+            if head is not None and (oldest is None or head.order < oldest.order):
+                oldest = head
+            if self._record.health.phase is not Phase.WELL:
+                placed = self._placements.oldest()  # these it may serve in any case
+                if placed is not None and (oldest is None or placed.order < oldest.order):
+                    oldest = placed
+        return oldest
+
+    def is_asked(self) -> bool:
+        """Whether anybody waits whom it may serve."""
+        return bool(self._waiting) or (bool(self._group_queues) and self.next_waiter() is not None)
+
+    def asked(self, most: int) -> int:
+        """How many wait whom it may serve, as far as that is not more than C{most}."""
+        return len(self._waiting) + (self._groups.count(most) if self._group_queues else 0)
+
+    def _take_next(self) -> Waiter[Lease[P]]:
+        """Take the next waiter out of its queue; there has to be one."""
+        waiter = self.next_waiter()
+        assert waiter is not None
+        if waiter.queue is self._queue:
+            return self._queue.popleft()
+        queue: Any = waiter.queue
+        queue.take(waiter)
+        if waiter.ownership is not None:
+            waiter.ownership = self._tracker.ownership_here(waiter.ownership)
+        return waiter
+
+    def serve(self, leasable: Leasable[P]) -> None:
+        """Give the next waiter its lease."""
+        waiter = self._take_next() if self._group_queues else self._queue.popleft()
+        self._record.changed()
+        self._counters.leases += 1
+        if self._manager._observers or self._manager._debug or waiter.ownership is not None:
+            waited = self._manager._now() - waiter.since
+            lease = self._tracker.lease(leasable, waiter.ownership, waiter.origin, waited)
+        else:
+            lease = Lease(leasable, self._manager._settler)
+        if waiter.called:  # an observer has just now cancelled it, or ended its owner
+            if lease.held:
+                lease.release()
+            return
+        waiter.callback(lease)
+        if waiter.ownership is not None:
+            self._deadlocks.fail_all_of(waiter.ownership.owner)
+
+    # Deciding
+
+    def decide(self) -> None:
+        """After any event: hand out what is ready, fail the hopeless, connect for those who wait.
+
+        Firing a waiter may bring the next event before this returns. It is then noted and looked
+        at in the same loop: a hundred thousand waiters that each release in their callback need
+        no recursion.
+        """
+        self._undecided = True
+        if self.is_deciding:
+            return
+        self.is_deciding = True
+        try:
+            while self._undecided and self._lifecycle.serves:
+                self._undecided = False
+                self._manager._hand_out()
+                if self._record.attempts.last_error is not None:
+                    self._fail_hopeless()
+                if len(self._connections.all) < self._record.limit:
+                    self._connect_more()
+                if not self._undecided:
+                    self._placements.tell()
+        finally:
+            self.is_deciding = False
+        if not self._lifecycle.serves:
+            self._placements.tell()
+
+    def wants_connection(self) -> bool:
+        """Whether one more connection would be of use, and an attempt is due."""
+        return (
+            self._lifecycle.serves
+            and len(self._connections.all) < self._record.limit
+            and not self._connector.unpaid
+            and len(self._connections.connecting) < self._manager._wanted()
+            and self._connector.due_in() <= 0
+        )
+
+    def _connect_more(self) -> None:
+        while self.wants_connection():
+            if not self._record.grant(self._manager):
+                return
+            self._connector.connect()
+        connector = self._connector
+        is_early = connector.due_in() > 0
+        if (
+            (is_early or connector.unpaid)
+            and self._lifecycle.serves
+            and self._manager._wanted() > 0
+        ):
+            self._record.want(self._manager)  # a sibling's success may bring it forward
+        else:
+            self._record.want_no_more(self._manager)
+
+    def _fail_hopeless(self) -> None:
+        """Fail those whom, until the next attempt is due, nothing can serve."""
+        connections, connector = self._connections, self._connector
+        if connections.connecting:
+            return
+        if connector.unpaid and not connections.leased():
+            connector.pay()
+            self._give_up_first()
+        while self._manager.demand() and self._policy.fail_fast:
+            if connector.due_in() <= 0 or connections.leased():
+                return
+            self._give_up_first()
+
+    def _give_up_first(self) -> None:
+        """Give up on who has waited here for longest."""
+        error = self._connector.error()
+        own = next(iter(self._waiting), None)
+        placed = next(iter(self._placements.waiters), None)
+        if placed is not None and (own is None or placed.order < own.order):
+            self._placements.give_up(placed, error)
+        elif own is not None:
+            self._manager.fail(own, error)
+
+    def come_home(self, connection: Connection[P]) -> None:
+        """Take back a connection that nobody has any more."""
+        if self._record.shrinking.is_above():
+            self._connections.close(connection, Why.RESIZED)
+        elif self._record.wanting and self._record.claims(self._manager):
+            self._connections.close(connection, Why.DISPLACED)
+        elif not self._connections.come_home(connection):
+            self._connections.close(connection, Why.UNFIT)
+
+    def check(self, connection: Connection[P]) -> None:
+        """Run the check; if the connection passes, those who wait may have it."""
+        self._connections.checking.add(connection)
+        self._record.changed()
+        self._hooks.check(connection).addCallback(self._was_checked, connection)
+
+    def _was_checked(self, fit: bool, connection: Connection[P]) -> None:
+        self._connections.checking.discard(connection)
+        if not (fit and connection.usable()):
+            stillborn = connection.stillborn() and not connection.retired
+            if not fit:
+                self._record.health.check_failed()
+            self._connections.close(connection, Why.UNFIT, abort=True)
+            if stillborn:
+                error = ConnectionAbortedError("its check failed")
+                # A row of checks that fail does not end with a connect: it is counted as a check.
+                tell = self._connector.failed if fit else self._connector.was_useless
+                tell(error, connection)
+                self._record.wake()
+        elif self._lifecycle.serves and self.is_asked() and not self._record.shrinking.is_above():
+            # Not by way of idle: however short check_after is, it is not checked again.
+            self._manager._give(connection)
+        else:
+            self.come_home(connection)
+        self.decide()
