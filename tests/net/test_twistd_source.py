@@ -109,7 +109,7 @@ async def test_a_broken_file_keeps_the_old_list_and_the_log_tells_where(path: Pa
             assert [await is_served(port) for _ in range(5)] == [True] * 5
             assert new.peers == []
             replace(path, listing(new))
-            await child.seen(rf"{path} can be used again")
+            await child.seen(rf"{path} is usable again")
             await clients_reach(port, new)
 
 

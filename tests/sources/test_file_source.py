@@ -270,7 +270,7 @@ def test_it_is_told_that_a_file_is_good_again(follow: Follow, log_events: list[L
     followed = follow("oops")
     followed.write(ONE)
     followed.wait()
-    assert f"{followed.path} can be used again" in [formatEvent(each) for each in log_events]
+    assert f"{followed.path} is usable again" in [formatEvent(each) for each in log_events]
 
 
 # Changes
