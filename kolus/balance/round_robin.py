@@ -2,7 +2,7 @@
 
 The state of a C{RoundRobin}, changed only by C{__call__} and the methods that it calls:
 
-  - C{_position}: the index in the list at which the sweep continues;
+  - C{_index}: the index in the list at which the sweep continues;
   - C{_heaviest}: the largest weight in the last sweep, and C{_max_seen} that of this sweep;
   - C{_credits}: the credits of the lighter backends in this sweep, and C{_old_credits} those of the
     sweep before, so a backend that has left is forgotten after two sweeps;
@@ -67,19 +67,11 @@ class RoundRobin:
     with different fractions of a credit, or all would be taken in the same sweep.
     """
 
-    __slots__ = (
-        "_credits",
-        "_heaviest",
-        "_max_seen",
-        "_old_credits",
-        "_phase",
-        "_position",
-        "_rng",
-    )
+    __slots__ = ("_credits", "_heaviest", "_index", "_max_seen", "_old_credits", "_phase", "_rng")
 
     def __init__(self, rng: Rng | None = None) -> None:
         self._rng = rng
-        self._position = 0
+        self._index = 0
         self._heaviest = self._max_seen = 0.0
         self._credits: dict[Backend, float] = {}
         self._old_credits: dict[Backend, float] = {}
@@ -117,18 +109,18 @@ class RoundRobin:
 
     def _begin(self, statuses: Sequence[Status]) -> None:
         if self._rng is not None:
-            self._position = int(self._rng.random() * len(statuses))
+            self._index = int(self._rng.random() * len(statuses))
             self._rng = None
         first = [statuses[at] for at in range(min(len(statuses), _FIRST_LOOKS))]
         self._heaviest = max([_weight(each) for each in first if each.load < math.inf], default=0.0)
 
     def _next(self, count: int) -> int:
-        at = self._position
+        at = self._index
         if at >= count:
             at = 0
             self._heaviest, self._max_seen = self._max_seen or self._heaviest, 0.0
             self._credits, self._old_credits = {}, self._credits
-        self._position = at + 1
+        self._index = at + 1
         return at
 
     def _earn(self, backend: Backend, weight: float) -> float:
@@ -156,7 +148,7 @@ class RoundRobin:
             found = lowest(statuses, _by_load)
             if found.load < math.inf:
                 return found
-        self._position = (self._position - min(count, _MOST_LOOKS)) % count + 1
+        self._index = (self._index - min(count, _MOST_LOOKS)) % count + 1
         return first
 
 
