@@ -130,9 +130,7 @@ class Policy:
             if hook is not None and not callable(hook):
                 raise TypeError(f"{name} must be callable with a protocol, not {hook!r}")
         if self.slots is not None and self.reset is not None:
-            raise ValueError(
-                "slots and reset exclude each other: a shared connection has other users"
-            )
+            raise ValueError("slots and reset exclude each other: others use a shared connection")
         if not callable(self.balancer):
             raise TypeError(f"balancer must be callable with statuses, not {self.balancer!r}")
         if self.ejection is not None and not isinstance(self.ejection, Ejection):
