@@ -1,6 +1,6 @@
-"""How a backend is reached: names and addresses.
+"""The endpoint for backends with host names: resolves a name and connects to its addresses.
 
-It knows nothing of pools.
+It knows errors and nothing else of kolus: no backend and no pool.
 """
 
 from kolus.endpoints.named import NamedEndpoint
