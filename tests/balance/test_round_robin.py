@@ -1,4 +1,4 @@
-"""Backends in turn, by weight."""
+"""C{round_robin}: backends in turn, by weight."""
 
 from __future__ import annotations
 

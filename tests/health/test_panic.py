@@ -1,4 +1,4 @@
-"""Panic: where fewer than half of the backends are healthy, all are chosen from."""
+"""Panic: if fewer than half of the backends are healthy, balancers choose among all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Protocols that say themselves how many leases they can carry: C{ISlots}, on a clock."""
+"""C{ISlots}, on a clock: protocols that report how many leases they can carry."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A file of backends on a real reactor: inotify tells of every way in which a file is replaced.
+"""C{FileSource} on a real reactor: inotify finds every way of replacing a file.
 
-The source polls once an hour here, so that nothing but inotify can have told it; one test takes
-inotify away.
+The source polls only once an hour here, so only inotify can have found a change. One test disables
+inotify.
 """
 
 from __future__ import annotations

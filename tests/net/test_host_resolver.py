@@ -1,4 +1,4 @@
-"""Where hosts are, by a real name server of C{twisted.names}, and elsewhere."""
+"""C{HostResolver} with a real name server of C{twisted.names}, and its fallback."""
 
 from __future__ import annotations
 

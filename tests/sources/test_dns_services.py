@@ -1,4 +1,4 @@
-"""Backends from SRV records: which are told, with what weights, and which are left out."""
+"""C{DNSSource} with SRV records: the backends, their weights, and the records left out."""
 
 from __future__ import annotations
 

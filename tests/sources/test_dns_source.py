@@ -1,7 +1,7 @@
-"""Backends from DNS records: what is told, when it is asked for again, and what failures change.
+"""C{DNSSource} on a clock: the backends, the time of the next lookup, and failures.
 
-On a clock, with a fake resolver that answers with C{twisted.names}' own records and errors. That
-the real ones answer alike is for C{tests/net}.
+The fake resolver answers with C{twisted.names}' own records and errors. C{tests/net} tests the real
+ones.
 """
 
 from __future__ import annotations

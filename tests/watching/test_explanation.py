@@ -1,4 +1,4 @@
-"""What C{explain()} says to an operator, and the one reason why the first request waits."""
+"""The text of C{explain()}, and the reason why the first request waits."""
 
 from __future__ import annotations
 
