@@ -1,6 +1,6 @@
-"""A thousand calls at a time share two connections, and their answers come in any order.
+"""A thousand calls share two connections, and their answers come in any order.
 
-It brings its own server: python examples/amp_calls.py
+The example has its own server: python examples/amp_calls.py
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Square(Command):
 
 
 class Squares(AMP):
-    """Answers when it feels like it."""
+    """Answers after a random delay."""
 
     @Square.responder
     def square(self, number: int) -> Deferred[dict[str, int]]:
@@ -43,7 +43,7 @@ async def call(pool: Pool[AMP], port: int, number: int) -> int:
 
 async def main(reactor: Any) -> None:
     listening = reactor.listenTCP(0, Factory.forProtocol(Squares), interface="127.0.0.1")
-    # 500 calls may be under way on each connection at a time; all others wait for a slot.
+    # Each connection carries up to 500 calls at a time; further calls wait for a slot.
     pool = Pool(reactor, AMP, policy=Policy(slots=500, limit=2))
     calls = [
         Deferred.fromCoroutine(call(pool, listening.getHost().port, number))

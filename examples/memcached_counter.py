@@ -1,4 +1,4 @@
-"""Many tasks count in memcached, and share a few connections to it.
+"""Many tasks increment a counter in memcached, and share a few connections.
 
 Start a memcached, then: python examples/memcached_counter.py tcp:127.0.0.1:11211
 """
@@ -18,7 +18,7 @@ TASKS = 200
 
 
 async def answers(memcache: MemCacheProtocol) -> None:
-    """Check a connection that was idle for a while: an exception means that it is dead."""
+    """Check a connection after an idle time: an exception means that it is dead."""
     await memcache.version()
 
 

@@ -1,4 +1,4 @@
-"""Many tasks look things up in Redis, and share a few connections to it.
+"""Many tasks use Redis as a cache, and share a few connections.
 
 Start a redis-server, then: python examples/redis_cache.py tcp:127.0.0.1:6379
 """
@@ -19,19 +19,19 @@ DATABASE = 5
 
 
 async def choose_database(redis: RedisProtocol) -> None:
-    """Prepare a connection: called once with each, before anybody has it."""
+    """Prepare a new connection: called once, before its first lease."""
     await redis.select(DATABASE)
 
 
 async def answers(redis: RedisProtocol) -> None:
-    """Check a connection that was idle for a while: an exception means that it is dead."""
+    """Check a connection after an idle time: an exception means that it is dead."""
     await redis.ping()
 
 
 async def square(pool: Pool[RedisProtocol], backend: Backend, number: int) -> bool:
-    """Look up a square, or work it out and keep it for a minute.
+    """Look up a square in the cache; if it is not there, store it for a minute.
 
-    @return: whether it was there.
+    @return: whether it was in the cache.
     """
     async with await pool.connect("squares", backend) as lease:
         redis = lease.protocol
@@ -43,7 +43,7 @@ async def square(pool: Pool[RedisProtocol], backend: Backend, number: int) -> bo
 
 async def main(reactor: Any, backend: Backend) -> None:
     policy = Policy(limit=5, max_waiters=TASKS, prepare=choose_database, check=answers)
-    # The protocol alone: txredisapi's factory would keep each in a pool of its own.
+    # Use the protocol class: txredisapi's factory would keep each connection in its own pool.
     pool = Pool(reactor, RedisProtocol, policy=policy)
     try:
         for look in "first", "second":

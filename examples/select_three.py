@@ -1,7 +1,7 @@
-"""Requests choose among three backends, by a balancer of one's own, and avoid one that is down.
+"""Requests choose among three backends with their own balancer, and avoid one that is down.
 
-A request whose choice has nothing ready waits for all three, and one whose connect fails is tried
-at another.
+If the chosen backend has no connection ready, the request waits for all three. If a connect fails,
+another backend is tried.
 
 Start three memcached, then:
 python examples/select_three.py tcp:127.0.0.1:11211 tcp:127.0.0.1:11212 tcp:127.0.0.1:11213
@@ -24,7 +24,7 @@ REQUESTS = 90
 
 
 def shortest_queue(statuses: Sequence[Status]) -> Status:
-    """Choose the backend with the fewest requests; the first that is named, if they are equal."""
+    """Choose the backend with the fewest requests; the first of equals."""
     return min(statuses, key=lambda status: status.leased + status.waiting)
 
 

@@ -1,4 +1,4 @@
-"""How long to wait before the next attempt: pure arithmetic, chance as an argument."""
+"""C{Backoff}: the delays between attempts after failures, as pure arithmetic."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Backoff", "Rng"]
 
 
 class Rng(Protocol):
-    """Where chance comes from: a C{random.Random}, or the module C{random} itself."""
+    """A source of random numbers: a C{random.Random}, or the module C{random} itself."""
 
     def random(self) -> float: ...
 
@@ -19,7 +19,7 @@ class Rng(Protocol):
 class Backoff:
     """Exponential back-off with full jitter: a delay is uniform between 0 and the bound.
 
-    Full jitter spreads the attempts of many clients best and makes the fewest of them; see
+    Full jitter spreads the attempts of many clients best and causes the fewest attempts; see
     Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
 
     @raise ValueError: a number is out of its range.
@@ -28,7 +28,7 @@ class Backoff:
     first: float = 0.25
     """The bound after one failure, in seconds."""
     factor: float = 2.0
-    """By what the bound grows with each failure in a row."""
+    """The factor by which the bound grows with each failure in a row."""
     most: float = 30.0
     """The largest bound, in seconds."""
 
@@ -45,12 +45,12 @@ class Backoff:
             raise ValueError(f"most must be at least first ({self.first}), not {self.most!r}")
 
     def bound(self, failures: int) -> float:
-        """The longest delay, in seconds, after so many failures in a row (1 or more)."""
+        """The longest delay in seconds after so many failures in a row (at least 1)."""
         try:
             return min(self.most, self.first * self.factor ** (failures - 1))
         except OverflowError:
             return self.most
 
     def delay(self, failures: int, rng: Rng) -> float:
-        """The delay before the next attempt, in seconds; never none at all."""
+        """The delay before the next attempt, in seconds; always above 0."""
         return (1 - rng.random()) * self.bound(failures)

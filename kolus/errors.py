@@ -1,16 +1,16 @@
-"""The errors that kolus raises, and those that its Deferreds fail with.
+"""The errors that kolus raises and that its Deferreds fail with.
 
 ::
 
     KolusError
-      Rejected            the pool said no at once
-        PoolFull          the limit is reached and so is the bound of the queue
+      Rejected            the request was refused at once
+        PoolFull          the limit is reached and the queue is full
         WrongIdent        the manager belongs to another ident
-        Draining          the backend takes no new leases
-        NoBackend         there was nothing to choose from, or nothing was chosen
-      LeaseTimeout        waited in vain; also a twisted.internet.defer.TimeoutError
-      ConnectFailed       the backend could not be reached or prepared
-      Closed              the pool, or the manager asked, is closed
+        Draining          the backend gives no new leases
+        NoBackend         there was nothing to choose from, or the balancer chose nothing
+      LeaseTimeout        the deadline was reached; also a twisted.internet.defer.TimeoutError
+      ConnectFailed       the connection could not be made or prepared
+      Closed              the pool or the manager is closed
       LeaseError          the caller's own mistake with a lease; raised at once
 """
 
@@ -48,23 +48,23 @@ _MOST_NAMED = 10
 
 
 class KolusError(Exception):
-    """Any error of this library."""
+    """The base class of all errors of kolus."""
 
 
 class Rejected(KolusError):
-    """The request was refused at once; nothing was tried."""
+    """The request was refused at once, without any attempt."""
 
 
 class PoolFull(Rejected):
-    """Everything is leased and as many wait already as may wait."""
+    """All connections are leased and the queue is full."""
 
 
 class WrongIdent(Rejected):
-    """The manager of that backend belongs to another ident."""
+    """The manager of the backend belongs to another ident."""
 
 
 class Draining(Rejected):
-    """The backend gives no new leases: it is being drained."""
+    """The backend is draining: it gives no new leases."""
 
 
 class NoBackend(Rejected):
@@ -76,18 +76,18 @@ class Closed(KolusError):
 
 
 class LeaseError(KolusError):
-    """A lease was misused: settled twice, used after it was settled, not this pool's."""
+    """A lease was misused: settled twice, used after its end, or given to another pool."""
 
 
 class ConnectFailed(KolusError):
     """A connection could not be made or prepared.
 
-    @ivar backend: where to.
-    @ivar reason: the exception that ended the last attempt, without its traceback: that leads back
-        to all that the caller of C{connect} had, so it is in the log alone.
-    @ivar retry_in: seconds until the next attempt is due; 0.0 if it may be made at once.
-    @ivar tried: of a request that several backends could have served: what became of it, or of
-        the last attempt, at each of them; a string that turned out to be none stands for itself.
+    @ivar backend: the backend.
+    @ivar reason: the exception of the last attempt, without its traceback. The traceback would
+        refer to the variables of C{connect}'s caller, so only the log has it.
+    @ivar retry_in: seconds until the next attempt is due; 0.0 if it may begin at once.
+    @ivar tried: for a request to several backends: the error of the request, or of the last
+        attempt, at each of them. The key is the C{Backend}, or the string if that was invalid.
     """
 
     def __init__(
@@ -112,10 +112,10 @@ class ConnectFailed(KolusError):
 class LeaseTimeout(KolusError, TimeoutError):
     """No connection became free before the deadline.
 
-    @ivar status: the manager's numbers when the wait ended.
+    @ivar status: the manager's numbers at the deadline.
     @ivar waited: seconds from the request until it failed, at its deadline or just after.
-    @ivar last_error: what the last attempt to connect failed with, if it failed; else C{None}.
-    @ivar tried: of a request that several backends could have served: which could not, and why.
+    @ivar last_error: the error of the last attempt to connect; C{None} if it succeeded.
+    @ivar tried: for a request to several backends: those that could not serve it, and the errors.
     """
 
     def __init__(
@@ -139,23 +139,23 @@ class LeaseTimeout(KolusError, TimeoutError):
     def after(
         self, seconds: float, tried: Mapping[AnyBackend, BaseException] | None = None
     ) -> LeaseTimeout:
-        """The same, of a request that had waited before.
+        """The same error, for a request that had already waited elsewhere.
 
-        @param seconds: for how long.
-        @param tried: where, and what became of it.
+        @param seconds: the earlier wait.
+        @param tried: the backends of the earlier wait, and the errors.
         """
         everything = {**(tried or {}), **self.tried}
         return LeaseTimeout(self.status, seconds + self.waited, self.last_error, everything)
 
 
 def describe(error: BaseException) -> str:
-    """An exception in one line: its class, and its message if it has one."""
+    """An exception as text: its class, and its message if it has one."""
     text = safe_str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _also_tried(others: Mapping[AnyBackend, BaseException]) -> str:
-    """What became of a request elsewhere, as the end of a message."""
+    """The end of a message: the errors at other backends."""
     if not others:
         return ""
     told = [f"{each}: {describe(why)}" for each, why in islice(others.items(), _MOST_NAMED)]
@@ -164,6 +164,6 @@ def _also_tried(others: Mapping[AnyBackend, BaseException]) -> str:
 
 
 def reason_of(failure: Failure) -> BaseException:
-    """The exception of a failure."""
+    """The exception in a failure."""
     assert failure.value is not None
     return failure.value

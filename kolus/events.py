@@ -1,7 +1,7 @@
-"""What happens in a pool, told to its observers as frozen values.
+"""The events of a pool, as frozen values for its observers.
 
-An observer is a callable that takes one event. It is called after all state has changed, so it
-may call straight back into the pool; one that raises is reported and dropped.
+An observer is a callable that takes one event. It is called after all state has changed, so it may
+call methods of the pool. An observer that raises is logged and removed.
 """
 
 from __future__ import annotations
@@ -39,38 +39,39 @@ __all__ = [
 
 
 class Why(Enum):
-    """Why the pool has ended a connection that was ready."""
+    """Why the pool ended a connection that was ready."""
 
     FINISHED = "finished"
-    """Its lease was settled with C{finished()}, or its lessee had closed it."""
+    """Its lease was settled with C{finished()}, or its lessee closed the connection."""
     FORGOTTEN = "forgotten"
-    """Nobody had settled its lease."""
+    """Its lease was garbage-collected before it was settled."""
     IDLE = "idle"
-    """Nobody leased it for the idle timeout."""
+    """It was idle for the idle time-out."""
     LIFETIME = "lifetime"
-    """It was older than its lifetime, or about to be and replaced."""
+    """It reached its lifetime, or was replaced shortly before."""
     USES = "uses"
-    """It was leased as often as one connection may be."""
+    """It was leased C{max_uses} times."""
     UNFIT = "unfit"
-    """Its check or its reset failed, or its protocol closed it while it was idle."""
+    """Its check or reset failed, or its own protocol closed it while it was idle."""
     OUT_OF_STEP = "out of step"
-    """It was idle, and its peer sent or closed something all the same."""
+    """Its peer sent data or closed its direction while the connection was idle."""
     INVALIDATED = "invalidated"
-    """Everything open at that time was to be replaced."""
+    """It was open when C{invalidate()} was called."""
     RESIZED = "resized"
     """The limit became smaller."""
     DISPLACED = "displaced"
-    """It made way for a connection of another ident."""
+    """It was closed to make room for a connection of another ident."""
     CLOSED = "closed"
     """Its manager was drained or closed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened at one manager."""
+    """An event at one manager, or at one backend."""
 
     backend: Backend
     ident: Hashable
+    """The manager's ident; C{None} if the event is about the backend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,7 @@ class ConnectFailure(Event):
     """An attempt to connect ended without a usable connection."""
 
     reason: BaseException
+    """The error of the attempt."""
     retry_in: float
     """Seconds until the next attempt is due."""
 
@@ -92,7 +94,7 @@ class Leased(Event):
     """A lease was given."""
 
     reused: bool
-    """Whether its connection had been leased before."""
+    """Whether the connection had been leased before."""
     waited: float
     """Seconds that the request was in the queue; 0.0 if it was served at once."""
 
@@ -102,7 +104,7 @@ class Released(Event):
     """A lease was settled with C{release()}."""
 
     held: float
-    """Seconds from lease to release."""
+    """Seconds from the lease to the release."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,42 +112,44 @@ class Finished(Event):
     """A lease was settled with C{finished()}."""
 
     held: float
-    """Seconds from lease to settling."""
+    """Seconds from the lease to its end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forgotten(Event):
-    """A lease was reclaimed that nobody had settled and nobody referred to."""
+    """A lease was garbage-collected before it was settled, and is reclaimed."""
 
     held: float
-    """Seconds from lease to reclaim."""
+    """Seconds from the lease to its reclaim."""
 
 
 @dataclass(frozen=True, slots=True)
 class Overdue(Event):
-    """A lease has been held for so long that it may have leaked; told once of each lease."""
+    """A lease has been held for so long that it may be a leak; reported once for each lease."""
 
     held: float
-    """Seconds since it was given."""
+    """Seconds since the lease was given."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lost(Event):
-    """A connection that was ready has ended, and the pool had not told it to."""
+    """A connection that was ready has ended, but not by the pool."""
 
     reason: BaseException
+    """The reason that Twisted gave to C{connectionLost}."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retired(Event):
-    """A connection that was ready has ended because the pool told it to."""
+    """A connection that was ready has ended because the pool ended it."""
 
     why: Why
+    """Why the pool ended it."""
 
 
 @dataclass(frozen=True, slots=True)
 class TimedOut(Event):
-    """A request waited in vain."""
+    """A request reached its deadline in the queue."""
 
     waited: float
     """Seconds from the request to its deadline."""
@@ -156,32 +160,35 @@ class Rejection(Event):
     """A request was refused at once with a C{Rejected} or C{Closed}."""
 
     reason: BaseException
+    """The error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ejected(Event):
-    """Because of its health the backend is not chosen any more; its ident is C{None}."""
+    """The backend was ejected: balancers do not choose it. The ident is C{None}."""
 
     reason: str
+    """Why it was ejected."""
     seconds: float
-    """How long, until it is probed; infinity: until it is admitted by hand."""
+    """Seconds until a probe is due; infinity: until C{admit()} is called."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeDue(Event):
-    """An ejected backend may be given one request, to see how it is; its ident is C{None}."""
+    """An ejected backend may get one request, as a probe. The ident is C{None}."""
 
 
 @dataclass(frozen=True, slots=True)
 class Admitted(Event):
-    """A backend that was ejected is chosen again; its ident is C{None}."""
+    """Balancers may choose an ejected backend again. The ident is C{None}."""
 
     reason: str
+    """Why it was admitted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Paused(Event):
-    """Until it is resumed, the manager gives no leases."""
+    """The manager gives no leases until it is resumed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +201,8 @@ class Resized(Event):
     """The manager has another limit."""
 
     limit: int
-    """Most connections from now on."""
+    """The new limit of connections."""
 
 
 Observer = Callable[[Event], object]
+"""Is called with each event; the result is ignored."""

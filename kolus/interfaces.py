@@ -1,4 +1,4 @@
-"""The interface that every kind of manager provides, and the contract behind it."""
+"""The contracts of managers, of protocols with slots, and of sources."""
 
 from __future__ import annotations
 
@@ -20,110 +20,112 @@ __all__ = ["IKolusManager", "IServesGroups", "ISlots", "ISource"]
 class IKolusManager(Interface):
     """Keeps the connections of one backend for one ident, and leases them out.
 
-    A manager is open until C{drain} or C{close} is called, or until it decides by itself that
-    nobody needs it; then it is closed, for ever. It gives each C{Lease} a private I{settle}
-    callable, so a caller never learns what kind of manager it has.
+    A manager is open until C{drain} or C{close} is called, or until it closes itself because it is
+    not used. A closed manager never opens again. It gives each C{Lease} a private I{settle}
+    callable, so callers do not depend on the kind of manager.
     C{kolus.testing.check_manager} checks this contract.
     """
 
-    backend: Backend = Attribute("where the connections lead")
-    ident: Hashable = Attribute("whom they are for; no other ident is ever served")
+    backend: Backend = Attribute("the backend of the connections")
+    ident: Hashable = Attribute("the ident of the connections; no other ident is ever served")
 
     def connect(
         ident: Hashable, timeout: float | None = None, owner: Owner | None = None
     ) -> Deferred[Lease[Any]]:
         """Ask for a lease.
 
-        Requests are served in the order they come. A request that gives up neither ends an
-        attempt to connect nor loses a connection.
+        Requests are served in the order of their arrival. A request that is cancelled or times out
+        neither ends an attempt to connect nor loses a connection.
 
-        @param timeout: seconds until the request fails, from now, whatever happens in between;
-            the manager's own default if C{None}.
-        @param owner: a Deferred, a Protocol or a Service: when it ends, the lease is finished; the
-            request is cancelled if it still waits. A service that was stopped before it owned
-            anything cannot be told from one that is about to start.
+        @param timeout: seconds from now until the request fails; the manager's default if C{None}.
+        @param owner: a Deferred, a Protocol or a Service. When it ends, the lease is finished, and
+            a request that still waits is cancelled. A service that was stopped before it owned
+            anything counts as one that has not started yet.
         @return: fires with a C{Lease}, at once if a connection is ready. Fails with
-            C{LeaseTimeout} at the deadline, C{ConnectFailed} if the backend cannot be reached
-            and nothing else can serve the request, C{PoolFull}, C{WrongIdent} or C{Draining}
-            at once, C{Closed} if the manager is closed or being closed, C{LeaseError} if C{owner}
-            has ended, or holds itself all that this request could ever be served with, or if
-            this is a forked child of the process that made the manager. Cancelling gives up the
-            place in the queue.
-        @raise ValueError: C{timeout} is no length of time.
-        @raise TypeError: C{owner} can be no owner.
+            C{LeaseTimeout} at the deadline; with C{ConnectFailed} if the backend cannot be reached
+            and nothing else can serve the request; at once with C{PoolFull}, C{WrongIdent} or
+            C{Draining}; with C{Closed} if the manager is closed or closing; with C{LeaseError} if
+            C{owner} has ended, if C{owner} itself holds everything that could serve the request, or
+            if this process is a forked child of the one that made the manager. Cancelling it
+            removes the request from the queue.
+        @raise ValueError: C{timeout} is not a number of seconds.
+        @raise TypeError: C{owner} has a type that cannot be an owner.
         """
 
     def try_connect(ident: Hashable, owner: Owner | None = None) -> Lease[Any] | None:
         """Lease at once or not at all, without a Deferred.
 
+        @param owner: as for C{connect}.
         @return: a lease, or C{None} if C{connect} would have had to wait.
-        @raise Rejected: as C{connect} fails: C{WrongIdent}, C{Draining}.
-        @raise Closed: the manager is closed or being closed.
-        @raise LeaseError: C{owner} has ended, or the manager is another process's.
-        @raise TypeError: C{owner} can be no owner.
+        @raise Rejected: C{WrongIdent} or C{Draining}, as C{connect} fails.
+        @raise Closed: the manager is closed or closing.
+        @raise LeaseError: C{owner} has ended, or this process is a forked child of the one that
+            made the manager.
+        @raise TypeError: C{owner} has a type that cannot be an owner.
         """
 
     def status() -> Status:
-        """The numbers now."""
+        """The current numbers."""
 
     def explain() -> ManagerExplanation:
-        """Who holds what, who waits and why, and what the last attempt to connect came to."""
+        """The leases, the waiters, why they wait, and the result of the last attempt to connect."""
 
     def pause() -> None:
         """Give no leases and make no connections until C{resume}.
 
-        Requests wait, each until its deadline. What is leased stays so, and comes home as ever.
-        Calling it again, or when the manager is not open, changes nothing.
+        Requests wait until their deadlines. Leases stay valid, and are settled as usual. If the
+        manager is paused already, or not open, nothing changes.
         """
 
     def resume() -> None:
-        """Serve again, those who wait first. Without a C{pause} before, it changes nothing."""
+        """End a pause: serve the waiters first. If the manager is not paused, nothing changes."""
 
     def resize(limit: int) -> None:
-        """Set another limit of connections.
+        """Change the limit of connections.
 
-        A larger one serves those who wait at once. For a smaller one, connections that are being
-        made and idle ones are closed now, as many as needed, the oldest idle first. While there are
-        still more than the limit, each connection that comes home is closed, whichever that is.
-        None is chosen before, so a larger limit set meanwhile keeps all that are left.
+        A larger limit serves waiters at once. For a smaller limit, connects under way and idle
+        connections are closed now, as many as needed, the oldest idle ones first. While there are
+        still more connections than the limit, each that comes home is closed, whichever it is. None
+        is chosen before that, so a larger limit set meanwhile keeps all that are left.
 
-        A connection that several share is at home when its last lease is settled. While there are
-        more than the limit, new leases go only to as many connections as the limit allows, those
-        with most leases; so the others come home.
+        A shared connection comes home when its last lease is settled. While there are more
+        connections than the limit, new leases go only to as many as the limit allows, those with
+        most leases. So the others come home.
 
         Managers that share the limit share the new one. Those with most connections are the first
-        to close what is idle.
+        to close idle ones.
 
-        @raise ValueError: C{limit} is no whole number of at least 1.
+        @raise ValueError: C{limit} is not a whole number of at least 1.
         """
 
     def invalidate() -> None:
-        """Replace everything that is open now: close what is idle, and the rest as it comes home.
+        """Replace all present connections: close idle ones now, leased ones when they are settled.
 
-        The manager stays open, and so do the leases that are out.
+        The manager stays open, and present leases stay valid.
         """
 
     def drain() -> Deferred[None]:
-        """Give no new leases, wait for those that are out, and close.
+        """Give no new leases, wait until the present ones are settled, and close.
 
-        Requests in the queue fail with C{Draining}, and so do new ones until it is closed.
+        Requests in the queue fail with C{Draining}, and so do new ones until the manager is closed.
 
         @return: fires with C{None} when no connection is left. Cancelling it stops nothing.
         """
 
     def close(timeout: float) -> Deferred[None]:
-        """Drain for C{timeout} seconds at the most, then abort what is still open.
+        """Drain for at most C{timeout} seconds, then abort the connections that are still open.
 
-        Requests, those in the queue too, fail with C{Closed}. Calling it again is harmless, and
-        may make the time shorter.
+        New requests and those in the queue fail with C{Closed}. Calling it again is allowed, and
+        may shorten the time.
 
         @return: fires with C{None} when no connection is left. Cancelling it stops nothing.
-        @raise ValueError: C{timeout} is no length of time.
+        @raise ValueError: C{timeout} is not a number of seconds.
         """
 
     def when_closed() -> Deferred[None]:
-        """
-        @return: fires with C{None} when the manager is closed, whoever closed it. Cancelling it
+        """Wait until the manager is closed.
+
+        @return: fires with C{None} when the manager is closed, for whatever reason. Cancelling it
             changes nothing.
         """
 
@@ -155,49 +157,50 @@ class IServesGroups(Interface):
 
 
 class ISlots(Interface):
-    """A protocol that knows how many leases one connection of it can carry at a time.
+    """A protocol that knows how many leases can share its connection at a time.
 
-    It may have learnt it from its peer, for example. A protocol that does not provide this carries
-    as many as the policy's C{slots} says. One that stays registered with its transport as a
-    producer while nothing is asked of it cannot be pooled: a pool cannot tell it from one that a
-    lessee left behind.
+    It may have learnt the number from its peer, for example. A protocol that does not provide this
+    interface carries as many leases as the policy's C{slots} says. A protocol that stays registered
+    as a producer with its transport while it has nothing to do cannot be pooled: the pool would
+    take it for a producer that a lessee left behind.
     """
 
-    slots: int = Attribute("how many leases it can carry now; 0 for none, until it is more")
+    slots: int = Attribute("most leases at a time now; 0 for none until the number changes")
 
     def watch_slots(changed: Callable[[], object]) -> None:
-        """Called once, when the protocol was made.
+        """The manager calls this once, when the protocol has been made.
 
-        @param changed: to be called whenever C{slots} is another number. Leases that are out are
-            not affected by a smaller one; no new ones are given until some are settled.
+        @param changed: call it whenever C{slots} changes. A smaller number does not affect present
+            leases: no new ones are given until enough are settled.
         """
 
 
 class ISource(Interface):
-    """Tells who the backends of a group are, as they come and go.
+    """Gives a group its list of backends, and a new list whenever it changes.
 
-    What it tells is always all of them: a list or tuple of at least one C{Backend}, none of them
-    twice. Not a string, a pair or an endpoint in the place of a C{Backend}, nor anything that can
-    be gone through only once. The group keeps it, so it must not change afterwards. Backends are
-    taken for the same as before if they are equal: what is told of an endpoint object has to be the
-    same C{Backend} each time, or one that stays is drained and connected to anew. Their limits,
-    weights, names and zones may be others. A list of another form is refused, and the one before
-    stays.
+    A list is always complete: a list or tuple of at least one C{Backend}, without duplicates. It
+    must not contain strings, pairs or endpoints instead of C{Backend}, and must not be an iterator.
+    The group keeps the list, so it must not be modified later. An invalid list is refused, and the
+    last one stays.
+
+    A backend stays in the group if an equal C{Backend} is in the new list; its limit, weight, name
+    and zone may differ. For an endpoint object use the same C{Backend} each time. Otherwise the
+    backend counts as new: the old one is drained, and new connections are made.
     """
 
     def start(listener: Callable[[Sequence[Backend]], object]) -> None:
-        """Begin.
+        """Start.
 
-        @param listener: to be called with the backends, in the reactor's thread: at once if they
-            are known at once, and again whenever they, or something about them, have changed.
-            Never with none, as when they cannot be found out: then the last list stays. It may call
-            C{stop}. It raises C{TypeError} if they are no sequence of C{Backend}, C{ValueError} if
-            there is none, or one twice; what it raises, it has not heard.
+        @param listener: call it with the list, in the reactor's thread: within C{start} if the
+            backends are known, and again whenever the list or a field of a backend changes. Do not
+            call it if the backends cannot be found out: the last list then stays. The listener may
+            call C{stop}. It raises C{TypeError} if the argument is not a sequence of C{Backend},
+            and C{ValueError} if the list is empty or has duplicates. If it raises, it has not
+            accepted the list.
         """
 
     def stop() -> None:
-        """End: the listener hears no more, and no timer, file or query is left.
+        """Stop: do not call the listener again, and leave no timer, open file or query behind.
 
-        It may be started again. Stopping twice is harmless, and so is stopping what was never
-        started.
+        The source may be started again. Stopping it twice, or before the start, has no effect.
         """

@@ -1,4 +1,4 @@
-"""Every number and time of a pool in one frozen value."""
+"""C{Policy}: all settings of a pool, in one frozen value."""
 
 from __future__ import annotations
 
@@ -14,91 +14,91 @@ from kolus.support import check_seconds, check_whole
 __all__ = ["Hook", "Policy"]
 
 Hook = Callable[[Any], object]
-"""Called with a connected protocol. What it returns may be a Deferred or a coroutine, which is
-waited for; an exception or a failure costs the connection."""
+"""Is called with a connected protocol. It may return a Deferred or a coroutine, and the pool waits
+for that. If it raises or fails, the connection is closed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """How a pool behaves. Times are in seconds; C{None} means without a bound, or off.
+    """The settings of a pool. Times are in seconds; C{None} means no bound, or off.
 
     @raise ValueError: a number is out of its range, or a word is unknown.
-    @raise TypeError: a hook, or the balancer, cannot be called.
+    @raise TypeError: a hook or the balancer is not callable.
     """
 
     limit: int = 10
-    """Most connections of one manager, those being made and being closed included."""
+    """Most connections of one manager, including those that are connecting or closing."""
     max_waiters: int | None = None
-    """Most requests in the queue beyond those that a connection is being or may be made for;
-    10 times as many as there can be leases, at least 100, if C{None}. 0: full means rejected."""
+    """Most requests in the queue, not counting those for which a connection is or may be made.
+    C{None}: 10 times the most leases, at least 100. 0: rejected if the limit is reached."""
     slots: int | None = None
-    """How many leases share one connection, for protocols that are multiplexed or pipelined;
-    C{None}: a lease has its connection to itself."""
+    """Number of leases that share one connection, for multiplexed or pipelined protocols. C{None}:
+    each lease has its own connection."""
     min_idle: int = 0
-    """Connections kept ready beyond what is asked for, as far as the limit allows."""
+    """Number of idle connections to keep ready, as far as the limit allows."""
     acquire_timeout: float | None = 5.0
-    """How long a request may take, if it does not say so itself."""
+    """The default time-out of a request."""
     connect_timeout: float | None = 5.0
-    """How long making a connection may take, its TLS handshake included."""
+    """Time-out of an attempt to connect, including its TLS handshake."""
     idle_timeout: float | None = 60.0
-    """A connection that nobody leased for so long is closed."""
+    """A connection that was idle for so long is closed."""
     idle_jitter: float = 0.1
-    """The idle timeout of each connection is shortened by up to this share, at random."""
+    """The idle time-out of each connection is shortened by up to this share, at random."""
     lifetime: float | None = 1800.0
     """A connection older than this is closed as soon as it is not leased."""
     lifetime_jitter: float = 0.2
     """The lifetime of each connection is shortened by up to this share, at random."""
     max_uses: int | None = None
-    """A connection that was leased so often is closed when it comes home."""
+    """A connection that was leased so many times is closed when it is released."""
     manager_idle_timeout: float | None = 300.0
-    """A manager that has had no connection for so long goes away."""
+    """A manager without any connection for so long closes itself."""
     idents: Literal["reject", "replace", "separate"] = "reject"
-    """What another ident gets at a backend whose manager lives: C{"reject"}: C{WrongIdent};
-    C{"replace"}: it takes over, what is idle is closed now, what is leased when it comes home;
-    C{"separate"}: a manager of its own, under one limit for the backend."""
+    """What happens if another ident asks for a backend that has a manager. C{"reject"}: it gets
+    C{WrongIdent}. C{"replace"}: it takes over; idle connections are closed now, leased ones when
+    they are settled. C{"separate"}: it gets its own manager; all share the backend's limit."""
     reuse: Literal["lifo", "fifo"] = "lifo"
-    """Which idle connection is leased: C{"lifo"} the last released, so that surplus ages out;
-    C{"fifo"} the one idle longest."""
+    """Which idle connection is leased. C{"lifo"}: the last released, so surplus connections become
+    idle and are closed. C{"fifo"}: the one that was idle longest."""
     prepare: Hook | None = None
-    """Called once with each new protocol, before anybody leases it: authenticate, choose."""
+    """Called once with each new protocol before its first lease, for example to authenticate."""
     prepare_timeout: float | None = 5.0
-    """How long that may take; a connection that takes longer is an attempt that failed."""
+    """Time-out of C{prepare}. If it is exceeded, the attempt to connect has failed."""
     check: Hook | None = None
-    """Called before a connection is leased that was idle for C{check_after}; C{False} or an
-    exception means that it is dead."""
+    """Called before a lease with a connection that was idle for C{check_after}. If it raises, fails
+    or returns C{False}, the connection is dead."""
     check_timeout: float | None = 1.0
-    """How long that may take; a connection that takes longer is closed."""
+    """Time-out of C{check}. If it is exceeded, the connection is closed."""
     check_after: float = 5.0
-    """How long a connection may have been idle and still be leased without a check."""
+    """A connection that was idle for less time is leased without a check."""
     reset: Hook | None = None
-    """Called when a lease is released, before anybody else can have the connection; so it cannot be
-    with C{slots}."""
+    """Called when a lease is released, before the next lease of the connection. It excludes
+    C{slots}."""
     reset_timeout: float | None = 5.0
-    """How long that may take; a connection that takes longer is closed."""
+    """Time-out of C{reset}. If it is exceeded, the connection is closed."""
     close_timeout: float | None = 5.0
-    """A connection that is not gone so long after it was told to close is aborted."""
+    """A connection that has not closed after this time is aborted."""
     max_connecting: int = 2
-    """Most connections of one manager being made at a time; one while the last attempt failed."""
+    """Most attempts to connect of one manager at a time; only one after a failed attempt."""
     backoff: Backoff | None = Backoff()  # noqa: RUF009 (it is frozen)
-    """How long to leave a backend alone after attempts that failed; not at all if C{None}."""
+    """The delays between attempts to connect after failures; C{None}: no delays."""
     fail_fast: bool = True
-    """Fail a request with the last reason while the next attempt is not due and nothing else can
-    serve it; if C{False} it waits until its deadline, for a backend that may come back."""
+    """Whether a request fails at once with the last error, if the next attempt is not due and
+    nothing else can serve it. C{False}: it waits until its deadline, as the backend may recover."""
     ejection: Ejection | None = Ejection()  # noqa: RUF009 (it is frozen)
-    """When a backend that fails is not chosen any more, and for how long; never if C{None}."""
+    """When a failing backend is ejected, and for how long; C{None}: never."""
     probe: Hook | None = None
-    """Called with a connection to an ejected backend when its time is over: if it goes well the
-    backend is chosen again. If C{None}, one request is the probe."""
+    """Called with a connection to an ejected backend when a probe is due. If it succeeds, the
+    backend is admitted. C{None}: one request is the probe."""
     probe_timeout: float | None = 5.0
-    """How long that may take, from when the connection is asked for."""
+    """Time-out of C{probe}, from the request for the connection."""
     balancer: Balancer = pick_two()  # noqa: RUF009 (it has no state but the module random's)
-    """What C{select} chooses with, if it is not told: a callable from statuses to one of them."""
+    """The default balancer of C{select} and groups: takes statuses, and returns one of them."""
     leak_after: float | None = 60.0
-    """A lease held for so long is counted and told in the log, once, as a possible leak."""
+    """A lease that is held for so long is counted and logged, once, as a possible leak."""
     debug: bool = False
-    """Remember where each lease was taken and settled, for the messages about one that was
-    forgotten, held for too long, or used after it was settled: its protocol is then handed out
-    behind a proxy that refuses to work once the lease is settled."""
+    """Whether to record where each lease was taken and settled, for messages about leases that were
+    forgotten, held too long, or used after their end. The protocol of a lease is then a proxy that
+    refuses to work after the lease is settled."""
 
     def __post_init__(self) -> None:
         for name, least in (("limit", 1), ("max_connecting", 1), ("min_idle", 0)):
@@ -143,17 +143,18 @@ class Policy:
             raise ValueError("min_idle needs a backoff: without one, attempts never pause")
 
     def most_waiters(self, limit: int) -> int:
-        """The bound of the queue of a manager with that limit of connections."""
+        """The most waiters of a manager with that limit of connections."""
         if self.max_waiters is not None:
             return self.max_waiters
         return max(100, 10 * limit * (self.slots or 1))
 
     @classmethod
     def erlang(cls, **changes: Any) -> Policy:
-        """The numbers and the manners of the original, with any C{changes}.
+        """The settings of the original in Erlang, with any C{changes}.
 
-        Full means rejected at once, the oldest idle connection goes first, a connection is idle
-        for 5 s at most and lives for ever, and an unused manager goes away after 5 s.
+        There is no queue: a request is rejected if all connections are leased. The connection that
+        was idle longest is leased first. A connection may be idle for 5 s and has no lifetime. An
+        unused manager closes itself after 5 s. There is no back-off, ejection or leak report.
         """
         original: dict[str, Any] = {
             "max_waiters": 0,

@@ -1,4 +1,4 @@
-"""C{Pool}: leases of any backend, and choosing among backends.
+"""C{Pool}: leases connections to one backend, or to one of several.
 
 Its state is its managers, which C{Managers} keeps, and its observers.
 """
@@ -42,8 +42,9 @@ P = TypeVar("P")
 class Pool(PoolOperation, Generic[P]):
     """Keeps connections to any number of backends, and leases them out.
 
-    A manager is made for a backend when it is first asked for, belongs to the ident that asked,
-    and goes away when it had no connection for long enough; C{pool.connect} then makes another.
+    The first request for a backend makes a manager, which belongs to the ident of that request. The
+    manager closes itself when it has had no connection for the policy's C{manager_idle_timeout};
+    the next request makes another.
     """
 
     def __init__(
@@ -57,17 +58,18 @@ class Pool(PoolOperation, Generic[P]):
         rng: Rng = random,
     ) -> None:
         """
-        @param reactor: what connects. A clock is enough if every backend is made from an endpoint.
-        @param protocol: makes the protocol of each connection, as a Protocol class does; see
+        @param reactor: makes the connections. A clock is enough if all backends are endpoint
+            objects.
+        @param protocol: makes the protocol of each connection; a Protocol class will do. See
             L{protocol_factory} for a library's own factory.
-        @param policy: every number and time; C{Policy()} if C{None}.
-        @param make_manager: makes the manager of a backend for an ident. If C{None} that is a
-            C{SharedManager} where the policy has C{slots}, and else a C{ConnectionManager}. What it
-            raises C{connect} raises, too; C{select} and groups try another backend.
-        @param observers: told of every event of the managers that the pool makes itself.
-        @param rng: where those managers' jitter comes from.
-        @raise TypeError: C{protocol}, C{make_manager} or an observer cannot be called, or
-            C{reactor} or C{policy} is none.
+        @param policy: all settings; C{Policy()} if C{None}.
+        @param make_manager: makes the manager of a backend for an ident. The default makes a
+            C{SharedManager} if the policy has C{slots}, otherwise a C{ConnectionManager}. If it
+            raises, C{connect} raises the same; C{select} and groups try another backend.
+        @param observers: are called with every event of the managers that the pool makes itself.
+        @param rng: source of the jitter of these managers.
+        @raise TypeError: C{protocol}, C{make_manager} or an observer is not callable, C{reactor} is
+            neither a reactor nor a clock, or C{policy} is not a C{Policy}.
         """
         if not callable(protocol):
             hint = ": see protocol_factory" if IProtocolFactory.providedBy(protocol) else ""
@@ -105,20 +107,22 @@ class Pool(PoolOperation, Generic[P]):
     ) -> Deferred[Lease[P]]:
         """Ask for a lease of a connection to one backend.
 
-        @param ident: whom the connection is for: it never serves another.
-        @param backend: a C{Backend}, an endpoint string, a pair, or a manager of this pool.
+        @param ident: the user of the connection: a connection never serves another ident.
+        @param backend: a C{Backend}, an endpoint string, a pair C{(host, port)}, or a manager of
+            this pool.
         @param timeout: seconds until the request fails; the policy's C{acquire_timeout} if C{None}.
-        @param owner: a Deferred, a Protocol or a Service: when it ends, so does the lease.
-        @return: as L{IKolusManager.connect}; cancelling gives up the place in the queue.
-        @raise ValueError: C{backend} or C{timeout} cannot be understood.
-        @raise TypeError: C{backend} is no backend, or C{owner} can be no owner.
+        @param owner: a Deferred, a Protocol or a Service. When it ends, the lease is finished, and
+            a request that still waits is cancelled.
+        @return: as L{IKolusManager.connect}. Cancelling it removes the request from the queue.
+        @raise ValueError: C{backend} or C{timeout} is invalid.
+        @raise TypeError: C{backend} or C{owner} has a wrong type.
         """
         try:
             manager = self._at[backend.key][ident]  # type: ignore[union-attr]
         except (AttributeError, KeyError):
             check_seconds("timeout", timeout)
             try:
-                check_owner(owner)  # or what it is refused for would leave a manager behind
+                check_owner(owner)  # first: a refused owner must not leave a new manager behind
                 manager = self._managers.find_or_make(ident, backend)
             except KolusError:
                 return fail()
@@ -131,13 +135,15 @@ class Pool(PoolOperation, Generic[P]):
         *,
         owner: Owner | None = None,
     ) -> Lease[P] | None:
-        """Lease at once or not at all, without a Deferred.
+        """Lease at once or not at all, without a Deferred. No connection is made.
 
         @param owner: as for C{connect}.
-        @return: a lease, or C{None} if C{connect} would have had to wait. No connection is made.
+        @return: a lease, or C{None} if C{connect} would have had to wait.
         @raise Rejected: C{WrongIdent} or C{Draining}, as C{connect} fails.
         @raise Closed: the pool is closed.
         @raise LeaseError: as C{connect} fails.
+        @raise ValueError: C{backend} is invalid.
+        @raise TypeError: C{backend} or C{owner} has a wrong type.
         """
         manager = self._managers.find(ident, backend)
         if manager is None:
@@ -158,19 +164,20 @@ class Pool(PoolOperation, Generic[P]):
     ) -> Deferred[Lease[P]]:
         """Ask for a lease of a connection to one of several backends.
 
-        The balancer's choice serves the request if it can at once. Else it waits for all of the
-        backends, and whichever can first serves it. C{group} does the same for a list that stays,
-        and remembers more.
+        If the backend that the balancer chooses can serve the request at once, it does. Otherwise
+        the request waits for all backends, and the first that can serves it. For a list that stays,
+        C{group} does the same faster.
 
-        @param balancer: chooses among their statuses; the policy's if C{None}.
-        @param exclude: backends that are not to serve it, for a request that is repeated elsewhere.
+        @param balancer: chooses among the statuses of the backends; the policy's if C{None}.
+        @param exclude: backends that must not serve the request, for a retry elsewhere.
+        @param timeout: as for C{connect}.
         @param owner: as for C{connect}.
         @return: as C{Group.connect}.
-        @raise ValueError: C{timeout}, C{exclude}, or a backend that is looked at, cannot be
-            understood. A string that is looked at only while the request waits is a backend that
-            could not serve.
-        @raise TypeError: the balancer cannot be called, C{backends} or C{exclude} are not several,
-            or what is looked at is no backend.
+        @raise ValueError: C{timeout} or C{exclude} is invalid, or a backend that the balancer looks
+            at. If an invalid string is first looked at while the request waits, it counts as a
+            backend that cannot serve.
+        @raise TypeError: the balancer is not callable, C{backends} or C{exclude} is not a
+            collection, or an element that is looked at has a wrong type.
         """
         chosen_by = self.policy.balancer if balancer is None else usable(balancer)
         several("backends", backends)
@@ -190,41 +197,41 @@ class Pool(PoolOperation, Generic[P]):
         balancer: Balancer | None = None,
         name: str | None = None,
     ) -> Group[P]:
-        """Make a live set of backends that can serve the same requests.
+        """Make a group: a list of backends that serve the same requests, and that may change.
 
-        What C{select} does for one list, a group does for a list that it keeps: it remembers what
-        its balancer needs to choose quickly, and its backends may come and go.
+        It does what C{select} does, but keeps the list and the indices that its balancer needs to
+        choose fast.
 
-        @param source: an C{ISource}, or the backends themselves.
-        @param balancer: chooses among their statuses; the policy's if C{None}.
-        @param name: what messages call it.
+        @param source: an C{ISource}, or the backends.
+        @param balancer: chooses among the statuses of the backends; the policy's if C{None}.
+        @param name: the name of the group in messages.
         @raise Closed: the pool is closed.
-        @raise ValueError: a backend cannot be understood or is given twice, or there is none.
-        @raise TypeError: the balancer cannot be called, or C{source} is neither.
+        @raise ValueError: a backend is invalid or given twice, or there is none.
+        @raise TypeError: the balancer is not callable, or C{source} has a wrong type.
         """
         chosen_by = self.policy.balancer if balancer is None else usable(balancer)
         return self._groups.make(source, chosen_by, name)
 
-    # Settling and asking, under the names of the original
+    # The calls of the original in Erlang, under their names there
 
     def return_(self, lease: Lease[P]) -> None:
-        """C{lease.release()}.
+        """The same as C{lease.release()}.
 
-        @raise LeaseError: it is settled, or another pool's.
+        @raise LeaseError: the lease is settled, or belongs to another pool.
         """
         self._own(lease).release()
 
     def finished(self, lease: Lease[P]) -> None:
-        """C{lease.finished()}.
+        """The same as C{lease.finished()}.
 
-        @raise LeaseError: it is settled, or another pool's.
+        @raise LeaseError: the lease is settled, or belongs to another pool.
         """
         self._own(lease).finished()
 
     def get_socket(self, lease: Lease[P]) -> Any:
-        """What the connection's transport has as its system handle: a socket for TCP and UNIX.
+        """The system handle of the connection's transport: the socket of a TCP or UNIX connection.
 
-        @raise LeaseError: the lease is settled or another pool's, or there is no such handle.
+        @raise LeaseError: the lease is settled, belongs to another pool, or has no such handle.
         """
         transport = getattr(self._own(lease).protocol, "transport", None)
         if not ISystemHandle.providedBy(transport):
@@ -232,9 +239,9 @@ class Pool(PoolOperation, Generic[P]):
         return transport.getHandle()
 
     def get_manager(self, lease: Lease[P]) -> IKolusManager:
-        """C{lease.manager}.
+        """The same as C{lease.manager}.
 
-        @raise LeaseError: the lease is not of this pool.
+        @raise LeaseError: the lease belongs to another pool.
         """
         return self._own(lease).manager
 
@@ -248,7 +255,7 @@ class Pool(PoolOperation, Generic[P]):
     def _connect_to(
         self, ident: Hashable, backend: Backend, timeout: float | None
     ) -> Deferred[Lease[P]]:
-        """As C{connect}, for a probe: a backend that is of no use is one that fails it."""
+        """The same as C{connect}, for a probe: if no manager can be made, the Deferred fails."""
         return self._managers.provide(ident, backend).connect(ident, timeout)
 
     def _make(self, backend: Backend, ident: Hashable) -> IKolusManager:

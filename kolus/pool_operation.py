@@ -1,4 +1,4 @@
-"""C{PoolOperation}: what an operator sees of a pool and does with it, apart from its leases."""
+"""C{PoolOperation}: the operator's methods of a pool: status, counters, pause, resize, close."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["PoolOperation"]
 
 
 class PoolOperation:
-    """Tells how the backends of a pool are, and changes how they are used."""
+    """Shows the state of a pool's backends, and controls their use."""
 
     def __init__(self, managers: Managers, snapshots: Snapshots, groups: Groups) -> None:
         self._managers = managers
@@ -32,16 +32,16 @@ class PoolOperation:
 
     @property
     def policy(self) -> Policy:
-        """What it was made with, but for the limit, which C{resize} changes."""
+        """The policy of the pool. C{resize} changes its limit."""
         return self._managers.policy
 
     # Watching
 
     def status(self, backends: Iterable[AnyBackend] | None = None) -> list[Status]:
-        """The numbers of these backends, in their order; of all managers that run if C{None}.
+        """The numbers of these backends, in their order; of all managers if C{None}.
 
-        @raise ValueError: a backend cannot be understood.
-        @raise TypeError: a backend is none, or C{backends} is a single one.
+        @raise ValueError: a backend is invalid.
+        @raise TypeError: a backend has a wrong type, or C{backends} is a single backend.
         """
         if backends is None:
             return [manager.status() for manager in self._managers]
@@ -49,19 +49,19 @@ class PoolOperation:
         return [self._snapshots.snapshot(Backend.of(each)) for each in asked]
 
     def manager(self, backend: AnyBackend, ident: Hashable = None) -> IKolusManager | None:
-        """The manager that serves a backend, if one does.
+        """The manager of a backend; C{None} if it has none.
 
-        @param ident: where each ident has its own manager: whose; any one's if C{None}.
+        @param ident: the ident of the manager. C{None}: any manager of the backend.
         """
         managers = self._at.get(Backend.of(backend).key, {})
         return managers.get(ident) if ident is not None else next(iter(managers.values()), None)
 
     def counters(self, backend: AnyBackend | None = None) -> Counters:
-        """What has happened at a backend since the pool was made, or at all of them.
+        """The counts of a backend since the pool was made; the sum of all backends if C{None}.
 
-        Counted are the managers that the pool makes itself, those gone by now included. Of the
-        backends that no group has, and that have no manager, the pool remembers the last thousand:
-        what was counted at others is in the sum alone.
+        They include closed managers, but only managers that the pool made itself. Of backends that
+        have no manager and are in no group, the pool remembers the last thousand. The counts of
+        older ones are only in the sum.
 
         @return: a copy.
         """
@@ -72,11 +72,11 @@ class PoolOperation:
         return Counters() if record is None else Counters() + record.counters
 
     def explain(self) -> PoolExplanation:
-        """Who holds what, who waits and why, and how connecting went, for every manager.
+        """The leases and waiters of every manager, why they wait, and the last connect's result.
 
-        Of a backend without a manager it tells what the last attempt failed with, if it failed.
+        For a backend without a manager it contains the error of the last attempt, if that failed.
 
-        @return: C{str} of it is a text for an operator.
+        @return: a value; C{str()} of it is a text for an operator.
         """
         told = [each.explain() for each in self._managers]
         for record in self._managers.records:
@@ -88,34 +88,36 @@ class PoolOperation:
     # Operating
 
     def pause(self, backend: AnyBackend | None = None) -> None:
-        """Give no leases of a backend, or of any if C{None}, and connect to none, until C{resume}.
+        """Give no leases of a backend and make no connections to it, until C{resume}.
 
-        Requests wait, each until its deadline; what is leased stays so. It holds for managers
-        that are made later too.
+        Requests wait until their deadlines; leases stay valid. It applies to later managers too.
+
+        @param backend: C{None}: all backends.
         """
         self._managers.set_paused(None if backend is None else Backend.of(backend), True)
 
     def resume(self, backend: AnyBackend | None = None) -> None:
-        """Serve again at a backend, or at all of them if C{None}; those who wait come first."""
+        """End the pause of a backend, or of all if C{None}. Waiters are served first."""
         self._managers.set_paused(None if backend is None else Backend.of(backend), False)
 
     def resize(self, limit: int, backend: AnyBackend | None = None) -> None:
-        """Set the limit of a backend, or of all that have no limit of their own if C{None}.
+        """Change the limit of connections of a backend.
 
-        A larger one serves those who wait at once. For a smaller one idle connections are closed
-        now; then whatever comes home first is closed, until the limit holds. It holds for managers
-        that are made later too; that of a backend until the list of a group says another limit for
-        it than it did.
+        A larger limit serves waiters at once. For a smaller limit, idle connections are closed now;
+        then whatever comes home first is closed, until the limit holds. It applies to later
+        managers too. A backend's limit applies until a group's source changes the limit that it
+        gives for the backend.
 
-        @raise ValueError: C{limit} is no whole number of at least 1.
+        @param backend: C{None}: all backends that have no limit of their own.
+        @raise ValueError: C{limit} is not a whole number of at least 1.
         """
         self._managers.resize(limit, None if backend is None else Backend.of(backend))
 
     def invalidate(self, backend: AnyBackend | None = None) -> None:
-        """Replace the connections to a backend, or to all if C{None}, that are open now.
+        """Replace all present connections to a backend, or to all backends if C{None}.
 
-        What is idle is closed now, the rest as it comes home. Leases that are out stay, and new
-        ones are given as ever.
+        Idle connections are closed now, leased ones when they are settled. Present leases stay
+        valid, and new ones are given as usual.
         """
         self._managers.check_process()
         for manager in tuple(
@@ -124,12 +126,12 @@ class PoolOperation:
             manager.invalidate()
 
     def eject(self, backend: AnyBackend) -> None:
-        """Do not choose a backend until C{admit}, as if its health were bad."""
+        """Eject a backend: balancers do not choose it until C{admit}."""
         self._managers.check_process()
         self._managers.records.of(Backend.of(backend), self.policy).health.eject()
 
     def admit(self, backend: AnyBackend) -> None:
-        """Choose a backend again that was ejected, by hand or because it had failed."""
+        """Admit a backend that was ejected, by C{eject} or because of failures."""
         self._managers.check_process()
         record = self._managers.records.find(Backend.of(backend).key)
         if record is not None:
@@ -138,24 +140,24 @@ class PoolOperation:
     # Ending
 
     def drain(self, backend: AnyBackend) -> Deferred[None]:
-        """Give no new leases of a backend, wait for those that are out, and close its manager.
+        """Give no new leases of a backend, wait until the present ones are settled, and close.
 
-        Requests in its queue fail with C{Draining}, and so do new ones until it is closed; after
-        that C{connect} makes a new manager.
+        Requests in the queue fail with C{Draining}, and so do new ones until the backend's manager
+        is closed. After that C{connect} makes a new manager.
 
-        @return: fires with C{None} when no connection is left, at once if there is no manager.
+        @return: fires with C{None} when no connection is left; at once if there is no manager.
             Cancelling it stops nothing.
         """
         return _when_all(self._managers.drain(Backend.of(backend)))
 
     def close(self, timeout: float = 10.0) -> Deferred[None]:
-        """Close for ever: drain every backend for C{timeout} seconds at the most, then abort.
+        """Close the pool for ever: drain all backends for C{timeout} seconds, then abort.
 
-        Requests, those in queues too, fail with C{Closed}. Who still holds a lease when the time
-        is over is told in the log. Closing twice is harmless, and may make the time shorter.
+        New requests and those in queues fail with C{Closed}. Leases that are still held after the
+        time-out are logged. Closing twice is allowed, and may shorten the time.
 
         @return: fires with C{None} when no connection is left. Cancelling it stops nothing.
-        @raise ValueError: C{timeout} is no length of time.
+        @raise ValueError: C{timeout} is not a number of seconds.
         """
         check_seconds("timeout", timeout, optional=False)
         self._managers.check_process()
@@ -164,7 +166,7 @@ class PoolOperation:
 
 
 def _when_all(each: list[Deferred[None]]) -> Deferred[None]:
-    """Fires with C{None} when all of them have; cancelling it cancels none of them."""
+    """A Deferred that fires with C{None} when all of them have; cancelling it cancels none."""
     done: Deferred[None] = Deferred()
     DeferredList(each).addCallback(lambda _: done.callback(None))
     return done

@@ -1,4 +1,4 @@
-"""C{PoolService}: a pool as a part of a Twisted application."""
+"""C{PoolService}: closes a pool when its Twisted application stops."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ __all__ = ["PoolService"]
 class PoolService(Service):
     """Closes a pool when its application stops: C{PoolService(pool).setServiceParent(parent)}.
 
-    A MultiService stops the service first that was added last, and does not wait for it before
-    it stops the next. So what works with the pool is to be added after it, and should have done
-    with its leases in time.
+    A C{MultiService} stops its services in reverse order, and does not wait for one before it stops
+    the next. So add the services that use the pool after this one. They should settle their leases
+    within C{timeout}.
 
-    @ivar pool: the pool, which is of use before the service is started, too, but not before a
-        daemon has forked: a connection would be its parent's.
+    @ivar pool: the pool. It may be used before the service is started, but not before a daemon has
+        forked: connections would belong to the parent process.
     """
 
     def __init__(self, pool: Pool[Any], timeout: float = 10.0) -> None:
         """
-        @param timeout: how many seconds the leases that are out have to be settled.
-        @raise ValueError: C{timeout} is no length of time.
-        @raise TypeError: C{pool} is none.
+        @param timeout: seconds that leases may still be held when the service stops.
+        @raise ValueError: C{timeout} is not a number of seconds.
+        @raise TypeError: C{pool} is not a C{Pool}.
         """
         check_seconds("timeout", timeout, optional=False)
         if not isinstance(pool, Pool):
@@ -37,10 +37,12 @@ class PoolService(Service):
         self._timeout = timeout
 
     def stopService(self) -> Deferred[None]:
-        """Close the pool: drain it, then abort what is still open.
+        """Close the pool: drain it, then abort the connections that are still open.
 
-        @return: fires with C{None} when no connection is left, for which the reactor waits before
-            it ends. Stopping twice is harmless.
+        Stopping twice has no effect.
+
+        @return: fires with C{None} when no connection is left; the reactor waits for this before it
+            stops. Cancelling it stops nothing.
         """
         super().stopService()  # type: ignore[no-untyped-call]
         return self.pool.close(self._timeout)

@@ -1,4 +1,4 @@
-"""How a backend is now (C{Status}) and what has happened there so far (C{Counters})."""
+"""The current numbers of a backend (C{Status}), and its counts so far (C{Counters})."""
 
 from __future__ import annotations
 
@@ -16,72 +16,75 @@ __all__ = ["Counters", "State", "Status"]
 
 
 class State(Enum):
-    """What a backend's manager does with a new request."""
+    """What the backend does with a new request."""
 
     ABSENT = "absent"
-    """No manager runs: the first connect makes one."""
+    """It has no manager: the first request makes one."""
     OPEN = "open"
+    """It serves requests."""
     EJECTED = "ejected"
-    """It is open, but not chosen for a while, because of its health."""
+    """It is open, but balancers do not choose it, because of its health."""
     DUE = "due"
-    """It was ejected, and may be given one request, to see how it is."""
+    """It is ejected, and may get one request as a probe."""
     PAUSED = "paused"
     """Requests wait until it is resumed."""
     DRAINING = "draining"
-    """No new leases; the old ones may still be held."""
+    """It gives no new leases; present leases may still be held."""
     CLOSED = "closed"
+    """Its manager is closed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The numbers of one backend's manager; out of date as soon as you have it."""
+    """The numbers of one backend's manager at the time of the call."""
 
     backend: Backend
     manager: IKolusManager | None
-    """C{None} where no manager runs, and where there is one for each ident."""
+    """The manager; C{None} if there is none, or if there is one for each ident."""
     ident: Hashable
-    """Whom the manager's connections are for; C{None} where C{manager} is."""
+    """The manager's ident; C{None} if C{manager} is C{None}."""
     idle: int | None
-    """Connections that are ready, or slots on them; C{None} where no manager runs."""
+    """Idle connections, or free slots on connections; C{None} without a manager."""
     leased: int
-    """Connections that are out: with a lessee, or in a check or reset before or after one."""
+    """Leased connections, including those in the check before a lease or the reset after it."""
     connecting: int
     """Connections that are being made and prepared."""
     unused: int | None
-    """How many more may be opened under the limit; C{None} where no manager runs."""
+    """How many more connections the limit allows; C{None} without a manager."""
     waiting: int
     """Requests in the queue."""
     limit: int
-    """Most connections at any time; of shared ones, most leases."""
+    """Most connections at a time; for shared connections, most leases."""
     state: State
+    """What the backend does with a new request."""
     ramp: float = 1.0
-    """The share of its weight that the backend has: below 1 while it starts slowly."""
+    """The share of the backend's weight that counts now: less than 1.0 in slow start."""
 
     @property
     def takes_requests(self) -> bool:
-        """Whether it may be chosen: health comes before load."""
+        """Whether a balancer may choose it: its state is C{OPEN}, C{ABSENT} or C{DUE}."""
         return self.state is State.OPEN or self.state is State.ABSENT or self.state is State.DUE
 
     @property
     def load(self) -> float:
-        """Its pressure; infinity if it is not to be chosen: what takes no requests has nothing
-        outstanding and would look idle."""
+        """The pressure; infinity if it takes no requests. Otherwise an ejected backend, which has
+        no leases and no waiters, would look idle."""
         return self.pressure if self.takes_requests else math.inf
 
     @property
     def pressure(self) -> float:
-        """What is leased and waits, with one request more, for its weight."""
+        """The leases and waiters plus one, divided by the current weight."""
         return (self.leased + self.waiting + 1) / (self.backend.weight * self.ramp)
 
     @property
     def room(self) -> int:
-        """How many more requests could be served without one of them waiting for a release."""
+        """How many more requests it can serve without waiting for a release; may be negative."""
         unused = self.limit if self.unused is None else self.unused
         return (self.idle or 0) + unused + self.connecting - self.waiting
 
     @classmethod
     def total(cls, backend: Backend, statuses: Sequence[Status]) -> Status:
-        """The numbers of several managers of one backend, which share its limit."""
+        """The sum of the numbers of several managers of one backend, which share its limit."""
         taking = [each for each in statuses if each.takes_requests]
         return cls(
             backend=backend,
@@ -108,16 +111,16 @@ class Status:
 class Counters:
     """Counts since the pool was made.
 
-    C{leases == releases + finishes + forgotten +} what is held now, and C{connects == closes +}
-    what is open now.
+    C{leases == releases + finishes + forgotten +} the leases held now, and C{connects == closes +}
+    the connections open now.
     """
 
     connects: int = 0
     """Connections that were made and prepared."""
     connect_failures: int = 0
-    """Attempts that failed, were too slow, or ended as soon as they were connected."""
+    """Attempts that failed, timed out, or ended as soon as they were connected."""
     closes: int = 0
-    """Connections that have ended, whoever ended them."""
+    """Connections that have ended, for whatever reason."""
     leases: int = 0
     """Leases given."""
     releases: int = 0
@@ -125,11 +128,11 @@ class Counters:
     finishes: int = 0
     """Leases settled with C{finished()}."""
     forgotten: int = 0
-    """Leases reclaimed because nobody referred to them any more."""
+    """Leases reclaimed after they were garbage-collected."""
     overdue: int = 0
-    """Leases that were held for longer than the policy's C{leak_after}, settled since or not."""
+    """Leases that were held for longer than the policy's C{leak_after}, whether settled or not."""
     timeouts: int = 0
-    """Requests that waited in vain."""
+    """Requests that reached their deadline in the queue."""
     rejections: int = 0
     """Requests refused at once with a C{Rejected} or C{Closed}."""
 

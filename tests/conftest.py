@@ -1,8 +1,8 @@
-"""No test may leave anything behind: a logged failure, a delayed call, a reader or a writer.
+"""Fails a test that leaves a logged failure, a delayed call, a reader or a writer behind.
 
-pytest-twisted lets all of these pass, and lets a coroutine test hang for ever (its issues 43 and
-147): so every coroutine test has a time limit here, and what is left in the reactor, in the log
-or as an unhandled error in a Deferred fails the test that left it.
+pytest-twisted accepts all of these, and lets a coroutine test hang for ever (its issues 43 and
+147). So every coroutine test has a time limit here, and a test fails if it leaves something in the
+reactor, a failure in the log, or an unhandled error in a Deferred.
 """
 
 from __future__ import annotations
@@ -116,9 +116,9 @@ def log_events() -> Iterator[list[LogEvent]]:
 
 
 def require(binary: str, package: str) -> str:
-    """The path of a server's binary; a test that needs an absent one is skipped.
+    """The path of a server's binary. If it is not installed, the test is skipped.
 
-    With C{KOLUS_REQUIRE_SERVERS=1} it fails, so that no run is green for want of a server.
+    With C{KOLUS_REQUIRE_SERVERS=1} the test fails instead, so a missing server cannot go unnoticed.
     """
     path = shutil.which(binary, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
     if path is None:

@@ -1,6 +1,7 @@
-"""Which backend: the balancers, one a file, and what they may ask of the statuses they choose from.
+"""The balancers, which choose one of several backends, and the queries that they may make.
 
-A balancer knows statuses and nothing else: no manager, no pool.
+Each balancer has its own module. A balancer sees the statuses of the backends and nothing else: no
+manager and no pool.
 """
 
 from kolus.balance.balancer import Balancer, usable

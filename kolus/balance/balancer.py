@@ -1,18 +1,19 @@
-"""What a balancer is: a plain callable that chooses one C{Status} out of a sequence of them.
+"""A balancer is a plain callable: it takes a sequence of C{Status} and returns one of them.
 
-Health comes before load: what takes no requests is chosen only if nothing else could be found.
-Where no manager runs yet nothing is leased and nothing waits, and the whole limit is unused.
+Health comes before load: a balancer chooses a backend that takes no requests only if it found no
+other. A backend without a manager has no leases, no waiters, and its whole limit unused.
 
-The sequence is lazy, and making a status costs something: a balancer that looks at two pays for
-two. What looks for the lowest of all is quick in a group, which keeps an index; of any other
-sequence it looks at each. No balancer asks twice for the status that it returns, if that takes
-requests.
+The sequence is lazy, and making a status has a cost: a balancer that looks at two pays for two. The
+search for the lowest is fast in a group, which keeps an index; in other sequences it looks at each
+status. No balancer asks twice for the status that it returns, if that backend takes requests.
 
-Besides being called, a balancer may have an attribute C{bound} (C{True}: the request may be served
-by the backend chosen and by no other), an attribute C{prefers} (C{True}: rather than with what is
-idle elsewhere the request is served with a new connection to the backend chosen, if that may make
-one), and a method C{observe}, which hears how long each lease was held: see C{consistent} and
-C{peak_ewma}.
+A balancer may also have:
+
+  - an attribute C{bound}: if C{True}, only the chosen backend may serve the request;
+  - an attribute C{prefers}: if C{True}, the request gets a new connection to the chosen backend, if
+    the backend may make one, rather than an idle connection to another backend;
+  - a method C{observe(backend, seconds)}, called with the time that each lease was held. See
+    C{consistent} and C{peak_ewma}.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ Balancer = Callable[[Sequence["Status"]], "Status"]
 
 
 def usable(balancer: Balancer) -> Balancer:
-    """
-    @raise TypeError: it cannot be called.
+    """Return the balancer.
+
+    @raise TypeError: it is not callable.
     """
     if not callable(balancer):
         raise TypeError(f"balancer must be callable with statuses, not {balancer!r}")

@@ -1,7 +1,6 @@
-"""What a balancer may ask of the statuses it chooses from, beyond what any sequence can tell.
+"""Queries that a balancer may make about a sequence of statuses.
 
-A group answers these without looking at all of its backends; of any other sequence they are found
-out by looking at each.
+A group answers them from indices. For any other sequence the functions here look at each status.
 """
 
 from __future__ import annotations
@@ -26,11 +25,14 @@ __all__ = [
 ]
 
 Rank = Callable[[Status], Any]
-"""Tells how soon a backend is to be chosen: the lowest first. It depends on the status alone."""
+"""Ranks a backend by its status alone; the lowest rank is chosen first."""
 
 
 def whole_of(statuses: Sequence[Status]) -> tuple[Sequence[Status], Collection[int]]:
-    """What these are a part of, and the places in it that are left out; these, if of nothing."""
+    """The sequence that C{statuses} is a part of, and the positions in it that are left out.
+
+    That is C{statuses} itself and none, if it is not a part of another sequence.
+    """
     if hasattr(statuses, "whole"):
         whole: tuple[Sequence[Status], Collection[int]] = statuses.whole
         return whole
@@ -38,8 +40,10 @@ def whole_of(statuses: Sequence[Status]) -> tuple[Sequence[Status], Collection[i
 
 
 def lighter(statuses: Sequence[Status], first: int, second: int) -> Status | None:
-    """Of those at two places the one with the lower load, the first of equals; C{None} if neither
-    takes requests. What has a method of this name is quicker at it."""
+    """The less loaded status of those at two positions, the first if they are equal.
+
+    C{None} if neither takes requests. A group's sequence has a faster method of the same name.
+    """
     one, other = statuses[first], statuses[second]
     load, other_load = one.load, other.load
     if other_load < load:
@@ -48,7 +52,7 @@ def lighter(statuses: Sequence[Status], first: int, second: int) -> Status | Non
 
 
 def lowest(statuses: Sequence[Status], rank: Rank) -> Status:
-    """The status of the lowest rank, the first of equals."""
+    """The status with the lowest rank, the first of equals."""
     if hasattr(statuses, "lowest"):
         found: Status = statuses.lowest(rank)
         return found
@@ -56,7 +60,7 @@ def lowest(statuses: Sequence[Status], rank: Rank) -> Status:
 
 
 def in_zone(statuses: Sequence[Status], zone: str) -> Sequence[Status]:
-    """Those of a zone, in their order."""
+    """The statuses of the backends in a zone, in their order."""
     if hasattr(statuses, "in_zone"):
         near: Sequence[Status] = statuses.in_zone(zone)
         return near
@@ -64,7 +68,7 @@ def in_zone(statuses: Sequence[Status], zone: str) -> Sequence[Status]:
 
 
 def backends_of(statuses: Sequence[Status]) -> tuple[Backend, ...]:
-    """The backends, in their order: of a group the same object for as long as they are the same."""
+    """The backends, in their order. A group returns the same tuple until its backends change."""
     if hasattr(statuses, "backends"):
         backends: tuple[Backend, ...] = statuses.backends
         return backends
@@ -72,7 +76,7 @@ def backends_of(statuses: Sequence[Status]) -> tuple[Backend, ...]:
 
 
 def total_load(statuses: Sequence[Status]) -> float:
-    """How many leases are out and requests wait at all of them together."""
+    """The number of leases and waiters at all backends together."""
     if hasattr(statuses, "total_load"):
         total: float = statuses.total_load
         return total

@@ -1,7 +1,8 @@
-"""The same backend for the same key, in every process, for as long as the backend is there.
+"""C{consistent}: consistent hashing, which maps a key to the same backend in every process.
 
-The state of a C{Ring} is C{_circles}: the points of the lists of backends that it was asked about
-last, the last one first. Only C{circle} changes them. Everything else here is a value.
+The state of a C{Ring} is C{_circles}: the circles of the last lists of backends, the latest first.
+Only C{circle} changes them. Everything else here is immutable, but for the backends' tuple of a
+circle, which C{circle} replaces by an equal one.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ if TYPE_CHECKING:
 __all__ = ["Consistent", "Ring", "consistent"]
 
 _CIRCLES = 4
-"""How many lists a ring remembers: all the backends, those of the zone preferred, and all but one
-that has just failed a request."""
+"""Number of lists that a ring remembers: all backends, those of the preferred zone, and all without
+one that has just failed a request."""
 
 _MOST_POINTS = 4096
 """Most points of one backend."""
 
 _MOST_LOOKS = 16
-"""How many backends are looked at, clockwise, before the least loaded of all is asked for."""
+"""Number of backends to look at, clockwise, before the least loaded of all is chosen."""
 
 _POINTS_OF_A_DIGEST = 8
 
@@ -42,32 +43,33 @@ _by_load: Rank = attrgetter("load")
 def consistent(
     key: str | bytes | int, ring: Ring | None = None, spill: float | None = 1.25
 ) -> Consistent:
-    """A balancer for one request, which gives the same key the same backend.
+    """A balancer for one request, which chooses the same backend for the same key.
 
-    When a backend goes its keys move, and no others; a new one takes its share of them.
+    When a backend leaves, only its own keys move to others. A new backend takes its share of keys.
 
     @param key: C{"7"}, C{b"7"} and C{7} are the same key.
-    @param ring: remembers where the backends are; keep one for each group. Without one their
-        places are found again for this request, which is for short lists.
-    @param spill: a backend that would hold more than so many times its share of all the leases and
-        waiters leaves its keys to the next one; C{None}: never, and the request waits for its
-        backend alone. A backend that takes no requests leaves them in any case.
-    @raise TypeError: C{key} is none of these, so that it would not be the same in each process.
-    @raise ValueError: C{spill} is no number of at least 1.
+    @param ring: caches the positions of the backends; keep one for each group. Without it they are
+        computed for this request, which is only for short lists.
+    @param spill: if a backend would hold more than C{spill} times its share of all leases and
+        waiters, the key goes to the next backend. C{None}: never; the request then waits for its
+        backend alone. The key of a backend that takes no requests always goes to the next.
+    @raise TypeError: C{key} has another type, whose hash may differ between processes.
+    @raise ValueError: C{spill} is not a number of at least 1.
     """
     return Consistent(key, ring, spill)
 
 
 class Consistent:
-    """Goes clockwise on a ring from the place of a key to the first backend that has room.
+    """Goes clockwise on a ring, from the position of a key, to the first backend with room.
 
-    The ring: David Karger and others, "Consistent Hashing and Random Trees", 1997. The room: Vahab
-    Mirrokni, Mikkel Thorup and Morteza Zadimoghaddam, "Consistent Hashing with Bounded Loads",
-    2016. Where a long way round would be needed, because a key is very hot or many backends take
-    no requests, the least loaded of all is chosen instead: it has room if any has.
+    The ring: David Karger and others, "Consistent Hashing and Random Trees", 1997. The bounded
+    load: Vahab Mirrokni, Mikkel Thorup and Morteza Zadimoghaddam, "Consistent Hashing with Bounded
+    Loads", 2016. If the way would be long, because a key is very hot or many backends take no
+    requests, the least loaded backend of all is chosen instead: it has room if any has.
 
-    @ivar prefers: the request is worth a new connection to the backend chosen.
-    @ivar bound: whether the request may be served by the backend chosen and by no other.
+    @ivar prefers: always C{True}: the request gets a new connection to the chosen backend, rather
+        than an idle connection to another.
+    @ivar bound: whether only the chosen backend may serve the request.
     """
 
     prefers = True
@@ -84,9 +86,9 @@ class Consistent:
         self._spill = spill
 
     def __call__(self, statuses: Sequence[Status]) -> Status:
-        whole, left_out = whole_of(statuses)  # for a retry elsewhere no new ring is made
+        whole, left_out = whole_of(statuses)  # a retry elsewhere needs no new circle
         circle = self._ring.circle(backends_of(whole))
-        room = math.inf  # of a backend of weight 1
+        room = math.inf  # the most requests of a backend of weight 1
         if self._spill is not None:
             room = self._spill * (total_load(statuses) + 1) / circle.weight
         home: Status | None = None
@@ -109,21 +111,21 @@ class Consistent:
 
 
 class Ring:
-    """Where backends are on the circle of all hashes; shared by the requests to one group.
+    """The positions of backends on the circle of all hashes; requests to one group share it.
 
-    A backend is known by its endpoint string, or, if its endpoint is an object, by its name: give
-    it one, or its places are others in the next process.
+    A position depends on the endpoint string, or, if the endpoint is an object, on the backend's
+    name. Give such a backend a name; otherwise its positions differ in each process.
     """
 
     __slots__ = ("_circles", "points")
 
     def __init__(self, points: int = 32) -> None:
         """
-        @param points: how many points a backend of weight 1 has, others in proportion: at least
-            one, and at most 4096. The more, the more exact is each one's share of the keys (to
-            about one part in the root of the number), and the longer it takes to build the ring.
-            With weights in the hundreds, 1 is enough.
-        @raise ValueError: C{points} is no whole number from 1 to 4096.
+        @param points: number of points of a backend of weight 1. Others have points in proportion
+            to their weight, from 1 to 4096. With n points the share of keys is exact to about one
+            part in the square root of n. More points take longer to build. If the weights are in
+            the hundreds, 1 is enough.
+        @raise ValueError: C{points} is not a whole number from 1 to 4096.
         """
         if type(points) is not int or not 1 <= points <= _MOST_POINTS:
             raise ValueError(
@@ -133,7 +135,7 @@ class Ring:
         self._circles: list[_Circle] = []
 
     def circle(self, backends: tuple[Backend, ...]) -> _Circle:
-        """The circle for a list of backends: quickly, if it is the very tuple of the last time."""
+        """The circle of a list of backends. Fast if the tuple is the same object as before."""
         if self._circles and self._circles[0].backends is backends:
             return self._circles[0]
         for circle in self._circles:
@@ -148,7 +150,7 @@ class Ring:
 
 
 class _Circle:
-    """The points of some backends, in order, and whose they are, as indices into the list."""
+    """The sorted points of a list of backends, and the index of each point's backend."""
 
     __slots__ = ("backends", "owners", "places", "weight")
 
@@ -173,7 +175,7 @@ class _Circle:
         ]
 
     def clockwise(self, place: int) -> Iterator[int]:
-        """The indices of the backends from C{place} on, each once."""
+        """The indices of the backends, clockwise from C{place}, each once."""
         start = bisect_left(self.places, place)
         seen = set()
         for at in chain(range(start, len(self.places)), range(start)):
@@ -184,17 +186,17 @@ class _Circle:
 
 
 def _fits(status: Status, room: float) -> bool:
-    """Whether it takes requests, and has room for one."""
+    """Whether the backend takes requests and has room for one more."""
     load = status.load
     if load == math.inf or room == math.inf:
         return load < math.inf
     weight = status.backend.weight * status.ramp
-    requests = load * weight  # this one, and those there now: a whole number, but for rounding
+    requests = load * weight  # the present ones and this one: a whole number, apart from rounding
     return requests < math.ceil(room * weight) + 0.5
 
 
 def _places(backend: Backend, count: int) -> array[int]:
-    """A backend's first points; another weight adds points to them, or takes away the last."""
+    """The first C{count} points of a backend. So a larger weight only adds points."""
     known = backend.endpoint if isinstance(backend.endpoint, str) else str(backend)
     text = known.encode("utf-8", "surrogatepass")
     places = array("Q")

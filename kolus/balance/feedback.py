@@ -1,4 +1,4 @@
-"""C{Feedback}: lets a balancer hear how long the backends take to answer."""
+"""C{Feedback}: reports to a balancer how long leases were held."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _log = Logger()
 
 
 class Feedback:
-    """Hears of leases for a balancer that has a method C{observe(backend, seconds)}.
+    """Calls the method C{observe(backend, seconds)} of a balancer after each lease.
 
-    It does not keep the balancer, which may be made for one request, if Python lets it. Of one that
-    has its C{observe} from another, as C{prefer_zone} makes, it is the other that learns.
+    It refers to the balancer weakly, if Python allows it: the balancer may be made for one request.
+    If C{observe} is a bound method of another balancer, as C{prefer_zone} sets it, that one counts.
 
-    @ivar number: the C{id} of who learns, which another may have when that is gone.
+    @ivar number: the C{id} of the balancer. When the balancer is gone, another may get this number.
     """
 
     def __init__(self, balancer: Any) -> None:
@@ -38,19 +38,19 @@ class Feedback:
 
     @classmethod
     def of(cls, balancer: Any) -> Feedback | None:
-        """For a balancer, if it learns."""
+        """The feedback for a balancer; C{None} if it has no C{observe}."""
         return cls(balancer) if hasattr(balancer, "observe") else None
 
     def is_like(self, other: Feedback) -> bool:
-        """Whether both are of one balancer that learns."""
+        """Whether both belong to the same balancer."""
         return self._owner() is other._owner()
 
     def is_gone(self) -> bool:
-        """Whether nobody has the balancer any more."""
+        """Whether the balancer has been garbage-collected."""
         return self._owner() is None
 
     def observed(self, backend: Backend, seconds: float) -> None:
-        """A lease took so long."""
+        """Report that a lease was held for so many seconds. Exceptions of C{observe} are logged."""
         owner = self._owner()
         try:
             if owner is not None:

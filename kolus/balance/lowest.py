@@ -1,4 +1,4 @@
-"""Balancers that choose the backend of the lowest rank: by queue, by what is ready, by load."""
+"""Balancers that choose the backend with the lowest rank: by queue, idle connections, or load."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["by_load", "fill_first", "idle_first", "least_leased"]
 
-# Ranks. A group keeps an index for each, so a rank is one object. A live status looks up what it is
-# asked for, its load at the least cost: so that is asked for first, and nothing twice.
+# Ranks. A group keeps one index for each rank object. A live status computes each attribute when it
+# is read; C{load} costs the least. So a rank reads C{load} first, and nothing twice.
 
 by_load: Rank = attrgetter("load")
 
@@ -23,20 +23,20 @@ _BEST = (0, 0.0)
 
 
 def fill_first(statuses: Sequence[Status]) -> Status:
-    """The first backend, in the order given, that can serve without a queue.
+    """The first backend, in the given order, that can serve without a queue.
 
-    When all are full: the one with the fewest waiting.
+    If all are full, the one with the fewest waiters.
     """
     return _soonest(statuses, _by_queue)
 
 
 def idle_first(statuses: Sequence[Status]) -> Status:
-    """The first backend that has a connection ready; if none has, the least leased one."""
+    """The first backend with an idle connection and no waiters; else the least loaded one."""
     return _soonest(statuses, _by_readiness)
 
 
 def least_leased(statuses: Sequence[Status]) -> Status:
-    """The backend with the fewest leased and waiting for its weight; the first of equals."""
+    """The backend with the fewest leases and waiters for its weight; the first of equals."""
     return lowest(statuses, by_load)
 
 
@@ -52,7 +52,7 @@ def _by_readiness(status: Status) -> tuple[int, float]:
 
 
 def _soonest(statuses: Sequence[Status], rank: Rank) -> Status:
-    """The one of the lowest rank. Without an index the search ends where there can be no better."""
+    """The status with the lowest rank. Without an index, stop at the best possible rank."""
     if hasattr(statuses, "lowest"):
         return lowest(statuses, rank)
     soonest = statuses[0]

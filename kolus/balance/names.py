@@ -26,4 +26,4 @@ NAMES: dict[str, Callable[[IReactorTime], Balancer]] = {
     "pick_two": lambda clock: pick_two(),
     "round_robin": lambda clock: round_robin(random),
 }
-"""Each balancer's name, as a command line gives it, and what makes a new one for a reactor."""
+"""For each name on a command line: a callable that makes the balancer for a reactor."""

@@ -1,7 +1,7 @@
-"""The quicker of two backends: by how long leases have been held there lately, and how many are.
+"""C{peak_ewma}: draws two backends and takes the one with the lower latency times load.
 
-The state of a C{PeakEwma} is one estimate for each backend that it has observed, by its key, those
-observed last at the end. C{observe} changes them, and drops those that are too old to count.
+The state of a C{PeakEwma} is one latency estimate for each observed backend, by its key, the latest
+observation last. C{observe} changes the estimates, and drops those that are too old.
 """
 
 from __future__ import annotations
@@ -21,41 +21,43 @@ if TYPE_CHECKING:
 
 __all__ = ["PeakEwma", "peak_ewma"]
 
-_PAIRS = 8
-"""How often two are drawn of which neither takes requests; as in C{pick_two}."""
+_DRAWS = 8
+"""Number of draws, as long as neither backend takes requests; as in C{pick_two}."""
 
 _MOST_DECAYS = 10.0
-"""An estimate counts for so many time constants; it has shrunk to 1/22026 of itself then."""
+"""Number of time constants after which an estimate is ignored; it is then 1/22026 of itself."""
 
-_LEAST = 1e-6
-"""No estimate is less, in seconds, or load would not matter."""
+_MIN_ESTIMATE = 1e-6
+"""The least estimate, in seconds. With an estimate of 0 the load would not matter."""
 
 _PENALTY = 1e12
-"""In seconds: longer than any estimate."""
+"""More seconds than any estimate."""
 
 
 def peak_ewma(clock: IReactorTime, rng: Rng = random, decay: float = 10.0) -> PeakEwma:
-    """A balancer that draws two backends and takes the one expected to serve sooner.
+    """A balancer that draws two backends and takes the one that should serve sooner.
 
-    @param clock: a reactor.
-    @param rng: draws.
-    @param decay: time constant, in seconds, with which an estimate falls.
-    @raise ValueError: C{decay} is no number of seconds above 0.
+    @param clock: the reactor, or a C{Clock}.
+    @param rng: source of the draws.
+    @param decay: time constant of the estimates' decay, in seconds.
+    @raise ValueError: C{decay} is not a number of seconds above 0.
     """
     return PeakEwma(clock, rng, decay)
 
 
 class PeakEwma:
-    """What a request costs at a backend: an estimate of its latency, times the load it meets.
+    """Compares backends by cost: the estimated latency times the load.
 
-    The estimate rises at once to a higher latency, and falls exponentially: towards a lower one,
-    or towards 0 while there is none, so that a backend which was slow once is tried again. A
-    backend without an estimate costs nothing while nothing is out or waits there, which gets it
-    tried; while something does, more than any other. After Finagle's C{PeakEwma} (Twitter, Apache
-    licence), whose look at an estimate is an observation of 0 as well; here a look changes nothing,
-    and an estimate ten time constants old counts as none.
+    An estimate rises at once to a higher latency. It falls exponentially towards a lower latency,
+    or towards 0 without observations, so a backend that was slow once is tried again. A backend
+    without an estimate has cost 0 while it has no lease and no waiter, so it is tried; with one its
+    cost is higher than any other.
 
-    A backend that fails quickly looks quick: keep failing ones out by their health.
+    It follows Finagle's C{PeakEwma} (Twitter, Apache licence) with one difference: there, reading
+    an estimate also counts as an observation of 0. Here reading changes nothing, and an estimate
+    older than ten time constants is ignored.
+
+    A backend that fails fast has a low latency: let C{Ejection} keep failing backends out.
     """
 
     __slots__ = ("__weakref__", "_clock", "_decay", "_estimates", "_rng")
@@ -76,7 +78,7 @@ class PeakEwma:
             return statuses[0]
         draw = self._rng.random
         now = self._clock.seconds()
-        for _ in range(_PAIRS):
+        for _ in range(_DRAWS):
             first = int(draw() * count)
             second = int(draw() * (count - 1))
             if second >= first:
@@ -87,18 +89,18 @@ class PeakEwma:
                 return other
             if cost < math.inf or count == 2:
                 return one
-        return one if count > 2 * _PAIRS else min(statuses, key=lambda each: self._cost(each, now))
+        return one if count > 2 * _DRAWS else min(statuses, key=lambda each: self._cost(each, now))
 
     def observe(self, backend: Backend, seconds: float) -> None:
-        """Take note of how long a backend took to serve.
+        """Update the estimate of a backend.
 
-        @param seconds: less than 0, from a clock that was set back, counts as 0.
+        @param seconds: the latency. A negative one, from a clock that was set back, counts as 0.
         @raise ValueError: C{seconds} is not finite.
         """
         if not math.isfinite(seconds):
             raise ValueError(f"a latency must be a finite number of seconds, not {seconds!r}")
         now = self._clock.seconds()
-        estimate = max(seconds, _LEAST)
+        estimate = max(seconds, _MIN_ESTIMATE)
         known = self._estimates.get(backend.key)
         if known is not None and known[0] > estimate:
             kept = math.exp(-max(now - known[1], 0.0) / self._decay)
@@ -108,7 +110,7 @@ class PeakEwma:
         self._forget(now - _MOST_DECAYS * self._decay)
 
     def _forget(self, before: float) -> None:
-        """Drop the two oldest estimates, if they are older; two, so that they become fewer."""
+        """Drop the two oldest estimates if they are too old. Two, so that the number can shrink."""
         for _ in range(2):
             oldest = next(iter(self._estimates))
             if self._estimates[oldest][1] >= before:
@@ -124,5 +126,5 @@ class PeakEwma:
             age = max(now - known[1], 0.0) / self._decay
             if age <= _MOST_DECAYS:
                 return known[0] * math.exp(-age) * load
-        requests = load * status.backend.weight * status.ramp  # this one, and those there now
+        requests = load * status.backend.weight * status.ramp  # the present ones and this one
         return _PENALTY * load if requests > 1.5 else 0.0

@@ -17,18 +17,20 @@ if TYPE_CHECKING:
 
 __all__ = ["pick_two"]
 
-_PAIRS = 8
-"""How often two are drawn of which neither takes requests. With half of the backends ejected, the
-most that there can be, this fails once in 65 536 requests."""
+_DRAWS = 8
+"""Number of draws, as long as neither backend takes requests. If half of the backends are ejected,
+which is the maximum, all draws fail once in 65 536 requests."""
 
 
 def pick_two(rng: Rng = random) -> Balancer:
     """A balancer that draws two backends and takes the less loaded one.
 
-    Nearly as even as looking at all of them, at the cost of looking at two: Michael Mitzenmacher,
-    "The Power of Two Choices in Randomized Load Balancing", 2001. If neither takes requests it
-    draws again, up to 8 times; what it has then is the answer, unless there are so few backends
-    that looking at each costs no more.
+    The load is almost as even as if it looked at all backends: Michael Mitzenmacher, "The Power of
+    Two Choices in Randomized Load Balancing", 2001. If neither takes requests it draws again, up to
+    8 times. If all draws fail, it takes the least loaded of at most 16 backends, or the first of
+    the last draw if there are more.
+
+    @param rng: source of the draws.
     """
     draw = rng.random
 
@@ -37,7 +39,7 @@ def pick_two(rng: Rng = random) -> Balancer:
         if count == 1:
             return statuses[0]
         look = getattr(statuses, "lighter", None) or partial(lighter, statuses)
-        for _ in range(_PAIRS):
+        for _ in range(_DRAWS):
             first = int(draw() * count)
             second = int(draw() * (count - 1))
             if second >= first:
@@ -47,6 +49,6 @@ def pick_two(rng: Rng = random) -> Balancer:
                 return chosen
             if count == 2:
                 break
-        return min(statuses, key=by_load) if 2 < count <= 2 * _PAIRS else statuses[first]
+        return min(statuses, key=by_load) if 2 < count <= 2 * _DRAWS else statuses[first]
 
     return less_loaded_of_two

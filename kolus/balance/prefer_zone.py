@@ -1,4 +1,4 @@
-"""C{prefer_zone}: chooses in one zone for as long as something there takes requests."""
+"""C{prefer_zone}: chooses among the backends of one zone while one of them takes requests."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["prefer_zone"]
 
 
 def prefer_zone(zone: str, then: Balancer | None = None) -> Balancer:
-    """A balancer that chooses in one zone for as long as something there takes requests.
+    """A balancer that chooses among the backends of one zone while one of them takes requests.
 
-    @param zone: the C{zone} of the backends that are preferred.
-    @param then: chooses among them, and among all if they take no requests; C{pick_two()} if
-        C{None}. Its attributes C{bound} and C{observe}, if it has them, are the result's too.
+    @param zone: the preferred backends have this C{zone}.
+    @param then: chooses among these, or among all if it finds none that takes requests. The default
+        is C{pick_two()}. The result also has its attributes C{bound} and C{observe}, if any.
     """
     choose = pick_two() if then is None else then
 

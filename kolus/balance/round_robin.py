@@ -1,10 +1,13 @@
-"""Backends in turn, each as often as its weight says, and spread out rather than in bursts.
+"""C{round_robin}: takes backends in turn, in proportion to their weights, without bursts.
 
-The state of a C{RoundRobin} is C{_at}, where its sweep goes on; C{_heaviest}, the largest weight of
-the last sweep, and C{_rising}, that of this one so far; and the credits of backends that are not
-the heaviest: C{_credits} those looked at in this sweep, C{_earlier} those of the sweep before, so
-that a backend that has gone is forgotten after two. C{_phase} is where the next new one begins, and
-C{_rng} draws where the first sweep does. Only C{__call__}, and what it calls, changes them.
+The state of a C{RoundRobin}, changed only by C{__call__} and the methods that it calls:
+
+  - C{_index}: the index in the list at which the sweep continues;
+  - C{_heaviest}: the largest weight in the last sweep, and C{_max_seen} that of this sweep;
+  - C{_credits}: the credits of the lighter backends in this sweep, and C{_old_credits} those of the
+    sweep before, so a backend that has left is forgotten after two sweeps;
+  - C{_phase}: the first credit of the next new backend;
+  - C{_rng}: draws the start of the first sweep.
 """
 
 from __future__ import annotations
@@ -25,104 +28,104 @@ if TYPE_CHECKING:
 __all__ = ["RoundRobin", "round_robin"]
 
 _MOST_LOOKS = 64
-"""How many backends are looked at for one request: so many where as many in a row take no requests,
-where the heaviest backend has just gone, or where it weighs more than so many times what others do.
-These get more than their share then: one of each 64 is taken in each sweep."""
+"""The most backends to look at for one request. It is reached if 64 in a row take no requests, if
+the heaviest has just left, or if it weighs more than 64 times the others. In the last case the
+others get more than their share: of each 64, one is taken in each sweep."""
 
 _FIRST_LOOKS = 16
-"""How many backends are looked at once, for the heaviest of them, before the first sweep. Of more,
-those lighter than one further on are taken at the first visit as if they were the heaviest."""
+"""Number of backends in which to search the heaviest, once, before the first sweep. In a longer
+list, a backend may count as the heaviest at its first visit although a heavier one comes later."""
 
 _GOLDEN = 0.6180339887498949
-"""Its multiples, less their whole part, fill an interval evenly, however many there are: Donald
-Knuth, "The Art of Computer Programming", volume 3, section 6.4, theorem S."""
+"""The fractional parts of any number of its multiples are evenly spread from 0 to 1: Donald Knuth,
+"The Art of Computer Programming", volume 3, section 6.4, theorem S."""
 
 _by_load: Rank = attrgetter("load")
 
 
 def round_robin(rng: Rng | None = None) -> Balancer:
-    """A balancer that takes the backends in turn, passing over those that take no requests.
+    """A balancer that takes the backends in turn and skips those that take no requests.
 
-    Among equal weights that is the exact rotation. Others get their share of the requests, spread
-    out; while a backend starts slowly its weight is less. How many statuses it looks at depends on
-    the weights (the heaviest over the mean), and not on how many backends there are; it is 64 at
-    most, so that shares are exact while no backend outweighs another by more than that.
+    With equal weights it is an exact rotation. With other weights each backend gets its share of
+    the requests, without bursts; in slow start the weight of a backend is lower. The number of
+    statuses to look at depends on the weights (the heaviest divided by the mean), not on the number
+    of backends. It is at most 64, so shares are exact if no weight is more than 64 times another.
 
-    @param rng: draws the backend that it begins with, so that many processes with one list do not
-        all begin with the same one; with the first if C{None}.
+    @param rng: draws the first backend, so that many processes with the same list do not all begin
+        with the same one. C{None}: begin with the first in the list.
     """
     return RoundRobin(rng)
 
 
 class RoundRobin:
-    """A sweep over the list. Whom it comes by earns its weight over the heaviest; who has a whole
-    credit is taken and pays it.
+    """Sweeps over the list again and again.
 
-    So no backend is taken twice in one sweep, which spreads them out; in a deficit round robin (M.
-    Shreedhar and George Varghese, "Efficient Fair Queuing using Deficit Round Robin", 1995), which
-    this is otherwise, a heavy one is served in a burst. The light ones begin with a part of a
-    credit, each with another, or all would be taken in the same sweep.
+    At each visit a backend earns a credit: its weight divided by the heaviest weight. A backend
+    with a whole credit is taken, and pays one. So no backend is taken twice in one sweep, which
+    avoids the bursts of deficit round robin (M. Shreedhar and George Varghese, "Efficient Fair
+    Queuing using Deficit Round Robin", 1995); otherwise this is the same. Lighter backends begin
+    with different fractions of a credit, or all would be taken in the same sweep.
     """
 
-    __slots__ = ("_at", "_credits", "_earlier", "_heaviest", "_phase", "_rising", "_rng")
+    __slots__ = ("_credits", "_heaviest", "_index", "_max_seen", "_old_credits", "_phase", "_rng")
 
     def __init__(self, rng: Rng | None = None) -> None:
         self._rng = rng
-        self._at = 0
-        self._heaviest = self._rising = 0.0
+        self._index = 0
+        self._heaviest = self._max_seen = 0.0
         self._credits: dict[Backend, float] = {}
-        self._earlier: dict[Backend, float] = {}
+        self._old_credits: dict[Backend, float] = {}
         self._phase = 0.0
 
     def __call__(self, statuses: Sequence[Status]) -> Status:
         count = len(statuses)
         if not self._heaviest:
-            self._look_ahead(statuses)
-        unfit: Status | None = None
-        richest: Status | None = None
+            self._begin(statuses)
+        unavailable: Status | None = None
+        best: Status | None = None
         most = 0.0
         for looks in range(_MOST_LOOKS):
             status = statuses[self._next(count)]
             if status.load == math.inf:
-                unfit = status if unfit is None else unfit
-                if looks + 1 >= count and richest is None:
+                unavailable = status if unavailable is None else unavailable
+                if looks + 1 >= count and best is None:
                     break
                 continue
             weight = _weight(status)
-            if weight >= self._heaviest:  # a whole credit at each visit: there is nothing to count
-                self._heaviest = self._rising = weight
+            if weight >= self._heaviest:  # earns a whole credit at each visit: no need to count
+                self._heaviest = self._max_seen = weight
                 return status
             credit = self._earn(status.backend, weight)
             if credit >= 1:
                 self._credits[status.backend] = credit - 1
                 return status
-            if richest is None or credit > most:
-                richest, most = status, credit
-        if richest is not None:  # it runs into debt, as far as that goes
-            self._credits[richest.backend] = max(self._credit(richest.backend) - 1, -1.0)
-            return richest
-        assert unfit is not None
-        return self._among_unfit(statuses, unfit)
+            if best is None or credit > most:
+                best, most = status, credit
+        if best is not None:  # it goes into debt, at most one credit
+            self._credits[best.backend] = max(self._credit(best.backend) - 1, -1.0)
+            return best
+        assert unavailable is not None
+        return self._all_unavailable(statuses, unavailable)
 
-    def _look_ahead(self, statuses: Sequence[Status]) -> None:
+    def _begin(self, statuses: Sequence[Status]) -> None:
         if self._rng is not None:
-            self._at = int(self._rng.random() * len(statuses))
+            self._index = int(self._rng.random() * len(statuses))
             self._rng = None
         first = [statuses[at] for at in range(min(len(statuses), _FIRST_LOOKS))]
         self._heaviest = max([_weight(each) for each in first if each.load < math.inf], default=0.0)
 
     def _next(self, count: int) -> int:
-        at = self._at
+        at = self._index
         if at >= count:
             at = 0
-            self._heaviest, self._rising = self._rising or self._heaviest, 0.0
-            self._credits, self._earlier = {}, self._credits
-        self._at = at + 1
+            self._heaviest, self._max_seen = self._max_seen or self._heaviest, 0.0
+            self._credits, self._old_credits = {}, self._credits
+        self._index = at + 1
         return at
 
     def _earn(self, backend: Backend, weight: float) -> float:
-        if weight > self._rising:
-            self._rising = weight
+        if weight > self._max_seen:
+            self._max_seen = weight
         credit = self._credit(backend) + weight / self._heaviest
         self._credits[backend] = credit
         return credit
@@ -130,19 +133,22 @@ class RoundRobin:
     def _credit(self, backend: Backend) -> float:
         credit = self._credits.get(backend)
         if credit is None:
-            credit = self._earlier.get(backend)
+            credit = self._old_credits.get(backend)
         if credit is None:
             credit = self._phase = (self._phase + _GOLDEN) % 1
         return credit
 
-    def _among_unfit(self, statuses: Sequence[Status], first: Status) -> Status:
-        """Of those looked at none takes requests. The next request begins behind the first."""
+    def _all_unavailable(self, statuses: Sequence[Status], first: Status) -> Status:
+        """No visited backend takes requests: return the first, and continue behind it next time.
+
+        If the list is longer than the visits, any backend that takes requests is returned instead.
+        """
         count = len(statuses)
         if count > _MOST_LOOKS:
             found = lowest(statuses, _by_load)
             if found.load < math.inf:
                 return found
-        self._at = (self._at - min(count, _MOST_LOOKS)) % count + 1
+        self._index = (self._index - min(count, _MOST_LOOKS)) % count + 1
         return first
 
 

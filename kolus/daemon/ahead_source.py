@@ -1,6 +1,6 @@
-"""C{AheadSource}: connects to backends as soon as a source tells of them.
+"""C{AheadSource}: connects to each backend as soon as a source lists it.
 
-Its state is the backends that it told last.
+Its state is the list that it gave last.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ _log = Logger()
 
 @implementer(ISource)
 class AheadSource:
-    """Another source; wherever it tells of a backend, connections are made before a client comes.
+    """Wraps another source, and opens connections to its backends before a client needs them.
 
-    As many are kept ready there as the pool's policy says in C{min_idle}.
+    The pool's policy says in C{min_idle} how many connections each backend keeps ready.
     """
 
     def __init__(self, source: Any, pool: Pool[Any], ident: Hashable) -> None:
         """
-        @param source: an C{ISource}.
-        @param ident: whom the connections are for.
+        @param source: the C{ISource} to wrap.
+        @param ident: the ident of the connections.
         """
         self._source = source
         self._pool = pool
@@ -46,7 +46,7 @@ class AheadSource:
     def start(self, listener: Callable[[Sequence[Backend]], object]) -> None:
         def told(backends: Sequence[Backend]) -> None:
             before, self._backends = self._backends, {each.key: each for each in backends}
-            listener(backends)  # first: those who wait are served first
+            listener(backends)  # first, so that waiting requests are served first
             for each in backends:
                 if each.key not in before:
                     self._connect(each)
@@ -58,14 +58,14 @@ class AheadSource:
         self._source.stop()
 
     def _connect(self, backend: Backend) -> None:
-        """The first connect makes the manager, which keeps connections ready from then on."""
+        """Make the manager by a first connect; it then keeps connections ready by itself."""
         if backend.key in self._backends:
             maybeDeferred(self._pool.connect, self._ident, backend).addCallbacks(
-                Lease.release, self._not_ready, errbackArgs=(backend,)
+                Lease.release, self._connect_failed, errbackArgs=(backend,)
             )
 
-    def _not_ready(self, failure: Failure, backend: Backend) -> None:
-        failure.trap(KolusError, ValueError)  # a kind of endpoint may refuse its arguments
+    def _connect_failed(self, failure: Failure, backend: Backend) -> None:
+        failure.trap(KolusError, ValueError)  # ValueError: the endpoint refuses its arguments
         if failure.check(Closed):
             return
         _log.warn(

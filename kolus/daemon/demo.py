@@ -1,7 +1,7 @@
-"""C{twistd kolus --demo}: a pool at work on three backends inside one process.
+"""C{twistd kolus --demo}: shows a pool with three backends, all inside one process.
 
-The state is in C{Demo}: the listening ports, the pool, one C{_Tally} for each backend, and the
-counts of the load. The load's clients change the counts; C{Demo} shows them.
+The state is in C{Demo}: the listening ports, the pool, one C{_Tally} for each backend, and counts.
+The demo's clients change the counts; C{Demo} prints them.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ __all__ = ["BACKENDS", "CLIENTS", "Demo"]
 _log = Logger()
 
 BACKENDS = {"fast": 0.005, "steady": 0.02, "slow": 0.05}
-"""The backends, by name, and how many seconds each takes to answer."""
+"""The name of each backend, and the seconds that it takes to answer."""
 CLIENTS = 24
-"""How many clients ask for leases, one after the other each."""
+"""Number of clients; each makes one request after the other."""
 
 _IDENT = "demo"
 _LIMIT = 4
-_THINKING = 0.01
+_THINK_TIME = 0.01
 _ANSWER_TIMEOUT = 30.0
-_LARGEST = 4096
+_MOST_BYTES = 4096
 
 
 class Demo(Service):
-    """Runs the backends and the load, prints a table each second and a summary, and stops."""
+    """Runs backends and clients, prints a table each second and a summary, and stops."""
 
     def __init__(
         self,
@@ -54,9 +54,9 @@ class Demo(Service):
         write: Callable[[str], object],
     ) -> None:
         """
-        @param seconds: how long the load lasts.
-        @param done: called at the end, unless the service was stopped before, with whether every
-            answer was right and the sums add up.
+        @param seconds: how long the clients make requests.
+        @param done: called at the end, unless the service was stopped before. Its argument says
+            whether all answers were right and the sums add up.
         @param write: prints lines.
         """
         self._reactor = reactor
@@ -65,28 +65,28 @@ class Demo(Service):
         self._write = write
         self._ports: list[IListeningPort] = []
         self._tallies: dict[Backend, _Tally] = {}
-        self._rest: Deferred[None] | None = None
+        self._timer: Deferred[None] | None = None
         self._ended: Deferred[None] | None = None
-        self._over = False
+        self._time_is_up = False
         self._shown = self._began = 0.0
         self.requests = self.errors = self.wrong = self.echoed = 0
-        # Patient, so that a slow machine shows long waits, not errors.
+        # Long time-outs: a slow machine then shows long waits instead of errors.
         policy = Policy(limit=_LIMIT, acquire_timeout=60.0, connect_timeout=30.0)
-        self._pool = Pool(reactor, _Asker, policy=policy)
+        self._pool = Pool(reactor, _Client, policy=policy)
 
     def startService(self) -> None:
-        """Begin; the end comes by itself."""
+        """Start; the demo ends by itself."""
         super().startService()  # type: ignore[no-untyped-call]
         self._ended = Deferred.fromCoroutine(self._run())
 
     def stopService(self) -> Deferred[None] | None:
-        """End early, with the summary.
+        """Stop early, with the summary.
 
-        @return: fires with C{None} when all is closed.
+        @return: fires with C{None} when everything is closed.
         """
         super().stopService()  # type: ignore[no-untyped-call]
-        if self._rest is not None:
-            self._rest.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         return self._ended
 
     async def _run(self) -> None:
@@ -104,14 +104,14 @@ class Demo(Service):
     async def _listen(self) -> None:
         for name, delay in BACKENDS.items():
             endpoint = TCP4ServerEndpoint(self._reactor, 0, interface="127.0.0.1")
-            port = await endpoint.listen(_Echoes(self._reactor, delay))
+            port = await endpoint.listen(_EchoFactory(self._reactor, delay))
             self._ports.append(port)
             address: Any = port.getHost()
             backend = Backend(f"tcp:{address.host}:{address.port}", name=name)
             self._tallies[backend] = _Tally()
 
     async def _load(self) -> None:
-        """Let the clients ask until the time is over, and finish what they asked for."""
+        """Run the clients until the time is up, and wait for their last requests."""
         self._began = self._shown = self._reactor.seconds()
         clients = gatherResults(
             [Deferred.fromCoroutine(self._ask(number)) for number in range(CLIENTS)]
@@ -119,23 +119,23 @@ class Demo(Service):
         table = LoopingCall(self._show)
         table.clock = self._reactor
         table.start(1.0, now=False)
-        self._rest = deferLater(self._reactor, self._seconds)
+        self._timer = deferLater(self._reactor, self._seconds)
         try:
-            await self._rest
+            await self._timer
         except CancelledError:
             pass  # stopped early
         finally:
-            self._rest = None
-            self._over = True
+            self._timer = None
+            self._time_is_up = True
         await clients
         if self._reactor.seconds() - self._shown >= 0.5:
             self._show()
         table.stop()
 
     async def _ask(self, number: int) -> None:
-        """One client: ask for a lease, use it, settle it, think; again and again."""
+        """One client: get a lease, use it, settle it, pause, and repeat."""
         rng = random.Random(number)
-        while not self._over:
+        while not self._time_is_up:
             self.requests += 1
             asked = self._reactor.seconds()
             try:
@@ -144,7 +144,7 @@ class Demo(Service):
                 self.errors += 1
             else:
                 self._tallies[lease.backend].count(self._reactor.seconds() - asked)
-                question = rng.randbytes(rng.randrange(1, _LARGEST))
+                question = rng.randbytes(rng.randrange(1, _MOST_BYTES))
                 try:
                     async with lease:
                         await lease.protocol.ask(question, self._reactor)
@@ -152,7 +152,7 @@ class Demo(Service):
                 except Exception:
                     self.wrong += 1
                     _log.failure("{backend} did not answer as it should", backend=lease.backend)
-            await deferLater(self._reactor, rng.expovariate(1 / _THINKING))
+            await deferLater(self._reactor, rng.expovariate(1 / _THINK_TIME))
 
     async def _close(self) -> None:
         await self._pool.close(_ANSWER_TIMEOUT)
@@ -181,8 +181,8 @@ class Demo(Service):
         lines = ["", f"{'backend':10}{'leases':>8}{'share':>8}{'p50 ms':>9}{'p99 ms':>9}"]
         for backend, tally in self._tallies.items():
             everything.update(tally.waits)
-            lines.append(_sum(str(backend), tally.leases, leases, tally.waits))
-        lines.append(_sum("total", leases, leases, everything))
+            lines.append(_total_row(str(backend), tally.leases, leases, tally.waits))
+        lines.append(_total_row("total", leases, leases, everything))
         lines.append(
             f"{self.requests} requests = {leases} leases + {self.errors} errors; "
             f"{self.echoed} bytes came back as they were sent, {self.wrong} answers were wrong"
@@ -193,13 +193,16 @@ class Demo(Service):
 
 
 class _Waits(Counter[int]):
-    """How long leases were waited for, counted in steps of 2 % from a microsecond."""
+    """A histogram of the waits for a lease, in steps of 2 %, from one microsecond on."""
 
     def add(self, seconds: float) -> None:
         self[math.ceil(math.log(max(seconds, 1e-6) * 1e6, 1.02))] += 1
 
     def quantile(self, share: float) -> str:
-        """The wait that so large a share of the leases did not exceed, in ms; - if none was."""
+        """A quantile of the waits as text, in ms; "-" if there are none.
+
+        @param share: from 0 to 1: 0.5 is the median.
+        """
         left = share * self.total()
         for step in sorted(self):
             left -= self[step]
@@ -209,7 +212,7 @@ class _Waits(Counter[int]):
 
 
 class _Tally:
-    """What was leased from one backend: in all, and since it was shown last."""
+    """The leases of one backend: all of them, and those since the last table."""
 
     def __init__(self) -> None:
         self.leases = 0
@@ -222,48 +225,48 @@ class _Tally:
         self.recent.add(waited)
 
 
-class _Asker(Protocol):
-    """A client's side: sends bytes, and expects the same bytes."""
+class _Client(Protocol):
+    """The client's side: sends bytes, and expects the same bytes back."""
 
     _question: bytes = b""
     _answer = b""
-    _told: Deferred[None] | None = None
+    _waiter: Deferred[None] | None = None
 
     def ask(self, question: bytes, clock: Any) -> Deferred[None]:
         """
-        @return: fires when the same bytes have come back; fails with C{ValueError} if others
-            have, with C{TimeoutError}, or with the reason of a loss.
+        @return: fires when the same bytes have come back. Fails with C{ValueError} if other bytes
+            have, with C{TimeoutError}, or with the reason of a lost connection.
         """
-        if self._told is not None:
-            return fail(RuntimeError("the last question has not been answered"))
+        if self._waiter is not None:
+            return fail(RuntimeError("the last request has not been answered"))
         self._question = question
         self._answer = b""
-        self._told = told = Deferred[None]()
-        told.addTimeout(_ANSWER_TIMEOUT, clock)
+        self._waiter = waiter = Deferred[None]()
+        waiter.addTimeout(_ANSWER_TIMEOUT, clock)
         assert self.transport is not None
         self.transport.write(question)
-        return told
+        return waiter
 
     def dataReceived(self, data: bytes) -> None:
-        told = self._told
-        if told is None:
+        waiter = self._waiter
+        if waiter is None:
             return
         self._answer += data
         if self._answer == self._question:
-            self._told = None
-            told.callback(None)
+            self._waiter = None
+            waiter.callback(None)
         elif not self._question.startswith(self._answer):
-            self._told = None
-            told.errback(ValueError("the answer is not what was asked"))
+            self._waiter = None
+            waiter.errback(ValueError("the answer differs from the request"))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        told, self._told = self._told, None
-        if told is not None:
-            told.errback(reason)
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.errback(reason)
 
 
 class _Echo(Protocol):
-    """A backend's side: sends back what comes, after a delay."""
+    """The backend's side: sends all bytes back after a delay."""
 
     def __init__(self, clock: Any, delay: float) -> None:
         self._clock = clock
@@ -285,7 +288,7 @@ class _Echo(Protocol):
             self._calls.pop().cancel()
 
 
-class _Echoes(Factory):
+class _EchoFactory(Factory):
     noisy = False
 
     def __init__(self, clock: Any, delay: float) -> None:
@@ -305,6 +308,6 @@ def _row(status: Status, tally: _Tally, seconds: float) -> str:
     )
 
 
-def _sum(name: str, leases: int, total: int, waits: _Waits) -> str:
+def _total_row(name: str, leases: int, total: int, waits: _Waits) -> str:
     share = leases / total if total else 0.0
     return f"{name:10}{leases:8}{share:8.1%}{waits.quantile(0.5):>9}{waits.quantile(0.99):>9}"

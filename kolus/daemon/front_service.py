@@ -1,7 +1,6 @@
-"""C{FrontService}: listens with a front, and drains it when it is stopped.
+"""C{FrontService}: listens for the front's clients, and drains the front when it is stopped.
 
-The state is its ports, filled when it starts and emptied when it stops, and its group, made when it
-starts.
+Its state is the listening ports, from start to stop, and the group, made at the start.
 """
 
 from __future__ import annotations
@@ -34,31 +33,31 @@ __all__ = ["CannotListen", "Drainable", "FrontService", "Listening"]
 _log = Logger()
 
 Listening = tuple[str, IStreamServerEndpoint]
-"""A server endpoint string, for messages, and the endpoint that it describes."""
+"""A server endpoint string, for messages, and its endpoint."""
 
 _CLOSE_TIMEOUT = 5.0
-_ACCEPT_ROUNDS = 100  # each takes many; more would come for ever where descriptors have run out
+_ACCEPT_ROUNDS = 100  # each accepts many; the bound matters if descriptors have run out
 
 
 class CannotListen(Exception):
-    """An address cannot be listened on: it is in use, or not ours, or not allowed."""
+    """Listening on an address failed: it is in use, not of this machine, or not allowed."""
 
 
 class Drainable(Protocol):
-    """What the service listens with: a protocol factory that can let its clients finish."""
+    """A protocol factory that can let its clients finish."""
 
     def drain(self, grace: float) -> Deferred[int]:
-        """Let the clients finish, at most C{grace} seconds, then abort them.
+        """Let the clients finish for at most C{grace} seconds, then abort them.
 
-        @return: fires with how many were aborted, when none is left.
+        @return: fires with the number of aborted clients, when no client is left.
         """
 
 
 class FrontService(Service):
-    """Listens with a front until it is stopped, then drains it and closes the pool.
+    """Listens until it is stopped, then drains the front and closes the pool.
 
-    @ivar ports: what it listens on.
-    @ivar pool: the pool, for its numbers.
+    @ivar ports: the listening ports.
+    @ivar pool: the pool, for its status and counters.
     """
 
     def __init__(
@@ -72,12 +71,12 @@ class FrontService(Service):
         grace: float = 30.0,
     ) -> None:
         """
-        @param front: also a protocol factory.
-        @param ident: whom the connections are for.
-        @param make_group: makes the pool's group that C{connect} leases of. It is called when the
-            service starts, since a daemon forks before that, and what its source opens would be
-            its parent's; C{None} if the front has its leases from elsewhere.
-        @param grace: how many seconds the clients have to finish when it is stopped.
+        @param front: must also be a protocol factory.
+        @param ident: the ident of the clients' requests.
+        @param make_group: makes the group of the pool that C{connect} uses. It is called when the
+            service starts: a daemon forks before that, and what the group's source opened earlier
+            would belong to the parent. C{None} if the front gets its leases elsewhere.
+        @param grace: seconds that clients have to finish when the service is stopped.
         """
         self._front = front
         self.pool = pool
@@ -91,15 +90,15 @@ class FrontService(Service):
     def privilegedStartService(self) -> None:
         """Listen.
 
-        @raise CannotListen: on one of the addresses that is not possible.
+        @raise CannotListen: listening failed on one of the addresses.
         """
         for description, endpoint in self._listening:
             self._listen(description, endpoint)
 
     def startService(self) -> None:
-        """Listen, unless C{privilegedStartService} has been called, and make the group.
+        """Listen, unless C{privilegedStartService} did so already, and make the group.
 
-        @raise CannotListen: on one of the addresses that is not possible.
+        @raise CannotListen: listening failed on one of the addresses.
         """
         if not self.ports:
             self.privilegedStartService()
@@ -110,13 +109,13 @@ class FrontService(Service):
     def connect(self) -> Deferred[Lease[Any]]:
         """Ask for a lease for a client.
 
-        @return: as C{Group.connect}: it waits while the group has not been told of any backend.
+        @return: as C{Group.connect}. It waits until the group's source has given its first list.
         """
-        assert self._group is not None, "clients come when it has started"
+        assert self._group is not None, "no client comes before the service has started"
         return self._group.connect(self._ident)
 
     def stopService(self) -> Deferred[None]:
-        """Stop listening, drain the front, and close the pool, with the group.
+        """Stop listening, drain the front, and close the pool with its group.
 
         @return: fires with C{None} when no connection is left.
         """
@@ -149,13 +148,13 @@ def _refusal(description: str, failure: Failure) -> str:
 
 
 def _report_late(_: None, description: str, failures: list[Failure]) -> None:
-    """Report what an endpoint found out only after the service had started."""
+    """Log failures that an endpoint reported only after the service had started."""
     for failure in failures:
         _log.critical("{refusal}", refusal=_refusal(description, failure))
 
 
 def _accept_waiting(port: IListeningPort) -> None:
-    """Take the clients whose connection the kernel has made: closing the port would reset them."""
+    """Accept the clients that the kernel has queued. Closing the port would reset them."""
     if not IReadDescriptor.providedBy(port):
         return
     poll = select.poll()

@@ -1,4 +1,4 @@
-"""C{twistd kolus}: its options, and the service that they describe."""
+"""C{twistd kolus}: its command-line options, and the service made from them."""
 
 from __future__ import annotations
 
@@ -44,20 +44,19 @@ _BACKLOG = 1024
 class Options(usage.Options):
     """The command line of C{twistd kolus}.
 
-    After parsing, C{self["backend"]} is a list of C{Backend}, C{self["listen"]} one of server
-    endpoint strings with their endpoints, C{self["source"]} a pair of a string and its C{ISource},
-    or C{None}, C{self["name-server"]} a list of pairs of an address and a port, and every number is
-    one.
+    After parsing, C{self["backend"]} is a list of C{Backend}, C{self["listen"]} a list of pairs
+    (server endpoint string, endpoint), C{self["source"]} a pair (string, C{ISource}) or C{None},
+    C{self["name-server"]} a list of pairs (address, port). Numbers are C{int} or C{float}.
     """
 
     synopsis = "{--backend ENDPOINT ... | --source SOURCE} --listen ENDPOINT [options]"
     longdesc = (
-        "Accepts TCP clients and gives each a connection to one of the backends, for itself "
-        "alone, from its first byte to its last. Clients beyond the limit wait in a queue. For "
-        "example: --backend tcp:10.0.0.7:6379 --backend tcp:10.0.0.8:6379 "
-        "--listen tcp:6380:interface=127.0.0.1. A source tells of backends that come and go: it "
-        "follows a DNS name, or a file that ends in .toml or .json; clients wait for its first "
-        "list."
+        "Accepts TCP clients and gives each its own connection to one of the backends, until the "
+        "client ends. Clients beyond the limit wait in a queue. For example: "
+        "--backend tcp:10.0.0.7:6379 --backend tcp:10.0.0.8:6379 "
+        "--listen tcp:6380:interface=127.0.0.1. If the backends change over time, use a source: it "
+        "follows a DNS name, or a file that ends in .toml or .json. Clients wait until it has "
+        "given its first list."
     )
     optParameters = [  # noqa: RUF012 (usage.Options declares it so)
         ["limit", None, None, f"Most connections to each backend. [default: {_POLICY.limit}]"],
@@ -65,27 +64,27 @@ class Options(usage.Options):
             "balance",
             None,
             None,
-            f"How a backend is chosen: {', '.join(sorted(NAMES))}. [default: {_BALANCER}]",
+            f"Chooses the backend: {', '.join(sorted(NAMES))}. [default: {_BALANCER}]",
         ],
         [
             "connect-ahead",
             None,
             None,
-            "Connections to each backend that are kept connected and ready, as far as the limit "
-            "allows. Not for a protocol in which the backend speaks first. [default: 0]",
+            "Idle connections to keep ready at each backend, as far as the limit allows. Do not "
+            "use it for a protocol in which the backend speaks first. [default: 0]",
         ],
         [
             "eject-after",
             None,
             None,
-            "Failures in a row after which a backend is not chosen for a while; 0: never. "
-            f"[default: {_EJECT_AFTER}]",
+            "Failures in a row after which a backend is ejected: it is not chosen for a while; "
+            f"0: never. [default: {_EJECT_AFTER}]",
         ],
         [
             "wait",
             None,
             None,
-            "Seconds after which a client that has no connection yet is closed. "
+            "Seconds that a client may wait for a connection. After that it is closed. "
             f"[default: {_POLICY.acquire_timeout:g}]",
         ],
         [
@@ -112,8 +111,8 @@ class Options(usage.Options):
             "demo",
             None,
             None,
-            "Show for so many seconds how clients lease connections to three backends, all inside "
-            "this process, and stop. Takes no other option.",
+            "Show for so many seconds how clients lease connections to three backends inside "
+            "this process, then stop. Takes no other option.",
         ],
     ]
 
@@ -125,7 +124,7 @@ class Options(usage.Options):
         self["listen"] = []
 
     def opt_backend(self, endpoint: str) -> None:
-        """Where to connect: a client endpoint string; once for each backend; or see --source."""
+        """A backend, as a client endpoint string; one option for each backend; or see --source."""
         try:
             backend = Backend(endpoint)
         except ValueError as error:
@@ -135,16 +134,16 @@ class Options(usage.Options):
         self["backend"].append(backend)
 
     def opt_source(self, source: str) -> None:
-        """Tells the backends: dns:NAME:PORT, srv:_X._tcp.NAME or file:PATH; not with --backend."""
+        """Lists the backends: dns:NAME:PORT, srv:_X._tcp.NAME, file:PATH; not with --backend."""
         if self["source"] is not None:
             raise usage.UsageError(
                 f"--source is given twice, as {self['source']!r} and {source!r}: expected one "
-                "source, which tells of all the backends"
+                "source, which lists all backends"
             )
         self["source"] = source
 
     def opt_name_server(self, server: str) -> None:
-        """Whom names are asked of: ADDRESS[:PORT]; may be given again. [default: the machine's]"""
+        """Resolves names: ADDRESS[:PORT]; may be given again. [default: the machine's]"""
         try:
             pair = name_server_from_string(server)
         except ValueError as error:
@@ -160,8 +159,8 @@ class Options(usage.Options):
     def parseArgs(self, *extra: str) -> None:
         if extra:
             raise usage.UsageError(
-                f"unexpected argument {extra[0]!r}: everything is given by an option, a backend "
-                f"for example as --backend tcp:127.0.0.1:6379"
+                f"unexpected argument {extra[0]!r}: use options, for example "
+                "--backend tcp:127.0.0.1:6379"
             )
 
     def postOptions(self) -> None:
@@ -189,7 +188,7 @@ class Options(usage.Options):
         for name, value in self.items():
             if name != "demo" and value not in (None, []):
                 raise usage.UsageError(
-                    f"--demo brings its own backends and clients: leave out --{name}"
+                    f"--demo has its own backends and clients: leave out --{name}"
                 )
         self["demo"] = _seconds(self, "demo", None)
 
@@ -201,14 +200,12 @@ class Options(usage.Options):
             )
         if self["source"] is None and not self["backend"]:
             raise usage.UsageError(
-                "no --backend and no --source: say where to connect to, for example "
-                "--backend tcp:127.0.0.1:6379 or --source file:backends.toml, or see how it works "
-                "with --demo 10"
+                "no --backend and no --source: say where to connect to, for example --backend "
+                "tcp:127.0.0.1:6379 or --source file:backends.toml, or see a demo: --demo 10"
             )
         if not self["listen"]:
             raise usage.UsageError(
-                "no --listen: say where clients connect, for example "
-                "--listen tcp:6380:interface=127.0.0.1"
+                "no --listen: say where clients connect, as --listen tcp:6380:interface=127.0.0.1"
             )
 
     def _check_balance(self) -> None:
@@ -216,12 +213,10 @@ class Options(usage.Options):
             self["balance"] = _BALANCER
         if self["balance"] not in NAMES:
             raise usage.UsageError(
-                f"--balance {self['balance']!r} is unknown: choose one of "
-                f"{', '.join(sorted(NAMES))}"
+                f"--balance must be one of {', '.join(sorted(NAMES))}, not {self['balance']!r}"
             )
 
-    # Endpoints of plugins, and sources, cannot be made without a reactor. When a subcommand's
-    # options are parsed, twistd has chosen it already.
+    # Sources and plugin endpoints need a reactor. twistd chooses it before it parses these options.
 
     def _check_source(self) -> None:
         from twisted.internet import reactor
@@ -256,7 +251,7 @@ class Options(usage.Options):
 
 
 def makeService(options: Options) -> IService:
-    """The service that parsed options describe."""
+    """Make the service from parsed options."""
     from twisted.internet import reactor
 
     if options["demo"] is not None:
@@ -273,7 +268,7 @@ def makeService(options: Options) -> IService:
     )
     pool = Pool(reactor, End, policy=policy)
     servers = options["name-server"]
-    if servers:  # for the hosts of backends, such as those that SRV records name
+    if servers:  # for host names of backends too, such as those in SRV records
         its: Any = reactor
         its.installNameResolver(HostResolver(its, servers, its.nameResolver))
     name, source = options["source"] or (None, StaticSource(options["backend"]))
@@ -291,14 +286,14 @@ def makeService(options: Options) -> IService:
 
 
 def _listening_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
-    """The endpoint that a string describes, with room for many clients that come at once.
+    """Make a server endpoint whose backlog is long enough for many clients at once.
 
-    Twisted's own 50 is so little that a kernel resets some of 200 clients.
+    With Twisted's default of 50 a kernel resets some of 200 clients.
     """
     kind = description.partition(":")[0]
     made: Any = None
     if kind in ("tcp", "tcp6", "ssl", "unix") and ":backlog=" not in description:
-        with suppress(Exception):  # without it, parsing says better what is wrong
+        with suppress(Exception):  # parsing without the backlog gives a better error
             made = serverFromString(reactor, f"{description}:backlog={_BACKLOG}")
     if made is None:
         made = serverFromString(reactor, description)
@@ -311,9 +306,9 @@ def _listening_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint
 
 
 def _tolerate_alpn(context: Any) -> None:
-    """Let clients offer protocols by ALPN, of which a tunnel chooses none.
+    """Accept clients that offer protocols by ALPN, and choose none.
 
-    Twisted would end the handshake where nothing that is offered matches.
+    Twisted would end the handshake if no offered protocol matches.
     """
     from OpenSSL import SSL
 
@@ -348,13 +343,13 @@ def _seconds(
 
 
 def _print(text: str) -> None:
-    # twistd makes what is written to sys.stdout lines of its log.
+    # twistd redirects sys.stdout to its log.
     print(text, file=sys.__stdout__, flush=True)
 
 
 def _stop(reactor: Any, succeeded: bool) -> None:
     if not succeeded:
-        # twistd has no exit status of its own to set; this comes after it has tidied up.
+        # twistd cannot be told an exit status. This runs after it has cleaned up.
         atexit.register(_exit_failed)
     reactor.stop()
 

@@ -1,6 +1,6 @@
-"""Several backends that can serve the same requests: groups, lists, and the choice among them.
+"""Groups and lists of backends that can serve the same requests, and the choice among them.
 
-It stands on the managers, and knows nothing of the pool that they are of.
+It knows the managers, balancers and health of the backends. It knows nothing of the pool.
 """
 
 from kolus.group.group import Group, GroupStatus

@@ -1,6 +1,7 @@
-"""Whether a backend is to be chosen: failures and back-off, ejection, panic.
+"""The health of a backend: failures, back-off, ejection, probes, slow start, and panic.
 
-It is told what happens at a backend, and knows no connection and no manager.
+It decides whether balancers may choose a backend. Managers report what happens at the backend; this
+package itself knows no connection and no manager.
 """
 
 from kolus.health.attempts import Attempts

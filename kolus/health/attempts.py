@@ -1,7 +1,7 @@
-"""C{Attempts}: how the attempts to connect to one backend went, and when the next is due.
+"""C{Attempts}: the result of the last attempts to connect to a backend, and when the next is due.
 
-Its state is changed by the connectors of the backend's managers, which share it: a backend that
-fails is left alone by all of them.
+All managers of a backend share it, and their connectors change it. So all of them back off from a
+backend that fails.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ __all__ = ["Attempts"]
 
 
 class Attempts:
-    """What the last attempts came to.
+    """The result of the last attempts.
 
-    @ivar failures: how many in a row have failed.
-    @ivar last_error: what the last one failed with, without frames; C{None} after one that
-        succeeded.
-    @ivar due_at: when the next one may be made, on the clock.
+    @ivar failures: number of failed attempts in a row.
+    @ivar last_error: the error of the last attempt, without its traceback; C{None} if it succeeded.
+    @ivar due_at: the clock time from which the next attempt is allowed.
     """
 
     def __init__(self) -> None:
@@ -26,16 +25,16 @@ class Attempts:
         self.due_at = -math.inf
 
     def failed(self, error: BaseException, failures: int, due_at: float) -> None:
-        """One more failed.
+        """An attempt failed.
 
-        @param failures: how many in a row have, this one included.
+        @param failures: number of failed attempts in a row, including this one.
         """
         self.failures = failures
         self.last_error = error
         self.due_at = due_at
 
     def succeeded(self) -> None:
-        """One succeeded: nothing that was before it counts."""
+        """An attempt succeeded: reset everything."""
         self.failures = 0
         self.last_error = None
         self.due_at = -math.inf

@@ -1,10 +1,9 @@
-"""C{Health}: how a backend fares, and whether it is to be chosen.
+"""C{Health}: the health of one backend, and whether balancers may choose it.
 
-Its state is the row of failures that nothing good has interrupted, the phase, since when that
-lasts, the timer of its end, how many ejections have followed each other, how many probes a hook has
-begun, and whether the pool is closed. What happens at the
-backend is told to it by its managers; it changes in the methods here alone, and tells its keeper
-of each change of phase.
+Its state: the number of failures in a row; the phase, its start, and the timer of its end; the
+number of ejections in a row; the number of probes that a hook has begun; and whether the pool is
+closed. Managers report what happens at the backend. Only the methods here change the state, and
+they tell the listener of each change of phase.
 """
 
 from __future__ import annotations
@@ -22,53 +21,55 @@ if TYPE_CHECKING:
     from kolus.health.attempts import Attempts
     from kolus.health.ejection import Ejection
 
-__all__ = ["BY_HAND", "Health", "HealthKeeper", "Phase"]
+__all__ = ["BY_HAND", "Health", "HealthListener", "Phase"]
 
 BY_HAND = "by hand"
 _LEAST_RAMP = 0.1
 
 
 class Phase(Enum):
-    """What a backend's health lets be done with it."""
+    """A phase of a backend's health."""
 
     WELL = "well"
+    """Balancers may choose it."""
     EJECTED = "ejected"
-    """It is not chosen."""
+    """Balancers do not choose it."""
     DUE = "due"
-    """One request may be given to it, to see how it is."""
+    """One request may go to it, as a probe."""
     PROBED = "probed"
-    """That request is under way."""
+    """The probe is under way."""
 
 
-class HealthKeeper(Protocol):
-    """Who is told of a backend's health: its record."""
+class HealthListener(Protocol):
+    """Is told of each change of a backend's health: the backend's record."""
 
     def ejected(self, reason: str, seconds: float) -> None:
-        """It is not chosen any more, for so many seconds; infinity if until it is admitted."""
+        """It was ejected for so many seconds; infinity: until C{admit} is called."""
 
     def admitted(self, reason: str) -> None:
-        """It is chosen again."""
+        """It may be chosen again."""
 
     def probe_is_due(self) -> None:
-        """One request may be given to it."""
+        """One request may go to it, as a probe."""
 
 
 class Health:
-    """Failures eject a backend, time and one probe bring it back.
+    """Failures in a row eject a backend. After a time one request probes it, and may admit it.
 
-    A failure is a connect that fails or is too slow, a check that fails, or a lease that its lessee
-    settled as failed. A row of failed connects ends with one that succeeds; a row with other
-    failures in it ends with a lease that is released.
+    A failure is a connect that fails or is too slow, a check that fails, or a lease settled with
+    C{finished(failed=True)}. A successful connect ends a row that consists only of failed
+    connects. A released lease ends any row.
 
-    @ivar failures: how many failures there were in a row.
-    @ivar phase: what may be done with the backend.
-    @ivar is_well: whether it is well and has its full weight: nothing here needs to be asked.
-    @ivar reason: why it was last ejected.
+    @ivar failures: number of failures in a row.
+    @ivar phase: the current phase.
+    @ivar is_well: whether the phase is C{WELL} and the weight is full. It is kept for speed: if it
+        is C{True}, nothing else here needs to be asked.
+    @ivar reason: the reason of the last ejection.
     """
 
     def __init__(
         self,
-        keeper: HealthKeeper,
+        listener: HealthListener,
         clock: IReactorTime,
         ejection: Ejection | None,
         rng: Rng,
@@ -76,13 +77,13 @@ class Health:
         counters: Counters,
     ) -> None:
         """
-        @param ejection: C{None}: only by hand.
+        @param ejection: C{None}: only C{eject} ejects.
         """
         self.failures = 0
         self.phase = Phase.WELL
         self.is_well = True
         self.reason = ""
-        self._keeper = keeper
+        self._listener = listener
         self._clock = clock
         self._ejection = ejection
         self._rng = rng
@@ -97,7 +98,7 @@ class Health:
         self._hook_probes = 0
         self._hook_decides = self._stopped = False
 
-    # What its managers tell
+    # Reports of the managers
 
     def connect_failed(self, error: BaseException) -> None:
         self._failed(f"connecting failed: {describe(error)}", connecting=True)
@@ -107,7 +108,7 @@ class Health:
 
     def lease_failed(self, since: float) -> None:
         """
-        @param since: when the lease was given: of one from before the probe, nothing is learnt.
+        @param since: when the lease was given. A lease from before the probe is ignored.
         """
         if self.phase is not Phase.PROBED or since >= self._since:
             self._failed("a lease was settled as failed")
@@ -120,9 +121,9 @@ class Health:
                 self._admit("a probe could connect")
 
     def released(self, since: float) -> None:
-        """A lease was released; told only while the backend is not well.
+        """A lease was released. It is called only while C{is_well} is C{False}.
 
-        @param since: when it was given.
+        @param since: when the lease was given.
         """
         if self.phase is Phase.PROBED and since >= self._since:
             self._admit("a probe went well")
@@ -140,7 +141,7 @@ class Health:
         elif self.failures >= self._ejection.failures:
             self._eject(f"{self.failures} failures in a row, the last: {reason}")
 
-    # What becomes of it
+    # Changes of phase
 
     def _eject(self, reason: str) -> None:
         assert self._ejection is not None
@@ -148,36 +149,35 @@ class Health:
         self._time = self._ejection.time(self._ejections, self._rng)
         self._enter(Phase.EJECTED, self._time)
         self.reason = reason
-        self._keeper.ejected(reason, self._time)
+        self._listener.ejected(reason, self._time)
 
     def eject(self) -> None:
-        """Do not choose it until C{admit} is called."""
+        """Eject the backend until C{admit} is called."""
         if self.is_by_hand:
             return
         self._enter(Phase.EJECTED, None)
         self.reason = BY_HAND
-        self._keeper.ejected(BY_HAND, float("inf"))
+        self._listener.ejected(BY_HAND, float("inf"))
 
     def admit(self) -> None:
-        """Choose it again, whatever was before."""
+        """Admit the backend again, whatever the reason of its ejection."""
         if self.phase is not Phase.WELL:
             self._admit(BY_HAND)
 
     def chosen(self) -> None:
-        """A request was given to it; if it is due to be probed, that is the probe."""
+        """A balancer chose the backend. If a probe is due, this request is the probe."""
         if self.phase is Phase.DUE:
             self.probe()
 
     def probe(self) -> None:
-        """What happens from now on tells how it is; if nothing does, it is probed again."""
+        """Begin a probe: the next success or failure decides. Without one, a new probe is due."""
         self._hook_decides = False
         self._enter(Phase.PROBED, self._time)
 
     def hook_begins(self) -> int:
-        """What becomes of a lease from now on tells how it is; that it can be connected to is not
-        enough.
+        """Begin a probe by the C{probe} hook: its lease decides, a successful connect does not.
 
-        @return: what C{hook_ended} is to be called with.
+        @return: the argument for C{hook_ended}.
         """
         self._hook_decides = True
         self._hook_probes += 1
@@ -185,38 +185,41 @@ class Health:
         return self._hook_probes
 
     def hook_ended(self, probe: int) -> None:
-        """If it came to nothing, it is probed again after a while."""
+        """The hook has ended. If its lease decided nothing, a new probe is due after a while."""
         if self.phase is Phase.PROBED and probe == self._hook_probes:
             self._enter(Phase.PROBED, self._time)
 
     def stop(self) -> None:
-        """The pool is closed: leave no timer behind."""
+        """The pool is closed: stop the timer, and start no other."""
         self._stopped = True
         self._clear_timer()
 
     def state(self, state: State) -> State:
-        """What the state of its manager is, or of no manager, if its health is considered."""
+        """The state for a C{Status}: C{state}, unless the health has something to add to it.
+
+        @param state: the manager's state; C{ABSENT} without one.
+        """
         if self.phase is Phase.WELL or state not in (State.OPEN, State.ABSENT):
             return state
         return State.DUE if self.phase is Phase.DUE else State.EJECTED
 
     @property
     def is_by_hand(self) -> bool:
-        """Whether it is ejected until it is admitted."""
+        """Whether C{eject} ejected it, so only C{admit} can end it."""
         return self.phase is Phase.EJECTED and self.reason == BY_HAND
 
     @property
     def is_given_up(self) -> bool:
-        """Whether probes go on failing though the time between them has become the longest."""
+        """Whether probes still fail although the time between them is the longest."""
         return self._ejection is not None and self._ejection.is_longest(self._ejections - 1)
 
     @property
     def starts_slowly(self) -> bool:
-        """Whether its weight grows, with nothing else changing."""
+        """Whether it is in slow start: its weight grows with time."""
         return not self.is_well and self.phase is Phase.WELL and self.ramp() < 1
 
     def ramp(self) -> float:
-        """The share of its weight that it has now."""
+        """The share of its weight that counts now, from 0.1 to 1.0: less than 1.0 in slow start."""
         if self.is_well or self.phase is not Phase.WELL:
             return 1.0
         assert self._ejection is not None
@@ -228,7 +231,7 @@ class Health:
         self.failures = self._ejections = 0
         self._enter(Phase.WELL, None)
         self.is_well = self._ejection is None or not self._ejection.slow_start
-        self._keeper.admitted(reason)
+        self._listener.admitted(reason)
 
     def _enter(self, phase: Phase, seconds: float | None) -> None:
         self._clear_timer()
@@ -245,8 +248,8 @@ class Health:
 
     def _is_due(self) -> None:
         wait = self._attempts.due_at - self._clock.seconds()
-        if wait > 0:  # until then nobody may connect to it
+        if wait > 0:  # back-off forbids a connect until then
             self._timer = self._clock.callLater(wait, self._is_due)
             return
         self._enter(Phase.DUE, None)
-        self._keeper.probe_is_due()
+        self._listener.probe_is_due()

@@ -1,11 +1,11 @@
-"""C{Panic}: whether so few of several backends are healthy that all are to be chosen from.
+"""C{Panic}: if too many backends of a list are ejected, balancers may choose among all of them.
 
-Its state is which backends these are, how many were ejected when that was last asked, and how often
-a request was given to one of them all the same.
+Its state: the backends; the number of ejected ones at the last count; whether panic is on; and the
+number of requests that went to ejected backends.
 
-The threshold is Envoy's: with fewer than half healthy, those would be overloaded by what the
-others had to do, and the failures are likelier to be ours than theirs. So at most half of the
-backends of a group are ever out of use, and never the only one.
+The threshold is Envoy's default: panic begins when fewer than half are healthy. The healthy ones
+would be overloaded, and the cause of the failures is probably here, not at the backends. So at most
+half of the backends of a group are out of use, and never the only one.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _log = Logger()
 
 
 class Panic:
-    """Watches over how many backends of a group, or of a list, are ejected.
+    """Counts the ejected backends of a group, or of a list.
 
-    @ivar requests: how many requests ejected ones were given.
+    @ivar requests: number of requests that went to ejected backends.
     """
 
     def __init__(self, records: Records, *, is_told: bool = True) -> None:
         """
-        @param is_told: whether the log says when it begins.
+        @param is_told: whether to log the begin of panic.
         """
         self.requests = 0
         self._is_told = is_told
@@ -42,24 +42,24 @@ class Panic:
         self._is_on = False
 
     def watch_over(self, backends: Backends) -> None:
-        """These are the backends from now on, by their keys."""
+        """Set the backends, by their keys."""
         self._backends = backends
         self._count()
 
     @property
     def is_on(self) -> bool:
-        """Whether ejected ones may be chosen, too."""
+        """Whether balancers may choose ejected backends too."""
         self._look()
         return self._is_on
 
     @property
     def ejected(self) -> int:
-        """How many are ejected."""
+        """Number of ejected backends."""
         self._look()
         return self._ejected
 
     def _look(self) -> None:
-        """See whether it is time to panic, or over."""
+        """Count again, if the health of any backend has changed."""
         if self._seen != self._records.health_changes:
             self._count()
 
@@ -71,7 +71,8 @@ class Panic:
         is_on = 2 * self._ejected > len(backends)
         if self._is_told and is_on and not self._is_on:
             _log.warn(
-                "{ejected} of {all} backends are ejected: until half are well, all are chosen from",
+                "{ejected} of {all} backends are ejected: balancers choose among all of them until "
+                "half are healthy",
                 ejected=self._ejected,
                 all=len(backends),
             )

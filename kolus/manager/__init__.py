@@ -1,6 +1,7 @@
-"""One backend's connections for one ident, and what the managers of a backend have in common.
+"""The managers, which keep one backend's connections for one ident, and the records they share.
 
-It knows nothing of groups and pools, but for the queues that it serves besides its own.
+It knows leases, health and policies. It knows nothing of pools, and of groups only their queues,
+which a manager serves besides its own.
 """
 
 from kolus.manager.connection import Connection

@@ -1,8 +1,9 @@
-"""Sources: who the backends are, over time.
+"""Service discovery: which backends a group has, and how that list changes over time.
 
-Each provides C{ISource}. C{StaticSource} has a list, C{FileSource} follows a file, C{DNSSource}
-asks for a name's records, and C{source_from_string} makes one of what a command line says, as does
-C{name_server_from_string} of whom to ask. C{HostResolver} asks the same for the names of hosts.
+Each source provides C{ISource}. C{StaticSource} has a fixed list, C{FileSource} follows a file, and
+C{DNSSource} follows the records of a DNS name. C{source_from_string} and C{name_server_from_string}
+parse the options of a command line. C{HostResolver} resolves host names at chosen name servers.
+This package knows backends, and nothing of pools, groups or managers.
 """
 
 from kolus.sources.dns import DNSSource

@@ -1,9 +1,9 @@
-"""C{DNSSource}: the backends that the records of a DNS name tell, asked for again as they expire.
+"""C{DNSSource}: takes the backends from the records of a DNS name, and asks again as they expire.
 
-Its state: the audience; the last good answer to each kind of question; the records in it that the
-log has told of; how many times in a row asking has failed; its own resolver, unless one is given;
-and either the questions that are out, or the delayed call that asks again. C{_ask} and C{_answered}
-change it, and C{stop} ends it.
+Its state: the subscription; the last good answer to each query; the unusable records that were
+logged; the number of failures in a row; its own resolver, unless the caller gave one; and either
+the queries in flight or the delayed call for the next ones. C{_ask} and C{_answered} change the
+state, C{stop} clears it.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from kolus.backoff import Backoff, Rng
 from kolus.errors import reason_of
 from kolus.interfaces import ISource
 from kolus.sources import records
-from kolus.sources.audience import Audience, Listener
 from kolus.sources.resolver import OwnResolver, check_servers
+from kolus.sources.subscription import Listener, Subscription
 from kolus.support import is_duration
 
 __all__ = ["DNSSource"]
 
 _log = Logger()
 
-_PATIENCE = (1, 3, 6)
-"""Seconds to wait for each of three attempts at a question; at each of several name servers."""
+_TIMEOUTS = (1, 3, 6)
+"""Time-outs in seconds of the three attempts at a query, for each name server."""
 
 _DEADLINE = 60.0
-"""Seconds after which a question is given up, whatever the resolver still tries."""
+"""Seconds after which a query fails, even if the resolver still retries."""
 
 _BACKOFF = Backoff(first=1.0)
 
@@ -45,18 +45,18 @@ _Answers = dict[str, Sequence[Any]]
 
 @implementer(ISource)
 class DNSSource:
-    """Asks for the A and AAAA records of a name, or for its SRV records.
+    """Looks up the A and AAAA records of a name, or its SRV records.
 
-    What is told is sorted, so that another order of the same records is no change. Asking fails if
-    there is no answer, an error, no such name or no such record; then the last good list stays, the
-    log says so once until it works again, and it is asked again with back-off. If only one of the
-    questions for IPv4 and IPv6 fails, its last good answer stays, beside the other's new one.
+    The list is sorted, so the same records in another order are no change. A lookup fails if there
+    is no answer, an error, no such name or no such record. Then the last good list stays, the
+    source logs one warning, and it retries with back-off. If only the IPv4 or only the IPv6 query
+    fails, the last good answer to it is used together with the new answer to the other.
 
-    Of SRV records those with the lowest priority number are told and no others, even if all of them
-    are down: the name server must leave them out. One that cannot be used, as its port is 0 for
-    example, is left out, which the log says once; asking fails if none is left. The targets' names
-    are resolved at each connect, as C{Backend.connector} says, by the reactor's resolver, and not
-    by the name servers here: to ask these, install a C{HostResolver}.
+    Only the SRV records with the lowest priority number are used, even if all their backends are
+    down: the name server must then remove them. An unusable record, with port 0 for example, is
+    logged once and left out. The lookup fails if no record remains. Host names in SRV records are
+    resolved at each connect by the reactor's resolver (see C{Backend.connector}), not by
+    C{servers}. Install a C{HostResolver} to use these name servers for them too.
     """
 
     def __init__(
@@ -75,61 +75,62 @@ class DNSSource:
         rng: Rng = random,
     ) -> None:
         """
-        @param reactor: to ask name servers with; with a C{resolver} a clock is enough.
-        @param name: in full: no search domain is appended.
-        @param port: of the backends; SRV records bring theirs.
-        @param kind: C{addresses} asks for A and AAAA records, C{ipv4} and C{ipv6} for one of them,
+        @param reactor: must support UDP; with a C{resolver} a clock is enough.
+        @param name: the full name: no search domain is appended.
+        @param port: the port of the backends. Leave it out for SRV records, which have their own.
+        @param kind: C{addresses} for A and AAAA records, C{ipv4} or C{ipv6} for one of the two,
             C{srv} for SRV records.
-        @param resolver: asked instead of the name servers. Its lookups are cancelled when the
-            source stops; what else it keeps is its owner's.
-        @param servers: name servers, as pairs (address, port); C{None} for those of
-            C{/etc/resolv.conf}, after C{/etc/hosts}.
-        @param least_ttl: seconds until the name is asked for again, at the least, whatever the
-            shortest time to live of its records is.
-        @param most_ttl: the same, at the most.
-        @param make_endpoint: makes the endpoint string of a host or address and a port. Of an
-            address of which it raises or makes none, asking fails; an SRV record is left out.
-        @param backoff: the delays after failures.
-        @param rng: where the jitter of these comes from.
-        @raise ValueError: a value cannot be used; C{name} is an address, for example.
+        @param resolver: is used instead of name servers. When the source stops, it cancels its own
+            lookups; everything else about the resolver is the caller's to clean up.
+        @param servers: name servers, as pairs (address, port). C{None}: C{/etc/hosts}, then the
+            name servers in C{/etc/resolv.conf}.
+        @param least_ttl: the minimum of seconds until the next lookup, whatever the shortest time
+            to live of the records is.
+        @param most_ttl: the maximum of seconds until the next lookup.
+        @param make_endpoint: makes the endpoint string from a host or address and a port. If it
+            raises or returns no endpoint, an address makes the lookup fail, and an SRV record is
+            left out.
+        @param backoff: the delays after failures. The default begins with one second.
+        @param rng: source of the jitter of these delays.
+        @raise ValueError: an argument is invalid: C{name} is an address, for example.
         """
         if kind not in records.LOOKUPS:
             raise ValueError(f"kind must be one of {', '.join(records.LOOKUPS)}, not {kind!r}")
         if not (is_duration(least_ttl) and is_duration(most_ttl) and least_ttl <= most_ttl):
             raise ValueError(
-                "the shortest and longest times to live must be numbers of seconds above 0, in "
-                f"this order, not {least_ttl!r} and {most_ttl!r}"
+                "least_ttl and most_ttl must be numbers of seconds above 0, the first not above "
+                f"the second, not {least_ttl!r} and {most_ttl!r}"
             )
         if resolver is not None and servers is not None:
             raise ValueError("give a resolver or name servers, not both")
         if resolver is None and not IReactorUDP.providedBy(reactor):
-            raise ValueError(f"asking name servers needs a reactor with UDP, not {reactor!r}")
+            raise ValueError(f"DNS lookups need a reactor with UDP, not {reactor!r}")
         self.name = _checked_name(name)
         self.port = _checked_port(port, kind)
         self.kind = kind
         self._clock = reactor
-        self._given = resolver
+        self._custom_resolver = resolver
         self._servers = None if servers is None else check_servers(servers)
         self._least, self._most = least_ttl, most_ttl
         self._make_endpoint = make_endpoint
         self._backoff, self._rng = backoff, rng
-        self._audience = Audience()
-        self._own: OwnResolver | None = None
-        self._known: _Answers = {}
+        self._subscription = Subscription()
+        self._own_resolver: OwnResolver | None = None
+        self._answers: _Answers = {}
         self._unusable: list[str] = []
         self._failures = 0
-        self._asked: Deferred[Any] | None = None
-        self._again: IDelayedCall | None = None
+        self._queries: Deferred[Any] | None = None
+        self._next_query: IDelayedCall | None = None
 
     def start(self, listener: Listener) -> None:
-        self._audience.open(listener)
+        self._subscription.open(listener)
         self._ask()
 
     def stop(self) -> None:
-        asked, self._asked = self._asked, None
-        again, self._again = self._again, None
-        self._known, self._unusable, self._failures = {}, [], 0
-        self._audience.close()
+        asked, self._queries = self._queries, None
+        again, self._next_query = self._next_query, None
+        self._answers, self._unusable, self._failures = {}, [], 0
+        self._subscription.close()
         if again is not None:
             again.cancel()
         if asked is not None:
@@ -141,30 +142,30 @@ class DNSSource:
         return f"<DNSSource {self.kind} of {self.name}{port}>"
 
     def _ask(self) -> None:
-        self._again = None
+        self._next_query = None
         questions = [
             maybeDeferred(self._look_up, each)
             .addTimeout(_DEADLINE, self._clock)
             .addCallback(records.of_answer)
             for each in records.LOOKUPS[self.kind]
         ]
-        self._asked = asked = DeferredList(questions, consumeErrors=True)
+        self._queries = asked = DeferredList(questions, consumeErrors=True)
         asked.addCallback(self._answered, asked)
-        asked.addErrback(lambda failure: _log.failure("telling the backends failed", failure))
+        asked.addErrback(lambda failure: _log.failure("the listener raised", failure))
 
     def _look_up(self, lookup: str) -> Any:
-        resolver = self._given
+        resolver = self._custom_resolver
         if resolver is None:
-            if self._own is None:
-                self._own = OwnResolver(self._clock, self._servers)
-            resolver = self._own.resolver
-        return getattr(resolver, lookup)(self.name, _PATIENCE)
+            if self._own_resolver is None:
+                self._own_resolver = OwnResolver(self._clock, self._servers)
+            resolver = self._own_resolver.resolver
+        return getattr(resolver, lookup)(self.name, _TIMEOUTS)
 
     def _answered(self, results: Sequence[tuple[bool, Any]], asked: Deferred[Any]) -> None:
-        """Tell what the answers say, after having arranged for the next question."""
-        if asked is not self._asked:
-            return  # it was stopped
-        self._asked = None
+        """Schedule the next lookup, then give the backends to the listener."""
+        if asked is not self._queries:
+            return  # stopped meanwhile
+        self._queries = None
         answers: _Answers = {}
         failures = []
         for lookup, (succeeded, result) in zip(records.LOOKUPS[self.kind], results, strict=True):
@@ -174,18 +175,18 @@ class DNSSource:
                 answers[lookup] = ()
             else:
                 failures.append(reason_of(result))
-        known = {**self._known, **answers}
+        known = {**self._answers, **answers}
         backends = self._backends_of(known, failures)
         if backends:
-            self._known = known
+            self._answers = known
         delay = self._back_off(failures) if failures else self._time_to_live(answers)
-        self._again = self._clock.callLater(delay, self._ask)
+        self._next_query = self._clock.callLater(delay, self._ask)
         if backends:
-            self._audience.tell(backends)
+            self._subscription.tell(backends)
 
     def _backends_of(self, known: _Answers, failures: list[BaseException]) -> list[Backend]:
         """
-        @param failures: one is added if there are no backends.
+        @param failures: the method appends a failure to it if there are no backends.
         """
         every = [record for answer in known.values() for record in answer]
         unusable: list[str] = []
@@ -194,7 +195,7 @@ class DNSSource:
                 backends, unusable = records.services(every, self._make_endpoint)
             else:
                 backends = records.addresses(every, self.port, self._make_endpoint)
-        except Exception as error:  # of make_endpoint, anything
+        except Exception as error:  # make_endpoint may raise anything
             failures.append(error)
             return []
         if backends:
@@ -206,38 +207,40 @@ class DNSSource:
         return backends
 
     def _leave_out(self, unusable: list[str]) -> None:
-        """Log each once, for as long as it is told."""
+        """Log each unusable record once, as long as the name server returns it."""
         known, self._unusable = self._unusable, unusable
         for each in unusable:
             if each not in known:
                 _log.warn("a record of {name} is left out: {record}", name=self.name, record=each)
 
     def _time_to_live(self, answers: _Answers) -> float:
-        """Seconds until the answers expire; when they do, asking goes on."""
+        """Seconds until the answers expire. The lookup has succeeded: failures are reset."""
         if self._failures:
             self._failures = 0
-            _log.info("{name} is answered again", name=self.name)
+            _log.info("lookups of {name} succeed again", name=self.name)
         shortest = records.ttl([record for answer in answers.values() for record in answer])
         return min(max(shortest, self._least), self._most)
 
     def _back_off(self, failures: list[BaseException]) -> float:
-        """Seconds until the next attempt after one that failed."""
+        """Seconds until the next lookup. This one has failed: the failure is counted."""
         self._failures += 1
-        # Twisted's resolver may never answer a question again after some failures: it takes it for
-        # one that is still out.
+        # After some failures Twisted's resolver believes that the query is still in flight, and
+        # never answers it again. So the next lookup gets a new resolver.
         self._close_resolver()
         if self._failures == 1:
             _log.warn(
-                "asking for the {kind} of {name} failed: {why}; {kept}",
+                "looking up the {kind} of {name} failed: {why}; {kept}",
                 kind=self.kind,
                 name=self.name,
                 why=" and ".join(dict.fromkeys(map(records.explain, failures))),
-                kept="what was told stays" if self._audience.has_heard else "there is no list yet",
+                kept="the last good list stays"
+                if self._subscription.has_heard
+                else "there is no list yet",
             )
         return self._backoff.delay(self._failures, self._rng)
 
     def _close_resolver(self) -> None:
-        own, self._own = self._own, None
+        own, self._own_resolver = self._own_resolver, None
         if own is not None:
             own.close()
 
@@ -260,7 +263,7 @@ def _checked_name(name: str) -> str:
 def _checked_port(port: int | None, kind: str) -> int | None:
     if kind == "srv":
         if port is not None:
-            raise ValueError(f"SRV records bring their own ports: leave out {port!r}")
+            raise ValueError(f"SRV records have their own ports: leave out the port {port!r}")
     elif type(port) is not int or not 0 < port < 65536:
         raise ValueError(f"port must be a whole number from 1 to 65535, not {port!r}")
     return port

@@ -1,4 +1,4 @@
-"""Backends out of the text of a TOML or JSON file, or the line where it is wrong.
+"""Parses the backends in a TOML or JSON file, and finds the line of an error in it.
 
 ::
 
@@ -37,9 +37,9 @@ _JSON_GAP = re.compile(r"[\s,]*")
 
 
 class BadEntry(ValueError):
-    """The file does not say what the backends are.
+    """The file is not a valid list of backends.
 
-    @ivar line: where it is wrong, the first being 1; C{None} if that is not known.
+    @ivar line: the line of the error, counted from 1; C{None} if it is unknown.
     """
 
     def __init__(self, line: int | None, why: str) -> None:
@@ -48,11 +48,11 @@ class BadEntry(ValueError):
 
 
 def read_backends(data: bytes, suffix: str, check: Check | None = None) -> list[Backend]:
-    """The backends that the file lists, in its order; at least one.
+    """The backends in the file, in its order; at least one.
 
-    @param suffix: of the file's name, C{.toml} or C{.json}.
-    @param check: called with each backend; raises C{ValueError} if it cannot be used.
-    @raise BadEntry: it lists none, or not only backends.
+    @param suffix: the suffix of the file's name: C{.toml} or C{.json}.
+    @param check: called with each backend; raises C{ValueError} if the backend is unusable.
+    @raise BadEntry: the file lists no backend, or has an invalid entry.
     """
     parse, find_lines = READERS[suffix]
     data = data.removeprefix(codecs.BOM_UTF8)
@@ -87,7 +87,7 @@ def _parsed(parse: Callable[[str], Any], text: str) -> Any:
         raise
     except RecursionError as error:
         raise BadEntry(1, "it is nested too deeply") from error
-    except Exception as error:  # of a number with more digits than Python converts, for example
+    except Exception as error:  # for example: a number has more digits than Python converts
         most = sys.get_int_max_str_digits()
         digits = re.search(rf"[0-9_]{{{most + 1},}}", text) if most else None
         line = _line_at(text, digits.start()) if digits else None
@@ -95,10 +95,10 @@ def _parsed(parse: Callable[[str], Any], text: str) -> Any:
 
 
 class _Wrong(Exception):
-    """An entry cannot be used.
+    """An entry is invalid.
 
-    @ivar at: its index; its line is only looked for now that it is needed.
-    @ivar first: the index of the one before that it repeats.
+    @ivar at: the index of the entry. Its line is searched only after an error.
+    @ivar first: the index of the earlier entry that this one repeats.
     """
 
     def __init__(self, at: int, why: str, first: int | None = None) -> None:
@@ -127,7 +127,7 @@ def _backend(entry: Any) -> Backend:
         raise ValueError(f"a backend is a table, not {entry!r}")
     for key, value in entry.items():
         if isinstance(value, str):
-            value.encode()  # JSON has escapes for what is half a character, which no log can tell
+            value.encode()  # refuse lone surrogates, which JSON can escape but no log can print
         if key not in _WHERE + _WHAT:
             raise ValueError(f"unknown key {key!r}; expected {', '.join(_WHERE + _WHAT)}")
     where = {key for key in _WHERE if key in entry}
@@ -143,14 +143,14 @@ def _backend(entry: Any) -> Backend:
     return Backend(endpoint, **{key: entry[key] for key in _WHAT if key in entry})
 
 
-# What differs between the forms: how they are parsed, and where an entry begins
+# For each format: how to parse it, and how to find the line in which an entry begins
 
 
 def _parse_toml(text: str) -> Any:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        # Python 3.11 tells the line in the message alone, and none at the end of the file.
+        # Python 3.11 gives the line only in the message, and no line at the end of the file.
         line = re.search(r"\(at line (\d+), column \d+\)$", str(error))
         last = len(text.splitlines()) or 1
         raise BadEntry(int(line[1]) if line else last, str(error)) from error
@@ -172,7 +172,7 @@ def _parse_json(text: str) -> Any:
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
-    if len(made) < len(pairs):  # as TOML has it; which would count is not for a reader to know
+    if len(made) < len(pairs):  # TOML forbids this too: nobody can tell which value counts
         twice = Counter([key for key, _ in pairs]).most_common(1)[0][0]
         raise BadEntry(None, f"the key {twice!r} is given twice in one object")
     return made
@@ -180,7 +180,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _json_lines(text: str, count: int) -> list[int]:
     head = _JSON_HEAD.match(text)
-    if head is None:  # the key is there, but written with escapes
+    if head is None:  # the key is written with escapes
         return [1] * count
     decoder = json.JSONDecoder()
     starts, end = [], head.end()
@@ -201,7 +201,7 @@ def _line_at(text: str, position: int) -> int:
 
 
 def _lines_at(text: str, positions: list[int]) -> list[int]:
-    """The lines of positions in ascending order."""
+    """The line numbers of positions, which must be in ascending order."""
     spans = zip([0, *positions], positions, strict=False)
     return list(accumulate([text.count("\n", start, end) for start, end in spans], initial=1))[1:]
 
@@ -212,4 +212,4 @@ READERS: dict[str, _Reader] = {
     ".json": (_parse_json, _json_lines),
     ".toml": (_parse_toml, _toml_lines),
 }
-"""How each form is parsed, and the lines in which its entries begin, by the file's suffix."""
+"""For each suffix of a file: the parser, and the function that finds the lines of entries."""

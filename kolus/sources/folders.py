@@ -1,7 +1,7 @@
-"""C{FolderWatch}: hears at once, by inotify, when something happens where a file lies.
+"""C{FolderWatch}: reports changes in the folder of a file at once, by inotify.
 
-Its state is the notifier and the folders that this one watches. C{follow} and C{stop} change it,
-and so does the end of a folder, which ends the notifier too.
+Its state is the notifier, the folders that it watches, and whether it has warned that there is no
+inotify. C{follow} and C{stop} change it. Deleting a watched folder ends the notifier too.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ __all__ = ["FolderWatch"]
 _log = Logger()
 
 _Folders = dict[str, tuple[int, int]]
-"""Folders by their paths, with their devices and inodes."""
+"""Folders by path, each with its device and inode."""
 
 
 class FolderWatch:
-    """Watches the folder that a file is in, and the one that it is in behind symbolic links.
+    """Watches the folder of a file and, behind symbolic links, the folder of the real file.
 
-    Folders, since editors and Kubernetes replace a file, whose own watch would then follow the one
-    that is gone. What it cannot see, the caller's polling must: a folder above that is replaced, a
-    link in the middle of a chain, a file system that tells nothing. Where there is no inotify, or
-    the reactor cannot read descriptors, it watches nothing.
+    It watches folders because editors and Kubernetes replace a file: a watch on the file would
+    follow the removed one. The caller must also poll, for what inotify misses: a parent folder
+    that is replaced, a link in the middle of a chain, a file system without notifications. Without
+    inotify, or if the reactor cannot read descriptors, it watches nothing.
     """
 
     def __init__(self, reactor: Any, changed: Callable[[], object]) -> None:
         """
-        @param changed: called for each thing that happens in the folders, to whichever file.
+        @param changed: called after every change in the folders, also of other files.
         """
         self._reactor = reactor
         self._changed = changed
         self._notifier: Any = None
         self._folders: _Folders = {}
-        self._complained = False
+        self._has_warned = False
 
     def follow(self, path: str) -> None:
-        """Watch where that file is now; to be called again when it may have moved."""
+        """Watch the folders in which the file is now. Call it again when they may be others."""
         if not IReactorFDSet.providedBy(self._reactor):
             return
         folders = _folders_of(path)
@@ -57,21 +57,21 @@ class FolderWatch:
             return
         try:
             self._watch(folders)
-        except Exception as error:  # no inotify, or too many in use
+        except Exception as error:  # no inotify, or too many watches
             self.stop()
-            if not self._complained:
-                self._complained = True
+            if not self._has_warned:
+                self._has_warned = True
                 _log.warn(
-                    "{path} is polled: inotify cannot be used ({error})",
+                    "changes of {path} are found by polling alone: inotify failed ({error})",
                     path=path,
                     error=describe(error),
                 )
 
     def stop(self) -> None:
-        """Watch nothing any more."""
+        """Stop watching."""
         notifier, self._notifier, self._folders = self._notifier, None, {}
         if notifier is not None:
-            # Its loseConnection would do the same, but leave a delayed call until then.
+            # loseConnection does the same, but leaves a delayed call in the reactor for a while.
             notifier.connectionLost(Failure(ConnectionDone()))
 
     def _watch(self, folders: _Folders) -> None:
@@ -85,7 +85,7 @@ class FolderWatch:
             if notifier is not self._notifier:
                 return
             if what & inotify.IN_DELETE_SELF:
-                self._notifier = None  # it closes itself
+                self._notifier = None  # Twisted closes it
             self._changed()
 
         for folder in folders:

@@ -1,4 +1,4 @@
-"""C{source_from_string}: the source that a command line names, and the name servers it asks."""
+"""Parses the sources and name servers of a command line."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _NAME_SERVER = re.compile(r"(?:\[(?P<bracketed>[^]]+)\]|(?P<plain>[^:]+))(?::(?P
 def source_from_string(
     reactor: Any, text: str, servers: Sequence[tuple[str, int]] | None = None
 ) -> ISource:
-    """Make the source that C{dns:name:port}, C{srv:_x._tcp.name} or C{file:path} stands for.
+    """Make the source for C{dns:name:port}, C{srv:_x._tcp.name} or C{file:path}.
 
-    @param reactor: what it runs in; for C{dns} and C{srv} one with UDP.
-    @param servers: the name servers that C{dns} and C{srv} ask, as C{DNSSource} takes them.
-    @raise ValueError: it stands for none; the message says what is expected.
+    @param reactor: runs the source; must support UDP for C{dns} and C{srv}.
+    @param servers: the name servers for C{dns} and C{srv}, as for C{DNSSource}.
+    @raise ValueError: C{text} is invalid; the message says what is expected.
     """
     kind, _, rest = text.partition(":")
     try:
@@ -42,10 +42,11 @@ def source_from_string(
 
 
 def name_server_from_string(text: str) -> tuple[str, int]:
-    """The pair (address, port) that C{address} or C{address:port} stands for; without one the port
-    is 53. An IPv6 address that a port follows is in brackets.
+    """The pair (address, port) for C{address} or C{address:port}. The default port is 53.
 
-    @raise ValueError: it stands for none; the message says what is expected.
+    An IPv6 address before a port must be in brackets.
+
+    @raise ValueError: C{text} is invalid; the message says what is expected.
     """
     found = _NAME_SERVER.fullmatch(text)
     host, port = text, "53"  # an IPv6 address without brackets

@@ -1,8 +1,7 @@
-"""C{HostResolver}: where hosts are, by name servers of one's choice.
+"""C{HostResolver}: resolves host names at chosen name servers.
 
-It has no state. That of a resolution is the questions that are out, with the resolver that they are
-asked by; then the resolution elsewhere, if there is one. C{ask}, C{_answered} and C{cancel} change
-it.
+It has no state. A resolution's state is the queries in flight and their resolver, then the
+resolution by the fallback resolver, if there is one. C{ask}, C{_answered} and C{cancel} change it.
 """
 
 from __future__ import annotations
@@ -26,25 +25,25 @@ from kolus.sources.resolver import OwnResolver, check_servers
 
 __all__ = ["HostResolver"]
 
-_PATIENCE = (1, 2)
-"""Seconds to wait for each of two attempts at a question; at each of several name servers."""
+_TIMEOUTS = (1, 2)
+"""Time-outs in seconds of the two attempts at a query, for each name server."""
 
 _DEADLINE = 4.0
-"""Seconds after which a host is looked for elsewhere, whatever the name servers still do."""
+"""Seconds after which the fallback resolver is used, even if name servers may still answer."""
 
 _LOOKUPS = {IPv4Address: "lookupAddress", IPv6Address: "lookupIPV6Address"}
 
 
 @implementer(IHostnameResolver)
 class HostResolver:
-    """Resolves names of hosts at the given name servers; another resolver does if they know none.
+    """Resolves host names at the given name servers, and asks a fallback resolver if they fail.
 
-    For a reactor, which then resolves by it whatever it connects to::
+    Install it, and the reactor uses it for every connect::
 
-        its = HostResolver(reactor, [("10.0.0.2", 53)], reactor.nameResolver)
-        reactor.installNameResolver(its)
+        resolver = HostResolver(reactor, [("10.0.0.2", 53)], reactor.nameResolver)
+        reactor.installNameResolver(resolver)
 
-    Nothing is cached, and nothing of a resolution that has ended is left.
+    It caches nothing. A resolution that has ended leaves no timer or socket behind.
     """
 
     def __init__(
@@ -54,12 +53,12 @@ class HostResolver:
         otherwise: IHostnameResolver,
     ) -> None:
         """
-        @param reactor: to ask with.
-        @param servers: name servers, as pairs (address, port); each is asked when those before it
-            do not answer.
-        @param otherwise: resolves what these tell no address of, such as the names in this
-            machine's file of hosts; addresses too.
-        @raise ValueError: there are no servers, or one is no such pair.
+        @param reactor: must support UDP and TCP.
+        @param servers: name servers, as pairs (address, port). Each is asked if those before it do
+            not answer.
+        @param otherwise: the fallback resolver. It resolves names for which C{servers} return no
+            address, such as those in C{/etc/hosts}, and names that are addresses already.
+        @raise ValueError: there are no servers, or one is not such a pair.
         """
         self.reactor = reactor
         self.servers = check_servers(servers)
@@ -84,7 +83,7 @@ class HostResolver:
 
 @implementer(IHostResolution, IResolutionReceiver)
 class _Resolution:
-    """One of a name: it receives, and passes on, what is found elsewhere."""
+    """The resolution of one name. It also passes on what the fallback resolver finds."""
 
     def __init__(
         self,
@@ -101,31 +100,31 @@ class _Resolution:
         self._receiver = receiver
         self._lookups = [_LOOKUPS[each] for each in _LOOKUPS if kinds is None or each in kinds]
         self._own = OwnResolver(resolver.reactor, resolver.servers)
-        self._asked: Deferred[Any] | None = None
-        self._elsewhere: IHostResolution | None = None
+        self._queries: Deferred[Any] | None = None
+        self._fallback: IHostResolution | None = None
 
     def ask(self) -> None:
         questions = [
-            maybeDeferred(getattr(self._own.resolver, each), self.name, _PATIENCE)
+            maybeDeferred(getattr(self._own.resolver, each), self.name, _TIMEOUTS)
             .addTimeout(_DEADLINE, self._resolver.reactor)
             .addCallback(records.of_answer)
             for each in self._lookups
         ]
-        self._asked = DeferredList(questions, consumeErrors=True)
-        self._asked.addCallback(self._answered)
+        self._queries = DeferredList(questions, consumeErrors=True)
+        self._queries.addCallback(self._answered)
 
     def cancel(self) -> None:
-        asked, self._asked = self._asked, None
+        asked, self._queries = self._queries, None
         if asked is not None:
             asked.cancel()
             self._own.close()
-        elif self._elsewhere is not None:
-            self._elsewhere.cancel()
+        elif self._fallback is not None:
+            self._fallback.cancel()
 
     def _answered(self, results: list[tuple[bool, Any]]) -> None:
-        if self._asked is None:
-            return  # it was cancelled
-        self._asked = None
+        if self._queries is None:
+            return  # cancelled meanwhile
+        self._queries = None
         self._own.close()
         hosts = records.hosts([each for ok, answer in results if ok for each in answer])
         if not hosts:
@@ -137,10 +136,10 @@ class _Resolution:
             self._receiver.addressResolved(kind(transport, host, port))
         self._receiver.resolutionComplete()
 
-    # Elsewhere
+    # IResolutionReceiver: called by the fallback resolver
 
     def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
-        self._elsewhere = resolutionInProgress
+        self._fallback = resolutionInProgress
 
     def addressResolved(self, address: IAddress) -> None:
         self._receiver.addressResolved(address)

@@ -1,4 +1,4 @@
-"""What DNS records say about backends: which they are, and for how long that holds."""
+"""Reads DNS records: the backends that they name, and their time to live."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ LOOKUPS = {
     "ipv6": ("lookupIPV6Address",),
     "srv": ("lookupService",),
 }
-"""The resolver's methods that ask for each kind of records."""
+"""The methods of C{IResolver} that look up each kind of records."""
 
 _UNWEIGHTED = 0.1
 """The weight of a backend whose SRV record has weight 0. RFC 2782 wants a very small chance for it
-where others have a weight, and the same for all where none has; a backend without any would never
-be chosen."""
+beside records with a weight, and equal chances if all weights are 0. A backend of weight 0 would
+never be chosen."""
 
 MakeEndpoint = Callable[[str, int], str]
-"""Makes a client endpoint string of a host, or an address, and a port."""
+"""Makes a client endpoint string from a host or an address, and a port."""
 
 
 def tcp(host: str, port: int) -> str:
@@ -57,22 +57,22 @@ def tcp(host: str, port: int) -> str:
 
 
 def of_answer(answer: Any) -> list[Any]:
-    """The records that a resolver has answered.
+    """The records in the answer of a resolver.
 
-    @raise TypeError: it is no answer of C{IResolver}.
+    @raise TypeError: the answer has not the form that C{IResolver} says.
     """
     try:
         found = list(answer[0])
     except (IndexError, KeyError, TypeError):
-        raise TypeError(f"the resolver answered {answer!r}, not lists of records") from None
+        raise TypeError(f"the resolver returned {answer!r}, not lists of records") from None
     for each in found:
         if not isinstance(each, dns.RRHeader):
-            raise TypeError(f"the resolver answered {each!r} in the place of a record")
+            raise TypeError(f"the resolver returned {each!r} instead of a record")
     return found
 
 
 def hosts(records: Iterable[Any]) -> list[str]:
-    """The addresses of A and AAAA records, each once, as they come."""
+    """The addresses in A and AAAA records, in their order, without duplicates."""
     found: dict[str, None] = {}
     for each in records:
         if each.type == dns.A:
@@ -83,14 +83,15 @@ def hosts(records: Iterable[Any]) -> list[str]:
 
 
 def addresses(records: Iterable[Any], port: int, make_endpoint: MakeEndpoint) -> list[Backend]:
-    """The backends at the addresses of A and AAAA records, sorted, each once.
+    """The backends at the addresses in A and AAAA records, without duplicates.
 
-    Sorted, since name servers rotate their answers. What C{make_endpoint} raises comes through.
+    They are sorted, because name servers rotate their answers. An exception of C{make_endpoint} is
+    passed on.
 
-    @raise ValueError: C{make_endpoint} makes no endpoint of one.
-    @raise TypeError: it makes no string.
+    @raise ValueError: C{make_endpoint} returned a string that is no endpoint.
+    @raise TypeError: it returned no string.
     """
-    # Two addresses may be one endpoint to C{make_endpoint}, of a proxy for example.
+    # C{make_endpoint} may return one endpoint for two addresses: that of a proxy, for example.
     return list(
         dict.fromkeys([_backend(make_endpoint, each, port) for each in sorted(hosts(records))])
     )
@@ -99,12 +100,12 @@ def addresses(records: Iterable[Any], port: int, make_endpoint: MakeEndpoint) ->
 def services(
     records: Iterable[Any], make_endpoint: MakeEndpoint
 ) -> tuple[list[Backend], list[str]]:
-    """The backends that SRV records name, sorted, each once, and the records that cannot be used,
-    each with the reason: C{make_endpoint} makes no endpoint of it, as its port is 0 for example.
+    """The backends in SRV records, sorted and without duplicates, and the unusable records, each
+    with the reason: C{make_endpoint} makes no endpoint of it, because its port is 0, for example.
 
-    Of those that can be used only the ones of the lowest priority number: the others are for when
-    the name server no longer tells these, not for when they are down. A target C{.} says that there
-    is no such service (RFC 2782).
+    Only the usable records with the lowest priority number count. The others count when the name
+    server removes these, not when these are down. The target C{.} means that there is no such
+    service (RFC 2782).
     """
     usable: list[tuple[int, Backend]] = []
     unusable: list[str] = []
@@ -115,7 +116,7 @@ def services(
         try:
             host, weight = target.decode("ascii").lower(), each.weight or _UNWEIGHTED
             backend = _backend(make_endpoint, host, each.port, weight)
-        except Exception as error:  # of make_endpoint, anything
+        except Exception as error:  # make_endpoint may raise anything
             shown = target.decode("ascii", "backslashreplace")
             why = str(error) if isinstance(error, ValueError) else describe(error)
             unusable.append(f"{each.priority} {each.weight} {each.port} {shown}: {why}")
@@ -129,24 +130,26 @@ def services(
 
 def _backend(make_endpoint: MakeEndpoint, host: str, port: int, weight: float = 1.0) -> Backend:
     endpoint = make_endpoint(host, port)
-    if not isinstance(endpoint, str):  # an endpoint object would be another backend each time
-        raise TypeError(f"make_endpoint must make a string of {host} and {port}, not {endpoint!r}")
+    if not isinstance(endpoint, str):  # endpoint objects are never equal: each is a new backend
+        raise TypeError(
+            f"make_endpoint must return a string for {host} and {port}, not {endpoint!r}"
+        )
     return Backend(endpoint, weight=weight)
 
 
 def ttl(records: Iterable[Any]) -> float:
-    """For how many seconds all of them hold, aliases among them too; 0 if there are none."""
+    """The shortest time to live in seconds, aliases included; 0 if there are no records."""
     return float(min([each.ttl for each in records], default=0))
 
 
 def says_there_is_none(error: BaseException) -> bool:
-    """Whether this is an answer, that there are no such records, and no failure to get one."""
+    """Whether the error is a real answer ("no such name or record"), not a failed lookup."""
     return isinstance(error, DNSNameError | AuthoritativeDomainError) or type(error) is DomainError
 
 
 def explain(error: BaseException) -> str:
-    """An error of a lookup, in a few words; many of them carry a whole message of DNS."""
-    if type(error) is LookupError:  # it is of this package, and says all
+    """A lookup's error in a few words: many errors contain a whole DNS message."""
+    if type(error) is LookupError:  # raised by this package: its text says everything
         return str(error)
     for kind, words in _WORDS:
         if isinstance(error, kind):
@@ -160,5 +163,5 @@ _WORDS = (
     (TimeoutError, "no answer in time"),
     (DNSServerError, "the name server failed"),
     (DNSQueryRefusedError, "the name server refused"),
-    (DNSNotImplementedError, "the name server does not know such a question"),
+    (DNSNotImplementedError, "the name server does not support the query"),
 )

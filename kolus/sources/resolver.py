@@ -1,8 +1,7 @@
-"""C{OwnResolver}: Twisted's resolver, of which nothing is left once it is closed.
+"""C{OwnResolver}: Twisted's resolver, with a C{close} that ends its timers and connections.
 
-What it keeps is what C{twisted.names} would leave in the reactor: the delayed calls and the TCP
-connections that the resolver made. They come to it as the resolver makes them, and are ended in
-C{close}.
+C{twisted.names} would leave delayed calls and TCP connections in the reactor. They are the state
+here: they are added as the resolver makes them, and C{close} ends them.
 """
 
 from __future__ import annotations
@@ -23,10 +22,11 @@ _HOSTS_TTL = 10
 
 
 def check_servers(servers: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
-    """Name servers, their addresses written as the kernel writes those that replies come from:
-    others would not be recognized.
+    """Name servers, with each address in the kernel's spelling.
 
-    @raise ValueError: there is none, or one is not an address with a port.
+    Twisted compares it with the source of a reply, and ignores the reply if the spelling differs.
+
+    @raise ValueError: there are none, or one is not a pair of an address and a port.
     """
     found = []
     for each in servers:
@@ -34,9 +34,9 @@ def check_servers(servers: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
             host, port = each
             address = str(ip_address(host))
         except (TypeError, ValueError):
-            raise ValueError(f"a name server is (address, port), not {each!r}") from None
+            raise ValueError(f"a name server must be (address, port), not {each!r}") from None
         if type(port) is not int or not 0 < port < 65536:
-            raise ValueError(f"a name server's port is from 1 to 65535, not {port!r}")
+            raise ValueError(f"a name server's port must be from 1 to 65535, not {port!r}")
         found.append((address, port))
     if not found:
         raise ValueError("no name servers are given")
@@ -44,37 +44,37 @@ def check_servers(servers: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
 
 
 class OwnResolver:
-    """Asks the given name servers, or those of this machine after its file of hosts.
+    """Asks the given name servers; by default C{/etc/hosts}, then C{/etc/resolv.conf}'s servers.
 
-    It caches nothing, and leaves the search domains out: a name is a full one.
+    It caches nothing and uses no search domains: names must be full names.
 
-    @ivar resolver: for the lookups. Those that still run must be cancelled before C{close}.
+    @ivar resolver: makes the lookups. Cancel those in flight before C{close}.
     """
 
     def __init__(self, reactor: Any, servers: Sequence[tuple[str, int]] | None) -> None:
         """
-        @param reactor: with UDP and TCP.
-        @param servers: checked ones; C{None} for this machine's.
+        @param reactor: must support UDP and TCP.
+        @param servers: the result of C{check_servers}; C{None} for the machine's name servers.
         """
-        self._borrowed = _Borrowed(reactor)
+        self._tracked = _TrackedReactor(reactor)
         asked: Any = client.Resolver(
             None if servers else _SERVERS,
             list(servers) if servers else None,
-            reactor=self._borrowed,
+            reactor=self._tracked,
         )
-        asked.factory = _OverTCP(asked, self._borrowed)
+        asked.factory = _OverTCP(asked, self._tracked)
         self.resolver: IResolver = asked
         if not servers:
-            # As client.createResolver does it, which would take the global reactor.
+            # client.createResolver does the same, but with the global reactor.
             self.resolver = ResolverChain([hosts.Resolver(_HOSTS, _HOSTS_TTL), asked])
 
     def close(self) -> None:
-        """End what the resolver has left in the reactor."""
-        self._borrowed.end()
+        """End the resolver's timers and TCP connections."""
+        self._tracked.end()
 
 
 class _OverTCP(client.DNSClientFactory):
-    """Asks over TCP what fits no datagram; Twisted's own takes time from the global reactor."""
+    """Asks over TCP if an answer fits no datagram. Twisted's factory uses the global reactor."""
 
     noisy = False
 
@@ -88,16 +88,16 @@ class _OverTCP(client.DNSClientFactory):
         return made
 
 
-class _Borrowed:
-    """What a resolver uses of a reactor, and remembers of it what would stay.
+class _TrackedReactor:
+    """The part of a reactor that a resolver uses. It remembers delayed calls and connectors.
 
-    Not the datagram ports: a resolver closes each with its query, even one that is cancelled, and a
-    port that is told to close twice breaks.
+    It does not remember datagram ports: a resolver closes each port with its query, even a
+    cancelled one, and closing a port twice is an error.
     """
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
-        # What is over is forgotten by the reactor, and so here.
+        # Weak: an entry goes when the reactor forgets the call or the connector.
         self._calls: WeakSet[Any] = WeakSet()
         self._connectors: WeakSet[Any] = WeakSet()
 
@@ -107,7 +107,7 @@ class _Borrowed:
         return call
 
     def listenUDP(self, port: int, protocol: Any, **kwargs: Any) -> Any:
-        protocol.noisy = False  # of Twisted's four lines in the log for each question, two less
+        protocol.noisy = False  # spares two of the four log lines that Twisted writes per query
         return self._reactor.listenUDP(port, protocol, **kwargs)
 
     def connectTCP(self, *args: Any, **kwargs: Any) -> Any:

@@ -8,24 +8,24 @@ from zope.interface import implementer
 
 from kolus.backend import AnyBackend, Backend
 from kolus.interfaces import ISource
-from kolus.sources.audience import Audience, Listener
+from kolus.sources.subscription import Listener, Subscription
 
 __all__ = ["StaticSource"]
 
 
 @implementer(ISource)
 class StaticSource:
-    """Tells a fixed list, at once.
+    """Gives its listener a fixed list, at once.
 
-    @raise ValueError: there is no backend, one is given twice, or one is not a backend.
-    @raise TypeError: one is none of the forms in which a backend may be named.
+    @raise ValueError: there is no backend, one is given twice, or one is invalid.
+    @raise TypeError: one has a type that cannot name a backend.
     """
 
     def __init__(self, backends: Iterable[AnyBackend]) -> None:
         if isinstance(backends, str):
             raise ValueError(f"expected several backends, not the string {backends!r}")
         self.backends = tuple(Backend.of(each) for each in backends)
-        self._audience = Audience()
+        self._subscription = Subscription()
         if not self.backends:
             raise ValueError("a static source needs at least one backend")
         seen: set[Backend] = set()
@@ -35,11 +35,11 @@ class StaticSource:
             seen.add(each)
 
     def start(self, listener: Listener) -> None:
-        self._audience.open(listener)
-        self._audience.tell(self.backends)
+        self._subscription.open(listener)
+        self._subscription.tell(self.backends)
 
     def stop(self) -> None:
-        self._audience.close()
+        self._subscription.close()
 
     def __repr__(self) -> str:
         return f"<StaticSource {', '.join(map(str, self.backends))}>"

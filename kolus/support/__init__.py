@@ -1,4 +1,7 @@
-"""Small tools that every room may use, and that know nothing of pools."""
+"""Small tools for every package: timers, checks of arguments, forks, tracebacks, descriptors.
+
+They stand on the lowest floor and know nothing of pools.
+"""
 
 from kolus.support.alarm import Alarm
 from kolus.support.checks import check_seconds, check_whole, is_duration

@@ -1,4 +1,4 @@
-"""One timer for many deadlines: it rings at the earliest, and its owner looks what is due."""
+"""C{Alarm}: one timer for many deadlines; it fires at the earliest, and its owner checks them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["Alarm"]
 
 
 class Alarm:
-    """Calls C{ring} at the earliest time it was set to, perhaps once more than needed.
+    """Calls C{ring} at the earliest time that was set. It may ring although nothing is due.
 
-    Moving a timer for every deadline that comes and goes costs more than a pass that finds
-    nothing due, so an alarm only moves to earlier times; its owner sets it again when it rings.
+    Moving a timer for each deadline costs more than a check that finds nothing due. So an alarm
+    only moves to an earlier time, and its owner sets it again when it rings.
 
-    @ivar at: when it rings, on the clock; infinity while it is not set.
+    @ivar at: the clock time at which it rings; infinity while it is not set.
     """
 
     __slots__ = ("_call", "_clock", "_ring", "at")
@@ -28,7 +28,7 @@ class Alarm:
         self.at = math.inf
 
     def set(self, at: float) -> None:
-        """Ring at C{at} at the latest, at once if that is past."""
+        """Ring at the time C{at} or earlier; in the next turn if that time is past."""
         if at >= self.at:
             return
         self.clear()
@@ -36,7 +36,7 @@ class Alarm:
         self._call = self._clock.callLater(max(0.0, at - self._clock.seconds()), self._rings)
 
     def clear(self) -> None:
-        """Do not ring."""
+        """Stop the timer."""
         if self._call is not None:
             self._call.cancel()
             self._call = None

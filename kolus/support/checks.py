@@ -1,4 +1,4 @@
-"""Checks of numbers and times that somebody else has written."""
+"""Checks of numbers and times from callers."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ __all__ = ["check_seconds", "check_whole", "is_duration"]
 
 
 def check_whole(name: str, value: object, least: int) -> None:
-    """Refuse what is no whole number.
+    """Check a whole number.
 
-    @raise ValueError: C{value} is none, or below C{least}.
+    @raise ValueError: C{value} is not a whole number, or is below C{least}.
     """
     if type(value) is not int or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
 
 
 def check_seconds(name: str, value: object, *, optional: bool = True, endless: bool = True) -> None:
-    """Refuse what is no length of time.
+    """Check a number of seconds.
 
-    @param optional: whether C{None} is one.
-    @param endless: whether infinity is one.
-    @raise ValueError: C{value} is no number of at least 0, or too large for a float.
+    @param optional: whether C{None} is allowed.
+    @param endless: whether infinity is allowed.
+    @raise ValueError: C{value} is not a number of at least 0, or is too large for a float.
     """
     if value is None and optional:
         return
@@ -37,7 +37,7 @@ def check_seconds(name: str, value: object, *, optional: bool = True, endless: b
 
 
 def is_duration(value: object) -> bool:
-    """Whether this is a finite number of seconds above 0."""
+    """Whether the value is a finite number of seconds above 0."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return 0 < value <= sys.float_info.max

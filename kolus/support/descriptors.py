@@ -1,6 +1,6 @@
-"""C{DescriptorWatch}: warns when the limits of a pool come near what its process may open.
+"""C{DescriptorWatch}: warns once if a pool's limits need most of the process's file descriptors.
 
-Its state is the sum of the limits, changed by C{change}, and whether it has warned: it does once.
+Its state is the sum of the limits and whether it has warned. C{change} changes both.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from twisted.logger import Logger
 resource: Any
 try:
     import resource
-except ImportError:  # on Windows, where sockets are not counted with the files
+except ImportError:  # on Windows, where sockets are not file descriptors
     resource = None
 
 __all__ = ["DescriptorWatch", "soft_limit"]
 
 _log = Logger()
-_SHARE = 80  # per cent: the rest is for listening ports, clients, files, and libraries
+_SHARE = 80  # per cent; the rest is for listening ports, clients, files, and libraries
 
 
 def soft_limit() -> int | None:
-    """How many descriptors this process may have open now; C{None} if there is no such limit."""
+    """The process's soft limit of open descriptors; C{None} if there is none."""
     if resource is None:
         return None
     soft: int = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -33,20 +33,20 @@ def soft_limit() -> int | None:
 class DescriptorWatch:
     """Adds up the limits of a pool's backends.
 
-    @ivar total: how many connections they allow together.
+    @ivar total: the sum of the limits.
     """
 
     def __init__(self, soft_limit: Callable[[], int | None] = soft_limit) -> None:
         """
-        @param soft_limit: how many descriptors the process may have open; asked anew each time,
-            since a process may raise it.
+        @param soft_limit: returns the process's limit. It is called at each change, because a
+            process may raise its limit.
         """
         self.total = 0
         self._soft_limit = soft_limit
         self._has_warned = False
 
     def change(self, old: int, new: int) -> None:
-        """A backend's limit was C{old}, 0 if it is a new backend, and is C{new} from now on."""
+        """Change a backend's limit from C{old} (0 for a new backend) to C{new}."""
         self.total += new - old
         if self._has_warned or new <= old:
             return

@@ -1,8 +1,7 @@
-"""C{after_fork}: what holds sockets learns that its process is now a forked child.
+"""C{after_fork}: tells objects with sockets that the process is now a forked child.
 
-Its state is what has asked to be told, by identity and without keeping it alive: C{after_fork}
-adds to it, and what nobody else refers to leaves it. It is one for the whole process, because
-what is registered with C{os.register_at_fork} stays registered for ever.
+Its state is the registered objects, by C{id} and weakly referenced; C{after_fork} adds to them.
+There is one state for the whole process, because C{os.register_at_fork} cannot be undone.
 """
 
 from __future__ import annotations
@@ -19,36 +18,36 @@ _log = Logger()
 
 
 class Forkable(Protocol):
-    """What has something that a parent and its child must not both use."""
+    """An object with something that a parent process and its child must not both use."""
 
     def forked(self) -> None:
-        """This process is a child that has just been forked: leave alone what is the parent's.
+        """The process is a child that has just been forked: do not touch what the parent uses.
 
-        It may be called in a child that is about to become another program, as C{spawnProcess}
-        makes them, so it has to be quick.
+        It must be fast: it is also called in children that soon run another program, as
+        C{spawnProcess} makes them.
         """
 
 
-_told: WeakValueDictionary[int, Forkable] = WeakValueDictionary()
+_registered: WeakValueDictionary[int, Forkable] = WeakValueDictionary()
 
 
 def after_fork(thing: Forkable) -> None:
-    """From now on, call C{thing.forked()} in every forked child that has C{thing}.
+    """Call C{thing.forked()} in every child that is forked from now on, and in its children.
 
-    That is at once, before C{os.fork} returns there, and in the child's own children again.
-    Where processes cannot fork it does nothing.
+    The call comes before C{os.fork} returns in the child. On systems without fork this function
+    does nothing.
 
-    @param thing: only weakly referred to. An exception of its C{forked} is logged.
+    @param thing: weakly referenced. If its C{forked} raises, the exception is logged.
     """
-    _told[id(thing)] = thing
+    _registered[id(thing)] = thing
 
 
 def _forked() -> None:
-    for thing in tuple(_told.values()):
+    for thing in tuple(_registered.values()):
         try:
             thing.forked()
         except Exception:
-            _log.failure("{thing!r} raised when it was told of a fork", thing=thing)
+            _log.failure("{thing!r} raised in forked()", thing=thing)
 
 
 if hasattr(os, "register_at_fork"):

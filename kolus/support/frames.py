@@ -1,8 +1,8 @@
-"""The frames that an exception refers to by its traceback: shown while they are new, then let go.
+"""Formats an exception's traceback, and removes it from the exception.
 
-An attempt to connect begins within somebody's call, so the frames of what it fails with lead back
-to all that its caller has in its variables: leases, that would never be reclaimed, and owners. What
-is kept of an attempt is kept until the next one, and without them.
+An attempt to connect begins within a caller's call. So the traceback of its error refers to the
+caller's frames and their variables: to owners, and to leases, which then could not be reclaimed. A
+failed attempt's error is kept until the next attempt, without its traceback.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from twisted.internet.error import ConnectError, ConnectionClosed
 
 __all__ = ["let_go", "shown"]
 
-_NOBODYS = {"OpenSSL", "kolus", "twisted"}
+_LIBRARIES = {"OpenSSL", "kolus", "twisted"}
 
 
 def shown(error: BaseException) -> str:
-    """Where an exception was raised, for a log; nothing if no code of the user's had a part in it,
-    as when a certificate is refused."""
+    """The traceback for a log; empty if it has no line of the user's code, as when a certificate
+    is refused."""
     if isinstance(error, ConnectError | ConnectionClosed):
-        return ""  # Twisted has one for all losses: it may have been raised by anybody
+        return ""  # Twisted reuses one object for all losses: its traceback may be of any of them
     for frame, _ in traceback.walk_tb(error.__traceback__):
-        if str(frame.f_globals.get("__name__")).partition(".")[0] not in _NOBODYS:
+        if str(frame.f_globals.get("__name__")).partition(".")[0] not in _LIBRARIES:
             return "".join(traceback.format_exception(error)).rstrip()
     return ""
 
 
 def let_go(error: BaseException) -> None:
-    """Let an exception, and those that it was raised from or is made of, refer to no frames.
+    """Remove the tracebacks of an exception, of its causes, and of the exceptions in a group.
 
-    What it was raised in the handling of it forgets: that may be its caller's, who is about to show
-    it with its traceback.
+    It also removes the reference to the exception's context, but leaves the context itself alone:
+    a caller may be about to print it with its traceback.
     """
     seen: set[int] = set()
     left: list[BaseException | None] = [error]
@@ -42,12 +42,13 @@ def let_go(error: BaseException) -> None:
             continue
         seen.add(id(each))
         for name in ("__traceback__", "__context__"):
-            BaseException.__setattr__(each, name, None)  # its class may refuse: a frozen dataclass
+            # Its class may refuse attributes, as a frozen dataclass does.
+            BaseException.__setattr__(each, name, None)
         left.append(each.__cause__)
         if isinstance(each, BaseExceptionGroup):
             left.extend(each.exceptions)
         elif isinstance(each, FirstError):
             failure = each.subFailure
-            failure.frames = failure.frames  # their names and lines, which stay
+            failure.frames = failure.frames  # computes the names and lines, which stay
             failure.tb = None
             left.append(failure.value)

@@ -1,4 +1,4 @@
-"""Where in the program something was asked for, as messages tell it."""
+"""The place in the user's program that called kolus, as text for messages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MOST_FRAMES = 12
 
 
 def place() -> str:
-    """The caller's caller: the nearest line outside of kolus and of Twisted's Deferreds."""
+    """The nearest line of the call stack outside of kolus and of Twisted's Deferreds."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         name = frame.f_globals.get("__name__", "")
@@ -23,14 +23,14 @@ def place() -> str:
 
 
 def stack() -> str:
-    """The last twelve such calls, the nearest last, as a traceback shows them."""
+    """The nearest twelve such lines, in the format and order of a traceback: the nearest last."""
     calls: list[str] = []
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and len(calls) < _MOST_FRAMES:
         name = frame.f_globals.get("__name__", "")
         if not _is_ours(name) and name != "twisted.internet.defer":
             code, line = frame.f_code, frame.f_lineno
-            # By hand: traceback asks the file system about every file, which takes longer.
+            # Not with the module traceback: it is slower, because it checks each file on disk.
             source = linecache.getline(code.co_filename, line, frame.f_globals).strip()
             call = f'  File "{code.co_filename}", line {line}, in {code.co_qualname}\n'
             calls.append(f"{call}    {source}\n" if source else call)

@@ -1,8 +1,8 @@
-"""C{Step}: something that takes time, waited for no longer than its time limit.
+"""C{Step}: asynchronous work with a time limit.
 
-Its state is the work, once begun, the timer, whether it has ended, and what work that was given up
-said then; C{outcome} fires exactly once, whatever the work does: C{Deferred.addTimeout} would wait
-for work that swallows its cancellation.
+Its state is the work, the timer, whether it has ended, and the notes of the error after a
+cancellation. C{outcome} fires exactly once and on time, even if the work ignores its cancellation;
+C{Deferred.addTimeout} would then wait for it.
 """
 
 from __future__ import annotations
@@ -22,14 +22,16 @@ _log = Logger()
 class Step:
     """One step of making a connection ready.
 
-    @ivar outcome: fires with what the work gave, or fails with what ended it.
+    @ivar outcome: fires with the result of the work. Fails with its error, with C{TimeoutError} at
+        the time limit, or with the reason given to C{give_up}. Do not cancel it: use C{give_up}.
     """
 
     def __init__(self, clock: IReactorTime, name: str, timeout: float | None) -> None:
         """
-        @param name: what messages call it.
-        @param timeout: its limit in seconds; C{None}: none. The error that tells that it is over
-            has the notes (PEP 678) of the one that the work, cancelled, fails with.
+        @param name: the name in messages.
+        @param timeout: the time limit in seconds; C{None}: no limit. At the limit the work is
+            cancelled; the C{TimeoutError} contains the notes (PEP 678) of the error that the work
+            then fails with.
         """
         self.outcome: Deferred[object] = Deferred()
         self._clock = clock
@@ -41,9 +43,9 @@ class Step:
         self._notes: list[str] = []
 
     def begin(self, action: Callable[..., object], *args: object) -> Deferred[object]:
-        """Do the work.
+        """Start the work.
 
-        @param action: what it returns may be a Deferred or a coroutine.
+        @param action: does the work; may return a Deferred or a coroutine.
         @return: C{outcome}.
         """
         self._work = maybeDeferred(action, *args)
@@ -55,7 +57,7 @@ class Step:
         return self.outcome
 
     def give_up(self, reason: Failure) -> None:
-        """Cancel the work and fail with C{reason} now, unless it has ended."""
+        """Cancel the work, and make C{outcome} fail with C{reason} now; no effect after the end."""
         if not self._ended:
             self._stop()
             self._cancel()
@@ -66,7 +68,7 @@ class Step:
             self._stop()
             self.outcome.callback(result)
         elif isinstance(result, Failure):
-            # How work ends that has been given up concerns nobody, but for how far it had come.
+            # The work was cancelled: ignore its error, but keep the notes on its progress.
             self._notes = getattr(result.value, "__notes__", [])
 
     def _stop(self) -> None:

@@ -1,4 +1,8 @@
-"""For tests of programs that use kolus: a backend on a clock, and a manager's contract."""
+"""The public test kit: a backend without a network, and the contract of a manager as a test suite.
+
+It is for tests of programs that use kolus. It may use every other package but the daemon, and no
+other package uses it.
+"""
 
 from kolus.testing.backend import FakeBackend, FakeConnection
 from kolus.testing.contract import MANAGER_CONTRACT, check_manager, run_clause

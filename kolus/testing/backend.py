@@ -1,9 +1,9 @@
 """C{FakeBackend}: a backend without a network, for tests of time-outs, retries and losses.
 
-It is an endpoint whose every step happens on a C{task.Clock}, so a test of a five-second time-out
-takes a millisecond. Its connections tell their client the same, in the same order, as Twisted's
-TCP transports do: what the client itself does has its effect in a later turn of the clock, while
-what a test lets the backend do arrives at once, as if the network had just brought it.
+It is an endpoint on a C{task.Clock}, so a test of a five-second time-out takes a millisecond. Its
+connections make the same calls in the same order as Twisted's TCP transports. What the client does
+takes effect in a later turn of the clock. What the test makes the backend do arrives at once, as if
+the network had just delivered it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _ADDRESS = IPv4Address("TCP", "192.0.2.1", 1)
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """What happens to one attempt to connect."""
+    """The instruction for one attempt to connect."""
 
     after: float
     outcome: Callable[[Deferred[Any], IProtocolFactory], None]
@@ -50,13 +50,13 @@ class _Step:
 
 @implementer(IStreamClientEndpoint)
 class FakeBackend:
-    """An endpoint whose attempts go as the test says: C{Backend(FakeBackend(clock))}.
+    """An endpoint that follows the test's instructions: C{Backend(FakeBackend(clock))}.
 
-    Each call of C{accept}, C{refuse} and C{never_answer} says how the next attempt goes that has
-    no instruction yet; C{always=True} says it of all that follow. Unless told otherwise it
-    accepts at once, that is within the call of C{connect}.
+    Each call of C{accept}, C{refuse} or C{never_answer} adds an instruction for one attempt; the
+    attempts take them in order. With C{always=True} the call sets the default for attempts without
+    an instruction. At first the default is to accept at once, within the call of C{connect}.
 
-    @ivar attempts: how many connections were asked for.
+    @ivar attempts: number of attempts to connect.
     @ivar accepted: the backend's ends of all connections accepted so far.
     """
 
@@ -64,45 +64,45 @@ class FakeBackend:
         self, clock: Clock, respond: Callable[[bytes], bytes | None] | None = None
     ) -> None:
         """
-        @param respond: what the backend answers to each piece that arrives, in a later turn of
-            the clock; nothing if C{None}.
+        @param respond: returns the answer to each piece of data; it is sent in a later turn of the
+            clock. C{None}: the backend answers nothing.
         """
         self.attempts = 0
         self.accepted: list[FakeConnection] = []
         self._clock = clock
         self._respond = respond
         self._script: deque[_Step] = deque()
-        self._otherwise = _Step(0.0, self._accept)
+        self._default_step = _Step(0.0, self._accept)
 
     @property
     def connections(self) -> list[FakeConnection]:
-        """Those of C{accepted} that are not closed."""
+        """The connections in C{accepted} that are open."""
         return [each for each in self.accepted if each.open]
 
     def __repr__(self) -> str:
         return f"<FakeBackend, {len(self.connections)} connections>"
 
     def accept(self, after: float = 0.0, *, always: bool = False) -> FakeBackend:
-        """Accept the connection, after so many seconds."""
-        return self._say(_Step(after, self._accept), always)
+        """Accept the connection after so many seconds."""
+        return self._add_step(_Step(after, self._accept), always)
 
     def refuse(
         self, after: float = 0.0, reason: Exception | None = None, *, always: bool = False
     ) -> FakeBackend:
-        """Fail the attempt, with C{ConnectionRefusedError} unless told another reason."""
+        """Fail the attempt with C{reason}; the default is a C{ConnectionRefusedError}."""
 
         def fail(asked: Deferred[Any], _: IProtocolFactory) -> None:
             asked.errback(Failure(reason or ConnectionRefusedError("the fake backend refuses")))
 
-        return self._say(_Step(after, fail), always)
+        return self._add_step(_Step(after, fail), always)
 
     def never_answer(self, *, always: bool = False) -> FakeBackend:
         """Leave the attempt without an answer, as a lost SYN does."""
-        return self._say(_Step(0.0, lambda asked, factory: None), always)
+        return self._add_step(_Step(0.0, lambda asked, factory: None), always)
 
-    def _say(self, step: _Step, always: bool) -> FakeBackend:
+    def _add_step(self, step: _Step, always: bool) -> FakeBackend:
         if always:
-            self._otherwise = step
+            self._default_step = step
         else:
             self._script.append(step)
         return self
@@ -110,7 +110,7 @@ class FakeBackend:
     def connect(self, factory: IProtocolFactory) -> Deferred[Any]:
         """See C{IStreamClientEndpoint}."""
         self.attempts += 1
-        step = self._script.popleft() if self._script else self._otherwise
+        step = self._script.popleft() if self._script else self._default_step
         timer = None
 
         def cancel(asked: Deferred[Any]) -> None:
@@ -143,9 +143,9 @@ class FakeBackend:
 class FakeConnection:
     """The backend's end of a connection.
 
-    @ivar received: what has come from the client.
-    @ivar open: whether the client has not been told, nor has said, that it is closed.
-    @ivar saw_eof: whether the client sends no more.
+    @ivar received: all bytes from the client.
+    @ivar open: whether the client's end is open: C{connectionLost} is yet to come.
+    @ivar saw_eof: whether the client has ended its direction.
     @ivar transport: the client's end.
     """
 
@@ -163,28 +163,28 @@ class FakeConnection:
         return self.transport.connected
 
     def speak(self, data: bytes) -> None:
-        """Send bytes to the client, asked or not. They wait while the client does not read."""
+        """Send bytes to the client. They wait while the client has paused reading."""
         self.transport.arrive(data)
 
     def close(self) -> None:
-        """Close the connection in order.
+        """Close the connection cleanly.
 
-        A client that hears of each half hears only that the backend sends no more; as with TCP,
-        that nobody listens either it learns when it writes.
+        A client with half-close sees only the end of the stream. As with TCP, it learns that the
+        backend no longer reads when it writes.
         """
         self.transport.peer_gone = True
         self.transport.arrive(_END)
 
     def reset(self) -> None:
-        """Break the connection. A client that does not read learns it when it does."""
+        """Reset the connection. A client that has paused reading learns it when it resumes."""
         self.transport.arrive(_RESET)
 
     def half_close(self) -> None:
-        """Send no more, but go on reading: the client hears the end of the stream."""
+        """End the backend's direction, and go on reading. The client sees the end of the stream."""
         self.transport.arrive(_END)
 
     def hear(self, data: bytes) -> None:
-        """Take bytes from the client, and answer them."""
+        """Receive bytes from the client, and send the answer, if there is one."""
         self.received += data
         answer = self._respond(data) if self._respond else None
         if answer:
@@ -197,11 +197,11 @@ _RESET = ConnectionLost()
 
 @implementer(ITCPTransport)
 class FakeTransport:
-    """The client's end of a fake connection, as its protocol sees it.
+    """The client's end of a fake connection: the transport of its protocol.
 
-    @ivar connected: whether C{connectionLost} is still to come.
-    @ivar disconnecting: whether the client asked to close it.
-    @ivar peer_gone: whether the backend does not even read any more.
+    @ivar connected: whether C{connectionLost} is yet to come.
+    @ivar disconnecting: whether the client has called C{loseConnection}.
+    @ivar peer_gone: whether the backend has closed and no longer reads.
     """
 
     TLS = False
@@ -213,7 +213,7 @@ class FakeTransport:
         self._clock = clock
         self._peer = peer
         self._protocol = protocol
-        self._hears_halves = IHalfCloseableProtocol.providedBy(protocol)
+        self._half_closeable = IHalfCloseableProtocol.providedBy(protocol)
         self._inbox: deque[bytes | Exception] = deque()
         self._reading = True
         self._aborting = False
@@ -225,7 +225,7 @@ class FakeTransport:
     # The backend's side
 
     def arrive(self, what: bytes | Exception) -> None:
-        """Take bytes, or why there are no more."""
+        """Receive bytes, or the reason why there are no more."""
         last = self._inbox[-1] if self._inbox else None
         if isinstance(last, bytes) and isinstance(what, bytes):
             self._inbox[-1] = last + what
@@ -237,14 +237,14 @@ class FakeTransport:
         while self._inbox and self._reading and self.connected:
             what = self._inbox.popleft()
             if isinstance(what, bytes):
-                self._tell(self._protocol.dataReceived, what)
-            elif what is _END and self._hears_halves:
+                self._call(self._protocol.dataReceived, what)
+            elif what is _END and self._half_closeable:
                 self._reading = False
-                self._tell(self._protocol.readConnectionLost)
+                self._call(self._protocol.readConnectionLost)
             else:
                 self._lose(Failure(what))
 
-    def _tell(self, method: Callable[..., object], *arguments: object) -> None:
+    def _call(self, method: Callable[..., object], *arguments: object) -> None:
         try:
             method(*arguments)
         except Exception:
@@ -258,9 +258,9 @@ class FakeTransport:
             producer, self.producer = self.producer, None
             if producer is not None:
                 producer.stopProducing()
-            self._tell(self._protocol.connectionLost, reason)
+            self._call(self._protocol.connectionLost, reason)
 
-    # What the client has asked for, in a later turn
+    # The effects of the client's calls, in a later turn
 
     def _close(self) -> None:
         if not self._aborting:
@@ -271,11 +271,11 @@ class FakeTransport:
         if self.connected and not self.disconnecting and not self._aborting:
             self._write_closed = True
             self._peer.saw_eof = True
-            if self._hears_halves:
-                self._tell(self._protocol.writeConnectionLost)
+            if self._half_closeable:
+                self._call(self._protocol.writeConnectionLost)
 
-    def _write_in_vain(self, refused_before: bool) -> None:
-        # The first write brings back a reset, which who does not read learns by the next.
+    def _write_to_closed_peer(self, refused_before: bool) -> None:
+        # The first write provokes a reset; a client that does not read sees it at the next write.
         self._refused = True
         if refused_before:
             self._lose(Failure(ConnectionLost()))
@@ -286,7 +286,7 @@ class FakeTransport:
         if not self.connected or self._aborting or self._write_closed:
             return
         if self.peer_gone:
-            self._clock.callLater(0, self._write_in_vain, self._refused)
+            self._clock.callLater(0, self._write_to_closed_peer, self._refused)
         else:
             self._peer.hear(data)
 

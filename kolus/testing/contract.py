@@ -1,7 +1,7 @@
-"""The contract of C{IKolusManager} as a suite: for ours, and for anybody's manager.
+"""The contract of C{IKolusManager} as a test suite, for every implementation.
 
-Each clause is a function that gets a L{Rig}, named for what it promises. C{check_manager} runs
-them all; C{MANAGER_CONTRACT} lists them, for a test runner that shows each by its name.
+Each clause is a function that takes a L{Rig}; its name says what it promises. C{check_manager} runs
+all clauses. C{MANAGER_CONTRACT} lists them, so a test runner can show each by its name.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from kolus.testing.rig import MakeManager, Rig
 __all__ = ["MANAGER_CONTRACT", "check_manager", "run_clause"]
 
 MANAGER_CONTRACT: tuple[Callable[[Rig], None], ...] = LEASING + OPERATION
-"""Every clause, in the order in which a reader would ask for them."""
+"""All clauses, in the order in which to read them."""
 
 
 def check_manager(make: MakeManager) -> None:
-    """Run the whole contract over the managers that C{make} makes.
+    """Run all clauses, each with a new manager made by C{make}.
 
-    @raise AssertionError: a clause does not hold; the message names every clause that does not.
+    @raise AssertionError: at least one clause failed; the message names all that did.
     """
     broken = []
     for clause in MANAGER_CONTRACT:
@@ -33,7 +33,7 @@ def check_manager(make: MakeManager) -> None:
 
 
 def run_clause(clause: Callable[[Rig], None], make: MakeManager) -> None:
-    """Run one clause over a new manager, and close that."""
+    """Run one clause with a new manager, close the manager, and check that nothing is left."""
     rig = Rig(make)
     clause(rig)
     rig.end()

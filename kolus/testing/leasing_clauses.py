@@ -1,4 +1,4 @@
-"""What every manager promises about its leases and its queue, a clause each."""
+"""The clauses of the manager's contract about leases and the queue."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def the_limit_holds(rig: Rig) -> None:
         rig.ask().addCallback(lambda lease: lease.finished())
     assert rig.manager.status().unused == 0
     assert rig.manager.status().waiting == 3
-    leases[0].finished()  # its connection holds its slot until it is gone
+    leases[0].finished()  # its connection counts until it is closed
     assert len(rig.fake.connections) <= most
     rig.clock.advance(0)
     assert len(rig.fake.connections) <= most

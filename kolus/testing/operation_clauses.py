@@ -1,4 +1,4 @@
-"""What every manager promises about its operation, its owners and its end, a clause each."""
+"""The clauses of the manager's contract about operation, owners, and closing."""
 
 from __future__ import annotations
 

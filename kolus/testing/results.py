@@ -1,4 +1,4 @@
-"""C{result_of}: what a Deferred has fired with, now."""
+"""C{result_of} and C{failure_of}: the present result of a Deferred."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ class NotFired(AssertionError):
 
 
 def result_of(deferred: Deferred[T]) -> T:
-    """Take out what C{deferred} has fired with.
+    """Take the result out of a Deferred.
 
-    @return: its result, which the Deferred then has no more, so that nothing holds a lease longer
-        than the test does.
-    @raise NotFired: it has none yet; it is left as it was.
-    @raise Exception: what it has failed with; the failure then counts as handled.
+    @return: the result. The Deferred does not keep it, so only the test holds a lease.
+    @raise NotFired: there is no result yet; the Deferred stays as it was.
+    @raise Exception: the exception that the Deferred failed with; the failure counts as handled.
     """
     results: list[T | Failure] = []
 
@@ -45,11 +44,12 @@ def result_of(deferred: Deferred[T]) -> T:
 
 
 def failure_of(kind: type[E], deferred: Deferred[Any]) -> E:
-    """Take out what C{deferred} has failed with, now; C{NotFired} if it has no result yet.
+    """Take the exception out of a failed Deferred.
 
-    @return: the exception.
-    @raise AssertionError: it has a result.
-    @raise Exception: it has failed with something else than C{kind}.
+    @return: the exception, of the type C{kind}.
+    @raise NotFired: there is no result yet.
+    @raise AssertionError: the Deferred has not failed.
+    @raise Exception: the exception, if it is not a C{kind}.
     """
     try:
         result = result_of(deferred)

@@ -1,4 +1,4 @@
-"""C{Rig}: one manager on a clock, with a backend that obeys; what each clause is tried on."""
+"""C{Rig}: what a clause gets: one manager on a clock, with a fake backend."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from kolus.testing.results import result_of
 __all__ = ["MakeManager", "Rig"]
 
 MakeManager = Callable[[Clock, Callable[[], Any], Backend, Hashable, Policy], IKolusManager]
-"""Makes the manager under test: from the clock that drives it, what makes its protocols, its
-backend, its ident and its policy."""
+"""Makes the manager under test. Arguments: the clock, a callable that makes protocols, the backend,
+the ident, the policy."""
 
 
 class Rig:
-    """One manager for the ident C{"us"}, on a clock of its own, with a backend that obeys.
+    """One manager for the ident C{"us"}, on its own clock, with a fake backend.
 
-    @ivar clock: the only time there is.
-    @ivar fake: the backend; unless told otherwise it accepts at once.
-    @ivar backend: the same, as a manager takes it.
-    @ivar manager: a new manager of limit 2.
+    @ivar clock: the only source of time.
+    @ivar fake: the fake backend; by default it accepts at once.
+    @ivar backend: the C{Backend} that stands for C{fake}.
+    @ivar manager: a new manager with limit 2 and an acquire time-out of 5 s.
     """
 
     def __init__(self, make: MakeManager, **policy: Any) -> None:
@@ -41,7 +41,7 @@ class Rig:
         self.manager = self.make(**policy)
 
     def make(self, **policy: Any) -> IKolusManager:
-        """Put another manager in its place, with these changes to the policy."""
+        """Close the manager, and make another with these changes to the policy."""
         if hasattr(self, "manager"):
             self.manager.close(0)
         settings = {"limit": 2, "acquire_timeout": 5.0} | policy
@@ -64,7 +64,7 @@ class Rig:
         return leases
 
     def end(self) -> None:
-        """Close the manager, and see that nothing is left behind."""
+        """Close the manager, and check that no connection and no timer is left."""
         self.fake.refuse(always=True)
         closed = self.manager.close(0)
         self.clock.advance(0)

@@ -1,7 +1,8 @@
-"""The TCP front: one lease for each client, bytes carried both ways.
+"""The TCP front: takes one lease for each TCP client and copies bytes both ways.
 
-C{Front} accepts the clients, C{End} is one connection of a tunnel, C{join} carries the bytes
-between two of them.
+C{Front} accepts the clients, C{End} is one connection of a tunnel, and C{join} copies the bytes
+between two ends. This package knows leases and errors. It knows no pool: the caller gives C{Front}
+a callable that asks for a lease.
 """
 
 from kolus.tunnel.end import End

@@ -1,4 +1,4 @@
-"""One end of a tunnel: a connection whose bytes go wherever its listener sends them."""
+"""C{End}: one connection of a tunnel; a listener receives its bytes and events."""
 
 from __future__ import annotations
 
@@ -19,37 +19,36 @@ from zope.interface import implementer
 __all__ = ["EARLY_LIMIT", "End", "Listener"]
 
 EARLY_LIMIT = 64 * 1024
-"""Bytes after which an end that nobody listens to is not read any more. What one read brought
-is kept whole, so up to one read more may be held."""
+"""An end without a listener pauses reading when it holds so many bytes. It never cuts a read, so it
+may hold up to one read more."""
 
 
 class Listener(Structure):
-    """What an end tells of its connection."""
+    """Receives the bytes and events of an end."""
 
     def received(self, data: bytes) -> None:
-        """Bytes came."""
+        """Bytes arrived."""
 
     def read_ended(self) -> None:
-        """The peer will send no more; it may still be written to."""
+        """The peer will send no more. Writing is still possible."""
 
     def write_ended(self) -> None:
-        """All that was written has been sent, and after it the end of the bytes."""
+        """All written bytes and the end of the stream (FIN) have been sent."""
 
     def lost(self, reason: Failure) -> None:
-        """The connection is gone."""
+        """The connection is lost."""
 
 
 @implementer(IHalfCloseableProtocol)
 class End(Protocol):
-    """A connection at one side of a tunnel.
+    """A connection at the client's or the backend's side of a tunnel.
 
-    Until somebody listens it keeps what comes, up to C{EARLY_LIMIT}; being read, it notices a
-    reset. It does not know which side it stands on.
+    Until it has a listener it reads, to notice a reset, and buffers up to C{EARLY_LIMIT} bytes.
 
     @ivar half_closes: whether each direction can end by itself, as on TCP and UNIX sockets. TLS
-        has no half close: there C{end_writing} closes the connection when all is sent.
-    @ivar has_read: the peer will send no more.
-    @ivar has_written: C{end_writing} has taken effect.
+        has no half close: C{end_writing} then closes the connection when all is sent.
+    @ivar has_read: whether the peer has ended its direction: it will send no more.
+    @ivar has_written: whether C{end_writing} has taken effect.
     """
 
     transport: Any
@@ -69,13 +68,10 @@ class End(Protocol):
         return self._lost is not None
 
     def listen(self, listener: Listener) -> None:
-        """Tell C{listener} from now on, beginning with the bytes that came before.
-
-        An end of the bytes, or a loss, that came before is told as well.
-        """
+        """Set the listener, and give it at once the bytes and events that came before."""
         self._listener = listener
         if self._early_size >= EARLY_LIMIT:
-            self.resume()  # first, so that too much for the listener can pause it again
+            self.resume()  # first: the listener may pause again
         early, self._early = self._early, []
         for data in early:
             listener.received(data)
@@ -84,30 +80,30 @@ class End(Protocol):
         if self._lost is not None:
             listener.lost(self._lost)
 
-    # What a listener does with it
+    # Called by the listener
 
     def feed_from(self, producer: IProducer) -> None:
-        """Let C{producer}, a push producer, be paused while too much waits to be sent."""
+        """Register C{producer}, a push producer: it is paused while too much waits to be sent."""
         self.transport.registerProducer(producer, True)
 
     def write(self, data: bytes) -> None:
-        """Send bytes, after those still waiting."""
+        """Send bytes after those already buffered."""
         self.transport.write(data)
 
     def pause(self) -> None:
-        """Read no more for now."""
+        """Pause reading."""
         if not self.gone:
             self.transport.pauseProducing()
 
     def resume(self) -> None:
-        """Read again."""
-        # A transport that has read the end would read, and tell, it again.
+        """Resume reading."""
+        # A transport that has read the end of the stream would read and report it again.
         if not (self.has_read or self.gone):
             self.transport.resumeProducing()
 
     def end_writing(self) -> None:
-        """Send what waits, then the end of the bytes."""
-        # A transport whose producer is paused and never resumed would never get that far.
+        """Send what is buffered, then end this direction."""
+        # Otherwise a paused producer that never resumes would hold the end back for ever.
         self.transport.unregisterProducer()
         if self.half_closes:
             self.transport.loseWriteConnection()
@@ -115,26 +111,26 @@ class End(Protocol):
             self.transport.loseConnection()
 
     def close(self) -> None:
-        """Send what waits, then close."""
+        """Send what is buffered, then close."""
         if not self.gone:
             self.transport.unregisterProducer()
             self.transport.loseConnection()
 
     def abort(self) -> None:
-        """Close now, with a reset where there is such a thing."""
+        """Close now, with a reset if the transport supports it."""
         if not self.gone:
             self.transport.unregisterProducer()
             getattr(self.transport, "abortConnection", self.transport.loseConnection)()
 
-    # What the transport tells it: IProtocol and IHalfCloseableProtocol
+    # IProtocol and IHalfCloseableProtocol: called by the transport
 
     def connectionMade(self) -> None:
         transport = self.transport
-        # The transport of TLS passes unknown calls on to the one below it, and names some of
-        # that one's interfaces as its own; a half close of it would cut TLS short.
+        # A TLS transport forwards unknown calls to the TCP transport below and claims some of its
+        # interfaces. A half close of that TCP transport would break TLS.
         secured = INegotiated.providedBy(transport)
         self.half_closes = IHalfCloseableDescriptor.providedBy(transport) and not secured
-        # The address tells, for the transport of a UNIX socket says that it is TCP too.
+        # The transport of a UNIX socket claims to be TCP as well, so look at the address.
         tcp = isinstance(transport.getPeer(), IPv4Address | IPv6Address)
         if tcp and hasattr(transport, "setTcpNoDelay"):
             transport.setTcpNoDelay(True)

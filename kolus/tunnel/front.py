@@ -1,8 +1,8 @@
-"""The front: accepts clients, takes a lease for each, and has their bytes carried.
+"""C{Front}: accepts clients, takes a lease for each, and tunnels bytes between the two.
 
-Its state is C{_clients}, every client that is connected, with the task that serves it;
-C{_draining}, set once by C{drain}; and its totals. A client is in it from when it connects until
-its connection is lost and its lease is settled.
+Its state: C{_clients}, the clients with the tasks that serve them; C{_draining}, set once by
+C{drain}; and its totals. A client is in C{_clients} from its connect until its connection is lost
+and its lease is settled.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from twisted.python.failure import Failure
 
 from kolus.errors import KolusError, describe
 from kolus.lease import Lease
-from kolus.tunnel.complaints import Complaints
 from kolus.tunnel.end import End
 from kolus.tunnel.pump import Pump, join
+from kolus.tunnel.throttle import Throttle
 
 __all__ = ["Front"]
 
@@ -28,15 +28,15 @@ _log = Logger()
 
 
 class Front(Factory):
-    """Makes a tunnel of each client's connection and a leased one.
+    """Joins each client's connection to a leased connection.
 
-    A client that no lease can be had for is closed, which is logged once a second at the most. A
-    client that is gone gives up its place in the queue; one that has only half closed does not.
+    If the request for a lease fails, the client is closed, and the log says so at most once a
+    second. A client that disconnects leaves the queue; a client that only half-closes stays in it.
 
-    @ivar served: clients that had a lease until their end.
-    @ivar refused: clients that were closed because they could not have one.
-    @ivar sent: bytes from clients to backends, of those served.
-    @ivar received: bytes from backends to clients, of those served.
+    @ivar served: number of clients that had a lease and have ended.
+    @ivar refused: number of clients that were closed because they got no lease.
+    @ivar sent: bytes from served clients to backends.
+    @ivar received: bytes from backends to served clients.
     """
 
     noisy = False
@@ -50,11 +50,11 @@ class Front(Factory):
         settle: Callable[[Lease[End]], None] = Lease.finished,
     ) -> None:
         """
-        @param connect: asks for a lease, once for each client.
-        @param pump: carries the bytes between the two ends.
-        @param settle: what becomes of a lease at the end of its client. The state of a connection
-            that somebody unknown has used is unknown, so it is finished; a front that understands
-            what it carries may release it.
+        @param connect: asks for a lease; called once for each client.
+        @param pump: copies the bytes between the two ends.
+        @param settle: settles the lease when the client has ended. The default finishes it,
+            because nobody knows in which state the client left the connection. A front that
+            understands the protocol may release it.
         """
         self._clock = clock
         self._connect = connect
@@ -62,27 +62,27 @@ class Front(Factory):
         self._settle = settle
         self._clients: dict[_Client, Deferred[None]] = {}
         self._draining: Deferred[int] | None = None
-        self._grace: IDelayedCall | None = None
+        self._grace_timer: IDelayedCall | None = None
         self._aborted = 0
-        self._complaints = Complaints(clock, _turned_away)
+        self._refusals = Throttle(clock, _log_refusal)
         self.served = self.refused = self.sent = self.received = 0
 
     @property
     def clients(self) -> int:
-        """How many clients are connected, those in the queue included."""
+        """Number of connected clients, including those in the queue."""
         return len(self._clients)
 
     def buildProtocol(self, addr: object) -> End | None:
         return None if self._draining is not None else _Client(self)
 
     def drain(self, grace: float) -> Deferred[int]:
-        """Take no new clients, and let those that are there finish, also those in the queue.
+        """Accept no new clients, and let the present ones finish, including those in the queue.
 
-        It is called once, after the listening ports are closed.
+        Call it once, after the listening ports are closed.
 
-        @param grace: seconds after which the clients that are still there are aborted.
-        @return: fires with the number of clients that were aborted, when none is left. Cancelling
-            it stops nothing.
+        @param grace: seconds after which the remaining clients are aborted.
+        @return: fires with the number of aborted clients, when no client is left. Cancelling it
+            stops nothing.
         """
         self._draining = ended = Deferred[int]()
         if self._clients:
@@ -91,7 +91,7 @@ class Front(Factory):
                 grace=grace,
                 clients=len(self._clients),
             )
-            self._grace = self._clock.callLater(grace, self._abort_all)
+            self._grace_timer = self._clock.callLater(grace, self._abort_all)
         self._end_if_drained()
         return ended
 
@@ -113,7 +113,7 @@ class Front(Factory):
             lease = await client.wait
         except KolusError as error:
             self.refused += 1
-            self._complaints.add(error)
+            self._refusals.add(error)
             client.close()
             return
         finally:
@@ -137,15 +137,15 @@ class Front(Factory):
         self._forget(client)
 
     def _forget(self, client: _Client) -> None:
-        # Not before the backend has got what the client sent, even if the client is gone.
+        # A client that is gone stays until its task is done: the backend may still be receiving.
         if client.done and client.gone and self._clients.pop(client, None) is not None:
             self._end_if_drained()
 
     def _abort_all(self) -> None:
-        self._grace = None
+        self._grace_timer = None
         self._aborted = len(self._clients)
         _log.warn(
-            "the grace is over: {aborted} clients are aborted before they finished",
+            "the grace is over: {aborted} clients are aborted before they have finished",
             aborted=self._aborted,
         )
         for client, task in list(self._clients.items()):
@@ -156,10 +156,10 @@ class Front(Factory):
         ended: Any = self._draining
         if ended is None or ended.called or self._clients:
             return
-        if self._grace is not None:
-            self._grace.cancel()
-            self._grace = None
-        self._complaints.flush()
+        if self._grace_timer is not None:
+            self._grace_timer.cancel()
+            self._grace_timer = None
+        self._refusals.flush()
         _log.info(
             "{served} clients were served, {refused} refused; {sent} bytes went to backends, "
             "{received} to clients",
@@ -174,8 +174,8 @@ class Front(Factory):
 class _Client(End):
     """The client's end of a tunnel.
 
-    @ivar wait: its place in the queue while it has no lease.
-    @ivar done: nothing is done for it any more but closing it.
+    @ivar wait: the request for a lease, while it waits.
+    @ivar done: whether its task has ended: the connection only has to close.
     """
 
     wait: Deferred[Lease[End]] | None = None
@@ -194,10 +194,9 @@ class _Client(End):
         self._front.left(self)
 
 
-def _turned_away(error: BaseException, others: int) -> None:
+def _log_refusal(error: BaseException, others: int) -> None:
     _log.warn(
-        "closed a client that could not have a lease ({others} more since the last such line): "
-        "{error}",
+        "a client got no lease and is closed ({others} more since the last such line): {error}",
         others=others,
         error=describe(error),
     )

@@ -1,9 +1,9 @@
-"""Carries bytes between two connected ends until both directions have ended.
+"""Copies bytes between two connected ends until both directions have ended.
 
-C{join} does it over Twisted's transports. Another data path needs the same signature, C{Pump}.
+C{join} does this over Twisted's transports. Another data path needs the same signature, C{Pump}.
 
-Its state, for one pair, is the two ends, a count of bytes for each direction, and the Deferred
-that fires at the end; the ends change it through the streams that listen to them.
+The state of one pair is the two ends, a byte count for each direction, and the Deferred that fires
+at the end. The streams, which listen to the ends, change it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["Pump", "Traffic", "join"]
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What went through a tunnel."""
+    """The bytes that went through a tunnel."""
 
     sent: int
     """Bytes from the client to the backend."""
@@ -33,54 +33,54 @@ class Traffic:
 
 
 Pump = Callable[[End, End], Deferred[Traffic]]
-"""Takes the client's end and the backend's, see C{join}."""
+"""Takes the client's end and the backend's end; see C{join}."""
 
 
 def join(client: End, backend: End) -> Deferred[Traffic]:
-    """Carry bytes both ways over Twisted's transports.
+    """Copy bytes both ways over Twisted's transports.
 
-    An end that cannot send fast enough stops the reading of the other: in each direction one
-    buffer of the transport's and one read are held at most. The end of a direction is passed on
-    when all before it is sent. A reset is passed on as a reset, unless that end had said before
-    that it sends no more: then what it sent is delivered first.
+    While one end cannot send fast enough, the other is not read: each direction holds at most one
+    transport buffer and one read. When one side ends its direction, the other side's ends after
+    all bytes are sent. A reset is passed on as a reset, unless that side had ended its direction
+    before: then its bytes are delivered first.
 
-    TLS has no half close. Where one end is TLS, the end of the bytes that go to it closes it when
-    they are sent, and when it is closed the other is closed too, after what waits there is sent:
-    so a client that half-closes loses an answer that had not begun to come.
+    TLS has no half close. A TLS end closes when the bytes to it have ended and are sent. When it
+    is closed, the other end closes too, after sending what is buffered. So a client that
+    half-closes loses an answer that has not begun to arrive.
 
-    @return: fires when each direction has ended. What is connected then has only to be closed.
-        Cancelling it aborts both connections.
+    @return: fires with the C{Traffic} when both directions have ended; the caller then has to
+        close what is still connected. Cancelling it aborts both connections.
     """
     return _Tunnel(client, backend).ended
 
 
 class _Tunnel:
-    """Two streams that end together."""
+    """The two streams of a pair of ends."""
 
     def __init__(self, client: End, backend: End) -> None:
         self.ended: Deferred[Traffic] = Deferred(self._abort)
         self._ends = (client, backend)
-        self._there = _Stream(client, backend, self)
-        self._back = _Stream(backend, client, self)
-        for stream in (self._there, self._back):
+        self._to_backend = _Stream(client, backend, self)
+        self._to_client = _Stream(backend, client, self)
+        for stream in (self._to_backend, self._to_client):
             stream.sink.feed_from(stream)
-        client.listen(self._there)
-        backend.listen(self._back)
+        client.listen(self._to_backend)
+        backend.listen(self._to_client)
 
     def lost(self, end: End, other: End, reason: Failure) -> None:
-        """One of the ends is gone: the other has to go too."""
+        """One end is lost: close or abort the other too."""
         if self.ended.called:
             return
         if reason.check(ConnectionDone) or end.has_read:
             other.close()
         else:
             other.abort()
-        self.look()
+        self.check_ended()
 
-    def look(self) -> None:
+    def check_ended(self) -> None:
         """Fire if both directions have ended."""
         if not self.ended.called and all(end.gone or end.has_written for end in self._ends):
-            self.ended.callback(Traffic(self._there.carried, self._back.carried))
+            self.ended.callback(Traffic(self._to_backend.carried, self._to_client.carried))
 
     def _abort(self, _: Deferred[Traffic]) -> None:
         for end in self._ends:
@@ -89,7 +89,7 @@ class _Tunnel:
 
 @implementer(IPushProducer)
 class _Stream:
-    """One direction: it listens to the source and is the producer of the sink."""
+    """One direction: listens to the source, and is the producer of the sink."""
 
     def __init__(self, source: End, sink: End, tunnel: _Tunnel) -> None:
         self.source = source
@@ -97,7 +97,7 @@ class _Stream:
         self.carried = 0
         self._tunnel = tunnel
 
-    # What the source tells
+    # Called by the source
 
     def received(self, data: bytes) -> None:
         self.carried += len(data)
@@ -108,23 +108,23 @@ class _Stream:
             self.sink.end_writing()
 
     def write_ended(self) -> None:
-        self._tunnel.look()
+        self._tunnel.check_ended()
 
     def lost(self, reason: Failure) -> None:
         self._tunnel.lost(self.source, self.sink, reason)
 
-    # What the sink's transport asks of its producer
+    # IPushProducer: called by the sink's transport
 
     def pauseProducing(self) -> None:
         self.source.pause()
 
     def resumeProducing(self) -> None:
         if not self.sink.half_closes:
-            # A TLS peer may have closed while this was paused. Its transport then stays open for
-            # the producer, and drops what that writes; being registered anew lets it close.
+            # The TLS peer may have closed during the pause. Its transport then stays open because
+            # of the producer and drops all writes. Registering the producer again lets it close.
             self.sink.transport.unregisterProducer()
             self.sink.feed_from(self)
         self.source.resume()
 
     def stopProducing(self) -> None:
-        """The sink is gone, of which the tunnel hears from the sink itself."""
+        """Ignored: the sink itself reports its loss to the tunnel."""

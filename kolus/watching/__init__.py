@@ -1,4 +1,8 @@
-"""What one sees: explanations, owners of leases, debug guards, and the recorder of events."""
+"""What an operator or a debugger sees of a pool: explanations, owners, guards, recorded events.
+
+This package knows leases, statuses, events and errors. It knows the managers only as the callers
+that report to it.
+"""
 
 from kolus.watching.explanation import (
     LeaseExplanation,

@@ -1,7 +1,7 @@
-"""What C{pool.explain()} tells: who holds what, who waits and why, as values and as a text.
+"""The result of C{pool.explain()}: all leases and waiters, and why these wait.
 
-The values are complete. The text, which is C{str()} of them, is for an operator: of each manager
-it spells out the oldest leases and the first requests, and counts the rest.
+The values are complete. C{str()} of them is a text for an operator. For each manager it lists the
+oldest leases and the first waiters, and only counts the rest.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ __all__ = [
     "why_waiting",
 ]
 
-_MOST = 20  # leases, and requests, that are spelled out per manager
-_LONGEST_ERROR = 300  # characters: the message of an error may be a whole page
+_MOST = 20  # leases, and waiters, to list per manager
+_LONGEST_ERROR = 300  # characters; the message of an error may be a whole page
 
 _NOT_OPEN = {
     State.ABSENT: "no manager runs",
@@ -39,16 +39,16 @@ _NOT_OPEN = {
 
 @dataclass(frozen=True, slots=True)
 class LeaseExplanation:
-    """A lease that is out, or a connection in a check or a reset before or after one."""
+    """A lease, or a connection in the check before a lease or the reset after it."""
 
     held: float
-    """Seconds since it was given."""
+    """Seconds since the lease was given, or the check or reset began."""
     uses: int
-    """How many leases its connection has had, this one included."""
+    """Number of leases of the connection so far, including this one."""
     owner: str | None
-    """Whose it is, if it has an owner: see L{label}."""
+    """The label of the owner, see L{label}; C{None} without an owner."""
     origin: str | None
-    """Where it was taken, if that is known; may have several lines."""
+    """Where the lease was taken, perhaps in several lines; C{None} if that is unknown."""
     doing: str = "leased"
     """C{"leased"}, C{"in a check"} or C{"in a reset"}."""
 
@@ -62,17 +62,17 @@ class WaiterExplanation:
     """A request in the queue."""
 
     position: int
-    """Its place in the queue; 1 is served next."""
+    """The position in the queue; 1 is served next."""
     why: str
-    """What it waits for."""
+    """The reason why it waits."""
     waited: float
-    """Seconds since it was made."""
+    """Seconds since the request was made."""
     deadline_in: float | None
-    """Seconds until it fails; C{None} if it has no deadline."""
+    """Seconds until the request fails; C{None} if it has no deadline."""
     owner: str | None
-    """Whose it is, if it has an owner: see L{label}."""
+    """The label of the owner, see L{label}; C{None} without an owner."""
     origin: str | None
-    """Where it was made, if that is known; may have several lines."""
+    """Where the request was made, perhaps in several lines; C{None} if that is unknown."""
 
     def __str__(self) -> str:
         return self._text(self.why)
@@ -85,23 +85,23 @@ class WaiterExplanation:
 
 @dataclass(frozen=True, slots=True)
 class ManagerExplanation:
-    """One manager: its numbers, its leases, its queue, and how connecting goes."""
+    """One manager: its status, leases, queue, and last attempt to connect."""
 
     status: Status
     waiters: tuple[WaiterExplanation, ...]
     """The queue, the oldest request first."""
     leases: tuple[LeaseExplanation, ...]
-    """What is out, in any order."""
+    """The leases, in any order."""
     last_error: BaseException | None
-    """What the last attempt to connect failed with; C{None} if it succeeded."""
+    """The error of the last attempt to connect; C{None} if it succeeded."""
     retry_in: float | None
-    """Seconds until the next attempt is due; C{None} if it may be made at once."""
+    """Seconds until the next attempt is due; C{None} if it may begin at once."""
     why: str
-    """The one reason why the first request waits; empty if none does."""
+    """The reason why the first request waits; empty if the queue is empty."""
 
     @classmethod
     def absent(cls, status: Status, last_error: BaseException) -> ManagerExplanation:
-        """A backend that has no manager any more, and could not be reached when it had."""
+        """A backend that has no manager now, and whose last attempt to connect failed."""
         return cls(status, (), (), last_error, None, "")
 
     def __str__(self) -> str:
@@ -120,7 +120,7 @@ class ManagerExplanation:
         if self.waiters:
             because = self.why and f": {self.why}"
             yield f"  {_count(len(self.waiters), 'request')} in the queue{because}"
-            # The reason stands in the line above; only another one needs to be said.
+            # The line above gives the reason: repeat it only for requests with another one.
             others = (each._text(each.why if each.why != self.why else "") for each in self.waiters)
             yield from _listed(islice(others, _MOST), len(self.waiters))
 
@@ -154,22 +154,22 @@ def why_waiting(
     last_error: BaseException | None = None,
     retry_in: float | None = None,
 ) -> str:
-    """The one reason why the first request in a manager's queue waits.
+    """The reason why the first request in a manager's queue waits.
 
-    What an operator ordered comes first. Of other reasons it is the one that should be over
-    first: a check takes less than a connect, and when a lease ends is up to its lessee.
+    If there are several, an operator's order (such as a pause) comes first. Otherwise it is the one
+    that should end first: a check is shorter than a connect, and only the lessee ends a lease.
 
-    @param shared: whether the status counts slots on shared connections.
-    @param checking: how many idle connections are in a check.
-    @param connecting_for: seconds since the oldest attempt under way was begun, if known.
+    @param shared: whether the status counts slots of shared connections.
+    @param checking: number of idle connections in a check.
+    @param connecting_for: seconds since the oldest attempt under way began, if known.
     @param oldest_lease: seconds since the oldest lease was given, if known.
-    @param held_by_others: how much of the limit the backend's other managers hold, in what the
-        status counts.
-    @param siblings: how many other managers the backend has.
-    @param silent: how many connections carry no lease now, as their protocols say.
-    @param last_error: what the last attempt to connect failed with; C{None} if it succeeded.
-    @param retry_in: seconds until the next attempt is due; C{None} or 0.0 if it may be made now.
-    @return: one line; empty if nobody waits.
+    @param held_by_others: the part of the limit that other managers of the backend hold, in the
+        unit of the status.
+    @param siblings: number of other managers of the backend.
+    @param silent: number of connections whose protocols report no slots now.
+    @param last_error: the error of the last attempt to connect; C{None} if it succeeded.
+    @param retry_in: seconds until the next attempt is due; C{None} or 0.0 if it may begin now.
+    @return: one line; empty if the queue is empty.
     """
     unit = "slot" if shared else "connection"
     failed = "" if last_error is None else f"failed with {_error(last_error)}"
@@ -185,7 +185,7 @@ def why_waiting(
         since = "" if connecting_for is None else f" for {_s(connecting_for)}"
         return f"a connection is being made{since}" + (failed and f"; the attempt before {failed}")
     if not status.limit:
-        return "no connection has slots now, as its protocol says"
+        return "no connection has slots now: its protocol reports none"
     if status.leased >= status.limit:
         every = f"all {status.leased} {unit}s are" if status.leased > 1 else f"the only {unit} is"
         return f"{every} leased{oldest}"
@@ -199,30 +199,30 @@ def why_waiting(
         after = failed and f", after the last {failed}"
         return f"the next attempt to connect is due in {_s(retry_in)}{after}"
     if silent:
-        carry = "carries" if silent == 1 else "carry"
-        return f"{_count(silent, 'connection')} {carry} no lease now, as the protocol says"
-    if not status.unused:  # and yet not all is leased, here or elsewhere
+        take = "takes" if silent == 1 else "take"
+        return f"{_count(silent, 'connection')} {take} no lease now: the protocol reports no slots"
+    if not status.unused:  # although not everything is leased
         return "a connection is being closed, and counts until it is gone"
     if siblings:
         return "another manager of the backend connects first"
-    return "it was made just now, and is looked at when the pool is done with what it does"
+    return "it was made just now, and is handled when the pool has finished its present work"
 
 
 def label(owner: object) -> str:
-    """What an operator may read of an owner: its class, a service's name, and which it is.
+    """An owner's name for an operator: its class, the name of a service, and its C{id}.
 
-    Never its C{repr}, which may show a password or a request.
+    It never contains the owner's C{repr}, which may show a password or a request.
     """
     kind = type(owner)
     try:
         name = f" {owner.name!r}" if IService.providedBy(owner) and owner.name else ""
-    except Exception:  # the owner's own code, which is not to be heard of here
+    except Exception:  # the owner's own code; it must not break an explanation
         name = ""
     return f"{kind.__module__}.{kind.__qualname__}{name} at {id(owner):#x}"
 
 
 def _s(seconds: float) -> str:
-    """Three digits, and never as 1e+03."""
+    """Seconds with three digits, and never as 1e+03."""
     return f"{seconds:.3g} s" if seconds < 999 else f"{seconds:.0f} s"
 
 
@@ -231,12 +231,12 @@ def _count(number: int, what: str) -> str:
 
 
 def _error(error: BaseException) -> str:
-    """In one line, whatever it says."""
+    """An error in one line of limited length."""
     return shorten(describe(error), _LONGEST_ERROR, placeholder=" ...")
 
 
 def _oldest(number: int, oldest: float | None) -> str:
-    """Since when the oldest of so many is out."""
+    """For how long the oldest of C{number} leases has been held."""
     of_several = "the oldest " if number > 1 else ""
     return "" if oldest is None else f", {of_several}for {_s(oldest)}"
 

@@ -1,7 +1,7 @@
-"""Protocols that refuse to work: once their lease is settled, or in a forked child.
+"""Proxies that refuse to work: after their lease is settled, or in a forked child.
 
-Its state is one note a lease, where it was settled, written by C{Traced.settled} and read by all
-that stands for a part of the leased protocol.
+The state is one note for each lease: where it was settled. C{Traced.settled} writes it, and all
+proxies of the lease read it.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ class _Note:
 
 
 class Guarded:
-    """Stands for an object as long as a lease is held; used after that, it raises C{LeaseError}.
+    """A proxy for an object. After the lease is settled, any use raises C{LeaseError}.
 
-    Whatever is done to it is done to the object. The object's C{transport}, and its methods, are
-    guarded as well, so that those which were saved are caught. The object itself never meets a
-    guarded one: what it is given is what that stands for. Comparing, hashing and printing are no
-    use of a connection, so they always work.
+    All uses are passed on to the object. Its methods and its C{transport} are returned as proxies
+    too, so using a saved method is also an error. The object itself never gets a proxy: arguments
+    are replaced by the objects behind them. Comparing, hashing and printing always work, because
+    they do not use the connection.
     """
 
     __slots__ = ("__weakref__", "_note", "_target")
@@ -96,7 +96,7 @@ class Guarded:
 
 
 def _used(value: Any) -> Any:
-    """What a guarded object stands for; anything else is itself.
+    """The object behind a proxy; any other value is returned as it is.
 
     @raise LeaseError: the lease is settled.
     """
@@ -111,7 +111,7 @@ def _used(value: Any) -> Any:
 
 
 def unguarded(value: Any) -> Any:
-    """What a guarded object stands for; anything else is itself.
+    """The object behind a proxy; any other value is returned as it is.
 
     @raise LeaseError: the lease is settled.
     """
@@ -119,10 +119,10 @@ def unguarded(value: Any) -> Any:
 
 
 class Traced:
-    """What a manager puts behind a lease in debug mode: a C{Leasable} that stands for another.
+    """A C{Leasable} around another one, used in debug mode: its protocol is a proxy.
 
-    @ivar leasable: what is leased.
-    @ivar origin: where it was leased.
+    @ivar leasable: the wrapped C{Leasable}.
+    @ivar origin: where the lease was taken.
     """
 
     def __init__(self, leasable: Leasable[Any], origin: str) -> None:
@@ -132,14 +132,14 @@ class Traced:
         self._protocol = Guarded(leasable.protocol, self._note)
 
     def settled(self, where: str) -> None:
-        """From now on, whoever uses what this lease gave is told where it was settled."""
+        """From now on any use of the lease's proxies raises an error that names C{where}."""
         self._note.where = where
 
     @property
     def protocol(self) -> Any:
-        """The protocol, guarded."""
+        """A proxy for the protocol."""
         protocol = self.leasable.protocol
-        if _own(self._protocol, "_target") is not protocol:  # a fork has replaced it
+        if _own(self._protocol, "_target") is not protocol:  # replaced after a fork
             self._protocol = Guarded(protocol, self._note)
         return self._protocol
 
@@ -163,7 +163,7 @@ class Traced:
 
 
 class Forked:
-    """What a forked child finds in the place of a protocol: any use raises C{LeaseError}."""
+    """Replaces a protocol in a forked child: any use raises C{LeaseError}."""
 
     __slots__ = ("_message",)
 

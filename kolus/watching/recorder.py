@@ -1,6 +1,6 @@
-"""C{Recorder}: whatever happens at a manager is counted, told to the observers, and logged here.
+"""C{Recorder}: counts the events of a manager, passes them to the observers, and logs some of them.
 
-Logged is what an operator acts on; a lease is counted and told, never logged.
+The log gets what an operator can act on. Ordinary leases are counted and passed on, never logged.
 """
 
 from __future__ import annotations
@@ -45,11 +45,12 @@ _log = Logger()
 
 
 class Recorder:
-    """What one manager has to tell.
+    """Records the events of one manager.
 
-    @ivar backend: what events and messages name.
-    @ivar counters: what has happened so far; changed here alone.
-    @ivar observers: a live list of whom to tell.
+    @ivar backend: the backend in events and messages.
+    @ivar counters: the counts so far. The recorder changes them; for speed its callers themselves
+        count leases and releases.
+    @ivar observers: the pool's list of observers, which may change at any time.
     """
 
     def __init__(
@@ -65,8 +66,6 @@ class Recorder:
         self._ident = ident
 
     # Leases
-
-    # Whoever counts leases and releases, which are too many for a call each, does it himself.
 
     def leased(self, reused: bool, waited: float) -> None:
         if self.observers:
@@ -137,9 +136,8 @@ class Recorder:
 
     def connect_failed(self, error: ConnectFailed, failures: int, where: str) -> None:
         """
-        @param failures: how many attempts in a row have failed.
-        @param where: the traceback of the reason, which itself is without; empty if it tells
-            nothing.
+        @param failures: number of failed attempts in a row.
+        @param where: the traceback, which C{error.reason} does not have; may be empty.
         """
         self.counters.connect_failures += 1
         _log.warn(
@@ -153,7 +151,7 @@ class Recorder:
 
     def hook_failed(self, hook: str, error: BaseException) -> None:
         _log.warn(
-            "{hook} of a connection to {backend} failed, it is closed: {error}",
+            "{hook} of a connection to {backend} failed; the connection is closed: {error}",
             hook=hook,
             backend=self.backend,
             error=describe(error),
@@ -163,7 +161,7 @@ class Recorder:
         _log.info("an idle connection to {backend} is closed: {why}", backend=self.backend, why=why)
 
     def closed(self, connection: Connection[Any], reason: BaseException) -> None:
-        """A connection that was ready is gone."""
+        """A connection that was ready has ended."""
         self.counters.closes += 1
         if not self.observers:
             return

@@ -1,4 +1,4 @@
-"""Balancers, on statuses made by hand."""
+"""The balancers, with statuses made by hand."""
 
 from __future__ import annotations
 

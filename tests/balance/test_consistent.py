@@ -1,4 +1,4 @@
-"""The same backend for the same key."""
+"""C{consistent}: the same backend for the same key."""
 
 from __future__ import annotations
 

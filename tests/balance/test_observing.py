@@ -1,4 +1,4 @@
-"""Balancers that learn hear how long each lease took, or what its holder says of the backend."""
+"""Balancers with C{observe}: they get the time of each lease, or what the lessee reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The quicker of two, by estimates of latency and by load."""
+"""C{peak_ewma}: the faster of two backends, by estimated latency and load."""
 
 from __future__ import annotations
 

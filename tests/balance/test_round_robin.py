@@ -1,4 +1,4 @@
-"""Backends in turn, by weight."""
+"""C{round_robin}: backends in turn, by weight."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_those_that_have_gone_are_forgotten() -> None:
     for at in range(300):
         statuses = weighted(2) + [status(f"{at}, {each}") for each in range(10)]
         names(balancer, statuses, 15)
-    assert len(balancer._credits) + len(balancer._earlier) <= 2 * 11  # type: ignore[attr-defined]
+    assert len(balancer._credits) + len(balancer._old_credits) <= 2 * 11  # type: ignore[attr-defined]
 
 
 def looks_of_a_thousand(count: int, weights: Sequence[float]) -> int:

@@ -1,8 +1,8 @@
 """Simulates how the balancers share out the load: C{python -m tests.bench.balance}.
 
 Kolus' own pools, groups, balancers, health and queues run on virtual time, without a socket: many
-clients, each with a pool of its own, ask for leases of many backends that are not equally fast.
-What is told is the same for the same seed, on every machine.
+clients, each with its own pool, ask for leases of many backends that are not equally fast. The
+same seed gives the same result on every machine.
 """
 
 from __future__ import annotations

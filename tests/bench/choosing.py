@@ -1,8 +1,7 @@
-"""Choosing among many backends: what it costs above a request to the manager that is chosen.
+"""The cost of choosing among many backends, above a request to the chosen manager.
 
-Each of the backends has one connection, which is idle: whichever is chosen can serve at once. The
-base goes round the same managers by chance, as the choice does, so that what a processor pays for
-memory it has not at hand is no part of the choice.
+Each backend has one idle connection, so any choice can be served at once. The base case uses the
+same managers in random order, so cache misses of the processor do not count as a cost of choosing.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ Ask = Callable[[], Any]
 
 
 class UnsortedClock(StillClock):
-    """As nobody is ever called, it does not matter who would be first.
+    """A clock that does not sort its calls, because it never makes any.
 
     A C{Clock} sorts all its calls for each new one: with a timer for each of 10 000 managers that
     takes 15 seconds.
@@ -91,7 +90,7 @@ def many_backends(size: int) -> Sequence[Backend]:
 
 @implementer(ISource)
 class Telling:
-    """A source that tells what it is told to."""
+    """A source that the bench controls."""
 
     def __init__(self, backends: Sequence[Backend]) -> None:
         self._backends = backends
@@ -106,7 +105,7 @@ class Telling:
 
 
 def balancers(name: str) -> Iterator[Balancer]:
-    """The balancer for each request: of C{consistent} one for another key each time."""
+    """The balancer of each request; for C{consistent} each has another key."""
     if name == "consistent":
         ring = Ring()
         return (consistent(key, ring) for key in count())
@@ -115,12 +114,12 @@ def balancers(name: str) -> Iterator[Balancer]:
 
 
 def look_at_all(statuses: Sequence[Status]) -> Status:
-    """A balancer, for a group to know what it would after some time: all the statuses and loads."""
+    """A balancer that reads all statuses and loads, so a group caches them as after some time."""
     return min(statuses, key=attrgetter("load"))
 
 
 async def served(what: str, meter: Meter, asks: Sequence[Ask]) -> Mapping[str, float]:
-    """Make the requests, and give back what they get, one after the other."""
+    """Make the requests and release their leases, one after the other."""
     with meter.whole(len(asks)) as reading:
         for ask in asks:
             (await ask()).release()
@@ -141,8 +140,8 @@ def at_managers(what: str, crowd: Crowd, rng: Random, operations: int) -> Case:
 
 
 def at_group(what: str, crowd: Crowd, name: str, operations: int) -> Case:
-    """Requests to a group that has been there for some time. It is new for each sample, for what
-    its balancer wants to be told of the backends would slow all the others down."""
+    """Requests to a group that has existed for some time. Each sample has a new group: the indices
+    for one balancer would slow down the others."""
 
     async def sample(meter: Meter) -> Mapping[str, float]:
         each = balancers(name)
@@ -161,7 +160,7 @@ def at_group(what: str, crowd: Crowd, name: str, operations: int) -> Case:
 
 
 def at_list(what: str, crowd: Crowd, name: str, operations: int) -> Case:
-    """Requests to a mere list."""
+    """Requests to a list without a group."""
     each = balancers(name)
 
     def ask() -> Any:
@@ -178,7 +177,7 @@ def at_list(what: str, crowd: Crowd, name: str, operations: int) -> Case:
 
 
 def choosing_cases(rng: Random) -> Iterator[Case]:
-    """For each size what is promised, often, and what is only told."""
+    """For each size the cases with a goal, with many samples, and those without."""
     for size in SIZES:
         crowd = Crowd.of(size)
         promised = [
@@ -232,7 +231,7 @@ async def large_group(meter: Meter) -> Mapping[str, float]:
 
 
 def group_memory() -> Mapping[str, float]:
-    """Bytes that the same takes, the backends themselves and the list of them aside."""
+    """Bytes that a group takes, without the backends and the list of them."""
     first, *rest = many_backends(max(SIZES) + 1)
     source = Telling([first, *rest[:-1]])
     pool = Pool(UnsortedClock(), Protocol)

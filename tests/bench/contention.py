@@ -20,10 +20,10 @@ EVERY = 10
 
 
 class Contention:
-    """One run: every task leases, yields once to the loop while it has the lease, and gives back.
+    """One run: every task leases, yields once to the loop, and releases.
 
-    @ivar spread: when half of all was done, by how many operations the task that had done most
-        was ahead of the one that had done least.
+    @ivar spread: the difference of operations between the fastest and the slowest task, when half
+        of all operations were done.
     """
 
     def __init__(self, source: Source, pause: Callable[[], Awaitable[object]]) -> None:

@@ -1,4 +1,4 @@
-"""A crowd: so many waiters in one queue, of whom the oldest are served and any are cancelled."""
+"""Many waiters in one queue: serving the oldest, and cancelling any of them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ FEW = 10
 
 
 class Crowd:
-    """Those who wait at one source that has a single thing to lend, which the crowd holds.
+    """The waiters at a source with one connection, which the crowd itself holds.
 
-    The state is the waiters in the order of their coming, and what is held: one thing between
-    operations.
+    The state is the waiters in the order of arrival, and the held connection.
     """
 
     def __init__(self, source: Source, depth: int, rng: Random) -> None:

@@ -1,4 +1,4 @@
-"""An echo over TCP on loopback: what a lease costs beside what it is for."""
+"""An echo over TCP on loopback: the share of the pool in the client's CPU time."""
 
 from __future__ import annotations
 

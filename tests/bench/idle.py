@@ -1,4 +1,4 @@
-"""The idle path: connections are ready, one caller leases and gives back."""
+"""The idle path: connections are ready, one caller leases and releases."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ MANY = 1_000_000
 
 
 class StillClock(Clock):
-    """Tells the time as a reactor does, at a reactor's price, and never calls anybody.
+    """A clock with the cost of a reactor's, which never makes a delayed call.
 
-    A C{Clock} tells it through a method in Python, and a reactor would close the connections that
-    stay idle throughout the run.
+    C{Clock.seconds} is a Python method, which is slower. A reactor would close connections that
+    stay idle for the whole run.
     """
 
     seconds = staticmethod(time.time)
@@ -36,7 +36,7 @@ class StillClock(Clock):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What lends something out, kolus or a peer."""
+    """Something that leases connections: kolus or a peer."""
 
     who: str
     ask: Callable[[], Any]

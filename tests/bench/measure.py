@@ -1,8 +1,8 @@
-"""Measuring in the unit F: thread CPU time against that of the least that a Deferred can cost.
+"""Measures thread CPU time in the unit F, the minimal cost of a Deferred.
 
-Machines differ, and one machine drifts within seconds. So every reading is bracketed by two of
-the unit, the order of the cases is new in each round, and what is told of many rounds is their
-median and quartiles. The cyclic garbage collector is off meanwhile, as it is in C{timeit}.
+Machines differ, and the speed of one machine changes within seconds. So each reading is taken
+between two readings of F, each round has another order of the cases, and the result is the median
+and the quartiles of many rounds. The cyclic garbage collector is off, as in C{timeit}.
 """
 
 from __future__ import annotations

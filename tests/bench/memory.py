@@ -1,4 +1,4 @@
-"""What an idle connection and a waiter take in memory, as C{tracemalloc} counts it."""
+"""The memory of an idle connection and of a waiter, as C{tracemalloc} counts it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The peers: other pools and queues, each measured by its own public way in and out.
+"""The peers: other pools and queues, each measured through its public API.
 
-One that is not installed has no cases. Those on asyncio run on a loop of their own, which is
-started for each sample; the time is taken inside.
+A peer that is not installed has no cases. Peers on asyncio run on their own loop, which is started
+for each sample; the time is measured inside it.
 """
 
 from __future__ import annotations

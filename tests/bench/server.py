@@ -1,6 +1,6 @@
-"""The echo server: run as a program it prints its port, and ends when its input does.
+"""The echo server, as a program: it prints its port, and ends when its input ends.
 
-It is a process of its own, so that nothing it does counts as the client's CPU time.
+It is a separate process, so its work does not count as the client's CPU time.
 """
 
 from __future__ import annotations

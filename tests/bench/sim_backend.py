@@ -1,7 +1,7 @@
-"""C{SimBackend}: a backend that serves a few requests at a time and lets the others wait.
+"""C{SimBackend}: a backend that serves a few requests at a time; the others wait.
 
-Its state is whether it is up and how slow; its connections; the requests that it serves and those
-that wait for it to; and how many leases of all its clients are out, now, at most, and over time.
+Its state: whether it is up, and its slowness; its connections; the requests being served and those
+waiting; and the number of leases of all its clients now, at most, and over time.
 """
 
 from __future__ import annotations

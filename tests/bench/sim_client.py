@@ -1,4 +1,4 @@
-"""C{Client}: one of the processes that share the backends, with a pool of its own."""
+"""C{Client}: one of the processes that share the backends, with its own pool."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """C{SimClock}: virtual time for very many delayed calls.
 
-Its state is a heap of what is to happen, in which calls that were cancelled stay until they come
-up or are most of it. C{task.Clock} sorts its list at each C{callLater}: a millisecond each with
-the ten thousand timers of a simulation.
+Its state is a heap of calls. Cancelled calls stay in it until they are due, or until most calls are
+cancelled. C{task.Clock} sorts its list at each C{callLater}, which takes a millisecond with the ten
+thousand timers of a simulation.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The plot of the simulation: what late binding gains, as an SVG of plain text."""
+"""The plot of the simulation, as SVG: waits with late binding and without."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One run of the simulation: clients, backends, Poisson arrivals, an event, and what came of it."""
+"""One run of the simulation: clients, backends, Poisson arrivals, an event, and the outcome."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table: what is measured against which goal, and whether kolus meets it."""
+"""The table of the bench: what is measured, the goals, and whether kolus meets them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bench tells what it measured: the arithmetic, the table, and the exit status."""
+"""The bench: its arithmetic, its table, and its exit status."""
 
 from __future__ import annotations
 

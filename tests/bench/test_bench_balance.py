@@ -1,4 +1,4 @@
-"""The simulation of the balancers tells the same for the same seed, of every balancer."""
+"""The simulation of the balancers: the same seed gives the same result, for every balancer."""
 
 from __future__ import annotations
 

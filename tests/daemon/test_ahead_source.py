@@ -1,4 +1,4 @@
-"""Connections ahead, wherever the source tells of a backend."""
+"""C{AheadSource}: connections to each backend in the list, before a client comes."""
 
 from __future__ import annotations
 

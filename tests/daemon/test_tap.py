@@ -194,7 +194,7 @@ def test_every_balancer_can_be_named(name: str) -> None:
         ([BACKEND, LISTEN, "--wait=inf"], "'inf'"),
         ([BACKEND, LISTEN, "--connect-timeout=nan"], "'nan'"),
         ([BACKEND, LISTEN, "--grace=-1"], "--grace must be a number of seconds at least 0"),
-        ([BACKEND, LISTEN, "--balance=fair"], "choose one of fill_first, idle_first"),
+        ([BACKEND, LISTEN, "--balance=fair"], "--balance must be one of fill_first, idle_first"),
         ([BACKEND, LISTEN, "surplus"], "'surplus'"),
         (["--demo=0"], "--demo must be a number of seconds above 0"),
         (["--demo=long"], "'long'"),

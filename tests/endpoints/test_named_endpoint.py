@@ -1,4 +1,4 @@
-"""Connecting by name, on a Clock: what is asked, and where each connect begins."""
+"""Connecting by name, on a Clock: the lookups, and the address with which each connect begins."""
 
 from __future__ import annotations
 

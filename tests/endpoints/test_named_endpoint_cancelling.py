@@ -1,4 +1,4 @@
-"""Connecting by name, when it is cancelled or answered late: what is left."""
+"""Connecting by name, when it is cancelled or the answer is late: nothing is left behind."""
 
 from __future__ import annotations
 

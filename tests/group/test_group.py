@@ -1,4 +1,4 @@
-"""C{Group}: what it tells, its leases, and its end."""
+"""C{Group}: its status, its leases, and its closing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a group refuses at once."""
+"""Invalid arguments of a group are refused at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A request of a group that excludes some of its backends is the group's in everything else."""
+"""A group's request with C{exclude} behaves like the group's other requests otherwise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rule 31: another list of backends, while requests wait and leases are out."""
+"""Rule 31: a new list of backends, while requests wait and leases are held."""
 
 from __future__ import annotations
 

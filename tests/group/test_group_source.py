@@ -1,4 +1,4 @@
-"""A group whose source tells later: who waits for the first list."""
+"""A group whose source gives its first list late: requests wait for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a list says of its backends besides who they are: limits, names, weights and zones."""
+"""The fields of the backends in a list: limits, names, weights and zones."""
 
 from __future__ import annotations
 

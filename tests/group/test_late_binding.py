@@ -1,4 +1,4 @@
-"""Rule 30: a request waits for all candidates at once, and whichever can first serves it."""
+"""Rule 30: a request waits for all backends at once, and the first that can serves it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rule 30: a request whose connect fails is tried elsewhere, and at the end says where it was."""
+"""Rule 30: after a failed connect another backend is tried; the last error names all of them."""
 
 from __future__ import annotations
 

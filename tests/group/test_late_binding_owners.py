@@ -1,4 +1,4 @@
-"""Rule 30 with owners: whose end ends requests, and who waits for what he holds himself."""
+"""Rule 30 with owners: the end of an owner ends its requests, and no owner waits for itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""C{GroupStatuses}: the backends of a group as its balancer sees them, and who is lowest."""
+"""C{GroupStatuses}: the statuses that a group's balancer sees, and the lowest of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever happens, what C{GroupStatuses} know at once is what looking at each would find."""
+"""The indices of C{GroupStatuses} always agree with a look at each status."""
 
 from __future__ import annotations
 

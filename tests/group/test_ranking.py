@@ -1,4 +1,4 @@
-"""C{Ranking}: the lowest of many ranks, found without looking at each."""
+"""C{Ranking}: finds the lowest of many ranks without looking at each."""
 
 from __future__ import annotations
 

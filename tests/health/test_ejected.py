@@ -1,4 +1,4 @@
-"""A backend that is ejected: who still gets it, and how it is ejected by hand."""
+"""An ejected backend: which requests it still serves, and ejection by hand."""
 
 from __future__ import annotations
 

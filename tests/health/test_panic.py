@@ -1,4 +1,4 @@
-"""Panic: where fewer than half of the backends are healthy, all are chosen from."""
+"""Panic: if fewer than half of the backends are healthy, balancers choose among all."""
 
 from __future__ import annotations
 
@@ -56,7 +56,11 @@ def test_panic_is_told_in_the_log_once(log_events: list[Any]) -> None:
         rig.pool.eject(backend)
     for _ in range(3):
         rig.lease().release()
-    told = [each for each in log_events if "all are chosen from" in str(each["log_format"])]
+    told = [
+        each
+        for each in log_events
+        if "balancers choose among all of them" in str(each["log_format"])
+    ]
     assert [(each["ejected"], each["all"]) for each in told] == [(2, 3)]
 
 

@@ -1,4 +1,4 @@
-"""Slow start: a backend that is admitted gets its weight little by little."""
+"""Slow start: the weight of an admitted backend grows with time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose turn it is to connect, where several managers share a limit."""
+"""Which manager connects next, if several share a limit."""
 
 from __future__ import annotations
 

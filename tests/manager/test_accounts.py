@@ -1,4 +1,4 @@
-"""What a pool keeps of its backends, of those who used them, and for how long."""
+"""What a pool remembers about backends and idents, and for how long."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules 14 to 16 and 20, on a clock: idle and leased connections, and how they end."""
+"""Rules 14 to 16 and 20, on a clock: idle and leased connections, and their end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a review found in the corners: user code that calls back, or is not what it seems."""
+"""Corner cases from a review: user code that calls back into the pool or breaks its contract."""
 
 from __future__ import annotations
 

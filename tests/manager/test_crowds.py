@@ -1,4 +1,4 @@
-"""A hundred thousand who wait at once: all are served, in order, once, and without recursion."""
+"""A hundred thousand waiters: all are served once, in order, and without recursion."""
 
 from __future__ import annotations
 

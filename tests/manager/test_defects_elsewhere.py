@@ -1,4 +1,4 @@
-"""Defects that other pools had in production, each tried on ours: named after the pool's issue."""
+"""Defects that other pools had in production; each test names the other pool's issue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rule 26: a forked child may use nothing of its parent's pool, and does its parent no harm."""
+"""Rule 26: a forked child cannot use its parent's pool, and does not harm it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rule 18, on a clock: some connections are kept ready, by the event and not by a timer."""
+"""Rule 18, on a clock: C{min_idle} connections are kept ready, by events and without polling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rule 22, attacked: nothing that one ident does may bring its bytes to another's connection."""
+"""Rule 22 under attack: one ident's bytes never get into another ident's connection."""
 
 from __future__ import annotations
 

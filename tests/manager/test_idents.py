@@ -1,4 +1,4 @@
-"""Rule 22, on a clock: what another ident gets when it is rejected, or when it takes over."""
+"""Rule 22, on a clock: another ident is rejected, or takes over."""
 
 from __future__ import annotations
 

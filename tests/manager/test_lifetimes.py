@@ -1,4 +1,4 @@
-"""Connections expire apart from one another, and not later than their lifetime allows."""
+"""Connections expire at different times, and none after its lifetime."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One contract over every kind of manager, and the contract over managers that break it."""
+"""The contract of managers, run on every kind of manager, and on managers that break it."""
 
 from __future__ import annotations
 

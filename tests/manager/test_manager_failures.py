@@ -1,4 +1,4 @@
-"""Rules 7 to 9, on a clock: failed connects, and connections that come home unfit."""
+"""Rules 7 to 9, on a clock: failed connects, and connections that are unfit when released."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules 1 to 6, on a clock: who gets which connection, in what order, and by when."""
+"""Rules 1 to 6, on a clock: which request gets which connection, the order, the deadlines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rule 12, on a clock: a request that its own owner keeps from being served fails at once."""
+"""Rule 12, on a clock: a request fails at once if its own owner holds everything it waits for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules 24, 25 and 27, on a clock: what an operator changes while the pool runs."""
+"""Rules 24, 25 and 27, on a clock: an operator changes settings while the pool runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Managers of a user's own among several backends: one after the other is asked."""
+"""A user's own managers for several backends: they are asked one after the other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One probe brings a backend back that was ejected: a request."""
+"""A request as the probe that admits an ejected backend."""
 
 from __future__ import annotations
 

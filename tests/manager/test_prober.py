@@ -1,4 +1,4 @@
-"""A policy's probe brings a backend back that was ejected, so that no request has to."""
+"""The policy's C{probe} admits an ejected backend, so no request has to be the probe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rule 1 by chance: whatever happens in whatever order, nothing is lost, stuck or miscounted."""
+"""Rule 1 with random events: in any order, nothing is lost, stuck or miscounted."""
 
 from __future__ import annotations
 

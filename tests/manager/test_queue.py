@@ -1,4 +1,4 @@
-"""The queue and its alarm, on a clock: order, deadlines, and how much work they are."""
+"""The queue and its alarm, on a clock: order, deadlines, and the amount of work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules 16 and 17, on a clock: connections are replaced in time, spread out, or all at once."""
+"""Rules 16 and 17, on a clock: connections are replaced before they expire, or all at once."""
 
 from __future__ import annotations
 

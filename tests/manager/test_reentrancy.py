@@ -1,4 +1,4 @@
-"""Code of users that calls straight back in, or fails in the middle: nothing is lost or stuck."""
+"""User code that calls back into the pool, or raises in the middle: nothing is lost or stuck."""
 
 from __future__ import annotations
 

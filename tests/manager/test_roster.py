@@ -1,4 +1,4 @@
-"""Rule 21, on a clock: managers that nobody needs go away."""
+"""Rule 21, on a clock: unused managers close themselves."""
 
 from __future__ import annotations
 

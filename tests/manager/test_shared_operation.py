@@ -1,4 +1,4 @@
-"""C{SharedManager}, on a clock: recycling, checks, operation and owners, with several slots out."""
+"""C{SharedManager}, on a clock: recycling, checks, operation and owners, with slots leased."""
 
 from __future__ import annotations
 

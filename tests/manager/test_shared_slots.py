@@ -1,4 +1,4 @@
-"""Protocols that say themselves how many leases they can carry: C{ISlots}, on a clock."""
+"""C{ISlots}, on a clock: protocols that report how many leases they can carry."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_connection_without_slots_at_first_serves_when_it_has_some() -> None:
 def test_why_a_request_waits_is_explained_when_no_connection_has_slots() -> None:
     rig = Sharing(multiplexed(0), limit=1)
     waiting = rig.ask()
-    assert rig.manager.explain().why == "no connection has slots now, as its protocol says"
+    assert rig.manager.explain().why == "no connection has slots now: its protocol reports none"
     waiting.cancel()
     waiting.addErrback(lambda _: None)
 

@@ -1,4 +1,4 @@
-"""A backend that cannot be used is one that could not serve: it is named, and others serve."""
+"""An unusable backend counts as one that cannot serve: the error names it, and others serve."""
 
 from __future__ import annotations
 

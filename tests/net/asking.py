@@ -1,4 +1,4 @@
-"""What the tests on real sockets share: patience, outcomes with their durations, whole pools."""
+"""Helpers for tests on real sockets: waiting, outcomes with durations, checks of a pool."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ SLACK = 1.0
 
 
 async def turn(reactor: Any) -> None:
-    """Let the reactor go round once."""
+    """Wait for one turn of the reactor."""
     await deferLater(reactor, 0)
 
 
 async def until(reactor: Any, condition: Callable[[], object], seconds: float = 20.0) -> None:
-    """Let the reactor go round until C{condition()} is true."""
+    """Wait until C{condition()} is true, checked in each turn of the reactor."""
     give_up_at = reactor.seconds() + seconds
     while not condition():
         assert reactor.seconds() < give_up_at, f"not within {seconds:g} s"
@@ -47,7 +47,7 @@ async def in_parallel(*each: Coroutine[Deferred[Any], Any, Any]) -> list[Any]:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a request came to, and after how many seconds."""
+    """The result or error of a request, and the seconds that it took."""
 
     lease: Lease[Any] | None
     error: KolusError | None

@@ -1,4 +1,4 @@
-"""The group's storm: a hundred callers on three redis-servers, which are lost one after the other.
+"""The group storm: a hundred callers on three redis-servers, which are lost one after the other.
 
 By hand C{python -m tests.net.group_storm --seconds 60 --seed N}; the short form is
 C{test_group_storm.py}. It promises that nobody waits past his deadline, that no more requests fail
@@ -215,7 +215,7 @@ class GroupStorm:
         )
 
     async def _tempest(self) -> None:
-        """All at once. Whoever fails may: there is panic."""
+        """Lose all servers at once. Any request may fail: there is panic."""
         ledger = self._ledger
         failures, unserved = ledger.failures.total(), ledger.unserved.total()
         places = self._rng.sample(NAMES, len(NAMES))
@@ -282,7 +282,7 @@ class GroupStorm:
     # The end
 
     async def _recover(self) -> None:
-        """The pool is whole: all that there may be can be leased at once, and nothing beyond."""
+        """Check that the pool is whole: exactly the limit can be leased at once."""
         pool, ledger = self._pool, self._ledger
         for backend in self._backends:
             pool.admit(backend)

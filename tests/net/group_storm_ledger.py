@@ -1,4 +1,4 @@
-"""The ledger of the group's storm: what its callers have met at each backend."""
+"""The counts of the group storm: what its callers saw at each backend."""
 
 from __future__ import annotations
 

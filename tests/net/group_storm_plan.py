@@ -1,4 +1,4 @@
-"""The plan of the group's storm: how long, how many, and the pool's policy."""
+"""The plan of the group storm: its length, its callers, and the pool's policy."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class Zone(FileAuthority):
 
 
 class NameServer:
-    """A name server for a C{Zone} on loopback; it may be deaf to TCP, or to all.
+    """A name server for a C{Zone} on loopback. It can ignore TCP, or everything.
 
     @ivar heard: how many questions have come by datagram.
     @ivar tcp: the connections that it has.

@@ -1,4 +1,4 @@
-"""Listening ports inside the process: the backend's end of real connections, for tests to play."""
+"""Listening ports inside the process: a test plays the backend's end of real connections."""
 
 from __future__ import annotations
 

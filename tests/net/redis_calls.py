@@ -1,4 +1,4 @@
-"""How the tests speak to Redis: txredisapi's protocols, its own pool left out of it."""
+"""Redis calls for the tests: txredisapi's protocols, without its own pool."""
 
 from __future__ import annotations
 

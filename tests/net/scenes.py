@@ -1,7 +1,7 @@
-"""One script of events on two stages: a C{FakeBackend} on a clock, and TCP on the loopback device.
+"""Runs one script of events with a C{FakeBackend} on a clock, and with TCP on the loopback device.
 
-Both write down what the client's protocol and its endpoint's Deferred see, in order, and what
-happens within a call of the client's rather than in a later turn.
+Both record what the client's protocol and its endpoint's Deferred see, in order, and whether it
+happens within a call of the client or in a later turn.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Reaction = Callable[["Recorder"], object]
 
 
 class Recorder(Protocol):
-    """A client that writes down what it is told, and then reacts as the script says."""
+    """A client that records its events, and then reacts as the script says."""
 
     transport: Any
 
@@ -62,7 +62,7 @@ class HalfCloser(Recorder):
 
 
 class Scene(ABC):
-    """What a script does, and what came of it.
+    """The actions of a script, and the record of what happened.
 
     @ivar trace: what was seen so far.
     @ivar reactions: what the client does when it is told something.
@@ -86,7 +86,7 @@ class Scene(ABC):
         self._ask(self._closed_endpoint(), Recorder)
 
     def cancel(self) -> None:
-        """Want the connection no more."""
+        """Cancel the connect."""
         self.trace.append("cancel begins")
         self._asked.cancel()
         self.trace.append("cancel returns")

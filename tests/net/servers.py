@@ -1,4 +1,4 @@
-"""Server programs as child processes, each on a port and in a folder of its own."""
+"""Server programs as child processes, each with its own port and folder."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Server:
         await run.accepts
 
     def freeze(self) -> None:
-        """Let it do nothing more; its kernel goes on accepting connections."""
+        """Stop it with SIGSTOP; its kernel still accepts connections."""
         assert self._run is not None
         self._run.transport.signalProcess("STOP")
 
@@ -70,7 +70,7 @@ class Server:
         self._run.transport.signalProcess(signal.SIGCONT)  # Twisted has no name for it
 
     async def kill(self) -> None:
-        """End it at once, without a chance to say good-bye, and wait until it is gone."""
+        """Kill it with SIGKILL, and wait until it has ended."""
         await self._end("KILL")
 
     async def terminate(self) -> None:

@@ -1,4 +1,4 @@
-"""The soak: hundreds of callers on one pool for minutes, while their redis-server is tormented.
+"""The soak: hundreds of callers on one pool for minutes, while their redis-server has trouble.
 
 By hand C{python -m tests.net.soak --seconds 600 --seed 7}; the short form is C{test_soak.py}. It
 promises that no reply reaches the wrong caller, that no slot and no count is lost, that there are
@@ -57,7 +57,7 @@ TO_END = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long, how many, and which chance."""
+    """The length of the run, the number of callers, and the seed."""
 
     seconds: float = 600.0
     callers: int = 200

@@ -1,4 +1,4 @@
-"""The callers of the soak: what each can do with a lease, and what all of them have met.
+"""The callers of the soak: what each can do with a lease, and the counts of all.
 
 The state is in C{Crowd}: counts that only grow, and when the callers rest or stop. Callers change
 the counts; the storm makes them rest.

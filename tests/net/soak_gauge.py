@@ -1,4 +1,4 @@
-"""What the soak takes of the machine, and whether it grows: memory and descriptors."""
+"""Measures the soak's memory and descriptors, and whether they grow."""
 
 from __future__ import annotations
 

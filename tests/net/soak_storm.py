@@ -1,6 +1,6 @@
-"""What the soak does to the redis-server and to the pool, one function each, and in which order.
+"""The troubles that the soak makes for the redis-server and the pool, one function each.
 
-A new torment is one more function here, and its name in C{TORMENTS}. It leaves the server running.
+To add one, write a function here and add its name to C{TORMENTS}. It must leave the server running.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How many connections there are: as the server sees it, and as the kernel does."""
+"""Counts connections, as the server sees them and as the kernel does."""
 
 from __future__ import annotations
 

@@ -222,9 +222,10 @@ async def test_a_server_that_fails_is_a_failure_until_it_recovers(
     await asked.tells("tcp:10.0.0.8:6379")
     log = [formatEvent(each) for each in log_events if each["log_namespace"] == "kolus.sources.dns"]
     assert log[0] == (
-        f"asking for the addresses of {NAME} failed: the name server failed; what was told stays"
+        f"looking up the addresses of {NAME} failed: the name server failed; "
+        "the last good list stays"
     )
-    assert log[1:] == [f"{NAME} is answered again"]
+    assert log[1:] == [f"lookups of {NAME} succeed again"]
     assert logged_failures.flush(ZeroDivisionError)  # the server's own
 
 
@@ -244,7 +245,7 @@ async def test_a_name_that_is_no_more_keeps_what_was_told(
 async def test_a_server_that_does_not_answer_is_a_failure_until_it_does(
     ask: Ask, server: NameServer, log_events: list[LogEvent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kolus.sources.dns._PATIENCE", (0.02, 0.02))
+    monkeypatch.setattr("kolus.sources.dns._TIMEOUTS", (0.02, 0.02))
     server.zone.addresses("10.0.0.7")
     server.answers = False
     asked = ask(NAME, 6379, servers=[server.address])

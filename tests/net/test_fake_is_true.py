@@ -1,4 +1,4 @@
-"""C{kolus.testing.FakeBackend} tells its client the same as a real backend does."""
+"""C{kolus.testing.FakeBackend} makes the same calls to its client as a real backend."""
 
 from __future__ import annotations
 

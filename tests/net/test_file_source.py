@@ -1,7 +1,7 @@
-"""A file of backends on a real reactor: inotify tells of every way in which a file is replaced.
+"""C{FileSource} on a real reactor: inotify finds every way of replacing a file.
 
-The source polls once an hour here, so that nothing but inotify can have told it; one test takes
-inotify away.
+The source polls only once an hour here, so only inotify can have found a change. One test disables
+inotify.
 """
 
 from __future__ import annotations
@@ -208,7 +208,12 @@ async def test_where_inotify_cannot_be_had_it_is_said_and_polling_tells(
     path.write_text(entry(2))
     await followed.tells(2)
     said = [formatEvent(each) for each in log_events]
-    assert said.count(f"{path} is polled: inotify cannot be used (INotifyError: too many)") == 1
+    assert (
+        said.count(
+            f"changes of {path} are found by polling alone: inotify failed (INotifyError: too many)"
+        )
+        == 1
+    )
 
 
 @pytest_twisted.ensureDeferred

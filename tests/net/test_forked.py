@@ -1,4 +1,4 @@
-"""Rule 26 over real sockets: a forked child says so, and its parent's connections live on."""
+"""Rule 26 over real sockets: a forked child raises errors, and its parent's connections live on."""
 
 from __future__ import annotations
 

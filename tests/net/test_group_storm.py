@@ -1,4 +1,4 @@
-"""The short form of the group's storm."""
+"""The short form of the group storm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where hosts are, by a real name server of C{twisted.names}, and elsewhere."""
+"""C{HostResolver} with a real name server of C{twisted.names}, and its fallback."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ async def test_a_host_that_the_name_server_does_not_know_is_looked_for_elsewhere
 async def test_a_host_is_looked_for_elsewhere_when_the_name_server_does_not_answer(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kolus.sources.host_resolver._PATIENCE", (0.02, 0.02))
+    monkeypatch.setattr("kolus.sources.host_resolver._TIMEOUTS", (0.02, 0.02))
     rig.server.answers = False
     rig.elsewhere.answers = ["127.0.0.9"]
     heard = await rig.hear()
@@ -161,5 +161,5 @@ async def test_cancelling_one_that_is_elsewhere_cancels_it_there(rig: Rig) -> No
 
 def test_it_is_what_a_reactor_resolves_names_by() -> None:
     assert verifyObject(IHostnameResolver, Rig().resolver)
-    with pytest.raises(ValueError, match="a name server is"):
+    with pytest.raises(ValueError, match="a name server must be"):
         HostResolver(reactor, [("dns.test", 53)], Resolver())

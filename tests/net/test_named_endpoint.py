@@ -1,4 +1,4 @@
-"""Connecting by name over real sockets, to addresses that a resolver of the test's own tells."""
+"""Connecting by name over real sockets, to addresses from the test's own resolver."""
 
 from __future__ import annotations
 

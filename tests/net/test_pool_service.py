@@ -1,4 +1,4 @@
-"""A pool as a part of a real application: twistd ends it in the foreground and as a daemon."""
+"""C{PoolService} in a real application: twistd stops it in the foreground and as a daemon."""
 
 from __future__ import annotations
 

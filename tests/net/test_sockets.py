@@ -1,4 +1,4 @@
-"""What happens on real sockets reaches the lessee and the pool through the same connection."""
+"""Events on real sockets reach the lessee and the pool."""
 
 from __future__ import annotations
 

@@ -258,7 +258,7 @@ async def test_a_refused_client_is_closed_and_the_log_says_so_once_a_second() ->
         await child.seen(r"\(28 more since")
         child.signal()
         await child.seen("0 clients were served, 30 refused")
-        said = [line for line in child.lines if "closed a client" in line]
+        said = [line for line in child.lines if "a client got no lease" in line]
         assert len(said) == 2
         assert sum(1 + int(re.search(r"\((\d+) more", line)[1]) for line in said) == 30
         assert all("ConnectFailed" in line and endpoint in line for line in said)
@@ -283,7 +283,7 @@ async def test_a_client_for_whom_there_is_no_room_is_closed() -> None:
             served.send(b"x")
             await served.has(1)
             await _refused(port)
-            await child.seen("closed a client .*PoolFull")
+            await child.seen("a client got no lease .*PoolFull")
 
 
 @pytest_twisted.ensureDeferred
@@ -297,7 +297,7 @@ async def test_a_client_waits_no_longer_than_it_is_told() -> None:
             served.send(b"x")
             await served.has(1)
             await _refused(port)
-            await child.seen("closed a client .*LeaseTimeout")
+            await child.seen("a client got no lease .*LeaseTimeout")
 
 
 @pytest_twisted.ensureDeferred

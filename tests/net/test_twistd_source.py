@@ -109,7 +109,7 @@ async def test_a_broken_file_keeps_the_old_list_and_the_log_tells_where(path: Pa
             assert [await is_served(port) for _ in range(5)] == [True] * 5
             assert new.peers == []
             replace(path, listing(new))
-            await child.seen(rf"{path} can be used again")
+            await child.seen(rf"{path} is usable again")
             await clients_reach(port, new)
 
 
@@ -144,7 +144,7 @@ async def test_a_client_that_no_list_comes_for_is_closed_and_the_log_names_the_s
     async with following(path, "--wait=0.2") as child:
         async with connected(reactor, await child.port()) as client:
             await client.ended()
-        await child.seen(rf"closed a client .*NoBackend.*file:{path}")
+        await child.seen(rf"a client got no lease .*NoBackend.*file:{path}")
 
 
 @pytest_twisted.ensureDeferred

@@ -1,4 +1,4 @@
-"""Both kinds of peers of a tunnel: clients, and the backends that they reach through it."""
+"""The peers of a tunnel: clients, and the backends that they reach through it."""
 
 from __future__ import annotations
 

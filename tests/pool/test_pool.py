@@ -1,4 +1,4 @@
-"""The pool on a clock: managers by backend, the calls of the original, other people's managers."""
+"""The pool on a clock: managers by backend, the calls of the original, a user's own managers."""
 
 from __future__ import annotations
 

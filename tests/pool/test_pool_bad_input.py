@@ -1,4 +1,4 @@
-"""Bad input to a pool: a clear error at once, and nothing has changed."""
+"""Invalid arguments of a pool: a clear error at once, and nothing changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pool as a part of an application, which closes it when it stops."""
+"""C{PoolService}: an application closes its pool when it stops."""
 
 from __future__ import annotations
 

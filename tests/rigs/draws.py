@@ -1,4 +1,4 @@
-"""What the machines that use a pool at random draw from."""
+"""The values that the state machines draw from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A test that holds for exclusive and for shared connections alike, and runs over both."""
+"""Runs a test with exclusive and with shared connections."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["OneSlot", "either", "use"]
 
 
 class OneSlot(Sharing):
-    """Connections that could be shared, with one slot each unless told otherwise."""
+    """A C{SharedManager} whose connections have one slot each by default."""
 
     def __init__(self, protocol: Any = Protocol, **settings: Any) -> None:
         super().__init__(protocol, **({"slots": 1} | settings))
@@ -26,6 +26,6 @@ either = pytest.mark.parametrize(
 
 
 def use(rig: Any, count: int = 1) -> None:
-    """Lease so many connections at once, and release them."""
+    """Lease C{count} connections at once, and release them."""
     for lease in [rig.lease() for _ in range(count)]:
         lease.release()

@@ -1,4 +1,4 @@
-"""What is true of requests that wait for several backends at once, after every step."""
+"""Invariants of requests that wait for several backends, checked after every step."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _RANKS[least_leased] = ranked.by_load
 
 
 def check_groups(ledger: Ledger, groups: Sequence[Group[Any]]) -> None:
-    """Look at every queue of a group or a list, and at what the groups keep."""
+    """Check every queue of a group or a list, and the state of the groups."""
     for group in groups:
         if group.balancer in _RANKS and not group._closed:  # else nobody watches
             the_index_knows_the_lowest(group)
@@ -125,7 +125,7 @@ def nobody_waits_where_fewer_can_be_served(ledger: Ledger, queue: Any) -> None:
 
 
 def check_nothing_is_left(ledger: Ledger) -> None:
-    """Of groups that are closed, and of requests that are answered, the pool keeps nothing."""
+    """Check that the pool keeps nothing of closed groups and of answered requests."""
     records = ledger.pool._managers.records
     left = [records._lists, records.group_queues.all(), records._watchers, records._feedbacks]
     left += [each.watchers for each in records]

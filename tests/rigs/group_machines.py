@@ -1,4 +1,4 @@
-"""Machines that use groups of backends at random besides, and the list of all machines."""
+"""State machines that also use groups at random, and the list of all state machines."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ OWN = st.sampled_from(
 
 @implementer(ISource)
 class Told:
-    """A source that tells what a test says."""
+    """A source that a test controls."""
 
     listener: Callable[[Sequence[Backend]], object] | None = None
 
@@ -62,7 +62,7 @@ class Told:
 
 
 class GroupMachine(Machine):
-    """Two groups, whose backends come and go, and lists that nobody keeps."""
+    """Uses two groups whose backends change, and lists without a group."""
 
     count = BACKENDS
 
@@ -162,7 +162,7 @@ class GroupMachine(Machine):
     @precondition(lambda self: self.age % 8 == 7)
     @rule(members=SETS)
     def open_another(self, members: list[int]) -> None:
-        """A program that makes a group for each of its jobs."""
+        """Make one more group, as a program does that makes one for each job."""
         old = self.groups[1]
         with suppress(Closed):
             self.open(members)
@@ -172,7 +172,7 @@ class GroupMachine(Machine):
 
     @rule(side=st.integers(0, BACKENDS - 1), usable=st.booleans())
     def change_use(self, side: int, usable: bool) -> None:
-        """From now on no manager can be made for it, or one can."""
+        """Change whether a manager can be made for a backend."""
         change = self.ledger.unusable.discard if usable else self.ledger.unusable.add
         change(self.ledger.backends[side])
 

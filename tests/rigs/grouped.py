@@ -1,4 +1,4 @@
-"""A group of backends that obey, for the tests of late binding."""
+"""A group of fake backends, for the tests of late binding."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Grouped", "has_result"]
 
 
 class Grouped:
-    """A group of backends that obey, each with one connection at most unless told otherwise."""
+    """A group of fake backends, each with a limit of one connection by default."""
 
     def __init__(self, count: int = 3, balancer: Any = fill_first, **policy: Any) -> None:
         self.clock = Clock()
@@ -44,7 +44,7 @@ class Grouped:
         return result_of(self.ask(**how))
 
     def fill(self) -> dict[str, Lease[Any]]:
-        """Lease everything, and tell what by the backend's name."""
+        """Lease everything; return the leases by the backends' names."""
         leases = [self.lease() for _ in self.backends]
         return {str(each.backend): each for each in leases}
 

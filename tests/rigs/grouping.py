@@ -1,4 +1,4 @@
-"""What the tests of groups share: a group that a test tells its backends, which obey."""
+"""Rigs for the tests of groups: fake backends, and a source that a test controls."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ __all__ = ["Rig", "Teller", "is_waiting", "names"]
 
 @implementer(ISource)
 class Teller:
-    """A source that tells what a test tells it.
+    """A source that a test controls.
 
-    @ivar started: whether it is.
+    @ivar started: whether it is started.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Teller:
 
 
 class Rig:
-    """Backends that obey, a source that tells some of them, and a group that listens to it."""
+    """Fake backends, a source that lists some of them, and a group with this source."""
 
     def __init__(
         self,

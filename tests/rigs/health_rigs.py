@@ -1,4 +1,4 @@
-"""What the tests of health share: a pool whose backends fail, and a probe that obeys."""
+"""Rigs for the tests of health: a pool whose backends fail, and a probe that a test controls."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ FIRST = 3.75
 
 
 class Nursed:
-    """A pool, a group of all its backends, and what its observers were told of their health.
+    """A pool, a group of all its backends, and the events about their health.
 
-    @ivar heard: what a test does about an event.
+    @ivar heard: is called with each event.
     """
 
     def __init__(self, count: int = 2, balancer: Balancer = fill_first, **policy: Any) -> None:

@@ -1,7 +1,6 @@
-"""The house: who may import whom, how large a module may be, and what is public.
+"""The rules of the house: imports, the length of modules, and the public names.
 
-Each rule is a function that takes the root of a tree of files and gives the places where the rule
-is broken.
+Each rule is a function that takes the root of a tree of files, and yields the places that break it.
 """
 
 from __future__ import annotations
@@ -39,8 +38,8 @@ FLOORS = (
     "service daemon testing",
     "__init__",
 )
-"""The floors, the lowest first, with their modules and packages; above them the roof, which is
-nothing but public names. What stands on one floor may import what stands on a lower one."""
+"""The modules and packages of each floor, the lowest first; the last is the roof, with only the
+public names. A floor may import lower floors."""
 
 MOST_FLOORS_IN_A_ROOM = 9
 """The longest chain of imports between the modules of one package."""
@@ -65,7 +64,7 @@ def modules(root: Path) -> dict[str, Path]:
 
 
 def shipped(root: Path) -> Iterator[tuple[str, Path]]:
-    """Every file of Python that an installation puts somewhere, with its path from C{root}."""
+    """Every Python file that an installation contains, with its path from C{root}."""
     for folder in ("kolus", "twisted"):
         for path in sorted((root / folder).rglob("*.py")):
             yield path.relative_to(root).as_posix(), path
@@ -79,10 +78,10 @@ def parse(path: Path) -> ast.Module:
 
 
 def imports(tree: ast.AST) -> Iterator[str]:
-    """What this code loads of kolus, inside of functions too; C{.} and more for a relative import.
+    """The imports of kolus in the code, also inside functions; a relative import begins with C{.}.
 
-    What stands under C{if TYPE_CHECKING:} is never loaded, so it ties nothing together. Types may
-    look up: a status names its manager, whose interface speaks of statuses.
+    Imports under C{if TYPE_CHECKING:} never run, so they do not count. Types may look up: a status
+    names its manager, and the manager's interface names statuses.
     """
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
@@ -97,7 +96,7 @@ def imports(tree: ast.AST) -> Iterator[str]:
 
 
 def entry_of(module: str) -> str:
-    """The entry of the table that a module comes under: itself, or its package."""
+    """The entry of a module in the table of floors: the module itself, or its package."""
     return module.partition(".")[0]
 
 
@@ -118,7 +117,7 @@ def imports_of_a_floor_not_below(root: Path) -> Iterator[str]:
 
 
 def imports_past_a_door(root: Path) -> Iterator[str]:
-    """What stands in a package is imported from the package, but for its own modules."""
+    """Imports of a module in another package: they must be from the package itself."""
     found = modules(root)
     packages = {module.partition(".")[0] for module in found if "." in module}
     for module, path in found.items():
@@ -129,7 +128,7 @@ def imports_past_a_door(root: Path) -> Iterator[str]:
 
 
 def rooms_that_are_too_deep(root: Path) -> Iterator[str]:
-    """Packages in which imports make a longer chain than they may, or a circle."""
+    """Packages with a circle of imports, or with a chain of imports that is too long."""
     inner = {
         module: {each.removeprefix("kolus.") for each in imports(parse(path))}
         for module, path in modules(root).items()
@@ -147,7 +146,7 @@ def rooms_that_are_too_deep(root: Path) -> Iterator[str]:
 def longest_chain(
     module: str, inner: dict[str, set[str]], above: tuple[str, ...] = ()
 ) -> tuple[str, ...]:
-    """The longest chain of imports inside of its package that begins at a module."""
+    """The longest chain of imports from a module, inside its package."""
     if module in above:
         return (module,)
     below = [each for each in inner[module] if each in inner and entry_of(each) == entry_of(module)]
@@ -197,7 +196,7 @@ def files_without_an_opening_sentence(root: Path) -> Iterator[str]:
 
 
 def files_without_postponed_annotations(root: Path) -> Iterator[str]:
-    """Of those that define anything; a list of imports has no annotations."""
+    """Checks only files that define something: a list of imports has no annotations."""
     for name, path in shipped(root):
         tree = parse(path)
         defines = any(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in tree.body)
@@ -208,7 +207,7 @@ def files_without_postponed_annotations(root: Path) -> Iterator[str]:
 
 
 def public_names(path: Path) -> list[str] | None:
-    """What the module's C{__all__} says; C{None} if it has none."""
+    """The names in the module's C{__all__}; C{None} if it has none."""
     for node in parse(path).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             return list(ast.literal_eval(node.value))
@@ -216,7 +215,7 @@ def public_names(path: Path) -> list[str] | None:
 
 
 def bound_names(path: Path) -> set[str]:
-    """What the module's top level gives a name to."""
+    """The names that the module's top level defines."""
     bound = set()
     for node in parse(path).body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):

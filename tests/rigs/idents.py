@@ -1,4 +1,4 @@
-"""What the tests of idents share: a pool on a clock whose one backend serves several of them."""
+"""The rig for the tests of idents: a pool on a clock with one backend for several idents."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["Idents"]
 
 
 class Idents:
-    """One backend for many idents, of limit two unless told else.
+    """One backend for many idents, with a limit of two by default.
 
-    @ivar most: the most connections that the backend has seen at a time, at the looks taken.
+    @ivar most: the most connections that the backend had at a time, as far as the test looked.
     """
 
     def __init__(self, idents: str, **policy: Any) -> None:
@@ -56,13 +56,13 @@ class Idents:
         return [(each.ident, each.why) for each in self.events if isinstance(each, Retired)]
 
     def turn(self) -> None:
-        """Let everything happen that was put off to a later turn of the reactor."""
+        """Run everything that was put off to a later turn of the reactor."""
         for _ in range(4):
             self.clock.advance(0)
             self.open()
 
     def end(self) -> None:
-        """Close, and see that nothing is left behind."""
+        """Close, and check that nothing is left behind."""
         closed = self.pool.close(0)
         self.clock.pump([0, 0, 60, 0])
         result_of(closed)

@@ -1,4 +1,4 @@
-"""What is true of a pool after every step, whatever has happened: rule 1, and the sums."""
+"""Invariants of a pool, checked after every step: rule 1, and the sums of the counts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _EVENT_OF = {
 
 
 def check(ledger: Ledger) -> None:
-    """Look at everything, between two steps."""
+    """Check everything between two steps."""
     for manager in ledger.managers:
         everything_is_where_its_state_says(manager)
         nobody_waits_for_what_is_there(manager)
@@ -124,7 +124,7 @@ def nobody_waits_for_what_is_there(manager: Manager) -> None:
 
 
 def somebody_will_look_again(manager: Manager) -> None:
-    """There is room for who wants to connect, or it is known who is to be told when there is."""
+    """A manager that wants to connect has room, or is registered to be told when there is room."""
     record, lifecycle, alarm = manager._record, manager._lifecycle, manager._alarm
     if lifecycle.closed:
         assert manager not in record.wanting
@@ -176,7 +176,7 @@ def an_ident_has_its_connections_to_itself(ledger: Ledger, backend: Backend, fak
 
 
 def idents_make_way_for_each_other(ledger: Ledger, backend: Backend) -> None:
-    """Who waits has nothing idle, and who does not makes way for who does."""
+    """An ident with waiters has nothing idle, and idle connections of others make way for it."""
     record = ledger.record(backend)
     if record is None or record.room_to_come() > 0 or record.connecting:
         return
@@ -198,7 +198,7 @@ def above_the_limit_nothing_stays_that_nobody_has(ledger: Ledger, backend: Backe
 
 
 def the_sums_agree(ledger: Ledger) -> None:
-    """At each backend; if the pool forgets some, what all have counted."""
+    """Check the sums of each backend; if the pool forgets backends, those of all together."""
     if ledger.forgets:
         told = sum(ledger.told.values(), Counter())
         _agree(ledger, ledger.backends, ledger.pool.counters(), told, ledger.metrics.total())
@@ -288,7 +288,7 @@ def the_reasons_are_possible(ledger: Ledger) -> None:
 
 
 def check_the_end(ledger: Ledger) -> None:
-    """Look at what is left of a pool that was closed."""
+    """Check what is left of a closed pool."""
     assert all(each.fired == 1 for each in ledger.requests), "a request was never answered"
     assert all(each._lifecycle.closed for each in ledger.managers)
     for backend, fake in zip(ledger.backends, ledger.fakes, strict=True):

@@ -1,9 +1,8 @@
-"""What a test knows of a pool without asking it, on a clock with fake backends.
+"""C{Ledger}: a test's own record of a pool on a clock with fake backends, to compare it with.
 
-Its state is the requests that were made, the leases that were given and that the test has not
-settled, the events that the pool has told, and how many connections each backend may have by now.
-A trap is what the next event of some kind, or the next hook or protocol, is to do: so anything
-may call back in from anywhere.
+Its state is the requests made, the leases given and not yet settled, the pool's events, and the
+most connections that each backend may have now. A trap is code that runs at the next event of some
+kind, or in the next hook or protocol. So anything may call back into the pool from anywhere.
 """
 
 from __future__ import annotations
@@ -36,8 +35,8 @@ Manager = Any
 
 @contextmanager
 def repeatable() -> Iterator[None]:
-    """Let every run of one seed be the same: sets are in the order in which things were made, and
-    garbage is collected only where a ledger says so."""
+    """Make all runs with one seed equal: sets have the order in which their elements were made, and
+    garbage is collected only when a ledger says so."""
     gc.disable()
     try:
         with (
@@ -51,12 +50,12 @@ def repeatable() -> Iterator[None]:
 
 
 class Unusable(ValueError):
-    """What the making of a manager fails with."""
+    """The error when a manager cannot be made."""
 
 
 class _Numbers:
-    """What the next one is called. Every ledger begins anew: where a number is in a set depends on
-    the number itself, so the same run has to give the same ones."""
+    """Consecutive numbers as hashes. Each ledger begins anew: the order in a set depends on the
+    number, so the same run must give the same numbers."""
 
     ahead = itertools.count()
     ledgers = itertools.count(1)
@@ -93,11 +92,11 @@ def may_serve(manager: Manager, asked: Any) -> bool:
 class Request:
     """One request for a lease.
 
-    @ivar fired: how often its Deferred has.
+    @ivar fired: how often its Deferred has fired.
     @ivar ahead: the requests that waited when it was made.
-    @ivar then: what is done as soon as the lease comes; C{"ask"} is done if none comes, too.
+    @ivar then: the action when the lease comes; C{"ask"} is done also if the request fails.
     @ivar anywhere: whether it waits for several backends at once.
-    @ivar exclude: those of them that are not to serve it.
+    @ivar exclude: the backends that must not serve it.
     """
 
     def __init__(self, ident: Hashable, backend: Backend, then: str, ahead: list[Request]) -> None:
@@ -114,7 +113,7 @@ class Request:
 
 
 class Ledger:
-    """A pool over backends, the second with a limit of its own, and all that is known of it."""
+    """A pool, its backends (the second has its own limit), and the record of what happened."""
 
     def __init__(
         self,
@@ -170,7 +169,7 @@ class Ledger:
         )
 
     def forget_backends(self) -> None:
-        """Let the pool remember no more than one that is of no use to anybody."""
+        """Let the pool remember only one unused backend."""
         self.forgets = True
         records._MOST_UNUSED = 1
 
@@ -202,7 +201,7 @@ class Ledger:
         self.spring(name)
 
     def look_at_limit(self, backend: Backend) -> None:
-        """A smaller limit leaves what is above it: that only falls."""
+        """Check the limit. After a smaller limit the surplus may remain, but it must only fall."""
         used, record = self.used(backend), self.record(backend)
         if used > self.ceiling[backend]:
             self.complaints.append(f"{used} connections to {backend}, not {self.ceiling[backend]}")
@@ -216,7 +215,7 @@ class Ledger:
             trap()
 
     def heal(self) -> None:
-        """Let everything go well from now on."""
+        """Make everything succeed from now on."""
         self.traps.clear()
         self.unusable.clear()
         self.hooks = dict.fromkeys(self.hooks, "succeed")
@@ -226,7 +225,7 @@ class Ledger:
         self.pool.resume()
 
     def hook(self, name: str) -> Callable[[Any], object]:
-        """The hook of that name, which does what C{hooks} says."""
+        """The hook of that name; it does what C{hooks} says."""
 
         def run(protocol: Any) -> object:
             self.spring(name)
@@ -328,7 +327,7 @@ class Ledger:
             self.ask(request.ident, request.backend, 1.0, then="release")
 
     def look_at_loads(self) -> None:
-        """What is noted of the loads has to be true at any time, also in the middle of a step."""
+        """Check the cached loads. They must be right at any time, even in the middle of a step."""
         for record in self.pool._managers.records:
             members, load = record.members, record.noted_load
             if load >= 0:

@@ -1,4 +1,4 @@
-"""Machines that use a pool at random: both managers, and the three policies of idents."""
+"""State machines that use a pool at random: both managers, and the three policies of idents."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = ["PLAIN_MACHINES", "Machine", "SharedMachine"]
 
 
 class Machine(RuleBasedStateMachine):
-    """Somebody who does to a pool whatever comes to mind."""
+    """Makes random calls to a pool, and checks the invariants after each."""
 
     slots: ClassVar[int | None] = None
     idents: ClassVar[Any] = "reject"
@@ -75,7 +75,7 @@ class Machine(RuleBasedStateMachine):
         self.prepare()
 
     def prepare(self) -> None:
-        """There is a ledger now."""
+        """Is called when the ledger has been made."""
 
     def ident(self, which: int) -> str:
         return self.who[which % len(self.who)]
@@ -103,7 +103,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.ledger.managers)
     @rule(which=WHICH, timeout=TIMEOUTS)
     def ask_manager(self, which: int, timeout: float | None) -> None:
-        """Ask one that may be closed by now."""
+        """Ask a manager that may be closed."""
         manager = self.ledger.managers[which % len(self.ledger.managers)]
         self.ledger.ask(manager.ident, manager.backend, timeout, manager=manager)
 
@@ -244,7 +244,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(which=WHICH, how=st.sampled_from(["lose", "abort", "loseWrite"]))
     def hang_up(self, which: int, how: str) -> None:
-        """Let a protocol end its connection, whatever that is doing."""
+        """Let a protocol close its connection in any state."""
         protocols = self.protocols()
         if protocols:
             self.ledger.blows += 1
@@ -340,7 +340,7 @@ class Machine(RuleBasedStateMachine):
             self.do_otherwise(which)
 
     def do_otherwise(self, which: int) -> None:
-        """What only some machines can do."""
+        """Actions of only some machines."""
 
     # Always
 

@@ -1,4 +1,4 @@
-"""What the tests of connecting by name share: an endpoint, and a network that obeys."""
+"""The rig for connecting by name: an endpoint, and a fake network that a test controls."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ class Question:
 
 @implementer(IHostnameResolver)
 class Resolver:
-    """It answers at once if it has something to answer.
+    """A fake resolver.
 
-    @ivar answers: the addresses it tells; C{None} to let the question wait.
+    @ivar answers: the addresses to answer at once; C{None} to let the question wait.
     """
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class Resolver:
 
 @implementer(IReactorPluggableNameResolver)
 class Reactor(MemoryReactorClock):
-    """One with a resolver, which that of older Twisteds lacks."""
+    """A fake reactor with a resolver, which older Twisted's fake does not have."""
 
     def __init__(self, resolver: IHostnameResolver) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class Builder(Factory):
 
 
 class Rig:
-    """An endpoint, and the network that it believes to be in."""
+    """An endpoint in a fake network."""
 
     def __init__(self) -> None:
         self.resolver = Resolver()

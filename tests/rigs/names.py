@@ -63,7 +63,7 @@ Answer = Sequence[dns.RRHeader] | Exception | None
 
 
 class Names:
-    """A resolver that answers what it is told to.
+    """A resolver whose answers a test sets.
 
     @ivar v4, v6, services: its answers to the three kinds of questions: records, an error, or
         C{None} to let the question wait.
@@ -101,14 +101,14 @@ class Names:
 
 
 class Half:
-    """Chance that is always one half."""
+    """A random number generator that always draws one half."""
 
     def random(self) -> float:
         return 0.5
 
 
 class Asked:
-    """A source with its clock and its fake, and what it told and logged."""
+    """A source, its clock and fake resolver, and the record of its lists and log lines."""
 
     def __init__(self, events: list[LogEvent], options: dict[str, Any]) -> None:
         self.clock = Clock()

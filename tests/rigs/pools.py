@@ -1,4 +1,4 @@
-"""What the tests of managers and pools share: either on a clock, with backends that obey."""
+"""Rigs for the tests of managers and pools, on a clock with fake backends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kolus.testing import FakeBackend, result_of
 
 
 class Half:
-    """Chance without surprise: every draw is one half."""
+    """A random number generator that always draws one half."""
 
     def random(self) -> float:
         return 0.5
@@ -55,13 +55,13 @@ class Managed:
         )
 
     def turn(self) -> None:
-        """Let everything happen that was put off to a later turn of the reactor."""
+        """Run everything that was put off to a later turn of the reactor."""
         for _ in range(3):
             self.clock.advance(0)
 
 
 class Pooled:
-    """A pool on a clock with three backends that obey."""
+    """A pool on a clock with three fake backends."""
 
     def __init__(self, **policy: Any) -> None:
         self.clock = Clock()

@@ -1,4 +1,4 @@
-"""The machines of test_properties.py for as long as you like, each round with other seeds.
+"""Runs the state machines of test_properties.py for as long as you like, with new seeds.
 
 Run it as C{python -m tests.rigs.properties_by_hand --minutes 60}. The exit status is 1 if something
 was found; then the last lines say how it came about.
@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
 
 @implementer(ILogObserver)
 class _Failures:
-    """A log observer that keeps what nobody should have had to log."""
+    """A log observer that keeps unexpected failures."""
 
     def __init__(self, kept: list[LogEvent]) -> None:
         self._kept = kept

@@ -1,4 +1,4 @@
-"""A group whose members a test looks at, as its balancer does."""
+"""A group whose statuses a test sees as its balancer does."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Seen", "by_load", "by_queue"]
 
 
 class Seen:
-    """A group whose members a test looks at, as a balancer of its own does."""
+    """A group whose statuses a test sees as its balancer does."""
 
     def __init__(self, count: int = 3, zones: str = "", **policy: Any) -> None:
         self.clock = Clock()
@@ -41,7 +41,7 @@ class Seen:
         return chosen
 
     def see(self) -> Sequence[Status]:
-        """What a balancer sees now; nothing is leased for it."""
+        """The statuses that a balancer sees now; nothing is leased."""
         found: list[Sequence[Status]] = []
 
         def look(statuses: Sequence[Status]) -> Status:

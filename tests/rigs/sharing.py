@@ -1,4 +1,4 @@
-"""What the tests of shared connections have in common: a manager of slots on a clock."""
+"""The rig for shared connections: a C{SharedManager} on a clock."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ __all__ = ["Hears", "Multiplexed", "Sharing"]
 
 
 class Hears(Protocol):
-    """Notes what it hears.
+    """Records its events.
 
-    @ivar heard: what has come.
-    @ivar losses: why the connection ended, once for each time that it was told.
+    @ivar heard: the bytes received.
+    @ivar losses: the reasons of all calls of C{connectionLost}.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Hears(Protocol):
 
 @implementer(ISlots)
 class Multiplexed(Hears):
-    """Knows how many leases it can carry, and says so when that changes."""
+    """Knows how many leases it can carry, and reports changes."""
 
     first: Any = 2
 
@@ -57,7 +57,7 @@ class Multiplexed(Hears):
 
 
 class Sharing:
-    """A C{SharedManager} for the ident C{"us"}, two connections of three slots unless told else.
+    """A C{SharedManager} for the ident C{"us"}; by default two connections of three slots.
 
     @ivar protocols: all that were made.
     """
@@ -102,11 +102,11 @@ class Sharing:
         return (status.idle, status.leased, status.connecting, status.unused, status.waiting)
 
     def turn(self) -> None:
-        """Let everything happen that was put off to a later turn of the reactor."""
+        """Run everything that was put off to a later turn of the reactor."""
         self.clock.pump([0, 0, 0])
 
     def end(self) -> None:
-        """Close, and see that nothing is left behind."""
+        """Close, and check that nothing is left behind."""
         closed = self.manager.close(0)
         self.clock.pump([0, 0, 60, 0])
         result_of(closed)

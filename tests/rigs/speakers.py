@@ -1,4 +1,4 @@
-"""The protocols that the machines lease: each tells its ledger when it is made and lost."""
+"""The protocols that the state machines lease; they report to their ledger."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SLOTS = 3
 
 
 class Speaker(Protocol):
-    """Springs a trap when its connection is made or lost."""
+    """Runs the ledger's trap when its connection is made or lost."""
 
     served: Hashable = None
 
@@ -34,7 +34,7 @@ class Speaker(Protocol):
 
 @implementer(ISlots)
 class Multiplexed(Speaker):
-    """Says itself how many leases it can carry."""
+    """Reports how many leases it can carry."""
 
     slots = SLOTS
 
@@ -48,7 +48,7 @@ class Multiplexed(Speaker):
 
 @implementer(IHalfCloseableProtocol)
 class Halved(Speaker):
-    """Hears of each half that is closed, and closes its own only in one case of two."""
+    """Supports half-close, and answers only every second one by closing its own half."""
 
     def readConnectionLost(self) -> None:
         assert self.transport is not None

@@ -1,4 +1,4 @@
-"""What the tests of the front service share: a service of fakes, on a clock."""
+"""The rig for the front service: a service made of fakes, on a clock."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class FakeListener:
 
 
 class FakeFront(Factory):
-    """A front whose draining the test ends.
+    """A front; the test decides when its draining ends.
 
     @ivar graces: the grace of each call of C{drain}.
     """
@@ -86,10 +86,10 @@ class FakeFront(Factory):
 
 @implementer(ISource)
 class FakeSource:
-    """A source that tells what a test tells it.
+    """A source that a test controls.
 
-    @ivar first: what it tells as soon as it is started.
-    @ivar started: whether it is.
+    @ivar first: the list that it gives when it is started.
+    @ivar started: whether it is started.
     """
 
     def __init__(self, *first: Backend) -> None:
@@ -111,10 +111,10 @@ class FakeSource:
 
 
 class Stage:
-    """A service of fakes.
+    """A service made of fakes.
 
-    @ivar fake: what its first backend does.
-    @ivar other: what another one does, of which its source does not tell by itself.
+    @ivar fake: the fake behind its first backend.
+    @ivar other: the fake behind another backend, which the source does not list at first.
     """
 
     def __init__(self, *listeners: FakeListener, ahead: int = 0, limit: int = 10) -> None:

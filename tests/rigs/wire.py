@@ -1,7 +1,7 @@
 """Twisted's own TCP transports on a clock and sockets without a network.
 
-What a tunnel has to get right is how Twisted buffers, pauses and closes; so its tests use the real
-C{tcp.Connection}, and only the socket and the reactor below it are fakes.
+A tunnel depends on how Twisted buffers, pauses and closes. So its tests use the real
+C{tcp.Connection}; only the socket and the reactor below it are fakes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _descriptors = itertools.count(1000)
 
 @implementer(IReactorFDSet)
 class WireReactor(_DisconnectSelectableMixin, Clock):
-    """A clock that also reads and writes, when a test says so."""
+    """A clock that also reads and writes sockets when a test says so."""
 
     def __init__(self) -> None:
         super().__init__()

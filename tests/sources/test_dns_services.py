@@ -1,4 +1,4 @@
-"""Backends from SRV records: which are told, with what weights, and which are left out."""
+"""C{DNSSource} with SRV records: the backends, their weights, and the records left out."""
 
 from __future__ import annotations
 
@@ -123,10 +123,10 @@ def test_an_answer_of_nothing_but_what_cannot_be_used_is_an_error_that_names_it(
     assert asked.endpoints == [["tcp:a.test:6379"]]
     (line,) = asked.log
     assert line.startswith(
-        f"asking for the srv of {SERVICE} failed: no record can be used: 0 1 0 a"
+        f"looking up the srv of {SERVICE} failed: no record can be used: 0 1 0 a"
     )
     assert "; 0 1 0 b.test: " in line
-    assert line.endswith("; what was told stays")
+    assert line.endswith("; the last good list stays")
 
 
 def test_a_service_that_another_kind_of_endpoint_cannot_have_is_left_out(ask: Ask) -> None:
@@ -141,7 +141,8 @@ def test_a_service_that_another_kind_of_endpoint_cannot_have_is_left_out(ask: As
 
 
 @pytest.mark.parametrize(
-    ("made", "why"), [(KeyError, "KeyError: 'b.test'"), (None, "make_endpoint must make a string")]
+    ("made", "why"),
+    [(KeyError, "KeyError: 'b.test'"), (None, "make_endpoint must return a string")],
 )
 def test_a_service_of_which_no_endpoint_is_made_is_left_out(ask: Ask, made: Any, why: str) -> None:
     def make(host: str, port: int) -> Any:

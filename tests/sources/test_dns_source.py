@@ -1,7 +1,7 @@
-"""Backends from DNS records: what is told, when it is asked for again, and what failures change.
+"""C{DNSSource} on a clock: the backends, the time of the next lookup, and failures.
 
-On a clock, with a fake resolver that answers with C{twisted.names}' own records and errors. That
-the real ones answer alike is for C{tests/net}.
+The fake resolver answers with C{twisted.names}' own records and errors. C{tests/net} tests the real
+ones.
 """
 
 from __future__ import annotations
@@ -158,7 +158,9 @@ def test_a_failure_keeps_what_was_told_and_is_logged(ask: Ask, failure: tuple[An
     asked.names.v4 = asked.names.v6 = answer
     asked.ask_again()
     assert asked.endpoints == [["tcp:10.0.0.7:6379"]]
-    assert asked.log == [f"asking for the addresses of {NAME} failed: {why}; what was told stays"]
+    assert asked.log == [
+        f"looking up the addresses of {NAME} failed: {why}; the last good list stays"
+    ]
 
 
 def test_a_failure_from_the_beginning_is_logged_and_asked_again(ask: Ask) -> None:
@@ -185,7 +187,7 @@ def test_failures_in_a_row_are_logged_once_until_it_works_again(ask: Ask) -> Non
         asked.ask_again()
     assert [line.partition(NAME)[2].partition(";")[0] for line in asked.log] == [
         " failed: the name server failed",
-        " is answered again",
+        " succeed again",
         f" failed: {NONE}",
     ]
 
@@ -227,9 +229,9 @@ def test_an_answer_of_nothing_does_not_forget_the_last_good_one(ask: Ask) -> Non
 
 
 GARBAGE = {
-    "nothing": (None, "TypeError: the resolver answered None, not lists of records"),
-    "no lists": ((), r"TypeError: the resolver answered (), not lists of records"),
-    "no record": (([5], [], []), "TypeError: the resolver answered 5 in the place of a record"),
+    "nothing": (None, "TypeError: the resolver returned None, not lists of records"),
+    "no lists": ((), r"TypeError: the resolver returned (), not lists of records"),
+    "no record": (([5], [], []), "TypeError: the resolver returned 5 instead of a record"),
     "a record of nothing": (
         ([dns.RRHeader(NAME, dns.A)], [], []),
         "AttributeError: 'NoneType' object has no attribute 'dottedQuad'",
@@ -246,7 +248,7 @@ def test_a_resolver_that_answers_no_records_is_a_failure(
     with monkeypatch.context() as patch:
         patch.setattr(asked.names, "lookupAddress", lambda name, timeout: succeed(answer))
         asked.ask_again()
-    assert asked.log == [f"asking for the ipv4 of {NAME} failed: {why}; what was told stays"]
+    assert asked.log == [f"looking up the ipv4 of {NAME} failed: {why}; the last good list stays"]
     asked.names.v4 = [a("10.0.0.8")]
     asked.ask_again()
     assert asked.endpoints[1:] == [["tcp:10.0.0.8:6379"]]
@@ -258,7 +260,7 @@ NO_ENDPOINT = {
     "a number": (lambda host, port: 5, "not 5"),
     "an object": (
         lambda host, port: FakeBackend(Clock()),
-        "TypeError: make_endpoint must make a string of 10.0.0.7 and 6379, not <FakeBackend",
+        "TypeError: make_endpoint must return a string for 10.0.0.7 and 6379, not <FakeBackend",
     ),
     "another string": (lambda host, port: host, "ValueError: not a client endpoint string"),
 }
@@ -366,17 +368,17 @@ def test_a_listener_may_stop_the_source() -> None:
         ((5, 80), {}, "a DNS name is a string"),
         ((NAME,), {}, "port must be a whole number"),
         ((NAME, "80"), {}, "port must be a whole number"),
-        ((NAME, 80), {"kind": "srv"}, "leave out 80"),
+        ((NAME, 80), {"kind": "srv"}, "leave out the port 80"),
         ((NAME, 80), {"kind": "mx"}, "kind must be one of addresses, ipv4, ipv6, srv"),
-        ((NAME, 80), {"least_ttl": 0}, "times to live"),
-        ((NAME, 80), {"least_ttl": 9, "most_ttl": 8}, "times to live"),
-        ((NAME, 80), {"most_ttl": float("inf")}, "times to live"),
-        ((NAME, 80), {"most_ttl": 10**400}, "times to live"),
-        ((NAME, 80), {"least_ttl": "5"}, "times to live"),
-        ((NAME, 80), {"least_ttl": True}, "times to live"),
+        ((NAME, 80), {"least_ttl": 0}, "least_ttl and most_ttl"),
+        ((NAME, 80), {"least_ttl": 9, "most_ttl": 8}, "least_ttl and most_ttl"),
+        ((NAME, 80), {"most_ttl": float("inf")}, "least_ttl and most_ttl"),
+        ((NAME, 80), {"most_ttl": 10**400}, "least_ttl and most_ttl"),
+        ((NAME, 80), {"least_ttl": "5"}, "least_ttl and most_ttl"),
+        ((NAME, 80), {"least_ttl": True}, "least_ttl and most_ttl"),
         ((NAME, 80), {"servers": []}, "no name servers"),
-        ((NAME, 80), {"servers": ["127.0.0.1"]}, "is .address, port."),
-        ((NAME, 80), {"servers": [("dns.test", 53)]}, "is .address, port."),
+        ((NAME, 80), {"servers": ["127.0.0.1"]}, "must be .address, port."),
+        ((NAME, 80), {"servers": [("dns.test", 53)]}, "must be .address, port."),
         ((NAME, 80), {"servers": [("127.0.0.1", 0)]}, "from 1 to 65535"),
         ((NAME, 80), {"servers": [("::1", 53)], "resolver": Names()}, "not both"),
     ],
@@ -389,5 +391,5 @@ def test_what_cannot_be_used_is_refused(
 
 
 def test_without_a_resolver_a_clock_is_not_enough() -> None:
-    with pytest.raises(ValueError, match="needs a reactor with UDP"):
+    with pytest.raises(ValueError, match="need a reactor with UDP"):
         DNSSource(Clock(), NAME, 80)

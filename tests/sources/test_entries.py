@@ -1,4 +1,4 @@
-"""What a file of backends may say, and which line is told to be wrong."""
+"""The entries of a file of backends, and the line that an error names."""
 
 from __future__ import annotations
 

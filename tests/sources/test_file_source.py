@@ -1,6 +1,6 @@
-"""A file of backends: what is told of it, what is said about mistakes, and when it is read again.
+"""C{FileSource} on a clock: the backends, log lines about errors, and when the file is read again.
 
-On a clock, so by polling. That inotify hears of changes is for C{tests/net}.
+Changes are found by polling here; C{tests/net} tests inotify.
 """
 
 from __future__ import annotations
@@ -270,7 +270,7 @@ def test_it_is_told_that_a_file_is_good_again(follow: Follow, log_events: list[L
     followed = follow("oops")
     followed.write(ONE)
     followed.wait()
-    assert f"{followed.path} can be used again" in [formatEvent(each) for each in log_events]
+    assert f"{followed.path} is usable again" in [formatEvent(each) for each in log_events]
 
 
 # Changes

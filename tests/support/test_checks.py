@@ -1,4 +1,4 @@
-"""What is a length of time, and what is not."""
+"""The checks of numbers and times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rule 27: one warning when the limits come near what the process may open."""
+"""Rule 27: one warning if the limits need most of the process's descriptors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is told of a fork: tests with real children, which report through a pipe."""
+"""C{after_fork}, tested with real children, which report through a pipe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rule 10, on a clock: what an attempt to connect failed with keeps nothing of who had asked."""
+"""Rule 10, on a clock: the error of a failed connect keeps no variables of the caller alive."""
 
 from __future__ import annotations
 

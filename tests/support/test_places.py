@@ -1,4 +1,4 @@
-"""Messages name the line of the program that asked, not those of kolus or of Deferreds."""
+"""Messages name the line of the user's program, not lines of kolus or of Deferreds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The front: the queue of clients, what becomes of their leases, complaints and draining."""
+"""The front: its queue, leases, draining, and log lines about refused clients."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from kolus.errors import KolusError, PoolFull
 from kolus.lease import FINISHED, RELEASED, Lease, Outcome
 from kolus.testing import NotFired, result_of
 from kolus.tunnel import End, Front, Traffic
-from kolus.tunnel.complaints import Complaints
 from kolus.tunnel.end import EARLY_LIMIT
+from kolus.tunnel.throttle import Throttle
 from tests.conftest import LoggedFailures
 from tests.rigs.wire import WireReactor, WireSocket, WireTransport, connect
 
@@ -177,26 +177,26 @@ def test_a_client_that_cannot_have_a_lease_is_closed() -> None:
 def test_complaints_are_said_once_a_second_with_the_number_held_back() -> None:
     reactor = WireReactor()
     said: list[tuple[str, int]] = []
-    complaints = Complaints(reactor, lambda error, others: said.append((str(error), others)))
-    complaints.add(KolusError("a"))
+    throttle = Throttle(reactor, lambda error, others: said.append((str(error), others)))
+    throttle.add(KolusError("a"))
     assert said == [("a", 0)]
     for name in "bcd":
-        complaints.add(KolusError(name))
+        throttle.add(KolusError(name))
         reactor.advance(0.1)
     assert len(said) == 1
     reactor.advance(0.7)
     assert said[1:] == [("d", 2)]
-    complaints.add(KolusError("e"))
+    throttle.add(KolusError("e"))
     reactor.advance(0.9)
     assert len(said) == 2
     reactor.advance(0.1)
     assert said[2:] == [("e", 0)]
     reactor.advance(1.0)
     assert not reactor.calls
-    complaints.add(KolusError("f"))
+    throttle.add(KolusError("f"))
     assert said[3:] == [("f", 0)]
-    complaints.add(KolusError("g"))
-    complaints.flush()
+    throttle.add(KolusError("g"))
+    throttle.flush()
     assert said[4:] == [("g", 0)]
     assert not reactor.calls
 

@@ -1,4 +1,4 @@
-"""C{pool.explain()}, on a clock: who holds what, who waits and why, and what is due when."""
+"""C{pool.explain()}, on a clock: leases, waiters and their reasons, and the next attempt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What C{explain()} says to an operator, and the one reason why the first request waits."""
+"""The text of C{explain()}, and the reason why the first request waits."""
 
 from __future__ import annotations
 
@@ -114,9 +114,9 @@ def why(**facts: Any) -> str:
         ({"unused": 5, "siblings": 1}, "another manager of the backend connects first"),
         (
             {"unused": 5},
-            "it was made just now, and is looked at when the pool is done with what it does",
+            "it was made just now, and is handled when the pool has finished its present work",
         ),
-        ({"silent": 1}, "1 connection carries no lease now, as the protocol says"),
+        ({"silent": 1}, "1 connection takes no lease now: the protocol reports no slots"),
     ],
 )
 def test_the_first_request_waits_for_one_reason(facts: dict[str, Any], reason: str) -> None:

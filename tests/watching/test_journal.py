@@ -1,4 +1,4 @@
-"""Rule 23, on a clock: what a user's code raises is contained; observers and counters."""
+"""Rule 23, on a clock: exceptions of user code are contained; observers and counters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Deferred, a Protocol or a Service can own leases, goes on as ever, and nothing else can."""
+"""A Deferred, a Protocol or a Service can own leases and works as usual; nothing else can."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rule 10, on a clock: a lease or a request that has an owner ends with it, at every pool."""
+"""Rule 10, on a clock: a lease or request ends with its owner, in every pool."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A leased protocol works as ever until its lease is settled, and then says where that was."""
+"""Debug mode: a protocol works until its lease is settled; then its error names the place."""
 
 from __future__ import annotations
 

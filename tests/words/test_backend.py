@@ -1,4 +1,4 @@
-"""Backends as values: what is the same, what is refused, and what is never shown."""
+"""Backends as values: equality, invalid arguments, and secrets that are never shown."""
 
 from __future__ import annotations
 

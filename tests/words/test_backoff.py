@@ -1,4 +1,4 @@
-"""Delays: how they grow, and how chance spreads them."""
+"""The delays of C{Backoff}: their growth and their jitter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What errors say: the backend, the numbers, the cause, and what to do."""
+"""The messages of errors: the backend, the numbers, the cause, and what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rule 10, on a clock: how a lease is settled, and what becomes of one that was forgotten."""
+"""Rule 10, on a clock: settling a lease, and reclaiming a forgotten one."""
 
 from __future__ import annotations
 

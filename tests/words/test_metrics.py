@@ -1,4 +1,4 @@
-"""What the observer adds up, and that its sums agree with each other and with the pool."""
+"""C{Metrics}: its sums agree with each other and with the pool."""
 
 from __future__ import annotations
 

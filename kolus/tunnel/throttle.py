@@ -1,7 +1,7 @@
-"""Says why clients were turned away, in a line a second at the most.
+"""C{Throttle}: reports errors at most once a second, with the number of those left out.
 
-Its state is the timer that runs while a line was said less than an interval ago, and the last
-complaint since then with how many there were; C{add}, C{flush} and the timer change it.
+Its state is the timer, which runs for one interval after each report, the last error since the
+report, and the number of errors since then. C{add}, C{flush} and the timer change it.
 """
 
 from __future__ import annotations
@@ -10,43 +10,43 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-__all__ = ["Complaints"]
+__all__ = ["Throttle"]
 
 
-class Complaints:
-    """Passes on the first complaint at once, and of those that follow the last and their number."""
+class Throttle:
+    """Reports the first error at once; of later ones, after each interval, the last and a count."""
 
     def __init__(
         self,
         clock: IReactorTime,
-        say: Callable[[BaseException, int], object],
+        report: Callable[[BaseException, int], object],
         interval: float = 1.0,
     ) -> None:
         """
-        @param say: called with an error, and with how many others there were since the last call.
-        @param interval: seconds from one call of C{say} to the next, at least.
+        @param report: called with an error, and the number of other errors since the last call.
+        @param interval: the least time between two calls of C{report}, in seconds.
         """
         self._clock = clock
-        self._say = say
+        self._report = report
         self._interval = interval
         self._timer: IDelayedCall | None = None
         self._held: BaseException | None = None
         self._count = 0
 
     def add(self, error: BaseException) -> None:
-        """Say it now, or have it counted."""
+        """Report the error now, or at the end of the interval."""
         self._held = error
         self._count += 1
         if self._timer is None:
             self._pass_on()
 
     def flush(self) -> None:
-        """Say now what is held back, and let no timer run."""
+        """Report now what is held back, and stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self._held is not None:
-            self._say(self._held, self._count - 1)
+            self._report(self._held, self._count - 1)
             self._held = None
             self._count = 0
 

@@ -1,6 +1,6 @@
-"""C{Audience}: who listens to a source, and what it heard last.
+"""C{Subscription}: the listener of one source, and the list that it was given last.
 
-Both are the only state, and change in C{open}, C{close} and C{tell}.
+These two are the only state. C{open}, C{close} and C{tell} change them.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from typing import Any
 
 from kolus.backend import Backend
 
-__all__ = ["Audience", "Listener"]
+__all__ = ["Listener", "Subscription"]
 
 Listener = Callable[[Sequence[Backend]], object]
-"""What a source tells its backends to."""
+"""A source calls it with the backends."""
 
 
-class Audience:
-    """The listener of one source: it is told what it has not heard yet."""
+class Subscription:
+    """Calls the listener of one source, but not twice in a row with the same list."""
 
     def __init__(self) -> None:
         self._listener: Listener | None = None
@@ -25,30 +25,30 @@ class Audience:
 
     @property
     def has_heard(self) -> bool:
-        """Whether it has been told any backends since C{open}."""
+        """Whether the listener has been given a list since C{open}."""
         return self._heard is not None
 
     def open(self, listener: Listener) -> None:
-        """Listen from now on.
+        """Set the listener.
 
-        @raise RuntimeError: somebody listens already.
+        @raise RuntimeError: there is one already.
         """
         if self._listener is not None:
             raise RuntimeError("this source is started already; stop it first")
         self._listener = listener
 
     def close(self) -> None:
-        """Hear no more, and forget what was heard."""
+        """Remove the listener, and forget the last list."""
         self._listener = None
         self._heard = None
 
     def tell(self, backends: Sequence[Backend]) -> None:
-        """Call the listener, unless it has heard just this or has closed.
+        """Call the listener, unless it has this list already or the subscription is closed.
 
-        The caller has changed all its state before: the listener may stop the source. What the
-        listener raises comes through; then it has not heard this, and may be told again.
+        The caller must change its own state first, because the listener may stop the source.
+        If the listener raises, the exception is passed on and the list counts as not delivered.
         """
-        # Backends are equal when their endpoints are, whatever else has changed.
+        # Equal backends have equal endpoints, but the other fields may differ.
         news: list[Any] = [
             (each.key, each.name, each.limit, each.weight, each.zone) for each in backends
         ]
