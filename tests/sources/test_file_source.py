@@ -396,4 +396,4 @@ def test_only_the_endpoints_that_the_file_has_are_remembered_as_good(
         followed.write(f'[[backend]]\nendpoint = "tcp:10.0.0.7:{number + 1}"\n')
         followed.wait() if number else followed.start()
     assert len(followed.told) == 20
-    assert len(followed.source._sound) == 1
+    assert len(followed.source._checked) == 1
