@@ -47,6 +47,8 @@ class BaseManager(ABC, Generic[P]):
     @ivar counters: what has happened at this backend so far.
     @ivar connections: the connections.
     @ivar waiting: the requests in the queue, the oldest first.
+    @ivar smooth: whether nothing was out of the ordinary when it last looked, and nothing has
+        changed since. Its record and its alarm clear it; the manager itself sets it again.
     """
 
     # What every lease needs. CPython finds it faster here than in a large C{__dict__}.
@@ -69,6 +71,7 @@ class BaseManager(ABC, Generic[P]):
         "connections",
         "counters",
         "ident",
+        "smooth",
         "waiting",
     )
 
@@ -136,6 +139,7 @@ class BaseManager(ABC, Generic[P]):
         self.waiting = self._waiters.waiting
         self._most_waiters = policy.most_waiters(record.limit)
         self._settler = self._settle
+        self.smooth = False
 
         record.join(self)
         self._alarm.set(connections.vacant_until())  # it may never have a connection
@@ -145,6 +149,14 @@ class BaseManager(ABC, Generic[P]):
         """Whether a release is nothing but the next lessee's turn."""
         policy = self._policy
         return policy.reset is None and policy.max_uses is None and self._record.health.is_well
+
+    def _is_smooth(self) -> bool:
+        """Whether a lease and a release change nothing but the connection and two counters."""
+        told = self._special or self._observers or self._watchers or self._feedbacks
+        asked = self._shared or self.waiting or self._wanting
+        if told or asked or self._checks or not (self._plain and self._lifecycle.serves):
+            return False
+        return bool(self._alarm.at <= self._now() + self.connections.shortest_idle)
 
     # What the managers above this one do and know
 
@@ -217,6 +229,7 @@ class BaseManager(ABC, Generic[P]):
 
     def _wake(self) -> None:
         """Do what is due, and set the alarm to what is due next."""
+        self.smooth = False  # the next release is to see that it rings
         if self._is_foreign:
             return
         try:
@@ -326,7 +339,7 @@ class BaseManager(ABC, Generic[P]):
         self._alarm.clear()
         told = Forked(self._foreign())
         for connection in self.connections.all:
-            connection.retired = True
+            connection.retired = connection.doubtful = True
             connection.protocol = told  # type: ignore[assignment]
 
     def _foreign(self) -> str:

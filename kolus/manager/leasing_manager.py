@@ -255,7 +255,7 @@ class LeasingManager(SharingManager[P]):
         connector = self._connector
         is_early = connector.due_in() > 0
         if (is_early or connector.unpaid) and self._lifecycle.serves and self._wanted() > 0:
-            self._record.wanting[self] = None  # a sibling's success may bring it forward
+            self._record.want(self)  # a sibling's success may bring it forward
             if is_early:
                 self._alarm.set(self._record.attempts.due_at)
         else:

@@ -24,79 +24,16 @@ from kolus.backoff import Rng
 from kolus.balance import Feedback
 from kolus.events import Why
 from kolus.health import Attempts, Ejection, Health
+from kolus.manager.member import Member
 from kolus.status import Counters
 
 if TYPE_CHECKING:
-    from kolus.lease import Lease
     from kolus.manager.shared_queue import SharedQueue
-    from kolus.watching import Owner, Ownership
 
-__all__ = ["BackendRecord", "Holdings", "Keeper", "Member", "Watcher"]
+__all__ = ["BackendRecord", "Keeper", "Watcher"]
 
-_UNKNOWN = -(1 << 40)
-"""A load that nobody has looked at since it changed; it stays below 0 whatever is added to it."""
-
-
-class Holdings(Protocol):
-    """The connections of a member."""
-
-    all: Any
-    connecting: Any
-    closing: Any
-
-    def oldest_idle(self) -> float:
-        """Since when the one is idle that is idle longest; infinity if none is."""
-
-    def close_oldest_idle(self, why: Why) -> None: ...
-    def staying(self) -> int:
-        """How many there are that nobody has told to go."""
-
-    def shed(self, count: int) -> None:
-        """Let so many of these go, first those that nobody has."""
-
-
-class Member(Protocol):
-    """A manager that draws on a record."""
-
-    ident: Hashable
-
-    @property
-    def connections(self) -> Holdings: ...
-    @property
-    def waiting(self) -> Sized: ...
-    def wants_connection(self) -> bool:
-        """Whether one more connection would be of use to it, and it may be made now."""
-
-    def ownership_of(self, owner: object) -> Ownership | None:
-        """What an owner has of it, if anything."""
-
-    def connections_changed(self) -> None:
-        """Look again what can be done: a slot is free."""
-
-    def slots_changed(self) -> None:
-        """More may be free for it, or less, by what another has done."""
-
-    def limit_changed(self) -> None: ...
-    def is_called(self, backend: Backend) -> None:
-        """What messages call its backend, and what else is said of it, has changed."""
-
-    def health_changed(self) -> None:
-        """The backend is well, or not any more."""
-
-    def try_connect(self, ident: Hashable, owner: Owner | None = None) -> Lease[Any] | None:
-        """See C{IKolusManager}."""
-
-    def serves(self) -> bool:
-        """Whether it gives leases now."""
-
-    def load(self) -> int:
-        """What is leased and waits."""
-
-    def ready(self) -> int:
-        """What is idle and can be leased."""
-
-    def room(self) -> int:
-        """As C{Status.room}."""
+_UNKNOWN = -1
+"""What nobody has looked at since it changed; it is below 0 whatever is idle."""
 
 
 Watcher = Callable[[Hashable], object]
@@ -131,16 +68,17 @@ class BackendRecord:
     @ivar keeper: who makes known what becomes of the backend's health, and has the queues.
     @ivar watchers: who is told what changes; a live list.
     @ivar feedbacks: who is told how long leases take, by the ids of their balancers; live.
-    @ivar noted_load: what is leased and waits at all its managers together, and one more; above 0
-        only while it is known, and the backend is well and serves. It is noted for balancers: who
-        compares two of ten thousand would else spend most of the time on fetching what lies far
-        apart in memory. A manager that leases and takes back adds to it, and C{changed} is called
-        for everything else.
+    @ivar noted: what is leased, waits and is idle at all its managers together, and one more; above
+        0 only while it is known, and the backend is well and serves. Without what is C{idle} it is
+        the load. It is noted for balancers: who compares two of ten thousand would else spend most
+        of the time on fetching what lies far apart in memory. A lease and a release leave it as it
+        is, and C{changed} is called for everything else.
+    @ivar idle: what is idle at all its managers, while C{noted} is known.
     @ivar sole: while its load is known, its only manager; C{None} if it has several.
     """
 
     # What every choice needs: see L{BaseManager}.
-    __slots__ = ("__dict__", "__weakref__", "health", "noted_load", "sole")
+    __slots__ = ("__dict__", "__weakref__", "health", "idle", "noted", "sole")
 
     def __init__(
         self,
@@ -166,7 +104,8 @@ class BackendRecord:
         self.health = Health(self, clock, ejection, rng, self.attempts, self.counters)
         self.members: list[Member] = []
         self.sole: Member | None = None
-        self.noted_load = _UNKNOWN
+        self.noted = _UNKNOWN
+        self.idle: Sized = ()
         self.wanting: OrderedDict[Member, None] = OrderedDict()
         self.arrivals = itertools.count() if arrivals is None else arrivals
         self.watchers: list[Watcher] = []
@@ -209,8 +148,10 @@ class BackendRecord:
 
     def changed(self) -> None:
         """What it has to do, or can do, is not what it was."""
-        self.noted_load = _UNKNOWN
+        self.noted = _UNKNOWN
         self.sole = None
+        for member in self.members:
+            member.smooth = False
         if self.watchers:
             self.tell_watchers()
 
@@ -219,12 +160,19 @@ class BackendRecord:
         for watcher in self.watchers:
             watcher(self.backend.key)
 
+    @property
+    def noted_load(self) -> int:
+        """What is leased and waits, and one more, as far as it is noted; else below 0."""
+        return self.noted - len(self.idle)
+
     def load(self) -> int:
         """What is leased and waits, and one more; below 0 if it is not known to serve, or well."""
-        if self.noted_load < 0 and self.health.is_well:
+        if self.noted < 0 and self.health.is_well:
             members = self.members
             if [each for each in members if each.serves()]:
-                self.noted_load = 1 + sum([each.load() for each in members])
+                idle = [each.connections.idle for each in members]
+                self.idle = idle[0] if len(idle) == 1 else _Together(idle)
+                self.noted = 1 + sum([each.load() for each in members]) + len(self.idle)
                 self.sole = members[0] if len(members) == 1 else None
         return self.noted_load
 
@@ -242,6 +190,7 @@ class BackendRecord:
         """Let the managers that there are serve it, too."""
         if queue.ident in self._shared:
             self._shared[queue.ident][queue] = None
+            self.changed()
 
     def unshare(self, queue: SharedQueue) -> None:
         """Let them serve it no more."""
@@ -256,6 +205,7 @@ class BackendRecord:
             if each.is_gone():
                 del self.feedbacks[number]
         self.feedbacks[feedback.number] = feedback
+        self.changed()
 
     def unteach(self, feedback: Feedback) -> None:
         self.feedbacks.pop(feedback.number, None)
@@ -311,12 +261,17 @@ class BackendRecord:
         if first is member or (first and member.waiting and not first.waiting):
             self.wanting.pop(member, None)
             return True
-        self.wanting[member] = None
+        self.want(member)
         if member.waiting:
             self._make_room()
         if first:
             first.connections_changed()  # it may not have heard that it is its turn
         return False
+
+    def want(self, member: Member) -> None:
+        """Let a member have its turn when a slot is free, or an attempt is due."""
+        self.wanting[member] = None
+        self.changed()
 
     def claims(self, member: Member) -> bool:
         """Whether the connection that comes home to C{member} is to make way for a sibling's.
@@ -382,3 +337,13 @@ class BackendRecord:
             if oldest is None or oldest.oldest_idle() == math.inf:
                 return
             oldest.close_oldest_idle(Why.DISPLACED)
+
+
+class _Together:
+    """Several collections: only their size counts."""
+
+    def __init__(self, parts: list[Sized]) -> None:
+        self._parts = parts
+
+    def __len__(self) -> int:
+        return sum(map(len, self._parts))
