@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections.abc import Hashable
 from typing import TypeVar
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail
 
 from kolus.errors import KolusError, LeaseTimeout, PoolFull, WrongIdent
 from kolus.events import Why
@@ -20,7 +20,7 @@ from kolus.manager.connection import Connection
 from kolus.manager.shared_queue import SharedQueue
 from kolus.manager.sharing_manager import SharingManager
 from kolus.manager.waiters import Choose, Tried, Waiter
-from kolus.support import check_seconds
+from kolus.support import check_seconds, fired
 from kolus.watching import Owner, Ownership
 
 __all__ = ["LeasingManager"]
@@ -63,7 +63,7 @@ class LeasingManager(SharingManager[P]):
         except KolusError:
             return fail()
         if lease is not None:
-            return succeed(lease)
+            return fired(Waiter, lease)
         try:
             return self.enqueue(timeout, owner)
         except KolusError:
