@@ -46,7 +46,8 @@ def tell_before(transport: Any, doubter: Doubter) -> bool:
     """
     layers = list(_layers(transport))
     classes = [_telling_class(type(each)) for each in layers]
-    if None in classes or any(not vars(each).keys().isdisjoint(_TOLD) for each in layers):
+    own = [getattr(each, "__dict__", {}) for each in layers]
+    if None in classes or any(not each.keys().isdisjoint(_TOLD) for each in own):
         return False
     try:
         for layer, telling in zip(layers, classes, strict=True):
