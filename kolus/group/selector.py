@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -22,7 +22,8 @@ from kolus.group.choice import Choice, ListChoice
 from kolus.group.live_status import LiveStatus, Statuses
 from kolus.health import Panic, Phase
 from kolus.lease import Lease
-from kolus.manager import LeasingManager, Managers, SharedQueue, Snapshots, Tried
+from kolus.manager import LeasingManager, Managers, SharedQueue, Snapshots, Tried, Waiter
+from kolus.support import fired
 from kolus.watching import Owner
 
 __all__ = ["Selector"]
@@ -58,7 +59,7 @@ class Selector:
                 self._give_to(chosen)
                 lease = self._lease_at(ident, chosen.backend, owner)
             if lease is not None:
-                return succeed(lease)
+                return fired(Waiter, lease)
             backend = chosen.backend
             is_lone = choice.is_fixed and choice.statuses.size == 1
             if is_lone or getattr(choice.balancer, "bound", False):
@@ -158,7 +159,7 @@ class Selector:
                 lease = queue.lease_ready(owner)
                 if lease is not None:
                     self._warm(ident, chosen, queue)
-                    return succeed(lease)
+                    return fired(Waiter, lease)
             try:
                 manager: Any = self._place(ident, place, queue)
             except ConnectFailed:

@@ -14,7 +14,7 @@ from kolus.manager.records import Records
 from kolus.manager.shared import SharedManager
 from kolus.manager.shared_queue import SharedQueue
 from kolus.manager.snapshots import Snapshots
-from kolus.manager.waiters import Tried
+from kolus.manager.waiters import Tried, Waiter
 
 __all__ = [
     "BackendRecord",
@@ -29,5 +29,6 @@ __all__ = [
     "SharedQueue",
     "Snapshots",
     "Tried",
+    "Waiter",
     "protocol_factory",
 ]

@@ -43,7 +43,13 @@ class ConnectionManager(LeasingManager[P]):
 
     def try_connect(self, ident: Hashable, owner: Owner | None = None) -> Lease[P] | None:
         idle = self._idle
-        if not (self.smooth and idle) or owner is not None or ident != self.ident:
+        # Who is added to the list of observers does not say so.
+        if (
+            not (self.smooth and idle)
+            or owner is not None
+            or self._observers
+            or ident != self.ident
+        ):
             return self._try_closely(ident, owner)
         connection, _ = idle.popitem()
         if connection.doubtful and not connection.usable(producing=True):
@@ -85,7 +91,7 @@ class ConnectionManager(LeasingManager[P]):
         return Lease(connection, self._settler)
 
     def _settle(self, connection: Connection[P], outcome: Outcome) -> None:
-        if self.smooth and outcome is RELEASED and not connection.doubtful:
+        if self.smooth and outcome is RELEASED and not (connection.doubtful or self._observers):
             connection.state = IDLE
             connection.since = self._now()
             connection.dataReceived = connection.unasked

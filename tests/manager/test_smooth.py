@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
+from kolus.events import Event, Leased, Released
 from kolus.manager import BackendRecord
 from kolus.testing import result_of
 from tests.rigs.pools import Managed
@@ -113,3 +114,13 @@ def test_a_lease_and_a_release_leave_what_is_noted_of_the_load_true() -> None:
     assert record(rig).noted_load == record(rig).load() == 2
     lease.release()
     assert record(rig).noted_load == 1
+
+
+def test_an_observer_that_comes_later_hears_of_the_next_lease_and_release() -> None:
+    rig = smooth()
+    lease = rig.lease()
+    events: list[Event] = []
+    rig.manager._observers.append(events.append)
+    lease.release()
+    rig.lease().release()
+    assert [type(each) for each in events] == [Released, Leased, Released]
