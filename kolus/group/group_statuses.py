@@ -74,10 +74,10 @@ class GroupStatuses(Statuses):
     def lighter(self, first: int, second: int) -> Status | None:
         records = self._record_of or self._find_records()
         record, other = records[first], records[second]
-        if record is None or other is None or record.noted_load < 0 or other.noted_load < 0:
+        if record is None or other is None or record.noted < 0 or other.noted < 0:
             return self._lighter_of_unknown(first, second)
-        load: float = record.noted_load
-        other_load: float = other.noted_load
+        load: float = record.noted - len(record.idle)
+        other_load: float = other.noted - len(other.idle)
         weights = self._weights
         if weights is not None:  # instead of dividing each by its own
             load *= weights[second]

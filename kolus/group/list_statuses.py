@@ -32,12 +32,12 @@ class ListStatuses(Statuses):
         one, other = self._backend(first), self._backend(second)
         find = self._snapshots.find_record
         record, its = find(one.key), find(other.key)
-        if record is not None and its is not None:
-            load, other_load = record.noted_load, its.noted_load
-            if load > 0 and other_load > 0:
-                if other_load * one.weight < load * other.weight:
-                    return LiveStatus(other, self._snapshots, self, its)
-                return LiveStatus(one, self._snapshots, self, record)
+        if record is not None and its is not None and record.noted > 0 and its.noted > 0:
+            load = record.noted - len(record.idle)
+            other_load = its.noted - len(its.idle)
+            if other_load * one.weight < load * other.weight:
+                return LiveStatus(other, self._snapshots, self, its)
+            return LiveStatus(one, self._snapshots, self, record)
         both = ((one, record), (other, its))
         return lighter([LiveStatus(each, self._snapshots, self, of) for each, of in both], 0, 1)
 

@@ -111,7 +111,7 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
 
     def _is_not_ready(self, server: Any) -> None:
         del self._ready[server]
-        server.placements.wait_for_idle[self] = None
+        server.placements.await_idle(self)
 
     def is_to_warm(self, chosen: Backend) -> bool:
         """Whether a backend that was chosen, and had nothing idle when another had, should connect

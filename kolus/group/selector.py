@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -26,7 +26,8 @@ from kolus.group.servers import Servers
 from kolus.health import Panic, Phase
 from kolus.interfaces import IServesGroups
 from kolus.lease import Lease
-from kolus.manager import Managers, Snapshots
+from kolus.manager import Managers, Snapshots, Waiter
+from kolus.support import fired
 from kolus.watching import Owner
 
 __all__ = ["Selector"]
@@ -63,7 +64,7 @@ class Selector:
                 self._give_to(chosen)
                 lease = self._lease_at(ident, chosen.backend, owner)
             if lease is not None:
-                return succeed(lease)
+                return fired(Waiter, lease)
             backend = chosen.backend
             is_lone = selection.is_fixed and selection.statuses.size == 1
             if is_lone or getattr(selection.balancer, "bound", False):
@@ -163,7 +164,7 @@ class Selector:
                 lease = queue.lease_ready(owner)
                 if lease is not None:
                     self._warm(ident, chosen, queue)
-                    return succeed(lease)
+                    return fired(Waiter, lease)
             try:
                 manager: Any = self._place(ident, place, queue)
             except ConnectFailed:

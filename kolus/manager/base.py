@@ -20,7 +20,7 @@ from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail
 
 from kolus.backend import Backend
 from kolus.backoff import Rng
@@ -50,7 +50,7 @@ from kolus.manager.record import BackendRecord
 from kolus.manager.shutdown import Shutdown
 from kolus.policy import Policy
 from kolus.status import Status
-from kolus.support import Alarm, after_fork, check_seconds, check_whole
+from kolus.support import Alarm, after_fork, check_seconds, check_whole, fired
 from kolus.watching import Forked, ManagerExplanation, Owner, Ownership, Recorder
 
 __all__ = ["BaseManager"]
@@ -68,6 +68,8 @@ class BaseManager(ABC, Generic[P]):
     @ivar waiting: the requests in its own queue, the oldest first.
     @ivar placements: the requests in the queues of groups that it connects for.
     @ivar groups: the queues of groups that it serves.
+    @ivar smooth: whether nothing was out of the ordinary when it last looked, and nothing has
+        changed since. Its record and its alarm clear it; the manager itself sets it again.
     """
 
     # What every lease needs. CPython finds it faster here than in a large C{__dict__}.
@@ -90,6 +92,7 @@ class BaseManager(ABC, Generic[P]):
         "connections",
         "counters",
         "ident",
+        "smooth",
         "waiting",
     )
 
@@ -151,7 +154,7 @@ class BaseManager(ABC, Generic[P]):
 
         # What every lease needs, at hand.
         self._now = reactor.seconds
-        self._wanting = record.wanting
+        self._wanting = record.turns.wanting
         self._group_queues = self.groups.known
         self._watchers = record.watchers
         self._feedbacks = record.feedbacks
@@ -162,6 +165,7 @@ class BaseManager(ABC, Generic[P]):
         self._idle = connections.idle
         self.waiting = self._queue.waiting
         self._settler = self._settle
+        self.smooth = False
 
         record.join(self)
         self._alarm.set(connections.vacant_until())  # it may never have a connection
@@ -246,6 +250,19 @@ class BaseManager(ABC, Generic[P]):
         is_calm = record.health.is_well and not record.shrinking.active
         return policy.reset is None and policy.max_uses is None and is_calm
 
+    def _look_if_smooth(self) -> None:
+        """See whether a lease and a release change nothing but the connection and two counters."""
+        told = self._special or self._observers or self._watchers or self._feedbacks
+        asked = self._group_queues or self.waiting or self._wanting
+        if told or asked or self._checks or self.placements.wait_for_idle:
+            return
+        has_siblings = len(self._record.members) > 1  # which may need what is idle here
+        if has_siblings or not (self._plain and self._lifecycle.serves):
+            return
+        self.smooth = self._alarm.at <= self._now() + self.connections.shortest_idle
+        if self.smooth:
+            self._record.smooth[self] = None
+
     def _next_is_stale(self) -> bool:
         """Whether the next idle connection is to be checked first; there has to be one."""
         return self._hooks.is_stale(self.connections.next_idle())
@@ -262,7 +279,7 @@ class BaseManager(ABC, Generic[P]):
         except KolusError:
             return fail()
         if lease is not None:
-            return succeed(lease)
+            return fired(Waiter, lease)
         try:
             return self.admission.wait(timeout, owner)
         except KolusError:
@@ -281,7 +298,7 @@ class BaseManager(ABC, Generic[P]):
         """A request has left that was connected for here."""
         self.placements.tell()
         if self._wanting and self._idle and not self.demand():
-            self._record.wake()  # what was idle for it makes way for a sibling's
+            self._record.turns.wake()  # what was idle for it makes way for a sibling's
 
     def _waiter_left(self, waiter: Waiter[Lease[P]]) -> None:
         self.demand_fell()
@@ -386,7 +403,7 @@ class BaseManager(ABC, Generic[P]):
         self._alarm.clear()
         told = Forked(self._foreign())
         for connection in self.connections.all:
-            connection.retired = True
+            connection.retired = connection.doubtful = True
             connection.protocol = told  # type: ignore[assignment]
 
     def _foreign(self) -> str:

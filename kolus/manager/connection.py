@@ -34,7 +34,7 @@ from kolus.manager.connection_state import BUSY, CLOSED, CLOSING, CONNECTING, ID
 from kolus.manager.keeper import Keeper
 from kolus.manager.losses import Losses
 from kolus.manager.one_protocol import OneProtocol
-from kolus.manager.transports import is_sound
+from kolus.manager.transports import is_sound, stop_telling, tell_before
 from kolus.support import Step
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ class Connection(Generic[P]):
     """A slot of a manager, and the connection that fills it.
 
     The transport talks to this object and it passes everything on, so optional interfaces of the
-    user's protocol keep working. While it is leased, C{dataReceived} is the protocol's own method.
+    user's protocol keep working. While it is leased, C{dataReceived} is the protocol's own method;
+    else it is C{unasked}, which looks at the state.
 
     @ivar protocol: the user's protocol, once there is one.
     @ivar connected_at: when it was connected, on the clock.
@@ -66,6 +67,9 @@ class Connection(Generic[P]):
     @ivar uses: how often it was leased.
     @ivar failures: how many attempts in a row had failed before it.
     @ivar retired: whether it is to be closed as soon as nobody has it.
+    @ivar doubtful: whether to look at it before it is leased or comes home: it is to go, or its
+        transport was told to close or to pause, or cannot tell that.
+    @ivar manager: whose slot it holds.
     @ivar why: why it is retired; C{None} if it is not, or if its peer or its protocol ended it.
     @ivar was_lost: whether it ended before the pool told it to.
     @ivar chance: from 0 to below 1, drawn by the keeper: this one's share of every jitter.
@@ -76,7 +80,10 @@ class Connection(Generic[P]):
     @ivar overdue_since: C{since} of the lease that was last told of as a possible leak.
     """
 
-    __slots__ = ("__dict__", "protocol", "retired", "since", "state", "transport", "uses")
+    __slots__ = (
+        *("__dict__", "dataReceived", "doubtful", "manager", "protocol", "retired", "since"),
+        *("state", "transport", "unasked", "uses"),
+    )
 
     protocol: P
     connected_at = 0.0
@@ -93,22 +100,21 @@ class Connection(Generic[P]):
     _failure: Failure | None = None
     _losses: Losses | None = None
     _ended: Failure | None = None
+    _tells = False
 
     def __init__(self, keeper: Keeper, chance: float, failures: int) -> None:
         self._keeper = keeper
         self.chance = chance
         self.failures = failures
-        # What every lease looks up: defaults in the class would be slower in CPython.
         self.state = CONNECTING
         self.transport: ITransport | None = None
         self.since = -math.inf
         self.uses = 0
         self.retired = False
-
-    @property
-    def manager(self) -> Any:
-        """Whose slot it holds."""
-        return self._keeper.manager
+        self.doubtful = True
+        self.manager: Any = keeper.manager
+        self.unasked: Any = self._data_received
+        self.dataReceived: Any = self.unasked
 
     @property
     def leasable(self) -> Connection[P]:
@@ -185,20 +191,14 @@ class Connection(Generic[P]):
         @return: whether it may be leased; looked at is only what can have happened while it was
             idle, that its protocol closed it. If not, nothing has changed.
         """
-        transport: Any = self.transport
-        try:
-            told = transport.disconnecting or transport._aborting or transport._writeDisconnecting
-            if told or (transport.TLS and transport.protocol.disconnecting):  # after a STARTTLS
-                return False
-        except AttributeError:
-            if not self.usable():
-                return False
+        if self.doubtful and not self.usable(producing=True):
+            return False
         if self.state is not IDLE:
             self._become(LEASED)
         self.state = LEASED
         self.since = now
         self.uses += 1
-        self.dataReceived = self.protocol.dataReceived  # type: ignore[attr-defined, method-assign]
+        self.dataReceived = self.protocol.dataReceived  # type: ignore[attr-defined]
         return True
 
     def occupy(self, now: float) -> None:
@@ -212,36 +212,33 @@ class Connection(Generic[P]):
         @param idle: what it joins, to be watched; C{None} if the next lessee has it at once.
         @return: whether it is usable. If not, nothing has changed.
         """
-        transport: Any = self.transport
-        try:  # what C{usable} looks at, without two calls
-            told = transport.disconnecting or transport._aborting or transport._writeDisconnecting
-            sure = transport.producer is None and not (told or transport.TLS)
-        except AttributeError:
-            sure = False
-        if self.retired or not (sure or self.usable()):
+        doubtful = self.doubtful
+        if doubtful and not self.usable():
             return False
         self.since = now
         if idle is None:
             self.uses += 1
-            self.dataReceived = self.protocol.dataReceived  # type: ignore[attr-defined, method-assign]
+            self.dataReceived = self.protocol.dataReceived  # type: ignore[attr-defined]
         else:
             if self.state is LEASED:
                 self.state = IDLE
-                del self.dataReceived
+                self.dataReceived = self.unasked
             else:
                 self._become(IDLE)
             idle[self] = None
-        if self._pausable:
-            transport.resumeProducing()
+        if doubtful:
+            transport: Any = self.transport
+            self.doubtful = not self._tells or getattr(transport, "TLS", False)  # by a STARTTLS
+            getattr(transport, "resumeProducing", object)()
         return True
 
-    def usable(self) -> bool:
+    def usable(self, producing: bool = False) -> bool:
         """Whether it may be leased: it is open, not retired, and nobody told it to close."""
-        return not self.retired and self.transport is not None and is_sound(self.transport)
+        return not (self.retired or self.transport is None) and is_sound(self.transport, producing)
 
     def retire(self, why: Why) -> None:
         """Let it be closed as soon as nobody has it; the first reason stays."""
-        self.retired = True
+        self.retired = self.doubtful = True
         if self.why is None:
             self.why = why
 
@@ -269,7 +266,7 @@ class Connection(Generic[P]):
         self._end("abortConnection")
 
     def _end(self, how: str) -> None:
-        self.retired = True
+        self.retired = self.doubtful = True
         if self.state is not CLOSING:
             self._become(CLOSING)
         self._give_up(Failure(CancelledError()))
@@ -285,11 +282,12 @@ class Connection(Generic[P]):
         if state not in NEXT[was]:
             raise AssertionError(f"a connection that is {was.name} became {state.name}")
         if was is LEASED:
-            del self.dataReceived
+            self.dataReceived = self.unasked
         self.state = state
 
     def _closed(self, reason: Failure) -> None:
         self._become(CLOSED)
+        self.dataReceived = self.unasked = repr  # its own methods keep it alive
         self._ended = reason
         self._keeper.connection_closed(self, reason)
         if self._losses is not None:
@@ -328,7 +326,7 @@ class Connection(Generic[P]):
             getattr(transport, "abortConnection", transport.loseConnection)()
             return
         self.transport = transport
-        self._pausable = hasattr(transport, "resumeProducing")
+        self._tells = tell_before(transport, self)
         self.connected_at = self._keeper.clock.seconds()
         if ISSLTransport.providedBy(transport):
             # A certificate is refused only after connectionMade.
@@ -346,7 +344,7 @@ class Connection(Generic[P]):
         finally:
             self._in_make_connection = False
 
-    def dataReceived(self, data: bytes) -> None:
+    def _data_received(self, data: bytes) -> None:
         if self.state is IDLE:
             self._keeper.connection_out_of_step(self, f"{len(data)} bytes came while it was idle")
         elif self.state < CLOSING:
@@ -362,13 +360,13 @@ class Connection(Generic[P]):
         if self.state is IDLE:
             self._keeper.connection_out_of_step(self, "its peer closed it")
         elif self.state < CLOSING:
-            self.retired = True
+            self.retired = self.doubtful = True
             self._protocol.readConnectionLost()
 
     def writeConnectionLost(self) -> None:
         if self.state is IDLE:
             self._keeper.connection_out_of_step(self, "its protocol closed its half")
-        self.retired = True
+        self.retired = self.doubtful = True
         self._protocol.writeConnectionLost()
 
     def fileDescriptorReceived(self, descriptor: int) -> None:
@@ -377,7 +375,10 @@ class Connection(Generic[P]):
     def connectionLost(self, reason: Failure) -> None:
         if self.transport is None:
             return  # it came after this attempt had been given up, and was sent away
+        if self._tells:
+            stop_telling(self.transport)
         self.transport = None
+        self.doubtful = True
         self.was_lost = self.state < CLOSING
         self._ended = reason
         if self.state is IDLE:

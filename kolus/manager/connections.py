@@ -127,7 +127,7 @@ class Connections(Generic[P]):
             return False
         self._tell_moved(connection)
         if len(self.idle) == 1:
-            self._record.has_idle(connection.manager)
+            self._record.turns.has_idle(connection.manager)
         due = now + self.shortest_idle
         if due < self._alarm.at:
             self._alarm.set(due)

@@ -136,14 +136,14 @@ class Connector(Generic[P]):
             self._recorder.connected()
         self._record.health.connected()
         self.manager.connections_changed()
-        self._record.wake()
+        self._record.turns.wake()
 
     def _failed(self, failure: Failure, connection: Connection[P]) -> None:
         if connection.state is CONNECTING:
             self.failed(reason_of(failure), connection)
             self._connections.close(connection, Why.UNFIT, abort=True)
         self.manager.connections_changed()
-        self._record.wake()
+        self._record.turns.wake()
 
     # What connections report
 
@@ -157,7 +157,7 @@ class Connector(Generic[P]):
         if connection.was_lost and (unmade or (was_idle and self._is_stillborn(connection))):
             self.failed(reason_of(reason), connection)
         self.manager.connections_changed()
-        self._record.wake()
+        self._record.turns.wake()
 
     def connection_out_of_step(self, connection: Connection[P], why: str) -> None:
         """An idle connection is of no use any more. Called by the connection."""

@@ -151,7 +151,7 @@ class Dispatcher(Generic[P]):
 
     def _connect_more(self) -> None:
         while self.wants_connection():
-            if not self._record.grant(self._manager):
+            if not self._record.turns.grant(self._manager):
                 return
             self._connector.connect()
         connector = self._connector
@@ -161,9 +161,9 @@ class Dispatcher(Generic[P]):
             and self._lifecycle.serves
             and self._manager._wanted() > 0
         ):
-            self._record.want(self._manager)  # a sibling's success may bring it forward
+            self._record.turns.want(self._manager)  # a sibling's success may bring it forward
         else:
-            self._record.want_no_more(self._manager)
+            self._record.turns.want_no_more(self._manager)
 
     def _fail_hopeless(self) -> None:
         """Fail those whom, until the next attempt is due, nothing can serve."""
@@ -192,7 +192,7 @@ class Dispatcher(Generic[P]):
         """Take back a connection that nobody has any more."""
         if self._record.shrinking.is_above():
             self._connections.close(connection, Why.RESIZED)
-        elif self._record.wanting and self._record.claims(self._manager):
+        elif self._record.turns.wanting and self._record.turns.claims(self._manager):
             self._connections.close(connection, Why.DISPLACED)
         elif not self._connections.come_home(connection):
             self._connections.close(connection, Why.UNFIT)
@@ -215,7 +215,7 @@ class Dispatcher(Generic[P]):
                 # A row of checks that fail does not end with a connect: it is counted as a check.
                 tell = self._connector.failed if fit else self._connector.was_useless
                 tell(error, connection)
-                self._record.wake()
+                self._record.turns.wake()
         elif self._lifecycle.serves and self.is_asked() and not self._record.shrinking.is_above():
             # Not by way of idle: however short check_after is, it is not checked again.
             self._manager._give(connection)

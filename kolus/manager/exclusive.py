@@ -12,7 +12,7 @@ from kolus.interfaces import IKolusManager, IServesGroups
 from kolus.lease import FAILED, FORGOTTEN, RELEASED, Lease, Outcome
 from kolus.manager.base import BaseManager
 from kolus.manager.connection import Connection
-from kolus.manager.connection_state import BUSY, LEASED
+from kolus.manager.connection_state import BUSY, IDLE, LEASED
 from kolus.status import Status
 from kolus.watching import Owner
 
@@ -21,18 +21,51 @@ __all__ = ["ConnectionManager"]
 P = TypeVar("P")
 
 
+class _QuickLease(Lease[P]):
+    """A lease that is made without a call of C{__init__}, which would cost as much again."""
+
+    __slots__ = ()
+
+    __init__ = object.__init__
+
+
 @implementer(IKolusManager, IServesGroups)
 class ConnectionManager(BaseManager[P]):
     """Leases the connections of one backend, each to one lessee at a time.
 
-    C{try_connect} and C{_settle} are the path that every lease takes. They are written for speed:
-    every call they save is a twentieth of a lease. What is released while others wait does not
-    even become idle, if it can be helped: C{_settle} leaves it at hand for C{_decide}.
+    C{try_connect} and C{_settle} are the path that every lease takes. They are written for speed,
+    and ask but whether the manager is C{smooth}. If not, C{_try_closely} and C{_settle_closely}
+    look at everything, and find out whether it is again. What is released while others wait does
+    not even become idle, if it can be helped: C{_settle_closely} leaves it at hand for C{_decide}.
     """
 
     _at_hand: Connection[P] | None = None
 
     def try_connect(self, ident: Hashable, owner: Owner | None = None) -> Lease[P] | None:
+        idle = self._idle
+        # Who is added to the list of observers does not say so.
+        if (
+            not (self.smooth and idle)
+            or owner is not None
+            or self._observers
+            or ident != self.ident
+        ):
+            return self._try_closely(ident, owner)
+        connection, _ = idle.popitem()
+        if connection.doubtful and not connection.usable(producing=True):
+            self.connections.close(connection, Why.UNFIT)
+            return self._try_closely(ident, owner)
+        connection.state = LEASED
+        connection.since = self._now()
+        connection.uses += 1
+        connection.dataReceived = connection.protocol.dataReceived  # type: ignore[attr-defined]
+        self.counters.leases += 1
+        lease: _QuickLease[P] = _QuickLease()
+        lease._connection = connection
+        lease._settle = self._settler
+        return lease
+
+    def _try_closely(self, ident: Hashable, owner: Owner | None) -> Lease[P] | None:
         if not self._lifecycle.serves or ident != self.ident:
             self.admission.refuse(ident)
             return None
@@ -50,14 +83,26 @@ class ConnectionManager(BaseManager[P]):
                 return None
             connection, _ = idle.popitem()
         self.counters.leases += 1
-        self._record.noted_load += 1
+        if len(self._record.members) > 1:
+            self._record.noted += 1
         if self._watchers:
             self._record.tell_watchers()
         if ownership is not None or self._special or self._observers:
             return self._lease_specially(connection, ownership)
+        self._look_if_smooth()
         return Lease(connection, self._settler)
 
     def _settle(self, connection: Connection[P], outcome: Outcome) -> None:
+        if self.smooth and outcome is RELEASED and not (connection.doubtful or self._observers):
+            connection.state = IDLE
+            connection.since = self._now()
+            connection.dataReceived = connection.unasked
+            self._idle[connection] = None
+            self.counters.releases += 1
+        else:
+            self._settle_closely(connection, outcome)
+
+    def _settle_closely(self, connection: Connection[P], outcome: Outcome) -> None:
         since, now = connection.since, self._now()
         if (
             self.waiting
@@ -75,7 +120,8 @@ class ConnectionManager(BaseManager[P]):
             and connection.rest(now, self._idle)
         ):
             self.counters.releases += 1
-            self._record.noted_load -= 1
+            if len(self._record.members) > 1:
+                self._record.noted -= 1
             due = now + self.connections.shortest_idle
             if due < self._alarm.at:
                 self._alarm.set(due)
@@ -87,6 +133,8 @@ class ConnectionManager(BaseManager[P]):
                 self._record.observed(now - since)
             if len(self._idle) == 1 or self.waiting or self._group_queues:
                 self._freed()
+            else:
+                self._look_if_smooth()
         elif outcome is FORGOTTEN:
             self._call_soon(self._reclaim, connection, connection.origin)
         else:
@@ -96,10 +144,12 @@ class ConnectionManager(BaseManager[P]):
         """Something has come home: serve who waits, or let it be known."""
         if self._dispatcher.is_asked():
             self._dispatcher.decide()
-        elif len(self._idle) == 1:
-            self._record.has_idle(self)
+            return
+        if len(self._idle) == 1:
+            self._record.turns.has_idle(self)
             if self.placements.wait_for_idle:
                 self.placements.tell_idle()
+        self._look_if_smooth()
 
     def _may_pass_on(self) -> bool:
         """Whether C{_decide} would give what comes home to the oldest waiter, and do so now."""

@@ -21,6 +21,7 @@ class Housekeeper:
     def wake(self) -> None:
         """Do what is due, and set the alarm to what is due next."""
         manager = self._manager
+        manager.smooth = False  # the next release is to see that it rings
         if manager._is_foreign:
             return
         try:

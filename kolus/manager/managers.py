@@ -185,7 +185,7 @@ class Managers:
             self._draining[backend.key] = until_back and self._draining.get(backend.key, True)
             record = self.records.find(backend.key)
             if record is not None:
-                record.all_want_no_more()
+                record.turns.all_want_no_more()
         return [each.drain() for each in managers]
 
     def welcome_back(self, backends: Backends) -> None:
@@ -203,7 +203,7 @@ class Managers:
         self.check_process()
         self.closed = True
         for record in self.records:
-            record.all_want_no_more()
+            record.turns.all_want_no_more()
         self.records.stop()
         return [each.close(timeout) for each in tuple(self)]
 

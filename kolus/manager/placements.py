@@ -52,7 +52,7 @@ class Placements:
         waiter.placement = manager
         self.waiters[waiter] = self._hopeful[waiter] = None
         self._record.changed()
-        self._record.placing[manager] = None
+        self._record.turns.placing[manager] = None
         assert waiter.queue is not None
         manager.groups.join(waiter.queue)  # type: ignore[arg-type]
         manager.demand_grew()
@@ -142,10 +142,15 @@ class Placements:
         for queue in queues:
             queue.is_idle_at(self._manager)
 
+    def await_idle(self, queue: ServedQueue) -> None:
+        """Nothing is idle here now: tell a queue when something is."""
+        self.wait_for_idle[queue] = None
+        self._manager.smooth = False
+
     def await_room(self, queue: ServedQueue) -> None:
         """There is no room here now: tell a queue when there is."""
         self.wait_for_room[queue] = None
-        self._record.awaited[self._manager] = None
+        self._record.turns.awaited[self._manager] = None
 
     def tell_room(self) -> None:
         """Tell those who want to hear of room, one after the other, for as long as there is any."""
@@ -174,7 +179,7 @@ class Placements:
             self._relieve(next(reversed(self._hopeful)))
             in_vain = len(self.waiters) - len(self._hopeful)
         if not self._hopeful:
-            self._record.placing.pop(self._manager, None)
+            self._record.turns.placing.pop(self._manager, None)
             return
         slow_at = self._manager.connections.slow_at()
         if slow_at > self._manager._now() and self._manager.serves():

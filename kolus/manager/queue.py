@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from kolus.support import Alarm
+from kolus.support import Alarm, QuickDeferred, waiting
 
 if TYPE_CHECKING:
     from kolus.watching import Ownership
@@ -30,7 +30,7 @@ T = TypeVar("T")
 _MOST_TOMBSTONES = 100  # and as many more as there are waiters
 
 
-class Waiter(Deferred[T]):
+class Waiter(QuickDeferred, Deferred[T]):
     """A request that waits: the very Deferred that its caller has.
 
     @ivar since: when it came, on the clock.
@@ -107,7 +107,7 @@ class WaiterQueue(Generic[T]):
         @param timeout: seconds until its deadline; the queue's own if C{None}.
         @return: the waiter; cancelling it takes it out of the queue.
         """
-        waiter: Waiter[T] = Waiter(_give_up)
+        waiter: Waiter[T] = waiting(Waiter, _give_up)
         waiter.queue = self
         waiter.order = next(self._arrivals)
         waiter.since = now = self._clock.seconds()

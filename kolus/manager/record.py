@@ -12,11 +12,8 @@ replaced lets its last leases come home.
 from __future__ import annotations
 
 import itertools
-import math
 import random
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Iterator
-from heapq import heappop, heappush, heapreplace
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sized
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
@@ -24,88 +21,20 @@ from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from kolus.backend import Backend
 from kolus.backoff import Rng
 from kolus.balance import Feedback
-from kolus.events import Why
 from kolus.health import Attempts, Ejection, Health
+from kolus.manager.member import Member
 from kolus.manager.shrinking import Shrinking
+from kolus.manager.turns import Turns
 from kolus.status import Counters
-from kolus.support import Alarm
 
 if TYPE_CHECKING:
-    from kolus.lease import Lease
     from kolus.manager.queue import Waiter
-    from kolus.watching import Owner, Ownership
+    from kolus.watching import Owner
 
-__all__ = ["BackendRecord", "Holdings", "Keeper", "Member", "Watcher"]
+__all__ = ["BackendRecord", "Keeper", "Watcher"]
 
 _UNKNOWN = -(1 << 40)
-"""A load that nobody has looked at since it changed; it stays below 0 whatever is added to it."""
-
-
-class Holdings(Protocol):
-    """The connections of a member."""
-
-    all: Any
-    connecting: Any
-    closing: Any
-
-    def oldest_idle(self) -> float:
-        """Since when the one is idle that is idle longest; infinity if none is."""
-
-    def close_oldest_idle(self, why: Why) -> None: ...
-    def unleased(self) -> int:
-        """How many nobody has: they are idle, or being made."""
-
-    def shed(self, count: int) -> None:
-        """Close so many of those that nobody has, as the limit was lowered."""
-
-
-class Member(Protocol):
-    """A manager that draws on a record."""
-
-    ident: Hashable
-
-    @property
-    def connections(self) -> Holdings: ...
-    def wants_connection(self) -> bool:
-        """Whether one more connection would be of use to it, and it may be made now."""
-
-    def demand(self) -> int:
-        """How many requests it connects for."""
-
-    @property
-    def placements(self) -> Any:
-        """What it does for waiters of groups: L{Placements}."""
-
-    def ownership_of(self, owner: object) -> Ownership | None:
-        """What an owner has of it, if anything."""
-
-    def connections_changed(self) -> None:
-        """Look again what can be done: a slot is free."""
-
-    def limit_changed(self) -> None: ...
-    def shrinking_changed(self) -> None:
-        """The backend has more connections than its limit, or no longer."""
-
-    def is_called(self, backend: Backend) -> None:
-        """What messages call its backend, and what else is said of it, has changed."""
-
-    def health_changed(self) -> None:
-        """The backend is well, or not any more."""
-
-    def try_connect(self, ident: Hashable, owner: Owner | None = None) -> Lease[Any] | None:
-        """See C{IKolusManager}."""
-
-    def serves(self) -> bool:
-        """Whether it gives leases now."""
-
-    def load(self) -> int:
-        """What is leased and waits."""
-
-    def ready(self) -> int:
-        """What is idle and can be leased."""
-
-    def room(self) -> int:
-        """As C{Status.room}."""
+"""What nobody has looked at since it changed; it stays below 0 whatever is added to it."""
 
 
 Watcher = Callable[[Hashable], object]
@@ -136,25 +65,25 @@ class BackendRecord:
     @ivar health: whether it is to be chosen.
     @ivar all: the connections of all its managers.
     @ivar connecting: those of them that are being made.
-    @ivar wanting: the managers that wait for a slot, the first to get one first.
-    @ivar placing: the managers that connect for waiters of groups.
-    @ivar awaited: the managers at which queues of groups wait for room.
+    @ivar turns: whose turn it is to connect.
+    @ivar smooth: the managers that nothing is out of the ordinary for: see C{BaseManager}.
     @ivar arrivals: numbers the requests of all managers that may share a queue.
     @ivar shrinking: lets connections go while there are more than the limit.
     @ivar last_ident: whom its newest manager is for.
     @ivar keeper: who makes known what becomes of the backend's health, and has the queues.
     @ivar watchers: who is told what changes; a live list.
     @ivar feedbacks: who is told how long leases take, by the ids of their balancers; live.
-    @ivar noted_load: what is leased and waits at all its managers together, and one more; above 0
-        only while it is known, and the backend is well and serves. It is noted for balancers: who
-        compares two of ten thousand would else spend most of the time on fetching what lies far
-        apart in memory. A manager that leases and takes back adds to it, and C{changed} is called
-        for everything else.
+    @ivar noted: what is leased and waits at all its managers together, and one more, and what is
+        C{idle}; above 0 only while it is known, and the backend is well and serves. It is noted
+        for balancers: one that compares two of ten thousand would else spend most of the time on
+        fetching what lies far apart in memory. A lease and a release of an only manager leave it as
+        it is, several managers add to it, and C{changed} is called for everything else.
+    @ivar idle: what is idle at the only manager; nothing if there are several.
     @ivar sole: while its load is known, its only manager; C{None} if it has several.
     """
 
     # What every choice needs: see L{BaseManager}.
-    __slots__ = ("__dict__", "__weakref__", "health", "noted_load", "sole")
+    __slots__ = ("__dict__", "__weakref__", "health", "idle", "noted", "sole")
 
     def __init__(
         self,
@@ -180,17 +109,14 @@ class BackendRecord:
         self.health = Health(self, clock, ejection, rng, self.attempts, self.counters)
         self.members: list[Member] = []
         self.sole: Member | None = None
-        self.noted_load = _UNKNOWN
+        self.noted = _UNKNOWN
+        self.idle: Sized = ()
+        self.smooth: dict[Member, None] = {}
         self.all: set[Any] = set()
         self.connecting: set[Any] = set()
         self.closing: set[Any] = set()
         self.shrinking = Shrinking(self)
-        self.wanting: OrderedDict[Member, None] = OrderedDict()
-        self.placing: dict[Any, None] = {}
-        self.awaited: dict[Any, None] = {}
-        self._alarm = Alarm(clock, self.wake)
-        self._idlers: list[tuple[float, int, Member]] = []
-        self._ties = itertools.count()
+        self.turns = Turns(self, clock)
         self.arrivals = itertools.count() if arrivals is None else arrivals
         self.watchers: list[Watcher] = []
         self.feedbacks: dict[int, Feedback] = {}
@@ -215,16 +141,14 @@ class BackendRecord:
     def join(self, member: Member) -> None:
         self.last_ident = member.ident
         self.members.append(member)
-        if len(self.members) == 2 and self.members[0].connections.oldest_idle() < math.inf:
-            self.has_idle(self.members[0])
+        self.turns.joined()
         self.changed()
 
     def leave(self, member: Member) -> None:
         """It has no connections any more and wants none."""
         self.members.remove(member)
-        self.want_no_more(member)
-        self.placing.pop(member, None)
-        self.awaited.pop(member, None)
+        self.turns.left(member)
+        self.smooth.pop(member, None)
         self.changed()
         if self.keeper is not None and not self.members:
             self.keeper.unused(self)
@@ -240,8 +164,12 @@ class BackendRecord:
 
     def changed(self) -> None:
         """What it has to do, or can do, is not what it was."""
-        self.noted_load = _UNKNOWN
+        self.noted = _UNKNOWN
         self.sole = None
+        if self.smooth:
+            for member in self.smooth:
+                member.smooth = False
+            self.smooth.clear()
         if self.watchers:
             self.tell_watchers()
 
@@ -250,13 +178,19 @@ class BackendRecord:
         for watcher in self.watchers:
             watcher(self.backend.key)
 
+    @property
+    def noted_load(self) -> int:
+        """What is leased and waits, and one more, as far as it is noted; else below 0."""
+        return self.noted - len(self.idle)
+
     def load(self) -> int:
         """What is leased and waits, and one more; below 0 if it is not known to serve, or well."""
-        if self.noted_load < 0 and self.health.is_well:
+        if self.noted < 0 and self.health.is_well:
             members = self.members
             if [each for each in members if each.serves()]:
-                self.noted_load = 1 + sum([each.load() for each in members])
                 self.sole = members[0] if len(members) == 1 else None
+                self.idle = () if self.sole is None else self.sole.connections.idle
+                self.noted = 1 + sum([each.load() for each in members]) + len(self.idle)
         return self.noted_load
 
     # Who learns from it
@@ -272,6 +206,7 @@ class BackendRecord:
                     del self.feedbacks[number]
             self._most_feedbacks = max(1, 2 * len(self.feedbacks))
         self.feedbacks[feedback.number] = feedback
+        self.changed()
 
     def unteach(self, feedback: Feedback) -> None:
         self.feedbacks.pop(feedback.number, None)
@@ -318,92 +253,6 @@ class BackendRecord:
         most = 1 if self.attempts.failures else self._max_connecting
         return len(self.connecting) < most and self.unused() > 0
 
-    def taken(self, member: Member) -> None:
-        """A manager has taken a slot. If it was the last, others connect in vain for groups."""
-        if self.placing and self.unused() <= 0:
-            for each in tuple(self.placing):
-                if each is not member:
-                    each.placements.tell()
-
-    def want(self, member: Member) -> None:
-        """A manager wants a slot, and waits for its turn, or until the next attempt is due."""
-        self.wanting[member] = None
-        self._ring_when_due()
-
-    def want_no_more(self, member: Member) -> None:
-        """It wants none any more, or has got one."""
-        self.wanting.pop(member, None)
-        if not self.wanting:
-            self._alarm.clear()
-
-    def all_want_no_more(self) -> None:
-        """The end of one manager is not to serve the next: the backend is drained."""
-        self.wanting.clear()
-        self._alarm.clear()
-
-    def _ring_when_due(self) -> None:
-        due = self.attempts.due_at
-        if self.wanting and due > self._clock.seconds():
-            self._alarm.set(due)
-
-    def grant(self, member: Member) -> bool:
-        """Ask for a slot to connect with.
-
-        @return: whether there is one; if not, the member is told when it is its turn.
-        """
-        first = self._first_claimant() or member if self.may_connect() else None
-        if first is member or (first and member.demand() and not first.demand()):
-            self.want_no_more(member)
-            return True
-        self.want(member)
-        if member.demand():
-            self._make_room()
-        if first:
-            first.connections_changed()  # it may not have heard that it is its turn
-        return False
-
-    def claims(self, member: Member) -> bool:
-        """Whether the connection that comes home to C{member} is to make way for a sibling's.
-
-        It is if nobody there waits for it. Else the slots are divided evenly: a sibling without
-        any, or with at least two fewer, is served first. That is the least that gives each its
-        turn; to go on from there would close a connection for every other lease.
-        """
-        if self.room_to_come() > 0:
-            return False
-        for claimant in self._claimants():
-            if claimant is not member and claimant.demand():
-                theirs, its = len(claimant.connections.all), len(member.connections.all)
-                if not member.demand() or theirs == 0 or theirs + 1 < its:
-                    self.wanting.move_to_end(claimant, last=False)
-                    return True
-        return False
-
-    def wake(self) -> None:
-        """A slot is free, or an attempt is over or due: let those who want one connect, in turn."""
-        if self.shrinking.active:
-            self.shrinking.look()
-            self.tell_members()
-        if self.wanting and self.attempts.due_at > self._clock.seconds():
-            for member in tuple(self.wanting):
-                member.connections_changed()  # nothing may be able to serve those who wait there
-        while self.wanting and self.may_connect():
-            first, used = self._first_claimant(), len(self.all)
-            if first is None:
-                break
-            first.connections_changed()
-            if len(self.all) <= used:  # it did not take the slot
-                break
-        for each in tuple(self.awaited):
-            if self.unused() <= 0:
-                break
-            each.placements.tell_room()
-            if not each.placements.wait_for_room:
-                self.awaited.pop(each, None)
-        self._ring_when_due()
-        if self.unused() <= 0 and any(each.demand() for each in self._claimants()):
-            self._make_room()
-
     def resize(self, limit: int) -> None:
         """Set another limit: see C{IKolusManager}."""
         if limit == self.limit:
@@ -416,20 +265,7 @@ class BackendRecord:
                 member.connections.shed(count)
         for member in tuple(self.members):
             member.limit_changed()
-        self.wake()
-
-    def _claimants(self) -> Iterator[Member]:
-        """Those who want a slot and could use it now, in turn."""
-        return (each for each in self.wanting if each.wants_connection())
-
-    def _first_claimant(self) -> Member | None:
-        """The first of these where somebody waits, else the first."""
-        first = None
-        for each in self._claimants():
-            if each.demand():
-                return each
-            first = first or each
-        return first
+        self.turns.wake()
 
     def tell_members(self) -> None:
         """Something else may be leased than before, at any of them."""
@@ -440,41 +276,3 @@ class BackendRecord:
         """How many more connections there may be when those that are being closed are gone; below
         0 after the limit was lowered."""
         return self.unused() + len(self.closing)
-
-    # What is idle, where several managers share the limit
-
-    def has_idle(self, member: Member) -> None:
-        """A manager that had nothing idle has something, which may have to make way."""
-        if len(self.members) > 1:
-            entry = (member.connections.oldest_idle(), next(self._ties), member)
-            heappush(self._idlers, entry)
-
-    def _make_room(self) -> None:
-        """Close the oldest idle connection of a sibling, unless there will be room anyway."""
-        oldest = self._oldest_idle() if self.room_to_come() <= 0 else None
-        if oldest is not None:
-            oldest.connections.close_oldest_idle(Why.DISPLACED)
-
-    def _oldest_idle(self) -> Member | None:
-        """The manager with the connection that is idle longest; not of those where somebody waits:
-        what is idle there is about to be leased.
-
-        An entry of the heap may be older than what its manager has idle by now; then it is put
-        right.
-        """
-        aside: list[tuple[float, int, Member]] = []
-        found = None
-        while self._idlers and found is None:
-            since, tie, member = self._idlers[0]
-            now = member.connections.oldest_idle()
-            if now == math.inf:
-                heappop(self._idlers)
-            elif now != since:
-                heapreplace(self._idlers, (now, tie, member))
-            elif member.demand():
-                aside.append(heappop(self._idlers))
-            else:
-                found = member
-        for each in aside:
-            heappush(self._idlers, each)
-        return found

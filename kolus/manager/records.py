@@ -233,6 +233,7 @@ class Records:
         self._watchers.append((watcher, keyed))
         for record in self.among(keyed):
             record.watchers.append(watcher)
+            record.changed()
 
     def unwatch(self, watcher: Watcher, keyed: Keyed) -> None:
         """Tell it no more."""

@@ -144,7 +144,8 @@ class SharedManager(BaseManager[P]):
     def _take(self, connection: Connection[P]) -> Slot | None:
         """Lease a slot of a connection that has one left, as far as is known."""
         slots = self._slots
-        if connection.state is LEASED:
+        in_use = connection.state is LEASED
+        if in_use:
             if connection.retired or not is_sound(connection.transport, True):
                 slots.note(connection, 0)
                 return None
@@ -156,7 +157,9 @@ class SharedManager(BaseManager[P]):
         slot = Slot(connection)
         slots.take(slot)
         self._record.shrinking.leases_changed()
-        self._record.noted_load += 1
+        # What was idle and is leased leaves the sum of both the same.
+        if in_use or len(self._record.members) > 1:
+            self._record.noted += 1
         if self._watchers:
             self._record.tell_watchers()
         if slot.uses == self._policy.max_uses:
@@ -213,7 +216,8 @@ class SharedManager(BaseManager[P]):
         ):
             self._slots.give_back(slot)
             self.counters.releases += 1
-            self._record.noted_load -= 1
+            if not is_last or len(self._record.members) > 1:
+                self._record.noted -= 1
             if is_last and now + self.connections.shortest_idle < self._alarm.at:
                 self._alarm.set(now + self.connections.shortest_idle)
             if self._observers:
@@ -223,7 +227,7 @@ class SharedManager(BaseManager[P]):
             if self._feedbacks and not slot.was_observed():
                 self._record.observed(now - slot.since)
             if is_last and len(self._idle) == 1:
-                self._record.has_idle(self)
+                self._record.turns.has_idle(self)
             if self._slots.free == 1 or self.waiting or self._group_queues:
                 self._freed()
         elif outcome is FORGOTTEN:
@@ -298,7 +302,7 @@ class SharedManager(BaseManager[P]):
 
         One that is busy might never come home else. While one is on its way, no other follows.
         """
-        return not self._slots.making_way and self._record.claims(self)
+        return not self._slots.making_way and self._record.turns.claims(self)
 
     # What a leasing manager asks
 

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kolus.manager.record import BackendRecord, Member
+    from kolus.manager.member import Member
+    from kolus.manager.record import BackendRecord
 
 __all__ = ["Shrinking"]
 

@@ -9,12 +9,13 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
 
-from tests.bench.idle import Source, fake_pool, fill, kolus
+from tests.bench.idle import Source, fake_pool, fill, kolus, queue
 from tests.bench.measure import Case, Meter
 
 CONNECTIONS = 10
 TASKS = 1000
 LEASES = 50
+CONTENDED_BY_HAND = "contended, with a DeferredQueue"
 EVERY = 10
 """Rounds for each measurement, since one takes a second."""
 
@@ -105,5 +106,13 @@ def on_asyncio(source: Source) -> Case:
 
 
 def contended_kolus(reactor: Any) -> Case:
+    """Kolus, and in the same sample what it is compared with."""
     pool, backend = fake_pool(CONNECTIONS, reactor)
-    return on_twisted(reactor, kolus(fill(pool, backend, CONNECTIONS)))
+    ours = on_twisted(reactor, kolus(fill(pool, backend, CONNECTIONS)))
+    by_hand = on_twisted(reactor, queue(CONNECTIONS))
+
+    async def sample(meter: Meter) -> Mapping[str, float]:
+        theirs = await by_hand.sample(meter)
+        return {CONTENDED_BY_HAND: theirs["contended"], **await ours.sample(meter)}
+
+    return Case("kolus", sample, EVERY)

@@ -20,13 +20,14 @@ if not __package__:  # run by its path
 from tests.bench.choosing import choosing_cases, group_memory
 from tests.bench.contention import contended_kolus
 from tests.bench.crowd import DEPTHS, crowd_cases, one_connection
-from tests.bench.echo import echo_cases
+from tests.bench.echo import echo_case
 from tests.bench.idle import idle_cases
 from tests.bench.measure import Case, Figures, Meter, Spread, measure
 from tests.bench.memory import kolus_memory, queue_memory
 from tests.bench.peers import other_cases, other_loop, twisted_cases
 from tests.bench.server import running_server
 from tests.bench.table import missed, table
+from tests.bench.transports import transport_cases
 
 ROUNDS, QUICK = 100, 3
 BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
@@ -61,7 +62,7 @@ def parse(arguments: list[str]) -> Namespace:
 
 
 async def kolus_cases(reactor: Any, port: int, rng: Random) -> list[Case]:
-    cases = [*idle_cases(), *await echo_cases(reactor, port), contended_kolus(reactor)]
+    cases = [*idle_cases(), await echo_case(reactor, port), contended_kolus(reactor)]
     for depth in DEPTHS:
         cases += crowd_cases(one_connection(), depth, rng)
     return [*cases, *choosing_cases(rng)]
@@ -120,15 +121,16 @@ async def run(reactor: Any, options: Namespace) -> None:
     rng, meter = Random(), Meter()
     versions: dict[str, str | None] = {}
     with running_server() as port, other_loop() as loop:
-        cases = await kolus_cases(reactor, port, rng)
-        if options.peers:
-            cases += twisted_cases(reactor, rng)
-            beside, versions = await other_cases(reactor, loop)
-            cases += beside
-        progress = show_progress if sys.stderr.isatty() else lambda done, rounds: None
-        figures = await measure(
-            cases, options.rounds, meter, rng, lambda done: progress(done, options.rounds)
-        )
+        async with transport_cases(reactor, port) as cases:
+            cases += await kolus_cases(reactor, port, rng)
+            if options.peers:
+                cases += twisted_cases(reactor, rng)
+                beside, versions = await other_cases(reactor, loop)
+                cases += beside
+            progress = show_progress if sys.stderr.isatty() else lambda done, rounds: None
+            figures = await measure(
+                cases, options.rounds, meter, rng, lambda done: progress(done, options.rounds)
+            )
     figures.add("kolus", kolus_memory())
     figures.add("kolus", group_memory())
     if options.peers:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredQueue
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 
@@ -72,6 +72,13 @@ def fake_pool(
 def kolus(manager: IKolusManager) -> Source:
     """A manager as a source."""
     return Source("kolus", partial(manager.connect, "us"), Lease.release)
+
+
+def queue(things: int) -> Source:
+    lent: DeferredQueue[object] = DeferredQueue()
+    for _ in range(things):
+        lent.put(object())
+    return Source("DeferredQueue", lent.get, lent.put)
 
 
 def awaited(what: str, source: Source, operations: int = OPERATIONS) -> Case:

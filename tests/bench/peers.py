@@ -17,13 +17,13 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredQueue, DeferredSemaphore
+from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.testing import StringTransport
 from twisted.web.client import HTTPConnectionPool
 
 from tests.bench.contention import CONNECTIONS, on_asyncio, on_twisted
 from tests.bench.crowd import DEPTHS, crowd_cases
-from tests.bench.idle import OPERATIONS, Source, awaited, called_back
+from tests.bench.idle import OPERATIONS, Source, awaited, called_back, queue
 from tests.bench.measure import Case, Meter
 
 T = TypeVar("T")
@@ -34,13 +34,6 @@ FEW = OPERATIONS // 5
 AWAITED, CALLED_BACK = "idle, awaited", "idle, called back"
 
 # Twisted's
-
-
-def queue(things: int) -> Source:
-    lent: DeferredQueue[object] = DeferredQueue()
-    for _ in range(things):
-        lent.put(object())
-    return Source("DeferredQueue", lent.get, lent.put)
 
 
 def semaphore(things: int) -> Source:

@@ -6,10 +6,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tests.bench.choosing import BALANCERS, DEFAULT, QUICK_IN_A_LIST, SIZES
+from tests.bench.contention import CONTENDED_BY_HAND
+from tests.bench.echo import ECHO_BY_HAND
 from tests.bench.measure import Figures, Spread
+from tests.bench.transports import OTHERS, TCP, over
 
 _WHOLE = ("bytes", "managers")
 """Units of which there are no parts."""
+_GOALS = {("group", size): 0.8 for size in SIZES} | {("select", size): 1.0 for size in SIZES}
+_GOALS["select", max(SIZES)] = 1.5
+"""The most F that the default balancer may take above the manager."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,28 +87,29 @@ def _choosing() -> Iterator[Row]:
                 yield Row(
                     f"{text}, `{name}`, {_grouped(size)} backends, above the manager's",
                     f"{kind}, {name}, {size}",
-                    0.5 if is_default else None,
+                    _GOALS[kind, size] if is_default else None,
                     above=f"chosen, {size}" if is_default else f"chosen, {size}, seldom",
                 )
 
 
 ROWS = (
     Row("idle: `connect` and `release` on a manager, awaited", "idle, awaited", 1.0),
-    Row("the same over a real TCP transport", "idle, over TCP"),
-    Row("idle, callback style", "idle, called back", 1.6),
+    Row("the same over a real TCP transport", TCP),
+    *[Row(f"the same over {each}, against TCP", over(each), 1.2, "x", over=TCP) for each in OTHERS],
+    Row("idle, callback style", "idle, called back", 1.8),
     Row(
         "idle, `pool.connect(ident, backend)`, above the manager's",
         *("idle, through the pool", 0.15),
         above="idle, awaited",
     ),
-    Row("idle, `try_connect` and `release`", "idle, tried", 0.35),
+    Row("idle, `try_connect` and `release`", "idle, tried", 0.7),
     Row("the same with an owner", "idle, tried for an owner"),
     Row("the same with `Metrics` observing", "idle, tried with Metrics"),
     Row("the same with `debug=True`", "idle, tried in debug mode"),
     Row("10 000 idle against 10 idle", "idle, 10 000", 1.1, "x", over="idle, awaited"),
-    Row("hand-off to a waiter, 10 waiting", "hand-off, 10", 2.0),
-    Row("hand-off to a waiter, 10 000 waiting", "hand-off, 10000", 2.0),
-    Row("hand-off to a waiter, 100 000 waiting", "hand-off, 100000", 2.0),
+    Row("hand-off to a waiter, 10 waiting", "hand-off, 10", 2.3),
+    Row("hand-off to a waiter, 10 000 waiting", "hand-off, 10000", 2.3),
+    Row("hand-off to a waiter, 100 000 waiting", "hand-off, 100000", 2.3),
     Row("hand-off, 100 000 waiting against 10", "hand-off, 100000", 1.3, "x", over="hand-off, 10"),
     Row("a request and a hand-off, 10 waiting", "turn-over, 10"),
     Row("a request and a hand-off, 100 000 waiting", "turn-over, 100000"),
@@ -110,10 +117,18 @@ ROWS = (
     Row("cancel a waiter, 10 000 waiting", "cancel, 10000", 6.0),
     Row("cancel a waiter, 100 000 waiting", "cancel, 100000", 6.0),
     Row("cancel, 100 000 waiting against 10", "cancel, 100000", 1.3, "x", over="cancel, 10"),
-    Row("contended, an operation above the loop's own yield", "contended", 3.0),
+    Row("contended, an operation above the loop's own yield", "contended"),
+    Row("contended, against a `DeferredQueue`", "contended", 2.2, "x", over=CONTENDED_BY_HAND),
     Row("contended, spread of operations at half-way", "contended, spread", 1.0, ""),
-    Row("share of a loopback echo's client CPU", "echo", 5.0, "%"),
-    Row("memory: an idle connection's book-keeping", "memory of a connection", 300.0, "bytes"),
+    Row("share of a loopback echo's client CPU", "echo", unit="%"),
+    Row(
+        "share of a loopback echo's client CPU, against a `DeferredQueue`'s",
+        "echo",
+        3.0,
+        "x",
+        over=ECHO_BY_HAND,
+    ),
+    Row("memory: an idle connection's book-keeping", "memory of a connection", 600.0, "bytes"),
     Row("memory: a waiter", "memory of a waiter", 400.0, "bytes"),
     *_choosing(),
     Row("a group of 10 000 backends, 100 connected: to build it", "group, to build", unit="ms"),

@@ -21,29 +21,32 @@ ROOT = Path(__file__).parents[2]
 
 GOALS = """
     idle: `connect` and `release` on a manager, awaited|<= 1 F
-    idle, callback style|<= 1.6 F
+    the same over TLS, against TCP|<= 1.2 x
+    the same over a `WrappingFactory`, against TCP|<= 1.2 x
+    the same over a process, against TCP|<= 1.2 x
+    idle, callback style|<= 1.8 F
     idle, `pool.connect(ident, backend)`, above the manager's|<= 0.15 F
-    idle, `try_connect` and `release`|<= 0.35 F
+    idle, `try_connect` and `release`|<= 0.7 F
     10 000 idle against 10 idle|<= 1.1 x
-    hand-off to a waiter, 10 waiting|<= 2 F
-    hand-off to a waiter, 10 000 waiting|<= 2 F
-    hand-off to a waiter, 100 000 waiting|<= 2 F
+    hand-off to a waiter, 10 waiting|<= 2.3 F
+    hand-off to a waiter, 10 000 waiting|<= 2.3 F
+    hand-off to a waiter, 100 000 waiting|<= 2.3 F
     hand-off, 100 000 waiting against 10|<= 1.3 x
     cancel a waiter, 10 waiting|<= 6 F
     cancel a waiter, 10 000 waiting|<= 6 F
     cancel a waiter, 100 000 waiting|<= 6 F
     cancel, 100 000 waiting against 10|<= 1.3 x
-    contended, an operation above the loop's own yield|<= 3 F
+    contended, against a `DeferredQueue`|<= 2.2 x
     contended, spread of operations at half-way|<= 1
-    share of a loopback echo's client CPU|<= 5 %
-    memory: an idle connection's book-keeping|<= 300 bytes
+    share of a loopback echo's client CPU, against a `DeferredQueue`'s|<= 3 x
+    memory: an idle connection's book-keeping|<= 600 bytes
     memory: a waiter|<= 400 bytes
-    `group.connect`, `pick_two`, 10 backends, above the manager's|<= 0.5 F
-    `group.connect`, `pick_two`, 1000 backends, above the manager's|<= 0.5 F
-    `group.connect`, `pick_two`, 10 000 backends, above the manager's|<= 0.5 F
-    `pool.select`, `pick_two`, 10 backends, above the manager's|<= 0.5 F
-    `pool.select`, `pick_two`, 1000 backends, above the manager's|<= 0.5 F
-    `pool.select`, `pick_two`, 10 000 backends, above the manager's|<= 0.5 F
+    `group.connect`, `pick_two`, 10 backends, above the manager's|<= 0.8 F
+    `group.connect`, `pick_two`, 1000 backends, above the manager's|<= 0.8 F
+    `group.connect`, `pick_two`, 10 000 backends, above the manager's|<= 0.8 F
+    `pool.select`, `pick_two`, 10 backends, above the manager's|<= 1 F
+    `pool.select`, `pick_two`, 1000 backends, above the manager's|<= 1 F
+    `pool.select`, `pick_two`, 10 000 backends, above the manager's|<= 1.5 F
 """
 """What is promised."""
 
@@ -67,10 +70,12 @@ def figures_at(share: float) -> Figures:
         base, goal = row.above or row.over, row.goal or 1.0
         if base is None:
             figures.add("kolus", {row.what: goal * share})
-        elif not figures.of(row.what, "kolus"):  # as much as what it is compared with
+        else:  # as much as what it is compared with
+            own = figures.of(row.what, "kolus")
             if not figures.of(base, "kolus"):
-                figures.add("kolus", {base: 1.0})
-            figures.add("kolus", {row.what: figures.of(base, "kolus")[0]})
+                figures.add("kolus", {base: own[0] if own else 1.0})
+            if not own:
+                figures.add("kolus", {row.what: figures.of(base, "kolus")[0]})
     return figures
 
 
@@ -166,8 +171,8 @@ def test_goals_that_are_missed_are_named_and_end_in_status_1(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     figures = figures_at(1.0)
-    figures.add("kolus", {"idle, tried": 0.36, "memory of a waiter": 300.0})
-    figures.add("kolus", {"idle, tried": 0.37})
+    figures.add("kolus", {"idle, tried": 0.71, "memory of a waiter": 300.0})
+    figures.add("kolus", {"idle, tried": 0.72})
     assert verdict(figures) == 1
     assert capsys.readouterr().err == "missed: idle, `try_connect` and `release`\n"
 

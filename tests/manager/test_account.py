@@ -46,15 +46,15 @@ def shared(*members: Any) -> BackendRecord:
 def test_who_asks_out_of_turn_is_refused_and_whose_turn_it_is_is_told() -> None:
     first, second = Asking(waiting=1), Asking(waiting=1)
     record = shared(first, second)
-    record.wanting[first] = None
-    assert not record.grant(second)
+    record.turns.wanting[first] = None
+    assert not record.turns.grant(second)
     assert (first.told, second.told) == (1, 0)
-    assert record.grant(first)
-    assert list(record.wanting) == [second]
+    assert record.turns.grant(first)
+    assert list(record.turns.wanting) == [second]
 
 
 def test_where_somebody_waits_comes_before_where_nobody_does() -> None:
     ahead, waiting = Asking(waiting=0), Asking(waiting=1)
     record = shared(ahead, waiting)
-    record.wanting[ahead] = None
-    assert record.grant(waiting)
+    record.turns.wanting[ahead] = None
+    assert record.turns.grant(waiting)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from kolus import (
 from kolus.events import Lost, Resized
 from kolus.status import State
 from kolus.testing import FakeBackend, result_of
+from kolus.testing.backend import FakeTransport
 from tests.rigs.either import either
 from tests.rigs.pools import Managed, Pooled
 from tests.rigs.sharing import Multiplexed, Sharing
@@ -231,12 +233,25 @@ def test_a_loss_keeps_its_reason_though_the_lessee_settles_as_it_hears_of_it() -
     assert isinstance(lost.reason, ConnectionLost)
 
 
-def test_a_connection_that_is_ending_its_tls_is_not_leased() -> None:
+class StartsTLS(FakeTransport):
+    """A transport that begins TLS when it is told to, as TCP's do."""
+
+    def startTLS(self, contextFactory: object) -> None:
+        self.TLS = True
+        self.protocol = SimpleNamespace(disconnecting=False)
+
+
+def test_a_connection_that_is_ending_its_tls_is_not_leased(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("kolus.testing.backend.FakeTransport", StartsTLS)
     rig = Managed()
+    lease = rig.lease()
+    transport: Any = lease.protocol.transport
+    transport.startTLS(None)
+    lease.release()
     rig.lease().release()
-    transport: Any = next(iter(rig.manager.connections.idle)).transport
-    transport.TLS = True
-    transport.protocol = type("Ending", (), {"disconnecting": True})
+    transport.protocol.disconnecting = True  # its peer says that it ends, which nobody is told
     assert rig.manager.try_connect("us") is None
 
 

@@ -74,4 +74,4 @@ class Idents:
         assert counters.connects == counters.closes
         for record in self.pool._managers.records:
             assert not record.members
-            assert not record.wanting
+            assert not record.turns.wanting

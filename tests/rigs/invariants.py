@@ -127,7 +127,7 @@ def somebody_will_look_again(manager: Manager) -> None:
     """A manager that wants to connect has room, or is registered to be told when there is room."""
     record, lifecycle, alarm = manager._record, manager._lifecycle, manager._alarm
     if lifecycle.closed:
-        assert manager not in record.wanting
+        assert manager not in record.turns.wanting
         assert alarm.at == math.inf
         return
     due = min(lifecycle.abort_at, manager._queue.next_due(), manager._tracker.leaks_due)
@@ -143,11 +143,13 @@ def somebody_will_look_again(manager: Manager) -> None:
         return  # a request that was refused has left it behind
     connector, is_making_room = manager._connector, bool(manager.connections.closing)
     if manager.wants_connection() and not is_making_room:
-        assert manager in record.wanting, "nobody knows that a manager wants a connection"
+        assert manager in record.turns.wanting, "nobody knows that a manager wants a connection"
         assert not record.may_connect(), "a manager waits for a slot that is free"
     wants = lifecycle.serves and manager._wanted() > len(manager.connections.connecting)
     if wants and not is_making_room and connector.due_in() > 0 and record.may_connect():
-        assert record._alarm.at <= record.attempts.due_at, "nothing rings for the next attempt"
+        assert record.turns._alarm.at <= record.attempts.due_at, (
+            "nothing rings for the next attempt"
+        )
 
 
 def the_backend_sees_no_more_than_the_slots(ledger: Ledger, backend: Backend, fake: Any) -> None:
@@ -294,7 +296,7 @@ def check_the_end(ledger: Ledger) -> None:
     for backend, fake in zip(ledger.backends, ledger.fakes, strict=True):
         assert not fake.connections
         record = ledger.record(backend)
-        assert record is None or not (record.members or record.wanting)
+        assert record is None or not (record.members or record.turns.wanting)
         assert not ledger.forgotten_at(backend)
     assert not ledger.clock.getDelayedCalls()
     assert not ledger.pool.status()

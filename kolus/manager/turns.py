@@ -1,0 +1,198 @@
+"""C{Turns}: whose turn it is to connect, of the managers that share the limit of one backend.
+
+Its state is the managers that want a connection and may not make it yet, in turn; those that
+connect for waiters of groups; those at which queues of groups wait for room; the alarm for the next
+attempt that is due; and, where there are several managers, a heap of those with something idle.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import OrderedDict
+from collections.abc import Iterator
+from heapq import heappop, heappush, heapreplace
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.interfaces import IReactorTime
+
+from kolus.events import Why
+from kolus.manager.member import Member
+from kolus.support import Alarm
+
+if TYPE_CHECKING:
+    from kolus.manager.record import BackendRecord
+
+__all__ = ["Turns"]
+
+
+class Turns:
+    """Gives the slots of one backend to its managers in turn.
+
+    @ivar wanting: the managers that wait for a slot, the first to get one first.
+    @ivar placing: the managers that connect for waiters of groups.
+    @ivar awaited: the managers at which queues of groups wait for room.
+    """
+
+    def __init__(self, record: BackendRecord, clock: IReactorTime) -> None:
+        self._record = record
+        self._clock = clock
+        self.wanting: OrderedDict[Member, None] = OrderedDict()
+        self.placing: dict[Any, None] = {}
+        self.awaited: dict[Any, None] = {}
+        self._alarm = Alarm(clock, self.wake)
+        self._idlers: list[tuple[float, int, Member]] = []
+        self._known: set[Member] = set()
+        self._ties = itertools.count()
+
+    def joined(self) -> None:
+        """There is another manager: from now on what is idle at the first may have to make way."""
+        if len(self._record.members) == 2:
+            first = self._record.members[0]
+            if first.connections.oldest_idle() < math.inf:
+                self.has_idle(first)
+
+    def left(self, member: Member) -> None:
+        """A manager has no connections any more and wants none."""
+        self.want_no_more(member)
+        self.placing.pop(member, None)
+        self.awaited.pop(member, None)
+        self._known.discard(member)
+
+    def taken(self, member: Member) -> None:
+        """A manager has taken a slot. If it was the last, others connect in vain for groups."""
+        if self.placing and self._record.unused() <= 0:
+            for each in tuple(self.placing):
+                if each is not member:
+                    each.placements.tell()
+
+    def want(self, member: Member) -> None:
+        """A manager wants a slot, and waits for its turn, or until the next attempt is due."""
+        self.wanting[member] = None
+        self._record.changed()
+        self._ring_when_due()
+
+    def want_no_more(self, member: Member) -> None:
+        """It wants none any more, or has got one."""
+        self.wanting.pop(member, None)
+        if not self.wanting:
+            self._alarm.clear()
+
+    def all_want_no_more(self) -> None:
+        """The end of one manager is not to serve the next: the backend is drained."""
+        self.wanting.clear()
+        self._alarm.clear()
+
+    def _ring_when_due(self) -> None:
+        due = self._record.attempts.due_at
+        if self.wanting and due > self._clock.seconds():
+            self._alarm.set(due)
+
+    def grant(self, member: Member) -> bool:
+        """Ask for a slot to connect with.
+
+        @return: whether there is one; if not, the member is told when it is its turn.
+        """
+        first = self._first_claimant() or member if self._record.may_connect() else None
+        if first is member or (first and member.demand() and not first.demand()):
+            self.want_no_more(member)
+            return True
+        self.want(member)
+        if member.demand():
+            self._make_room()
+        if first:
+            first.connections_changed()  # it may not have heard that it is its turn
+        return False
+
+    def claims(self, member: Member) -> bool:
+        """Whether the connection that comes home to C{member} is to make way for a sibling's.
+
+        It is if nobody there waits for it. Else the slots are divided evenly: a sibling without
+        any, or with at least two fewer, is served first. That is the least that gives each its
+        turn; to go on from there would close a connection for every other lease.
+        """
+        if self._record.room_to_come() > 0:
+            return False
+        for claimant in self._claimants():
+            if claimant is not member and claimant.demand():
+                theirs, its = len(claimant.connections.all), len(member.connections.all)
+                if not member.demand() or theirs == 0 or theirs + 1 < its:
+                    self.wanting.move_to_end(claimant, last=False)
+                    return True
+        return False
+
+    def wake(self) -> None:
+        """A slot is free, or an attempt is over or due: let those who want one connect, in turn."""
+        if self._record.shrinking.active:
+            self._record.shrinking.look()
+            self._record.tell_members()
+        if self.wanting and self._record.attempts.due_at > self._clock.seconds():
+            for member in tuple(self.wanting):
+                member.connections_changed()  # nothing may be able to serve those who wait there
+        while self.wanting and self._record.may_connect():
+            first, used = self._first_claimant(), len(self._record.all)
+            if first is None:
+                break
+            first.connections_changed()
+            if len(self._record.all) <= used:  # it did not take the slot
+                break
+        for each in tuple(self.awaited):
+            if self._record.unused() <= 0:
+                break
+            each.placements.tell_room()
+            if not each.placements.wait_for_room:
+                self.awaited.pop(each, None)
+        self._ring_when_due()
+        if self._record.unused() <= 0 and any(each.demand() for each in self._claimants()):
+            self._make_room()
+
+    def _claimants(self) -> Iterator[Member]:
+        """Those who want a slot and could use it now, in turn."""
+        return (each for each in self.wanting if each.wants_connection())
+
+    def _first_claimant(self) -> Member | None:
+        """The first of these where somebody waits, else the first."""
+        first = None
+        for each in self._claimants():
+            if each.demand():
+                return each
+            first = first or each
+        return first
+
+    def has_idle(self, member: Member) -> None:
+        """A manager that had nothing idle has something, which may have to make way."""
+        if len(self._record.members) > 1 and member not in self._known:
+            self._known.add(member)
+            entry = (member.connections.oldest_idle(), next(self._ties), member)
+            heappush(self._idlers, entry)
+
+    def _make_room(self) -> None:
+        """Close the oldest idle connection of a sibling, unless there will be room anyway."""
+        oldest = self._oldest_idle() if self._record.room_to_come() <= 0 else None
+        if oldest is not None:
+            oldest.connections.close_oldest_idle(Why.DISPLACED)
+
+    def _oldest_idle(self) -> Member | None:
+        """The manager with the connection that is idle longest; not of those where somebody waits:
+        what is idle there is about to be leased.
+
+        An entry of the heap may be older than what its manager has idle by now; then it is put
+        right.
+        """
+        aside: list[tuple[float, int, Member]] = []
+        found = None
+        while self._idlers and found is None:
+            since, tie, member = self._idlers[0]
+            now = member.connections.oldest_idle()
+            if now == math.inf:
+                heappop(self._idlers)
+                self._known.discard(member)
+            elif now != since:
+                heapreplace(self._idlers, (now, tie, member))
+            elif member.demand():
+                aside.append(heappop(self._idlers))
+            else:
+                found = member
+        for each in aside:
+            heappush(self._idlers, each)
+        return found
