@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime
@@ -22,16 +22,18 @@ from kolus.backend import AnyBackend, Backend, Backends, named, several
 from kolus.balance import Balancer, Feedback, usable
 from kolus.errors import Closed, LeaseError, LeaseTimeout, NoBackend, PoolFull
 from kolus.group.group_statuses import GroupStatuses
-from kolus.group.live_status import Statuses
-from kolus.group.queue import GroupQueue
 from kolus.group.selection import GroupSelection, Selection
-from kolus.group.selector import Selector
 from kolus.health import Panic
-from kolus.lease import Lease
 from kolus.manager import Managers, Waiter, WaiterQueue
-from kolus.status import Status
 from kolus.support import Alarm, check_seconds
 from kolus.watching import Owner, check_owner, unguarded
+
+if TYPE_CHECKING:
+    from kolus.group.live_status import Statuses
+    from kolus.group.queue import GroupQueue
+    from kolus.group.selector import Selector
+    from kolus.lease import Lease
+    from kolus.status import Status
 
 __all__ = ["Group", "GroupStatus"]
 

@@ -12,14 +12,17 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Collection, Hashable, Sequence
+from typing import TYPE_CHECKING
 
-from kolus.backend import Backend
 from kolus.balance import Rank, lighter
 from kolus.group.live_status import LiveStatus, Statuses
 from kolus.group.ranking import Ranking
-from kolus.health import Panic
-from kolus.manager import BackendRecord, Records, Snapshots
-from kolus.status import Status
+
+if TYPE_CHECKING:
+    from kolus.backend import Backend
+    from kolus.health import Panic
+    from kolus.manager import BackendRecord, Records, Snapshots
+    from kolus.status import Status
 
 __all__ = ["GroupStatuses"]
 

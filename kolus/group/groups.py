@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IReactorTime
 
 from kolus.backend import AnyBackend, Backend, several
-from kolus.balance import Balancer
 from kolus.errors import Closed
 from kolus.group.group import Group
-from kolus.group.selector import Selector
 from kolus.interfaces import ISource
-from kolus.manager import Managers
 from kolus.sources import StaticSource
+
+if TYPE_CHECKING:
+    from kolus.balance import Balancer
+    from kolus.group.selector import Selector
+    from kolus.manager import Managers
 
 __all__ = ["Groups"]
 

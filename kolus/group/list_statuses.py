@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from kolus.backend import AnyBackend, Backend
 from kolus.balance import lighter
 from kolus.group.live_status import LiveStatus, Statuses
-from kolus.status import Status
 
 if TYPE_CHECKING:
     from kolus.manager import Snapshots
+    from kolus.status import Status
 
 __all__ = ["ListStatuses"]
 

@@ -12,14 +12,13 @@ from abc import abstractmethod
 from collections.abc import Collection, Hashable, Sequence
 from typing import TYPE_CHECKING, overload
 
-from kolus.backend import AnyBackend, Backend
-from kolus.manager import BackendRecord
 from kolus.status import State, Status
 
 if TYPE_CHECKING:
+    from kolus.backend import AnyBackend, Backend
     from kolus.health import Panic
     from kolus.interfaces import IKolusManager
-    from kolus.manager import Snapshots
+    from kolus.manager import BackendRecord, Snapshots
 
 __all__ = ["LiveStatus", "Statuses"]
 

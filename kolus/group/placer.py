@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from kolus.backend import Backend
 from kolus.errors import ConnectFailed, KolusError
 from kolus.group.places import Places, Tried
-from kolus.group.servers import Servers
-from kolus.manager import Waiter
 
 if TYPE_CHECKING:
     from kolus.group.queue import GroupQueue
+    from kolus.group.servers import Servers
+    from kolus.manager import Waiter
 
 __all__ = ["Choose", "Placer"]
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.interfaces import IReactorTime
 
 from kolus.backend import AnyBackend, Backend, Backends
-from kolus.group.servers import Servers
 
 if TYPE_CHECKING:
     from kolus.group.queue import GroupQueue
+    from kolus.group.servers import Servers
 
 __all__ = ["Places", "Tried"]
 

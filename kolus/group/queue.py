@@ -17,19 +17,21 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IReactorTime
 
-from kolus.backend import Backend, Backends
 from kolus.errors import Draining
 from kolus.group.placer import Choose, Placer
 from kolus.group.places import Places, Tried
-from kolus.group.servers import Servers
 from kolus.lease import Lease
 from kolus.manager import Waiter, WaiterQueue
 from kolus.support import Alarm
 from kolus.watching import Owner, unguarded
+
+if TYPE_CHECKING:
+    from kolus.backend import Backend, Backends
+    from kolus.group.servers import Servers
 
 __all__ = ["GroupQueue"]
 

@@ -9,13 +9,13 @@ from kolus.backend import AnyBackend, Backend, named, several
 from kolus.balance import Balancer, Feedback
 from kolus.errors import NoBackend
 from kolus.group.list_statuses import ListStatuses
-from kolus.group.live_status import Statuses
-from kolus.group.queue import GroupQueue
-from kolus.manager import Snapshots
 
 if TYPE_CHECKING:
     from kolus.group.group import Group
+    from kolus.group.live_status import Statuses
+    from kolus.group.queue import GroupQueue
     from kolus.group.selector import Selector
+    from kolus.manager import Snapshots
 
 __all__ = ["GroupSelection", "ListSelection", "Selection"]
 

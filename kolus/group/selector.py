@@ -9,26 +9,28 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Hashable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from kolus.backend import AnyBackend, Backend, Backends
-from kolus.balance import Balancer
 from kolus.errors import ConnectFailed, KolusError, LeaseTimeout, NoBackend, Rejected, describe
 from kolus.group.live_status import LiveStatus, Statuses
-from kolus.group.places import Tried
 from kolus.group.queue import GroupQueue
 from kolus.group.selection import ListSelection, Selection
 from kolus.group.servers import Servers
 from kolus.health import Panic, Phase
 from kolus.interfaces import IServesGroups
-from kolus.lease import Lease
 from kolus.manager import Managers, Snapshots, Waiter
 from kolus.support import fired
-from kolus.watching import Owner
+
+if TYPE_CHECKING:
+    from kolus.backend import AnyBackend, Backend, Backends
+    from kolus.balance import Balancer
+    from kolus.group.places import Tried
+    from kolus.lease import Lease
+    from kolus.watching import Owner
 
 __all__ = ["Selector"]
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kolus.backend import Backend, Backends
 from kolus.errors import Draining
 from kolus.interfaces import IServesGroups
-from kolus.manager import Managers
+
+if TYPE_CHECKING:
+    from kolus.backend import Backend, Backends
+    from kolus.manager import Managers
 
 __all__ = ["Servers"]
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from kolus.backend import AnyBackend
 from kolus.errors import KolusError, LeaseTimeout, PoolFull, WrongIdent
-from kolus.lease import Lease
-from kolus.manager.queue import Waiter
-from kolus.watching import Owner, Ownership
 
 if TYPE_CHECKING:
+    from kolus.backend import AnyBackend
+    from kolus.lease import Lease
     from kolus.manager.base import BaseManager
+    from kolus.manager.queue import Waiter
+    from kolus.watching import Owner, Ownership
 
 __all__ = ["Admission"]
 

@@ -18,12 +18,10 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred, fail
 
-from kolus.backend import Backend
-from kolus.backoff import Rng
 from kolus.errors import (
     Closed,
     Draining,
@@ -32,9 +30,7 @@ from kolus.errors import (
     LeaseTimeout,
 )
 from kolus.events import Observer, Why
-from kolus.lease import Leasable, Lease, Outcome
 from kolus.manager.admission import Admission
-from kolus.manager.connection import Connection
 from kolus.manager.connections import Connections
 from kolus.manager.connector import Connector
 from kolus.manager.deadlock import Deadlocks
@@ -49,9 +45,15 @@ from kolus.manager.queue import Waiter, WaiterQueue
 from kolus.manager.record import BackendRecord
 from kolus.manager.shutdown import Shutdown
 from kolus.policy import Policy
-from kolus.status import Status
 from kolus.support import Alarm, after_fork, check_seconds, check_whole, fired
 from kolus.watching import Forked, ManagerExplanation, Owner, Ownership, Recorder
+
+if TYPE_CHECKING:
+    from kolus.backend import Backend
+    from kolus.backoff import Rng
+    from kolus.lease import Leasable, Lease, Outcome
+    from kolus.manager.connection import Connection
+    from kolus.status import Status
 
 __all__ = ["BaseManager"]
 

@@ -29,17 +29,17 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import alsoProvides, directlyProvidedBy, directlyProvides, implementer
 
-from kolus.events import Why
 from kolus.manager.connection_state import BUSY, CLOSED, CLOSING, CONNECTING, IDLE, LEASED, NEXT
-from kolus.manager.keeper import Keeper
 from kolus.manager.losses import Losses
 from kolus.manager.one_protocol import OneProtocol
 from kolus.manager.transports import is_sound, stop_telling, tell_before
 from kolus.support import Step
 
 if TYPE_CHECKING:
+    from kolus.events import Why
     from kolus.lease import Lease
     from kolus.manager.connection_state import ConnectionState
+    from kolus.manager.keeper import Keeper
 
 __all__ = ["STILLBORN", "Connection"]
 

@@ -14,7 +14,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from itertools import chain, islice
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -22,9 +22,11 @@ from kolus.events import Why
 from kolus.manager.connection import Connection
 from kolus.manager.connection_state import CLOSED, CLOSING, CONNECTING, IDLE
 from kolus.manager.lifetimes import Lifetimes
-from kolus.manager.record import BackendRecord
-from kolus.policy import Policy
-from kolus.support import Alarm
+
+if TYPE_CHECKING:
+    from kolus.manager.record import BackendRecord
+    from kolus.policy import Policy
+    from kolus.support import Alarm
 
 __all__ = ["Connections"]
 

@@ -8,22 +8,24 @@ tells the manager that something has changed.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from twisted.python.failure import Failure
 
-from kolus.backend import Backend
-from kolus.backoff import Rng
 from kolus.errors import ConnectFailed, reason_of
 from kolus.events import Why
 from kolus.manager.connection import Connection
 from kolus.manager.connection_state import CONNECTING
-from kolus.manager.connections import Connections
-from kolus.manager.hooks import Hooks
-from kolus.manager.record import BackendRecord
-from kolus.policy import Policy
 from kolus.support import let_go, shown
-from kolus.watching import Recorder
+
+if TYPE_CHECKING:
+    from kolus.backend import Backend
+    from kolus.backoff import Rng
+    from kolus.manager.connections import Connections
+    from kolus.manager.hooks import Hooks
+    from kolus.manager.record import BackendRecord
+    from kolus.policy import Policy
+    from kolus.watching import Recorder
 
 __all__ = ["Connector", "Owner"]
 

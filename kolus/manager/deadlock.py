@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kolus.errors import LeaseError
-from kolus.manager.lease_tracker import LeaseTracker
-from kolus.policy import Policy
-from kolus.watching import Owner
-
 if TYPE_CHECKING:
+    from kolus.errors import LeaseError
     from kolus.manager.base import BaseManager
+    from kolus.manager.lease_tracker import LeaseTracker
     from kolus.manager.record import BackendRecord
+    from kolus.policy import Policy
+    from kolus.watching import Owner
 
 __all__ = ["Deadlocks"]
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from kolus.events import Why
 from kolus.health import Phase
 from kolus.lease import Leasable, Lease
-from kolus.manager.connection import Connection
-from kolus.manager.queue import Waiter
 
 if TYPE_CHECKING:
     from kolus.manager.base import BaseManager
+    from kolus.manager.connection import Connection
+    from kolus.manager.queue import Waiter
 
 __all__ = ["Dispatcher"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from zope.interface import implementer
 
@@ -11,10 +11,12 @@ from kolus.events import Why
 from kolus.interfaces import IKolusManager, IServesGroups
 from kolus.lease import FAILED, FORGOTTEN, RELEASED, Lease, Outcome
 from kolus.manager.base import BaseManager
-from kolus.manager.connection import Connection
 from kolus.manager.connection_state import BUSY, IDLE, LEASED
 from kolus.status import Status
-from kolus.watching import Owner
+
+if TYPE_CHECKING:
+    from kolus.manager.connection import Connection
+    from kolus.watching import Owner
 
 __all__ = ["ConnectionManager"]
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from kolus.backend import Backend
 from kolus.interfaces import IServesGroups
-from kolus.manager.queue import Waiter
 from kolus.watching import Owner, Owners
 
 if TYPE_CHECKING:
-    pass
+    from kolus.backend import Backend
+    from kolus.manager.queue import Waiter
 
 __all__ = ["GroupQueueIndex"]
 

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from heapq import heapify, heappop, heappush, heapreplace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from kolus.backend import Backend
-from kolus.manager.queue import Waiter
-from kolus.watching import Owner
+if TYPE_CHECKING:
+    from kolus.backend import Backend
+    from kolus.manager.queue import Waiter
+    from kolus.watching import Owner
 
 __all__ = ["GroupQueues", "ServedQueue"]
 

@@ -6,16 +6,18 @@ A hook that raises or never answers costs the one connection it was given, and i
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
 from kolus.errors import reason_of
-from kolus.manager.connection import Connection
 from kolus.manager.connection_state import BUSY
-from kolus.policy import Hook, Policy
-from kolus.watching import Recorder
+
+if TYPE_CHECKING:
+    from kolus.manager.connection import Connection
+    from kolus.policy import Hook, Policy
+    from kolus.watching import Recorder
 
 __all__ = ["Hooks"]
 

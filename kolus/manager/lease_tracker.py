@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from kolus.errors import LeaseError
 from kolus.lease import FORGOTTEN, Leasable, Lease, Outcome, Settle
-from kolus.manager.queue import Waiter
 from kolus.manager.transports import is_ending
-from kolus.policy import Policy
 from kolus.support import place, stack
 from kolus.watching import (
     LeaseExplanation,
@@ -32,6 +30,8 @@ from kolus.watching import (
 
 if TYPE_CHECKING:
     from kolus.manager.base import BaseManager
+    from kolus.manager.queue import Waiter
+    from kolus.policy import Policy
 
 __all__ = ["Held", "LeaseTracker"]
 

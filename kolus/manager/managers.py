@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from twisted.internet.defer import Deferred
@@ -22,10 +23,12 @@ from zope.interface.verify import verifyObject
 from kolus.backend import AnyBackend, Backend, Backends
 from kolus.errors import Closed, Draining, KolusError, LeaseError
 from kolus.interfaces import IKolusManager
-from kolus.manager.record import BackendRecord
-from kolus.manager.records import Records
-from kolus.policy import Policy
 from kolus.support import DescriptorWatch, after_fork, check_whole
+
+if TYPE_CHECKING:
+    from kolus.manager.record import BackendRecord
+    from kolus.manager.records import Records
+    from kolus.policy import Policy
 
 __all__ = ["MakeManager", "Managers"]
 

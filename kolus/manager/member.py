@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from kolus.events import Why
-
 if TYPE_CHECKING:
     from kolus.backend import Backend
+    from kolus.events import Why
     from kolus.lease import Lease
     from kolus.watching import Owner, Ownership
 

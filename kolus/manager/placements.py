@@ -15,11 +15,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kolus.health import Phase
-from kolus.manager.group_queues import ServedQueue
-from kolus.manager.queue import Waiter
 
 if TYPE_CHECKING:
     from kolus.manager.base import BaseManager
+    from kolus.manager.group_queues import ServedQueue
+    from kolus.manager.queue import Waiter
     from kolus.manager.record import BackendRecord
 
 __all__ = ["Placements"]

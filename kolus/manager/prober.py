@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from kolus.backend import Backend
 from kolus.errors import KolusError
-from kolus.lease import Lease
-from kolus.manager.record import BackendRecord
-from kolus.policy import Policy
 from kolus.support import Step
+
+if TYPE_CHECKING:
+    from kolus.backend import Backend
+    from kolus.lease import Lease
+    from kolus.manager.record import BackendRecord
+    from kolus.policy import Policy
 
 __all__ = ["Prober"]
 

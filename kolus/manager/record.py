@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
-from kolus.backend import Backend
-from kolus.backoff import Rng
-from kolus.balance import Feedback
 from kolus.health import Attempts, Ejection, Health
-from kolus.manager.member import Member
 from kolus.manager.shrinking import Shrinking
 from kolus.manager.turns import Turns
 from kolus.status import Counters
 
 if TYPE_CHECKING:
+    from kolus.backend import Backend
+    from kolus.backoff import Rng
+    from kolus.balance import Feedback
+    from kolus.manager.member import Member
     from kolus.manager.queue import Waiter
     from kolus.watching import Owner
 

@@ -11,24 +11,26 @@ from __future__ import annotations
 import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IReactorTime
 
-from kolus.backend import Backend, Backends
-from kolus.backoff import Rng
-from kolus.balance import Feedback
 from kolus.errors import ConnectFailed
-from kolus.events import Observer
 from kolus.health import Phase
 from kolus.manager.group_queue_index import GroupQueueIndex
-from kolus.manager.queue import Waiter
 from kolus.manager.record import BackendRecord, Watcher
 from kolus.manager.totals import Totals
-from kolus.policy import Policy
-from kolus.status import Counters
 from kolus.support import let_go, shown
 from kolus.watching import Owner, Recorder
+
+if TYPE_CHECKING:
+    from kolus.backend import Backend, Backends
+    from kolus.backoff import Rng
+    from kolus.balance import Feedback
+    from kolus.events import Observer
+    from kolus.manager.queue import Waiter
+    from kolus.policy import Policy
+    from kolus.status import Counters
 
 __all__ = ["Records"]
 

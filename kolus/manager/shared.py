@@ -10,25 +10,27 @@ import random
 from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 from heapq import nlargest
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from zope.interface import implementer
 
-from kolus.backend import Backend
-from kolus.backoff import Rng
 from kolus.events import Observer, Why
 from kolus.interfaces import IKolusManager, IServesGroups, ISlots
 from kolus.lease import FAILED, FORGOTTEN, RELEASED, Lease, Outcome
 from kolus.manager.base import BaseManager
-from kolus.manager.connection import Connection
 from kolus.manager.connection_state import LEASED
-from kolus.manager.record import BackendRecord
 from kolus.manager.slot import Slot
 from kolus.manager.slots import Slots
 from kolus.manager.transports import is_sound
-from kolus.policy import Policy
 from kolus.status import Status
-from kolus.watching import Owner
+
+if TYPE_CHECKING:
+    from kolus.backend import Backend
+    from kolus.backoff import Rng
+    from kolus.manager.connection import Connection
+    from kolus.manager.record import BackendRecord
+    from kolus.policy import Policy
+    from kolus.watching import Owner
 
 __all__ = ["SharedManager"]
 

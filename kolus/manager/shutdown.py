@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from kolus.errors import Closed, Draining
 from kolus.events import Why
 
 if TYPE_CHECKING:
+    from kolus.errors import Closed, Draining
     from kolus.manager.base import BaseManager
 
 __all__ = ["Shutdown"]

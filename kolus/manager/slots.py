@@ -13,16 +13,18 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kolus.events import Why
 from kolus.interfaces import ISlots
-from kolus.manager.connection import Connection
 from kolus.manager.connection_state import IDLE, LEASED
-from kolus.manager.connections import Connections
 from kolus.manager.slot import Slot
 from kolus.manager.transports import is_sound
 from kolus.support import check_whole
+
+if TYPE_CHECKING:
+    from kolus.manager.connection import Connection
+    from kolus.manager.connections import Connections
 
 __all__ = ["Slots", "Taken"]
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from kolus.backend import AnyBackend, Backend
-from kolus.manager.managers import Managers
 from kolus.status import State, Status
+
+if TYPE_CHECKING:
+    from kolus.manager.managers import Managers
 
 __all__ = ["Snapshots"]
 

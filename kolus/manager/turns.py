@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.interfaces import IReactorTime
 
 from kolus.events import Why
-from kolus.manager.member import Member
 from kolus.support import Alarm
 
 if TYPE_CHECKING:
+    from kolus.manager.member import Member
     from kolus.manager.record import BackendRecord
 
 __all__ = ["Turns"]

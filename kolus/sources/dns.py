@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
@@ -19,7 +19,6 @@ from twisted.logger import Logger
 from twisted.names.dns import domainString
 from zope.interface import implementer
 
-from kolus.backend import Backend
 from kolus.backoff import Backoff, Rng
 from kolus.errors import reason_of
 from kolus.interfaces import ISource
@@ -27,6 +26,9 @@ from kolus.sources import records
 from kolus.sources.resolver import OwnResolver, check_servers
 from kolus.sources.subscription import Listener, Subscription
 from kolus.support import is_duration
+
+if TYPE_CHECKING:
+    from kolus.backend import Backend
 
 __all__ = ["DNSSource"]
 

@@ -13,18 +13,20 @@ import re
 import stat
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from kolus.backend import Backend
 from kolus.interfaces import ISource
 from kolus.sources.entries import READERS, BadEntry, read_backends
 from kolus.sources.folders import FolderWatch
 from kolus.sources.subscription import Listener, Subscription
 from kolus.support import is_duration
+
+if TYPE_CHECKING:
+    from kolus.backend import Backend
 
 __all__ = ["FileSource"]
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kolus.interfaces import ISource
 from kolus.sources.dns import DNSSource
 from kolus.sources.file import FileSource
 from kolus.sources.resolver import check_servers
+
+if TYPE_CHECKING:
+    from kolus.interfaces import ISource
 
 __all__ = ["name_server_from_string", "source_from_string"]
 
