@@ -119,7 +119,7 @@ class PoolOperation:
         Idle connections are closed now, leased ones when they are settled. Present leases stay
         valid, and new ones are given as usual.
         """
-        self._managers.check_process()
+        self._managers.process.check()
         for manager in tuple(
             self._managers if backend is None else self._managers.of(Backend.of(backend))
         ):
@@ -127,12 +127,12 @@ class PoolOperation:
 
     def eject(self, backend: AnyBackend) -> None:
         """Eject a backend: balancers do not choose it until C{admit}."""
-        self._managers.check_process()
+        self._managers.process.check()
         self._managers.records.of(Backend.of(backend), self.policy).health.eject()
 
     def admit(self, backend: AnyBackend) -> None:
         """Admit a backend that was ejected, by C{eject} or because of failures."""
-        self._managers.check_process()
+        self._managers.process.check()
         record = self._managers.records.find(Backend.of(backend).key)
         if record is not None:
             record.health.admit()
@@ -160,7 +160,7 @@ class PoolOperation:
         @raise ValueError: C{timeout} is not a number of seconds.
         """
         check_seconds("timeout", timeout, optional=False)
-        self._managers.check_process()
+        self._managers.process.check()
         self._groups.close()
         return _when_all(self._managers.close(timeout))
 

@@ -39,7 +39,7 @@ class Groups:
         self, source: Any | Iterable[AnyBackend], balancer: Balancer, name: str | None
     ) -> Group[Any]:
         """See C{Pool.group}."""
-        self._managers.check_process()
+        self._managers.process.check()
         if self._managers.closed:
             raise Closed("the pool is closed")
         if not ISource.providedBy(source):

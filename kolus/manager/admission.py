@@ -96,7 +96,7 @@ class Admission(Generic[P]):
 
     def refuse(self, ident: Hashable) -> None:
         """Raise what a request for C{ident} is refused with, if it is."""
-        self._manager._check_process()
+        self._manager.process.check()
         if self._lifecycle.refusal is not None:
             error: KolusError = self._lifecycle.refusal(f"{self._manager!r} gives no new leases")
         elif ident != self._manager.ident:

@@ -13,7 +13,6 @@ the backend's record.
 from __future__ import annotations
 
 import math
-import os
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable
@@ -41,11 +40,12 @@ from kolus.manager.housekeeper import Housekeeper
 from kolus.manager.lease_tracker import Held, LeaseTracker
 from kolus.manager.lifecycle import Lifecycle
 from kolus.manager.placements import Placements
+from kolus.manager.process_guard import ProcessGuard
 from kolus.manager.queue import Waiter, WaiterQueue
 from kolus.manager.record import BackendRecord
 from kolus.manager.shutdown import Shutdown
 from kolus.policy import Policy
-from kolus.support import Alarm, after_fork, check_seconds, check_whole, fired
+from kolus.support import Alarm, check_seconds, check_whole, fired
 from kolus.watching import Forked, ManagerExplanation, Owner, Ownership, Recorder
 
 if TYPE_CHECKING:
@@ -70,32 +70,16 @@ class BaseManager(ABC, Generic[P]):
     @ivar waiting: the requests in its own queue, the oldest first.
     @ivar placements: the requests in the queues of groups that it connects for.
     @ivar groups: the queues of groups that it serves.
+    @ivar process: keeps forked children from using it.
     @ivar smooth: whether nothing was out of the ordinary when it last looked, and nothing has
         changed since. Its record and its alarm clear it; the manager itself sets it again.
     """
 
     # What every lease needs. CPython finds it faster here than in a large C{__dict__}.
     __slots__ = (
-        "__dict__",
-        "_alarm",
-        "_checks",
-        "_feedbacks",
-        "_group_queues",
-        "_idle",
-        "_lifecycle",
-        "_now",
-        "_observers",
-        "_plain",
-        "_record",
-        "_settler",
-        "_special",
-        "_wanting",
-        "_watchers",
-        "connections",
-        "counters",
-        "ident",
-        "smooth",
-        "waiting",
+        *("__dict__", "_alarm", "_checks", "_feedbacks", "_group_queues", "_idle", "_lifecycle"),
+        *("_now", "_observers", "_plain", "_record", "_settler", "_special", "_wanting"),
+        *("_watchers", "connections", "counters", "ident", "smooth", "waiting"),
     )
 
     def __init__(
@@ -131,7 +115,7 @@ class BaseManager(ABC, Generic[P]):
         self._observers = [] if observers is None else observers
         self._recorder = recorder = Recorder(backend, ident, self.counters, self._observers)
         self._hooks = hooks = Hooks(policy, recorder, reactor.seconds)
-        self._alarm = Alarm(reactor, self._ring)
+        self._alarm = Alarm(reactor, lambda: self._housekeeper.wake())
         self.connections = connections = Connections[P](reactor, record, policy, self._alarm)
         self._connector = Connector(
             self, reactor, protocol, policy, rng, connections, record, hooks, recorder
@@ -140,7 +124,7 @@ class BaseManager(ABC, Generic[P]):
             *(reactor, policy.acquire_timeout, self._timed_out, self._alarm),
             arrivals=record.arrivals,
             changed=record.changed,
-            removed=self._waiter_left,
+            removed=lambda _: self.demand_fell(),
         )
         self.placements = Placements(self, record)
         self.groups = GroupQueues(self)
@@ -151,8 +135,7 @@ class BaseManager(ABC, Generic[P]):
         self._dispatcher: Dispatcher[P] = Dispatcher(self)
         self.admission: Admission[P] = Admission(self)
         self._housekeeper = Housekeeper(self)
-        self._process = os.getpid()
-        self._is_foreign = False
+        self.process = ProcessGuard(self.__repr__, self._was_forked)
 
         # What every lease needs, at hand.
         self._now = reactor.seconds
@@ -171,7 +154,7 @@ class BaseManager(ABC, Generic[P]):
 
         record.join(self)
         self._alarm.set(connections.vacant_until())  # it may never have a connection
-        after_fork(self)
+        self.process.begin()
 
     # What the two kinds know and do
 
@@ -252,19 +235,6 @@ class BaseManager(ABC, Generic[P]):
         is_calm = record.health.is_well and not record.shrinking.active
         return policy.reset is None and policy.max_uses is None and is_calm
 
-    def _look_if_smooth(self) -> None:
-        """See whether a lease and a release change nothing but the connection and two counters."""
-        told = self._special or self._observers or self._watchers or self._feedbacks
-        asked = self._group_queues or self.waiting or self._wanting
-        if told or asked or self._checks or self.placements.wait_for_idle:
-            return
-        has_siblings = len(self._record.members) > 1  # which may need what is idle here
-        if has_siblings or not (self._plain and self._lifecycle.serves):
-            return
-        self.smooth = self._alarm.at <= self._now() + self.connections.shortest_idle
-        if self.smooth:
-            self._record.smooth[self] = None
-
     def _next_is_stale(self) -> bool:
         """Whether the next idle connection is to be checked first; there has to be one."""
         return self._hooks.is_stale(self.connections.next_idle())
@@ -287,10 +257,6 @@ class BaseManager(ABC, Generic[P]):
         except KolusError:
             return fail()
 
-    def fail(self, waiter: Waiter[Any], error: Exception) -> None:
-        """Fail one of those in its own queue."""
-        self._queue.fail(waiter, error)
-
     def demand_grew(self) -> None:
         """Another request is to be connected for here."""
         self._connector.pay()
@@ -301,9 +267,6 @@ class BaseManager(ABC, Generic[P]):
         self.placements.tell()
         if self._wanting and self._idle and not self.demand():
             self._record.turns.wake()  # what was idle for it makes way for a sibling's
-
-    def _waiter_left(self, waiter: Waiter[Lease[P]]) -> None:
-        self.demand_fell()
 
     # Leases
 
@@ -320,9 +283,6 @@ class BaseManager(ABC, Generic[P]):
 
     def _timed_out(self, waiter: Waiter[Lease[P]]) -> LeaseTimeout:
         return self.admission.timed_out(waiter)
-
-    def _ring(self) -> None:
-        self._housekeeper.wake()
 
     def wants_connection(self) -> bool:
         """Whether one more connection would be of use, and an attempt is due."""
@@ -368,7 +328,7 @@ class BaseManager(ABC, Generic[P]):
     # Operation
 
     def pause(self) -> None:
-        self._check_process()
+        self.process.check()
         if self._lifecycle.serves:
             self._lifecycle.pause()
             self._record.changed()
@@ -377,7 +337,7 @@ class BaseManager(ABC, Generic[P]):
             self._recorder.paused()
 
     def resume(self) -> None:
-        self._check_process()
+        self.process.check()
         if self._lifecycle.resume():
             self._record.changed()
             self._recorder.resumed()
@@ -385,11 +345,11 @@ class BaseManager(ABC, Generic[P]):
 
     def resize(self, limit: int) -> None:
         check_whole("limit", limit, 1)
-        self._check_process()
+        self.process.check()
         self._record.resize(limit)
 
     def invalidate(self) -> None:
-        self._check_process()
+        self.process.check()
         self.connections.retire_all(Why.INVALIDATED)
         self.connections_changed()
         self._deadlocks.look_at_all()
@@ -397,32 +357,24 @@ class BaseManager(ABC, Generic[P]):
     def explain(self) -> ManagerExplanation:
         return self._tracker.explain(self)
 
-    def forked(self) -> None:
-        """Called in a forked child: the connections are its parent's, so leave them alone."""
-        self._is_foreign = True
+    def _was_forked(self) -> None:
+        """This is a forked child: the connections are its parent's, so leave them alone."""
         self._lifecycle.serves = False
         self._record.changed()
         self._alarm.clear()
-        told = Forked(self._foreign())
+        told = Forked(self.process.message())
         for connection in self.connections.all:
             connection.retired = connection.doubtful = True
             connection.protocol = told  # type: ignore[assignment]
 
-    def _foreign(self) -> str:
-        return f"process {os.getpid()} cannot use {self!r}: process {self._process} made it"
-
-    def _check_process(self) -> None:
-        if self._is_foreign:
-            raise LeaseError(self._foreign())
-
     def drain(self) -> Deferred[None]:
-        self._check_process()
+        self.process.check()
         self._shutdown.begin(Draining)
         return self.when_closed()
 
     def close(self, timeout: float) -> Deferred[None]:
         check_seconds("timeout", timeout, optional=False)
-        self._check_process()
+        self.process.check()
         self._lifecycle.abort_by(self._now() + timeout)
         self._shutdown.begin(Closed)
         self._housekeeper.wake()

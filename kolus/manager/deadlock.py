@@ -58,7 +58,7 @@ class Deadlocks:
         for waiter in waiters:
             error = self.find(owner, waiter.origin) if waiter in self._manager.waiting else None
             if error is not None:
-                self._manager.fail(waiter, error)
+                self._manager._queue.fail(waiter, error)
         keeper = self._record.keeper
         for waiter in () if keeper is None else keeper.group_waiters_of(owner):
             if waiter.placement is not None:

@@ -186,7 +186,7 @@ class Dispatcher(Generic[P]):
         if placed is not None and (own is None or placed.order < own.order):
             self._placements.give_up(placed, error)
         elif own is not None:
-            self._manager.fail(own, error)
+            self._queue.fail(own, error)
 
     def come_home(self, connection: Connection[P]) -> None:
         """Take back a connection that nobody has any more."""

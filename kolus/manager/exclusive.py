@@ -94,6 +94,19 @@ class ConnectionManager(BaseManager[P]):
         self._look_if_smooth()
         return Lease(connection, self._settler)
 
+    def _look_if_smooth(self) -> None:
+        """See whether a lease and a release change nothing but the connection and two counters."""
+        told = self._special or self._observers or self._watchers or self._feedbacks
+        asked = self._group_queues or self.waiting or self._wanting
+        if told or asked or self._checks or self.placements.wait_for_idle:
+            return
+        has_siblings = len(self._record.members) > 1  # which may need what is idle here
+        if has_siblings or not (self._plain and self._lifecycle.serves):
+            return
+        self.smooth = self._alarm.at <= self._now() + self.connections.shortest_idle
+        if self.smooth:
+            self._record.smooth[self] = None
+
     def _settle(self, connection: Connection[P], outcome: Outcome) -> None:
         if self.smooth and outcome is RELEASED and not (connection.doubtful or self._observers):
             connection.state = IDLE
@@ -160,7 +173,7 @@ class ConnectionManager(BaseManager[P]):
         return self._plain and self._lifecycle.serves and not hindered
 
     def _settle_specially(self, connection: Connection[P], outcome: Outcome, held: float) -> None:
-        self._check_process()
+        self.process.check()
         if outcome is FAILED:
             self._record.health.lease_failed(connection.since)
         if outcome is not RELEASED or not connection.usable():
@@ -186,7 +199,7 @@ class ConnectionManager(BaseManager[P]):
         self._dispatcher.decide()
 
     def _reclaim(self, connection: Connection[P], origin: str | None) -> None:
-        if not self._is_foreign:
+        if not self.process.is_foreign:
             self._recorder.forgotten(connection.in_state_for(), origin)
             self.connections.close(connection, Why.FORGOTTEN)
 

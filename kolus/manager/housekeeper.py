@@ -22,7 +22,7 @@ class Housekeeper:
         """Do what is due, and set the alarm to what is due next."""
         manager = self._manager
         manager.smooth = False  # the next release is to see that it rings
-        if manager._is_foreign:
+        if manager.process.is_foreign:
             return
         try:
             self._do_due(self._manager._now())

@@ -9,7 +9,6 @@ closed, or another process's.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -21,9 +20,10 @@ from zope.interface import Invalid
 from zope.interface.verify import verifyObject
 
 from kolus.backend import AnyBackend, Backend, Backends
-from kolus.errors import Closed, Draining, KolusError, LeaseError
+from kolus.errors import Closed, Draining, KolusError
 from kolus.interfaces import IKolusManager
-from kolus.support import DescriptorWatch, after_fork, check_whole
+from kolus.manager.process_guard import ProcessGuard
+from kolus.support import DescriptorWatch, check_whole
 
 if TYPE_CHECKING:
     from kolus.manager.record import BackendRecord
@@ -61,8 +61,7 @@ class Managers:
         self._counted: dict[Hashable, int] = {}
         self._all_paused = False
         self._paused: dict[Hashable, bool] = {}
-        self._process = os.getpid()
-        self._is_foreign = False
+        self.process = ProcessGuard(lambda: "this pool", self._was_forked)
 
     def __iter__(self) -> Iterator[IKolusManager]:
         """All that have connections or may have some, also those that were replaced."""
@@ -89,7 +88,7 @@ class Managers:
         @raise TypeError: it is no backend.
         @raise LeaseError: this is a forked child of the process that the pool belongs to.
         """
-        self.check_process()
+        self.process.check()
         if IKolusManager.providedBy(backend):
             if backend not in self._made:
                 raise ValueError(f"{backend!r} is not a manager of this pool")
@@ -126,8 +125,7 @@ class Managers:
         others = tuple(self.at.get(where.key, {}).values())
         self._count(where, self.limit(where))
         self._made.add(manager)
-        self._process = os.getpid()
-        after_fork(self)  # not before: without managers a pool may well go with its process
+        self.process.begin()  # not before: without managers a pool may well go with its process
         self.at.setdefault(where.key, {})[ident] = manager
         manager.when_closed().addCallback(self._forget, manager, where.key)
         if self.is_paused(where):
@@ -182,7 +180,7 @@ class Managers:
 
         @param until_back: or before C{welcome_back} is called, if nobody drains it otherwise.
         """
-        self.check_process()
+        self.process.check()
         managers = self.of(backend)
         if managers:
             self._draining[backend.key] = until_back and self._draining.get(backend.key, True)
@@ -203,7 +201,7 @@ class Managers:
 
     def close(self, timeout: float) -> list[Deferred[None]]:
         """Close them all, and make no more."""
-        self.check_process()
+        self.process.check()
         self.closed = True
         for record in self.records:
             record.turns.all_want_no_more()
@@ -220,7 +218,7 @@ class Managers:
     def resize(self, limit: int, backend: Backend | None) -> None:
         """Set the limit of a backend, or of all that have none of their own if C{None}."""
         check_whole("limit", limit, 1)
-        self.check_process()
+        self.process.check()
         if backend is None:
             own = self.records.own_limit
             self.policy = replace(self.policy, limit=limit)
@@ -235,7 +233,7 @@ class Managers:
     def follow(self, before: Backends, now: Backends) -> None:
         """A group has another list: those of which another limit is said have that, whatever was
         set by hand; those that came or left have what is said of them now, if none was."""
-        if self._is_foreign:
+        if self.process.is_foreign:
             return
         others = [key for key, each in before.items() if now.get(key, each).limit != each.limit]
         said = [now[key] for key in others]
@@ -274,7 +272,7 @@ class Managers:
 
     def set_paused(self, backend: Backend | None, paused: bool) -> None:
         """Pause or resume those of one backend, or all, and those that are made later too."""
-        self.check_process()
+        self.process.check()
         if backend is None:
             self._all_paused = paused
             self._paused.clear()
@@ -299,18 +297,6 @@ class Managers:
             return False
         return self.policy.idents == "separate" or not self.at.get(backend.key)
 
-    # Processes
-
-    def forked(self) -> None:
-        """Called in a forked child: the connections are its parent's."""
-        self._is_foreign = True
+    def _was_forked(self) -> None:
+        """This is a forked child: the connections are its parent's."""
         self.at.clear()
-
-    def check_process(self) -> None:
-        """
-        @raise LeaseError: this is a forked child of the process that the pool belongs to.
-        """
-        if self._is_foreign:
-            raise LeaseError(
-                f"process {os.getpid()} cannot use this pool: process {self._process} made it"
-            )

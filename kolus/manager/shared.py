@@ -245,7 +245,7 @@ class SharedManager(BaseManager[P]):
             self.placements.tell_idle()
 
     def _settle_specially(self, slot: Slot, outcome: Outcome, held: float) -> None:
-        self._check_process()
+        self.process.check()
         connection, health = slot.connection, self._record.health
         if outcome is FAILED:
             health.lease_failed(slot.since)
@@ -267,7 +267,7 @@ class SharedManager(BaseManager[P]):
         self._was_vacated(slot)
 
     def _reclaim(self, slot: Slot) -> None:
-        if not self._is_foreign:
+        if not self.process.is_foreign:
             self._recorder.forgotten(self._now() - slot.since, slot.origin)
             self._vacate(slot, Why.FORGOTTEN)
             self._was_vacated(slot)

@@ -35,7 +35,7 @@ class Shutdown:
             manager.connections.close(connection, Why.CLOSED)
         message = f"{manager!r} gives no new leases"
         while manager.waiting:
-            manager.fail(next(iter(manager.waiting)), refusal(message))
+            manager._queue.fail(next(iter(manager.waiting)), refusal(message))
         manager.placements.give_up_all(refusal(message))
         self.end_if_empty()
 
