@@ -13,7 +13,7 @@ from kolus.errors import (
     Rejected,
     WrongIdent,
 )
-from kolus.group import Group, GroupStatus
+from kolus.group import Group
 from kolus.health import Ejection
 from kolus.interfaces import IKolusManager, ISlots, ISource
 from kolus.lease import Lease
@@ -21,7 +21,7 @@ from kolus.manager import ConnectionManager, SharedManager, protocol_factory
 from kolus.policy import Policy
 from kolus.pool import Pool
 from kolus.service import PoolService
-from kolus.status import Status
+from kolus.status import GroupStatus, Status
 
 __all__ = [
     "Backend",

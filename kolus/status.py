@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from kolus.backend import Backend
     from kolus.interfaces import IKolusManager
 
-__all__ = ["Counters", "State", "Status"]
+__all__ = ["Counters", "GroupStatus", "State", "Status"]
 
 
 class State(Enum):
@@ -105,6 +105,25 @@ class Status:
             f"{self.backend} ({self.state.value}: limit {self.limit}, idle {self.idle or 0}, "
             f"leased {self.leased}, connecting {self.connecting}, waiting {self.waiting})"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class GroupStatus:
+    """The numbers of one group; out of date as soon as you have it."""
+
+    name: str | None
+    """What it is called."""
+    backends: tuple[Status, ...]
+    """The numbers of its backends, in the source's order."""
+    waiting: int
+    """Requests that any of the backends may serve, each of which is counted at one of them, too;
+    or that wait for the first list of backends."""
+    ejected: int
+    """How many of its backends are ejected."""
+    panics: bool
+    """Whether so many are that all may be chosen."""
+    panicked: int
+    """How many requests were given to an ejected backend for that reason."""
 
 
 @dataclass(slots=True)

@@ -3,8 +3,8 @@
 It knows the managers, balancers and health of the backends. It knows nothing of the pool.
 """
 
-from kolus.group.group import Group, GroupStatus
+from kolus.group.group import Group
 from kolus.group.groups import Groups
 from kolus.group.selector import Selector
 
-__all__ = ["Group", "GroupStatus", "Groups", "Selector"]
+__all__ = ["Group", "Groups", "Selector"]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Collection, Hashable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -20,22 +19,23 @@ from twisted.logger import Logger
 
 from kolus.backend import AnyBackend, Backend, Backends, named, several
 from kolus.balance import Balancer, Feedback, usable
-from kolus.errors import Closed, LeaseError, LeaseTimeout, NoBackend, PoolFull
+from kolus.errors import Closed, LeaseError, LeaseTimeout, PoolFull
+from kolus.group.first_list import FirstList
 from kolus.group.group_statuses import GroupStatuses
 from kolus.group.selection import GroupSelection, Selection
 from kolus.health import Panic
-from kolus.manager import Managers, Waiter, WaiterQueue
-from kolus.support import Alarm, check_seconds
-from kolus.watching import Owner, check_owner, unguarded
+from kolus.manager import Managers
+from kolus.status import GroupStatus
+from kolus.support import check_seconds
+from kolus.watching import Owner, check_owner
 
 if TYPE_CHECKING:
     from kolus.group.live_status import Statuses
     from kolus.group.queue import GroupQueue
     from kolus.group.selector import Selector
     from kolus.lease import Lease
-    from kolus.status import Status
 
-__all__ = ["Group", "GroupStatus"]
+__all__ = ["Group"]
 
 P = TypeVar("P")
 Keys = frozenset[Hashable]
@@ -52,25 +52,6 @@ class Keeper(Protocol):
 
     def closed(self, group: Group[Any]) -> None:
         """The group is closed."""
-
-
-@dataclass(frozen=True, slots=True)
-class GroupStatus:
-    """The numbers of one group; out of date as soon as you have it."""
-
-    name: str | None
-    """What it is called."""
-    backends: tuple[Status, ...]
-    """The numbers of its backends, in the source's order."""
-    waiting: int
-    """Requests that any of the backends may serve, each of which is counted at one of them, too;
-    or that wait for the first list of backends."""
-    ejected: int
-    """How many of its backends are ejected."""
-    panics: bool
-    """Whether so many are that all may be chosen."""
-    panicked: int
-    """How many requests were given to an ejected backend for that reason."""
 
 
 class Group(Generic[P]):
@@ -104,10 +85,7 @@ class Group(Generic[P]):
         self._closed = False
         self._backends: dict[Hashable, Backend] = {}
         self._queues: OrderedDict[tuple[Hashable, Keys], GroupQueue] = OrderedDict()
-        self._early_alarm = Alarm(clock, self._wake)
-        self._early: WaiterQueue[None] = WaiterQueue(
-            *(clock, managers.policy.acquire_timeout, self._no_list, self._early_alarm)
-        )
+        self._early = FirstList(self, clock, managers)
         self._panic = Panic(managers.records)
         self._feedback = Feedback.of(balancer)
         self.statuses = self._see([])
@@ -249,7 +227,7 @@ class Group(Generic[P]):
         if len(self._early.waiting) >= most:
             raise PoolFull(f"{self!r} has no backends yet, and {most} requests wait for them")
         began = self._clock.seconds()
-        await self._wait_for_list(timeout, owner)
+        await self._early.wait(timeout, owner)
         waited = self._clock.seconds() - began
         if timeout is None:
             timeout = self._managers.policy.acquire_timeout
@@ -260,27 +238,6 @@ class Group(Generic[P]):
             return await self._selector.connect(ident, selection, left, owner)
         except LeaseTimeout as error:
             raise error.after(waited) from error.last_error
-
-    def _wait_for_list(self, timeout: float | None, owner: Owner | None) -> Waiter[None]:
-        """Wait until the source tells its first list.
-
-        @raise LeaseError: C{owner} has ended.
-        """
-        owners = self._managers.records.group_queues.owners
-        ownership = None if owner is None else owners.ownership(unguarded(owner))
-        waiter = self._early.append(timeout)
-        if ownership is not None:
-            waiter.ownership = ownership
-            ownership.wait(waiter)
-        return waiter
-
-    def _no_list(self, waiter: Waiter[None]) -> NoBackend:
-        seconds = self._clock.seconds() - waiter.since
-        return NoBackend(f"{self!r} has not been told of any backend within {seconds:.3g} s")
-
-    def _wake(self) -> None:
-        self._early.expire_due(self._clock.seconds())
-        self._early_alarm.set(self._early.next_due())
 
     def _is_closed(self) -> Closed:
         return Closed(f"{self!r} is closed")
@@ -314,9 +271,7 @@ class Group(Generic[P]):
             if key not in self._backends:
                 self._keeper.left(backend)
         self._managers.records.probe_those_due(self._backends)
-        while self._early.waiting:  # who comes meanwhile comes after them
-            self._early.popleft().callback(None)
-        self._early_alarm.clear()
+        self._early.tell()
 
     def _keyed(self, backends: Sequence[Backend]) -> dict[Hashable, Backend]:
         """What a source tells, by their keys; it may be anybody's."""
@@ -378,9 +333,7 @@ class Group(Generic[P]):
         self._forget(self._backends)
         self._managers.records.delist(self._backends)
         self._managers.follow(self._backends, {})
-        while self._early.waiting:
-            self._early.fail(next(iter(self._early.waiting)), self._is_closed())
-        self._early_alarm.clear()
+        self._early.fail_all(self._is_closed())
         for queue in tuple(self._queues.values()):
             queue.close(self._is_closed())
         self._queues.clear()

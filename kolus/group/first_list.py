@@ -1,0 +1,64 @@
+"""C{FirstList}: the requests of a group that wait until its source tells the first list."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kolus.errors import NoBackend
+from kolus.manager import Waiter, WaiterQueue
+from kolus.support import Alarm
+from kolus.watching import unguarded
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
+    from kolus.group.group import Group
+    from kolus.manager import Managers
+    from kolus.watching import Owner
+
+__all__ = ["FirstList"]
+
+
+class FirstList(WaiterQueue[None]):
+    """First come, first told."""
+
+    def __init__(self, group: Group[Any], clock: IReactorTime, managers: Managers) -> None:
+        self._group = group
+        self._owners = managers.records.group_queues.owners
+        super().__init__(
+            *(clock, managers.policy.acquire_timeout, self._no_list, Alarm(clock, self._wake))
+        )
+
+    def wait(self, timeout: float | None, owner: Owner | None) -> Waiter[None]:
+        """
+        @param timeout: seconds until the request fails with C{NoBackend}; the policy's if C{None}.
+        @param owner: when it ends, the request is cancelled.
+        @return: fires with C{None} when there is a list.
+        @raise LeaseError: C{owner} has ended.
+        """
+        ownership = None if owner is None else self._owners.ownership(unguarded(owner))
+        waiter = self.append(timeout)
+        if ownership is not None:
+            waiter.ownership = ownership
+            ownership.wait(waiter)
+        return waiter
+
+    def tell(self) -> None:
+        """There is a list. A request that comes meanwhile comes after those that wait."""
+        while self.waiting:
+            self.popleft().callback(None)
+        self._alarm.clear()
+
+    def fail_all(self, error: Exception) -> None:
+        """There will be no list."""
+        while self.waiting:
+            self.fail(next(iter(self.waiting)), error)
+        self._alarm.clear()
+
+    def _no_list(self, waiter: Waiter[None]) -> NoBackend:
+        seconds = self._clock.seconds() - waiter.since
+        return NoBackend(f"{self._group!r} has not been told of any backend within {seconds:.3g} s")
+
+    def _wake(self) -> None:
+        self.expire_due(self._clock.seconds())
+        self._alarm.set(self.next_due())
