@@ -4,7 +4,7 @@ Its state is C{state}, which changes along the table C{NEXT}, by C{_become}; onl
 of every lease, whose price a call would double, are made by C{lease} and C{rest} themselves. Then
 there is the step that is under way while it is being made ready (connect, prepare, check, reset),
 and the transport, from when it is connected until it is lost. It holds its manager's slot until
-it is closed, and tells its keeper so exactly once.
+it is closed, and tells its connector so exactly once.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
-    IFileDescriptorReceiver,
-    IHalfCloseableProtocol,
     IHandshakeListener,
     ILoggingContext,
     IProtocol,
@@ -27,7 +25,7 @@ from twisted.internet.interfaces import (
 )
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import alsoProvides, directlyProvidedBy, directlyProvides, implementer
+from zope.interface import alsoProvides, directlyProvidedBy, implementer
 
 from kolus.manager.connection_state import BUSY, CLOSED, CLOSING, CONNECTING, IDLE, LEASED, NEXT
 from kolus.manager.losses import Losses
@@ -39,7 +37,7 @@ if TYPE_CHECKING:
     from kolus.events import Why
     from kolus.lease import Lease
     from kolus.manager.connection_state import ConnectionState
-    from kolus.manager.keeper import Keeper
+    from kolus.manager.connector import Connector
 
 __all__ = ["STILLBORN", "Connection"]
 
@@ -48,8 +46,6 @@ _log = Logger()
 
 STILLBORN = 1.0
 """A connection that ends sooner than this, in seconds, and unused, was never of any use."""
-
-_OPTIONAL = (IHalfCloseableProtocol, IFileDescriptorReceiver)
 
 
 @implementer(IProtocol, IHandshakeListener, ILoggingContext)
@@ -72,7 +68,7 @@ class Connection(Generic[P]):
     @ivar manager: whose slot it holds.
     @ivar why: why it is retired; C{None} if it is not, or if its peer or its protocol ended it.
     @ivar was_lost: whether it ended before the pool told it to.
-    @ivar chance: from 0 to below 1, drawn by the keeper: this one's share of every jitter.
+    @ivar chance: from 0 to below 1, drawn by the connector: this one's share of every jitter.
     @ivar expires_at: when its lifetime ends, on the clock.
     @ivar origin: where it was leased, in debug mode.
     @ivar slots: what is leased of it, if it is shared.
@@ -102,8 +98,8 @@ class Connection(Generic[P]):
     _ended: Failure | None = None
     _tells = False
 
-    def __init__(self, keeper: Keeper, chance: float, failures: int) -> None:
-        self._keeper = keeper
+    def __init__(self, connector: Connector[P], chance: float, failures: int) -> None:
+        self._connector = connector
         self.chance = chance
         self.failures = failures
         self.state = CONNECTING
@@ -112,7 +108,7 @@ class Connection(Generic[P]):
         self.uses = 0
         self.retired = False
         self.doubtful = True
-        self.manager: Any = keeper.manager
+        self.manager: Any = connector.manager
         self.unasked: Any = self._data_received
         self.dataReceived: Any = self.unasked
 
@@ -124,12 +120,16 @@ class Connection(Generic[P]):
     @property
     def age(self) -> float:
         """Seconds since it was connected."""
-        return self._keeper.clock.seconds() - self.connected_at
+        return self._connector.now() - self.connected_at
 
     @property
     def was_ready(self) -> bool:
         """Whether it was ever made and prepared."""
         return self.since > -math.inf
+
+    def was_made(self) -> bool:
+        """Whether its protocol was made, or this attempt has been given up."""
+        return self.state is not CONNECTING or hasattr(self, "protocol")
 
     def stillborn(self) -> bool:
         """Whether, ending now, it was of no use to anybody and hardly lived."""
@@ -137,7 +137,7 @@ class Connection(Generic[P]):
 
     def in_state_for(self) -> float:
         """Seconds since it was last leased or came home."""
-        return self._keeper.clock.seconds() - self.since
+        return self._connector.now() - self.since
 
     @property
     def reused(self) -> bool:
@@ -170,7 +170,7 @@ class Connection(Generic[P]):
     def _begin(
         self, name: str, timeout: float | None, action: Callable[..., object], *args: object
     ) -> Deferred[object]:
-        self._step = step = Step(self._keeper.clock, name, timeout)
+        self._step = step = Step(self._connector.clock, name, timeout)
         step.outcome.addBoth(self._step_done)
         return step.begin(action, *args)
 
@@ -258,7 +258,7 @@ class Connection(Generic[P]):
         return self.observed_since == self.since
 
     def close(self) -> None:
-        """Close it once everything written is sent; the keeper hears when it is gone."""
+        """Close it once everything written is sent; the connector hears when it is gone."""
         self._end("loseConnection")
 
     def abort(self) -> None:
@@ -271,7 +271,7 @@ class Connection(Generic[P]):
             self._become(CLOSING)
         self._give_up(Failure(CancelledError()))
         if self.state is CLOSED:
-            return  # the keeper closed it on hearing that
+            return  # the connector has closed it
         if self.transport is None:
             self._closed(self._ended or Failure(ConnectionDone()))
         else:
@@ -289,14 +289,14 @@ class Connection(Generic[P]):
         self._become(CLOSED)
         self.dataReceived = self.unasked = repr  # its own methods keep it alive
         self._ended = reason
-        self._keeper.connection_closed(self, reason)
+        self._connector.connection_closed(self, reason)
         if self._losses is not None:
             self._losses.happen(reason)
 
     # Connecting
 
     async def _reach(self, endpoint: IStreamClientEndpoint) -> object:
-        await endpoint.connect(OneProtocol(self))
+        await endpoint.connect(OneProtocol(self, self._connector.build))
         if self._failure is not None:
             return self._failure  # raised, it would know our callers: all losses may share it
         if self.transport is None:
@@ -304,17 +304,6 @@ class Connection(Generic[P]):
         if self._handshake is not None:
             await self._handshake
         return None
-
-    def build(self) -> Connection[P] | None:
-        """Make the user's protocol; C{None} if this attempt has been given up."""
-        if self.state is not CONNECTING or hasattr(self, "protocol"):
-            return None
-        protocol = self._keeper.build()
-        if not callable(getattr(protocol, "dataReceived", None)):
-            raise TypeError(f"not a protocol, it has no dataReceived: {protocol!r}")
-        self.protocol = protocol
-        directlyProvides(self, [each for each in _OPTIONAL if each.providedBy(protocol)])
-        return self
 
     # What the transport tells it: IProtocol and the optional interfaces
 
@@ -327,7 +316,7 @@ class Connection(Generic[P]):
             return
         self.transport = transport
         self._tells = tell_before(transport, self)
-        self.connected_at = self._keeper.clock.seconds()
+        self.connected_at = self._connector.now()
         if ISSLTransport.providedBy(transport):
             # A certificate is refused only after connectionMade.
             self._handshake = Deferred()
@@ -346,7 +335,8 @@ class Connection(Generic[P]):
 
     def _data_received(self, data: bytes) -> None:
         if self.state is IDLE:
-            self._keeper.connection_out_of_step(self, f"{len(data)} bytes came while it was idle")
+            why = f"{len(data)} bytes came while it was idle"
+            self._connector.connection_out_of_step(self, why)
         elif self.state < CLOSING:
             self._protocol.dataReceived(data)
 
@@ -358,14 +348,14 @@ class Connection(Generic[P]):
 
     def readConnectionLost(self) -> None:
         if self.state is IDLE:
-            self._keeper.connection_out_of_step(self, "its peer closed it")
+            self._connector.connection_out_of_step(self, "its peer closed it")
         elif self.state < CLOSING:
             self.retired = self.doubtful = True
             self._protocol.readConnectionLost()
 
     def writeConnectionLost(self) -> None:
         if self.state is IDLE:
-            self._keeper.connection_out_of_step(self, "its protocol closed its half")
+            self._connector.connection_out_of_step(self, "its protocol closed its half")
         self.retired = self.doubtful = True
         self._protocol.writeConnectionLost()
 

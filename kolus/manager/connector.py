@@ -70,6 +70,7 @@ class Connector(Generic[P]):
         self.manager = manager
         self.clock = reactor
         self.build = build
+        self.now: Callable[[], float] = reactor.seconds
         self.attempts = record.attempts
         self._unpaid = False
         self._endpoint = record.endpoint(reactor)
@@ -93,7 +94,7 @@ class Connector(Generic[P]):
 
     def due_in(self) -> float:
         """Seconds until the next attempt is due; 0 or less if it is."""
-        return float(self.attempts.due_at - self.clock.seconds())
+        return float(self.attempts.due_at - self.now())
 
     def error(self) -> ConnectFailed:
         """What a request fails with that the last attempt has left unserved."""
@@ -122,7 +123,7 @@ class Connector(Generic[P]):
         backoff = self._policy.backoff
         failures = max(self.attempts.failures, connection.failures) + 1
         delay = 0.0 if backoff is None else backoff.delay(failures, self._rng)
-        self.attempts.failed(error, failures, self.clock.seconds() + delay)
+        self.attempts.failed(error, failures, self.now() + delay)
         self._unpaid = backoff is None
         self._recorder.connect_failed(self.error(), failures, where)
 

@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.interfaces import IFileDescriptorReceiver, IHalfCloseableProtocol
 from twisted.internet.protocol import Factory
+from zope.interface import directlyProvides
 
 if TYPE_CHECKING:
     from kolus.manager.connection import Connection
 
 __all__ = ["OneProtocol"]
 
+_OPTIONAL = (IHalfCloseableProtocol, IFileDescriptorReceiver)
+
 
 class OneProtocol(Factory):
-    """Builds the protocol of one attempt to connect."""
+    """Makes the user's protocol for one attempt, and puts the connection in its place."""
 
     noisy = False
 
-    def __init__(self, connection: Connection[Any]) -> None:
+    def __init__(self, connection: Connection[Any], make: Callable[[], Any]) -> None:
+        """
+        @param make: makes the user's protocol.
+        """
         self._connection = connection
+        self._make = make
 
     def buildProtocol(self, addr: object) -> Connection[Any] | None:  # type: ignore[override]
-        return self._connection.build()
+        """
+        @return: the connection; C{None} if this attempt has been given up.
+        """
+        connection = self._connection
+        if connection.was_made():
+            return None
+        protocol = self._make()
+        if not callable(getattr(protocol, "dataReceived", None)):
+            raise TypeError(f"not a protocol, it has no dataReceived: {protocol!r}")
+        connection.protocol = protocol
+        directlyProvides(connection, [each for each in _OPTIONAL if each.providedBy(protocol)])
+        return connection

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sized
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Hashable, Iterator, Sized
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
@@ -27,11 +27,10 @@ if TYPE_CHECKING:
     from kolus.backend import Backend
     from kolus.backoff import Rng
     from kolus.balance import Feedback
-    from kolus.manager.member import Member
-    from kolus.manager.queue import Waiter
-    from kolus.watching import Owner
+    from kolus.manager.base import BaseManager
+    from kolus.manager.records import Records
 
-__all__ = ["BackendRecord", "Keeper", "Watcher"]
+__all__ = ["BackendRecord", "Watcher"]
 
 _UNKNOWN = -(1 << 40)
 """What nobody has looked at since it changed; it stays below 0 whatever is added to it."""
@@ -40,19 +39,6 @@ _UNKNOWN = -(1 << 40)
 Watcher = Callable[[Hashable], object]
 """Who keeps backends in an order of its own. It is told the key of one that has less to do than it
 had, or more, or whose health is another, and only notes that: it is called in the middle of it."""
-
-
-class Keeper(Protocol):
-    """Who makes known what becomes of a backend's health, and knows the groups."""
-
-    def ejected(self, record: BackendRecord, reason: str, seconds: float) -> None: ...
-    def admitted(self, record: BackendRecord, reason: str) -> None: ...
-    def probe_is_due(self, record: BackendRecord) -> None: ...
-    def unused(self, record: BackendRecord) -> None:
-        """It has no managers any more."""
-
-    def group_waiters_of(self, owner: Owner) -> Iterable[Waiter[Any]]:
-        """What an owner has waiting in queues of groups."""
 
 
 class BackendRecord:
@@ -107,11 +93,11 @@ class BackendRecord:
         self.counters = Counters()
         self._clock = clock
         self.health = Health(self, clock, ejection, rng, self.attempts, self.counters)
-        self.members: list[Member] = []
-        self.sole: Member | None = None
+        self.members: list[BaseManager[Any]] = []
+        self.sole: BaseManager[Any] | None = None
         self.noted = _UNKNOWN
         self.idle: Sized = ()
-        self.smooth: dict[Member, None] = {}
+        self.smooth: dict[BaseManager[Any], None] = {}
         self.all: set[Any] = set()
         self.connecting: set[Any] = set()
         self.closing: set[Any] = set()
@@ -121,7 +107,7 @@ class BackendRecord:
         self.watchers: list[Watcher] = []
         self.feedbacks: dict[int, Feedback] = {}
         self._most_feedbacks = 1
-        self.keeper: Keeper | None = None
+        self.keeper: Records | None = None
         self.last_ident: Hashable = None
         self._endpoint: IStreamClientEndpoint | None = None
 
@@ -138,13 +124,13 @@ class BackendRecord:
         """How many connections more may be made."""
         return self.limit - len(self.all)
 
-    def join(self, member: Member) -> None:
+    def join(self, member: BaseManager[Any]) -> None:
         self.last_ident = member.ident
         self.members.append(member)
         self.turns.joined()
         self.changed()
 
-    def leave(self, member: Member) -> None:
+    def leave(self, member: BaseManager[Any]) -> None:
         """It has no connections any more and wants none."""
         self.members.remove(member)
         self.turns.left(member)

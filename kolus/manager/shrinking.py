@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kolus.manager.member import Member
+    from kolus.manager.base import BaseManager
     from kolus.manager.record import BackendRecord
 
 __all__ = ["Shrinking"]
@@ -59,7 +59,7 @@ class Shrinking:
             self._fewest = min(heapq.nlargest(limit, counts)) if len(counts) > limit else 0
         return leases >= self._fewest
 
-    def surplus(self) -> Iterator[tuple[Member, int]]:
+    def surplus(self) -> Iterator[tuple[BaseManager[Any], int]]:
         """Which managers close how many of the connections that nobody has.
 
         Whoever has most connections gives first.

@@ -20,7 +20,7 @@ from kolus.events import Why
 from kolus.support import Alarm
 
 if TYPE_CHECKING:
-    from kolus.manager.member import Member
+    from kolus.manager.base import BaseManager
     from kolus.manager.record import BackendRecord
 
 __all__ = ["Turns"]
@@ -37,12 +37,12 @@ class Turns:
     def __init__(self, record: BackendRecord, clock: IReactorTime) -> None:
         self._record = record
         self._clock = clock
-        self.wanting: OrderedDict[Member, None] = OrderedDict()
+        self.wanting: OrderedDict[BaseManager[Any], None] = OrderedDict()
         self.placing: dict[Any, None] = {}
         self.awaited: dict[Any, None] = {}
         self._alarm = Alarm(clock, self.wake)
-        self._idlers: list[tuple[float, int, Member]] = []
-        self._known: set[Member] = set()
+        self._idlers: list[tuple[float, int, BaseManager[Any]]] = []
+        self._known: set[BaseManager[Any]] = set()
         self._ties = itertools.count()
 
     def joined(self) -> None:
@@ -52,27 +52,27 @@ class Turns:
             if first.connections.oldest_idle() < math.inf:
                 self.has_idle(first)
 
-    def left(self, member: Member) -> None:
+    def left(self, member: BaseManager[Any]) -> None:
         """A manager has no connections any more and wants none."""
         self.want_no_more(member)
         self.placing.pop(member, None)
         self.awaited.pop(member, None)
         self._known.discard(member)
 
-    def taken(self, member: Member) -> None:
+    def taken(self, member: BaseManager[Any]) -> None:
         """A manager has taken a slot. If it was the last, others connect in vain for groups."""
         if self.placing and self._record.unused() <= 0:
             for each in tuple(self.placing):
                 if each is not member:
                     each.placements.tell()
 
-    def want(self, member: Member) -> None:
+    def want(self, member: BaseManager[Any]) -> None:
         """A manager wants a slot, and waits for its turn, or until the next attempt is due."""
         self.wanting[member] = None
         self._record.changed()
         self._ring_when_due()
 
-    def want_no_more(self, member: Member) -> None:
+    def want_no_more(self, member: BaseManager[Any]) -> None:
         """It wants none any more, or has got one."""
         self.wanting.pop(member, None)
         if not self.wanting:
@@ -88,7 +88,7 @@ class Turns:
         if self.wanting and due > self._clock.seconds():
             self._alarm.set(due)
 
-    def grant(self, member: Member) -> bool:
+    def grant(self, member: BaseManager[Any]) -> bool:
         """Ask for a slot to connect with.
 
         @return: whether there is one; if not, the member is told when it is its turn.
@@ -104,7 +104,7 @@ class Turns:
             first.connections_changed()  # it may not have heard that it is its turn
         return False
 
-    def claims(self, member: Member) -> bool:
+    def claims(self, member: BaseManager[Any]) -> bool:
         """Whether the connection that comes home to C{member} is to make way for a sibling's.
 
         It is if nobody there waits for it. Else the slots are divided evenly: a sibling without
@@ -146,11 +146,11 @@ class Turns:
         if self._record.unused() <= 0 and any(each.demand() for each in self._claimants()):
             self._make_room()
 
-    def _claimants(self) -> Iterator[Member]:
+    def _claimants(self) -> Iterator[BaseManager[Any]]:
         """Those who want a slot and could use it now, in turn."""
         return (each for each in self.wanting if each.wants_connection())
 
-    def _first_claimant(self) -> Member | None:
+    def _first_claimant(self) -> BaseManager[Any] | None:
         """The first of these where somebody waits, else the first."""
         first = None
         for each in self._claimants():
@@ -159,7 +159,7 @@ class Turns:
             first = first or each
         return first
 
-    def has_idle(self, member: Member) -> None:
+    def has_idle(self, member: BaseManager[Any]) -> None:
         """A manager that had nothing idle has something, which may have to make way."""
         if len(self._record.members) > 1 and member not in self._known:
             self._known.add(member)
@@ -172,14 +172,14 @@ class Turns:
         if oldest is not None:
             oldest.connections.close_oldest_idle(Why.DISPLACED)
 
-    def _oldest_idle(self) -> Member | None:
+    def _oldest_idle(self) -> BaseManager[Any] | None:
         """The manager with the connection that is idle longest; not of those where somebody waits:
         what is idle there is about to be leased.
 
         An entry of the heap may be older than what its manager has idle by now; then it is put
         right.
         """
-        aside: list[tuple[float, int, Member]] = []
+        aside: list[tuple[float, int, BaseManager[Any]]] = []
         found = None
         while self._idlers and found is None:
             since, tie, member = self._idlers[0]
