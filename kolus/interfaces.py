@@ -141,6 +141,7 @@ class IServesGroups(Interface):
     groups: Any = Attribute("the queues that it serves besides its own, by arrival of their heads")
     placements: Any = Attribute("the waiters of these queues that it connects for")
     admission: Any = Attribute("which requests may wait here")
+    deadlocks: Any = Attribute("finds requests whose owners hold all that can be leased here")
 
     def serves() -> bool:
         """Whether it gives leases now."""
@@ -150,10 +151,6 @@ class IServesGroups(Interface):
 
     def connections_changed() -> None:
         """See again who can be served."""
-
-    def deadlock(owner: Owner | None, origin: str | None) -> Exception | None:
-        """What a request fails with whose owner holds everything that can be leased here; else
-        C{None}."""
 
 
 class ISlots(Interface):

@@ -150,7 +150,7 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
             ownership = self._servers.index.owners.ownership(unguarded(owner))
         origin = server.admission.origin(ownership)
         if ownership is not None and self._is_all_held_by(ownership.owner):
-            raise server.deadlock(ownership.owner, origin)
+            raise server.deadlocks.find(ownership.owner, origin)
         server.admission.check_room()
         waiter = self.append(timeout)
         if origin is not None:
@@ -203,13 +203,13 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
 
     def fail_if_deadlocked(self, waiter: Waiter[Any], owner: Owner) -> None:
         if self._is_all_held_by(owner) and waiter.queue is self:
-            self.fail(waiter, waiter.placement.deadlock(owner, waiter.origin))
+            self.fail(waiter, waiter.placement.deadlocks.find(owner, waiter.origin))
 
     def _is_all_held_by(self, owner: Owner | None) -> bool:
         """Whether an owner itself has all that could ever serve it."""
         for backend in self._places.all():
             server = self._servers.find(self.ident, backend)
-            if server is None or server.deadlock(owner, None) is None:
+            if server is None or server.deadlocks.find(owner, None) is None:
                 return False
         return True
 

@@ -35,7 +35,7 @@ class Admission(Generic[P]):
         self._tracker = manager._tracker
         self._recorder = manager._recorder
         self._lifecycle = manager._lifecycle
-        self._deadlocks = manager._deadlocks
+        self._deadlocks = manager.deadlocks
         self.limit_changed()
 
     def limit_changed(self) -> None:

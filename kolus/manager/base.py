@@ -17,7 +17,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from twisted.internet.defer import Deferred, fail
 
@@ -25,7 +25,6 @@ from kolus.errors import (
     Closed,
     Draining,
     KolusError,
-    LeaseError,
     LeaseTimeout,
 )
 from kolus.events import Observer, Why
@@ -45,6 +44,7 @@ from kolus.manager.queue import Waiter, WaiterQueue
 from kolus.manager.record import BackendRecord
 from kolus.manager.shutdown import Shutdown
 from kolus.policy import Policy
+from kolus.status import Status
 from kolus.support import Alarm, check_seconds, check_whole, fired
 from kolus.watching import Forked, ManagerExplanation, Owner, Ownership, Recorder
 
@@ -53,7 +53,6 @@ if TYPE_CHECKING:
     from kolus.backoff import Rng
     from kolus.lease import Leasable, Lease, Outcome
     from kolus.manager.connection import Connection
-    from kolus.status import Status
 
 __all__ = ["BaseManager"]
 
@@ -70,6 +69,7 @@ class BaseManager(ABC, Generic[P]):
     @ivar waiting: the requests in its own queue, the oldest first.
     @ivar placements: the requests in the queues of groups that it connects for.
     @ivar groups: the queues of groups that it serves.
+    @ivar deadlocks: finds requests that can never be served.
     @ivar process: keeps forked children from using it.
     @ivar smooth: whether nothing was out of the ordinary when it last looked, and nothing has
         changed since. Its record and its alarm clear it; the manager itself sets it again.
@@ -129,7 +129,7 @@ class BaseManager(ABC, Generic[P]):
         self.placements = Placements(self, record)
         self.groups = GroupQueues(self)
         self._tracker = LeaseTracker(policy, recorder, reactor.seconds, self._settle)
-        self._deadlocks = Deadlocks(self, self._tracker, record, policy)
+        self.deadlocks = Deadlocks(self, self._tracker, record, policy)
         self._lifecycle = Lifecycle()
         self._shutdown = Shutdown(self)
         self._dispatcher: Dispatcher[P] = Dispatcher(self)
@@ -162,15 +162,8 @@ class BaseManager(ABC, Generic[P]):
     def try_connect(self, ident: Hashable, owner: Owner | None = None) -> Lease[P] | None: ...
 
     @abstractmethod
-    def status(self) -> Status: ...
-
-    def _numbers(self) -> Status:
-        """The status as far as it is known without a look at each connection."""
-        return self.status()
-
-    @abstractmethod
-    def load(self) -> int:
-        """How many leases are out and requests wait here."""
+    def _leased(self) -> int:
+        """How many leases are out."""
 
     @abstractmethod
     def ready(self) -> int:
@@ -216,6 +209,30 @@ class BaseManager(ABC, Generic[P]):
         """How many idle connections cannot carry a lease now."""
         return 0
 
+    def status(self) -> Status:
+        return self._numbers()
+
+    def _numbers(self) -> Status:
+        """The status as far as it is known without a look at each connection."""
+        slots, record = self._policy.slots or 1, self._record
+        return Status(
+            backend=self.backend,
+            manager=cast(Any, self),
+            ident=self.ident,
+            idle=self.ready(),
+            leased=self._leased(),
+            connecting=len(self.connections.connecting) * slots,
+            unused=max(0, record.unused()) * slots,
+            waiting=self.demand(),
+            limit=self._capacity(),
+            state=record.health.state(self._lifecycle.state()),
+            ramp=record.health.ramp(),
+        )
+
+    def load(self) -> int:
+        """How many leases are out and requests wait here."""
+        return self._leased() + self.demand()
+
     def serves(self) -> bool:
         """Whether it gives leases now."""
         return self._lifecycle.serves
@@ -234,10 +251,6 @@ class BaseManager(ABC, Generic[P]):
         policy, record = self._policy, self._record
         is_calm = record.health.is_well and not record.shrinking.active
         return policy.reset is None and policy.max_uses is None and is_calm
-
-    def _next_is_stale(self) -> bool:
-        """Whether the next idle connection is to be checked first; there has to be one."""
-        return self._hooks.is_stale(self.connections.next_idle())
 
     # Requests
 
@@ -277,10 +290,6 @@ class BaseManager(ABC, Generic[P]):
             self._dispatcher.decide()
         return lease
 
-    def deadlock(self, owner: Owner | None, origin: str | None) -> LeaseError | None:
-        """What a request fails with whose owner holds everything that can be leased here."""
-        return self._deadlocks.find(owner, origin)
-
     def _timed_out(self, waiter: Waiter[Lease[P]]) -> LeaseTimeout:
         return self.admission.timed_out(waiter)
 
@@ -307,7 +316,7 @@ class BaseManager(ABC, Generic[P]):
         self.admission.limit_changed()
         self._recorder.resized(self._record.limit)
         self.connections_changed()
-        self._deadlocks.look_at_all()
+        self.deadlocks.look_at_all()
 
     def shrinking_changed(self) -> None:
         """The backend has more connections than its limit, or no longer."""
@@ -352,7 +361,7 @@ class BaseManager(ABC, Generic[P]):
         self.process.check()
         self.connections.retire_all(Why.INVALIDATED)
         self.connections_changed()
-        self._deadlocks.look_at_all()
+        self.deadlocks.look_at_all()
 
     def explain(self) -> ManagerExplanation:
         return self._tracker.explain(self)

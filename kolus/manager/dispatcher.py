@@ -44,7 +44,7 @@ class Dispatcher(Generic[P]):
         self._connections = manager.connections
         self._connector = manager._connector
         self._counters = manager.counters
-        self._deadlocks = manager._deadlocks
+        self._deadlocks = manager.deadlocks
         self._group_queues = manager.groups.known
         self._groups = manager.groups
         self._hooks = manager._hooks

@@ -12,7 +12,6 @@ from kolus.interfaces import IKolusManager, IServesGroups
 from kolus.lease import FAILED, FORGOTTEN, RELEASED, Lease, Outcome
 from kolus.manager.base import BaseManager
 from kolus.manager.connection_state import BUSY, IDLE, LEASED
-from kolus.status import Status
 
 if TYPE_CHECKING:
     from kolus.manager.connection import Connection
@@ -251,9 +250,6 @@ class ConnectionManager(BaseManager[P]):
     def ready(self) -> int:
         return len(self._idle)
 
-    def load(self) -> int:
-        return self.connections.leased() + self.demand()
-
     def has_idle(self) -> bool:
         return bool(self._idle) and self._lifecycle.serves
 
@@ -276,18 +272,9 @@ class ConnectionManager(BaseManager[P]):
             if each.state is BUSY
         }
 
-    def status(self) -> Status:
-        connections = self.connections
-        return Status(
-            backend=self.backend,
-            manager=self,
-            ident=self.ident,
-            idle=len(connections.idle),
-            leased=connections.leased(),
-            connecting=len(connections.connecting),
-            unused=max(0, self._record.unused()),
-            waiting=self.demand(),
-            limit=self._record.limit,
-            state=self._record.health.state(self._lifecycle.state()),
-            ramp=self._record.health.ramp(),
-        )
+    def _leased(self) -> int:
+        return self.connections.leased()
+
+    def _next_is_stale(self) -> bool:
+        """Whether the next idle connection is to be checked first; there has to be one."""
+        return self._hooks.is_stale(self.connections.next_idle())

@@ -200,7 +200,7 @@ class SharedManager(BaseManager[P]):
         self._record.changed()
         self._slots.changed(protocol)
         self._dispatcher.decide()
-        self._deadlocks.look_at_all()
+        self.deadlocks.look_at_all()
 
     # Settling
 
@@ -277,7 +277,7 @@ class SharedManager(BaseManager[P]):
         if self._record.shrinking.active:
             self._record.tell_members()
         if slot.connection.retired:
-            self._deadlocks.look_at_all()
+            self.deadlocks.look_at_all()
 
     def _vacate(self, slot: Slot, ended: Why | None) -> None:
         """Take a slot back, and the connection when it was the last.
@@ -359,9 +359,6 @@ class SharedManager(BaseManager[P]):
     def ready(self) -> int:
         return self._free()
 
-    def load(self) -> int:
-        return self._slots.leased() + self.demand()
-
     def has_idle(self) -> bool:
         return self._lifecycle.serves and self._free() > 0
 
@@ -369,18 +366,5 @@ class SharedManager(BaseManager[P]):
         self._slots.look_at_all()
         return self._numbers()
 
-    def _numbers(self) -> Status:
-        connections, slots = self.connections, self._slots.heard()
-        return Status(
-            backend=self.backend,
-            manager=self,
-            ident=self.ident,
-            idle=self._free(),
-            leased=slots.leased(),
-            connecting=len(connections.connecting) * slots.each,
-            unused=max(0, self._record.unused()) * slots.each,
-            waiting=self.demand(),
-            limit=self._capacity(),
-            state=self._record.health.state(self._lifecycle.state()),
-            ramp=self._record.health.ramp(),
-        )
+    def _leased(self) -> int:
+        return self._slots.heard().leased()
