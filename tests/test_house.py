@@ -24,6 +24,7 @@ from tests.rigs.house_rules import (
     packages_where_others_have_theirs,
     public_names_nobody_agreed_on,
     rooms_that_are_too_deep,
+    types_of_a_higher_room,
     untrue_lists_of_public_names,
 )
 
@@ -42,6 +43,10 @@ def test_every_module_has_a_floor() -> None:
 
 def test_nobody_imports_past_a_door() -> None:
     assert list(imports_past_a_door(ROOT)) == []
+
+
+def test_no_type_is_imported_from_a_higher_room() -> None:
+    assert list(types_of_a_higher_room(ROOT)) == []
 
 
 def test_no_room_is_too_deep_or_has_a_circle() -> None:
@@ -127,6 +132,15 @@ BROKEN: dict[str, tuple[Rule, dict[str, str], list[str]]] = {
             "kolus/pool.py": "from kolus.manager import Waiter\n",
         },
         ["group.queue imports kolus.manager.queue past the door of manager"],
+    ),
+    "a type of a higher room": (
+        types_of_a_higher_room,
+        {
+            "kolus/health/panic.py": "if TYPE_CHECKING:\n    from kolus.manager import Records\n",
+            "kolus/manager/base.py": "if TYPE_CHECKING:\n    from kolus.health import Panic\n",
+            "kolus/lease.py": "if TYPE_CHECKING:\n    from kolus.interfaces import ISlots\n",
+        },
+        ["health.panic names kolus.manager, which is not below it"],
     ),
     "a circle in a room": (
         rooms_that_are_too_deep,

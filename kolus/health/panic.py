@@ -10,17 +10,30 @@ half of the backends of a group are out of use, and never the only one.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Hashable, Mapping
+from typing import TYPE_CHECKING, Protocol
 
 from twisted.logger import Logger
 
 if TYPE_CHECKING:
     from kolus.backend import Backends
-    from kolus.manager import Records
 
 __all__ = ["Panic"]
 
 _log = Logger()
+
+
+class Healths(Protocol):
+    """The health of all backends of a pool: its records.
+
+    @ivar health_changes: how often a backend was ejected or admitted.
+    @ivar sick: the backends that are not well, by their keys.
+    """
+
+    health_changes: int
+
+    @property
+    def sick(self) -> Mapping[Hashable, object]: ...
 
 
 class Panic:
@@ -29,7 +42,7 @@ class Panic:
     @ivar requests: number of requests that went to ejected backends.
     """
 
-    def __init__(self, records: Records, *, is_told: bool = True) -> None:
+    def __init__(self, records: Healths, *, is_told: bool = True) -> None:
         """
         @param is_told: whether to log the begin of panic.
         """

@@ -156,7 +156,8 @@ class Connector(Generic[P]):
         unmade, was_idle = connection in connections.connecting, connection in connections.idle
         connections.remove(connection)
         if connection.was_ready:
-            self._recorder.closed(connection, reason_of(reason))
+            why = None if connection.was_lost else connection.why
+            self._recorder.closed(why, reason_of(reason))
         if connection.was_lost and (unmade or (was_idle and self._is_stillborn(connection))):
             self.failed(reason_of(reason), connection)
         self.manager.connections_changed()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
@@ -36,7 +36,7 @@ from kolus.events import (
 
 if TYPE_CHECKING:
     from kolus.backend import Backend
-    from kolus.manager import Connection
+    from kolus.events import Why
     from kolus.status import Counters
 
 __all__ = ["Recorder"]
@@ -160,15 +160,18 @@ class Recorder:
     def out_of_step(self, why: str) -> None:
         _log.info("an idle connection to {backend} is closed: {why}", backend=self.backend, why=why)
 
-    def closed(self, connection: Connection[Any], reason: BaseException) -> None:
-        """A connection that was ready has ended."""
+    def closed(self, why: Why | None, reason: BaseException) -> None:
+        """A connection that was ready has ended.
+
+        @param why: why the pool ended it; C{None} if its peer or its protocol did.
+        """
         self.counters.closes += 1
         if not self.observers:
             return
-        if connection.was_lost or connection.why is None:
+        if why is None:
             self._tell(Lost(self.backend, self._ident, reason))
         else:
-            self._tell(Retired(self.backend, self._ident, connection.why))
+            self._tell(Retired(self.backend, self._ident, why))
 
     # The backend's health
 

@@ -30,7 +30,7 @@ from kolus.manager import (
     Snapshots,
 )
 from kolus.policy import Policy
-from kolus.pool_operation import PoolOperation
+from kolus.pool.operation import PoolOperation
 from kolus.support import check_seconds
 from kolus.watching import Owner, check_owner
 
