@@ -10,7 +10,7 @@ from twisted.internet.defer import CancelledError
 from zope.interface.verify import verifyObject
 
 from kolus.errors import ConnectFailed, LeaseError, LeaseTimeout, PoolFull, WrongIdent
-from kolus.interfaces import IKolusManager
+from kolus.interfaces import IKolusManager, IServesGroups
 from kolus.lease import Lease
 from kolus.testing.results import NotFired, failure_of, result_of
 from kolus.testing.rig import Rig
@@ -22,6 +22,11 @@ def provides_the_interface(rig: Rig) -> None:
     verifyObject(IKolusManager, rig.manager)
     assert rig.manager.backend == rig.backend
     assert rig.manager.ident == "us"
+
+
+def one_that_serves_groups_provides_all_that_they_need(rig: Rig) -> None:
+    if IServesGroups.providedBy(rig.manager):  # it is optional
+        verifyObject(IServesGroups, rig.manager)
 
 
 def a_lease_leads_to_the_backend(rig: Rig) -> None:
@@ -214,6 +219,7 @@ def a_forgotten_lease_is_reclaimed(rig: Rig) -> None:
 
 LEASING: tuple[Callable[[Rig], None], ...] = (
     provides_the_interface,
+    one_that_serves_groups_provides_all_that_they_need,
     a_lease_leads_to_the_backend,
     a_released_connection_is_used_again,
     a_finished_connection_is_closed_and_never_used_again,

@@ -52,8 +52,8 @@ def test_check_manager_runs_every_clause() -> None:
 class ServesEverybody(ConnectionManager[Any]):
     """Breaks the boundary of the ident."""
 
-    def try_connect(self, ident: object) -> Any:
-        return super().try_connect(self.ident)
+    def try_connect(self, ident: object, owner: Any = None) -> Any:
+        return super().try_connect(self.ident, owner)
 
 
 class Barges(ConnectionManager[Any]):
@@ -61,11 +61,11 @@ class Barges(ConnectionManager[Any]):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        queue = self._waiters
+        queue = self._queue
 
         def pop() -> Any:
             waiter = next(reversed(queue.waiting))
-            queue._remove(waiter)
+            queue.pop(waiter)
             return waiter
 
         queue.popleft = pop  # type: ignore[method-assign]
@@ -89,5 +89,6 @@ class NeverReclaims(ConnectionManager[Any]):
 def test_check_manager_names_the_clause_that_is_broken(
     broken: type[ConnectionManager[Any]], clause: str
 ) -> None:
-    with pytest.raises(AssertionError, match=clause):
+    with pytest.raises(AssertionError, match=clause) as caught:
         check_manager(broken)
+    assert "provides_the_interface" not in str(caught.value)  # not all of it is broken
