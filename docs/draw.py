@@ -1,0 +1,238 @@
+"""Draws C{docs/architecture.svg}: the floors of kolus, and what imports what.
+
+C{python docs/draw.py} writes the picture. With C{--check} it changes nothing, and fails with the
+lines that differ. The names, sizes, sentences and arrows come from the code, the floors from
+C{tests/rigs/house_rules.py}.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import re
+import sys
+import textwrap
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.rigs.house_rules import FLOORS, entry_of, floor_of, imports, modules, parse  # noqa: E402
+
+__all__ = ["PICTURE", "check", "draw", "main"]
+
+PICTURE = "docs/architecture.svg"
+
+WIDTH = 900
+LEFT, RIGHT = 34, 14
+GAP = 12  # between boxes
+CHANNEL = 38  # between floors, for the arrows
+LINE = 15
+CHARACTER = 6.9  # the average width of a character of 12 px, for the widest of the usual fonts
+MOST_LINES = 5
+
+STYLE = """
+  text { font: 12px Verdana, "DejaVu Sans", sans-serif; fill: #1f2328; }
+  .name { font-weight: bold; font-size: 13px; }
+  .small { font-size: 11px; fill: #59636e; }
+  .page { fill: #ffffff; }
+  .box { fill: #eef4fb; stroke: #57789c; }
+  .arrow { fill: none; stroke: #57789c; stroke-width: 1.3; marker-end: url(#head); }
+  .head { fill: #57789c; }
+  @media (prefers-color-scheme: dark) {
+    text { fill: #e6edf3; }
+    .small { fill: #9aa6b2; }
+    .page { fill: #0d1117; }
+    .box { fill: #17222f; stroke: #7fa6d0; }
+    .arrow { stroke: #7fa6d0; }
+    .head { fill: #7fa6d0; }
+  }
+"""
+
+
+@dataclass
+class Box:
+    """A package, or a module beside the packages.
+
+    @ivar size: how long it is, in words.
+    @ivar lines: the beginning of its docstring, in lines that fit.
+    @ivar near: what it imports on the floor below.
+    @ivar far: what it imports on lower floors, except what the boxes in between import too.
+    """
+
+    name: str
+    size: str
+    sentence: str
+    near: list[str]
+    far: list[str]
+    lines: list[str]
+    x: float = 0.0
+    width: float = 0.0
+
+    @property
+    def middle(self) -> float:
+        return self.x + self.width / 2
+
+
+def first_sentence(path: Path) -> str:
+    """The first sentence of a module's docstring, without its markup and without its own name."""
+    said = " ".join((ast.get_docstring(parse(path)) or "").partition("\n\n")[0].split())
+    said = re.sub(r"^[CL]\{\w+\}: ", "", said)
+    said = re.sub(r"[CL]\{([^}]*)\}", r"\1", said)
+    sentence = re.split(r"(?<=[a-z])\. ", said)[0].removesuffix(".")
+    return sentence[:1].upper() + sentence[1:]
+
+
+def boxes(root: Path) -> dict[str, Box]:
+    """What stands on the floors, by name."""
+    found = modules(root)
+    direct: dict[str, set[str]] = {entry_of(each): set() for each in found}
+    sizes: dict[str, list[int]] = {name: [] for name in direct}
+    for module, path in found.items():
+        name = entry_of(module)
+        sizes[name].append(path.read_text(encoding="utf-8").count("\n"))
+        others = (entry_of(each.removeprefix("kolus.")) for each in imports(parse(path)))
+        direct[name].update(each for each in others if each != name)
+
+    def below(name: str) -> set[str]:
+        return direct[name].union(*(below(each) for each in direct[name]))
+
+    drawn = {}
+    for name, others in direct.items():
+        own = sorted(others - set().union(*(below(each) for each in others)))
+        path = found[name]
+        # Rounded, so that not every commit changes the picture.
+        lines, count = max(50, round(sum(sizes[name]) / 50) * 50), len(sizes[name]) - 1
+        is_package = path.name == "__init__.py" and name != "__init__"
+        drawn[name] = Box(
+            name="kolus" if name == "__init__" else name,
+            size=f"{count} modules" if is_package else f"about {lines} lines",
+            sentence=first_sentence(path),
+            near=[each for each in own if floor_of(each) == floor_of(name) - 1],
+            far=[each for each in own if floor_of(each) < floor_of(name) - 1],
+            lines=[],
+        )
+    return drawn
+
+
+def wrapped(text: str, width: float) -> list[str]:
+    return textwrap.wrap(text, int(width / CHARACTER), max_lines=MOST_LINES, placeholder=" …")
+
+
+def place(drawn: dict[str, Box]) -> list[list[Box]]:
+    """Give each box its place on its floor, above what it imports if possible.
+
+    @return: the floors, the lowest first.
+    """
+    floors = []
+    for names in FLOORS:
+        floor = [drawn[name] for name in names.split()]
+
+        def pull(box: Box) -> float:
+            below = [drawn[each].middle for each in box.near]
+            return sum(below) / len(below) if below else WIDTH
+
+        if floors:
+            floor.sort(key=pull)
+        width = (WIDTH - LEFT - RIGHT - GAP * (len(floor) - 1)) / len(floor)
+        for number, box in enumerate(floor):
+            box.x, box.width = LEFT + number * (width + GAP), width
+            also = f"↓ {', '.join(box.far)}" if box.far else ""
+            box.lines = wrapped(box.sentence, width - 14) + ([also] if also else [])
+        floors.append(floor)
+    return floors
+
+
+def draw(root: Path) -> str:
+    """The picture, as SVG."""
+    drawn = boxes(root)
+    floors = place(drawn)
+    heights = [(2 + max(len(box.lines) for box in floor)) * LINE + 14 for floor in floors]
+    height = sum(heights) + CHANNEL * (len(floors) - 1) + 28 + 2 * LINE
+    tops, at = [], height - 14 - 2 * LINE
+    for each in heights:
+        tops.append(at - each)
+        at -= each + CHANNEL
+    out = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" '
+        f'viewBox="0 0 {WIDTH} {height}" role="img" aria-label="The floors of kolus">',
+        "<!-- Drawn by docs/draw.py from the code. Do not edit. -->",
+        f"<style>{STYLE}</style>",
+        '<defs><marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
+        'markerHeight="7" orient="auto"><path class="head" d="M0 0L8 4L0 8z"/></marker></defs>',
+        f'<rect class="page" width="{WIDTH}" height="{height}" rx="6"/>',
+    ]
+    for number, floor in enumerate(floors):
+        top, tall = tops[number], heights[number]
+        out.append(f'<text class="small" x="12" y="{top + tall / 2 + 4:g}">{number + 1}</text>')
+        for box in floor:
+            out.append(
+                f'<rect class="box" x="{box.x:.1f}" y="{top}" width="{box.width:.1f}" '
+                f'height="{tall}" rx="4"/>'
+            )
+            kinds = ["name", "small", *(["text"] * len(box.lines))]
+            if box.far:
+                kinds[-1] = "small"
+            for line, (kind, text) in enumerate(
+                zip(kinds, [box.name, box.size, *box.lines], strict=True)
+            ):
+                y = top + 18 + line * LINE
+                out.append(
+                    f'<text class="{kind}" x="{box.x + 7:.1f}" y="{y}">{escape(text)}</text>'
+                )
+        if number:
+            out += arrows(floor, drawn, top + tall, tops[number - 1])
+    legend = (
+        "An arrow: imports from the floor below. ↓ in a box: imports from floors further down.",
+        "Both leave out what comes in through another box on the way.",
+    )
+    for line, text in enumerate(legend):
+        y = height - 8 - (1 - line) * LINE
+        out.append(f'<text class="small" x="{LEFT}" y="{y}">{text}</text>')
+    return "\n".join([*out, "</svg>", ""])
+
+
+def arrows(floor: list[Box], drawn: dict[str, Box], bottom: int, top: int) -> list[str]:
+    """The arrows from a floor to the one below, each end with a place of its own."""
+    pairs = [(box, drawn[name]) for box in floor for name in box.near]
+    out = []
+    for upper, lower in pairs:
+        here = sorted((each for _, each in (p for p in pairs if p[0] is upper)), key=middle)
+        there = sorted((each for each, other in pairs if other is lower), key=middle)
+        x1 = upper.x + upper.width * (here.index(lower) + 1) / (len(here) + 1)
+        x2 = lower.x + lower.width * (there.index(upper) + 1) / (len(there) + 1)
+        out.append(f'<path class="arrow" d="M{x1:.1f} {bottom}L{x2:.1f} {top - 1}"/>')
+    return out
+
+
+def middle(box: Box) -> float:
+    return box.middle
+
+
+def check(root: Path) -> list[str]:
+    """The lines in which the picture differs from the code; none if it is up to date."""
+    path = root / PICTURE
+    there = path.read_text(encoding="utf-8") if path.exists() else ""
+    lines = difflib.unified_diff(
+        *(there.splitlines(), draw(root).splitlines()), PICTURE, "the code", lineterm="", n=0
+    )
+    return list(lines)
+
+
+def main(arguments: list[str]) -> int:
+    if arguments == ["--check"]:
+        differs = check(ROOT)
+        if differs:
+            print(*differs, "Run python docs/draw.py and commit the picture.", sep="\n")
+        return 1 if differs else 0
+    if arguments:
+        print("usage: python docs/draw.py [--check]", file=sys.stderr)
+        return 2
+    (ROOT / PICTURE).write_text(draw(ROOT), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
