@@ -70,6 +70,8 @@ class BaseManager(ABC, Generic[P]):
     @ivar groups: the queues of groups that it serves.
     @ivar smooth: whether nothing was out of the ordinary when it last looked, and nothing has
         changed since. Its record and its alarm clear it; the manager itself sets it again.
+    @ivar passes_on: the same, but for who waits in its own queue and for when its alarm rings: what
+        comes home is for the oldest of these, and nothing else depends on that.
     """
 
     # What every lease needs. CPython finds it faster here than in a large C{__dict__}.
@@ -92,6 +94,7 @@ class BaseManager(ABC, Generic[P]):
         "connections",
         "counters",
         "ident",
+        "passes_on",
         "smooth",
         "waiting",
     )
@@ -137,7 +140,7 @@ class BaseManager(ABC, Generic[P]):
         self._queue: WaiterQueue[Lease[P]] = WaiterQueue(
             *(reactor, policy.acquire_timeout, self._timed_out, self._alarm),
             arrivals=record.arrivals,
-            changed=record.changed,
+            added=self._waiter_came,
             removed=self._waiter_left,
         )
         self.placements = Placements(self, record)
@@ -165,7 +168,7 @@ class BaseManager(ABC, Generic[P]):
         self._idle = connections.idle
         self.waiting = self._queue.waiting
         self._settler = self._settle
-        self.smooth = False
+        self.smooth = self.passes_on = False
 
         record.join(self)
         self._alarm.set(connections.vacant_until())  # it may never have a connection
@@ -253,15 +256,17 @@ class BaseManager(ABC, Generic[P]):
     def _look_if_smooth(self) -> None:
         """See whether a lease and a release change nothing but the connection and two counters."""
         told = self._special or self._observers or self._watchers or self._feedbacks
-        asked = self._group_queues or self.waiting or self._wanting
-        if told or asked or self._checks or self.placements.wait_for_idle:
+        placements = self.placements
+        asked = placements.wait_for_idle or placements.wait_for_room or self._wanting
+        if told or asked or self._group_queues or self._checks:
             return
         has_siblings = len(self._record.members) > 1  # which may need what is idle here
         if has_siblings or not (self._plain and self._lifecycle.serves):
             return
-        self.smooth = self._alarm.at <= self._now() + self.connections.shortest_idle
-        if self.smooth:
-            self._record.smooth[self] = None
+        self.passes_on = True
+        self._record.smooth[self] = None
+        if not self.waiting:
+            self.smooth = self._alarm.at <= self._now() + self.connections.shortest_idle
 
     def _next_is_stale(self) -> bool:
         """Whether the next idle connection is to be checked first; there has to be one."""
@@ -300,8 +305,18 @@ class BaseManager(ABC, Generic[P]):
         if self._wanting and self._idle and not self.demand():
             self._record.turns.wake()  # what was idle for it makes way for a sibling's
 
+    def _waiter_came(self) -> None:
+        self.smooth = False
+        self._record.noted += 1
+        if self._watchers:
+            self._record.tell_watchers()
+
     def _waiter_left(self, waiter: Waiter[Lease[P]]) -> None:
-        self.demand_fell()
+        self._record.noted -= 1
+        if self._watchers:
+            self._record.tell_watchers()
+        if not self.passes_on:  # else nobody wants to hear of it
+            self.demand_fell()
 
     # Leases
 

@@ -13,20 +13,13 @@ from kolus.lease import FAILED, FORGOTTEN, RELEASED, Lease, Outcome
 from kolus.manager.base import BaseManager
 from kolus.manager.connection import Connection
 from kolus.manager.connection_state import BUSY, IDLE, LEASED
+from kolus.manager.quick_lease import QuickLease
 from kolus.status import Status
 from kolus.watching import Owner
 
 __all__ = ["ConnectionManager"]
 
 P = TypeVar("P")
-
-
-class _QuickLease(Lease[P]):
-    """A lease that is made without a call of C{__init__}, which would cost as much again."""
-
-    __slots__ = ()
-
-    __init__ = object.__init__
 
 
 @implementer(IKolusManager, IServesGroups)
@@ -36,10 +29,8 @@ class ConnectionManager(BaseManager[P]):
     C{try_connect} and C{_settle} are the path that every lease takes. They are written for speed,
     and ask but whether the manager is C{smooth}. If not, C{_try_closely} and C{_settle_closely}
     look at everything, and find out whether it is again. What is released while others wait does
-    not even become idle, if it can be helped: C{_settle_closely} leaves it at hand for C{_decide}.
+    not even become idle where the manager C{passes_on}: the dispatcher gives it to the next.
     """
-
-    _at_hand: Connection[P] | None = None
 
     def try_connect(self, ident: Hashable, owner: Owner | None = None) -> Lease[P] | None:
         idle = self._idle
@@ -60,7 +51,7 @@ class ConnectionManager(BaseManager[P]):
         connection.uses += 1
         connection.dataReceived = connection.protocol.dataReceived  # type: ignore[attr-defined]
         self.counters.leases += 1
-        lease: _QuickLease[P] = _QuickLease()
+        lease: QuickLease[P] = QuickLease()
         lease._connection = connection
         lease._settle = self._settler
         return lease
@@ -99,21 +90,19 @@ class ConnectionManager(BaseManager[P]):
             connection.dataReceived = connection.unasked
             self._idle[connection] = None
             self.counters.releases += 1
+        elif (
+            self.passes_on
+            and self.waiting
+            and outcome is RELEASED
+            and not (connection.doubtful or self._observers)
+        ):
+            self._dispatcher.pass_on(connection)
         else:
             self._settle_closely(connection, outcome)
 
     def _settle_closely(self, connection: Connection[P], outcome: Outcome) -> None:
         since, now = connection.since, self._now()
         if (
-            self.waiting
-            and outcome is RELEASED
-            and self._may_pass_on()
-            and connection.rest(now, None)
-        ):
-            self.counters.releases += 1
-            self._at_hand = connection
-            self._dispatcher.decide()
-        elif (
             outcome is RELEASED
             and self._plain
             and not self._wanting
@@ -144,18 +133,14 @@ class ConnectionManager(BaseManager[P]):
         """Something has come home: serve who waits, or let it be known."""
         if self._dispatcher.is_asked():
             self._dispatcher.decide()
+            if not self._dispatcher.is_deciding:
+                self._look_if_smooth()  # the next release may go straight to who waits
             return
         if len(self._idle) == 1:
             self._record.turns.has_idle(self)
             if self.placements.wait_for_idle:
                 self.placements.tell_idle()
         self._look_if_smooth()
-
-    def _may_pass_on(self) -> bool:
-        """Whether C{_decide} would give what comes home to the oldest waiter, and do so now."""
-        told = self._observers or self._feedbacks
-        hindered = self._dispatcher.is_deciding or self._wanting or self._checks or told
-        return self._plain and self._lifecycle.serves and not hindered
 
     def _settle_specially(self, connection: Connection[P], outcome: Outcome, held: float) -> None:
         self._check_process()
@@ -196,9 +181,6 @@ class ConnectionManager(BaseManager[P]):
         self._dispatcher.decide()
 
     def _hand_out(self) -> None:
-        if self._at_hand is not None:
-            connection, self._at_hand = self._at_hand, None
-            self._dispatcher.serve(connection)
         while self._idle and self._lifecycle.serves and self._dispatcher.is_asked():
             if not (self._checks and self._next_is_stale()):
                 connection, _ = self._idle.popitem()
@@ -216,11 +198,6 @@ class ConnectionManager(BaseManager[P]):
                 self._dispatcher.serve(connection)
             else:
                 self.connections.close(connection, Why.UNFIT)
-
-    def _checks_too_few(self) -> bool:
-        """Whether more wait than connections are in a check."""
-        checking = len(self.connections.checking)
-        return checking < self._dispatcher.asked(checking + 1)
 
     def _give(self, connection: Connection[P]) -> None:
         if connection.lease(self._now()):

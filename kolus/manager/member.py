@@ -43,6 +43,7 @@ class Member(Protocol):
 
     ident: Hashable
     smooth: bool
+    passes_on: bool
 
     @property
     def connections(self) -> Holdings: ...
