@@ -34,16 +34,21 @@ def pick_two(rng: Rng = random) -> Balancer:
     """
     draw = rng.random
 
-    def less_loaded_of_two(statuses: Sequence[Status]) -> Status:
+    def less_loaded_of_two(
+        statuses: Sequence[Status], drawn: tuple[int, int] | None = None
+    ) -> Status:
         count = len(statuses)
         if count == 1:
             return statuses[0]
         look = getattr(statuses, "lighter", None) or partial(lighter, statuses)
         for _ in range(_DRAWS):
-            first = int(draw() * count)
-            second = int(draw() * (count - 1))
-            if second >= first:
-                second += 1
+            if drawn is None:
+                first = int(draw() * count)
+                second = int(draw() * (count - 1))
+                if second >= first:
+                    second += 1
+            else:
+                (first, second), drawn = drawn, None
             chosen: Status | None = look(first, second)
             if chosen is not None:
                 return chosen
@@ -51,4 +56,7 @@ def pick_two(rng: Rng = random) -> Balancer:
                 break
         return min(statuses, key=by_load) if 2 < count <= 2 * _DRAWS else statuses[first]
 
+    # For who draws and compares itself; if that is of no use, what it drew comes as C{drawn}.
+    if rng is random or type(rng) is random.Random:  # whatever else it is might raise
+        less_loaded_of_two.draws_two_by = draw  # type: ignore[attr-defined]
     return less_loaded_of_two

@@ -88,6 +88,7 @@ class Group(Generic[P]):
         self._early = FirstList(self, clock, managers)
         self._panic = Panic(managers.records)
         self._feedback = Feedback.of(balancer)
+        self.draw = getattr(balancer, "draws_two_by", None)
         self.statuses = self._see([])
 
     def start(self, source: Any) -> None:

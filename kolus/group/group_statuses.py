@@ -75,18 +75,24 @@ class GroupStatuses(Statuses):
         return live
 
     def lighter(self, first: int, second: int) -> Status | None:
+        found = self.lighter_record(first, second)
+        if found is None:
+            return self._lighter_of_unknown(first, second)
+        place = first if found is self._record_of[first] else second
+        return self._live[place] or self.at(place)
+
+    def lighter_record(self, first: int, second: int) -> BackendRecord | None:
         records = self._record_of or self._find_records()
         record, other = records[first], records[second]
         if record is None or other is None or record.noted < 0 or other.noted < 0:
-            return self._lighter_of_unknown(first, second)
+            return None
         load: float = record.noted - len(record.idle)
         other_load: float = other.noted - len(other.idle)
         weights = self._weights
         if weights is not None:  # instead of dividing each by its own
             load *= weights[second]
             other_load *= weights[first]
-        place = second if other_load < load else first
-        return self._live[place] or self.at(place)
+        return other if other_load < load else record
 
     def _find_records(self) -> list[BackendRecord | None]:
         self._record_of = [self._records.find(each.key) for each in self.backends]

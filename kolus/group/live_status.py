@@ -180,6 +180,12 @@ class Statuses(Sequence[Status]):
             return [self.at(each) for each in range(*place.indices(self.size))]
         return self.at(place)
 
+    def lighter_record(self, first: int, second: int) -> BackendRecord | None:
+        """What is known of the less loaded of those at two places, the first if they are equal.
+
+        C{None} unless it is noted of both that they serve, and what they have to do.
+        """
+
     @abstractmethod
     def at(self, place: int) -> LiveStatus:
         """

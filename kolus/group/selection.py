@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kolus.backend import AnyBackend, Backend, named, several
@@ -30,6 +30,10 @@ class Selection(Protocol):
     @property
     def balancer(self) -> Balancer: ...
     @property
+    def draw(self) -> Callable[[], float] | None:
+        """How the balancer draws, if all it does is to take the less loaded of two."""
+
+    @property
     def feedback(self) -> Feedback | None:
         """Hears of the leases of what is chosen; C{None} if the balancer learns nothing of them, or
         is told of them anyway."""
@@ -51,6 +55,7 @@ class ListSelection:
     __slots__ = ("_backends", "_selector", "_snapshots", "balancer", "feedback", "statuses")
 
     is_fixed = True
+    draw = None
 
     def __init__(
         self,
@@ -97,6 +102,7 @@ class GroupSelection:
     """A group without some of its backends, or with another balancer."""
 
     is_fixed = False
+    draw = None
 
     def __init__(self, group: Group[Any], exclude: Sequence[Backend], balancer: Balancer) -> None:
         self._group = group

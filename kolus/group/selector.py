@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from kolus.backend import Backend
 from kolus.errors import ConnectFailed, KolusError, LeaseTimeout, NoBackend, Rejected, describe
 from kolus.group.live_status import LiveStatus, Statuses
 from kolus.group.queue import GroupQueue
@@ -26,7 +27,7 @@ from kolus.manager import Managers, Snapshots, Waiter
 from kolus.support import fired
 
 if TYPE_CHECKING:
-    from kolus.backend import AnyBackend, Backend, Backends
+    from kolus.backend import AnyBackend, Backends
     from kolus.balance import Balancer
     from kolus.group.places import Tried
     from kolus.lease import Lease
@@ -43,6 +44,7 @@ class Selector:
     def __init__(self, managers: Managers, snapshots: Snapshots, clock: IReactorTime) -> None:
         self._managers = managers
         self._at = managers.at
+        self._find_record = managers.records.find
         self._servers = Servers(managers)
         self.snapshots = snapshots
         self._clock = clock
@@ -54,10 +56,29 @@ class Selector:
         selection: Selection,
         timeout: float | None,
         owner: Owner | None,
+        drawn: tuple[int, int] | None = None,
     ) -> Deferred[Lease[Any]]:
-        """See C{Group.connect}."""
+        """See C{Group.connect}.
+
+        @param drawn: the two that C{selection.draw} has drawn, if anything.
+        """
         try:
-            chosen = self._choose(selection, selection.statuses)
+            statuses = selection.statuses
+            draw, count = selection.draw, statuses.size
+            if draw is not None and count > 1:  # as C{pick_two} does it
+                first = int(draw() * count)
+                second = int(draw() * (count - 1))
+                if second >= first:
+                    second += 1
+                record = statuses.lighter_record(first, second)
+                if record is not None:
+                    sole = record.sole
+                    if sole is not None and sole.ident == ident:  # it is well, and serves
+                        lease = sole.try_connect(ident, owner)
+                        if lease is not None:
+                            return fired(Waiter, lease)
+                drawn = first, second
+            chosen = self._choose(selection, statuses, drawn)
             record = chosen.record
             sole = None if record is None else record.sole
             if sole is not None and sole.ident == ident:  # it is well, and serves
@@ -74,6 +95,43 @@ class Selector:
             return self._wait(ident, backend, selection, timeout, owner)
         except KolusError:
             return fail()
+
+    def connect_any(
+        self,
+        ident: Hashable,
+        backends: Sequence[AnyBackend],
+        balancer: Balancer,
+        exclude: Collection[AnyBackend],
+        timeout: float | None,
+        owner: Owner | None,
+    ) -> Deferred[Lease[Any]]:
+        """See C{Pool.select}. What is served at once needs neither a selection nor statuses."""
+        draw, drawn = getattr(balancer, "draws_two_by", None), None
+        count = len(backends)
+        is_list = type(backends) in (list, tuple)  # to look at others twice may cost or tell more
+        if draw is not None and is_list and not exclude and count > 1:
+            first = int(draw() * count)
+            second = int(draw() * (count - 1))
+            if second >= first:
+                second += 1
+            one, other = backends[first], backends[second]
+            if type(one) is Backend and type(other) is Backend:
+                record, its = self._find_record(one.key), self._find_record(other.key)
+                if record is not None and its is not None and record.noted > 0 and its.noted > 0:
+                    load = record.noted - len(record.idle)
+                    other_load = its.noted - len(its.idle)
+                    lighter = its if other_load * one.weight < load * other.weight else record
+                    sole = lighter.sole
+                    if sole is not None and sole.ident == ident:
+                        try:
+                            lease = sole.try_connect(ident, owner)
+                        except KolusError:
+                            return fail()
+                        if lease is not None:
+                            return fired(Waiter, lease)
+            drawn = first, second
+        listed = ListSelection(self, self.snapshots, backends, balancer, exclude)
+        return self.connect(ident, listed, timeout, owner, drawn)
 
     def try_connect(
         self,
@@ -95,9 +153,15 @@ class Selector:
         finally:
             waiting.end_if_empty()
 
-    def _choose(self, selection: Selection, statuses: Statuses) -> LiveStatus:
+    def _choose(
+        self,
+        selection: Selection,
+        statuses: Statuses,
+        drawn: tuple[int, int] | None = None,
+    ) -> LiveStatus:
         """What the balancer chooses of these.
 
+        @param drawn: the two that it has drawn already, if it has.
         @raise NoBackend: there is nothing to choose from, or it raises, or chooses none of them.
         @raise ValueError: a backend that it looked at cannot be understood.
         @raise TypeError: it is none.
@@ -107,7 +171,7 @@ class Selector:
             raise NoBackend(f"no backend to choose from{why}")
         balancer = selection.balancer
         try:
-            chosen = balancer(statuses)
+            chosen = balancer(statuses, *(drawn,) if drawn else ())
         except Exception as error:
             if statuses.refused is not None and statuses.refused[1] is error:
                 raise
@@ -268,12 +332,6 @@ class Selector:
         return manager
 
     # Queues
-
-    def among(
-        self, backends: Sequence[AnyBackend], balancer: Balancer, exclude: Collection[AnyBackend]
-    ) -> ListSelection:
-        """A selection among a list, without some."""
-        return ListSelection(self, self.snapshots, backends, balancer, exclude)
 
     def temporary_queue(self, ident: Hashable, backends: Backends) -> GroupQueue:
         """Where requests wait for just these backends, for as long as any does."""

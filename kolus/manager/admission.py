@@ -36,6 +36,8 @@ class Admission(Generic[P]):
         self._recorder = manager._recorder
         self._lifecycle = manager._lifecycle
         self._deadlocks = manager.deadlocks
+        self._connector = manager._connector
+        self._all = manager.connections.all
         self.limit_changed()
 
     def limit_changed(self) -> None:
@@ -48,6 +50,20 @@ class Admission(Generic[P]):
         @raise PoolFull: as many wait as may.
         @raise LeaseError: as C{connect} fails.
         """
+        manager = self._manager
+        if owner is None and not manager._debug:
+            if manager.demand() >= self._most_waiters:
+                self.check_room()
+            waiter = self._queue.append(timeout)
+        else:
+            waiter = self._wait_noted(timeout, owner)
+        self._connector.pay()
+        if manager._group_queues or manager._idle or len(self._all) < self._record.limit:
+            manager._dispatcher.decide()
+        return waiter
+
+    def _wait_noted(self, timeout: float | None, owner: Owner | None) -> Waiter[Lease[P]]:
+        """The same for a request of which it is noted whose it is, or where it is made."""
         ownership = None if owner is None else self._tracker.ownership(owner)
         origin = self.origin(ownership)
         if ownership is not None:
@@ -56,19 +72,26 @@ class Admission(Generic[P]):
                 raise error
         self.check_room()
         waiter = self._queue.append(timeout)
-        if origin is not None:
-            waiter.origin = origin
+        waiter.origin = origin
         if ownership is not None:
             waiter.ownership = ownership
             ownership.wait(waiter)
-        self._manager._connector.pay()
-        if (
-            self._manager._group_queues
-            or self._manager._idle
-            or len(self._manager.connections.all) < self._record.limit
-        ):
-            self._manager._dispatcher.decide()
         return waiter
+
+    def came(self) -> None:
+        """A request waits in the manager's own queue."""
+        self._manager.smooth = False
+        self._record.noted += 1
+        if self._manager._watchers:
+            self._record.tell_watchers()
+
+    def left(self) -> None:
+        """A request has left that queue, and was not served."""
+        self._record.noted -= 1
+        if self._manager._watchers:
+            self._record.tell_watchers()
+        if not self._manager.passes_on:  # else nobody wants to hear of it
+            self._manager.demand_fell()
 
     def origin(self, ownership: Ownership | None) -> str | None:
         """Where the program makes the present request, as far as anybody may ask later."""

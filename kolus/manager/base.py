@@ -73,13 +73,15 @@ class BaseManager(ABC, Generic[P]):
     @ivar process: keeps forked children from using it.
     @ivar smooth: whether nothing was out of the ordinary when it last looked, and nothing has
         changed since. Its record and its alarm clear it; the manager itself sets it again.
+    @ivar passes_on: the same, but for who waits in its own queue and for when its alarm rings: what
+        comes home is for the oldest of these, and nothing else depends on that.
     """
 
     # What every lease needs. CPython finds it faster here than in a large C{__dict__}.
     __slots__ = (
         *("__dict__", "_alarm", "_checks", "_feedbacks", "_group_queues", "_idle", "_lifecycle"),
         *("_now", "_observers", "_plain", "_record", "_settler", "_special", "_wanting"),
-        *("_watchers", "connections", "counters", "ident", "smooth", "waiting"),
+        *("_watchers", "connections", "counters", "ident", "passes_on", "smooth", "waiting"),
     )
 
     def __init__(
@@ -123,8 +125,8 @@ class BaseManager(ABC, Generic[P]):
         self._queue: WaiterQueue[Lease[P]] = WaiterQueue(
             *(reactor, policy.acquire_timeout, self._timed_out, self._alarm),
             arrivals=record.arrivals,
-            changed=record.changed,
-            removed=lambda _: self.demand_fell(),
+            added=lambda: self.admission.came(),
+            removed=lambda _: self.admission.left(),
         )
         self.placements = Placements(self, record)
         self.groups = GroupQueues(self)
@@ -150,7 +152,7 @@ class BaseManager(ABC, Generic[P]):
         self._idle = connections.idle
         self.waiting = self._queue.waiting
         self._settler = self._settle
-        self.smooth = False
+        self.smooth = self.passes_on = False
 
         record.join(self)
         self._alarm.set(connections.vacant_until())  # it may never have a connection

@@ -206,26 +206,22 @@ class Connection(Generic[P]):
         self._become(BUSY)
         self.since = now
 
-    def rest(self, now: float, idle: dict[Any, None] | None) -> bool:
+    def rest(self, now: float, idle: dict[Any, None]) -> bool:
         """Come home: from here on it is read, even if its lessee had paused it.
 
-        @param idle: what it joins, to be watched; C{None} if the next lessee has it at once.
+        @param idle: what it joins, to be watched.
         @return: whether it is usable. If not, nothing has changed.
         """
         doubtful = self.doubtful
         if doubtful and not self.usable():
             return False
         self.since = now
-        if idle is None:
-            self.uses += 1
-            self.dataReceived = self.protocol.dataReceived  # type: ignore[attr-defined]
+        if self.state is LEASED:
+            self.state = IDLE
+            self.dataReceived = self.unasked
         else:
-            if self.state is LEASED:
-                self.state = IDLE
-                self.dataReceived = self.unasked
-            else:
-                self._become(IDLE)
-            idle[self] = None
+            self._become(IDLE)
+        idle[self] = None
         if doubtful:
             transport: Any = self.transport
             self.doubtful = not self._tells or getattr(transport, "TLS", False)  # by a STARTTLS

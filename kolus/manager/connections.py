@@ -104,6 +104,7 @@ class Connections(Generic[P]):
         self.connecting[connection] = self._clock.seconds()
         self._record.all.add(connection)
         self._record.connecting.add(connection)
+        self._record.turns.recount(connection.manager)
         self._record.changed()
 
     def connected(self, connection: Connection[P]) -> None:
@@ -160,6 +161,7 @@ class Connections(Generic[P]):
         self.all.discard(connection)
         for each in (self._record.all, self._record.connecting, self._record.closing):
             each.discard(connection)
+        self._record.turns.recount(connection.manager)
         self.connecting.pop(connection, None)
         self.checking.discard(connection)
         self.closing.pop(connection, None)

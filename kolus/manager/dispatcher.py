@@ -3,7 +3,8 @@
 C{decide} alone hands out, connects and gives up on waiters, after any event. What is ready to be
 leased, and what a lease of it is, is up to the kind of manager.
 
-Its state is whether it is deciding, and whether something has happened meanwhile.
+Its state is whether it is deciding, whether something has happened meanwhile, and what has come
+home while it passed on another connection.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from kolus.events import Why
 from kolus.health import Phase
-from kolus.lease import Leasable, Lease
+from kolus.lease import RELEASED, Leasable, Lease
+from kolus.manager.quick_lease import QuickLease
+from kolus.manager.smoothness import look_if_smooth
+from kolus.support import fire
 
 if TYPE_CHECKING:
     from kolus.manager.base import BaseManager
@@ -33,7 +37,7 @@ class Dispatcher(Generic[P]):
     __slots__ = (
         *("_connections", "_connector", "_counters", "_deadlocks", "_group_queues", "is_deciding"),
         *("_groups", "_hooks", "_lifecycle", "_manager", "_placements", "_policy", "_queue"),
-        *("_record", "_tracker", "_undecided", "_waiting"),
+        *("_record", "_released", "_tracker", "_undecided", "_waiting"),
     )
 
     def __init__(self, manager: BaseManager[P]) -> None:
@@ -56,6 +60,7 @@ class Dispatcher(Generic[P]):
         self._tracker = manager._tracker
         self._waiting = manager._queue.waiting
         self.is_deciding = self._undecided = False
+        self._released: list[Connection[P]] | None = None
 
     # Who is next
 
@@ -97,6 +102,9 @@ class Dispatcher(Generic[P]):
         """Give the next waiter its lease."""
         waiter = self._take_next() if self._group_queues else self._queue.popleft()
         self._record.changed()
+        self._fire(waiter, leasable)
+
+    def _fire(self, waiter: Waiter[Lease[P]], leasable: Leasable[P]) -> None:
         self._counters.leases += 1
         if self._manager._observers or self._manager._debug or waiter.ownership is not None:
             waited = self._manager._now() - waiter.since
@@ -110,6 +118,56 @@ class Dispatcher(Generic[P]):
         waiter.callback(lease)
         if waiter.ownership is not None:
             self._deadlocks.fail_all_of(waiter.ownership.owner)
+
+    def pass_on(self, connection: Connection[P]) -> None:
+        """Give what comes home to the oldest waiter, where the manager C{passes_on}.
+
+        Whoever is fired may release in turn. What comes home then is passed on in the same loop,
+        so it needs no recursion.
+        """
+        if self._released is not None:
+            self._released.append(connection)
+            return
+        manager = self._manager
+        if self.is_deciding:
+            manager.passes_on = False
+            manager._settle(connection, RELEASED)
+            return
+        waiting, counters, record = self._waiting, self._counters, self._record
+        popleft, now, settler = self._queue.popleft, manager._now, manager._settler
+        observers = manager._observers
+        self._released = released = [connection]
+        self.is_deciding = True
+        try:
+            while released and waiting and manager.passes_on and not observers:
+                connection = released.pop()
+                if connection.doubtful:
+                    released.append(connection)
+                    break
+                waiter = popleft()
+                record.noted -= 1
+                counters.releases += 1
+                connection.since = now()
+                connection.uses += 1
+                connection.dataReceived = connection.protocol.dataReceived  # type: ignore[attr-defined]
+                if waiter.ownership is None:
+                    counters.leases += 1
+                    lease: QuickLease[P] = QuickLease()
+                    lease._connection = connection
+                    lease._settle = settler
+                    fire(waiter, lease)
+                else:
+                    self._fire(waiter, connection)
+        finally:
+            self._released = None
+            for each in released:
+                manager.passes_on = False
+                manager._settle(each, RELEASED)
+            self.is_deciding = False
+        if self._undecided:
+            self.decide()
+        elif not waiting:
+            look_if_smooth(manager)
 
     # Deciding
 

@@ -12,6 +12,8 @@ from kolus.interfaces import IKolusManager, IServesGroups
 from kolus.lease import FAILED, FORGOTTEN, RELEASED, Lease, Outcome
 from kolus.manager.base import BaseManager
 from kolus.manager.connection_state import BUSY, IDLE, LEASED
+from kolus.manager.quick_lease import QuickLease
+from kolus.manager.smoothness import look_if_smooth
 
 if TYPE_CHECKING:
     from kolus.manager.connection import Connection
@@ -22,14 +24,6 @@ __all__ = ["ConnectionManager"]
 P = TypeVar("P")
 
 
-class _QuickLease(Lease[P]):
-    """A lease that is made without a call of C{__init__}, which would cost as much again."""
-
-    __slots__ = ()
-
-    __init__ = object.__init__
-
-
 @implementer(IKolusManager, IServesGroups)
 class ConnectionManager(BaseManager[P]):
     """Leases the connections of one backend, each to one lessee at a time.
@@ -37,10 +31,8 @@ class ConnectionManager(BaseManager[P]):
     C{try_connect} and C{_settle} are the path that every lease takes. They are written for speed,
     and ask but whether the manager is C{smooth}. If not, C{_try_closely} and C{_settle_closely}
     look at everything, and find out whether it is again. What is released while others wait does
-    not even become idle, if it can be helped: C{_settle_closely} leaves it at hand for C{_decide}.
+    not even become idle where the manager C{passes_on}: the dispatcher gives it to the next.
     """
-
-    _at_hand: Connection[P] | None = None
 
     def try_connect(self, ident: Hashable, owner: Owner | None = None) -> Lease[P] | None:
         idle = self._idle
@@ -61,7 +53,7 @@ class ConnectionManager(BaseManager[P]):
         connection.uses += 1
         connection.dataReceived = connection.protocol.dataReceived  # type: ignore[attr-defined]
         self.counters.leases += 1
-        lease: _QuickLease[P] = _QuickLease()
+        lease: QuickLease[P] = QuickLease()
         lease._connection = connection
         lease._settle = self._settler
         return lease
@@ -90,21 +82,8 @@ class ConnectionManager(BaseManager[P]):
             self._record.tell_watchers()
         if ownership is not None or self._special or self._observers:
             return self._lease_specially(connection, ownership)
-        self._look_if_smooth()
+        look_if_smooth(self)
         return Lease(connection, self._settler)
-
-    def _look_if_smooth(self) -> None:
-        """See whether a lease and a release change nothing but the connection and two counters."""
-        told = self._special or self._observers or self._watchers or self._feedbacks
-        asked = self._group_queues or self.waiting or self._wanting
-        if told or asked or self._checks or self.placements.wait_for_idle:
-            return
-        has_siblings = len(self._record.members) > 1  # which may need what is idle here
-        if has_siblings or not (self._plain and self._lifecycle.serves):
-            return
-        self.smooth = self._alarm.at <= self._now() + self.connections.shortest_idle
-        if self.smooth:
-            self._record.smooth[self] = None
 
     def _settle(self, connection: Connection[P], outcome: Outcome) -> None:
         if self.smooth and outcome is RELEASED and not (connection.doubtful or self._observers):
@@ -113,21 +92,19 @@ class ConnectionManager(BaseManager[P]):
             connection.dataReceived = connection.unasked
             self._idle[connection] = None
             self.counters.releases += 1
+        elif (
+            self.passes_on
+            and self.waiting
+            and outcome is RELEASED
+            and not (connection.doubtful or self._observers)
+        ):
+            self._dispatcher.pass_on(connection)
         else:
             self._settle_closely(connection, outcome)
 
     def _settle_closely(self, connection: Connection[P], outcome: Outcome) -> None:
         since, now = connection.since, self._now()
         if (
-            self.waiting
-            and outcome is RELEASED
-            and self._may_pass_on()
-            and connection.rest(now, None)
-        ):
-            self.counters.releases += 1
-            self._at_hand = connection
-            self._dispatcher.decide()
-        elif (
             outcome is RELEASED
             and self._plain
             and not self._wanting
@@ -148,7 +125,7 @@ class ConnectionManager(BaseManager[P]):
             if len(self._idle) == 1 or self.waiting or self._group_queues:
                 self._freed()
             else:
-                self._look_if_smooth()
+                look_if_smooth(self)
         elif outcome is FORGOTTEN:
             self._call_soon(self._reclaim, connection, connection.origin)
         else:
@@ -158,18 +135,14 @@ class ConnectionManager(BaseManager[P]):
         """Something has come home: serve who waits, or let it be known."""
         if self._dispatcher.is_asked():
             self._dispatcher.decide()
+            if not self._dispatcher.is_deciding:
+                look_if_smooth(self)  # the next release may go straight to who waits
             return
         if len(self._idle) == 1:
             self._record.turns.has_idle(self)
             if self.placements.wait_for_idle:
                 self.placements.tell_idle()
-        self._look_if_smooth()
-
-    def _may_pass_on(self) -> bool:
-        """Whether C{_decide} would give what comes home to the oldest waiter, and do so now."""
-        told = self._observers or self._feedbacks
-        hindered = self._dispatcher.is_deciding or self._wanting or self._checks or told
-        return self._plain and self._lifecycle.serves and not hindered
+        look_if_smooth(self)
 
     def _settle_specially(self, connection: Connection[P], outcome: Outcome, held: float) -> None:
         self.process.check()
@@ -210,9 +183,6 @@ class ConnectionManager(BaseManager[P]):
         self._dispatcher.decide()
 
     def _hand_out(self) -> None:
-        if self._at_hand is not None:
-            connection, self._at_hand = self._at_hand, None
-            self._dispatcher.serve(connection)
         while self._idle and self._lifecycle.serves and self._dispatcher.is_asked():
             if not (self._checks and self._next_is_stale()):
                 connection, _ = self._idle.popitem()
@@ -230,11 +200,6 @@ class ConnectionManager(BaseManager[P]):
                 self._dispatcher.serve(connection)
             else:
                 self.connections.close(connection, Why.UNFIT)
-
-    def _checks_too_few(self) -> bool:
-        """Whether more wait than connections are in a check."""
-        checking = len(self.connections.checking)
-        return checking < self._dispatcher.asked(checking + 1)
 
     def _give(self, connection: Connection[P]) -> None:
         if connection.lease(self._now()):

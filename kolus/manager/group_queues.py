@@ -88,7 +88,7 @@ class GroupQueues:
         if queue in self.known or head is None:
             return
         self.known[queue] = head.order
-        self._manager.smooth = False
+        self._manager.smooth = self._manager.passes_on = False
         if len(self._heap) > 2 * len(self.known) + _MOST_TOMBSTONES:
             self._heap = [(order, each) for each, order in self.known.items()]
             heapify(self._heap)

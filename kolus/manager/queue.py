@@ -71,7 +71,7 @@ class WaiterQueue(Generic[T]):
         alarm: Alarm,
         arrivals: Iterator[int] | None = None,
         *,
-        changed: Callable[[], object] | None = None,
+        added: Callable[[], object] | None = None,
         removed: Callable[[Waiter[T]], object] | None = None,
     ) -> None:
         """
@@ -81,16 +81,17 @@ class WaiterQueue(Generic[T]):
             C{None} for a kind of queue that does it otherwise.
         @param alarm: is set to each deadline; its owner then calls C{expire_due}.
         @param arrivals: numbers the waiters of all queues that are served by arrival together.
-        @param changed: called when a waiter has come or left; it must only take a note.
+        @param added: called when a waiter has come; it must only take a note.
         @param removed: called when a waiter has left that was not served.
         """
         self.waiting: OrderedDict[Waiter[T], None] = OrderedDict()
         self._clock = clock
+        self._now = clock.seconds
         self._timeout = math.inf if timeout is None else timeout
         self._expired = expired
         self._timed: deque[Waiter[T]] = deque()
         self._alarm = alarm
-        self._changed = changed
+        self._added = added
         self._removed = removed
         self._arrivals = itertools.count() if arrivals is None else arrivals
 
@@ -110,7 +111,7 @@ class WaiterQueue(Generic[T]):
         waiter: Waiter[T] = waiting(Waiter, _give_up)
         waiter.queue = self
         waiter.order = next(self._arrivals)
-        waiter.since = now = self._clock.seconds()
+        waiter.since = now = self._now()
         if timeout is None or timeout == self._timeout:
             waiter.deadline = due = now + self._timeout
             if due < math.inf:
@@ -120,8 +121,8 @@ class WaiterQueue(Generic[T]):
             if timeout < math.inf:
                 waiter._call = self._clock.callLater(timeout, self._expire, waiter)
         self.waiting[waiter] = None
-        if self._changed is not None:
-            self._changed()
+        if self._added is not None:
+            self._added()
         return waiter
 
     def _note_deadline(self, waiter: Waiter[T]) -> None:
@@ -152,9 +153,10 @@ class WaiterQueue(Generic[T]):
         """Take out a waiter that is not served. If it has left already, nothing happens."""
         if waiter.queue is not self:
             return
-        self.pop(waiter)
-        if self._changed is not None:
-            self._changed()
+        del self.waiting[waiter]
+        waiter.queue = None
+        if waiter._call is not None:
+            _stop(waiter)
         if waiter.ownership is not None:
             waiter.ownership.leave(waiter)
         if self._removed is not None:

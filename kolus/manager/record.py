@@ -52,7 +52,7 @@ class BackendRecord:
     @ivar all: the connections of all its managers.
     @ivar connecting: those of them that are being made.
     @ivar turns: whose turn it is to connect.
-    @ivar smooth: the managers that nothing is out of the ordinary for: see C{BaseManager}.
+    @ivar smooth: the managers that are smooth or pass on: see C{BaseManager}.
     @ivar arrivals: numbers the requests of all managers that may share a queue.
     @ivar shrinking: lets connections go while there are more than the limit.
     @ivar last_ident: whom its newest manager is for.
@@ -63,7 +63,8 @@ class BackendRecord:
         C{idle}; above 0 only while it is known, and the backend is well and serves. It is noted
         for balancers: one that compares two of ten thousand would else spend most of the time on
         fetching what lies far apart in memory. A lease and a release of an only manager leave it as
-        it is, several managers add to it, and C{changed} is called for everything else.
+        it is, several managers and a manager's own queue add to it, and C{changed} is called for
+        everything else.
     @ivar idle: what is idle at the only manager; nothing if there are several.
     @ivar sole: while its load is known, its only manager; C{None} if it has several.
     """
@@ -154,7 +155,7 @@ class BackendRecord:
         self.sole = None
         if self.smooth:
             for member in self.smooth:
-                member.smooth = False
+                member.smooth = member.passes_on = False
             self.smooth.clear()
         if self.watchers:
             self.tell_watchers()

@@ -1,15 +1,16 @@
 """C{Turns}: whose turn it is to connect, of the managers that share the limit of one backend.
 
-Its state is the managers that want a connection and may not make it yet, in turn; those that
-connect for waiters of groups; those at which queues of groups wait for room; the alarm for the next
-attempt that is due; and, where there are several managers, a heap of those with something idle.
+Its state is the managers that want a connection and may not make it yet, in turn; how many each of
+them has, and how many of them have so many; those that connect for waiters of groups; those at
+which queues of groups wait for room; the alarm for the next attempt that is due; and, where there
+are several managers, a heap of those with something idle.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from heapq import heappop, heappush, heapreplace
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,8 @@ class Turns:
         self.wanting: OrderedDict[BaseManager[Any], None] = OrderedDict()
         self.placing: dict[Any, None] = {}
         self.awaited: dict[Any, None] = {}
+        self._counted: dict[BaseManager[Any], int] = {}
+        self._having: Counter[int] = Counter()
         self._alarm = Alarm(clock, self.wake)
         self._idlers: list[tuple[float, int, BaseManager[Any]]] = []
         self._known: set[BaseManager[Any]] = set()
@@ -69,19 +72,38 @@ class Turns:
     def want(self, member: BaseManager[Any]) -> None:
         """A manager wants a slot, and waits for its turn, or until the next attempt is due."""
         self.wanting[member] = None
+        self._count(member, len(member.connections.all))
         self._record.changed()
         self._ring_when_due()
 
     def want_no_more(self, member: BaseManager[Any]) -> None:
         """It wants none any more, or has got one."""
         self.wanting.pop(member, None)
+        self._count(member, None)
         if not self.wanting:
             self._alarm.clear()
 
     def all_want_no_more(self) -> None:
         """The end of one manager is not to serve the next: the backend is drained."""
         self.wanting.clear()
+        self._counted.clear()
+        self._having.clear()
         self._alarm.clear()
+
+    def recount(self, member: BaseManager[Any]) -> None:
+        """A member has a connection more, or one less."""
+        if member in self._counted:
+            self._count(member, len(member.connections.all))
+
+    def _count(self, member: BaseManager[Any], connections: int | None) -> None:
+        had = self._counted.pop(member, None)
+        if had is not None:
+            self._having[had] -= 1
+            if not self._having[had]:
+                del self._having[had]
+        if connections is not None:
+            self._counted[member] = connections
+            self._having[connections] += 1
 
     def _ring_when_due(self) -> None:
         due = self._record.attempts.due_at
@@ -113,6 +135,10 @@ class Turns:
         """
         if self._record.room_to_come() > 0:
             return False
+        if member.demand():  # there may be a thousand who want one, and have one each
+            fewest = min(self._having, default=1)
+            if 0 < fewest >= len(member.connections.all) - 1:
+                return False
         for claimant in self._claimants():
             if claimant is not member and claimant.demand():
                 theirs, its = len(claimant.connections.all), len(member.connections.all)

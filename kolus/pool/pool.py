@@ -187,9 +187,10 @@ class Pool(PoolOperation, Generic[P]):
                 check_owner(owner)
             except LeaseError:
                 return fail()
-        listed = backends if isinstance(backends, Sequence) else tuple(backends)
-        choice = self._selector.among(listed, chosen_by, exclude)
-        return self._selector.connect(ident, choice, timeout, owner)
+        # The latter takes long.
+        if not (type(backends) is list or isinstance(backends, Sequence)):
+            backends = tuple(backends)
+        return self._selector.connect_any(ident, backends, chosen_by, exclude, timeout, owner)
 
     def group(
         self,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
+from random import Random
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 
-from kolus import LeaseTimeout, NoBackend, Pool, Status, balance
+from kolus import Backend, Lease, LeaseError, LeaseTimeout, NoBackend, Pool, Status, balance
 from kolus.balance import fill_first
 from kolus.testing import result_of
 from tests.conftest import LoggedFailures
@@ -131,3 +134,94 @@ def test_select_serves_at_once_without_a_look_at_the_rest() -> None:
     backends = First()
     result_of(rig.pool.select("us", backends, balance.pick_two())).release()
     assert len(backends.looked) == 2
+
+
+# Two that are drawn
+
+
+class Drawn:
+    """A pool with three backends and a balancer that draws, with what it will draw next."""
+
+    def __init__(self, among: str) -> None:
+        self.rig = Pooled(limit=1)
+        self.rng, self._foretold = Random(4), Random(4)
+        self.balancer = balance.pick_two(self.rng)
+        self.group = self.rig.pool.group(self.rig.backends, self.balancer)
+        self._among = among
+
+    def ask(self) -> Deferred[Lease[Any]]:
+        if self._among == "a group":
+            return self.group.connect("us")
+        return self.rig.pool.select("us", self.rig.backends, self.balancer)
+
+    def connect_to_all(self) -> None:
+        leases = [result_of(self.rig.pool.connect("us", each)) for each in self.rig.backends]
+        for each in leases:
+            each.release()
+        self.look()
+
+    def look(self) -> None:
+        """Let the load of each be noted."""
+        asked = self.group.connect("us", balancer=lambda all: min(all, key=attrgetter("load")))
+        result_of(asked).release()
+
+    def next_two(self) -> tuple[Backend, Backend]:
+        first, second = (int(self._foretold.random() * count) for count in (3, 2))
+        return self.rig.backends[first], self.rig.backends[second + (second >= first)]
+
+
+AMONG = pytest.mark.parametrize("among", ["a group", "a list"])
+
+
+@AMONG
+def test_a_request_that_is_served_at_once_has_the_less_loaded_of_the_two_drawn(among: str) -> None:
+    drawn = Drawn(among)
+    drawn.connect_to_all()
+    for _ in range(20):
+        first, second = drawn.next_two()
+        busy = result_of(drawn.rig.pool.connect("us", first))
+        lease = result_of(drawn.ask())
+        assert lease.backend == second
+        for each in (lease, busy):
+            each.release()
+        drawn.look()
+
+
+@AMONG
+def test_a_request_to_backends_that_nothing_is_known_of_draws_no_more_than_two(among: str) -> None:
+    drawn = Drawn(among)
+    first, second = drawn.next_two()
+    result_of(drawn.ask()).release()
+    assert drawn.rng.getstate() == drawn._foretold.getstate()
+    assert {each.backend for each in drawn.rig.pool.status()} <= {first, second}
+
+
+@AMONG
+def test_a_request_that_has_to_wait_draws_no_more_than_two(among: str) -> None:
+    drawn = Drawn(among)
+    drawn.connect_to_all()
+    busy = [result_of(drawn.rig.pool.connect("us", each)) for each in drawn.rig.backends]
+    drawn.next_two()
+    waiter = drawn.ask()
+    assert drawn.rng.getstate() == drawn._foretold.getstate()
+    for each in busy:
+        each.release()
+    result_of(waiter).release()
+
+
+@AMONG
+@pytest.mark.parametrize("ident", ["us", "them"])
+def test_a_request_of_an_owner_that_has_ended_fails_as_it_would_alone(
+    among: str, ident: str
+) -> None:
+    drawn = Drawn(among)
+    drawn.connect_to_all()
+    ended: Deferred[None] = Deferred()
+    ended.callback(None)
+    asked = (
+        drawn.group.connect(ident, owner=ended)
+        if among == "a group"
+        else drawn.rig.pool.select(ident, drawn.rig.backends, drawn.balancer, owner=ended)
+    )
+    with pytest.raises(LeaseError):
+        result_of(asked)

@@ -20,7 +20,7 @@ class Asking:
 
     def __init__(self, waiting: int) -> None:
         self.waiting = range(waiting)
-        self.told = 0
+        self.told = self.asked = 0
         self.connections: Any = SimpleNamespace(
             all=set(), connecting=set(), closing={}, oldest_idle=lambda: math.inf
         )
@@ -29,6 +29,7 @@ class Asking:
         return len(self.waiting)
 
     def wants_connection(self) -> bool:
+        self.asked += 1
         return True
 
     def connections_changed(self) -> None:
@@ -58,3 +59,27 @@ def test_where_somebody_waits_comes_before_where_nobody_does() -> None:
     record = shared(ahead, waiting)
     record.turns.wanting[ahead] = None
     assert record.turns.grant(waiting)
+
+
+def test_where_all_have_one_connection_none_is_asked_whether_it_claims_what_comes_home() -> None:
+    members = [Asking(waiting=1) for _ in range(100)]
+    record = shared(*members)
+    for each in members:
+        each.connections.all.add(object())
+        record.all |= each.connections.all
+        record.turns.want(each)
+    assert not record.turns.claims(members[0])
+    assert sum(each.asked for each in members) == 0
+
+
+def test_who_has_lost_its_only_connection_claims_what_comes_home_to_another() -> None:
+    members = [Asking(waiting=1) for _ in range(3)]
+    record = shared(*members)
+    record.all.add(object())
+    for each in members:
+        each.connections.all.add(object())
+        record.turns.want(each)
+    members[2].connections.all.clear()
+    record.turns.recount(members[2])
+    assert record.turns.claims(members[0])
+    assert next(iter(record.turns.wanting)) is members[2]

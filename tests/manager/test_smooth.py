@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 
+from kolus.errors import Draining
 from kolus.events import Event, Leased, Released
+from kolus.lease import Lease
 from kolus.manager import BackendRecord
 from kolus.testing import result_of
 from tests.rigs.pools import Managed
@@ -20,6 +23,23 @@ def smooth(**policy: Any) -> Managed:
     rig.lease().release()
     rig.lease().release()
     assert rig.manager.smooth
+    return rig
+
+
+class PassingOn(Managed):
+    """A manager with one connection, which is leased, and two that wait for it."""
+
+    def __init__(self) -> None:
+        super().__init__(limit=1, max_waiters=10_000)
+        self.lessee = self.lease()
+        self.waiters = [self.manager.connect("us") for _ in range(3)]
+        self.lessee.release()
+        self.lessee = result_of(self.waiters.pop(0))
+
+
+def passing_on() -> PassingOn:
+    rig = PassingOn()
+    assert rig.manager.passes_on
     return rig
 
 
@@ -41,7 +61,7 @@ def watch(rig: Managed) -> None:
 
 
 def resize(rig: Managed) -> None:
-    rig.manager.resize(1)
+    rig.manager.resize(rig.manager.status().limit + 1)
 
 
 def eject(rig: Managed) -> None:
@@ -61,6 +81,85 @@ def test_a_change_makes_it_look_again(change: Callable[[Managed], None]) -> None
     rig = smooth()
     change(rig)
     assert not rig.manager.smooth
+
+
+@pytest.mark.parametrize("change", [pause, drain, watch, resize, eject, want])
+def test_a_change_makes_it_look_before_it_passes_on(change: Callable[[Managed], None]) -> None:
+    rig = passing_on()
+    for each in rig.waiters:
+        each.addErrback(lambda failure: failure.trap(Draining))
+    change(rig)
+    assert not rig.manager.passes_on
+
+
+def test_what_is_noted_of_the_load_stays_true_while_requests_come_wait_and_leave() -> None:
+    rig = passing_on()
+    noted = []
+    for step in (rig.lessee.release, rig.waiters[1].cancel, partial(rig.manager.connect, "us")):
+        assert record(rig).load() > 0
+        step()
+        noted.append(record(rig).noted_load)
+        record(rig).changed()
+        assert record(rig).load() == noted[-1]
+    rig.waiters[1].addErrback(lambda failure: failure.trap(CancelledError))
+    assert noted == [3, 2, 3]  # one more than are leased and wait
+
+
+def test_what_a_waiter_releases_in_its_callback_goes_to_the_next_without_recursion() -> None:
+    rig = passing_on()
+    for _ in range(5_000):
+        rig.manager.connect("us").addCallback(Lease.release)
+    for each in rig.waiters:
+        each.addCallback(Lease.release)
+    rig.lessee.release()
+    assert (rig.manager.status().waiting, rig.manager.status().idle) == (0, 1)
+
+
+def test_who_waits_does_not_get_what_its_last_lessee_closed() -> None:
+    rig = passing_on()
+    rig.lessee.protocol.transport.loseConnection()
+    rig.lessee.release()
+    assert not rig.waiters[0].called
+
+
+def test_what_is_closed_right_after_it_was_released_in_a_callback_is_not_passed_on() -> None:
+    rig = passing_on()
+
+    def give_back(lease: Lease[Any]) -> None:
+        transport = lease.protocol.transport
+        lease.release()
+        transport.loseConnection()
+
+    rig.waiters[0].addCallback(give_back)
+    rig.lessee.release()
+    assert not rig.waiters[1].called
+
+
+def test_who_is_told_in_a_callback_from_then_on_hears_of_what_is_passed_on() -> None:
+    rig = passing_on()
+    events: list[Event] = []
+
+    def listen(lease: Lease[Any]) -> None:
+        rig.manager._observers.append(events.append)
+        lease.release()
+
+    rig.waiters[0].addCallback(listen)
+    rig.lessee.release()
+    assert [type(each) for each in events] == [Released, Leased]
+
+
+def test_a_request_made_in_a_callback_that_has_released_waits_behind_those_before_it() -> None:
+    rig = passing_on()
+    later: list[Deferred[Any]] = []
+
+    def ask_again(lease: Lease[Any]) -> None:
+        lease.release()
+        later.append(rig.manager.connect("us"))
+
+    rig.waiters[0].addCallback(ask_again)
+    rig.lessee.release()
+    assert rig.waiters[1].called
+    assert not later[0].called
 
 
 def test_a_request_that_waits_is_served_by_the_next_release() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import AlreadyCalledError, CancelledError, Deferred
 
 from kolus.support import quick
 from kolus.support.quick import QuickDeferred
@@ -90,12 +90,18 @@ def test_one_whose_callback_raised_raises_where_it_is_awaited(
 def test_one_that_waits_fires_once_and_can_be_cancelled(
     kind: type[D], waiting: Waiting, fired: Fired
 ) -> None:
+    fire = quick._fire if kind is Quick else quick._fire_slowly
     told: list[object] = []
     deferred = waiting(kind, give_up)
     Deferred.fromCoroutine(awaited(deferred)).addCallback(told.append)
     assert told == []
     deferred.callback(1)
     assert told == [1]
+    given = waiting(kind, give_up)
+    fire(given, 1)
+    assert result_of(given) == 1
+    with pytest.raises(AlreadyCalledError):
+        fire(given, 2)
     cancelled = waiting(kind, give_up)
     cancelled.cancel()
     cancelled.addErrback(lambda failure: told.append(failure.check(KeyError, CancelledError)))
