@@ -66,16 +66,17 @@ def untrue_names(text: str, root: Path) -> Iterator[str]:
     for block in blocks(text):
         path = None
         for token in re.findall(r"`([^`]+)`", block):
-            if token.endswith(".py") and token not in rooms:
+            if token in rooms:
+                continue
+            if token.endswith(".py"):
                 path = root / "kolus" / token
                 if not path.exists():
                     yield f"no file {token}"
                     path = None
-            elif path is not None and NAME.fullmatch(token):
-                if token not in defined(path):
-                    yield f"no {token} in {path.name}"
-            elif token not in rooms:
+            elif path is None or not NAME.fullmatch(token):
                 yield f"{token} follows no file"
+            elif token not in defined(path):
+                yield f"no {token} in {path.name}"
 
 
 def test_the_picture_is_drawn_from_the_code_as_it_is() -> None:
