@@ -85,9 +85,9 @@ class GroupQueues:
         return iter(tuple(self.known))
 
     def join(self, queue: ServedQueue) -> None:
-        """Serve a queue in which somebody waits."""
+        """Serve a queue in which somebody waits, unless the manager ends."""
         head = queue.head()
-        if queue in self.known or head is None:
+        if queue in self.known or head is None or self._manager._lifecycle.refusal is not None:
             return
         self.known[queue] = head.order
         self._manager.smooth = False

@@ -1,8 +1,9 @@
 """C{Turns}: whose turn it is to connect, of the managers that share the limit of one backend.
 
 Its state is the managers that want a connection and may not make it yet, in turn; those that
-connect for waiters of groups; those at which queues of groups wait for room; the alarm for the next
-attempt that is due; and, where there are several managers, a heap of those with something idle.
+connect for waiters of groups; those at which queues of groups wait for room; the queues that wait
+for room and have no manager here; the alarm for the next attempt that is due; and, where there are
+several managers, a heap of those with something idle.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ class Turns:
     @ivar wanting: the managers that wait for a slot, the first to get one first.
     @ivar placing: the managers that connect for waiters of groups.
     @ivar awaited: the managers at which queues of groups wait for room.
+    @ivar outside: the queues of groups that want to hear, once, when there is room, and have no
+        manager here: other idents have all the slots.
     """
 
     def __init__(self, record: BackendRecord, clock: IReactorTime) -> None:
@@ -40,6 +43,7 @@ class Turns:
         self.wanting: OrderedDict[Member, None] = OrderedDict()
         self.placing: dict[Any, None] = {}
         self.awaited: dict[Any, None] = {}
+        self.outside: dict[Any, None] = {}
         self._alarm = Alarm(clock, self.wake)
         self._idlers: list[tuple[float, int, Member]] = []
         self._known: set[Member] = set()
@@ -142,6 +146,12 @@ class Turns:
             each.placements.tell_room()
             if not each.placements.wait_for_room:
                 self.awaited.pop(each, None)
+        for _ in range(len(self.outside)):
+            if self._record.unused() <= 0 or not self.outside:
+                break
+            queue = next(iter(self.outside))
+            del self.outside[queue]
+            queue.has_room_at(self._record)
         self._ring_when_due()
         if self._record.unused() <= 0 and any(each.demand() for each in self._claimants()):
             self._make_room()
