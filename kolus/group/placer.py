@@ -27,6 +27,7 @@ Choose = Callable[[Tried], Backend | None]
 turns out to be none."""
 
 _MOST_CHOSEN = 8  # after so many failures a balancer has had its say, and each backend has its turn
+_MOST_PASSED = 8  # of those without a place; the others have their turn when there is room again
 
 
 @dataclass(slots=True)
@@ -92,15 +93,21 @@ class Placer:
         if self._relieving:
             return
         self._relieving = True
+        passed = 0
         try:
-            while self._short:
+            while self._short and passed < _MOST_PASSED:
                 waiter = next(reversed(self._short))
                 place = self._relief_for(waiter)
-                if place is None:
-                    self._begin_round(self._requests[waiter])
+                if place is not None:
+                    self._short.pop(waiter, None)
+                    self._move(waiter, place)
+                    continue
+                request = self._requests[waiter]
+                if not request.round:  # there is no room for the others either
                     return
-                self._short.pop(waiter, None)
-                self._move(waiter, place)
+                self._begin_round(request)
+                self._short.move_to_end(waiter, last=False)  # there may be for the others
+                passed += 1
         finally:
             self._relieving = False
 

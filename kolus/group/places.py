@@ -124,9 +124,7 @@ class Places:
         """Hear when one that has no room has some. Changes of health are told to all queues."""
         if not self._queue.may_serve(backend):
             return
-        server = self._servers.find(self._ident, backend)
-        if server is not None:
-            server.placements.await_room(self._queue)
+        self._servers.await_room(self._queue, backend)
         self._queue.look_at(self._servers.attempt_due(backend))
 
     def _find(self, key: Any) -> Backend | None:

@@ -87,8 +87,7 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
 
     def _detach(self) -> None:
         self._servers.index.remove(self)
-        for server in self._servers.of(self.ident, self.backends):
-            server.placements.forget(self)
+        self._servers.forget(self)
         self._to_join.clear()
         self._ready.clear()
 
@@ -244,8 +243,8 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
     def is_idle_at(self, server: Any) -> None:
         self._ready[server] = None
 
-    def has_room_at(self, server: Any) -> None:
-        self._places.note(server.backend)
+    def has_room_at(self, where: Any) -> None:
+        self._places.note(where.backend)
         self._placer.place_short()
 
     def refused(self, waiter: Waiter[Any], error: Exception) -> None:

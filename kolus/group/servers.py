@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from kolus.backend import Backend, Backends
     from kolus.manager import Managers
 
+if TYPE_CHECKING:
+    from kolus.group.queue import GroupQueue
+
 __all__ = ["Servers"]
 
 
@@ -52,6 +55,21 @@ class Servers:
         """The managers of these backends that run and can serve C{ident}'s queues."""
         found = [self.find(ident, each.backend) for each in self._records.among(backends)]
         return iter([each for each in found if each is not None])
+
+    def await_room(self, queue: GroupQueue, backend: Backend) -> None:
+        """Tell a queue when there is room at a backend, where there is none now."""
+        server, record = self.find(queue.ident, backend), self._records.find(backend.key)
+        if server is not None:
+            server.placements.await_room(queue)
+        elif record is not None:  # other idents have all its slots
+            record.turns.outside[queue] = None
+
+    def forget(self, queue: GroupQueue) -> None:
+        """Tell a queue nothing any more."""
+        for record in self._records.among(queue.backends):
+            record.turns.outside.pop(queue, None)
+        for server in self.of(queue.ident, queue.backends):
+            server.placements.forget(queue)
 
     def crowded(self, ident: Hashable, backends: Backends) -> Iterator[Backend]:
         """Of these backends those whose slots are all taken, some by other managers than the one

@@ -46,8 +46,11 @@ class ServedQueue(Protocol):
         """Nothing comes for a waiter where it is placed: place it where there is room, if anywhere,
         now or as soon as there is."""
 
-    def has_room_at(self, manager: Any) -> None:
-        """A manager may connect for more requests than are placed there."""
+    def has_room_at(self, where: Any) -> None:
+        """More requests may be connected for than are placed there.
+
+        @param where: a manager, or what is kept of a backend where the queue has none.
+        """
 
     def is_idle_at(self, manager: Any) -> None:
         """A manager that had nothing idle has something."""
@@ -83,9 +86,9 @@ class GroupQueues:
         return iter(tuple(self.known))
 
     def join(self, queue: ServedQueue) -> None:
-        """Serve a queue in which somebody waits."""
+        """Serve a queue in which somebody waits, unless the manager ends."""
         head = queue.head()
-        if queue in self.known or head is None:
+        if queue in self.known or head is None or self._manager._lifecycle.refusal is not None:
             return
         self.known[queue] = head.order
         self._manager.smooth = self._manager.passes_on = False

@@ -2,8 +2,9 @@
 
 Its state is the managers that want a connection and may not make it yet, in turn; how many each of
 them has, and how many of them have so many; those that connect for waiters of groups; those at
-which queues of groups wait for room; the alarm for the next attempt that is due; and, where there
-are several managers, a heap of those with something idle.
+which queues of groups wait for room; the queues that wait for room and have no manager here; the
+alarm for the next attempt that is due; and, where there are several managers, a heap of those with
+something idle.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ class Turns:
     @ivar wanting: the managers that wait for a slot, the first to get one first.
     @ivar placing: the managers that connect for waiters of groups.
     @ivar awaited: the managers at which queues of groups wait for room.
+    @ivar outside: the queues of groups that want to hear, once, when there is room, and have no
+        manager here: other idents have all the slots.
     """
 
     def __init__(self, record: BackendRecord, clock: IReactorTime) -> None:
@@ -43,6 +46,7 @@ class Turns:
         self.awaited: dict[Any, None] = {}
         self._counted: dict[BaseManager[Any], int] = {}
         self._having: Counter[int] = Counter()
+        self.outside: dict[Any, None] = {}
         self._alarm = Alarm(clock, self.wake)
         self._idlers: list[tuple[float, int, BaseManager[Any]]] = []
         self._known: set[BaseManager[Any]] = set()
@@ -168,6 +172,12 @@ class Turns:
             each.placements.tell_room()
             if not each.placements.wait_for_room:
                 self.awaited.pop(each, None)
+        for _ in range(len(self.outside)):
+            if self._record.unused() <= 0 or not self.outside:
+                break
+            queue = next(iter(self.outside))
+            del self.outside[queue]
+            queue.has_room_at(self._record)
         self._ring_when_due()
         if self._record.unused() <= 0 and any(each.demand() for each in self._claimants()):
             self._make_room()

@@ -281,3 +281,45 @@ def test_a_hundred_thousand_who_release_in_their_callback_need_no_recursion() ->
         rig.ask().addCallback(serve)
     leases["b"].release()
     assert len(served) == 100_000
+
+
+@pytest.mark.parametrize("how", ["closed", "limit"])
+def test_a_request_hears_of_a_slot_at_a_backend_where_its_ident_has_nothing(how: str) -> None:
+    rig = Grouped(2, lambda statuses: statuses[1], idents="separate")
+    others = result_of(rig.pool.connect("them", rig.backends[0]))
+    held = rig.lease()
+    assert held.backend is rig.backends[1]
+    asked = rig.ask()
+    if how == "closed":
+        others.finished()
+    else:
+        rig.pool.resize(2, rig.backends[0])
+    rig.turn()
+    assert result_of(asked).backend is rig.backends[0]
+
+
+def test_a_queue_that_is_closed_waits_for_room_nowhere() -> None:
+    rig = Grouped(2, lambda statuses: statuses[1], idents="separate")
+    rig.pool.connect("them", rig.backends[0])
+    rig.lease()
+    asked = rig.ask()
+    records = rig.pool._managers.records
+    assert [len(each.turns.outside) for each in records] == [1, 0]
+    rig.group.close()
+    assert not any(each.turns.outside for each in records)
+    with pytest.raises(Closed):
+        result_of(asked)
+
+
+def test_a_manager_that_ends_serves_no_queue_in_which_somebody_begins_to_wait() -> None:
+    rig = Grouped(2)
+    leases = rig.fill()
+    rig.ask().cancel()
+    leases["a"].release()  # there it is seen that nobody waits
+    rig.lease()
+    manager: Any = rig.pool.manager(rig.backends[0])
+    rig.pool.drain(rig.backends[0])
+    asked = rig.ask()
+    assert not list(manager.groups)
+    leases["b"].release()
+    assert result_of(asked).backend is rig.backends[1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from kolus import (
@@ -66,3 +68,16 @@ def test_a_request_that_a_lease_may_still_serve_outlives_failed_connects() -> No
     assert not has_result(asked)
     held.release()
     assert result_of(asked).backend is rig.backends[0]
+
+
+def test_who_was_tried_where_there_is_room_again_is_not_in_the_way_of_others() -> None:
+    rig = Grouped(2, lambda statuses: statuses[1], idents="separate", backoff=None)
+    others = result_of(rig.pool.connect("them", rig.backends[0]))
+    rig.lease()
+    asked = [rig.ask(), rig.ask()]
+    placer = rig.group.queue("us")._placer
+    newest: Any = asked[-1]
+    placer._requests[newest].round.add(rig.backends[0])  # without a back-off it stays so
+    others.finished()
+    rig.turn()
+    assert result_of(asked[0]).backend is rig.backends[0]

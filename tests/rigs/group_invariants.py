@@ -130,5 +130,5 @@ def check_nothing_is_left(ledger: Ledger) -> None:
     left = [records._lists, records.group_queues.all(), records._watchers, records._feedbacks]
     left += [each.watchers for each in records]
     left += [list(each.groups) for each in ledger.managers]
-    assert not any(left)
+    assert not any(left), f"left: {left}"
     assert not ledger.pool._selector._queues
