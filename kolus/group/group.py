@@ -273,7 +273,7 @@ class Group(Generic[P]):
 
     def _no_list(self, waiter: Waiter[None]) -> NoBackend:
         seconds = self._clock.seconds() - waiter.since
-        return NoBackend(f"the source of {self!r} told no backends within {seconds:.3g} s")
+        return NoBackend(f"{self!r} has not been told of any backend within {seconds:.3g} s")
 
     def _wake(self) -> None:
         self._early.expire_due(self._clock.seconds())

@@ -1,5 +1,4 @@
-"""C{Places}: finds backends with room, which means that they may connect at once for one more
-request.
+"""C{Places}: finds backends with room: they may connect at once for one more request.
 
 Its state is the backends; those that may have room, in turn; those not looked at yet since the last
 sweep; when the next sweep over all of them is due; and what turned out not to be a backend.

@@ -13,7 +13,7 @@ __all__ = ["Housekeeper"]
 
 
 class Housekeeper:
-    """Keeps the time of one manager; it has no state of its own."""
+    """Runs what is due at one manager. It has no state of its own."""
 
     def __init__(self, manager: BaseManager[Any]) -> None:
         self._manager = manager
@@ -21,7 +21,7 @@ class Housekeeper:
     def wake(self) -> None:
         """Do what is due, and set the alarm to what is due next."""
         manager = self._manager
-        manager.smooth = False  # the next release is to see that it rings
+        manager.smooth = False  # so that the next release sets the alarm again
         if manager._is_foreign:
             return
         try:
@@ -50,5 +50,5 @@ class Housekeeper:
     def look_for_leaks(self, now: float) -> None:
         looks = self._manager.connections.all and self._manager._policy.leak_after is not None
         self._manager._tracker.look_for_leaks(now, self._manager._held() if looks else None)
-        if not self._manager._lifecycle.closed:  # as whoever was told of a leak may have seen to
+        if not self._manager._lifecycle.closed:  # an observer of a leak may have closed it
             self._manager._alarm.set(self._manager._tracker.leaks_due)

@@ -1,4 +1,4 @@
-"""C{Member}: what the record of a backend needs of each manager that draws on it."""
+"""C{Member}: what the record of a backend needs of each of its managers."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ class Holdings(Protocol):
     closing: Any
 
     def oldest_idle(self) -> float:
-        """Since when the one is idle that is idle longest; infinity if none is."""
+        """Since when the longest idle connection is idle, on the clock; infinity if none is."""
 
     def close_oldest_idle(self, why: Why) -> None: ...
     def unleased(self) -> int:
-        """How many nobody has: they are idle, or being made."""
+        """The number of connections that are idle or being made."""
 
     def shed(self, count: int) -> None:
-        """Close so many of those that nobody has, as the limit was lowered."""
+        """Close so many connections that are idle or being made: the limit was lowered."""
 
 
 class Member(Protocol):
-    """A manager that draws on a record.
+    """A manager of a record.
 
-    @ivar smooth: whether nothing was out of the ordinary when it last looked. The record sets it to
-        C{False} when anything changes.
+    @ivar smooth: whether leases take the fast path. The record sets it to C{False} when anything
+        changes.
     """
 
     ident: Hashable
@@ -47,30 +47,30 @@ class Member(Protocol):
     @property
     def connections(self) -> Holdings: ...
     def wants_connection(self) -> bool:
-        """Whether one more connection would be of use to it, and it may be made now."""
+        """Whether it needs one more connection, and may make it now."""
 
     def demand(self) -> int:
-        """How many requests it connects for."""
+        """The number of its waiters, those of groups that are placed here included."""
 
     @property
     def placements(self) -> Any:
-        """What it does for waiters of groups: L{Placements}."""
+        """The waiters of groups that are placed here: L{Placements}."""
 
     def ownership_of(self, owner: object) -> Ownership | None:
-        """What an owner has of it, if anything."""
+        """The ownership of an owner at this manager, if there is one."""
 
     def connections_changed(self) -> None:
-        """Look again what can be done: a slot is free."""
+        """A slot is free, or something else has changed: decide again."""
 
     def limit_changed(self) -> None: ...
     def shrinking_changed(self) -> None:
-        """The backend has more connections than its limit, or no longer."""
+        """The backend has come to have more connections than its limit, or no longer has."""
 
     def is_called(self, backend: Backend) -> None:
-        """What messages call its backend, and what else is said of it, has changed."""
+        """The name or other values of its backend have changed."""
 
     def health_changed(self) -> None:
-        """The backend is well, or not any more."""
+        """The backend has become well, or is not well any more."""
 
     def try_connect(self, ident: Hashable, owner: Owner | None = None) -> Lease[Any] | None:
         """See C{IKolusManager}."""
@@ -79,10 +79,10 @@ class Member(Protocol):
         """Whether it gives leases now."""
 
     def load(self) -> int:
-        """What is leased and waits."""
+        """The number of leases and waiters."""
 
     def ready(self) -> int:
-        """What is idle and can be leased."""
+        """The number of leases that could be given at once."""
 
     def room(self) -> int:
         """As C{Status.room}."""
