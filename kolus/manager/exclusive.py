@@ -1,4 +1,4 @@
-"""C{ConnectionManager}: the connections of one backend for one ident, leased one lessee each."""
+"""C{ConnectionManager}: a manager whose connections have one lessee each."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ P = TypeVar("P")
 
 
 class _QuickLease(Lease[P]):
-    """A lease that is made without a call of C{__init__}, which would cost as much again."""
+    """A lease made without a call of C{__init__}, which would take as long as the rest."""
 
     __slots__ = ()
 
@@ -33,17 +33,17 @@ class _QuickLease(Lease[P]):
 class ConnectionManager(BaseManager[P]):
     """Leases the connections of one backend, each to one lessee at a time.
 
-    C{try_connect} and C{_settle} are the path that every lease takes. They are written for speed,
-    and ask but whether the manager is C{smooth}. If not, C{_try_closely} and C{_settle_closely}
-    look at everything, and find out whether it is again. What is released while others wait does
-    not even become idle, if it can be helped: C{_settle_closely} leaves it at hand for C{_decide}.
+    C{try_connect} and C{_settle} are the fast path of every lease. They ask only whether the
+    manager is C{smooth}. If it is not, C{_try_closely} and C{_settle_closely} look at everything,
+    and find out whether it is smooth again. A connection released while others wait does not become
+    idle if possible: C{_settle_closely} keeps it in C{_at_hand}, and the dispatcher leases it.
     """
 
     _at_hand: Connection[P] | None = None
 
     def try_connect(self, ident: Hashable, owner: Owner | None = None) -> Lease[P] | None:
         idle = self._idle
-        # Who is added to the list of observers does not say so.
+        # Adding to the list of observers does not clear smooth, so the list is looked at.
         if (
             not (self.smooth and idle)
             or owner is not None
@@ -141,7 +141,7 @@ class ConnectionManager(BaseManager[P]):
             self._settle_specially(connection, outcome, now - since)
 
     def _freed(self) -> None:
-        """Something has come home: serve who waits, or let it be known."""
+        """A connection was released: serve a waiter, or tell those that wait for an idle one."""
         if self._dispatcher.is_asked():
             self._dispatcher.decide()
             return
@@ -152,7 +152,7 @@ class ConnectionManager(BaseManager[P]):
         self._look_if_smooth()
 
     def _may_pass_on(self) -> bool:
-        """Whether C{_decide} would give what comes home to the oldest waiter, and do so now."""
+        """Whether the dispatcher would lease a released connection to the oldest waiter now."""
         told = self._observers or self._feedbacks
         hindered = self._dispatcher.is_deciding or self._wanting or self._checks or told
         return self._plain and self._lifecycle.serves and not hindered
@@ -170,14 +170,14 @@ class ConnectionManager(BaseManager[P]):
         since, was_observed = connection.since, connection.was_observed()
         if connection.uses == self._policy.max_uses:
             self.connections.close(connection, Why.USES)
-        elif self._hooks.resets and connection.usable():  # else who was told has seen to that
+        elif self._hooks.resets and connection.usable():  # a callback may have closed it
             self._hooks.reset(connection).addCallback(self._was_reset, connection)
         else:
             self._dispatcher.come_home(connection)
         if not self._record.health.is_well:
             self._record.health.released(since)
         elif not self._plain:
-            self._plain = self._is_plain()  # nobody tells that a slow start is over
+            self._plain = self._is_plain()  # the end of a slow start is not told
         if self._feedbacks and not was_observed:
             self._record.observed(held)
         self._recorder.released(held)
@@ -218,7 +218,7 @@ class ConnectionManager(BaseManager[P]):
                 self.connections.close(connection, Why.UNFIT)
 
     def _checks_too_few(self) -> bool:
-        """Whether more wait than connections are in a check."""
+        """Whether there are more waiters than connections in a check."""
         checking = len(self.connections.checking)
         return checking < self._dispatcher.asked(checking + 1)
 
