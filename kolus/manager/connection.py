@@ -1,10 +1,9 @@
 """One pooled connection: it stands between the transport and the user's protocol.
 
-Its state is C{state}, which changes along the table C{NEXT}, by C{_become}; only the two changes
-of every lease, whose price a call would double, are made by C{lease} and C{rest} themselves. Then
-there is the step that is under way while it is being made ready (connect, prepare, check, reset),
-and the transport, from when it is connected until it is lost. It holds its manager's slot until
-it is closed, and tells its keeper so exactly once.
+Its state is C{state}; the step under way (connect, prepare, check or reset); and the transport,
+from when it is connected until it is lost. C{_become} changes C{state} along the table C{NEXT};
+only C{lease} and C{rest} set it directly, as a call would double their cost. A connection holds a
+slot of its manager until it is closed, and tells its keeper so exactly once.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ P = TypeVar("P")
 _log = Logger()
 
 STILLBORN = 1.0
-"""A connection that ends sooner than this, in seconds, and unused, was never of any use."""
+"""A connection that ends within so many seconds without a lease counts as a failed attempt."""
 
 _OPTIONAL = (IHalfCloseableProtocol, IFileDescriptorReceiver)
 
@@ -62,22 +61,22 @@ class Connection(Generic[P]):
 
     @ivar protocol: the user's protocol, once there is one.
     @ivar connected_at: when it was connected, on the clock.
-    @ivar since: when it was last leased, came home, or began a check or a reset, on the clock;
+    @ivar since: when it was last leased, became idle, or began a check or a reset, on the clock;
         minus infinity before it was ready.
-    @ivar uses: how often it was leased.
-    @ivar failures: how many attempts in a row had failed before it.
-    @ivar retired: whether it is to be closed as soon as nobody has it.
-    @ivar doubtful: whether to look at it before it is leased or comes home: it is to go, or its
-        transport was told to close or to pause, or cannot tell that.
-    @ivar manager: whose slot it holds.
+    @ivar uses: the number of its leases so far.
+    @ivar failures: the number of failed attempts in a row before it.
+    @ivar retired: whether it is closed as soon as it is not leased.
+    @ivar doubtful: whether it must be checked for being usable before it is leased or becomes idle:
+        it is retired, or its transport was told to close or pause, or does not report that.
+    @ivar manager: the manager whose slot it holds.
     @ivar why: why it is retired; C{None} if it is not, or if its peer or its protocol ended it.
     @ivar was_lost: whether it ended before the pool told it to.
-    @ivar chance: from 0 to below 1, drawn by the keeper: this one's share of every jitter.
+    @ivar chance: a random number, from 0 to below 1, that every jitter is multiplied with.
     @ivar expires_at: when its lifetime ends, on the clock.
     @ivar origin: where it was leased, in debug mode.
-    @ivar slots: what is leased of it, if it is shared.
-    @ivar observed_since: C{since} of the last lease whose lessee said how long the backend took.
-    @ivar overdue_since: C{since} of the lease that was last told of as a possible leak.
+    @ivar slots: its leased slots, if it is shared.
+    @ivar observed_since: C{since} of the last lease whose lessee called C{observe}.
+    @ivar overdue_since: C{since} of the lease that was last reported as a possible leak.
     """
 
     __slots__ = (
@@ -132,11 +131,11 @@ class Connection(Generic[P]):
         return self.since > -math.inf
 
     def stillborn(self) -> bool:
-        """Whether, ending now, it was of no use to anybody and hardly lived."""
+        """Whether it was never leased, and is younger than C{STILLBORN}."""
         return self.uses == 0 and self.age < STILLBORN
 
     def in_state_for(self) -> float:
-        """Seconds since it was last leased or came home."""
+        """Seconds since C{since}."""
         return self._keeper.clock.seconds() - self.since
 
     @property
@@ -149,7 +148,7 @@ class Connection(Generic[P]):
     def open(self, endpoint: IStreamClientEndpoint, timeout: float | None) -> Deferred[object]:
         """Connect, through the handshake of TLS.
 
-        @return: fires when the connection can be used; fails with what prevented it.
+        @return: fires when the connection can be used; fails with the reason why it cannot.
         """
         return self._begin("connect", timeout, self._reach, endpoint)
 
@@ -207,9 +206,9 @@ class Connection(Generic[P]):
         self.since = now
 
     def rest(self, now: float, idle: dict[Any, None] | None) -> bool:
-        """Come home: from here on it is read, even if its lessee had paused it.
+        """End a lease or a hook. From now on the connection is read, even if its lessee paused it.
 
-        @param idle: what it joins, to be watched; C{None} if the next lessee has it at once.
+        @param idle: the idle connections, which it joins; C{None} if it is leased again at once.
         @return: whether it is usable. If not, nothing has changed.
         """
         doubtful = self.doubtful
@@ -237,7 +236,7 @@ class Connection(Generic[P]):
         return not (self.retired or self.transport is None) and is_sound(self.transport, producing)
 
     def retire(self, why: Why) -> None:
-        """Let it be closed as soon as nobody has it; the first reason stays."""
+        """Have it closed as soon as it is not leased. The first reason stays."""
         self.retired = self.doubtful = True
         if self.why is None:
             self.why = why
@@ -254,15 +253,15 @@ class Connection(Generic[P]):
         self.manager.observe(seconds)
 
     def was_observed(self) -> bool:
-        """Whether its present lessee has said how long the backend took."""
+        """Whether its current lessee has called C{observe}."""
         return self.observed_since == self.since
 
     def close(self) -> None:
-        """Close it once everything written is sent; the keeper hears when it is gone."""
+        """Close it once everything written is sent. The keeper is told when it is gone."""
         self._end("loseConnection")
 
     def abort(self) -> None:
-        """Close it now, whatever is still to be sent."""
+        """Close it now, without sending the rest."""
         self._end("abortConnection")
 
     def _end(self, how: str) -> None:

@@ -1,4 +1,4 @@
-"""C{Keeper}: whom a connection reports to, which is what made it, for its manager."""
+"""C{Keeper}: what a connection reports to: the connector that made it for a manager."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Keeper(Protocol):
 
     @property
     def manager(self) -> Any:
-        """Whose slot it holds."""
+        """The manager whose slot it holds."""
 
     @property
     def clock(self) -> IReactorTime: ...
@@ -26,7 +26,7 @@ class Keeper(Protocol):
         """Makes the user's protocol."""
 
     def connection_closed(self, connection: Any, reason: Failure) -> None:
-        """It is gone and holds its slot no more."""
+        """A connection is gone, and its slot is free."""
 
     def connection_out_of_step(self, connection: Any, why: str) -> None:
-        """It is idle, and its peer did what cannot belong to any request."""
+        """The peer of an idle connection did something that belongs to no request."""
