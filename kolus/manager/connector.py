@@ -22,7 +22,7 @@ from kolus.manager.connections import Connections
 from kolus.manager.hooks import Hooks
 from kolus.manager.record import BackendRecord
 from kolus.policy import Policy
-from kolus.support import let_go, shown
+from kolus.support import drop_frames, traceback_text
 from kolus.watching import Recorder
 
 __all__ = ["Connector", "Owner"]
@@ -115,8 +115,8 @@ class Connector(Generic[P]):
 
     def was_useless(self, error: BaseException, connection: Connection[P]) -> None:
         """As C{failed}, if the backend's health was told already."""
-        where = shown(error)
-        let_go(error)
+        where = traceback_text(error)
+        drop_frames(error)
         backoff = self._policy.backoff
         failures = max(self.attempts.failures, connection.failures) + 1
         delay = 0.0 if backoff is None else backoff.delay(failures, self._rng)

@@ -199,7 +199,7 @@ class BackendRecord:
     def teach(self, feedback: Feedback) -> None:
         """Tell it how long leases take, too."""
         known = self.feedbacks.get(feedback.number)
-        if known is not None and known.is_like(feedback):
+        if known is not None and known.has_same_balancer(feedback):
             return
         if len(self.feedbacks) >= self._most_feedbacks:
             for number, each in tuple(self.feedbacks.items()):

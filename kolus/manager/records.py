@@ -27,7 +27,7 @@ from kolus.manager.record import BackendRecord, Watcher
 from kolus.manager.totals import Totals
 from kolus.policy import Policy
 from kolus.status import Counters
-from kolus.support import let_go, shown
+from kolus.support import drop_frames, traceback_text
 from kolus.watching import Owner, Recorder
 
 __all__ = ["Records"]
@@ -157,8 +157,8 @@ class Records:
         @return: the error for the request.
         """
         record = self.of(backend, policy)
-        where = shown(why)
-        let_go(why)  # the error is kept, and must not keep the caller's frames
+        where = traceback_text(why)
+        drop_frames(why)  # the error is kept, and must not keep the caller's frames
         failures = record.attempts.failures + 1
         delay = 0.0 if policy.backoff is None else policy.backoff.delay(failures, self._rng)
         record.attempts.failed(why, failures, self._clock.seconds() + delay)
