@@ -32,7 +32,7 @@ class Outcome(Enum):
     RELEASED = "released"
     FINISHED = "finished"
     FAILED = "failed"
-    """Finished, because the backend did not do what it should have."""
+    """Finished, because the backend failed."""
     FORGOTTEN = "forgotten"
 
 
@@ -46,7 +46,7 @@ class Leasable(Protocol[P_co]):
     def manager(self) -> Any: ...
     @property
     def leasable(self) -> Any:
-        """Itself, or what it stands for."""
+        """Itself, or what it wraps."""
 
     @property
     def protocol(self) -> P_co: ...
@@ -59,20 +59,20 @@ class Leasable(Protocol[P_co]):
 
 
 Settle = Callable[[Any, Outcome], None]
-"""What a manager gives each of its leases: called exactly once, with the leasable.
+"""Settles a lease at its manager. It is called exactly once, with the leasable.
 
-With C{FORGOTTEN} it is called from the lease's finalizer, so in any thread and between any two
-steps of any code: it must change nothing itself, only arrange to be called later.
+With C{FORGOTTEN} it is called by the lease's finalizer, in any thread and in the middle of any
+code. It must change nothing then, only schedule a later call.
 """
 
 
 class Lease(Generic[P]):
     """The right to use one connection until it is settled.
 
-    Opaque: nothing can be read from or written to it; use C{lease.protocol}. As an asynchronous
-    context manager it is released at the end of the block, and finished if an exception came
-    through; settling it inside the block is allowed. A lease that nobody settled and nobody
-    refers to is reclaimed as finished, counted, and logged.
+    It is opaque: use C{lease.protocol} to read and write. It is an asynchronous context manager:
+    the end of the block releases it, an exception finishes it, and settling it inside the block is
+    allowed. A lease that was not settled, and that nothing refers to any more, is finished, counted
+    as forgotten, and logged.
     """
 
     __slots__ = ("__weakref__", "_connection", "_end", "_settle")
@@ -85,7 +85,7 @@ class Lease(Generic[P]):
     def protocol(self) -> P:
         """The connected protocol.
 
-        @raise LeaseError: the lease is settled: the connection may be somebody else's by now.
+        @raise LeaseError: the lease is settled; the connection may have another lessee by now.
         """
         if self._settle is None:  # not by _held_connection: every use of a lease begins here
             raise LeaseError(f"{self!r} was asked for its connection")
@@ -99,12 +99,12 @@ class Lease(Generic[P]):
 
     @property
     def backend(self) -> Backend:
-        """Where the connection leads."""
+        """The backend of the connection."""
         return self.manager.backend
 
     @property
     def ident(self) -> Hashable:
-        """Whom the connection is for."""
+        """The ident of the connection."""
         return self.manager.ident
 
     @property
@@ -114,13 +114,13 @@ class Lease(Generic[P]):
 
     @property
     def leasable(self) -> object:
-        """What is behind the lease, for its manager."""
+        """The leasable: the connection or slot that the manager keeps."""
         leasable: object = self._connection.leasable
         return leasable
 
     @property
     def reused(self) -> bool:
-        """Whether the connection had been leased before.
+        """Whether the connection was leased before.
 
         @raise LeaseError: as C{protocol}.
         """
@@ -135,10 +135,10 @@ class Lease(Generic[P]):
         return self._held_connection().age
 
     def when_lost(self) -> Deferred[BaseException]:
-        """Hear of the end of the connection, also while nothing is asked of it.
+        """Be told when the connection ends, even if no request is under way.
 
-        @return: fires with the reason when the connection ends while the lease is held; never if
-            the lease is settled before. Cancelling it stops the watch.
+        @return: fires with the reason (an exception) when the connection ends while the lease is
+            held; never if the lease is settled before. Cancelling it stops the watch.
         @raise LeaseError: as C{protocol}.
         """
         return self._held_connection().when_lost(self)
@@ -149,10 +149,10 @@ class Lease(Generic[P]):
         return self._connection
 
     def release(self) -> None:
-        """Give the connection back to be used again, unless it is closed or due to be.
+        """Return the connection for the next lessee. If it is closed or too old, it is not reused.
 
-        It is to be left as it was found, with no request under way. For a connection that its
-        lessee told to close, or left a producer with, this counts as C{finished}.
+        Leave it as you found it, without a request under way. If you told it to close, or left a
+        producer registered, this counts as C{finished}.
 
         @raise LeaseError: the lease was settled before.
         """
@@ -163,10 +163,10 @@ class Lease(Generic[P]):
         settle(self._connection, RELEASED)
 
     def finished(self, *, failed: bool = False) -> None:
-        """Give the connection back to be closed and never used again.
+        """Return the connection to be closed and not used again.
 
-        @param failed: whether the backend did not do what it should have: several such leases in a
-            row eject it, so that others are chosen.
+        @param failed: whether the backend failed. Several such leases in a row eject the backend,
+            so that others are chosen.
         @raise LeaseError: the lease was settled before.
         """
         settle = self._settle
@@ -176,18 +176,17 @@ class Lease(Generic[P]):
         settle(self._connection, FAILED if failed else FINISHED)
 
     def observe(self, seconds: float) -> None:
-        """Tell balancers that learn from it how long the backend took to answer.
-
-        Of a lease of which nothing is told, the time until it is released counts.
+        """Tell balancers how long the backend took to answer. Without this call, the time from the
+        lease to its release counts.
 
         @raise LeaseError: as C{protocol}.
-        @raise ValueError: C{seconds} is no length of time, or infinite.
+        @raise ValueError: C{seconds} is negative, not a number, or infinite.
         """
         check_seconds("seconds", seconds, optional=False, endless=False)
         self._held_connection().observe(seconds)
 
     def end(self) -> None:
-        """Finish it for its owner, which has ended; what is asked of it later is told so."""
+        """Finish it because its owner has ended. Later errors of this lease say so."""
         self._end = "finished by the end of its owner"
         self.finished()
 

@@ -41,7 +41,7 @@ class Feedback:
         """The feedback for a balancer; C{None} if it has no C{observe}."""
         return cls(balancer) if hasattr(balancer, "observe") else None
 
-    def is_like(self, other: Feedback) -> bool:
+    def has_same_balancer(self, other: Feedback) -> bool:
         """Whether both belong to the same balancer."""
         return self._owner() is other._owner()
 

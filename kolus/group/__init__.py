@@ -1,6 +1,6 @@
 """Groups and lists of backends that can serve the same requests, and the choice among them.
 
-It knows the managers, balancers and health of the backends. It knows nothing of the pool.
+This package knows managers, balancers and health. It knows nothing of the pool.
 """
 
 from kolus.group.group import Group

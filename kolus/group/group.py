@@ -1,9 +1,9 @@
 """C{Group}: a live set of backends that can serve the same requests.
 
-Its state is the members, the backends by their keys, a queue for each ident that has had to wait,
-and for each ident and what its requests that wait exclude, who waits for the first list of
-backends, how often a backend was chosen in panic, and whether the group is closed. The members, the
-backends and the queues' change when the source tells another list.
+Its state is the backends by their keys and their statuses; the queues, one for each ident and set
+of excluded backends that had waiters; the waiters for the first list of backends; the panic; and
+whether the group is closed. A new list from the source changes the backends, the statuses and the
+backends of the queues.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ _log = Logger()
 _MOST_QUEUES = 64
 
 
-class Keeper(Protocol):
-    """Who made a group."""
+class GroupListener(Protocol):
+    """Is told about changes of a group."""
 
     def left(self, backend: Backend) -> None:
         """A backend has left the group."""
@@ -55,19 +55,18 @@ class Keeper(Protocol):
 
 
 class Group(Generic[P]):
-    """Leases of whichever backend is best, made by C{pool.group(...)}.
+    """Leases connections to the best of several backends. C{pool.group(...)} makes it.
 
-    A request is given to the backend that the balancer chooses. If nothing is ready there it waits
-    for all at once, and the first lease that is settled, or connection that is made, at any of them
-    serves it. A balancer with an attribute C{bound} that is true is taken at its word: the request
-    waits at the chosen backend alone.
+    The balancer chooses a backend for each request. If that has nothing ready, the request waits
+    for all backends at once: the first of them that gets a connection ready serves it. If the
+    balancer's attribute C{bound} is true, the request waits for the chosen backend only.
 
-    @ivar statuses: what its balancer sees.
+    @ivar statuses: what the balancer chooses from.
     """
 
     def __init__(
         self,
-        keeper: Keeper,
+        listener: GroupListener,
         managers: Managers,
         selector: Selector,
         clock: IReactorTime,
@@ -75,7 +74,7 @@ class Group(Generic[P]):
         name: str | None,
     ) -> None:
         self.name = name
-        self._keeper = keeper
+        self._listener = listener
         self._managers = managers
         self._selector = selector
         self._snapshots = selector.snapshots
@@ -92,15 +91,15 @@ class Group(Generic[P]):
         self.statuses = self._see([])
 
     def start(self, source: Any) -> None:
-        """Hear from a source who the backends are."""
+        """Take the lists of backends from a source."""
         source.start(self._told)
         self._source = source
-        if self._closed:  # whoever heard of its first list has closed the pool
+        if self._closed:  # an observer of the first list may have closed the pool
             self._stop_source()
 
     @property
     def backends(self) -> tuple[Backend, ...]:
-        """Who its backends are now, in the source's order; none until the source has told."""
+        """Its backends, in the source's order; empty until the source has told its first list."""
         return self.statuses.backends
 
     # Leasing
@@ -114,21 +113,21 @@ class Group(Generic[P]):
         exclude: Collection[AnyBackend] = (),
         balancer: Balancer | None = None,
     ) -> Deferred[Lease[P]]:
-        """Ask for a lease of a connection to any of the backends.
+        """Lease a connection to any of the backends.
 
-        A connect that fails is tried again at another backend, until the deadline.
+        If connecting to one backend fails, another is tried, until the deadline.
 
         @param ident: whom the connection is for, as for C{Pool.connect}.
-        @param timeout: seconds until the request fails; the policy's C{acquire_timeout} if C{None}.
+        @param timeout: seconds until the request fails; C{None}: the policy's C{acquire_timeout}.
         @param owner: as for C{Pool.connect}.
-        @param exclude: backends that are not to serve it, for a request that is repeated elsewhere.
-        @param balancer: chooses for this request; the group's if C{None}.
+        @param exclude: backends that must not serve it, such as those that failed it before.
+        @param balancer: chooses for this request; C{None}: the group's.
         @return: as C{Pool.connect}. C{ConnectFailed} and C{LeaseTimeout} name every backend that
-            was C{tried}. Fails with C{NoBackend} if none is left to choose from, if the balancer
-            raises or chooses none, or if the source has told no list before the deadline; with
-            C{Closed} if the group is closed. Cancelling gives up the place in the queue.
-        @raise ValueError: C{timeout} or C{exclude} cannot be understood.
-        @raise TypeError: C{owner} can be no owner.
+            was C{tried}. Fails with C{NoBackend} if there is nothing to choose from, if the
+            balancer raises or chooses no backend, or if the source told no list before the
+            deadline; with C{Closed} if the group is closed. Cancelling removes the waiter.
+        @raise ValueError: C{timeout} or C{exclude} is invalid.
+        @raise TypeError: C{owner} cannot be an owner.
         """
         if timeout is not None or owner is not None or exclude:
             check_seconds("timeout", timeout)
@@ -149,10 +148,10 @@ class Group(Generic[P]):
         exclude: Collection[AnyBackend] = (),
         balancer: Balancer | None = None,
     ) -> Lease[P] | None:
-        """Lease at once or not at all, without a Deferred.
+        """Lease a ready connection. None is made, and nothing waits.
 
-        @return: a lease; C{None} if C{connect} would have had to wait. No connection is made.
-        @raise NoBackend: as C{connect} fails.
+        @return: a lease; C{None} if C{connect} would wait.
+        @raise NoBackend: in the cases where C{connect} fails with it.
         @raise Closed: the group is closed.
         @raise LeaseError: C{owner} has ended.
         """
@@ -174,17 +173,17 @@ class Group(Generic[P]):
     # As a selection
 
     is_fixed = False
-    feedback = None  # its balancer hears of every lease of its backends
+    feedback = None  # the group's balancer is told of every lease of its backends anyway
 
     def without(self, exclude: Collection[AnyBackend]) -> Statuses:
-        """The same, without some backends."""
+        """The statuses without those of some backends."""
         return self.statuses.without([Backend.of(each) for each in exclude])
 
     def queue(self, ident: Hashable, exclude: Collection[Backend] = ()) -> GroupQueue:
-        """Where the requests of C{ident} wait for any of the backends.
+        """The queue of the requests of C{ident} for any of the backends; made if there is none.
 
-        @param exclude: without these, for as long as anybody waits there.
-        @raise Closed: the group was closed while a request was tried elsewhere.
+        @param exclude: backends that must not serve it. Such a queue is closed when it is empty.
+        @raise Closed: the group was closed while a request was retried.
         """
         if self._closed:
             raise self._is_closed()
@@ -212,7 +211,7 @@ class Group(Generic[P]):
             queue.close()
 
     def may_serve(self, backend: Backend) -> bool:
-        """Whether a backend's health lets it serve."""
+        """Whether the health of a backend lets it serve."""
         return self._panic.is_on or self._selector.is_well(backend)
 
     async def _connect_later(
@@ -246,10 +245,10 @@ class Group(Generic[P]):
     # The backends
 
     def _told(self, backends: Sequence[Backend]) -> None:
-        """Called by the source: these are the backends now.
+        """Called by the source with its new list of backends.
 
-        @raise TypeError: they are no sequence of Backends. Nothing has changed.
-        @raise ValueError: there is none, or one is told twice. Nothing has changed.
+        @raise TypeError: it is not a sequence of Backends. Nothing changes then.
+        @raise ValueError: it is empty, or a backend is in it twice. Nothing changes then.
         """
         if self._closed:
             return
@@ -266,16 +265,16 @@ class Group(Generic[P]):
         self._managers.follow(before, self._backends)
         self._managers.welcome_back(self._backends)
         for whose, queue in tuple(self._queues.items()):
-            if self._queues.get(whose) is queue:  # else whom another has served has closed it
+            if self._queues.get(whose) is queue:  # a lessee served meanwhile may have closed it
                 queue.change(self._backends_but(whose[1]))
         for key, backend in before.items():
             if key not in self._backends:
-                self._keeper.left(backend)
+                self._listener.left(backend)
         self._managers.records.probe_those_due(self._backends)
         self._early.tell()
 
     def _keyed(self, backends: Sequence[Backend]) -> dict[Hashable, Backend]:
-        """What a source tells, by their keys; it may be anybody's."""
+        """Check a source's list, for a user may have written the source; return it by keys."""
         if not isinstance(backends, Sequence) or isinstance(backends, str | bytes):
             raise TypeError(f"the source of {self!r} must tell a sequence, not {backends!r}")
         keyed: dict[Hashable, Backend] = {}
@@ -298,7 +297,7 @@ class Group(Generic[P]):
         return GroupStatuses(backends, self._snapshots, records, self._panic)
 
     def _forget(self, backends: Backends) -> None:
-        """Hear no more of backends that were told of before."""
+        """Stop observing the backends of the list before."""
         self.statuses.stop()
         if self._feedback is not None:
             self._managers.records.unteach(self._feedback, backends)
@@ -321,10 +320,10 @@ class Group(Generic[P]):
         )
 
     def close(self) -> None:
-        """Stop the source, and serve no more requests; what is leased stays so.
+        """Stop the source and serve no more requests. Leases stay valid.
 
-        Requests that wait fail with C{Closed}. The connections stay the pool's, for others that
-        use these backends, and go away with the policy's time-outs. Closing twice is harmless.
+        Waiters fail with C{Closed}. The pool keeps the connections, for others that use these
+        backends, until the policy's time-outs close them. Closing twice is harmless.
         """
         if self._closed:
             return
@@ -338,7 +337,7 @@ class Group(Generic[P]):
         for queue in tuple(self._queues.values()):
             queue.close(self._is_closed())
         self._queues.clear()
-        self._keeper.closed(self)
+        self._listener.closed(self)
 
     def _stop_source(self) -> None:
         try:

@@ -1,10 +1,9 @@
-"""C{GroupStatuses}: the backends of a group as a balancer sees them, with what makes looking quick.
+"""C{GroupStatuses}: the statuses of a group's backends, with indices that make balancers fast.
 
-Its state is the live statuses that were looked at so far, the rankings that balancers have asked
-for, which members start slowly, whether there was panic when it was last asked, which are in which
-zone, if a balancer has asked for one, the load of each when it last changed, if one has asked for
-their sum, the record of each, if it has one, and, if any of this has to be kept up, of which ones
-the records have told since it was last asked.
+Its state is the live statuses made so far, and the records found so far. The rest is made when a
+balancer first asks for it: the rankings, and with them the places in slow start and whether there
+was a panic; the backends by zone; the load of each and their sum. Once a ranking or the sum exists,
+records tell the keys of backends that change; these are noted, and looked at on the next query.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ __all__ = ["GroupStatuses"]
 class GroupStatuses(Statuses):
     """The live statuses of the backends of a group, in their order.
 
-    @ivar backends: who they are.
+    @ivar backends: the backends, in the same order.
     """
 
     panic: Panic
@@ -44,7 +43,7 @@ class GroupStatuses(Statuses):
         among: Statuses | None = None,
     ) -> None:
         """
-        @param among: what its statuses say that they are one of, if not this.
+        @param among: the sequence that its statuses name as theirs; C{None}: this one.
         """
         self.backends = tuple(backends)
         self.size = len(self.backends)
@@ -89,7 +88,7 @@ class GroupStatuses(Statuses):
         load: float = record.noted - len(record.idle)
         other_load: float = other.noted - len(other.idle)
         weights = self._weights
-        if weights is not None:  # instead of dividing each by its own
+        if weights is not None:  # cheaper than dividing each load by its own weight
             load *= weights[second]
             other_load *= weights[first]
         return other if other_load < load else record
@@ -130,29 +129,29 @@ class GroupStatuses(Statuses):
         return self._total
 
     def without(self, exclude: Collection[Backend]) -> Statuses:
-        """The same, without some."""
+        """The statuses without those of some backends."""
         places = self._by_key()
         found = {places[each.key] for each in exclude if each.key in places}
         return _Without(self, sorted(found)) if found else self
 
-    # What is told
+    # Changes
 
     def _watch(self) -> None:
-        """Be told from now on."""
+        """Have the records tell of changes from now on."""
         if not self._watches:
             self._watches = True
             self._records.watch(self._told.add, self._by_key())
 
     def stop(self) -> None:
-        """Be told no more: others are the members now."""
+        """Have the records tell no more: the group has other backends now."""
         if self._watches:
             self._records.unwatch(self._told.add, self._by_key())
-        self._watches = True  # never again
+        self._watches = True  # so that it never watches again
         for zone in self._zones.values():
             zone.stop()
 
     def _catch_up(self) -> None:
-        """Take note of what has changed."""
+        """Update the indices for the backends that have changed."""
         while self._told:
             place = self._by_key()[self._told.pop()]
             if self._rankings:
@@ -169,7 +168,7 @@ class GroupStatuses(Statuses):
             ranking = Ranking(self.size, lambda place: rank(self.at(place)))
             self._rankings[rank] = ranking
             self._slow.update(filter(self._starts_slowly, range(self.size)))
-        if self._panicked is not self.panic.is_on:  # all that are ejected are another rank
+        if self._panicked is not self.panic.is_on:  # the ranks of all ejected backends change
             self._panicked = self.panic.is_on
             self._slow.update(range(self.size))
         self._catch_up()
@@ -180,7 +179,7 @@ class GroupStatuses(Statuses):
     def _rank_again(self, place: int) -> None:
         for ranking in self._rankings.values():
             ranking.changed(place)
-        # While its weight grows its rank falls, and nobody tells.
+        # In slow start its weight grows and its rank falls with time, and no record tells that.
         if self._starts_slowly(place):
             self._slow.add(place)
         else:
@@ -197,23 +196,23 @@ class GroupStatuses(Statuses):
 
 
 class _Without(Statuses):
-    """GroupStatuses, without those at some places."""
+    """C{GroupStatuses} without those at some places."""
 
-    def __init__(self, members: GroupStatuses, places: Sequence[int]) -> None:
-        self.size = members.size - len(places)
-        self.among = members.among
-        self._members = members
+    def __init__(self, all_statuses: GroupStatuses, places: Sequence[int]) -> None:
+        self.size = all_statuses.size - len(places)
+        self.among = all_statuses.among
+        self._all = all_statuses
         self._places = places
-        self.whole = (members, frozenset(places))
-        self.excluded = {members.backends[place].key for place in places}
-        # Of the places here, from which on one more of the members has been left out.
+        self.whole = (all_statuses, frozenset(places))
+        self.excluded = {all_statuses.backends[place].key for place in places}
+        # The places in this sequence after which one more of the whole is left out.
         self._from = [place - left_out for left_out, place in enumerate(places)]
 
     def at(self, place: int) -> LiveStatus:
         if not -self.size <= place < self.size:
             raise IndexError(place)
         place %= self.size
-        return self._members.at(place + bisect_right(self._from, place))
+        return self._all.at(place + bisect_right(self._from, place))
 
     @property
     def backends(self) -> tuple[Backend, ...]:
@@ -221,14 +220,14 @@ class _Without(Statuses):
 
     @property
     def total_load(self) -> int:
-        return self._members.total_load
+        return self._all.total_load
 
     def lowest(self, rank: Rank) -> Status:
         if not self.size:
-            raise IndexError("nothing is left")
-        return self._members.at(self._members._ranking(rank).lowest(self._places))
+            raise IndexError("no status is left")
+        return self._all.at(self._all._ranking(rank).lowest(self._places))
 
     def in_zone(self, zone: str) -> Sequence[Status]:
-        near = self._members.in_zone(zone)
-        left_out = [self._members.backends[place] for place in self._places]
+        near = self._all.in_zone(zone)
+        left_out = [self._all.backends[place] for place in self._places]
         return near.without(left_out) if isinstance(near, GroupStatuses) else near

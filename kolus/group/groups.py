@@ -1,4 +1,4 @@
-"""C{Groups}: the groups of one pool, as long as they are open."""
+"""C{Groups}: the open groups of one pool."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["Groups"]
 
 
 class Groups:
-    """Makes groups, and drains the backends that none of them has any more."""
+    """Makes groups. When a backend has left the last open group, it is drained."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""C{ListStatuses}: the backends of a mere list as a balancer sees them."""
+"""C{ListStatuses}: the statuses that a balancer chooses from for a list of backends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["ListStatuses"]
 
 
 class ListStatuses(Statuses):
-    """The live statuses of a list of backends, each made when it is looked at."""
+    """The live statuses of a list of backends. Each is made when it is looked at, not kept."""
 
     def __init__(self, backends: Sequence[AnyBackend], snapshots: Snapshots) -> None:
         self.size = len(backends)

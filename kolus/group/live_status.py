@@ -1,8 +1,8 @@
-"""C{LiveStatus}: what a balancer sees of one backend, looked up when it is asked for.
+"""C{LiveStatus}: a status whose numbers are looked up when a balancer reads them.
 
-A balancer that draws two of ten thousand backends and compares their loads pays for two loads. A
-live status keeps no numbers: its load is read off the backend's managers, and what few balancers
-ask for off a C{Status} that is made for that.
+It stores no numbers. So a balancer that compares the loads of two of ten thousand backends pays for
+two. The load is read from the backend's record and managers; what few balancers read comes from a
+C{Status} made for that one query.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ __all__ = ["LiveStatus", "Statuses"]
 
 
 class LiveStatus(Status):
-    """The numbers of one backend, as they are whenever one of them is looked at.
+    """The current numbers of one backend.
 
-    @ivar among: the sequence that it is one of.
+    @ivar among: the sequence that it belongs to.
     """
 
     __slots__ = ("_backend", "_record", "_snapshots", "among")
-    # A frozen dataclass with slots breaks its subclasses'; with one of the two alone it is slow.
+    # The setters of a frozen dataclass with slots fail in subclasses; without slots it is slow.
     __setattr__ = object.__setattr__
     __delattr__ = object.__delattr__
 
@@ -42,7 +42,7 @@ class LiveStatus(Status):
         record: BackendRecord | None = None,
     ) -> None:
         """
-        @param record: the backend's, if that is at hand.
+        @param record: the backend's record, if it was looked up before.
         """
         self._backend = backend
         self._snapshots = snapshots
@@ -51,7 +51,7 @@ class LiveStatus(Status):
 
     @property
     def record(self) -> BackendRecord | None:
-        """What is known of the backend; C{None} if it was never used."""
+        """The backend's record; C{None} if it was never used."""
         if self._record is None:
             self._record = self._snapshots.find_record(self._backend.key)
         return self._record
@@ -67,7 +67,7 @@ class LiveStatus(Status):
 
     @property
     def outstanding(self) -> int:
-        """What is leased and waits there."""
+        """The number of leases and waiters at the backend."""
         load = -1 if self.record is None else self.record.load()
         return load - 1 if load > 0 else self.leased + self.waiting
 
@@ -87,7 +87,7 @@ class LiveStatus(Status):
         return status.takes_requests or panics
 
     def snapshot(self) -> Status:
-        """The numbers as they are now, and then stay."""
+        """A status with the current numbers, which does not change any more."""
         return self._snapshots.snapshot(self._backend)
 
     @property
@@ -153,13 +153,13 @@ class LiveStatus(Status):
 
 
 class Statuses(Sequence[Status]):
-    """Live statuses to choose from.
+    """A sequence of live statuses to choose from.
 
-    @ivar size: how many there are.
-    @ivar among: what they say that they are one of: this, or what this is a part of.
-    @ivar panic: whether ejected ones may be chosen, too; C{None} if they may not.
-    @ivar excluded: the keys of those that were left out of what it is a part of.
-    @ivar refused: what in a list was no backend when it was looked at, and what was raised then.
+    @ivar size: their number.
+    @ivar among: the sequence that they name as theirs: this, or the one that this is a part of.
+    @ivar panic: says whether ejected backends may be chosen, too; C{None}: they may not.
+    @ivar excluded: the keys of the backends that were left out.
+    @ivar refused: the last item of a list that turned out not to be a backend, and the error.
     """
 
     size: int
@@ -189,5 +189,5 @@ class Statuses(Sequence[Status]):
     @abstractmethod
     def at(self, place: int) -> LiveStatus:
         """
-        @raise IndexError: there is none.
+        @raise IndexError: there is no such place.
         """

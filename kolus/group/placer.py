@@ -1,7 +1,7 @@
-"""C{Placer}: sees to it that a connection is on its way for each waiter of a group's queue.
+"""C{Placer}: places each waiter of a group's queue at a manager, which connects for it.
 
-Its state is what each request knows of where it was tried, the waiters for whom no connection is
-on its way, and those that a manager has given up on and that are about to be placed elsewhere.
+Its state is a C{_Request} for each waiter; the waiters for whom no connection is being made; and
+the waiters that a manager has given up on, which are about to be placed elsewhere.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Choose", "Placer"]
 
 Choose = Callable[[Tried], Backend | None]
-"""Chooses a backend, but none that was tried; C{None} if there is no other. It notes as tried what
-turns out to be none."""
+"""Chooses a backend that was not tried; C{None} if there is none. What turns out not to be a
+backend is added to those tried."""
 
 _MOST_CHOSEN = 8  # after so many failures a balancer has had its say, and each backend has its turn
 _MOST_PASSED = 8  # of those without a place; the others have their turn when there is room again
@@ -32,16 +32,16 @@ _MOST_PASSED = 8  # of those without a place; the others have their turn when th
 
 @dataclass(slots=True)
 class _Request:
-    """Where a request was tried."""
+    """The backends where a request was tried."""
 
     choose: Choose | None
-    """Chooses for it anew."""
+    """Chooses another backend for it."""
     tried: Tried
-    """What became of it at the backends that could not serve it."""
+    """The backends that could not serve it, and why."""
     round: set[object] = field(default_factory=set)
-    """The backends that were tried in this round: none is tried twice."""
+    """The backends that were tried in this round. None is tried twice in a round."""
     others: Iterator[Hashable] | None = None
-    """The keys of the backends that are still to be looked at in this round."""
+    """The keys of the backends that this round has not looked at yet."""
 
 
 class Placer:
@@ -57,10 +57,10 @@ class Placer:
         self._placing = self._relieving = False
 
     def add(self, waiter: Waiter[Any], choose: Choose | None, tried: Tried | None) -> None:
-        """A new waiter, about to be placed for the first time.
+        """Add a new waiter, which the caller is about to place.
 
-        @param choose: chooses for it anew.
-        @param tried: what became of it where it was tried before.
+        @param choose: chooses another backend for it; C{None}: the balancer is not asked again.
+        @param tried: the backends that could not serve it before it waited, and why.
         """
         known = {} if tried is None else tried
         self._requests[waiter] = _Request(choose, known, set(known))
@@ -73,23 +73,23 @@ class Placer:
             waiter.placement.placements.discard(waiter)
 
     def tried(self, waiter: Waiter[Any]) -> Tried:
-        """What became of a waiter at the backends that could not serve it."""
+        """The backends that could not serve a waiter, and why."""
         return dict(self._requests[waiter].tried)
 
     def _waits(self, waiter: Waiter[Any]) -> bool:
         return waiter.queue is self._queue
 
-    # Where nothing comes
+    # No connection is being made
 
     def relieve(self, waiter: Waiter[Any]) -> None:
-        """For one that is placed somewhere nothing is on its way there: place it where there is
-        room; if there is none, as soon as there is."""
+        """No connection is being made for a waiter where it is placed. Place it at a backend with
+        room; if there is none, as soon as there is one."""
         if self._waits(waiter):
             self._short[waiter] = None
             self.place_short()
 
     def place_short(self) -> None:
-        """Place those for whom no connection is on its way where there is room."""
+        """Place the waiters for whom no connection is being made at backends with room."""
         if self._relieving:
             return
         self._relieving = True
@@ -112,7 +112,7 @@ class Placer:
             self._relieving = False
 
     def _relief_for(self, waiter: Waiter[Any]) -> Backend | None:
-        """Another place with room, where it was not tried in this round."""
+        """Another backend with room that was not tried in this round."""
         request = self._requests[waiter]
         there = waiter.placement.backend
         if len(request.round) <= _MOST_CHOSEN:
@@ -120,8 +120,8 @@ class Placer:
         return self._next_of_round(request, besides=there)
 
     def _next_of_round(self, request: _Request, besides: Backend | None = None) -> Backend | None:
-        """The next backend with room that was not tried in this round. Each is looked at once, so
-        that a round over any number of backends takes a time in proportion to it."""
+        """The next backend with room that was not tried in this round. A round looks at each
+        backend once, so it takes O(n) for n backends."""
         if request.others is None:
             request.others = self._places.once_each()
         barred = request.round if besides is None else _Both(request.round, besides)
@@ -134,10 +134,10 @@ class Placer:
             if error is not None:
                 self.refused(waiter, error)
 
-    # Where a manager gives up
+    # A manager gives up
 
     def refused(self, waiter: Waiter[Any], error: Exception) -> None:
-        """A manager has given up on a waiter: place it elsewhere, or fail it."""
+        """A manager has given up on a waiter: place it elsewhere, or else fail it."""
         self._short.pop(waiter, None)
         self._given_up.append((waiter, error))
         if self._placing:
@@ -150,7 +150,7 @@ class Placer:
             self._placing = False
 
     def _place(self, waiter: Waiter[Any], error: Exception) -> None:
-        if not self._waits(waiter):  # it was served or cancelled on its way
+        if not self._waits(waiter):  # it was served or cancelled meanwhile
             return
         request = self._requests[waiter]
         self._note(request, error)
@@ -187,9 +187,10 @@ class Placer:
             yield place
 
     def _place_hopefully(self, waiter: Waiter[Any], request: _Request) -> bool:
-        """Place a waiter, for whom there is no room, where something may come home or is coming.
+        """Place a waiter although no backend has room: where a lease may be released, a connection
+        is being made, or a sibling may free a slot.
 
-        @return: whether there is such a place. Another round begins there: as soon as there is
+        @return: whether there is such a backend. If so, a new round begins: as soon as there is
             room, backends that failed may be tried again.
         """
         tried, queue = request.round, self._queue
@@ -209,16 +210,16 @@ class Placer:
         return False
 
     def _begin_round(self, request: _Request) -> None:
-        # Without a pause after a failed attempt, attempts would never end.
+        # Only if attempts pause after a failure; else they would be repeated without end.
         if self._servers.is_paused_after_failure():
             request.round = set()
             request.others = None
 
     def _place_at(self, waiter: Waiter[Any], backend: Backend) -> KolusError | None:
-        """Place a waiter at the manager of a backend.
+        """Place a waiter at the manager of a backend, which is made if there is none.
 
-        @return: what prevents that; C{None} if nothing does, or if it does not wait any more:
-            whoever hears that a manager is made, or cannot be, may have cancelled it.
+        @return: why that is impossible; C{None} if it is placed, or does not wait any more: making
+            a manager runs user code and observers, which may cancel it.
         """
         try:
             server = self._servers.make(self._queue.ident, backend)
@@ -230,7 +231,7 @@ class Placer:
 
 
 class _Both:
-    """What is in a set, and one thing more."""
+    """The union of a set and one more object, without a copy of the set."""
 
     def __init__(self, some: set[object], one: object) -> None:
         self._some = some

@@ -1,7 +1,7 @@
-"""C{Places}: which of several backends may connect at once for one request more.
+"""C{Places}: finds backends with room: they may connect at once for one more request.
 
-Its state is the backends, those of them that may have room, in turn, those that are still to be
-looked at because they may have some by now, and when to look at all of them again.
+Its state is the backends; those that may have room, in turn; those not looked at yet since the last
+sweep; when the next sweep over all of them is due; and what turned out not to be a backend.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["Places", "Tried"]
 
 Tried = dict[AnyBackend, BaseException]
-"""What became of a request at the backends that could not serve it. A string in a list of backends
-that turns out to be none stands for itself."""
+"""The backends that could not serve a request, and why. A string in a list that turned out not to
+be a backend is a key, too."""
 
 _SWEEP_EVERY = 1.0  # seconds
 
@@ -30,8 +30,8 @@ _SWEEP_EVERY = 1.0  # seconds
 class Places:
     """Finds backends with room for the requests of one ident.
 
-    @ivar backends: whom it finds, by their keys; C{change} alone changes it.
-    @ivar refused: what turned out to be no backend when it was looked at, and why.
+    @ivar backends: the backends by their keys. Only C{change} changes it.
+    @ivar refused: what turned out not to be a backend when it was looked at, and why.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Places:
         clock: IReactorTime,
     ) -> None:
         """
-        @param queue: is told when there may be room where there was none.
+        @param queue: is told when a backend that had no room may have some.
         """
         self._queue = queue
         self._ident = ident
@@ -56,21 +56,21 @@ class Places:
         self._sweep_at = clock.seconds()
 
     def change(self, backends: Backends) -> None:
-        """These are the backends from now on."""
+        """Set the backends."""
         self.backends = backends
         self._roomy.clear()
         self.look_anew()
 
     def look_anew(self) -> None:
-        """Look at all of them when room is next needed."""
+        """Look at all backends when room is next needed."""
         self._sweep_at = self._clock.seconds()
 
     def note(self, backend: Backend) -> None:
-        """This one may have room."""
+        """Note that a backend may have room."""
         self._roomy[backend] = None
 
     def has_room(self, backend: Backend) -> bool:
-        """Whether one of them may connect at once for one request more."""
+        """Whether a backend is one of these and may connect at once for one more request."""
         if backend.key not in self.backends or not self._queue.may_serve(backend):
             return False
         server = self._servers.find(self._ident, backend)
@@ -79,9 +79,9 @@ class Places:
         return bool(server.placements.surplus() > 0)
 
     def next(self, exclude: Collection[object] = ()) -> Backend | None:
-        """One that has room, each in turn.
+        """A backend with room, each in turn; C{None} if there is none.
 
-        @param exclude: those that are not meant: a few, since each is passed over one by one.
+        @param exclude: backends to skip. They should be few, since each is skipped one by one.
         """
         for _ in range(len(self._roomy)):
             backend = next(iter(self._roomy))
@@ -94,17 +94,17 @@ class Places:
                 return backend
         now = self._clock.seconds()
         if now >= self._sweep_at:
-            # Who was without room may have some by now, and nobody to tell it.
+            # A backend that had no room may have some now, and may have nobody to tell it.
             self._sweep_at = now + _SWEEP_EVERY
             self._unseen = iter(tuple(self.backends))
         return self._first_of(self._unseen, exclude)
 
     def once_each(self) -> Iterator[Hashable]:
-        """The keys of all, for a request that is to try each of them once."""
+        """The keys of all backends, for a request that tries each of them once."""
         return iter(tuple(self.backends))
 
     def next_of(self, keys: Iterator[Hashable], exclude: Container[object]) -> Backend | None:
-        """The next of these that has room."""
+        """The next of these backends that has room."""
         return self._first_of(keys, exclude)
 
     def _first_of(self, keys: Iterator[Hashable], exclude: Container[object]) -> Backend | None:
@@ -121,14 +121,15 @@ class Places:
         return None
 
     def _wait_for(self, backend: Backend) -> None:
-        """Hear when one that has no room has some. Changes of health are told to all queues."""
+        """Have the queue told when a backend without room has some. Changes of health are told to
+        all queues anyway."""
         if not self._queue.may_serve(backend):
             return
         self._servers.await_room(self._queue, backend)
         self._queue.look_at(self._servers.attempt_due(backend))
 
     def _find(self, key: Any) -> Backend | None:
-        """The backend with a key; C{None} if it has left meanwhile, or is none."""
+        """The backend with a key; C{None} if it has left meanwhile, or is not a backend."""
         try:
             return None if key in self.refused else self.backends.get(key)
         except (TypeError, ValueError) as error:
@@ -136,6 +137,6 @@ class Places:
             return None
 
     def all(self) -> Iterator[Backend]:
-        """The backends, without what turns out to be none."""
+        """The backends, without what turns out not to be one."""
         found = map(self._find, self.backends)
         return (each for each in found if each is not None)

@@ -1,14 +1,13 @@
-"""C{GroupQueue}: requests that any of several backends may serve, whichever can first.
+"""C{GroupQueue}: the queue of requests that any of several backends may serve.
 
-A request waits here and nowhere else. Each waiter is placed at one manager, which connects for it
-and counts it; where that turns out to be in vain, because the attempt fails, takes long, or there
-is no room, it is placed elsewhere. Where it is placed decides nothing about who serves it: any
-manager of these backends that has something ready serves the waiter that came first, here or in its
-own queue.
+A waiter is in this queue only. It is placed at one manager, which connects for it and counts it. If
+the attempt there fails or is slow, or there is no room, it is placed at another. The placement does
+not decide who serves it: a manager of these backends that has something ready serves the oldest
+waiter, of this queue or of its own.
 
-Its state is the waiters in order; C{_ready}, the managers that may have something idle; the
-managers that serve the queue as soon as somebody waits again; and who is placed where, which
-C{Placer} keeps.
+Its state is the waiters in order; C{_ready}, the managers that may have something idle;
+C{_to_join}, the managers that serve the queue as soon as it has a waiter again; C{_misses}, how
+often a chosen backend had nothing idle; and the placements, which C{Placer} keeps.
 """
 
 from __future__ import annotations
@@ -40,9 +39,9 @@ _WARM_EVERY = 8
 
 
 class GroupQueue(WaiterQueue[Lease[Any]]):
-    """The requests of one ident that may be served by the same backends.
+    """The requests of one ident for the same backends.
 
-    @ivar ident: whose requests these are.
+    @ivar ident: the ident.
     """
 
     def __init__(
@@ -58,7 +57,7 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
     ) -> None:
         """
         @param may_serve: whether a backend's health lets it serve.
-        @param timeout: seconds after which a waiter without a time-out of its own fails.
+        @param timeout: seconds after which a waiter without its own time-out fails; C{None}: never.
         @param emptied: called when the last waiter has left.
         """
         super().__init__(
@@ -77,7 +76,7 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
 
     @property
     def backends(self) -> Backends:
-        """Who may serve them, by their keys."""
+        """The backends that may serve the requests, by their keys."""
         return self._places.backends
 
     def _attach(self) -> None:
@@ -94,7 +93,8 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
     # Requests
 
     def lease_ready(self, owner: Owner | None) -> Lease[Any] | None:
-        """A lease of what is idle at any of the backends, if nobody waits for it.
+        """Lease an idle connection to any of the backends. C{None} if there is none, or if others
+        wait.
 
         @raise LeaseError: C{owner} has ended.
         """
@@ -115,17 +115,15 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         server.placements.await_idle(self)
 
     def is_to_warm(self, chosen: Backend) -> bool:
-        """Whether a backend that was chosen, and had nothing idle when another had, should connect
-        all the same. One in eight should, or the balancer would have no say while one of them has
-        something idle; each would double the connections where there are very many backends."""
+        """Whether a chosen backend that had nothing idle should connect although another served the
+        request. One in eight does. If none did, only backends with idle connections would be used,
+        whatever the balancer chose. If all did, many backends would have twice the connections."""
         self._misses += 1
         return self._misses % _WARM_EVERY == 1 and self._places.has_room(chosen)
 
     def place_for(self, chosen: Backend) -> Backend:
-        """Where a request should be placed: where it can be connected for, C{chosen} if possible.
-
-        If there is no room anywhere, it is C{chosen}.
-        """
+        """The backend where a request should be placed: C{chosen} if it has room, else another
+        with room, else C{chosen}."""
         return chosen if self._places.has_room(chosen) else self._places.next() or chosen
 
     def wait(
@@ -136,13 +134,14 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         choose: Choose | None,
         tried: Tried | None = None,
     ) -> Waiter[Lease[Any]]:
-        """Queue a request that nothing is ready for.
+        """Queue a request.
 
         @param server: the manager at which it is placed.
-        @param choose: chooses anew if it cannot be served there.
-        @param tried: where it was tried before.
-        @raise PoolFull: as many wait at C{server} as may.
-        @raise LeaseError: C{owner} has ended, or holds itself all that could serve it.
+        @param choose: chooses another backend if C{server} cannot serve it.
+        @param tried: the backends that could not serve it before, and why.
+        @return: the waiter.
+        @raise PoolFull: C{server} has the most waiters that the policy allows.
+        @raise LeaseError: C{owner} has ended, or itself holds all leases that could serve it.
         """
         ownership = None
         if owner is not None:
@@ -167,7 +166,7 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         return waiter
 
     def check_idle(self) -> None:
-        """Somebody waits: see whether what is idle needs only a check to serve it."""
+        """If there are waiters, let the first manager with an idle connection check it."""
         for _ in range(len(self._ready) if self.waiting else 0):
             server = next(iter(self._ready), None)
             if server is None or not self.waiting:
@@ -181,7 +180,7 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
                 return
 
     def take(self, waiter: Waiter[Any]) -> None:
-        """A manager serves this waiter."""
+        """Remove a waiter, which a manager serves."""
         if waiter is self.head():
             self.popleft()
         else:
@@ -189,12 +188,12 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         self._has_left(waiter)
 
     def _has_left(self, waiter: Waiter[Any]) -> None:
-        """A waiter is served, or fails, or is cancelled."""
+        """A waiter was served, failed or was cancelled."""
         self._placer.discard(waiter)
         self.end_if_empty()
 
     def end_if_empty(self) -> None:
-        """Let whoever made it drop it, if nobody waits."""
+        """If there are no waiters, call C{emptied}."""
         if not self.waiting:
             self._alarm.clear()
             if self._emptied is not None:
@@ -205,7 +204,7 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
             self.fail(waiter, waiter.placement.deadlocks.find(owner, waiter.origin))
 
     def _is_all_held_by(self, owner: Owner | None) -> bool:
-        """Whether an owner itself has all that could ever serve it."""
+        """Whether an owner itself holds all leases that could ever serve its request."""
         for backend in self._places.all():
             server = self._servers.find(self.ident, backend)
             if server is None or server.deadlocks.find(owner, None) is None:
@@ -213,18 +212,18 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         return True
 
     def failures(self, waiter: Waiter[Any]) -> Tried:
-        """What became of a waiter where it could not be served, and of the last attempts to
-        connect to backends where it was not."""
+        """The backends that could not serve a waiter, and why; and the last errors of up to 20
+        other backends whose last attempt to connect failed."""
         tried = self._placer.tried(waiter) | self._places.refused
         failed = self._servers.last_errors(self.backends)
         others = ((backend, why) for backend, why in failed if backend not in tried)
         return tried | dict(islice(others, _MOST_NAMED))
 
-    # What managers tell
+    # Called by managers
 
     def manager_made(self, server: Any) -> None:
         """A manager can serve this queue from now on."""
-        if not server.admission.accepts(self.ident):  # it ends
+        if not server.admission.accepts(self.ident):  # it is ending
             return
         self._ready[server] = None
         if self.waiting:
@@ -233,7 +232,7 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
             self._to_join[server] = None
 
     def manager_gone(self, server: Any) -> None:
-        """A manager ends, and never serves this queue again."""
+        """A manager ends and never serves this queue again."""
         self._ready.pop(server, None)
         self._to_join.pop(server, None)
 
@@ -256,19 +255,19 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
     # Changes
 
     def look_anew(self) -> None:
-        """Something has changed that no manager tells: when room is needed, look everywhere."""
+        """Something has changed that no manager tells. Look at all backends when room is needed."""
         self._places.look_anew()
         self._placer.place_short()
 
     def health_changed(self) -> None:
-        """A backend was ejected: by now all may have to serve, also those that were before."""
+        """A backend was ejected. This may begin a panic, in which all ejected backends serve."""
         self.look_anew()
         for server in self._servers.of(self.ident, self.backends) if self.waiting else ():
             if server.placements.is_ejected() and self.may_serve(server.backend):
                 server.connections_changed()
 
     def change(self, backends: Backends) -> None:
-        """Others may serve it from now on; who is placed where none may any more is placed anew."""
+        """Set the backends. A waiter that was placed at one that has left is placed elsewhere."""
         self._detach()
         self._places.change(backends)
         self._attach()
@@ -282,9 +281,9 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         self.look_anew()
 
     def close(self, error: Exception | None = None) -> None:
-        """Let nobody wait here any more.
+        """Remove all waiters, and leave the managers.
 
-        @param error: what those who do fail with; there are none if C{None}.
+        @param error: the waiters fail with it. C{None}: the caller knows that there are none.
         """
         self._detach()
         while self.waiting:
@@ -292,17 +291,17 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
             self.remove(waiter)
             if error is not None:
                 waiter.fail(error)
-        # Whom it has served may be remembered for a while, and so may it.
+        # Something may still refer to this queue for a while; it should not keep the backends.
         self._places.change({})
 
     # Time
 
     def now(self) -> float:
-        """The time, on the clock."""
+        """The time on the clock, in seconds."""
         return self._clock.seconds()
 
     def look_at(self, due: float) -> None:
-        """Look then where there is room, if anybody waits and that is yet to come."""
+        """Look for room at the time C{due}, if there are waiters and it is in the future."""
         if self.waiting and self._clock.seconds() < due < math.inf:
             self._alarm.set(due)
 

@@ -1,9 +1,8 @@
 """C{Ranking}: finds the lowest of many ranks without looking at each.
 
-Its state is the rank of each place when it was last looked at, a heap of those, in which what has
-been overtaken by a newer rank stays until it comes up, and which places are to be looked at again.
-Whoever owns it says when a rank may have become lower; one that has become higher is noticed when
-it comes up.
+Its state is the last known rank of each place; a heap of (rank, place), in which outdated entries
+stay until they reach the top; and the places to look at again. Its owner must tell when a rank may
+have become lower. A rank that became higher is noticed when its entry reaches the top.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ _SPARE = 64
 
 
 class Ranking:
-    """The places of a sequence by rank, the first of equals first; O(log n) for each change."""
+    """The places of a sequence by rank, then by place; O(log n) for each change."""
 
     def __init__(self, count: int, rank: Callable[[int], Any]) -> None:
         """
-        @param rank: tells the rank of a place now.
+        @param rank: returns the current rank of a place.
         """
         self._rank = rank
         self._ranks = [rank(place) for place in range(count)]
@@ -31,14 +30,14 @@ class Ranking:
         self._rebuild()
 
     def changed(self, place: int) -> None:
-        """The rank of a place may be lower than it was; it is looked at when the lowest is asked
-        for, so that a rank that raises does so there."""
+        """The rank of a place may have become lower. C{lowest} looks at it, so if the rank function
+        raises, it raises there."""
         self._told.add(place)
 
     def lowest(self, exclude: Container[int] = ()) -> int:
-        """The place of the lowest rank, of those that are not excluded.
+        """The place with the lowest rank that is not excluded.
 
-        @raise IndexError: there is none.
+        @raise IndexError: all are excluded, or there are none.
         """
         self._look_again()
         aside: list[tuple[Any, int]] = []

@@ -1,4 +1,4 @@
-"""C{Selection}: what a request may be served by: a list of backends, or some of a group's."""
+"""C{Selection}: the backends that may serve a request: a list, or some or all of a group's."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ __all__ = ["GroupSelection", "ListSelection", "Selection"]
 
 
 class Selection(Protocol):
-    """What a request may be served by."""
+    """The backends that may serve a request, and the balancer that chooses one."""
 
     @property
     def statuses(self) -> Statuses:
-        """What the balancer chooses from."""
+        """The statuses that the balancer chooses from."""
 
     @property
     def balancer(self) -> Balancer: ...
@@ -35,22 +35,22 @@ class Selection(Protocol):
 
     @property
     def feedback(self) -> Feedback | None:
-        """Hears of the leases of what is chosen; C{None} if the balancer learns nothing of them, or
-        is told of them anyway."""
+        """Is told of the leases of the chosen backend. C{None} if the balancer does not observe
+        leases, or is told of them anyway."""
 
     @property
     def is_fixed(self) -> bool:
-        """Whether no backend will come or go."""
+        """Whether the backends never change."""
 
     def without(self, exclude: Collection[AnyBackend]) -> Statuses:
         """The statuses without those of some backends."""
 
     def queue(self, ident: Hashable) -> GroupQueue:
-        """Where requests of C{ident} wait for any of these backends."""
+        """The queue of the requests of C{ident} for any of these backends."""
 
 
 class ListSelection:
-    """A list of backends, of which a request may be served by any."""
+    """A list of backends, any of which may serve a request."""
 
     __slots__ = ("_backends", "_selector", "_snapshots", "balancer", "feedback", "statuses")
 
@@ -81,13 +81,13 @@ class ListSelection:
         return self._see(self._others({Backend.key_of(each) for each in exclude}))
 
     def queue(self, ident: Hashable) -> GroupQueue:
-        # Whose list it is may change it while the request waits.
+        # The caller may change its list while the request waits.
         self._backends = tuple(self._backends)
         return self._selector.temporary_queue(ident, self._keyed())
 
     def _see(self, backends: Sequence[AnyBackend]) -> Statuses:
         statuses = ListStatuses(backends, self._snapshots)
-        if 2 * len(self._snapshots.sick) > len(self._backends):  # else there is no need to count
+        if 2 * len(self._snapshots.sick) > len(self._backends):  # else there is no panic
             statuses.panic = self._selector.panic_over(self._keyed())
         return statuses
 
@@ -117,7 +117,9 @@ class GroupSelection:
             return whole
         others = whole.without(self._exclude)
         if not others.size:
-            raise NoBackend(f"{self._group!r} has only what exclude names: {named(whole.backends)}")
+            raise NoBackend(
+                f"exclude names all backends of {self._group!r}: {named(whole.backends)}"
+            )
         return others
 
     def without(self, exclude: Collection[AnyBackend]) -> Statuses:
@@ -128,8 +130,8 @@ class GroupSelection:
 
 
 class _ByKey(Mapping[Hashable, Backend]):
-    """The backends of a list by their keys. A string is parsed when it is looked up: of ten
-    thousand that a request waits for, hardly any are."""
+    """The backends of a list by their keys. A string is parsed only when it is looked up: of a list
+    of ten thousand, a request looks up very few."""
 
     def __init__(self, backends: Sequence[AnyBackend], snapshots: Snapshots) -> None:
         self._given = {Backend.key_of(each): each for each in backends}

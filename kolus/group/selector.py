@@ -1,7 +1,6 @@
-"""C{Selector}: serves a request with a connection to whichever of several backends can first.
+"""C{Selector}: serves a request with a connection to one of several backends.
 
-Its state is the queues for lists of backends that requests wait for now, each as long as somebody
-waits in it.
+Its state is the queues for lists of backends. Each exists only while it has waiters.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _log = Logger()
 
 
 class Selector:
-    """Chooses, leases what is ready, and lets the rest wait wherever it will be served first."""
+    """Has the balancer choose a backend, and leases what is ready. Other requests are queued."""
 
     def __init__(self, managers: Managers, snapshots: Snapshots, clock: IReactorTime) -> None:
         self._managers = managers
@@ -81,7 +80,7 @@ class Selector:
             chosen = self._choose(selection, statuses, drawn)
             record = chosen.record
             sole = None if record is None else record.sole
-            if sole is not None and sole.ident == ident:  # it is well, and serves
+            if sole is not None and sole.ident == ident:  # the backend is well, and serves
                 lease = sole.try_connect(ident, owner)
             else:
                 self._give_to(chosen)
@@ -192,7 +191,7 @@ class Selector:
         return chosen
 
     def _give_to(self, chosen: LiveStatus) -> None:
-        """A request is given to a backend: if that is not well it matters."""
+        """Tell the health of a backend that it gets a request, and count it if it is in panic."""
         record = chosen.record
         if record is None:
             return
@@ -212,7 +211,7 @@ class Selector:
         try:
             return None if manager is None else manager.try_connect(ident, owner)
         except Rejected:
-            return None  # others may serve it; if none does, it is told then
+            return None  # another backend may serve the request; if none does, it fails later
 
     def _wait(
         self,
@@ -242,7 +241,7 @@ class Selector:
                     if not prefers:
                         queue.check_idle()
                     return waiter
-                asked = manager.connect(ident, timeout, owner)  # it shares no queue
+                asked = manager.connect(ident, timeout, owner)  # it does not serve groups' queues
             asking = self._ask_others(asked, ident, place, selection, timeout, owner)
             return Deferred.fromCoroutine(asking)
         finally:
@@ -257,9 +256,9 @@ class Selector:
         timeout: float | None,
         owner: Owner | None,
     ) -> Lease[Any]:
-        """Ask one backend after another, until one leases or the time is over.
+        """Ask one backend after another, until one gives a lease or the time is over.
 
-        @param asked: what came of asking the first, C{place}.
+        @param asked: the result of asking the first, C{place}.
         """
         patience = self._managers.policy.acquire_timeout if timeout is None else timeout
         began, waited = self._clock.seconds(), 0.0
@@ -284,7 +283,7 @@ class Selector:
             queue = selection.queue(ident)
             try:
                 manager: Any = self._place(ident, place, queue)
-                is_last = IServesGroups.providedBy(manager)  # it is tried wherever it can be
+                is_last = IServesGroups.providedBy(manager)  # the queue tries all other backends
                 if is_last:
                     choose = partial(self._choose_again, selection)
                     asked = queue.wait(manager, left, owner, choose, tried)
@@ -296,8 +295,9 @@ class Selector:
                 queue.end_if_empty()
 
     def _choose_again(self, selection: Selection, tried: Tried) -> Backend | None:
-        """Where a request is to be tried next. What turns out to be no backend is noted as tried;
-        whatever else goes wrong is no reason not to serve it, or not to tell it."""
+        """The backend where a request is tried next; C{None} if there is none, or the choice fails.
+        What turns out not to be a backend is added to C{tried}. Other errors are logged, so that
+        the request fails with the reasons why it could not be served."""
         while True:
             statuses = selection.without(tried)
             try:
@@ -312,16 +312,17 @@ class Selector:
                 tried[given] = why
 
     def _warm(self, ident: Hashable, chosen: Backend, queue: GroupQueue) -> None:
-        """Another backend has served a request at once: see whether the chosen one connects too."""
+        """Another backend had something idle and served the request. Connect to the chosen one all
+        the same, if C{GroupQueue.is_to_warm} says so."""
         if queue.is_to_warm(chosen):
-            with suppress(KolusError):  # it has been served
+            with suppress(KolusError):  # the request is served already
                 self._servers.make(ident, chosen).placements.warm()
 
     def _place(self, ident: Hashable, place: Backend, queue: GroupQueue) -> Any:
-        """In whose queue to wait.
+        """The manager at which a request is placed.
 
-        @raise ConnectFailed: no manager can be made there.
-        @raise Rejected: nobody takes the request.
+        @raise ConnectFailed: no manager of C{place} can be made.
+        @raise Rejected: no manager takes the request.
         """
         manager = self._managers.provide(ident, place)
         if IServesGroups.providedBy(manager) and not manager.admission.accepts(ident):
@@ -334,7 +335,7 @@ class Selector:
     # Queues
 
     def temporary_queue(self, ident: Hashable, backends: Backends) -> GroupQueue:
-        """Where requests wait for just these backends, for as long as any does."""
+        """The queue for a list of backends; made if there is none. It is closed when empty."""
         key = (ident, frozenset(backends))
         queue = self._queues.get(key)
         if queue is None:
@@ -348,7 +349,8 @@ class Selector:
         return queue
 
     def panic_over(self, backends: Backends) -> Panic:
-        """Whether so few of a list are well that all may serve; the log is not told for each."""
+        """The panic of a list of backends: whether so few are well that all may serve. Nothing is
+        logged."""
         panic = Panic(self._managers.records, is_told=False)
         panic.watch_over(backends)
         return panic
@@ -363,6 +365,7 @@ class Selector:
         """A queue for these backends.
 
         @param may_serve: whether a backend's health lets it serve.
+        @param emptied: called when the last waiter has left.
         """
 
         return GroupQueue(
@@ -378,6 +381,6 @@ class Selector:
             queue.close()
 
     def is_well(self, backend: Backend) -> bool:
-        """Whether a backend's health lets it serve requests that were not meant for it."""
+        """Whether a backend's health lets it serve requests that were not placed there."""
         record = self._managers.records.find(backend.key)
         return record is None or record.health.phase is Phase.WELL

@@ -1,4 +1,4 @@
-"""C{Servers}: the managers of a pool, as the queues of its groups see them."""
+"""C{Servers}: finds the managers of a pool for the queues of its groups."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ __all__ = ["Servers"]
 
 
 class Servers:
-    """Finds the managers that can serve the queues of groups; it has no state of its own.
+    """Finds the managers that can serve the queues of groups. It has no state of its own.
 
-    @ivar index: the queues that there are.
+    @ivar index: the queues of the pool's groups and lists.
     """
 
     def __init__(self, managers: Managers) -> None:
@@ -31,14 +31,14 @@ class Servers:
         self.index = managers.records.group_queues
 
     def find(self, ident: Hashable, backend: Backend) -> Any:
-        """The manager of a backend, if one runs that serves C{ident} and groups; else C{None}."""
+        """The running manager of a backend for C{ident}, if it serves groups; else C{None}."""
         manager = self._managers.at.get(backend.key, {}).get(ident)
         return manager if IServesGroups.providedBy(manager) else None
 
     def make(self, ident: Hashable, backend: Backend) -> Any:
-        """The same; made if there is none.
+        """The manager of a backend for C{ident}; made if there is none.
 
-        @raise KolusError: there cannot be any.
+        @raise KolusError: it cannot be made, or it does not serve groups.
         """
         manager = self._managers.provide(ident, backend)
         if IServesGroups.providedBy(manager) and manager.ident == ident:
@@ -46,13 +46,13 @@ class Servers:
         raise Draining(f"{backend} gives no new leases to those who wait for several")
 
     def may_make(self, backend: Backend) -> bool:
-        """Whether a manager for an ident that has none there could be made that connects at once
-        and displaces nobody."""
+        """Whether a new ident's manager could be made, could connect at once, and would displace no
+        other manager."""
         record = self._records.find(backend.key)
         return self._managers.may_make(backend) and (record is None or record.has_room())
 
     def of(self, ident: Hashable, backends: Backends) -> Iterator[Any]:
-        """The managers of these backends that run and can serve C{ident}'s queues."""
+        """The running managers of these backends that can serve the queues of C{ident}."""
         found = [self.find(ident, each.backend) for each in self._records.among(backends)]
         return iter([each for each in found if each is not None])
 
@@ -72,8 +72,8 @@ class Servers:
             server.placements.forget(queue)
 
     def crowded(self, ident: Hashable, backends: Backends) -> Iterator[Backend]:
-        """Of these backends those whose slots are all taken, some by other managers than the one
-        for C{ident}, so that who waits there waits for what these have."""
+        """The full backends where the manager for C{ident} may serve, or may be made, and other
+        managers have some of the connections. A waiter placed there gets a slot from these."""
         for record in self._records.among(backends):
             if record.unused() > 0:
                 continue
@@ -84,16 +84,17 @@ class Servers:
                 yield record.backend
 
     def last_errors(self, backends: Backends) -> Iterator[tuple[Backend, BaseException]]:
-        """Of these backends where the last attempt to connect failed, what it failed with."""
+        """The last error of each of these backends whose last attempt to connect failed."""
         for record in self._records.among(backends):
             if record.attempts.last_error is not None:
                 yield record.backend, record.attempts.last_error
 
     def attempt_due(self, backend: Backend) -> float:
-        """From when on it may be tried to connect to a backend, on the clock."""
+        """The time of the next attempt to connect to a backend, on the clock; minus infinity if it
+        was never used."""
         record = self._records.find(backend.key)
         return -math.inf if record is None else record.attempts.due_at
 
     def is_paused_after_failure(self) -> bool:
-        """Whether there is a pause after an attempt to connect that failed."""
+        """Whether the policy has a pause after a failed attempt to connect."""
         return self._managers.policy.backoff is not None

@@ -1,7 +1,7 @@
-"""The managers, which keep one backend's connections for one ident, and the records they share.
+"""The managers, each with the connections of one backend for one ident, and the records they share.
 
-It knows leases, health and policies. It knows nothing of pools, and of groups only their queues,
-which a manager serves besides its own.
+This package knows leases, health and policies. It knows nothing of pools. Of groups it knows only
+their queues, which a manager serves besides its own.
 """
 
 from kolus.manager.connection import Connection

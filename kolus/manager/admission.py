@@ -1,6 +1,6 @@
 """C{Admission}: takes requests into a manager's queue, or refuses them.
 
-Its state is how many requests may wait.
+Its state is the most waiters that the policy allows at the backend's limit.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ P = TypeVar("P")
 
 
 class Admission(Generic[P]):
-    """Says which requests may wait at one manager, in its own queue or placed there by a group."""
+    """Decides which requests may wait at one manager, in its own queue or placed by a group."""
 
     def __init__(self, manager: BaseManager[P]) -> None:
         """
-        @param manager: whose requests, with its queue, record, tracker and lifecycle.
+        @param manager: the manager, which has made its queue, record, tracker and lifecycle.
         """
         self._manager = manager
         self._queue = manager._queue
@@ -45,10 +45,10 @@ class Admission(Generic[P]):
         self._most_waiters = self._manager._policy.most_waiters(self._record.limit)
 
     def wait(self, timeout: float | None, owner: Owner | None) -> Waiter[Lease[P]]:
-        """Queue a request that nothing is ready for.
+        """Queue a request, and connect for it if that is possible.
 
-        @raise PoolFull: as many wait as may.
-        @raise LeaseError: as C{connect} fails.
+        @raise PoolFull: there are as many waiters as the policy allows.
+        @raise LeaseError: C{owner} has ended, or itself holds all leases that could serve it.
         """
         manager = self._manager
         if owner is None and not manager._debug:
@@ -94,7 +94,8 @@ class Admission(Generic[P]):
             self._manager.demand_fell()
 
     def origin(self, ownership: Ownership | None) -> str | None:
-        """Where the program makes the present request, as far as anybody may ask later."""
+        """The place in the program that makes the current request; C{None} if it is not needed
+        later, for want of an owner or of debug mode."""
         return (
             self._tracker.origin(ownership)
             if self._manager._debug or ownership is not None
@@ -102,9 +103,9 @@ class Admission(Generic[P]):
         )
 
     def check_room(self) -> None:
-        """Refuse a request if as many wait as may.
+        """Refuse a request if there are as many waiters as the policy allows.
 
-        @raise PoolFull: they do.
+        @raise PoolFull: there are.
         """
         beyond = self._manager.demand() - self._most_waiters
         if beyond >= 0 and beyond >= self._manager._coming():
@@ -114,7 +115,7 @@ class Admission(Generic[P]):
             raise full
 
     def accepts(self, ident: Hashable) -> bool:
-        """Whether a request for C{ident} is not refused."""
+        """Whether the manager takes requests of C{ident}."""
         return self._lifecycle.refusal is None and ident == self._manager.ident
 
     def refuse(self, ident: Hashable) -> None:
@@ -134,9 +135,9 @@ class Admission(Generic[P]):
     def timed_out(
         self, waiter: Waiter[Any], tried: Mapping[AnyBackend, BaseException] | None = None
     ) -> LeaseTimeout:
-        """What a waiter fails with whose time is over, in its own queue or placed here.
+        """The error of a waiter whose time is over, of the manager's queue or placed here.
 
-        @param tried: where else it could not be served, and why.
+        @param tried: the other backends that could not serve it, and why.
         """
         waited = self._manager._now() - waiter.since
         self._recorder.timed_out(waited)

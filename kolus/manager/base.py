@@ -1,13 +1,11 @@
-"""C{BaseManager}: takes requests, and decides who is served and what is connected for.
+"""C{BaseManager}: what the two kinds of managers have in common.
 
-C{_decide} alone hands out, connects and gives up on waiters, after any event. What is ready to be
-leased, and what settling a lease does, is up to the two kinds of managers: C{ConnectionManager}
-and C{SharedManager}.
+C{ConnectionManager} and C{SharedManager} say what is ready to be leased, and what settling a lease
+does. The C{Dispatcher} decides, after each event, which waiters to serve and whether to connect.
 
-The mutable state of a manager is its connections, its own queue of waiters, the waiters of groups
-that are placed here, the queues of groups that it serves, the tracker of leases, whether it is
-open, and whether this process is a forked child of its own. How the attempts to connect went is in
-the backend's record.
+The state of a manager is its connections, its own queue, the waiters of groups that are placed
+here, the queues of groups that it serves, the tracker of leases, its lifecycle, and whether this
+process is a forked child of its own. The results of attempts to connect are in the record.
 """
 
 from __future__ import annotations
@@ -62,12 +60,12 @@ P = TypeVar("P")
 class BaseManager(ABC, Generic[P]):
     """Keeps the connections of one backend for one ident; see C{IKolusManager}.
 
-    @ivar backend: where to.
-    @ivar ident: whom for.
-    @ivar counters: what has happened at this backend so far.
-    @ivar connections: the connections.
-    @ivar waiting: the requests in its own queue, the oldest first.
-    @ivar placements: the requests in the queues of groups that it connects for.
+    @ivar backend: the backend that it connects to.
+    @ivar ident: the ident that the connections are for.
+    @ivar counters: the numbers of events at this backend so far.
+    @ivar connections: its connections.
+    @ivar waiting: the waiters in its own queue, the oldest first.
+    @ivar placements: the waiters of groups that are placed here.
     @ivar groups: the queues of groups that it serves.
     @ivar deadlocks: finds requests that can never be served.
     @ivar process: keeps forked children from using it.
@@ -77,7 +75,7 @@ class BaseManager(ABC, Generic[P]):
         comes home is for the oldest of these, and nothing else depends on that.
     """
 
-    # What every lease needs. CPython finds it faster here than in a large C{__dict__}.
+    # What every lease needs. In CPython a slot is faster than a large C{__dict__}.
     __slots__ = (
         *("__dict__", "_alarm", "_checks", "_feedbacks", "_group_queues", "_idle", "_lifecycle"),
         *("_now", "_observers", "_plain", "_record", "_settler", "_special", "_wanting"),
@@ -169,7 +167,7 @@ class BaseManager(ABC, Generic[P]):
 
     @abstractmethod
     def ready(self) -> int:
-        """How many leases could be given at once."""
+        """The number of leases that could be given at once."""
 
     @abstractmethod
     def has_idle(self) -> bool:
@@ -181,34 +179,34 @@ class BaseManager(ABC, Generic[P]):
 
     @abstractmethod
     def _hand_out(self) -> None:
-        """Serve those who wait, as far as something is ready for them."""
+        """Serve waiters while something is ready."""
 
     @abstractmethod
     def _give(self, connection: Connection[P]) -> None:
-        """Serve those who wait with a connection that has just passed its check."""
+        """Lease a connection that has just passed its check to the next waiters."""
 
     @abstractmethod
     def _wanted(self) -> int:
-        """How many connections ought to be in the making."""
+        """The number of connections that should be connecting."""
 
     @abstractmethod
     def _coming(self) -> int:
-        """How many requests need not wait for the release of another's lease."""
+        """The number of requests that can be served without the release of another lease."""
 
     @abstractmethod
     def _capacity(self) -> int:
-        """How many leases can be out at a time."""
+        """The most leases that it can give at a time."""
 
     @abstractmethod
     def _held(self) -> Iterable[Held]:
-        """What is leased."""
+        """The leased connections or slots."""
 
     @abstractmethod
     def _busy(self) -> dict[Held, str]:
-        """What else the status counts as leased, and what each is doing."""
+        """The connections that the status counts as leased although they are not, and why."""
 
     def _silent(self) -> int:
-        """How many idle connections cannot carry a lease now."""
+        """The number of idle connections that cannot carry a lease now."""
         return 0
 
     def status(self) -> Status:
@@ -240,16 +238,16 @@ class BaseManager(ABC, Generic[P]):
         return self._lifecycle.serves
 
     def demand(self) -> int:
-        """How many requests it connects for."""
+        """The number of its waiters, those of groups that are placed here included."""
         return len(self.waiting) + len(self.placements.waiters)
 
     def room(self) -> int:
-        """How many more requests could be served without one of them waiting for a release."""
+        """The number of further requests that could be served without waiting for a release."""
         to_come = max(0, self._record.unused()) + len(self.connections.connecting)
         return self.ready() + to_come * (self._policy.slots or 1) - self.demand()
 
     def _is_plain(self) -> bool:
-        """Whether a release is nothing but the next lessee's turn."""
+        """Whether a released connection can be leased again without a reset or another step."""
         policy, record = self._policy, self._record
         is_calm = record.health.is_well and not record.shrinking.active
         return policy.reset is None and policy.max_uses is None and is_calm
@@ -273,12 +271,12 @@ class BaseManager(ABC, Generic[P]):
             return fail()
 
     def demand_grew(self) -> None:
-        """Another request is to be connected for here."""
+        """A waiter was placed here."""
         self._connector.pay()
         self._dispatcher.decide()
 
     def demand_fell(self) -> None:
-        """A request has left that was connected for here."""
+        """A waiter that was placed here has left."""
         self.placements.tell()
         if self._wanting and self._idle and not self.demand():
             self._record.turns.wake()  # what was idle for it makes way for a sibling's
@@ -296,20 +294,20 @@ class BaseManager(ABC, Generic[P]):
         return self.admission.timed_out(waiter)
 
     def wants_connection(self) -> bool:
-        """Whether one more connection would be of use, and an attempt is due."""
+        """Whether it needs one more connection, and an attempt is due."""
         return self._dispatcher.wants_connection()
 
     # What the connector and the record tell
 
     def connections_changed(self) -> None:
-        """See who can be served now, or if all ends."""
+        """Something has changed: decide again, and end if it is ending and nothing is left."""
         if self.connections.all and self._tracker.leaks_due == math.inf:
             self._housekeeper.look_for_leaks(self._now())
         self._dispatcher.decide()
         self._shutdown.end_if_empty()
 
     def health_changed(self) -> None:
-        """Its backend is well, or not any more."""
+        """Its backend has become well, or is not well any more."""
         self._plain = self._is_plain()
         self.connections_changed()
 
@@ -321,19 +319,19 @@ class BaseManager(ABC, Generic[P]):
         self.deadlocks.look_at_all()
 
     def shrinking_changed(self) -> None:
-        """The backend has more connections than its limit, or no longer."""
+        """The backend has come to have more connections than its limit, or no longer has."""
         self._plain = self._is_plain()
 
     def is_called(self, backend: Backend) -> None:
-        """Something else is said of the backend, such as its name."""
+        """The name or other values of its backend have changed."""
         self.backend = self._recorder.backend = backend
 
     def observe(self, seconds: float) -> None:
-        """Whoever has a lease says how long the backend took."""
+        """A lessee tells how long the backend took to answer."""
         self._record.observed(seconds)
 
     def ownership_of(self, owner: object) -> Ownership | None:
-        """What an owner has of this manager, if anything."""
+        """The ownership of an owner at this manager, if there is one."""
         return self._tracker.owners.find(owner)
 
     # Operation

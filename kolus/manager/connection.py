@@ -45,7 +45,7 @@ P = TypeVar("P")
 _log = Logger()
 
 STILLBORN = 1.0
-"""A connection that ends sooner than this, in seconds, and unused, was never of any use."""
+"""A connection that ends within so many seconds without a lease counts as a failed attempt."""
 
 
 @implementer(IProtocol, IHandshakeListener, ILoggingContext)
@@ -58,22 +58,22 @@ class Connection(Generic[P]):
 
     @ivar protocol: the user's protocol, once there is one.
     @ivar connected_at: when it was connected, on the clock.
-    @ivar since: when it was last leased, came home, or began a check or a reset, on the clock;
+    @ivar since: when it was last leased, became idle, or began a check or a reset, on the clock;
         minus infinity before it was ready.
-    @ivar uses: how often it was leased.
-    @ivar failures: how many attempts in a row had failed before it.
-    @ivar retired: whether it is to be closed as soon as nobody has it.
-    @ivar doubtful: whether to look at it before it is leased or comes home: it is to go, or its
-        transport was told to close or to pause, or cannot tell that.
-    @ivar manager: whose slot it holds.
+    @ivar uses: the number of its leases so far.
+    @ivar failures: the number of failed attempts in a row before it.
+    @ivar retired: whether it is closed as soon as it is not leased.
+    @ivar doubtful: whether it must be checked for being usable before it is leased or becomes idle:
+        it is retired, or its transport was told to close or pause, or does not report that.
+    @ivar manager: the manager whose slot it holds.
     @ivar why: why it is retired; C{None} if it is not, or if its peer or its protocol ended it.
     @ivar was_lost: whether it ended before the pool told it to.
     @ivar chance: from 0 to below 1, drawn by the connector: this one's share of every jitter.
     @ivar expires_at: when its lifetime ends, on the clock.
     @ivar origin: where it was leased, in debug mode.
-    @ivar slots: what is leased of it, if it is shared.
-    @ivar observed_since: C{since} of the last lease whose lessee said how long the backend took.
-    @ivar overdue_since: C{since} of the lease that was last told of as a possible leak.
+    @ivar slots: its leased slots, if it is shared.
+    @ivar observed_since: C{since} of the last lease whose lessee called C{observe}.
+    @ivar overdue_since: C{since} of the lease that was last reported as a possible leak.
     """
 
     __slots__ = (
@@ -132,7 +132,7 @@ class Connection(Generic[P]):
         return self.state is not CONNECTING or hasattr(self, "protocol")
 
     def stillborn(self) -> bool:
-        """Whether, ending now, it was of no use to anybody and hardly lived."""
+        """Whether it was never leased, and is younger than C{STILLBORN}."""
         return self.uses == 0 and self.age < STILLBORN
 
     def in_state_for(self) -> float:
@@ -149,7 +149,7 @@ class Connection(Generic[P]):
     def open(self, endpoint: IStreamClientEndpoint, timeout: float | None) -> Deferred[object]:
         """Connect, through the handshake of TLS.
 
-        @return: fires when the connection can be used; fails with what prevented it.
+        @return: fires when the connection can be used; fails with the reason why it cannot.
         """
         return self._begin("connect", timeout, self._reach, endpoint)
 
@@ -233,7 +233,7 @@ class Connection(Generic[P]):
         return not (self.retired or self.transport is None) and is_sound(self.transport, producing)
 
     def retire(self, why: Why) -> None:
-        """Let it be closed as soon as nobody has it; the first reason stays."""
+        """Have it closed as soon as it is not leased. The first reason stays."""
         self.retired = self.doubtful = True
         if self.why is None:
             self.why = why
@@ -250,7 +250,7 @@ class Connection(Generic[P]):
         self.manager.observe(seconds)
 
     def was_observed(self) -> bool:
-        """Whether its present lessee has said how long the backend took."""
+        """Whether its current lessee has called C{observe}."""
         return self.observed_since == self.since
 
     def close(self) -> None:
@@ -258,7 +258,7 @@ class Connection(Generic[P]):
         self._end("loseConnection")
 
     def abort(self) -> None:
-        """Close it now, whatever is still to be sent."""
+        """Close it now, without sending the rest."""
         self._end("abortConnection")
 
     def _end(self, how: str) -> None:

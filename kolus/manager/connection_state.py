@@ -1,4 +1,4 @@
-"""What a connection can be doing, and what may come after what."""
+"""The states of a connection, and the allowed transitions."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ __all__ = [
 
 
 class ConnectionState(IntEnum):
-    """What a connection is doing."""
+    """The state of a connection."""
 
     CONNECTING = 0
     """Being made and prepared."""
     IDLE = 1
     """Ready to be leased."""
     LEASED = 2
-    """With a lessee."""
+    """Leased, by one lessee or several."""
     BUSY = 3
     """In a check before a lease, or in a reset after one."""
     CLOSING = 4
-    """Told to close, not gone yet."""
+    """Told to close, but not gone yet."""
     CLOSED = 5
 
 
@@ -37,7 +37,7 @@ CONNECTING, IDLE, LEASED, BUSY, CLOSING, CLOSED = ConnectionState
 NEXT = (
     frozenset({IDLE, CLOSING, CLOSED}),  # CONNECTING
     frozenset({LEASED, BUSY, CLOSING, CLOSED}),  # IDLE
-    frozenset({IDLE, LEASED, BUSY, CLOSING, CLOSED}),  # LEASED, perhaps once more
+    frozenset({IDLE, LEASED, BUSY, CLOSING, CLOSED}),  # LEASED, also to the next lessee
     frozenset({IDLE, LEASED, CLOSING, CLOSED}),  # BUSY
     frozenset({CLOSED}),  # CLOSING
     frozenset[ConnectionState](),  # CLOSED

@@ -1,11 +1,10 @@
 """The connections of one manager, by what they are doing.
 
-Every connection is in C{all} from the attempt to make it until it is gone, and holds one slot of
-the limit. Meanwhile it is in C{connecting}, in C{idle} or in C{closing}; if in none of them it is
-out: with a lessee, or in a hook before or after one (C{checking}: about to be leased). C{expiring}
-are those whose lifetime is nearly over and that have no replacement yet, the first to expire
-first. The manager moves connections by the methods here; only a connection that comes home joins
-C{idle} by itself. Counts are read off the collections.
+A connection is in C{all} from the attempt to make it until it is gone, and holds one slot of the
+limit. It may also be in C{connecting}, C{idle} or C{closing}. If it is in none of these, it is out:
+leased, or in a check (C{checking}) or a reset. C{expiring} has the connections whose lifetime is
+nearly over and that have no replacement yet, the first to expire first. The manager moves
+connections with the methods here. Only the lease path takes from C{idle} and adds to it by itself.
 """
 
 from __future__ import annotations
@@ -36,14 +35,14 @@ _SLOW_CONNECT = 0.25  # as RFC 8305 waits before it tries another address
 
 
 class Connections(Generic[P]):
-    """Which connections there are, which is next, and which are due to end."""
+    """Knows the connections of one manager, which is next, and which are due to be closed."""
 
     def __init__(
         self, clock: IReactorTime, record: BackendRecord, policy: Policy, alarm: Alarm
     ) -> None:
         """
-        @param record: whose slots these connections take.
-        @param alarm: set to whenever something here is due; its owner then calls C{close_due}.
+        @param record: the record whose slots the connections take.
+        @param alarm: set to when something here is due. Its owner then calls C{close_due}.
         """
         self._record = record
         self._clock = clock
@@ -61,14 +60,14 @@ class Connections(Generic[P]):
         self.expiring: dict[Connection[P], None] = {}
         self._lifetimes: Lifetimes[Connection[P]] | None = None
         if policy.lifetime is not None:
-            # Replacing one takes a connect: begin early enough, but late in a short life.
+            # A replacement takes a connect: begin early, but not too early in a short life.
             ahead = min(_or_never(policy.connect_timeout), _REPLACE_AHEAD, policy.lifetime / 10)
             self._lifetimes = Lifetimes(policy.lifetime, policy.lifetime_jitter, ahead)
         self.moved: Callable[[Connection[P]], object] | None = None
-        """Told of a connection that came home, is retired, or is gone, if there is one to tell."""
+        """Called with a connection that became idle, is retired or is gone; C{None}: nobody is."""
         self._vacant_since = clock.seconds()
         self._needed_until = -math.inf
-        # In the order of coming home; popitem takes out the one that is next.
+        # In the order in which they became idle; popitem takes the next one.
         self.idle: dict[Connection[P], None]
         self._from_next: Callable[[dict[Connection[P], None]], Iterator[Connection[P]]]
         if policy.reuse == "lifo":
@@ -79,23 +78,23 @@ class Connections(Generic[P]):
             self._from_next = iter
 
     def next_idle(self) -> Connection[P]:
-        """The idle connection that is next by the policy's C{reuse}; it stays where it is."""
+        """The next idle connection by the policy's C{reuse}. It stays idle."""
         return next(self._from_next(self.idle))
 
     def idle_in_turn(self) -> Iterator[Connection[P]]:
-        """The idle connections, the next first, as long as none comes or goes."""
+        """The idle connections, the next first. The iterator is valid until one comes or goes."""
         return self._from_next(self.idle)
 
     def freshest_idle(self) -> Connection[P]:
-        """The idle connection that came home last; it stays where it is."""
+        """The connection that became idle last. It stays idle."""
         return next(reversed(self.idle))
 
     def leased(self) -> int:
-        """How many are out."""
+        """The number of connections that are leased, in a check or in a reset."""
         return len(self.all) - len(self.connecting) - len(self.idle) - len(self.closing)
 
     def slow_at(self) -> float:
-        """From when on the oldest attempt to connect takes long; infinity if there is none."""
+        """When the oldest attempt to connect counts as slow, on the clock; infinity if none is."""
         return next(iter(self.connecting.values()), math.inf) + _SLOW_CONNECT
 
     def begin(self, connection: Connection[P]) -> None:
@@ -108,7 +107,7 @@ class Connections(Generic[P]):
         self._record.changed()
 
     def connected(self, connection: Connection[P]) -> None:
-        """It is ready: from now on it ages, and it replaces one that is about to expire."""
+        """A connection is ready. Its lifetime begins, and it replaces one that expires soon."""
         self.connecting.pop(connection, None)
         self._record.connecting.discard(connection)
         self._record.changed()
@@ -121,9 +120,9 @@ class Connections(Generic[P]):
             self._retire(old, Why.LIFETIME)
 
     def come_home(self, connection: Connection[P]) -> bool:
-        """Make it idle, for the next who wants it.
+        """Make a connection idle.
 
-        @return: whether it is; if it is of no use any more, nothing has changed.
+        @return: whether it is idle. If it cannot be used any more, nothing has changed.
         """
         now = self._clock.seconds()
         if not connection.rest(now, self.idle):
@@ -137,7 +136,9 @@ class Connections(Generic[P]):
         return True
 
     def close(self, connection: Connection[P], why: Why, *, abort: bool = False) -> None:
-        """Tell it to close, if it was not told before; its slot is free when it is gone."""
+        """Close a connection, unless it is closing. Its slot is free when it is gone.
+
+        @param abort: do not wait until what was written is sent, even if it is closing."""
         connection.retire(why)
         if connection.state < CLOSING:
             self.connecting.pop(connection, None)
@@ -157,7 +158,7 @@ class Connections(Generic[P]):
             connection.close()
 
     def remove(self, connection: Connection[P]) -> None:
-        """It is gone."""
+        """A connection is gone."""
         self.all.discard(connection)
         for each in (self._record.all, self._record.connecting, self._record.closing):
             each.discard(connection)
@@ -175,7 +176,7 @@ class Connections(Generic[P]):
             self._alarm.set(self.vacant_until())
 
     def retire_all(self, why: Why) -> None:
-        """Close what nobody has, and the rest as it comes home."""
+        """Close idle and connecting connections now, the others when they are released."""
         for connection in tuple(self.all):
             self._retire(connection, why)
 
@@ -194,28 +195,28 @@ class Connections(Generic[P]):
     # What a record asks of its members
 
     def oldest_idle(self) -> float:
-        """Since when the one is idle that is idle longest; infinity if none is."""
+        """Since when the longest idle connection is idle, on the clock; infinity if none is."""
         return next(iter(self.idle)).since if self.idle else math.inf
 
     def close_oldest_idle(self, why: Why) -> None:
-        """There has to be one."""
+        """Close the longest idle connection; there must be one."""
         self.close(next(iter(self.idle)), why)
 
     def unleased(self) -> int:
-        """How many nobody has: they are idle, or being made."""
+        """The number of connections that are idle or being made."""
         return len(self.connecting) + len(self.idle)
 
     def shed(self, count: int) -> None:
-        """Close so many of those that nobody has: first those being made, then the oldest idle."""
+        """Close so many connections, first those being made, then the longest idle."""
         for connection in tuple(islice(chain(self.connecting, self.idle), count)):
-            # Whoever heard of the end of an attempt may have leased one of these.
+            # A callback of a failed attempt may have leased one of these.
             if connection.state is CONNECTING or connection.state is IDLE:
                 self.close(connection, Why.RESIZED)
 
     # What is due
 
     def close_due(self, now: float) -> None:
-        """Close what is too old or was idle for too long, and abort what is slow to close."""
+        """Close connections that are too old or idle for too long, abort those slow to close."""
         for connection, due in tuple(self.closing.items()):
             if now < due < math.inf:
                 break
@@ -227,7 +228,7 @@ class Connections(Generic[P]):
                 self.expiring.pop(connection, None)
                 self._retire(connection, Why.LIFETIME)
             for connection in self._lifetimes.due_to_replace(now):
-                # One that nobody has leased yet has replaced another for nothing.
+                # Do not replace a connection that was never leased: nobody needed it.
                 of_use = connection.uses or len(self.idle) <= self._policy.min_idle
                 if of_use and connection.state < CLOSING:
                     self.expiring[connection] = None
@@ -238,19 +239,20 @@ class Connections(Generic[P]):
             self.close(oldest, Why.IDLE)
 
     def is_needed(self) -> None:
-        """Somebody waits for a connection: a manager without one stays, for a second or more."""
+        """There is a waiter: a manager without connections stays for at least another second."""
         self._vacant_since = self._clock.seconds()
         self._needed_until = self._vacant_since + 1.0
 
     def vacant_until(self) -> float:
-        """When there was no connection for the manager idle timeout; infinity if there is one."""
+        """When the manager will have had no connection for its idle timeout, on the clock; infinity
+        if it has one, or keeps a minimum idle."""
         if self.all or self._policy.min_idle:
             return math.inf
         unused_until = self._vacant_since + _or_never(self._policy.manager_idle_timeout)
         return max(unused_until, self._needed_until)
 
     def next_due(self) -> float:
-        """When the next of these has something, on the clock; infinity if never."""
+        """When C{close_due} or the end of the manager is due, on the clock; infinity if never."""
         due = next((due for due in self.closing.values() if due < math.inf), math.inf)
         due = min(due, self.vacant_until())
         if self._lifetimes is not None:
@@ -266,7 +268,7 @@ class Connections(Generic[P]):
 
 
 class _FirstOut(OrderedDict[Connection[Any], None]):
-    """Its C{popitem} takes the first. A dict's is fast only until many others were taken."""
+    """C{popitem} takes the first. In a dict, finding the first gets slow after many removals."""
 
     def popitem(self, last: bool = False) -> tuple[Connection[Any], None]:
         return super().popitem(last)

@@ -1,8 +1,8 @@
-"""C{Connector}: makes the connections of one manager, and sees them end.
+"""C{Connector}: makes the connections of one manager, and handles their end.
 
-Its state is whether an attempt is unpaid for; how the attempts went it notes in the record. It
-moves connections in C{Connections} when they are made, fail, end or fall out of step, and then
-tells the manager that something has changed.
+Its state is whether an attempt is unpaid; the results of attempts are in the record. It moves
+connections in C{Connections} when they are made, fail, end or get out of step, and then tells the
+manager.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kolus.errors import ConnectFailed, reason_of
 from kolus.events import Why
 from kolus.manager.connection import Connection
 from kolus.manager.connection_state import CONNECTING
-from kolus.support import let_go, shown
+from kolus.support import drop_frames, traceback_text
 
 if TYPE_CHECKING:
     from kolus.backend import Backend
@@ -33,7 +33,7 @@ P = TypeVar("P")
 
 
 class Owner(Protocol):
-    """Whom a connector works for: a manager."""
+    """The manager that a connector works for."""
 
     @property
     def backend(self) -> Backend: ...
@@ -44,12 +44,12 @@ class Owner(Protocol):
 
 
 class Connector(Generic[P]):
-    """Attempts to connect, and what became of the connections.
+    """Makes attempts to connect, and is told how connections end.
 
-    @ivar manager: whom the connections are made for.
-    @ivar clock: the manager's.
+    @ivar manager: the manager of the connections.
+    @ivar clock: the manager's clock.
     @ivar build: makes the protocol of each connection.
-    @ivar attempts: how those of all managers of this backend went.
+    @ivar attempts: the results of the attempts of all managers of this backend.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Connector(Generic[P]):
         recorder: Recorder,
     ) -> None:
         """
-        @raise ValueError: the backend's endpoint string is of no use to this reactor.
+        @raise ValueError: this reactor cannot use the backend's endpoint string.
         """
         self.manager = manager
         self.clock = reactor
@@ -83,13 +83,13 @@ class Connector(Generic[P]):
 
     @property
     def unpaid(self) -> bool:
-        """Whether the last attempt failed and no pause follows: then there is no other until this
-        one has cost a request, or a new request has come, or a sibling's has succeeded; else
-        attempts would never end."""
+        """Whether the last attempt failed and the policy has no pause after failures. The next is
+        made only after a request has failed for it, a new request has come, or an attempt of a
+        sibling has succeeded. Otherwise attempts would be repeated without end."""
         return self._unpaid and self.attempts.failures > 0
 
     def pay(self) -> None:
-        """An attempt that failed has been made good for."""
+        """A request has failed for the failed attempt, or the next is allowed otherwise."""
         self._unpaid = False
 
     def due_in(self) -> float:
@@ -97,13 +97,13 @@ class Connector(Generic[P]):
         return float(self.attempts.due_at - self.now())
 
     def error(self) -> ConnectFailed:
-        """What a request fails with that the last attempt has left unserved."""
+        """The error of a request that fails because the last attempt failed."""
         assert self.attempts.last_error is not None
         retry_in = max(0.0, self.due_in())
         return ConnectFailed(self.manager.backend, self.attempts.last_error, retry_in)
 
     def connect(self) -> None:
-        """Begin an attempt: connect, and prepare for the first lessee."""
+        """Begin an attempt: connect, then run the policy's prepare."""
         connection: Connection[P] = Connection(self, self._rng.random(), self.attempts.failures)
         self._connections.begin(connection)
         made = connection.open(self._endpoint, self._policy.connect_timeout)
@@ -112,14 +112,14 @@ class Connector(Generic[P]):
         made.addCallbacks(self._connected, self._failed, callbackArgs=ours, errbackArgs=ours)
 
     def failed(self, error: BaseException, connection: Connection[P]) -> None:
-        """An attempt, C{connection}, failed, or gave a connection that was of no use."""
+        """The attempt C{connection} failed, or gave a connection that could not be used."""
         self.was_useless(error, connection)
         self._record.health.connect_failed(error)
 
     def was_useless(self, error: BaseException, connection: Connection[P]) -> None:
-        """The same, where the backend's health has heard of it already."""
-        where = shown(error)
-        let_go(error)
+        """As C{failed}, if the backend's health was told already."""
+        where = traceback_text(error)
+        drop_frames(error)
         backoff = self._policy.backoff
         failures = max(self.attempts.failures, connection.failures) + 1
         delay = 0.0 if backoff is None else backoff.delay(failures, self._rng)
@@ -148,10 +148,10 @@ class Connector(Generic[P]):
         self.manager.connections_changed()
         self._record.turns.wake()
 
-    # What connections report
+    # Called by connections
 
     def connection_closed(self, connection: Connection[P], reason: Failure) -> None:
-        """A connection is gone: its slot is free. Called by the connection."""
+        """A connection is gone, and its slot is free."""
         connections = self._connections
         unmade, was_idle = connection in connections.connecting, connection in connections.idle
         connections.remove(connection)
@@ -164,7 +164,7 @@ class Connector(Generic[P]):
         self._record.turns.wake()
 
     def connection_out_of_step(self, connection: Connection[P], why: str) -> None:
-        """An idle connection is of no use any more. Called by the connection."""
+        """An idle connection got data or an end that belong to no request: it is unusable."""
         self._connections.close(connection, Why.OUT_OF_STEP)
         self._recorder.out_of_step(why)
         if self._is_stillborn(connection):
@@ -172,6 +172,6 @@ class Connector(Generic[P]):
         self.manager.connections_changed()
 
     def _is_stillborn(self, connection: Connection[P]) -> bool:
-        # Only connections that nobody waits for are made in a loop; of one that was made for
-        # somebody who has gone, such as a backend's that speaks first, it is no sign of failure.
+        # Only connections that no waiter needs are made in a loop. If a connection was made for a
+        # waiter that has left, its end is no failure: the backend may speak first, for example.
         return self._policy.min_idle > 0 and connection.stillborn()

@@ -1,4 +1,4 @@
-"""C{Deadlocks}: finds requests that can never be served, since their own owners hold everything."""
+"""C{Deadlocks}: finds requests that can never be served, as their owners hold all leases."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Deadlocks"]
 
 
 class Deadlocks:
-    """Looks at what the owners of one manager's leases hold; it has no state of its own."""
+    """Looks at what the owners of one manager's leases hold. It has no state of its own."""
 
     def __init__(
         self,
@@ -31,14 +31,14 @@ class Deadlocks:
         self._policy = policy
 
     def find(self, owner: Owner | None, origin: str | None) -> LeaseError | None:
-        """What a request of C{owner} fails with if the owner holds all that this manager can lease;
-        else C{None}.
+        """The error of a request of C{owner}, if the owner holds all leases that this manager can
+        give; else C{None}.
 
-        @param origin: where the program made the request.
+        @param origin: the place in the program that made the request.
         """
         ownerships = []
         if owner is not None:
-            # Of a shared connection a sibling's lease is but a part.
+            # A sibling's lease of a shared connection is only one slot, not a whole connection.
             siblings = [] if self._policy.slots is not None else self._record.members
             members = [self._manager, *[each for each in siblings if each is not self._manager]]
             held = [each.ownership_of(owner) for each in members]
@@ -48,9 +48,9 @@ class Deadlocks:
         return self._tracker.deadlock(ownerships, self._manager._capacity(), self._manager, origin)
 
     def fail_all_of(self, owner: Owner | None) -> None:
-        """An owner holds more than it did: fail its waiters, here and in groups, for which
-        everything is in its own hands."""
-        # To look at each waiter of an owner with very many, after each lease, would take too long.
+        """An owner has got a lease: fail its waiters, here and in groups, that can no longer be
+        served because it holds all leases."""
+        # Look at one request first: looking at all waiters after each lease would take too long.
         if owner is None or self.find(owner, None) is None:
             return
         ownership = self._tracker.owners.find(owner)
@@ -59,13 +59,13 @@ class Deadlocks:
             error = self.find(owner, waiter.origin) if waiter in self._manager.waiting else None
             if error is not None:
                 self._manager._queue.fail(waiter, error)
-        keeper = self._record.keeper
-        for waiter in () if keeper is None else keeper.group_waiters_of(owner):
+        listener = self._record.listener
+        for waiter in () if listener is None else listener.group_waiters_of(owner):
             if waiter.placement is not None:
                 queue: Any = waiter.queue
                 queue.fail_if_deadlocked(waiter, owner)
 
     def look_at_all(self) -> None:
-        """There is less to lease than before: it may be all in the hands of one who waits."""
+        """The capacity has fallen: an owner that waits may now hold all leases."""
         for ownership in self._tracker.owners.waiting():
             self.fail_all_of(ownership.owner)

@@ -1,7 +1,7 @@
-"""C{Dispatcher}: decides who is served and what is connected for.
+"""C{Dispatcher}: decides which waiters are served, which fail, and whether to connect.
 
-C{decide} alone hands out, connects and gives up on waiters, after any event. What is ready to be
-leased, and what a lease of it is, is up to the kind of manager.
+Only C{decide} does this, after each event. What is ready to be leased, and how it is leased,
+depends on the kind of manager.
 
 Its state is whether it is deciding, whether something has happened meanwhile, and what has come
 home while it passed on another connection.
@@ -29,9 +29,9 @@ P = TypeVar("P")
 
 
 class Dispatcher(Generic[P]):
-    """Serves the requests of one manager, in its own queue and in those of groups, by arrival.
+    """Serves the waiters of one manager, in its own queue and in those of groups, by arrival.
 
-    @ivar is_deciding: whether it is deciding now.
+    @ivar is_deciding: whether C{decide} is running.
     """
 
     __slots__ = (
@@ -42,7 +42,7 @@ class Dispatcher(Generic[P]):
 
     def __init__(self, manager: BaseManager[P]) -> None:
         """
-        @param manager: whose requests, with everything but this dispatcher.
+        @param manager: the manager, which has made all its other parts.
         """
         self._manager = manager
         self._connections = manager.connections
@@ -65,7 +65,7 @@ class Dispatcher(Generic[P]):
     # Who is next
 
     def next_waiter(self) -> Waiter[Lease[P]] | None:
-        """Who is to be served next, of its own queue and of those of groups."""
+        """The waiter to serve next, of the manager's own queue and of those of groups."""
         oldest = next(iter(self._waiting)) if self._waiting else None
         if self._group_queues:
             queue = self._groups.first()
@@ -73,21 +73,21 @@ class Dispatcher(Generic[P]):
             if head is not None and (oldest is None or head.order < oldest.order):
                 oldest = head
             if self._record.health.phase is not Phase.WELL:
-                placed = self._placements.oldest()  # these it may serve in any case
+                placed = self._placements.oldest()  # it may serve these even if it is not well
                 if placed is not None and (oldest is None or placed.order < oldest.order):
                     oldest = placed
         return oldest
 
     def is_asked(self) -> bool:
-        """Whether anybody waits whom it may serve."""
+        """Whether there is a waiter that it may serve."""
         return bool(self._waiting) or (bool(self._group_queues) and self.next_waiter() is not None)
 
     def asked(self, most: int) -> int:
-        """How many wait whom it may serve, as far as that is not more than C{most}."""
+        """The number of waiters that it may serve; C{most} or more if there are so many."""
         return len(self._waiting) + (self._groups.count(most) if self._group_queues else 0)
 
     def _take_next(self) -> Waiter[Lease[P]]:
-        """Take the next waiter out of its queue; there has to be one."""
+        """Remove the next waiter from its queue; there must be one."""
         waiter = self.next_waiter()
         assert waiter is not None
         if waiter.queue is self._queue:
@@ -111,7 +111,7 @@ class Dispatcher(Generic[P]):
             lease = self._tracker.lease(leasable, waiter.ownership, waiter.origin, waited)
         else:
             lease = Lease(leasable, self._manager._settler)
-        if waiter.called:  # an observer has just now cancelled it, or ended its owner
+        if waiter.called:  # an observer has just cancelled it, or ended its owner
             if lease.held:
                 lease.release()
             return
@@ -172,11 +172,11 @@ class Dispatcher(Generic[P]):
     # Deciding
 
     def decide(self) -> None:
-        """After any event: hand out what is ready, fail the hopeless, connect for those who wait.
+        """Called after each event: lease what is ready, fail waiters that cannot be served, and
+        connect for the others.
 
-        Firing a waiter may bring the next event before this returns. It is then noted and looked
-        at in the same loop: a hundred thousand waiters that each release in their callback need
-        no recursion.
+        A waiter's callback may cause the next event before this returns. The same loop handles it,
+        so a hundred thousand waiters that each release in their callback need no recursion.
         """
         self._undecided = True
         if self.is_deciding:
@@ -224,7 +224,7 @@ class Dispatcher(Generic[P]):
             self._record.turns.want_no_more(self._manager)
 
     def _fail_hopeless(self) -> None:
-        """Fail those whom, until the next attempt is due, nothing can serve."""
+        """Fail the waiters that nothing can serve before the next attempt is due."""
         connections, connector = self._connections, self._connector
         if connections.connecting:
             return
@@ -237,7 +237,7 @@ class Dispatcher(Generic[P]):
             self._give_up_first()
 
     def _give_up_first(self) -> None:
-        """Give up on who has waited here for longest."""
+        """Give up on the oldest waiter, of the own queue or placed here."""
         error = self._connector.error()
         own = next(iter(self._waiting), None)
         placed = next(iter(self._placements.waiters), None)
@@ -247,7 +247,7 @@ class Dispatcher(Generic[P]):
             self._queue.fail(own, error)
 
     def come_home(self, connection: Connection[P]) -> None:
-        """Take back a connection that nobody has any more."""
+        """Make a returned connection idle, or close it if it is unfit or must make way."""
         if self._record.shrinking.is_above():
             self._connections.close(connection, Why.RESIZED)
         elif self._record.turns.wanting and self._record.turns.claims(self._manager):
@@ -256,7 +256,7 @@ class Dispatcher(Generic[P]):
             self._connections.close(connection, Why.UNFIT)
 
     def check(self, connection: Connection[P]) -> None:
-        """Run the check; if the connection passes, those who wait may have it."""
+        """Check a connection. If it passes, it is leased to the next waiter, or becomes idle."""
         self._connections.checking.add(connection)
         self._record.changed()
         self._hooks.check(connection).addCallback(self._was_checked, connection)
@@ -270,12 +270,12 @@ class Dispatcher(Generic[P]):
             self._connections.close(connection, Why.UNFIT, abort=True)
             if stillborn:
                 error = ConnectionAbortedError("its check failed")
-                # A row of checks that fail does not end with a connect: it is counted as a check.
+                # Count it as a failed check only: a connect must not end a row of failed checks.
                 tell = self._connector.failed if fit else self._connector.was_useless
                 tell(error, connection)
                 self._record.turns.wake()
         elif self._lifecycle.serves and self.is_asked() and not self._record.shrinking.is_above():
-            # Not by way of idle: however short check_after is, it is not checked again.
+            # Do not make it idle first: with a short check_after it would be checked again.
             self._manager._give(connection)
         else:
             self.come_home(connection)

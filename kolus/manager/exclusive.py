@@ -1,4 +1,4 @@
-"""C{ConnectionManager}: the connections of one backend for one ident, leased one lessee each."""
+"""C{ConnectionManager}: a manager whose connections have one lessee each."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ConnectionManager(BaseManager[P]):
 
     def try_connect(self, ident: Hashable, owner: Owner | None = None) -> Lease[P] | None:
         idle = self._idle
-        # Who is added to the list of observers does not say so.
+        # Adding to the list of observers does not clear smooth, so the list is looked at.
         if (
             not (self.smooth and idle)
             or owner is not None
@@ -132,7 +132,7 @@ class ConnectionManager(BaseManager[P]):
             self._settle_specially(connection, outcome, now - since)
 
     def _freed(self) -> None:
-        """Something has come home: serve who waits, or let it be known."""
+        """A connection was released: serve a waiter, or tell those that wait for an idle one."""
         if self._dispatcher.is_asked():
             self._dispatcher.decide()
             if not self._dispatcher.is_deciding:
@@ -157,14 +157,14 @@ class ConnectionManager(BaseManager[P]):
         since, was_observed = connection.since, connection.was_observed()
         if connection.uses == self._policy.max_uses:
             self.connections.close(connection, Why.USES)
-        elif self._hooks.resets and connection.usable():  # else who was told has seen to that
+        elif self._hooks.resets and connection.usable():  # a callback may have closed it
             self._hooks.reset(connection).addCallback(self._was_reset, connection)
         else:
             self._dispatcher.come_home(connection)
         if not self._record.health.is_well:
             self._record.health.released(since)
         elif not self._plain:
-            self._plain = self._is_plain()  # nobody tells that a slow start is over
+            self._plain = self._is_plain()  # the end of a slow start is not told
         if self._feedbacks and not was_observed:
             self._record.observed(held)
         self._recorder.released(held)

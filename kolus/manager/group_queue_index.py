@@ -1,6 +1,6 @@
-"""C{GroupQueueIndex}: the queues of a pool's groups and lists, as its managers find them.
+"""C{GroupQueueIndex}: finds the queues of a pool's groups and lists for its managers.
 
-Its state is the queues by their idents, and what the owners of their waiters have.
+Its state is the queues by ident, and the owners of their waiters.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ __all__ = ["GroupQueueIndex"]
 
 
 class GroupQueueIndex:
-    """Tells queues which managers come and go.
+    """Knows all queues, and tells them which managers come and go.
 
-    @ivar owners: what owners have waiting in these queues.
+    @ivar owners: the owners of waiters in these queues.
     """
 
     def __init__(self) -> None:
@@ -36,20 +36,20 @@ class GroupQueueIndex:
         return [each for queues in self._queues.values() for each in queues]
 
     def at(self, backend: Backend) -> list[Any]:
-        """Those that a backend may serve."""
+        """The queues that a backend may serve."""
         return [each for each in self.all() if backend.key in each.backends]
 
     def of(self, manager: Any) -> list[Any]:
-        """Those that a manager may serve."""
+        """The queues that a manager may serve."""
         queues = self._queues.get(manager.ident, ())
         return [each for each in queues if manager.backend.key in each.backends]
 
     def add(self, queue: Any) -> None:
-        """There is another queue."""
+        """Add a new queue."""
         self._queues.setdefault(queue.ident, {})[queue] = None
 
     def remove(self, queue: Any) -> None:
-        """A queue is closed."""
+        """Remove a queue that is closed."""
         queues = self._queues.get(queue.ident, {})
         queues.pop(queue, None)
         if not queues:
@@ -58,13 +58,13 @@ class GroupQueueIndex:
     # Managers
 
     def manager_made(self, manager: Any) -> None:
-        """Let a new manager serve the queues that there are."""
+        """Tell the queues that a new manager may serve of it."""
         if self._queues and IServesGroups.providedBy(manager):
             for queue in self.of(manager):
                 queue.manager_made(manager)
 
     def manager_gone(self, manager: Any) -> None:
-        """A manager is closed."""
+        """Tell the queues that a manager is closed."""
         if self._queues and IServesGroups.providedBy(manager):
             for queue in self.of(manager):
                 queue.manager_gone(manager)
@@ -72,6 +72,6 @@ class GroupQueueIndex:
     # Owners
 
     def waiters_of(self, owner: Owner) -> Iterable[Waiter[Any]]:
-        """What an owner has waiting in these queues."""
+        """The waiters of an owner in these queues."""
         ownership = self.owners.find(owner)
         return () if ownership is None else tuple(ownership.waiters)  # type: ignore[arg-type]

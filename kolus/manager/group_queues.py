@@ -1,11 +1,10 @@
 """C{GroupQueues}: the queues of groups that one manager serves besides its own.
 
-The state is which queues these are, and a heap of them by the arrival of their heads. Heads come
-and go at other managers, and nobody tells this one. That is no need: the next head of a queue came
-later than the one before, so an entry that is out of date stands too early, never too late, and is
-put right when it comes up. A queue that is found empty is dropped; when somebody waits in it again
-it joins again. So each operation takes a time that does not depend on how many queues there are,
-but for the logarithm of the heap, averaged over the heads that came and went.
+Its state is the queues, and a heap of them by the arrival of their heads. When another manager
+serves a head, this one is not told, so its entry becomes outdated. The next head of a queue arrived
+later than the one before. So an outdated entry is too early, never too late, and is corrected when
+it reaches the top. A queue that is empty then is dropped, and joins when it has a waiter again.
+Each operation takes amortised O(log n) for n queues.
 """
 
 from __future__ import annotations
@@ -25,26 +24,26 @@ _MOST_TOMBSTONES = 100  # and as many more as there are queues
 
 
 class ServedQueue(Protocol):
-    """A queue whose requests any of several backends may serve, as managers know it."""
+    """What a manager needs of a queue whose requests any of several backends may serve."""
 
     def head(self) -> Waiter[Any] | None:
         """The oldest waiter."""
 
     def __len__(self) -> int:
-        """How many wait."""
+        """The number of waiters."""
 
     def may_serve(self, backend: Backend) -> bool:
-        """Whether the health of a backend lets it serve requests that were not placed there."""
+        """Whether the health of a backend lets it serve waiters that were not placed there."""
 
     def take(self, waiter: Waiter[Any]) -> None:
-        """A manager serves this waiter: it leaves the queue."""
+        """Remove a waiter, which a manager serves."""
 
     def refused(self, waiter: Waiter[Any], error: Exception) -> None:
-        """The manager at which a waiter is placed gives up: place it elsewhere, or fail it."""
+        """The manager at which a waiter is placed gives up: place it elsewhere, or else fail it."""
 
     def relieve(self, waiter: Waiter[Any]) -> None:
-        """Nothing comes for a waiter where it is placed: place it where there is room, if anywhere,
-        now or as soon as there is."""
+        """No connection is being made for a waiter where it is placed. Place it at a backend with
+        room; if there is none, as soon as there is one."""
 
     def has_room_at(self, where: Any) -> None:
         """More requests may be connected for than are placed there.
@@ -53,30 +52,30 @@ class ServedQueue(Protocol):
         """
 
     def is_idle_at(self, manager: Any) -> None:
-        """A manager that had nothing idle has something."""
+        """A manager that had nothing idle has something idle now."""
 
     def fail_if_deadlocked(self, waiter: Waiter[Any], owner: Owner) -> None:
-        """The owner of a waiter holds more than it did: it may be all that could serve it."""
+        """Fail a waiter if its owner itself holds all leases that could serve it."""
 
     def dropped(self, manager: Any) -> None:
-        """The queue was empty, and a manager looks at it no more until it joins again."""
+        """The queue was empty. A manager does not look at it until it joins again."""
 
     def manager_gone(self, manager: Any) -> None:
-        """A manager ends, and never serves the queue again."""
+        """A manager ends and never serves the queue again."""
 
 
 class GroupQueues:
-    """Finds the queue whose head came first.
+    """Finds the queue whose head arrived first.
 
-    @ivar known: the queues, each with the number of a head that it has or had. Read it; it is
-        changed here alone.
+    @ivar known: the queues, each with the C{order} of its head when last looked at. Only this class
+        changes it.
     """
 
     __slots__ = ("_heap", "_manager", "known")
 
     def __init__(self, manager: Any) -> None:
         """
-        @param manager: who serves them.
+        @param manager: the manager that serves the queues.
         """
         self._manager = manager
         self._heap: list[tuple[int, ServedQueue]] = []
@@ -99,16 +98,16 @@ class GroupQueues:
             heappush(self._heap, (head.order, queue))
 
     def leave(self, queue: ServedQueue) -> None:
-        """Serve a queue no more."""
+        """Stop serving a queue."""
         self.known.pop(queue, None)
 
     def clear(self) -> None:
-        """Serve none any more."""
+        """Stop serving all queues."""
         self.known.clear()
         self._heap.clear()
 
     def first(self) -> ServedQueue | None:
-        """The queue whose head came first, of those that the manager's backend may serve."""
+        """The queue whose head arrived first, of those that the backend may serve."""
         aside: list[tuple[int, ServedQueue]] = []
         heap = self._heap
         found = None
@@ -133,9 +132,9 @@ class GroupQueues:
         return found
 
     def count(self, most: int) -> int:
-        """How many wait in all of them together, as far as that matters.
+        """The number of waiters in all queues together.
 
-        @param most: from here on it does not.
+        @param most: stop counting once so many are found; the result is C{most} or more then.
         """
         count = 0
         for queue in self.known:

@@ -1,6 +1,6 @@
-"""C{Hooks}: the user's prepare, check and reset, each run within its time limit.
+"""C{Hooks}: runs the user's prepare, check and reset, each with its time limit.
 
-A hook that raises or never answers costs the one connection it was given, and is reported.
+If a hook raises or does not finish in time, its connection is closed, and that is reported.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ __all__ = ["Hooks"]
 
 
 class Hooks:
-    """What a policy says to do with a connection before and after its leases.
+    """Runs the hooks of a policy on connections, before and after leases.
 
-    @ivar checks: whether there is a check.
-    @ivar resets: whether there is a reset.
+    @ivar checks: whether the policy has a check.
+    @ivar resets: whether the policy has a reset.
     """
 
     def __init__(self, policy: Policy, recorder: Recorder, now: Callable[[], float]) -> None:
@@ -38,8 +38,8 @@ class Hooks:
 
     def prepare(self, connection: Connection[Any]) -> Deferred[object]:
         """
-        @return: fires when the new connection is prepared; fails with what prevented it, which
-            whoever asked for the connection reports.
+        @return: fires when the new connection is prepared; fails with the hook's error or its
+            time-out, which the caller reports.
         """
         policy = self._policy
         if policy.prepare is None:
@@ -47,18 +47,18 @@ class Hooks:
         return connection.run("prepare", policy.prepare_timeout, policy.prepare)
 
     def is_stale(self, connection: Connection[Any]) -> bool:
-        """Whether an idle connection is to be checked before anybody leases it."""
+        """Whether an idle connection must be checked before it is leased."""
         return self.checks and self._now() - connection.since >= self._policy.check_after
 
     def check(self, connection: Connection[Any]) -> Deferred[bool]:
         """
-        @return: fires with whether the connection is alive; never fails.
+        @return: fires with whether the connection passed; never fails.
         """
         return self._run("check", self._policy.check, self._policy.check_timeout, connection)
 
     def reset(self, connection: Connection[Any]) -> Deferred[bool]:
         """
-        @return: fires with whether the connection is as new; never fails.
+        @return: fires with whether the connection may be leased again; never fails.
         """
         return self._run("reset", self._policy.reset, self._policy.reset_timeout, connection)
 

@@ -13,7 +13,7 @@ __all__ = ["Housekeeper"]
 
 
 class Housekeeper:
-    """Keeps the time of one manager; it has no state of its own."""
+    """Runs what is due at one manager. It has no state of its own."""
 
     def __init__(self, manager: BaseManager[Any]) -> None:
         self._manager = manager
@@ -50,5 +50,5 @@ class Housekeeper:
     def look_for_leaks(self, now: float) -> None:
         looks = self._manager.connections.all and self._manager._policy.leak_after is not None
         self._manager._tracker.look_for_leaks(now, self._manager._held() if looks else None)
-        if not self._manager._lifecycle.closed:  # as whoever was told of a leak may have seen to
+        if not self._manager._lifecycle.closed:  # an observer of a leak may have closed it
             self._manager._alarm.set(self._manager._tracker.leaks_due)

@@ -1,7 +1,7 @@
-"""C{LeaseTracker}: the leases of one manager of which more is known than that they are held.
+"""C{LeaseTracker}: tracks the owners and origins of one manager's leases, and finds leaks.
 
 Its state is the owners of leases and requests, and when to look for leaks again. A lease costs
-nothing here unless it has an owner, an observer listens, or C{Policy(debug=True)} holds.
+nothing here unless it has an owner, there is an observer, or the policy has C{debug=True}.
 """
 
 from __future__ import annotations
@@ -68,21 +68,22 @@ class LeaseTracker:
 
     def ownership(self, owner: Owner | None) -> Ownership | None:
         """
-        @raise TypeError: C{owner} cannot be one.
+        @raise TypeError: C{owner} cannot be an owner.
         @raise LeaseError: it has ended already.
         """
         return None if owner is None else self.owners.ownership(unguarded(owner))
 
     def ownership_here(self, elsewhere: Ownership) -> Ownership | None:
-        """What the owner of a waiter that waited in a group's queue has of this manager."""
+        """The ownership at this manager of the owner of a waiter from a group's queue."""
         owner = elsewhere.owner
         try:
             return None if owner is None else self.ownership(owner)
-        except LeaseError:  # of a service it is not known there that it was stopped before
+        except LeaseError:  # a service that was stopped; only here that is known
             return elsewhere
 
     def origin(self, ownership: Ownership | None) -> str | None:
-        """Where the present request is made, as far as anybody may want to know it later."""
+        """The stack of the current request in debug mode; else its place in the program, if it has
+        an owner; else C{None}."""
         if self._policy.debug:
             return stack()
         return None if ownership is None else place()
@@ -90,9 +91,9 @@ class LeaseTracker:
     def lease(
         self, leasable: Any, ownership: Ownership | None, origin: str | None, waited: float
     ) -> Lease[Any]:
-        """Make a lease, known by its owner if it has one and by its origin in debug mode.
+        """Make a lease, and track its owner if it has one, and its origin in debug mode.
 
-        @param waited: how many seconds the request was in the queue.
+        @param waited: the seconds that the request was in the queue.
         """
         settle = self._settle
         reused = leasable.reused
@@ -106,7 +107,7 @@ class LeaseTracker:
         return lease
 
     def _settle_traced(self, traced: Traced, outcome: Outcome) -> None:
-        # Of one that was forgotten, any thread may run this, and its stack says nothing.
+        # A forgotten lease is settled in any thread, whose stack says nothing about it.
         forgotten = f"nowhere, it was forgotten; leased here:\n{traced.origin}"
         traced.settled(forgotten if outcome is FORGOTTEN else stack())
         self._settle(traced.leasable, outcome)
@@ -114,13 +115,13 @@ class LeaseTracker:
     def deadlock(
         self, ownerships: Sequence[Ownership], limit: int, manager: object, origin: str | None
     ) -> LeaseError | None:
-        """What a request fails with whose owner holds everything that could serve it, if so.
+        """The error of a request whose owner holds all leases that could serve it; else C{None}.
 
-        A connection that ends by itself serves others without its lessee's doing.
+        A lease whose connection is ending does not count: its slot becomes free anyway.
 
-        @param ownerships: what the owner has of the managers that share the limit.
-        @param limit: how many leases they can give at a time.
-        @param origin: where the request was made.
+        @param ownerships: those of the owner at the managers that share the limit.
+        @param limit: the most leases that these managers can give at a time.
+        @param origin: the place in the program that made the request.
         """
         if sum([len(ownership.leases) for ownership in ownerships]) < limit:
             return None
@@ -139,11 +140,11 @@ class LeaseTracker:
         )
 
     def look_for_leaks(self, now: float, held: Iterable[Held] | None) -> None:
-        """Tell of each lease that is held for too long, once, and see when to look again.
+        """Report each lease that is held for too long, once, and set when to look again.
 
-        A lease that begins later is looked at before it is held for too long.
+        That is early enough for all leases that begin later.
 
-        @param held: what is leased; C{None} if nothing can be, for there is no connection.
+        @param held: what is leased; C{None}: do not look again.
         """
         longest = self._policy.leak_after
         if longest is None or held is None:
@@ -161,7 +162,7 @@ class LeaseTracker:
                 self._recorder.overdue(told.held, told.owner, told.origin)
 
     def _owned(self) -> dict[Any, tuple[Ownership, str]]:
-        """Whose each lease is that has an owner, and where it was taken, by what is behind it."""
+        """The ownership and the origin of each lease with an owner, by its leasable."""
         return {
             lease.leasable: (ownership, origin)
             for ownership in self.owners

@@ -1,4 +1,4 @@
-"""C{Lifecycle}: open, or paused for a while; then draining or closing; then closed, for ever."""
+"""C{Lifecycle}: a manager is open or paused, then draining or closing, then closed for ever."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ __all__ = ["Lifecycle"]
 
 
 class Lifecycle:
-    """Whether a manager takes requests, and who wants to know when it is closed.
+    """The state of a manager, and the Deferreds that fire when it is closed.
 
     @ivar serves: whether it gives leases now: it is open and not paused.
-    @ivar refusal: what a new request fails with; C{None} while it is open.
-    @ivar abort_at: when the time to settle is over, on the clock; infinity if never.
+    @ivar refusal: the error of new requests; C{None} while it is open or paused.
+    @ivar abort_at: when connections are aborted, on the clock; infinity if never.
+    @ivar closed: whether it is closed.
     """
 
     def __init__(self) -> None:
@@ -33,13 +34,13 @@ class Lifecycle:
         return State.CLOSED if self.closed else State.DRAINING
 
     def pause(self) -> None:
-        """Give no leases until C{resume}; requests wait."""
+        """Give no leases until C{resume}. Requests wait."""
         self.serves = False
 
     def resume(self) -> bool:
         """Give leases again, unless it is ending.
 
-        @return: whether that is news.
+        @return: whether this changes anything.
         """
         was, self.serves = self.serves, self.refusal is None
         return self.serves and not was
@@ -47,7 +48,7 @@ class Lifecycle:
     def end(self, refusal: type[Draining] | type[Closed]) -> bool:
         """Take no more requests.
 
-        @return: whether that is news.
+        @return: whether this changes anything.
         """
         if self.refusal in (refusal, Closed):
             return False
@@ -56,11 +57,11 @@ class Lifecycle:
         return True
 
     def abort_by(self, at: float) -> None:
-        """Let the time to settle be over at C{at}, on the clock, if it is not before."""
+        """Have connections aborted at C{at}, on the clock, unless they are to be earlier."""
         self.abort_at = min(self.abort_at, at)
 
     def has_closed(self) -> None:
-        """Nothing is left: tell all who asked."""
+        """No connection is left: fire the Deferreds of C{when_closed}."""
         self.closed = True
         self.refusal = Closed
         told, self._told_closed = self._told_closed, {}

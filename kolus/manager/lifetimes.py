@@ -1,14 +1,13 @@
-"""C{Lifetimes}: when the connections of a manager become too old, never two at about one time.
+"""C{Lifetimes}: spreads the times at which the connections of a manager expire.
 
-Its state is the connections in the order in which they expire, those of them that were not named
-yet as due to be replaced, in the same order, and the grid: the times, one spacing apart, at which
-they expire. The methods here change it; C{expires_at} of a connection is not to be changed by
-anybody else while it is in here.
+Its state is the connections in the order in which they expire; those of them not yet reported as
+due to be replaced, in the same order; and the grid of times, one spacing apart, at which they
+expire. Only the methods here change it, and C{expires_at} of the connections in it.
 
-Why a grid: any stretch as long as the lifetime has just as many slots as the limit, so whoever is
-added finds one free, and no two ever share one. Were each to take any time that is a spacing away
-from all others, the gaps that are left would soon be too narrow for the rest. The grid begins
-anew, at a time that chance chose, with the first connection after there was none.
+Why a grid: a span as long as the lifetime has as many slots as the limit, so a new connection finds
+a free one, and no two share one. If each took any time that is a spacing away from all others, the
+remaining gaps would soon be too narrow. The first connection after there was none begins a new
+grid, at a random time.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ __all__ = ["Expires", "Lifetimes"]
 class Expires(Protocol):
     """What has a lifetime.
 
-    @ivar chance: its draw, from 0 to below 1, that the jitter is multiplied with.
+    @ivar chance: a random number, from 0 to below 1, that is multiplied with the jitter.
     @ivar expires_at: when its lifetime is over, on the clock.
     """
 
@@ -38,13 +37,13 @@ _expiry = attrgetter("expires_at")
 
 
 class Lifetimes(Generic[C]):
-    """Tells which connections have become too old, and before that, which are about to."""
+    """Tells which connections have expired, and before that, which expire soon."""
 
     def __init__(self, lifetime: float, jitter: float, lead: float) -> None:
         """
-        @param lifetime: the oldest, in seconds, that a connection may become.
-        @param jitter: the share of the lifetime by which chance may shorten it.
-        @param lead: how many seconds before its end a connection may be replaced.
+        @param lifetime: the longest lifetime of a connection, in seconds.
+        @param jitter: the share of the lifetime by which it may be shortened at random.
+        @param lead: the seconds before its end from which on a connection may be replaced.
         """
         self._lifetime = lifetime
         self._jitter = jitter
@@ -58,14 +57,14 @@ class Lifetimes(Generic[C]):
         return len(self._all)
 
     def add(self, connection: C, now: float, limit: int) -> None:
-        """Let a connection age from now on: set C{expires_at}.
+        """Set C{expires_at} of a new connection.
 
-        It expires C{lifetime / limit} or more before or after every other, and within its own
-        lifetime; as far as these two allow, at the time that the jitter proposes. Of C{limit}
-        connections made at once, the shortest life is therefore less than that spacing.
+        It expires at least C{lifetime / limit} before or after every other, and within its own
+        lifetime. If possible, it expires when the jitter says. So the first of C{limit} connections
+        made at once lives less long than this spacing.
 
-        Those that were added when the limit was another are avoided by half the spacing only.
-        With as many as the limit in here already, it goes where there is most room.
+        Connections added under another limit are avoided by only half the spacing. If there are as
+        many as the limit already, it goes into the largest gap.
         """
         preferred = now + self._lifetime * (1 - self._jitter * connection.chance)
         connection.expires_at = self._place(preferred, now, limit)
@@ -73,7 +72,7 @@ class Lifetimes(Generic[C]):
         insort(self._unnamed, connection, key=_expiry)
 
     def remove(self, connection: C) -> None:
-        """It is gone, or was never here."""
+        """Remove a connection, if it is here."""
         for line in (self._all, self._unnamed):
             place = bisect_left(line, connection.expires_at, key=_expiry)
             while place < len(line) and line[place].expires_at == connection.expires_at:
@@ -83,7 +82,7 @@ class Lifetimes(Generic[C]):
                 place += 1
 
     def pop_expired(self, now: float) -> list[C]:
-        """Take out those whose lifetime is over, the first to expire first."""
+        """Remove and return the connections whose lifetime is over, the first to expire first."""
         count = bisect_right(self._all, now, key=_expiry)
         expired = self._all[:count]
         del self._all[:count]
@@ -91,21 +90,22 @@ class Lifetimes(Generic[C]):
         return expired
 
     def due_to_replace(self, now: float) -> list[C]:
-        """Those that may be replaced from now on, each told once, the first to expire first."""
+        """The connections that may be replaced from now on, the first to expire first. Each is
+        returned once."""
         count = bisect_right(self._unnamed, now, key=self._replaceable_at)
         due = self._unnamed[:count]
         del self._unnamed[:count]
         return due
 
     def next_due(self) -> float:
-        """When C{pop_expired} or C{due_to_replace} has something, on the clock; else infinity."""
+        """When C{pop_expired} or C{due_to_replace} returns some, on the clock; else infinity."""
         due = self._all[0].expires_at if self._all else math.inf
         return min(due, self._replaceable_at(self._unnamed[0])) if self._unnamed else due
 
     def _replaceable_at(self, connection: C) -> float:
         return connection.expires_at - self._lead
 
-    # Where on the grid
+    # The grid
 
     def _place(self, preferred: float, now: float, limit: int) -> float:
         spacing = self._lifetime / limit
@@ -116,8 +116,8 @@ class Lifetimes(Generic[C]):
             self._origin, self._spacing = self._all[-1].expires_at, spacing
         end = now + self._lifetime
         rounding = 4 * math.ulp(end)
-        # A slot that rounding alone puts after now is over, or a full manager would be given it
-        # again and again, instead of the one at the end.
+        # A slot that is after now only by rounding counts as past. Otherwise a full manager would
+        # get it again and again, instead of the last one.
         first = math.floor((now + rounding - self._origin) / spacing) + 1
         last = first + limit - 1
         wanted = min(max(first, self._slot(preferred)), last)
@@ -129,7 +129,7 @@ class Lifetimes(Generic[C]):
         return (before + after) / 2
 
     def _free_around(self, wanted: int) -> list[int]:
-        """The slot C{wanted}, or the nearest free ones above and below it, the nearer first."""
+        """The slot C{wanted} if it is free, else the nearest free ones, the nearer first."""
         line = self._all
         place = bisect_left(line, wanted, key=self._slot_of)
         if not self._is_at(place, wanted):
@@ -139,7 +139,7 @@ class Lifetimes(Generic[C]):
         end = bisect_right(places, shift, lo=place, key=self._shift_at) + shift
         start = bisect_left(places, shift, hi=place, key=self._shift_at) + shift
         around = sorted((end, start - 1), key=lambda slot: abs(slot - wanted))
-        # They may still be taken if there are two in one slot, from before the limit changed.
+        # They may be taken if two connections share a slot since the limit changed.
         return [
             slot
             for slot in around

@@ -1,8 +1,8 @@
-"""C{Losses}: tells lessees of a connection that it has ended.
+"""C{Losses}: tells the lessees of a connection when it ends.
 
-Its state is the lessees who asked, each as its lease and the Deferred it was given, and how many of
-these there may be before the settled ones are taken out. Leases are referred to weakly: else one
-that was forgotten could not be reclaimed.
+Its state is the pairs of a lease and the Deferred that its lessee was given; how many of these
+there may be before those of settled leases are removed; and the reason, once the connection has
+ended. References to leases are weak, or a forgotten lease could not be reclaimed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["Losses"]
 
 
 class Losses:
-    """The lessees of one connection who want to hear of its end."""
+    """The lessees of one connection that asked to be told of its end."""
 
     def __init__(self, reason: Failure | None) -> None:
         """
@@ -41,14 +41,14 @@ class Losses:
             told.callback(self._reason)
             return told
         if len(self._asked) >= self._most:
-            # With every call this would cost more, the more leases share the connection.
+            # Not at every call: with many leases on one connection that would take O(n) each.
             self._asked = [each for each in self._asked if not each[1].called and _is_held(each[0])]
             self._most = max(1, 2 * len(self._asked))
         self._asked.append((weakref.ref(lease), told))
         return told
 
     def happen(self, reason: Failure) -> None:
-        """The connection has ended: tell those who asked and still hold their leases."""
+        """The connection has ended: fire the Deferreds of leases that are still held."""
         self._reason = reason_of(reason)
         asked, self._asked = self._asked, []
         for lease, told in asked:

@@ -1,10 +1,9 @@
 """C{Managers}: the managers of one pool, by backend and ident.
 
-Its state is the managers that serve, those that have been replaced and let their last leases come
-home, which managers it has made, for as long as anybody has them, and of which classes they were;
-what is paused: all or not, and the backends that differ from that; the limits that the descriptor
-watch counts; which are being drained, and whether only for want of a group; and whether the pool is
-closed, or another process's.
+Its state is the managers that serve; those that were replaced and wait for their last leases; weak
+sets of the managers made and of their verified classes; whether all are paused, and the backends
+that differ from that; the limits that the descriptor watch counts; the backends being drained, and
+whether only because no group has them; and whether the pool is closed, or of another process.
 """
 
 from __future__ import annotations
@@ -38,13 +37,13 @@ MakeManager = Callable[[Backend, Hashable], IKolusManager]
 
 
 class Managers:
-    """Finds the manager of a backend for an ident, and makes it when there is none.
+    """Finds the manager of a backend for an ident, and makes it if there is none.
 
-    @ivar at: the managers that serve, by their backend's key and by ident. Read it; it is changed
-        here alone.
-    @ivar records: what the managers of each backend share.
-    @ivar policy: for managers made from now on.
-    @ivar closed: whether none are made any more.
+    @ivar at: the managers that serve, by the backend's key and by ident. Only this class changes
+        it.
+    @ivar records: the records of the backends.
+    @ivar policy: the policy of managers made from now on.
+    @ivar closed: whether no more managers are made.
     """
 
     def __init__(self, policy: Policy, make: MakeManager, records: Records) -> None:
@@ -64,28 +63,29 @@ class Managers:
         self.process = ProcessGuard(lambda: "this pool", self._was_forked)
 
     def __iter__(self) -> Iterator[IKolusManager]:
-        """All that have connections or may have some, also those that were replaced."""
+        """All managers that are not closed, including those that were replaced."""
         serving = [each for managers in self.at.values() for each in managers.values()]
         return iter(serving + self._leaving)
 
     def __contains__(self, manager: object) -> bool:
-        """Whether it is, or was, one of these."""
+        """Whether this pool has made C{manager}."""
         return manager in self._made
 
     def of(self, backend: Backend) -> list[IKolusManager]:
-        """Those of one backend, the ones that serve first."""
+        """The managers of a backend that are not closed, those that serve first."""
         leaving = [each for each in self._leaving if each.backend == backend]
         return [*self.at.get(backend.key, {}).values(), *leaving]
 
     def makes_next(self, backend: Backend) -> bool:
-        """Whether the next request for a backend makes a manager, whoever asks."""
+        """Whether the next request for a backend makes a manager, whatever its ident."""
         return not (self.at.get(backend.key) or backend.key in self._draining)
 
     def find(self, ident: Hashable, backend: AnyBackend | IKolusManager) -> IKolusManager | None:
-        """The manager that has to answer a request: it may do so by refusing it.
+        """The manager that must answer a request, possibly by refusing it. C{None} if there is
+        none yet.
 
-        @raise ValueError: C{backend} is another pool's manager, or cannot be understood.
-        @raise TypeError: it is no backend.
+        @raise ValueError: C{backend} is a manager of another pool, or is invalid.
+        @raise TypeError: it is not a backend.
         @raise LeaseError: this is a forked child of the process that the pool belongs to.
         """
         self.process.check()
@@ -93,7 +93,7 @@ class Managers:
             if backend not in self._made:
                 raise ValueError(f"{backend!r} is not a manager of this pool")
             return backend
-        # An endpoint string is its key, and parsing it takes long.
+        # An endpoint string is its own key; parsing it is slow.
         known = isinstance(backend, str) and backend in self.at
         key: Hashable = backend if known else Backend.of(backend).key
         managers = self.at.get(key, {})
@@ -105,9 +105,9 @@ class Managers:
 
     def find_or_make(self, ident: Hashable, backend: AnyBackend | IKolusManager) -> IKolusManager:
         """
-        @raise Closed: there is none and no more are made.
-        @raise Draining: another ident has taken over, in what this one's taking over led to.
-        @raise TypeError: what was made is no manager.
+        @raise Closed: there is none, and the pool is closed.
+        @raise Draining: another ident took over while this one did.
+        @raise TypeError: what was made is not a manager.
         """
         manager = self.find(ident, backend)
         if manager is not None:
@@ -116,7 +116,7 @@ class Managers:
             raise Closed("the pool is closed")
         where = self.records.called(Backend.of(backend))  # type: ignore[arg-type]
         manager = self._make(where, ident)
-        if type(manager) not in self._verified:  # that takes longer than all the rest
+        if type(manager) not in self._verified:  # verifying is slower than all the rest
             try:
                 verifyObject(IKolusManager, manager)
             except Invalid as error:
@@ -132,17 +132,17 @@ class Managers:
             manager.pause()
         self.records.group_queues.manager_made(manager)
         if self.policy.idents == "replace":
-            for each in others:  # their waiters may ask again at once, and so replace this one
+            for each in others:  # their failed waiters may retry at once, and replace this one
                 self._replace(each)
             if self.at.get(where.key, {}).get(ident) is not manager:
                 raise Draining(f"{where} was taken over by another ident")
         return manager
 
     def provide(self, ident: Hashable, backend: Backend) -> IKolusManager:
-        """The same, for a request that others may serve, and that is none of the caller's mistakes:
-        that there is none and none can be made counts as an attempt to connect that failed.
+        """As C{find_or_make}, for a request that other backends may serve. If a manager cannot be
+        made, that counts as a failed attempt to connect.
 
-        @raise ConnectFailed: none can be made.
+        @raise ConnectFailed: a manager cannot be made.
         @raise KolusError: as C{find_or_make} does.
         """
         try:
@@ -154,9 +154,9 @@ class Managers:
         raise self.records.connect_failed(backend, self.policy, why)
 
     def _replace(self, manager: IKolusManager) -> None:
-        """Another ident takes over: what is idle closes now, the rest as it comes home."""
+        """Another ident takes over: idle connections close now, the others when released."""
         managers = self.at.get(manager.backend.key, {})
-        if managers.get(manager.ident) is manager:  # and no third one has taken over meanwhile
+        if managers.get(manager.ident) is manager:  # no third ident has taken over meanwhile
             del managers[manager.ident]
             self._leaving.append(manager)
             manager.drain()
@@ -176,9 +176,9 @@ class Managers:
         self.records.tell_watchers(manager.backend)
 
     def drain(self, backend: Backend, *, until_back: bool = False) -> list[Deferred[None]]:
-        """Drain those of one backend, which has no new ones before they are all closed.
+        """Drain the managers of a backend. It gets no new ones until all of them are closed.
 
-        @param until_back: or before C{welcome_back} is called, if nobody drains it otherwise.
+        @param until_back: C{welcome_back} ends that, too, unless it was also drained without this.
         """
         self.process.check()
         managers = self.of(backend)
@@ -190,11 +190,11 @@ class Managers:
         return [each.drain() for each in managers]
 
     def welcome_back(self, backends: Backends) -> None:
-        """Groups have these again, by their keys: what was drained because they had left lets its
-        last leases come home, and is no hindrance to new ones."""
+        """Groups have these backends again. Managers that were drained because their backend had
+        left go on draining, and do not prevent new managers any more."""
         back = [key for key, until_back in self._draining.items() if until_back and key in backends]
         for key in back:
-            if self._draining.get(key):  # whom the one before has served may have ended that
+            if self._draining.get(key):  # a callback in this loop may have ended the draining
                 del self._draining[key]
                 self._leaving += self.at.pop(key, {}).values()
                 self.records.tell_watchers(backends[key])
@@ -211,12 +211,12 @@ class Managers:
     # Limits
 
     def limit(self, backend: Backend) -> int:
-        """Most connections of a backend."""
+        """The most connections of a backend."""
         record = self.records.find(backend.key)
         return self.records.limit(backend, self.policy) if record is None else record.limit
 
     def resize(self, limit: int, backend: Backend | None) -> None:
-        """Set the limit of a backend, or of all that have none of their own if C{None}."""
+        """Set the limit of a backend; C{None}: of all backends without their own."""
         check_whole("limit", limit, 1)
         self.process.check()
         if backend is None:
@@ -247,7 +247,7 @@ class Managers:
             if record is None or record.limit != limit:
                 try:
                     self._resize(limit, [record] if record else [], self.of(backend))
-                except Exception:  # of somebody's own manager; the rest of the list is to be heeded
+                except Exception:  # a user's manager raised; go on with the rest of the list
                     _log.failure("{backend} keeps the limit that it had", backend=backend)
 
     def _resize(
@@ -258,12 +258,12 @@ class Managers:
             self._count(manager.backend, limit)
         for record in records:
             record.resize(limit)
-        for manager in managers:  # those that are not ours need not have taken a record
+        for manager in managers:  # a user's manager may not be a member of the record
             if manager not in members:
                 manager.resize(limit)
 
     def _count(self, backend: Backend, limit: int) -> None:
-        """Count how many descriptors a backend may need; 0 if it has no manager any more."""
+        """Count the file descriptors that a backend may need; 0 if it has no manager any more."""
         self._descriptors.change(self._counted.pop(backend.key, 0), limit)
         if limit:
             self._counted[backend.key] = limit
@@ -281,18 +281,18 @@ class Managers:
         else:
             self._paused[backend.key] = paused
         for manager in tuple(self) if backend is None else self.of(backend):
-            # Whom the one before has served may have ordered otherwise meanwhile.
+            # A callback in this loop may have paused or resumed it otherwise.
             if self.is_paused(manager.backend):
                 manager.pause()
             else:
                 manager.resume()
-        self.records.tell_watchers(backend)  # of where no manager runs, too
+        self.records.tell_watchers(backend)  # backends without managers have changed, too
 
     def is_paused(self, backend: Backend) -> bool:
         return self._paused.get(backend.key, self._all_paused)
 
     def may_make(self, backend: Backend) -> bool:
-        """Whether a manager for an ident that has none there could be made, and displace nobody."""
+        """Whether a new ident's manager could be made without displacing another."""
         if self.closed or backend.key in self._draining or self.is_paused(backend):
             return False
         return self.policy.idents == "separate" or not self.at.get(backend.key)

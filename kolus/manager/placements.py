@@ -1,13 +1,13 @@
 """C{Placements}: what a manager does for the requests that wait in the queues of groups.
 
-Each waiter of a group is placed at one manager, which counts it and connects for it as if it
-waited there. Where a waiter is placed decides nothing about who serves it: any manager of its group
-serves the waiters by arrival.
+Each waiter of a group is placed at one manager, which counts it and connects for it as if it waited
+there. The placement does not decide who serves it: all managers of the group serve its waiters by
+arrival.
 
-The state is the waiters that are placed here, the oldest placement first, those of them for which a
-connection may be on its way, and the queues that want to hear when something is idle here or when
-there is room. A queue asks for that when it has looked here in vain, and is told once: so each time
-it is told is paid for by a look, and what nobody asks for costs nothing.
+Its state is the waiters placed here, the oldest placement first; those of them for whom a
+connection may be on its way; and the queues to tell when something is idle here, or when there is
+room. A queue asks to be told when it found nothing here, and is told once. So each call costs no
+more than the look before it.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ __all__ = ["Placements"]
 
 
 class Placements:
-    """Connects for waiters of groups, and tells their queues what is in vain here.
+    """Connects for waiters of groups, and tells their queues when that is impossible or slow.
 
-    @ivar waiters: who is placed here. Read it; it is changed here alone.
-    @ivar wait_for_idle: the queues that want to hear, once, when something is idle here.
-    @ivar wait_for_room: the queues that want to hear, once, when there is room for more requests.
+    @ivar waiters: the waiters placed here. Only this class changes it.
+    @ivar wait_for_idle: the queues to tell, once, when something is idle here.
+    @ivar wait_for_room: the queues to tell, once, when there is room for more requests.
     """
 
     __slots__ = (
@@ -47,7 +47,7 @@ class Placements:
         self.wait_for_room: dict[ServedQueue, None] = {}
 
     def add(self, waiter: Waiter[Any]) -> None:
-        """Connect for a waiter, as soon as that may be."""
+        """Place a waiter here: connect for it as soon as that is allowed."""
         manager = self._manager
         waiter.placement = manager
         self.waiters[waiter] = self._hopeful[waiter] = None
@@ -58,7 +58,7 @@ class Placements:
         manager.demand_grew()
 
     def discard(self, waiter: Waiter[Any]) -> None:
-        """Connect for a waiter no more: it has left its queue, or is placed elsewhere."""
+        """Stop connecting for a waiter that has left its queue or is placed elsewhere."""
         if waiter in self.waiters:
             del self.waiters[waiter]
             self._hopeful.pop(waiter, None)
@@ -66,17 +66,17 @@ class Placements:
             self._manager.demand_fell()
 
     def oldest(self) -> Waiter[Any] | None:
-        """Who came first of those that are placed here."""
+        """The waiter placed here that arrived first."""
         return min(self.waiters, key=lambda waiter: waiter.order, default=None)
 
     def give_up(self, waiter: Waiter[Any], error: Exception) -> None:
-        """Nothing can serve a waiter here: let its queue place it elsewhere, or fail it."""
+        """A waiter cannot be served here. Its queue places it elsewhere, or else fails it."""
         queue: Any = waiter.queue
         self.discard(waiter)
         queue.refused(waiter, error)
 
     def give_up_all(self, error: Exception) -> None:
-        """The manager ends: give up on all, and serve no queue of a group any more."""
+        """The manager ends: give up on all waiters, and stop serving queues of groups."""
         for queue in [*self._manager.groups, *self.wait_for_idle]:
             queue.manager_gone(self._manager)
         self._manager.groups.clear()
@@ -88,8 +88,8 @@ class Placements:
     # What can be done
 
     def surplus(self) -> int:
-        """For how many requests more it may connect at once; below 0: how many wait here for the
-        leases of others to be settled."""
+        """How many more requests the manager may connect for at once. If it is below 0, so many
+        waiters here depend on the release of other leases."""
         manager, record = self._manager, self._record
         coming = 0
         if manager.serves():
@@ -100,12 +100,11 @@ class Placements:
         return coming - manager.demand()
 
     def may_come_home(self) -> bool:
-        """Whether a lease is out that may serve others when it is settled."""
+        """Whether there is a lease that may serve others when it is settled."""
         return self._manager.serves() and self._manager.connections.leased() > 0
 
     def is_connecting(self) -> bool:
-        """Whether an attempt is under way, or begins as soon as a slot is free that is being
-        freed."""
+        """Whether an attempt is under way, or begins as soon as a connection has closed."""
         manager, connections = self._manager, self._manager.connections
         if not manager.serves():
             return False
@@ -116,7 +115,7 @@ class Placements:
         return self._record.health.phase is Phase.EJECTED
 
     def warm(self) -> None:
-        """Connect once more than is asked for, as far as that may be done at once."""
+        """Make one connection that no waiter needs, if that may be done at once."""
         manager, record = self._manager, self._record
         quick = not (manager.connections.connecting or manager._idle)
         is_due = manager._connector.due_in() <= 0
@@ -124,10 +123,10 @@ class Placements:
             manager._connector.connect()
             manager.connections_changed()
 
-    # What the queues are told
+    # Telling the queues
 
     def tell(self) -> None:
-        """Something has changed here: tell the queues that wait to hear of it."""
+        """Something has changed here: tell the queues that asked to be told."""
         manager = self._manager
         if self.wait_for_idle and manager.has_idle():
             self.tell_idle()
@@ -137,24 +136,24 @@ class Placements:
             self.tell_room()
 
     def tell_idle(self) -> None:
-        """Something is idle here: tell those who want to hear of it."""
+        """Something is idle here: tell the queues that asked to be told."""
         queues, self.wait_for_idle = self.wait_for_idle, {}
         for queue in queues:
             queue.is_idle_at(self._manager)
 
     def await_idle(self, queue: ServedQueue) -> None:
-        """Nothing is idle here now: tell a queue when something is."""
+        """Tell a queue when something is idle here."""
         self.wait_for_idle[queue] = None
         self._manager.smooth = self._manager.passes_on = False
 
     def await_room(self, queue: ServedQueue) -> None:
-        """There is no room here now: tell a queue when there is."""
+        """Tell a queue when there is room here."""
         self.wait_for_room[queue] = None
         self._manager.smooth = self._manager.passes_on = False
         self._record.turns.awaited[self._manager] = None
 
     def tell_room(self) -> None:
-        """Tell those who want to hear of room, one after the other, for as long as there is any."""
+        """Tell the queues that asked, one after the other, while there is room."""
         for _ in range(len(self.wait_for_room)):
             queue = next(iter(self.wait_for_room), None)
             if queue is None or self.surplus() <= 0:
@@ -163,13 +162,13 @@ class Placements:
             queue.has_room_at(self._manager)
 
     def forget(self, queue: ServedQueue) -> None:
-        """A queue is not served here any more."""
+        """Stop serving a queue."""
         self._manager.groups.leave(queue)
         self.wait_for_idle.pop(queue, None)
         self.wait_for_room.pop(queue, None)
 
     def _tell_in_vain(self) -> None:
-        """Let those be placed elsewhere for whom no connection is on its way, the newest first."""
+        """Have waiters placed elsewhere for whom no connection is being made, newest first."""
         if self.is_ejected():
             for waiter in tuple(self._hopeful):
                 queue: Any = waiter.queue

@@ -1,4 +1,4 @@
-"""C{Prober}: tries a backend that was ejected, so that no caller's request has to."""
+"""C{Prober}: probes an ejected backend, so that no caller's request has to."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _log = Logger()
 class Prober:
     """Leases a connection to the backend, runs the policy's probe on it, and settles the lease.
 
-    How that went the backend's health hears as of any other lease.
+    The health of the backend learns the result from that lease, as from any other.
     """
 
     def __init__(
@@ -38,19 +38,19 @@ class Prober:
     ) -> None:
         """
         @param connect: as C{Pool.connect}.
-        @param policy: with C{probe}.
+        @param policy: a policy that has a C{probe}.
         """
         self._connect = connect
         self._clock = clock
         self._policy = policy
 
     def probe(self, record: BackendRecord) -> None:
-        """Try a backend; for the ident that used it last, since others may be refused."""
+        """Probe a backend, for the ident that used it last, since others may be refused."""
         health = record.health
         probe = health.hook_begins()
         backend = record.backend
         probing = Deferred.fromCoroutine(self._probe(backend, record.last_ident))
-        # Whatever happens, or it would be ejected for ever.
+        # hook_ended must run whatever happens, or the backend would stay ejected for ever.
         probing.addErrback(
             lambda failure: _log.failure("probing {backend} failed", failure, backend=backend)
         )
@@ -63,7 +63,7 @@ class Prober:
         try:
             lease = await self._connect(ident, backend, timeout=timeout)
         except KolusError:
-            return  # what counts as a failure was counted
+            return  # the manager has counted the failure
         left = None if timeout is None else max(0.0, began + timeout - self._clock.seconds())
         step = Step(self._clock, "the probe", left)
         lease.when_lost().addCallback(lambda reason: step.give_up(Failure(reason)))

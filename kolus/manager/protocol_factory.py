@@ -1,4 +1,4 @@
-"""C{protocol_factory}: lets a pool use a library's own factory."""
+"""C{protocol_factory}: adapts a Twisted factory to C{Pool}."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["protocol_factory"]
 
 
 def protocol_factory(factory: IProtocolFactory) -> Callable[[], Any]:
-    """Turn a library's own factory into what C{Pool} takes.
+    """Turn a Twisted factory into the callable without arguments that C{Pool} takes.
 
-    The factory is started once, now, and is given no address, since a pool's connections have
-    none that matters.
+    The factory is started once, now. Its C{buildProtocol} gets C{None} instead of an address.
 
-    @raise TypeError: C{factory} is no C{IProtocolFactory}.
+    @return: builds a protocol; raises C{ValueError} if the factory builds none.
+    @raise TypeError: C{factory} is not an C{IProtocolFactory}.
     """
     if not IProtocolFactory.providedBy(factory):
         raise TypeError(f"not an IProtocolFactory: {factory!r}")

@@ -1,11 +1,11 @@
-"""C{WaiterQueue}: requests in the order they came, each with its deadline.
+"""C{WaiterQueue}: waiters in the order of their arrival, each with its deadline.
 
-A request waits in exactly one queue, its manager's or its group's, until it is served, fails or is
+A waiter is in exactly one queue, its manager's or its group's, until it is served, fails or is
 cancelled.
 
-The state is C{waiting}, all waiters in order, and C{_timed}: those that have the queue's own
-time-out, which therefore expire in the same order. Some of these have left the queue already: it
-is cheaper to skip them when they come up than to look for them. Only the methods here change it.
+Its state is C{waiting}, all waiters in order, and C{_timed}: those with the queue's own time-out,
+which expire in the same order. Some of these have left already: to skip them later is cheaper than
+to search for them. Only the methods here change it.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ _MOST_TOMBSTONES = 100  # and as many more as there are waiters
 
 
 class Waiter(QuickDeferred, Deferred[T]):
-    """A request that waits: the very Deferred that its caller has.
+    """A request that waits. It is the Deferred that its caller has.
 
-    @ivar since: when it came, on the clock.
-    @ivar deadline: when it fails; infinity if never.
-    @ivar order: its number: a request that came earlier has a smaller one, in whatever queue.
-    @ivar queue: the queue that it waits in; C{None} when it has left.
-    @ivar origin: where the program made it, if that is known.
-    @ivar ownership: what its owner has where it waits, if it has an owner.
-    @ivar placement: where connections are made for it, if it waits in a group's queue.
+    @ivar since: when it arrived, on the clock.
+    @ivar deadline: when it fails, on the clock; infinity if never.
+    @ivar order: its number. An earlier request has a smaller one, in all queues.
+    @ivar queue: the queue that it is in; C{None} when it has left.
+    @ivar origin: the place in the program that made it, if known.
+    @ivar ownership: the ownership that has it, if it has an owner.
+    @ivar placement: the manager where it is placed, if it is in a group's queue.
     """
 
     since: float
@@ -52,7 +52,7 @@ class Waiter(QuickDeferred, Deferred[T]):
     _call: IDelayedCall | None = None
 
     def fail(self, error: Exception) -> None:
-        """It has left its queue: tell its caller why, unless an observer cancelled it meanwhile."""
+        """Fail a waiter that has left its queue, unless an observer cancelled it meanwhile."""
         if not self.called:
             self.errback(error)
 
@@ -105,8 +105,8 @@ class WaiterQueue(Generic[T]):
     def append(self, timeout: float | None = None) -> Waiter[T]:
         """Queue a request.
 
-        @param timeout: seconds until its deadline; the queue's own if C{None}.
-        @return: the waiter; cancelling it takes it out of the queue.
+        @param timeout: seconds until its deadline; C{None}: the queue's own time-out.
+        @return: the waiter. Cancelling it removes it from the queue.
         """
         waiter: Waiter[T] = waiting(Waiter, _give_up)
         waiter.queue = self
@@ -133,7 +133,7 @@ class WaiterQueue(Generic[T]):
             self._alarm.set(waiter.deadline)
 
     def popleft(self) -> Waiter[T]:
-        """Take out the oldest waiter, to be served; the caller notes the change itself."""
+        """Remove the oldest waiter, to serve it. C{changed} is not called."""
         waiter, _ = self.waiting.popitem(False)
         if self._timed and self._timed[0] is waiter:
             self._timed.popleft()
@@ -143,14 +143,14 @@ class WaiterQueue(Generic[T]):
         return waiter
 
     def pop(self, waiter: Waiter[Any]) -> None:
-        """Take out a waiter, wherever it is, to be served."""
+        """Remove any waiter, to serve it. C{changed} is not called."""
         del self.waiting[waiter]
         waiter.queue = None
         if waiter._call is not None:
             _stop(waiter)
 
     def remove(self, waiter: Waiter[Any]) -> None:
-        """Take out a waiter that is not served. If it has left already, nothing happens."""
+        """Remove a waiter that is not served. If it has left already, nothing happens."""
         if waiter.queue is not self:
             return
         del self.waiting[waiter]
@@ -163,7 +163,7 @@ class WaiterQueue(Generic[T]):
             self._removed(waiter)
 
     def fail(self, waiter: Waiter[Any], error: Exception) -> None:
-        """Take out a waiter and fail it."""
+        """Remove a waiter and fail it."""
         self.remove(waiter)
         waiter.fail(error)
 
@@ -177,7 +177,7 @@ class WaiterQueue(Generic[T]):
                 self._expire(waiter)
 
     def next_due(self) -> float:
-        """When C{expire_due} may have something to do, on the clock; infinity if never."""
+        """When C{expire_due} has something to do next, on the clock; infinity if never."""
         timed = self._timed
         while timed and timed[0] not in self.waiting:
             timed.popleft()
@@ -191,13 +191,13 @@ class WaiterQueue(Generic[T]):
 
 
 def _give_up(waiter: Any) -> None:
-    """Its caller has cancelled it."""
+    """The canceller of a waiter."""
     if waiter.queue is not None:
         waiter.queue.remove(waiter)
 
 
 def _stop(waiter: Waiter[Any]) -> None:
-    """Let no timer of its own fail it."""
+    """Stop the waiter's own timer."""
     if waiter._call is not None and waiter._call.active():
         waiter._call.cancel()
     waiter._call = None

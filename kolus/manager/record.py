@@ -1,12 +1,11 @@
-"""C{BackendRecord}: what the managers of one backend have in common: its limit, and how it fares.
+"""C{BackendRecord}: what kolus keeps of one backend, shared by the managers of the backend.
 
-Its state is the limit, the managers that draw on it, all their connections and those of them that
-are being made, which managers want a connection and may not make it yet, in turn, which connect for
-waiters of groups, which may have something idle, how the attempts to connect went, the endpoint
-with what it knows of the host's addresses, the backend's
-health, its load, and what was counted. It outlives the managers.
-A backend has several managers where each ident has its own, and while one that another ident has
-replaced lets its last leases come home.
+Its state is the limit; the managers; all their connections, and those that are connecting and
+closing; whose turn it is to connect; the results of attempts to connect; the endpoint, with the
+addresses of its host; the health, the load and the counters. It outlives the managers.
+
+A backend has several managers if each ident has its own, and while a manager that another ident has
+replaced waits for its last leases.
 """
 
 from __future__ import annotations
@@ -33,30 +32,32 @@ if TYPE_CHECKING:
 __all__ = ["BackendRecord", "Watcher"]
 
 _UNKNOWN = -(1 << 40)
-"""What nobody has looked at since it changed; it stays below 0 whatever is added to it."""
+"""A load that must be computed anew. It stays below 0 whatever is added to it."""
 
 
 Watcher = Callable[[Hashable], object]
-"""Who keeps backends in an order of its own. It is told the key of one that has less to do than it
-had, or more, or whose health is another, and only notes that: it is called in the middle of it."""
+"""Is called with the key of a backend whose load or health changes, so that it can keep an index of
+backends. It must only note the key: it is called in the middle of the change."""
 
 
 class BackendRecord:
-    """The slots of one backend, given to its managers in turn.
+    """What kolus keeps of one backend.
 
-    @ivar backend: where the managers connect to, as the newest list calls it.
-    @ivar limit: most connections of all its managers together.
-    @ivar attempts: how connecting went.
-    @ivar counters: what has happened so far.
-    @ivar health: whether it is to be chosen.
+    @ivar backend: the backend, with the name and values of the newest list.
+    @ivar limit: the most connections of all its managers together.
+    @ivar attempts: the results of attempts to connect.
+    @ivar counters: the numbers of events so far.
+    @ivar health: whether the backend may be chosen.
     @ivar all: the connections of all its managers.
     @ivar connecting: those of them that are being made.
+    @ivar closing: those of them that are being closed.
+    @ivar members: its managers.
     @ivar turns: whose turn it is to connect.
     @ivar smooth: the managers that are smooth or pass on: see C{BaseManager}.
     @ivar arrivals: numbers the requests of all managers that may share a queue.
     @ivar shrinking: lets connections go while there are more than the limit.
     @ivar last_ident: whom its newest manager is for.
-    @ivar keeper: who makes known what becomes of the backend's health, and has the queues.
+    @ivar listener: the pool's records, which hear of the backend's health and know the groups.
     @ivar watchers: who is told what changes; a live list.
     @ivar feedbacks: who is told how long leases take, by the ids of their balancers; live.
     @ivar noted: what is leased and waits at all its managers together, and one more, and what is
@@ -84,7 +85,7 @@ class BackendRecord:
         arrivals: Iterator[int] | None = None,
     ) -> None:
         """
-        @param max_connecting: most attempts to connect at a time.
+        @param max_connecting: the most attempts to connect at a time.
         @param ejection: when failures eject the backend; C{None}: never.
         """
         self.backend = backend
@@ -108,7 +109,7 @@ class BackendRecord:
         self.watchers: list[Watcher] = []
         self.feedbacks: dict[int, Feedback] = {}
         self._most_feedbacks = 1
-        self.keeper: Records | None = None
+        self.listener: Records | None = None
         self.last_ident: Hashable = None
         self._endpoint: IStreamClientEndpoint | None = None
 
@@ -122,7 +123,7 @@ class BackendRecord:
         return self._endpoint
 
     def unused(self) -> int:
-        """How many connections more may be made."""
+        """How many more connections may be made; below 0 while there are more than the limit."""
         return self.limit - len(self.all)
 
     def join(self, member: BaseManager[Any]) -> None:
@@ -137,11 +138,11 @@ class BackendRecord:
         self.turns.left(member)
         self.smooth.pop(member, None)
         self.changed()
-        if self.keeper is not None and not self.members:
-            self.keeper.unused(self)
+        if self.listener is not None and not self.members:
+            self.listener.unused(self)
 
     def is_called(self, backend: Backend) -> None:
-        """Something else is said of the backend than was, such as its name."""
+        """The newest list has another name or other values for the backend."""
         if backend is not self.backend:
             self.backend = backend
             for member in self.members:
@@ -150,7 +151,7 @@ class BackendRecord:
     # Its load
 
     def changed(self) -> None:
-        """What it has to do, or can do, is not what it was."""
+        """The load or the capacity has changed: nothing cached is valid any more."""
         self.noted = _UNKNOWN
         self.sole = None
         if self.smooth:
@@ -161,7 +162,7 @@ class BackendRecord:
             self.tell_watchers()
 
     def tell_watchers(self) -> None:
-        """The same, where its load is known."""
+        """Tell the watchers that the load has changed. The cached load stays valid."""
         for watcher in self.watchers:
             watcher(self.backend.key)
 
@@ -185,7 +186,7 @@ class BackendRecord:
     def teach(self, feedback: Feedback) -> None:
         """Tell it how long leases take, too."""
         known = self.feedbacks.get(feedback.number)
-        if known is not None and known.is_like(feedback):
+        if known is not None and known.has_same_balancer(feedback):
             return
         if len(self.feedbacks) >= self._most_feedbacks:
             for number, each in tuple(self.feedbacks.items()):
@@ -208,22 +209,22 @@ class BackendRecord:
     def ejected(self, reason: str, seconds: float) -> None:
         """Called by the health."""
         self.changed()
-        if self.keeper is not None:
-            self.keeper.ejected(self, reason, seconds)
+        if self.listener is not None:
+            self.listener.ejected(self, reason, seconds)
         self._health_changed()
 
     def admitted(self, reason: str) -> None:
         """Called by the health."""
         self.changed()
-        if self.keeper is not None:
-            self.keeper.admitted(self, reason)
+        if self.listener is not None:
+            self.listener.admitted(self, reason)
         self._health_changed()
 
     def probe_is_due(self) -> None:
         """Called by the health."""
         self.changed()
-        if self.keeper is not None:
-            self.keeper.probe_is_due(self)
+        if self.listener is not None:
+            self.listener.probe_is_due(self)
 
     def _health_changed(self) -> None:
         for member in tuple(self.members):
@@ -236,7 +237,7 @@ class BackendRecord:
         return self.unused() > 0 and self.attempts.due_at <= self._clock.seconds()
 
     def may_connect(self) -> bool:
-        """Whether one more attempt may be under way: while the last one failed, one is enough."""
+        """Whether one more attempt may begin. After a failure there is one attempt at a time."""
         most = 1 if self.attempts.failures else self._max_connecting
         return len(self.connecting) < most and self.unused() > 0
 
@@ -248,18 +249,18 @@ class BackendRecord:
         self.changed()
         self.shrinking.look()
         for member, count in self.shrinking.surplus():
-            if self.limit == limit:  # whoever heard of an attempt's end may have set another
+            if self.limit == limit:  # a failed request's callback may have set another limit
                 member.connections.shed(count)
         for member in tuple(self.members):
             member.limit_changed()
         self.turns.wake()
 
     def tell_members(self) -> None:
-        """Something else may be leased than before, at any of them."""
+        """Tell all managers that what they may lease has changed."""
         for member in tuple(self.members):
             member.connections_changed()
 
     def room_to_come(self) -> int:
-        """How many more connections there may be when those that are being closed are gone; below
-        0 after the limit was lowered."""
+        """How many more connections may be made once those that are closing are gone. It may be
+        below 0 after the limit was lowered."""
         return self.unused() + len(self.closing)

@@ -1,9 +1,9 @@
-"""C{Records}: the record of each backend of a pool, which outlives the backend's managers.
+"""C{Records}: the records of a pool's backends, which outlive the managers.
 
-Its state is the records, those that may be forgotten, what the forgotten have left, the limits
-that were set by hand, which numbers the requests, which backends are ejected, the lists of the
-groups, the queues of groups, and who is attached: the watchers and feedbacks of backends, each to
-the records that there are and to those that are made later.
+Its state is the records; those without managers, the longest unused first; the totals of forgotten
+records; the limits set by hand; the counter that numbers requests; the backends that are not well;
+the lists of groups; the queues of groups; and the watchers and feedbacks, each with the backends
+that it observes. These are attached to existing records and to those made later.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kolus.health import Phase
 from kolus.manager.group_queue_index import GroupQueueIndex
 from kolus.manager.record import BackendRecord, Watcher
 from kolus.manager.totals import Totals
-from kolus.support import let_go, shown
+from kolus.support import drop_frames, traceback_text
 from kolus.watching import Owner, Recorder
 
 if TYPE_CHECKING:
@@ -37,17 +37,16 @@ __all__ = ["Records"]
 _MOST_UNUSED = 1000
 
 Keyed = Mapping[Hashable, object]
-"""Whatever is kept by the keys of backends: which these are."""
+"""A mapping whose keys are keys of backends. Only its keys matter."""
 
 
 class Records:
-    """Makes the record of a backend when it is first asked for, and forgets those that were unused
-    for longest.
+    """Makes the record of a backend when it is first needed, and forgets the longest unused ones.
 
-    @ivar find: the record of the backend with a key, C{None} if there is none.
-    @ivar limits: those set by hand, by the backends' keys.
+    @ivar find: returns the record of the backend with a key; C{None} if there is none.
+    @ivar limits: the limits set by hand, by the backends' keys.
     @ivar sick: the records of backends that are not well, by their keys.
-    @ivar health_changes: how often that has changed.
+    @ivar health_changes: how often C{sick} has changed.
     """
 
     def __init__(
@@ -58,8 +57,8 @@ class Records:
         probe: Callable[[BackendRecord], object] | None,
     ) -> None:
         """
-        @param probe: probes a backend that is due and of use to somebody; C{None} if a request is
-            to be the probe.
+        @param probe: probes a backend that is due and in use; C{None}: the next request is the
+            probe.
         """
         self.limits: dict[Hashable, int] = {}
         self.sick: dict[Hashable, BackendRecord] = {}
@@ -71,7 +70,7 @@ class Records:
         self._records: dict[Hashable, BackendRecord] = {}
         self.find = self._records.get
         self._unused: OrderedDict[Hashable, None] = OrderedDict()
-        self._legacy = Totals()
+        self._forgotten = Totals()
         self.arrivals = itertools.count()
         self.group_queues = GroupQueueIndex()
         self._lists: dict[int, Backends] = {}  # by their identity, the newest last
@@ -87,13 +86,13 @@ class Records:
         return self._open(backend, policy) if record is None else record
 
     def limit(self, backend: Backend, policy: Policy) -> int:
-        """Most connections of a backend, as it ought to be now."""
+        """The most connections that a backend should have now."""
         own = self.own_limit(backend)
         return policy.limit if own is None else own
 
     def own_limit(self, backend: Backend) -> int | None:
-        """The limit that a backend has of its own: set by hand, or else what the newest list that
-        says one says, or else C{backend}."""
+        """The backend's own limit: set by hand, or else of the newest list that gives one, or else
+        of C{backend}; C{None} if there is none."""
         key = backend.key
         if key in self.limits or not self._lists:
             return self.limits.get(key, backend.limit)
@@ -101,7 +100,7 @@ class Records:
         return next((each for each in reversed(listed) if each is not None), backend.limit)
 
     def called(self, backend: Backend) -> Backend:
-        """The same backend as the newest list that has it calls it."""
+        """The backend as it is in the newest list that has it; C{backend} if none has."""
         key = backend.key
         lists = reversed(self._lists.values())
         return next((each[key] for each in lists if key in each), backend)
@@ -117,7 +116,7 @@ class Records:
             rng=self._rng,
             arrivals=self.arrivals,
         )
-        record.keeper = self
+        record.listener = self
         self._records[backend.key] = record
         record.watchers += [each for each, keyed in self._watchers if backend.key in keyed]
         for feedback, keyed in self._feedbacks:
@@ -128,14 +127,14 @@ class Records:
         return record
 
     def counters(self) -> Counters:
-        """What has happened at all backends, those that were forgotten included."""
-        return sum([each.counters for each in self], self._legacy.counters())
+        """The sum of the counters of all records, forgotten ones included."""
+        return sum([each.counters for each in self], self._forgotten.counters())
 
     # Forgetting
 
     def unused(self, record: BackendRecord) -> None:
-        """Called by a record that has no manager: it is forgotten when it has had none for
-        longest, unless it is of use to somebody then."""
+        """Called by a record that has no manager. If there are too many of these, the longest
+        unused are forgotten, except those that are still in use."""
         self._unused[record.backend.key] = None
         self._unused.move_to_end(record.backend.key)
         while len(self._unused) > _MOST_UNUSED:
@@ -150,34 +149,34 @@ class Records:
         del self._records[record.backend.key]
         if self.sick.pop(record.backend.key, None) is not None:
             self.health_changes += 1
-        record.keeper = None
+        record.listener = None
         record.health.stop()
-        self._legacy.expect(record)
+        self._forgotten.expect(record)
 
     def connect_failed(self, backend: Backend, policy: Policy, why: Exception) -> ConnectFailed:
-        """What would have connected could not be made: that counts as an attempt that failed.
+        """A manager could not be made. This counts as a failed attempt to connect.
 
-        @return: what a request fails with for that reason.
+        @return: the error for the request.
         """
         record = self.of(backend, policy)
-        where = shown(why)
-        let_go(why)  # of the frames of whoever has just asked: it is kept
+        where = traceback_text(why)
+        drop_frames(why)  # the error is kept, and must not keep the caller's frames
         failures = record.attempts.failures + 1
         delay = 0.0 if policy.backoff is None else policy.backoff.delay(failures, self._rng)
         record.attempts.failed(why, failures, self._clock.seconds() + delay)
         self._recorder(record).connect_failed(ConnectFailed(backend, why, delay), failures, where)
         record.health.connect_failed(why)
         for member in tuple(record.members):
-            member.connections_changed()  # others are to connect there then, and not before
-        return ConnectFailed(backend, why, delay)  # it is raised; the log may keep the other
+            member.connections_changed()  # they wait for the next attempt, too
+        return ConnectFailed(backend, why, delay)  # another object: an observer may keep the first
 
-    # Health, as records tell it
+    # Called by records when health changes
 
     def ejected(self, record: BackendRecord, reason: str, seconds: float) -> None:
         self.sick[record.backend.key] = record
         self.health_changes += 1
         self._recorder(record).ejected(reason, seconds)
-        for queue in self.group_queues.all():  # a group panics for those who exclude it, too
+        for queue in self.group_queues.all():  # all: panic counts backends that a queue excludes
             queue.health_changed()
 
     def admitted(self, record: BackendRecord, reason: str) -> None:
@@ -194,7 +193,7 @@ class Records:
             self._probe_if_due(record)
 
     def _probe_if_due(self, record: BackendRecord) -> None:
-        # Whoever was told that it is due may have ejected it by hand.
+        # An observer of C{ProbeDue} may have ejected the backend by hand.
         if self._probe is not None and record.health.phase is Phase.DUE:
             self._probe(record)
 
@@ -204,16 +203,16 @@ class Records:
     def _recorder(self, record: BackendRecord) -> Recorder:
         return Recorder(record.backend, None, record.counters, self._observers)
 
-    # Who is attached
+    # Lists, watchers and feedbacks
 
     def enlist(self, backends: Backends) -> None:
-        """A group has these backends."""
+        """Add the list of a group."""
         self._lists[id(backends)] = backends
         for record in self.among(backends):
             record.is_called(backends[record.backend.key])
 
     def delist(self, backends: Backends) -> None:
-        """It has them no more."""
+        """Remove the list of a group."""
         del self._lists[id(backends)]
         for record in self.among(backends):
             if self._is_listed(record):
@@ -222,7 +221,7 @@ class Records:
                 self.unused(record)
 
     def probe_those_due(self, keyed: Keyed) -> None:
-        """Probe those that were not while nobody had any use for them."""
+        """Probe the backends that became due while they were not in use."""
         for record in tuple(self.sick.values()):
             if record.backend.key in keyed:
                 self._probe_if_due(record)
@@ -231,27 +230,27 @@ class Records:
         return self.group_queues.waiters_of(owner)
 
     def watch(self, watcher: Watcher, keyed: Keyed) -> None:
-        """Tell a watcher what changes at these backends."""
+        """Tell a watcher when load or health of these backends change."""
         self._watchers.append((watcher, keyed))
         for record in self.among(keyed):
             record.watchers.append(watcher)
             record.changed()
 
     def unwatch(self, watcher: Watcher, keyed: Keyed) -> None:
-        """Tell it no more."""
+        """Stop telling a watcher about these backends."""
         if (watcher, keyed) in self._watchers:
             self._watchers.remove((watcher, keyed))
             for record in self.among(keyed):
                 record.watchers.remove(watcher)
 
     def teach(self, feedback: Feedback, keyed: Keyed) -> None:
-        """Let a feedback hear of the leases of these backends."""
+        """Tell a feedback of the leases of these backends."""
         self._feedbacks.append((feedback, keyed))
         for record in self.among(keyed):
             record.teach(feedback)
 
     def unteach(self, feedback: Feedback, keyed: Keyed) -> None:
-        """Let it hear of them no more, unless it is to for another reason."""
+        """Stop telling a feedback of these leases, except of backends that another list has."""
         if (feedback, keyed) in self._feedbacks:
             self._feedbacks.remove((feedback, keyed))
             others = [keyed for each, keyed in self._feedbacks if each.number == feedback.number]
@@ -260,7 +259,7 @@ class Records:
                     record.unteach(feedback)
 
     def tell_watchers(self, backend: Backend | None) -> None:
-        """What may be done with a backend has changed, or with all if C{None}."""
+        """Tell queues and watchers that a backend has changed; C{None}: all backends."""
         for queue in self.group_queues.all() if backend is None else self.group_queues.at(backend):
             queue.look_anew()
         for watcher, keyed in self._watchers:
@@ -268,13 +267,13 @@ class Records:
                 watcher(key)
 
     def among(self, keys: Mapping[Hashable, object]) -> Iterator[BackendRecord]:
-        """The records that there are of the backends with these keys."""
+        """The existing records of the backends with these keys."""
         if len(keys) < len(self._records):
             found = [self._records.get(key) for key in keys]
             return iter([each for each in found if each is not None])
         return iter([each for key, each in self._records.items() if key in keys])
 
     def stop(self) -> None:
-        """The pool is closed: nothing is due any more."""
+        """The pool is closed: stop the timers."""
         for record in self:
             record.health.stop()

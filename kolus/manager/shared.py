@@ -1,6 +1,6 @@
-"""C{SharedManager}: the connections of one backend for one ident, each shared by many leases.
+"""C{SharedManager}: a manager whose connections have several lessees each.
 
-Besides what every manager keeps, its state is C{_slots}: how many slots the connections have.
+Its state, besides that of every manager, is C{_slots}: the slots of its connections.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ P = TypeVar("P")
 class SharedManager(BaseManager[P]):
     """Leases slots on the connections of one backend.
 
-    A lease is a slot: any number of lessees, up to the policy's C{slots}, or what the protocol
-    says that provides L{ISlots}, have the same protocol at the same time. Another connection is
-    made when all slots are taken. A connection of which one lessee says C{finished} takes no new
-    leases, and is closed when the last one is settled. All the numbers of the status count slots.
+    A lease has one slot of a connection. Several lessees use the same protocol at the same time, up
+    to the policy's C{slots}, or the protocol's if it provides L{ISlots}. When all slots are leased,
+    another connection is made. When a lessee calls C{finished}, the connection takes no new leases
+    and is closed when its last lease is settled. The numbers of the status count slots.
     """
 
     def __init__(
@@ -103,9 +103,9 @@ class SharedManager(BaseManager[P]):
     # Which connection is next
 
     def _next(self, *, check: bool) -> Connection[P] | None:
-        """A connection with a slot left, of those in use if possible; it is idle no more.
+        """A connection with a free slot, leased rather than idle if possible. It is not in C{idle}.
 
-        @param check: whether to begin the check of those that were idle for too long.
+        @param check: whether to check connections that were idle for too long.
         @return: C{None} if there is none, or none yet.
         """
         slots = self._slots
@@ -126,8 +126,8 @@ class SharedManager(BaseManager[P]):
         return None
 
     def _begin_checks(self) -> None:
-        """Check as many as those who wait need. A check may be over at once, and whom it serves may
-        do anything."""
+        """Check as many connections as the waiters need. A check may end at once, and the waiters
+        that it serves may call anything."""
         slots = self._slots
         while self._lifecycle.serves and self._dispatcher.is_asked() and slots.free:
             checked = len(self.connections.checking) * slots.each
@@ -144,7 +144,7 @@ class SharedManager(BaseManager[P]):
                 self.connections.close(connection, Why.UNFIT)
 
     def _take(self, connection: Connection[P]) -> Slot | None:
-        """Lease a slot of a connection that has one left, as far as is known."""
+        """Lease a slot of a connection that has a free one, as last measured."""
         slots = self._slots
         in_use = connection.state is LEASED
         if in_use:
@@ -170,25 +170,25 @@ class SharedManager(BaseManager[P]):
         return slot
 
     def _room(self, connection: Connection[P]) -> int:
-        """How many leases more it can be given, whatever is known."""
+        """The number of leases that a connection can be given, measured now."""
         if not self._may_take(connection):
             return 0
         return max(0, self._slots.measure(connection) - len(connection.slots))
 
     def _may_take(self, connection: Connection[P]) -> bool:
-        """Whether it is not to come home for a limit that was lowered."""
+        """Whether it may be given leases although the limit was lowered."""
         shrinking = self._record.shrinking
         return not shrinking.active or shrinking.may_take(len(connection.slots))
 
     def _free(self) -> int:
-        """How many leases more can be given at once."""
+        """The number of leases that can be given at once."""
         slots = self._slots.heard()
         if not self._record.shrinking.active:
             return slots.free
         return sum([self._room(each) for each in tuple(slots.spare)])
 
     def _failed_to_say(self, connection: Connection[P], error: Exception) -> None:
-        """Its protocol does not say how many leases it can carry."""
+        """The C{slots} of a connection's protocol raised or was invalid."""
         self._recorder.hook_failed("slots", error)
         was_of_use = not connection.stillborn()
         self.connections.close(connection, Why.UNFIT)
@@ -196,7 +196,7 @@ class SharedManager(BaseManager[P]):
             self._connector.failed(error, connection)
 
     def _slots_changed(self, protocol: int) -> None:
-        """Called by a protocol: it can carry more leases, or fewer."""
+        """Called by a protocol: its number of slots has changed."""
         self._record.changed()
         self._slots.changed(protocol)
         self._dispatcher.decide()
@@ -238,7 +238,7 @@ class SharedManager(BaseManager[P]):
             self._settle_specially(slot, outcome, now - slot.since)
 
     def _freed(self) -> None:
-        """A slot is free: serve who waits, or let it be known."""
+        """A slot is free: serve a waiter, or tell the queues that wait for an idle one."""
         if self._dispatcher.is_asked():
             self._dispatcher.decide()
         elif self.placements.wait_for_idle:
@@ -260,7 +260,7 @@ class SharedManager(BaseManager[P]):
             if not health.is_well:
                 health.released(slot.since)
             elif not self._plain:
-                self._plain = self._is_plain()  # nobody tells that a slow start is over
+                self._plain = self._is_plain()  # the end of a slow start is not told
             if self._feedbacks and not slot.was_observed():
                 self._record.observed(held)
             self._recorder.released(held)
@@ -280,9 +280,9 @@ class SharedManager(BaseManager[P]):
             self.deadlocks.look_at_all()
 
     def _vacate(self, slot: Slot, ended: Why | None) -> None:
-        """Take a slot back, and the connection when it was the last.
+        """Take a slot back. If it was the connection's last lease, take the connection back, too.
 
-        @param ended: why the connection is to take no new leases, if it is not.
+        @param ended: why the connection takes no new leases; C{None} if it does.
         """
         connection = slot.connection
         self._slots.give_back(slot)
@@ -300,9 +300,9 @@ class SharedManager(BaseManager[P]):
             self.connections.close(connection, connection.why or Why.FINISHED)
 
     def _is_to_go(self) -> bool:
-        """Whether a connection makes way for a sibling though others share it still.
+        """Whether a connection makes way for a sibling although it still has leases.
 
-        One that is busy might never come home else. While one is on its way, no other follows.
+        Otherwise a busy connection might never become idle. Only one at a time makes way.
         """
         return not self._slots.making_way and self._record.turns.claims(self)
 

@@ -1,7 +1,7 @@
-"""C{Shrinking}: lets connections of a backend go until a limit that was lowered holds.
+"""C{Shrinking}: closes connections of a backend until a lowered limit holds.
 
-Its state is C{active}, and how many leases a shared connection must have to be given more, while
-that is known. Nothing that is leased is picked beforehand: see C{IKolusManager.resize}.
+Its state is C{active}, and the cached number of leases that a shared connection must have to be
+given more. No leased connection is chosen in advance: see C{IKolusManager.resize}.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ __all__ = ["Shrinking"]
 class Shrinking:
     """Knows whether a backend has more connections than its limit, and which may be leased.
 
-    @ivar active: whether it had more than its limit when this was last looked at. It is looked at
-        when the limit changes, and whenever a connection is gone.
+    @ivar active: whether there were more than the limit at the last C{look}, which is called when
+        the limit changes and when a connection is gone.
     """
 
     __slots__ = ("_fewest", "_record", "active")
@@ -32,11 +32,11 @@ class Shrinking:
         self._fewest: int | None = None
 
     def is_above(self) -> bool:
-        """Whether a connection that comes home now is to be closed."""
+        """Whether a connection that is released now must be closed."""
         return self.active and self._record.room_to_come() < 0
 
     def look(self) -> None:
-        """See whether the limit holds."""
+        """Check whether the limit holds."""
         self._fewest = None
         was, self.active = self.active, self._record.room_to_come() < 0
         if was is not self.active:
@@ -44,14 +44,14 @@ class Shrinking:
                 member.shrinking_changed()
 
     def leases_changed(self) -> None:
-        """A shared connection has more leases than before, or fewer."""
+        """The number of leases of a shared connection has changed."""
         self._fewest = None
 
     def may_take(self, leases: int) -> bool:
-        """Whether a shared connection that has so many leases may be given one more.
+        """Whether a shared connection with so many leases may be given one more.
 
-        Only as many connections as the limit allows may, those with most leases. So the others
-        come home, and a backend that is always asked for gets below its limit, too.
+        Only as many connections as the limit allows get more, those with most leases. So the others
+        run out of leases and are closed, even if the backend is always busy.
         """
         if self._fewest is None:
             members, limit = self._record.members, self._record.limit
@@ -62,7 +62,7 @@ class Shrinking:
     def surplus(self) -> Iterator[tuple[BaseManager[Any], int]]:
         """Which managers close how many of the connections that nobody has.
 
-        Whoever has most connections gives first.
+        The manager with most connections closes first.
         """
         members = tuple(self._record.members)
         heap = [

@@ -15,19 +15,19 @@ __all__ = ["Shutdown"]
 
 
 class Shutdown:
-    """Ends one manager; whether it has begun to end is in the manager's C{Lifecycle}."""
+    """Ends one manager. The state is in the manager's C{Lifecycle}."""
 
     def __init__(self, manager: BaseManager[Any]) -> None:
         self._manager = manager
 
     def begin(self, refusal: type[Draining] | type[Closed]) -> None:
-        """Take no more requests, and close every connection that nobody has.
+        """Take no more requests, and close every connection that is not leased.
 
-        @param refusal: what requests fail with from now on, those in the queue too.
+        @param refusal: the error of new requests and of waiters.
         """
         manager = self._manager
         if not manager._lifecycle.end(refusal):
-            self.end_if_empty()  # or it would be due for ever, if a clock rings amid its end
+            self.end_if_empty()  # the alarm may call this while it ends, and would stay due
             return
         manager._record.changed()
         manager.connections.retire_all(Why.CLOSED)
@@ -40,7 +40,8 @@ class Shutdown:
         self.end_if_empty()
 
     def abort_all(self) -> None:
-        """The time to settle is over: abort every connection, and log who still held one."""
+        """The time for leases to be settled is over: log those still held, and abort all
+        connections."""
         manager = self._manager
         manager._lifecycle.abort_at = math.inf
         for held in manager._held():
@@ -49,7 +50,7 @@ class Shutdown:
             manager.connections.close(connection, Why.CLOSED, abort=True)
 
     def end_if_empty(self) -> None:
-        """Be closed if it is ending and no connection is left."""
+        """If the manager is ending and has no connections left, it is closed."""
         manager, lifecycle = self._manager, self._manager._lifecycle
         if lifecycle.refusal is not None and not manager.connections.all and not lifecycle.closed:
             manager._alarm.clear()

@@ -17,12 +17,12 @@ __all__ = ["Slot"]
 class Slot:
     """One lessee's share of a connection: see C{Leasable}.
 
-    @ivar connection: the connection that it is on.
+    @ivar connection: its connection.
     @ivar since: when it was leased, on the clock.
-    @ivar uses: how many leases the connection had had then, with this one.
+    @ivar uses: the number of leases that the connection had had then, this one included.
     """
 
-    # What few slots ever need has its default in the class: each lease makes one of these.
+    # Each lease makes a slot, so what few slots need has its default in the class.
     __slots__ = ("__dict__", "connection", "since", "uses")
 
     overdue_since = -math.inf
@@ -66,5 +66,5 @@ class Slot:
         self.manager.observe(seconds)
 
     def was_observed(self) -> bool:
-        """Whether its lessee has said how long the backend took."""
+        """Whether its lessee has called C{Lease.observe}."""
         return self._observed

@@ -1,11 +1,10 @@
-"""C{Slots}: how many slots the connections of one manager have, and which have some left.
+"""C{Slots}: counts the slots of one manager's connections, and finds connections with free slots.
 
-Its state is a few sums, over all connections, and connections by what they can carry. All of it
-follows from what each connection's C{Taken} says: how many leases the connection can carry, as far
-as is known, and how it counts. So a request costs the same with ten connections and with ten
-thousand. What neither a protocol nor a transport tells is noted when somebody looks next: until
-then a number may be too high, but never too low. Besides there are the connections that were just
-made and not asked for their slots yet, and those of the protocols that know theirs.
+Its state is a few sums over all connections; sets of connections by what they can carry; the new
+connections that were not asked for their slots yet; and the connections by protocol, for protocols
+that tell their slots. The sums and sets follow from the C{Taken} of each connection, so a request
+takes the same time with ten connections and with ten thousand. A change that neither protocol nor
+transport tells is noted at the next look. Until then a number may be too high, but never too low.
 """
 
 from __future__ import annotations
@@ -32,19 +31,19 @@ __all__ = ["Slots", "Taken"]
 class Standing(Enum):
     """How a connection counts."""
 
-    OUT = "it does not: it is being made or checked, or is gone"
+    OUT = "not at all: it is being made or checked, or is gone"
     OPEN = "it is idle or leased"
-    ENDING = "it is being closed, and its leases are out still"
+    ENDING = "it is closing, and its leases are not settled yet"
 
 
 OUT, OPEN, ENDING = Standing
 
 
 class Taken(set[Slot]):
-    """The slots of one connection that are leased.
+    """The leased slots of one connection.
 
-    @ivar size: how many leases it can carry, as far as is known; 0 if it takes no new ones.
-    @ivar standing: how it counts.
+    @ivar size: the most leases that it can carry, as last measured; 0 if it takes no new ones.
+    @ivar standing: how the connection counts.
     """
 
     __slots__ = ("size", "standing")
@@ -58,15 +57,15 @@ class Taken(set[Slot]):
 class Slots:
     """Counts the slots of the connections of one manager.
 
-    @ivar each: how many a connection has whose protocol does not say.
-    @ivar free: how many leases more they can carry.
-    @ivar total: how many slots there are, free or leased, of those that are idle or leased.
-    @ivar ending: how many leases are out of those that are being closed.
-    @ivar open: how many connections are idle or leased.
-    @ivar spare: those that are leased and have slots left, the first to be used first.
-    @ivar silent: those that are idle and can carry nothing now.
-    @ivar fresh: those of them that were never leased, and are about to hear how much they can.
-    @ivar making_way: those that end so that a sibling can have one.
+    @ivar each: the slots of a connection whose protocol does not tell.
+    @ivar free: the number of free slots.
+    @ivar total: the number of slots, free or leased, of idle and leased connections.
+    @ivar ending: the number of leases of closing connections.
+    @ivar open: the number of idle and leased connections.
+    @ivar spare: the leased connections with free slots, the next to use first.
+    @ivar silent: the idle connections that can carry no lease now.
+    @ivar fresh: those of them that were never leased; their backends may still tell their slots.
+    @ivar making_way: the connections that end so that a sibling can connect.
     """
 
     def __init__(
@@ -76,8 +75,8 @@ class Slots:
         failed: Callable[[Connection[Any], Exception], object],
     ) -> None:
         """
-        @param failed: called when a protocol does not say how many slots it has; it has to close
-            the connection, and that may lead to anything.
+        @param failed: called when a protocol's C{slots} raises or is invalid. It must close the
+            connection, which may call user code.
         """
         self.each = each
         self.free = self.total = self.ending = self.open = 0
@@ -92,25 +91,25 @@ class Slots:
         connections.moved = self.moved
 
     def heard(self) -> Slots:
-        """Itself, when those connections were asked for their slots that have just been made."""
+        """Ask new connections for their slots; then return C{self}."""
         while self._new:
             self.look(self._new.pop())
         return self
 
     def capacity(self, connection: Connection[Any]) -> int:
-        """How many slots a connection has, free or leased, if it is idle or leased."""
+        """The number of slots, free or leased, of a connection; 0 unless it is idle or leased."""
         taken = connection.slots
         is_open = isinstance(taken, Taken) and taken.standing is OPEN
         return max(taken.size, len(taken)) if is_open else 0
 
     def leased(self) -> int:
-        """How many leases are out."""
+        """The number of leases."""
         return self.total - self.free + self.ending
 
     def next_idle(self, is_stale: Callable[[Connection[Any]], bool]) -> Connection[Any] | None:
-        """An idle connection with a slot left: the next, or else the freshest, that is not stale.
+        """An idle connection with a free slot: the next, or the freshest if the next is stale.
 
-        @return: if all are stale, the next; C{None} if there is none.
+        @return: the next if both are stale; C{None} if there is none.
         """
         in_turn = self._connections.idle_in_turn()
         first = next((each for each in in_turn if each not in self.silent), None)
@@ -123,7 +122,7 @@ class Slots:
     # How many leases a connection can carry
 
     def measure(self, connection: Connection[Any]) -> int:
-        """How many it can carry now, with those that it does; 0 if it takes no new ones."""
+        """The most leases that a connection can carry now; 0 if it takes no new ones."""
         if connection.retired or not is_sound(connection.transport, bool(connection.slots)):
             return 0
         protocol: Any = connection.protocol
@@ -138,9 +137,9 @@ class Slots:
         return int(slots)
 
     def look(self, connection: Connection[Any]) -> int:
-        """Find out how many it can carry.
+        """Measure a connection again.
 
-        @return: how many more than it does.
+        @return: the number of its free slots.
         """
         self.note(connection, self.measure(connection))
         taken: Taken = connection.slots
@@ -152,19 +151,19 @@ class Slots:
                 self.look(connection)
 
     def changed(self, protocol: int) -> None:
-        """A protocol says that it can carry more or fewer.
+        """A protocol tells that its number of slots has changed.
 
-        @param protocol: its C{id}, for it need not be hashable.
+        @param protocol: its C{id}, since it may not be hashable.
         """
         if protocol in self._speakers:
             self.look(self._speakers[protocol])
 
     def moved(self, connection: Connection[Any]) -> None:
-        """It came home, is to take no new leases, or is gone."""
+        """A connection became idle, takes no new leases any more, or is gone."""
         if isinstance(connection.slots, Taken):
             self.note(connection, 0 if connection.retired else None)
         elif connection in self._connections.idle:
-            # Whoever made it has not told of it yet, and to ask it may lead to its end.
+            # Ask it later: to ask may close it, and its maker has not reported it yet.
             self._new.append(connection)
         is_here = connection in self._connections.all
         if connection.why is Why.DISPLACED and is_here:
@@ -175,9 +174,9 @@ class Slots:
             self._speakers.pop(id(getattr(connection, "protocol", None)), None)
 
     def note(self, connection: Connection[Any], size: int | None = None) -> None:
-        """Its state has changed, or how many leases it can carry.
+        """The state or the size of a connection has changed.
 
-        @param size: how many; as many as before if C{None}.
+        @param size: the most leases that it can carry; C{None}: as before.
         """
         taken = connection.slots
         if not isinstance(taken, Taken):
@@ -196,7 +195,7 @@ class Slots:
     # Leases
 
     def take(self, slot: Slot) -> None:
-        """It is leased; its connection is open, and has a slot left."""
+        """A slot is leased. Its connection must be open and have a free slot."""
         connection = slot.connection
         taken = connection.slots
         if taken.standing is not OPEN:
@@ -210,7 +209,7 @@ class Slots:
             self.spare[connection] = None
 
     def give_back(self, slot: Slot) -> None:
-        """It is leased no more."""
+        """A slot is not leased any more."""
         connection = slot.connection
         taken = connection.slots
         leased = len(taken)
@@ -227,7 +226,7 @@ class Slots:
             self.spare[connection] = None
 
     def _count(self, taken: Taken, sign: int) -> None:
-        """Add what a connection counts to the sums, or take it away."""
+        """Add a connection's numbers to the sums, or subtract them."""
         leased = len(taken)
         if taken.standing is OPEN:
             self.open += sign

@@ -1,4 +1,4 @@
-"""C{Snapshots}: tells how the backends of one pool are."""
+"""C{Snapshots}: makes the C{Status} of each backend of a pool."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Snapshots"]
 
 
 class Snapshots:
-    """Looks at the managers and records of a pool, and has no state of its own."""
+    """Looks at the managers and records of a pool. It has no state of its own."""
 
     def __init__(self, managers: Managers) -> None:
         self._managers = managers
@@ -25,21 +25,21 @@ class Snapshots:
     def backend(self, backend: AnyBackend) -> Backend:
         """The backend that a string or a pair stands for.
 
-        @raise ValueError: it cannot be understood.
-        @raise TypeError: it is no backend.
+        @raise ValueError: it is invalid.
+        @raise TypeError: it is not a backend.
         """
-        if isinstance(backend, str):  # parsing one takes long
+        if isinstance(backend, str):  # parsing it is slow
             record = self.find_record(backend)
             if record is not None:
                 return record.backend
         return Backend.of(backend)
 
     def is_untouched(self, backend: Backend) -> bool:
-        """Whether no manager runs there, and the next request makes one."""
+        """Whether a backend has no manager, and the next request makes one."""
         return backend.key not in self._managers.at and not self._managers.is_paused(backend)
 
     def snapshot(self, backend: Backend) -> Status:
-        """The numbers of a backend as they are now."""
+        """The status of a backend now."""
         managers = self._managers
         statuses = [each.status() for each in managers.of(backend)]
         is_made_next = managers.makes_next(backend)
@@ -52,7 +52,7 @@ class Snapshots:
         state = State.PAUSED if managers.is_paused(backend) else State.ABSENT
         if record is not None:
             state = record.health.state(state)
-        if statuses:  # of those that let their last leases come home
+        if statuses:  # of managers that wait for their last leases
             return replace(Status.total(backend, statuses), manager=None, ident=None, state=state)
         return Status(
             backend=backend,

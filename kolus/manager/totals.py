@@ -1,7 +1,7 @@
-"""C{Totals}: what the records that a pool forgets leave to it: what they counted.
+"""C{Totals}: the total counters of the records that a pool no longer keeps.
 
-Its state is what each will leave as soon as nobody refers to it any more, who is gone by now, and
-what others have left, added up.
+Its state is the counters of each forgotten record that still exists, by a weak reference; the
+references whose records are gone; and the sum of the counters of the others.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ __all__ = ["Totals"]
 
 
 class Totals:
-    """Whoever has a lease has its manager, and that its record, and may count there. So what an
-    record leaves is not added up before that is gone."""
+    """Adds up counters. A lease refers to its manager and so to the record, and may still count
+    there. So a record's counters are added to the sum only when the record is gone."""
 
     def __init__(self) -> None:
         self._to_come: dict[weakref.ref[BackendRecord], Counters] = {}
@@ -29,11 +29,11 @@ class Totals:
     def expect(self, record: BackendRecord) -> None:
         """The pool has forgotten a record."""
         self._add_up()
-        # The garbage collector may call back at any time, and in any thread.
+        # The garbage collector calls this at any time, in any thread; to append is safe.
         self._to_come[weakref.ref(record, self._gone.append)] = record.counters
 
     def counters(self) -> Counters:
-        """What was counted at all of them."""
+        """The total of all forgotten records."""
         self._add_up()
         return sum(self._to_come.values(), self._sum)
 

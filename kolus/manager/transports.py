@@ -1,7 +1,7 @@
-"""What can be told about a transport before it tells itself.
+"""Finds out whether a transport can still be used, before it reports C{connectionLost}.
 
-A transport does not say when somebody tells it to close: one has to look at it, each time anew. A
-lease has no time for that, so C{tell_before} makes the transport say it.
+A transport does not report that its C{loseConnection} was called: one has to look at it each time.
+That is too slow for each lease, so C{tell_before} makes the transport report such calls.
 """
 
 from __future__ import annotations
@@ -24,25 +24,26 @@ _TOLD = (
     "stopProducing",
     "stopReading",
 )
-"""What a transport may be told that the next lessee has to be kept from."""
+"""The methods whose call may leave a transport unfit for the next lessee."""
 
 _telling: dict[type, type | None] = {}
 
 
 class Doubter(Protocol):
-    """Who has a transport, and is to look at it again."""
+    """Has a transport, and must look at it again while C{doubtful} is true."""
 
     doubtful: bool
 
 
 def tell_before(transport: Any, doubter: Doubter) -> bool:
-    """Make C{doubter} doubtful before the transport, or one that it wraps, is told one of C{_TOLD}.
+    """Make C{doubter} doubtful before a method in C{_TOLD} of the transport, or of a transport that
+    it wraps, is called.
 
-    Its class is replaced by a subclass of the same name. Attributes of the instance would do the
-    same for 700 bytes a connection; to look at the transport each time costs a lease a third more
-    over TCP, and five times as much through a wrapper such as TLS.
+    This replaces its class by a subclass of the same name. Attributes of the instance would do the
+    same, but take 700 bytes a connection. To look at the transport each time makes a lease a third
+    slower over TCP, and five times as slow through a wrapper such as TLS.
 
-    @return: whether that is possible. If not, the doubter has to look each time.
+    @return: whether that is possible. If not, the doubter must look each time.
     """
     layers = list(_layers(transport))
     classes = [_telling_class(type(each)) for each in layers]
@@ -55,23 +56,23 @@ def tell_before(transport: Any, doubter: Doubter) -> bool:
             layer.__class__ = telling
     except (AttributeError, TypeError):
         return False
-    return not getattr(layers[0], "TLS", False)  # after a STARTTLS, Twisted passes it by
+    return not getattr(layers[0], "TLS", False)  # after STARTTLS, Twisted bypasses the methods
 
 
 def stop_telling(transport: Any) -> None:
-    """The transport is gone: let its doubter go."""
+    """The transport is gone: drop its reference to the doubter."""
     for layer in _layers(transport):
         del layer._kolus_doubter
 
 
-class _Nobody:
-    """Has no transport any more."""
+class _NoDoubter:
+    """Stands for a doubter that has no transport any more."""
 
     doubtful = True
 
 
 def _layers(transport: Any) -> Iterator[Any]:
-    """The transport, what it wraps, and so on."""
+    """The transport, the transport that it wraps, and so on."""
     yield transport
     while isinstance(transport, ProtocolWrapper):
         transport = transport.transport
@@ -79,17 +80,17 @@ def _layers(transport: Any) -> Iterator[Any]:
 
 
 def _telling_class(kind: type) -> type | None:
-    """A subclass that tells; C{None} if a transport of this class can be told in other ways."""
+    """The subclass that reports calls; C{None} if such transports can be closed in other ways."""
     if kind not in _telling:
         _telling[kind] = _make_telling(kind) if _is_known(kind) else None
     return _telling[kind]
 
 
 def _is_known(kind: type) -> bool:
-    """Whether its state is changed by its own methods alone: neither made up when it is looked at,
-    nor that of something else, to which it passes on what it does not know."""
+    """Whether only methods of the class itself change its state: C{disconnecting} is not computed
+    by a property, and unknown attributes are not those of another object."""
     if hasattr(kind, "_kolus_doubter"):
-        return False  # it tells another
+        return False  # it reports to another doubter
     made_up = isinstance(inspect.getattr_static(kind, "disconnecting", None), property)
     passes_on = hasattr(kind, "__getattr__") and not issubclass(kind, ProtocolWrapper)
     return hasattr(kind, "loseConnection") and not made_up and not passes_on
@@ -100,7 +101,7 @@ def _make_telling(kind: type) -> type:
         name: _telling_method(getattr(kind, name)) for name in _TOLD if hasattr(kind, name)
     }
     made |= {
-        "_kolus_doubter": _Nobody,
+        "_kolus_doubter": _NoDoubter,
         "__slots__": (),
         "__module__": kind.__module__,
         "__qualname__": kind.__qualname__,
@@ -117,14 +118,14 @@ def _telling_method(method: Callable[..., object]) -> Callable[..., object]:
 
 
 def is_sound(transport: Any, producing: bool = False) -> bool:
-    """Whether it is open, nobody has told it to close, and nobody has left a producer with it.
+    """Whether it is open, was not told to close, and has no producer.
 
-    A protocol may do that at any time, on a timer of its own for example. Of an abort, and of
-    closing one half, nothing public tells before the transport does so itself, a turn of the
-    reactor later at the earliest.
+    A protocol may change that at any time, on its own timer for example. No public attribute shows
+    an abort, or that one half is being closed, until the transport reports it, at least one turn of
+    the reactor later. So private attributes are read, too.
 
     @param transport: C{None} if it is gone.
-    @param producing: whether it may have a producer, since somebody else still uses it.
+    @param producing: whether it may have a producer, since another lessee still uses it.
     """
     try:
         return not (
@@ -139,7 +140,7 @@ def is_sound(transport: Any, producing: bool = False) -> bool:
 
 
 def is_ending(transport: Any) -> bool:
-    """Whether it is gone, C{None} then, or will be soon without anybody's doing."""
+    """Whether it is gone (C{None}), or will be soon by itself."""
     return transport is None or any(
         getattr(transport, each, False) for each in ("disconnecting", "_aborting")
     )

@@ -31,7 +31,7 @@ __all__ = ["Turns"]
 class Turns:
     """Gives the slots of one backend to its managers in turn.
 
-    @ivar wanting: the managers that wait for a slot, the first to get one first.
+    @ivar wanting: the managers that wait for a slot, in turn.
     @ivar placing: the managers that connect for waiters of groups.
     @ivar awaited: the managers at which queues of groups wait for room.
     @ivar outside: the queues of groups that want to hear, once, when there is room, and have no
@@ -53,7 +53,7 @@ class Turns:
         self._ties = itertools.count()
 
     def joined(self) -> None:
-        """There is another manager: from now on what is idle at the first may have to make way."""
+        """A manager has joined. From now on, idle connections of the first may be displaced."""
         if len(self._record.members) == 2:
             first = self._record.members[0]
             if first.connections.oldest_idle() < math.inf:
@@ -88,7 +88,7 @@ class Turns:
             self._alarm.clear()
 
     def all_want_no_more(self) -> None:
-        """The end of one manager is not to serve the next: the backend is drained."""
+        """The backend is drained: slots of one ending manager must not go to the next."""
         self.wanting.clear()
         self._counted.clear()
         self._having.clear()
@@ -117,7 +117,7 @@ class Turns:
     def grant(self, member: BaseManager[Any]) -> bool:
         """Ask for a slot to connect with.
 
-        @return: whether there is one; if not, the member is told when it is its turn.
+        @return: whether there is one. If not, the manager is told when it is its turn.
         """
         first = self._first_claimant() or member if self._record.may_connect() else None
         if first is member or (first and member.demand() and not first.demand()):
@@ -127,15 +127,15 @@ class Turns:
         if member.demand():
             self._make_room()
         if first:
-            first.connections_changed()  # it may not have heard that it is its turn
+            first.connections_changed()  # it may not know yet that it is its turn
         return False
 
     def claims(self, member: BaseManager[Any]) -> bool:
         """Whether the connection that comes home to C{member} is to make way for a sibling's.
 
-        It is if nobody there waits for it. Else the slots are divided evenly: a sibling without
-        any, or with at least two fewer, is served first. That is the least that gives each its
-        turn; to go on from there would close a connection for every other lease.
+        If a sibling has waiters, it must if C{member} has none, or if the sibling has no connection
+        or at least two fewer. So slots are divided evenly. To go further would close a connection
+        for every other lease.
         """
         if self._record.room_to_come() > 0:
             return False
@@ -152,13 +152,13 @@ class Turns:
         return False
 
     def wake(self) -> None:
-        """A slot is free, or an attempt is over or due: let those who want one connect, in turn."""
+        """A slot is free, or an attempt is over or due: let managers connect, in turn."""
         if self._record.shrinking.active:
             self._record.shrinking.look()
             self._record.tell_members()
         if self.wanting and self._record.attempts.due_at > self._clock.seconds():
             for member in tuple(self.wanting):
-                member.connections_changed()  # nothing may be able to serve those who wait there
+                member.connections_changed()  # its waiters may have to fail
         while self.wanting and self._record.may_connect():
             first, used = self._first_claimant(), len(self._record.all)
             if first is None:
@@ -203,7 +203,7 @@ class Turns:
             heappush(self._idlers, entry)
 
     def _make_room(self) -> None:
-        """Close the oldest idle connection of a sibling, unless there will be room anyway."""
+        """Close the longest idle connection of all managers, unless a slot becomes free anyway."""
         oldest = self._oldest_idle() if self._record.room_to_come() <= 0 else None
         if oldest is not None:
             oldest.connections.close_oldest_idle(Why.DISPLACED)
@@ -212,8 +212,7 @@ class Turns:
         """The manager with the connection that is idle longest; not of those where somebody waits:
         what is idle there is about to be leased.
 
-        An entry of the heap may be older than what its manager has idle by now; then it is put
-        right.
+        An entry of the heap may be outdated; it is corrected when it reaches the top.
         """
         aside: list[tuple[float, int, BaseManager[Any]]] = []
         found = None

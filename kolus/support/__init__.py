@@ -7,7 +7,7 @@ from kolus.support.alarm import Alarm
 from kolus.support.checks import check_seconds, check_whole, is_duration
 from kolus.support.descriptors import DescriptorWatch
 from kolus.support.fork import after_fork
-from kolus.support.frames import let_go, shown
+from kolus.support.frames import drop_frames, traceback_text
 from kolus.support.quick import QuickDeferred, fire, fired, waiting
 from kolus.support.stacks import place, stack
 from kolus.support.step import Step
@@ -20,12 +20,12 @@ __all__ = [
     "after_fork",
     "check_seconds",
     "check_whole",
+    "drop_frames",
     "fire",
     "fired",
     "is_duration",
-    "let_go",
     "place",
-    "shown",
     "stack",
+    "traceback_text",
     "waiting",
 ]

@@ -12,12 +12,12 @@ import traceback
 from twisted.internet.defer import FirstError
 from twisted.internet.error import ConnectError, ConnectionClosed
 
-__all__ = ["let_go", "shown"]
+__all__ = ["drop_frames", "traceback_text"]
 
 _LIBRARIES = {"OpenSSL", "kolus", "twisted"}
 
 
-def shown(error: BaseException) -> str:
+def traceback_text(error: BaseException) -> str:
     """The traceback for a log; empty if it has no line of the user's code, as when a certificate
     is refused."""
     if isinstance(error, ConnectError | ConnectionClosed):
@@ -28,7 +28,7 @@ def shown(error: BaseException) -> str:
     return ""
 
 
-def let_go(error: BaseException) -> None:
+def drop_frames(error: BaseException) -> None:
     """Remove the tracebacks of an exception, of its causes, and of the exceptions in a group.
 
     It also removes the reference to the exception's context, but leaves the context itself alone:

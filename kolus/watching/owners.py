@@ -270,8 +270,8 @@ def _has_ended(owner: Owner) -> bool:
     if not IProtocol.providedBy(owner):
         return False
     transport = getattr(owner, "transport", None)
-    let_go = transport is None and bool(getattr(owner, "connected", False))
-    return let_go or bool(getattr(transport, "disconnected", False))
+    was_lost = transport is None and bool(getattr(owner, "connected", False))
+    return was_lost or bool(getattr(transport, "disconnected", False))
 
 
 def _contain(action: Callable[[], object]) -> None:

@@ -124,7 +124,8 @@ def test_an_idle_one_that_is_ejected_serves_it_once_those_excluded_make_it_panic
 def test_where_all_are_excluded_the_error_says_so() -> None:
     rig = Rig("ab")
     every = [rig.known["a"], rig.known["b"]]
-    with pytest.raises(NoBackend, match="'them' of 2 backends> has only what exclude names: a, b"):
+    everything = "exclude names all backends of <Group 'them' of 2 backends>: a, b"
+    with pytest.raises(NoBackend, match=everything):
         rig.lease(exclude=every)
     with pytest.raises(NoBackend, match="exclude"):
         rig.group.try_connect("us", exclude=every)

@@ -16,21 +16,25 @@ from twisted.python.failure import Failure
 __all__ = ["Server", "free_port", "memcached", "redis"]
 
 _chance = random.SystemRandom()
+_given: set[int] = set()  # by free_port, in this process
 
 
 def free_port() -> int:
-    """A port that nobody listens on and that no client is given.
+    """A port that nobody listens on and that no client is given; each call returns another one.
 
     It is below the range from which the kernel takes the ports of clients: there one of them might
     take it while the server is down, or connect to itself.
     """
     while True:
         port = _chance.randrange(15000, 32000)
+        if port in _given:
+            continue
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
+            _given.add(port)
             return port
 
 

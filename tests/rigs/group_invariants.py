@@ -21,7 +21,7 @@ _RANKS[least_leased] = ranked.by_load
 def check_groups(ledger: Ledger, groups: Sequence[Group[Any]]) -> None:
     """Check every queue of a group or a list, and the state of the groups."""
     for group in groups:
-        if group.balancer in _RANKS and not group._closed:  # else nobody watches
+        if group.balancer in _RANKS and not group._closed:  # otherwise there is no index
             the_index_knows_the_lowest(group)
     index = ledger.pool._managers.records.group_queues
     managers_serve_the_queues_where_somebody_waits(ledger, index)
@@ -88,7 +88,7 @@ def servers(ledger: Ledger, queue: Any) -> list[Manager]:
 def nobody_waits_for_what_is_idle_elsewhere(ledger: Ledger, queue: Any) -> None:
     chosen_by = [each.choose.args[0].balancer for each in queue._placer._requests.values()]
     if all(getattr(each, "prefers", False) for each in chosen_by):
-        return  # to each a new connection where it was chosen is worth more
+        return  # each request prefers a new connection to its chosen backend
     for manager in servers(ledger, queue):
         connections = manager.connections
         ready = [each for each in connections.idle if each.usable()]
@@ -110,7 +110,7 @@ def nobody_waits_where_fewer_can_be_served(ledger: Ledger, queue: Any) -> None:
         if each.placements.surplus() < 0 and not any(rounds[waiter].round for waiter in here)
     ]
     roomy = [each for each in servers(ledger, queue) if each.placements.surplus() > 0]
-    roomy = [each for each in roomy if each._record.may_connect()]  # else others are in its way
+    roomy = [each for each in roomy if each._record.may_connect()]  # else its siblings connect
     told = [
         (
             str(each),

@@ -89,7 +89,7 @@ def everything_is_where_its_state_says(manager: Manager) -> None:
 
 
 def the_slots_are_counted(manager: Manager) -> None:
-    """The sums are those of all connections, and no connection carries more than is known."""
+    """The sums agree with the connections; no protocol has fewer slots than are counted for it."""
     connections, slots = manager.connections, manager._slots.heard()
     open_ = [*connections.idle]
     open_ += [each for each in connections.all if each.state is ConnectionState.LEASED]
@@ -136,7 +136,7 @@ def somebody_will_look_again(manager: Manager) -> None:
     if connections._lifetimes is not None:
         due = min(due, connections._lifetimes.next_due())
     if connections.idle and not manager._policy.min_idle:
-        # Its jitter it may miss: what was before it in the line had another.
+        # It may be closed later than its own jitter says: the one before it had another jitter.
         due = min(due, next(iter(connections.idle)).since + connections._idle_timeout)
     assert alarm.at <= due, "nothing rings when something is due"
     if not (manager.connections.all or manager.demand()):
@@ -187,7 +187,7 @@ def idents_make_way_for_each_other(ledger: Ledger, backend: Backend) -> None:
 
 
 def above_the_limit_nothing_stays_that_nobody_has(ledger: Ledger, backend: Backend) -> None:
-    """Rule 40: whatever comes home goes, and no lease takes the way that does not look at that."""
+    """Rule 40: returned connections are closed, and no lease takes a path that skips that check."""
     record = ledger.record(backend)
     if record is None:
         return
@@ -200,7 +200,7 @@ def above_the_limit_nothing_stays_that_nobody_has(ledger: Ledger, backend: Backe
 
 
 def the_sums_agree(ledger: Ledger) -> None:
-    """Check the sums of each backend; if the pool forgets backends, those of all together."""
+    """Check the sums of each backend, or only their total if the pool forgets backends."""
     if ledger.forgets:
         told = sum(ledger.told.values(), Counter())
         _agree(ledger, ledger.backends, ledger.pool.counters(), told, ledger.metrics.total())
@@ -243,7 +243,7 @@ def every_request_is_answered_once_or_waits(ledger: Ledger) -> None:
     lost = [(each.deferred, each.manager) for each in direct if each.deferred not in queued]
     stray = [each for each in queued if id(each) not in known]
     assert not lost, f"lost: {lost}"
-    # Where no manager could be made, another Deferred waits for what it is tried with next.
+    # If no manager could be made, the request's Deferred is another than the waiter at the next.
     assert len(stray) == len(waiting) - len(direct), f"stray: {stray}"
     assert len(waiting) == len(queued)
 
@@ -261,7 +261,7 @@ def what_is_explained_is_what_is_there(ledger: Ledger) -> None:
     explanation = ledger.pool.explain()
     statuses = ledger.pool.status()
     assert str(explanation)
-    # Of a backend without a manager, only its last error is told.
+    # A backend without a manager is named only with its last error.
     running = [each for each in explanation.managers if each.status.manager is not None]
     assert [each.status for each in running] == statuses
     for each in running:
@@ -290,7 +290,7 @@ def the_reasons_are_possible(ledger: Ledger) -> None:
 
 
 def check_the_end(ledger: Ledger) -> None:
-    """Check what is left of a closed pool."""
+    """Check that a closed pool has nothing left."""
     assert all(each.fired == 1 for each in ledger.requests), "a request was never answered"
     assert all(each._lifecycle.closed for each in ledger.managers)
     for backend, fake in zip(ledger.backends, ledger.fakes, strict=True):

@@ -35,13 +35,14 @@ Manager = Any
 
 @contextmanager
 def repeatable() -> Iterator[None]:
-    """Make all runs with one seed equal: sets have the order in which their elements were made, and
-    garbage is collected only when a ledger says so."""
+    """Make all runs with one seed equal.
+
+    Sets keep the order in which their elements were made. Only a ledger collects garbage."""
     gc.disable()
     try:
         with (
             patch.object(connector, "Connection", _Connection),
-            patch.object(owners, "Ownership", _Ward),
+            patch.object(owners, "Ownership", _Ownership),
             patch.object(records, "_MOST_UNUSED", records._MOST_UNUSED),
         ):
             yield
@@ -70,7 +71,7 @@ class _Connection(Connection[Any]):
         return self._number
 
 
-class _Ward(Ownership):
+class _Ownership(Ownership):
     def __init__(self, owner: Owner, waiting: dict[Ownership, None]) -> None:
         super().__init__(owner, waiting)
         self._number = next(_Numbers.ahead)
@@ -127,7 +128,7 @@ class Ledger:
         """
         @param kind: what makes the protocols.
         @param count: how many backends there are.
-        @param observed: whether anybody observes the pool; if not, leases take a shorter way.
+        @param observed: whether the pool has an observer. Without one, leases take the fast path.
         """
         _Numbers.ahead = itertools.count()
         if next(_Numbers.ledgers) % 20 == 0:
@@ -346,7 +347,7 @@ class Ledger:
             self.complaints.append(f"{passed} had asked before somebody whom {manager} served")
         if lease.ident != ident:
             self.complaints.append(f"{ident!r} was given a lease of {lease.ident!r}")
-        if lease.held:  # an owner that has ended just now has taken it
+        if lease.held:  # not if its owner has ended just now
             transport = lease.protocol.transport
             if not (transport.connected or self.trapped):
                 self.complaints.append("a lease was given of a connection that was lost")
@@ -379,18 +380,18 @@ class Ledger:
         assert gone() is None, "somebody keeps a lease that was forgotten"
 
     def reclaim(self) -> None:
-        """Let forgotten leases be reclaimed that only garbage still refers to."""
+        """Collect garbage, so that forgotten leases in reference cycles are reclaimed."""
         if any(map(self.forgotten_at, self.backends)):
             gc.collect()
             self.clock.advance(0)
 
     def forgotten_at(self, backend: Backend) -> int:
-        """How many forgotten leases are not reclaimed yet."""
+        """The number of forgotten leases that are not reclaimed yet."""
         told, counters = self.told[backend], self.pool.counters(backend)
         reclaimed = told["Forgotten"] if self.forgets else counters.forgotten
         return self.forgotten[backend] - reclaimed
 
     def holding(self) -> list[Lease[Any]]:
-        """The leases that the test holds; those that an owner has ended are taken out."""
+        """The leases that the test holds, without those that ended with their owners."""
         self.held = [each for each in self.held if each.held]
         return self.held

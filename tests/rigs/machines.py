@@ -41,7 +41,7 @@ class Machine(RuleBasedStateMachine):
     who: ClassVar[str] = "aaab"
     count: ClassVar[int] = 2
     steps = 0
-    """Of all machines together."""
+    """The number of steps of all machines together."""
     ledger: Ledger
 
     @initialize(
@@ -63,7 +63,7 @@ class Machine(RuleBasedStateMachine):
             settings |= {"fail_fast": True, "min_idle": 0}
         if self.slots is not None:
             hooks -= {"reset"}
-        # The hooks are those of a ledger that does not exist before its policy.
+        # Each hook looks up the ledger when it runs: the ledger is made after the policy.
         run = {name: lambda protocol, name=name: self.ledger.hook(name)(protocol) for name in hooks}
         policy = Policy(
             slots=self.slots, idents=self.idents, connect_timeout=2.0, **(settings | run)
@@ -75,13 +75,13 @@ class Machine(RuleBasedStateMachine):
         self.prepare()
 
     def prepare(self) -> None:
-        """Is called when the ledger has been made."""
+        """Called when the ledger has been made."""
 
     def ident(self, which: int) -> str:
         return self.who[which % len(self.who)]
 
     def owner(self, which: int) -> Any:
-        """One of the owners, some of which have ended, or none."""
+        """An owner, which may have ended, or C{None}."""
         places = [None] * 3 + self.owners
         return places[which % len(places)]
 
@@ -103,7 +103,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.ledger.managers)
     @rule(which=WHICH, timeout=TIMEOUTS)
     def ask_manager(self, which: int, timeout: float | None) -> None:
-        """Ask a manager that may be closed."""
+        """Ask a manager directly. It may be closed."""
         manager = self.ledger.managers[which % len(self.ledger.managers)]
         self.ledger.ask(manager.ident, manager.backend, timeout, manager=manager)
 
@@ -312,7 +312,7 @@ class Machine(RuleBasedStateMachine):
         which=WHICH,
     )
     def set_traps(self, names: list[str], what: str, which: int) -> None:
-        """Let the next events of these names do something."""
+        """Set traps: the next events with these names run an action."""
         self.ledger.traps |= dict.fromkeys(names, lambda: self._trap(what, which))
 
     def _trap(self, what: str, which: int) -> None:
@@ -340,7 +340,7 @@ class Machine(RuleBasedStateMachine):
             self.do_otherwise(which)
 
     def do_otherwise(self, which: int) -> None:
-        """Actions of only some machines."""
+        """Actions that only some machines have."""
 
     # Always
 

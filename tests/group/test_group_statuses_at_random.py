@@ -1,4 +1,4 @@
-"""The indices of C{GroupStatuses} always agree with a look at each status."""
+"""The indices of C{GroupStatuses} always give the same answers as a search of all statuses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def name(status: Status) -> str:
 
 
 class Walk:
-    """Does at random what may happen to backends, and compares with looking at each."""
+    """Makes random changes to backends, and compares each index with a search of all statuses."""
 
     def __init__(self, seed: int, idents: str) -> None:
         self.rng = random.Random(seed)

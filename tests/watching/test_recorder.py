@@ -1,4 +1,4 @@
-"""Rule 23, on a clock: exceptions of user code are contained; observers and counters."""
+"""C{Recorder}, rule 23, on a clock: exceptions of user code are contained; observers; counters."""
 
 from __future__ import annotations
 

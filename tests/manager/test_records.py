@@ -1,4 +1,4 @@
-"""What a pool remembers about backends and idents, and for how long."""
+"""C{Records}: what a pool keeps of backends and idents, and for how long."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kolus.testing import FakeBackend, result_of
 from tests.rigs.grouping import Rig
 
 
-def account_of(rig: Rig, name: str) -> Any:
+def record_of(rig: Rig, name: str) -> Any:
     record = rig.pool._managers.records.find(rig.known[name].key)
     assert record is not None
     return record
@@ -70,7 +70,7 @@ def test_an_ident_that_takes_over_again_serves_its_queues_when_its_first_manager
     first.release()
     other.release()
     rig.turn()
-    assert len(account_of(rig, "a").members) == 1
+    assert len(record_of(rig, "a").members) == 1
     (queue,) = again.manager.groups
     assert queue.ident == "us"
     result_of(more).release()
@@ -141,7 +141,7 @@ def test_what_was_counted_at_backends_that_are_forgotten_stays_in_the_sum(few: N
 def test_a_lease_of_a_backend_that_is_forgotten_is_counted_when_it_is_settled(few: None) -> None:
     rig = short_lived()
     lease = rig.lease()
-    record = account_of(rig, "a")
+    record = record_of(rig, "a")
     rig.fakes["a"].connections[-1].reset()
     rig.tell("d")
     rig.turn()

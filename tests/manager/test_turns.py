@@ -1,4 +1,4 @@
-"""Which manager connects next, if several share a limit."""
+"""C{Turns}: which of several managers that share a limit connects next."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kolus.manager import BackendRecord
 from kolus.testing import FakeBackend
 
 
-class Asking:
+class FakeManager:
     """A manager that wants a connection, and counts how often it is told to look again."""
 
     ident = "us"
@@ -45,7 +45,7 @@ def shared(*members: Any) -> BackendRecord:
 
 
 def test_who_asks_out_of_turn_is_refused_and_whose_turn_it_is_is_told() -> None:
-    first, second = Asking(waiting=1), Asking(waiting=1)
+    first, second = FakeManager(waiting=1), FakeManager(waiting=1)
     record = shared(first, second)
     record.turns.wanting[first] = None
     assert not record.turns.grant(second)
@@ -55,14 +55,14 @@ def test_who_asks_out_of_turn_is_refused_and_whose_turn_it_is_is_told() -> None:
 
 
 def test_where_somebody_waits_comes_before_where_nobody_does() -> None:
-    ahead, waiting = Asking(waiting=0), Asking(waiting=1)
+    ahead, waiting = FakeManager(waiting=0), FakeManager(waiting=1)
     record = shared(ahead, waiting)
     record.turns.wanting[ahead] = None
     assert record.turns.grant(waiting)
 
 
 def test_where_all_have_one_connection_none_is_asked_whether_it_claims_what_comes_home() -> None:
-    members = [Asking(waiting=1) for _ in range(100)]
+    members = [FakeManager(waiting=1) for _ in range(100)]
     record = shared(*members)
     for each in members:
         each.connections.all.add(object())
@@ -73,7 +73,7 @@ def test_where_all_have_one_connection_none_is_asked_whether_it_claims_what_come
 
 
 def test_who_has_lost_its_only_connection_claims_what_comes_home_to_another() -> None:
-    members = [Asking(waiting=1) for _ in range(3)]
+    members = [FakeManager(waiting=1) for _ in range(3)]
     record = shared(*members)
     record.all.add(object())
     for each in members:
