@@ -257,14 +257,14 @@ class BaseManager(ABC, Generic[P]):
         """See whether a lease and a release change nothing but the connection and two counters."""
         told = self._special or self._observers or self._watchers or self._feedbacks
         placements = self.placements
-        asked = placements.wait_for_idle or placements.wait_for_room or self._wanting
-        if told or asked or self._group_queues or self._checks:
+        asked = self._group_queues or self._wanting or placements.wait_for_idle
+        if told or asked or self._checks:
             return
         has_siblings = len(self._record.members) > 1  # which may need what is idle here
         if has_siblings or not (self._plain and self._lifecycle.serves):
             return
-        self.passes_on = True
         self._record.smooth[self] = None
+        self.passes_on = not placements.wait_for_room  # one waiter fewer makes room
         if not self.waiting:
             self.smooth = self._alarm.at <= self._now() + self.connections.shortest_idle
 

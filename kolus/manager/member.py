@@ -39,6 +39,7 @@ class Member(Protocol):
 
     @ivar smooth: whether nothing was out of the ordinary when it last looked. The record sets it to
         C{False} when anything changes.
+    @ivar passes_on: the same, but for requests that wait in its own queue.
     """
 
     ident: Hashable

@@ -150,7 +150,7 @@ class Placements:
     def await_room(self, queue: ServedQueue) -> None:
         """There is no room here now: tell a queue when there is."""
         self.wait_for_room[queue] = None
-        self._manager.smooth = self._manager.passes_on = False
+        self._manager.passes_on = False
         self._record.turns.awaited[self._manager] = None
 
     def tell_room(self) -> None:
