@@ -149,7 +149,7 @@ class Placements:
     def await_room(self, queue: ServedQueue) -> None:
         """Tell a queue when there is room here."""
         self.wait_for_room[queue] = None
-        self._manager.smooth = self._manager.passes_on = False
+        self._manager.passes_on = False
         self._record.turns.awaited[self._manager] = None
 
     def tell_room(self) -> None:

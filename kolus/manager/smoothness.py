@@ -14,13 +14,14 @@ def look_if_smooth(manager: BaseManager[Any]) -> None:
     """See whether a lease and a release change nothing but the connection and two counters."""
     told = manager._special or manager._observers or manager._watchers or manager._feedbacks
     placements = manager.placements
-    asked = placements.wait_for_idle or placements.wait_for_room or manager._wanting
-    if told or asked or manager._group_queues or manager._checks:
+    asked = manager._group_queues or manager._wanting or placements.wait_for_idle
+    if told or asked or manager._checks:
         return
     has_siblings = len(manager._record.members) > 1  # which may need what is idle here
     if has_siblings or not (manager._plain and manager._lifecycle.serves):
         return
-    manager.passes_on = True
     manager._record.smooth[manager] = None
+    manager.passes_on = not placements.wait_for_room  # one waiter fewer makes room
     if not manager.waiting:
-        manager.smooth = manager._alarm.at <= manager._now() + manager.connections.shortest_idle
+        shortest_idle = manager.connections.shortest_idle
+        manager.smooth = manager._alarm.at <= manager._now() + shortest_idle

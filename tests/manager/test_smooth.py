@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
@@ -90,6 +90,15 @@ def test_a_change_makes_it_look_before_it_passes_on(change: Callable[[Managed], 
         each.addErrback(lambda failure: failure.trap(Draining))
     change(rig)
     assert not rig.manager.passes_on
+
+
+def test_who_waits_for_room_keeps_others_from_passing_on_but_not_from_idle_leases() -> None:
+    rig = passing_on()
+    rig.manager.placements.await_room(cast("Any", object()))
+    assert not rig.manager.passes_on
+    idle = smooth()
+    idle.manager.placements.await_room(cast("Any", object()))
+    assert idle.manager.smooth
 
 
 def test_what_is_noted_of_the_load_stays_true_while_requests_come_wait_and_leave() -> None:
