@@ -56,7 +56,8 @@ class GroupStatuses(Statuses):
         even = len({each.weight for each in self.backends}) < 2
         self._weights = None if even else array("d", [each.weight for each in self.backends])
         self._places: dict[Hashable, int] = {}
-        self._told: set[Hashable] = set()
+        # No set: once it was large, to pop the only element takes long.
+        self._told: dict[Hashable, None] = {}
         self._watches = False
         self._rankings: dict[Rank, Ranking] = {}
         self._slow: set[int] = set()
@@ -140,12 +141,12 @@ class GroupStatuses(Statuses):
         """Have the records tell of changes from now on."""
         if not self._watches:
             self._watches = True
-            self._records.watch(self._told.add, self._by_key())
+            self._records.watch(self._told.setdefault, self._by_key())
 
     def stop(self) -> None:
         """Have the records tell no more: the group has other backends now."""
         if self._watches:
-            self._records.unwatch(self._told.add, self._by_key())
+            self._records.unwatch(self._told.setdefault, self._by_key())
         self._watches = True  # so that it never watches again
         for zone in self._zones.values():
             zone.stop()
@@ -153,7 +154,7 @@ class GroupStatuses(Statuses):
     def _catch_up(self) -> None:
         """Update the indices for the backends that have changed."""
         while self._told:
-            place = self._by_key()[self._told.pop()]
+            place = self._by_key()[self._told.popitem()[0]]
             if self._rankings:
                 self._rank_again(place)
             if self._counted:

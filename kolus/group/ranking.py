@@ -26,13 +26,13 @@ class Ranking:
         self._rank = rank
         self._ranks = [rank(place) for place in range(count)]
         self._heap: list[tuple[Any, int]] = []
-        self._told: set[int] = set()
+        self._told: dict[int, None] = {}  # no set: once large, it is slow for ever
         self._rebuild()
 
     def changed(self, place: int) -> None:
         """The rank of a place may have become lower. C{lowest} looks at it, so if the rank function
         raises, it raises there."""
-        self._told.add(place)
+        self._told[place] = None
 
     def lowest(self, exclude: Container[int] = ()) -> int:
         """The place with the lowest rank that is not excluded.
@@ -60,9 +60,9 @@ class Ranking:
 
     def _look_again(self) -> None:
         while self._told:
-            place = next(iter(self._told))
+            place = next(reversed(self._told))
             rank = self._rank(place)
-            self._told.discard(place)
+            self._told.pop(place, None)
             if rank != self._ranks[place]:
                 self._ranks[place] = rank
                 heappush(self._heap, (rank, place))

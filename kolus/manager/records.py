@@ -233,8 +233,8 @@ class Records:
         """Tell a watcher when load or health of these backends change."""
         self._watchers.append((watcher, keyed))
         for record in self.among(keyed):
+            record.changed()  # a manager that is smooth tells no watcher
             record.watchers.append(watcher)
-            record.changed()
 
     def unwatch(self, watcher: Watcher, keyed: Keyed) -> None:
         """Stop telling a watcher about these backends."""
