@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from kolus.backend import Backend
@@ -27,6 +28,7 @@ Choose = Callable[[Tried], Backend | None]
 turns out to be none."""
 
 _MOST_CHOSEN = 8  # after so many failures a balancer has had its say, and each backend has its turn
+_PAUSE = 0.01  # seconds between rounds, for each backend that was tried
 _MOST_PASSED = 8  # of those without a place; the others have their turn when there is room again
 
 
@@ -36,6 +38,8 @@ class _Request:
 
     choose: Choose | None
     """Chooses for it anew."""
+    began: float
+    """When this round began, on the clock."""
     tried: Tried
     """What became of it at the backends that could not serve it."""
     round: set[object] = field(default_factory=set)
@@ -63,7 +67,7 @@ class Placer:
         @param tried: what became of it where it was tried before.
         """
         known = {} if tried is None else tried
-        self._requests[waiter] = _Request(choose, known, set(known))
+        self._requests[waiter] = _Request(choose, self._queue.now(), known, set(known))
 
     def discard(self, waiter: Waiter[Any]) -> None:
         """A waiter has left the queue."""
@@ -95,7 +99,7 @@ class Placer:
         self._relieving = True
         passed = 0
         try:
-            while self._short and passed < _MOST_PASSED:
+            while self._short and passed <= min(_MOST_PASSED, len(self._short)):
                 waiter = next(reversed(self._short))
                 place = self._relief_for(waiter)
                 if place is not None:
@@ -193,7 +197,10 @@ class Placer:
             room, backends that failed may be tried again.
         """
         tried, queue = request.round, self._queue
-        for server in self._servers.of(queue.ident, queue.backends):
+        # It is quicker to go where others are than to look everywhere.
+        others = [each.placement for each in islice(reversed(queue.waiting), _MOST_PASSED)]
+        near = [each for each in others if each and each.backend.key in queue.backends]
+        for server in chain(near, self._everywhere()):
             at = server.placements
             hopeful = at.may_come_home() or (at.is_connecting() and server.backend not in tried)
             if queue.may_serve(server.backend) and hopeful:
@@ -208,11 +215,22 @@ class Placer:
                     return True
         return False
 
+    def _everywhere(self) -> Iterator[Any]:
+        """The managers, looked for when the first is asked for."""
+        yield from self._servers.of(self._queue.ident, self._queue.backends)
+
     def _begin_round(self, request: _Request) -> None:
         # Without a pause after a failed attempt, attempts would never end.
-        if self._servers.is_paused_after_failure():
-            request.round = set()
-            request.others = None
+        if not self._servers.is_paused_after_failure():
+            return
+        now = self._queue.now()
+        due = request.began + _PAUSE * len(request.round)
+        if due > now:  # or a request would never be done with very many that fail
+            self._queue.look_at(due)
+            return
+        request.began = now
+        request.round = set()
+        request.others = None
 
     def _place_at(self, waiter: Waiter[Any], backend: Backend) -> KolusError | None:
         """Place a waiter at the manager of a backend.

@@ -35,6 +35,7 @@ __all__ = ["GroupQueue"]
 
 _MOST_NAMED = 20
 _WARM_EVERY = 8
+_LOOK_PAUSE = 0.0005  # seconds between looks at all backends, for each of them
 
 
 class GroupQueue(WaiterQueue[Lease[Any]]):
@@ -300,9 +301,14 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         return self._clock.seconds()
 
     def look_at(self, due: float) -> None:
-        """Look then where there is room, if anybody waits and that is yet to come."""
-        if self.waiting and self._clock.seconds() < due < math.inf:
-            self._alarm.set(due)
+        """Look then where there is room, if anybody waits and that is yet to come.
+
+        Of very many backends one is due at any time. To look at all takes long, and so it is not
+        done as often.
+        """
+        now = self._clock.seconds()
+        if self.waiting and now < due < math.inf:
+            self._alarm.set(max(due, now + _LOOK_PAUSE * len(self.backends)))
 
     def _wake(self) -> None:
         """Do what is due."""
