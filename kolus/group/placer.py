@@ -107,7 +107,8 @@ class Placer:
                     self._move(waiter, place)
                     continue
                 request = self._requests[waiter]
-                if not request.round:  # there is no room for the others either
+                there = waiter.placement.backend
+                if not (request.round or self._places.has_room(there)):  # nor for the others
                     return
                 self._begin_round(request)
                 self._short.move_to_end(waiter, last=False)  # there may be for the others

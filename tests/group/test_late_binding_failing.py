@@ -90,6 +90,18 @@ def test_who_was_tried_where_there_is_room_again_is_not_in_the_way_of_others() -
     assert result_of(asked[0]).backend is rig.backends[0]
 
 
+def test_who_is_placed_where_there_is_room_again_is_not_in_the_way_of_others() -> None:
+    rig = Grouped(2, limit=2, backoff=None)
+    held = [result_of(rig.pool.connect("us", rig.backends[1])) for _ in range(2)]
+    rig.fakes[0].never_answer()  # once: one more attempt has to be made
+    rig.pool.pause(rig.backends[0])
+    asked = [rig.ask(balancer=lambda statuses, n=n: statuses[n]) for n in (1, 0)]
+    rig.pool.resume(rig.backends[0])
+    assert rig.fakes[0].attempts == 2
+    assert result_of(asked[0]).backend is rig.backends[0]
+    assert all(each.held for each in held)
+
+
 def test_requests_that_a_slow_backend_may_serve_do_not_try_very_many_dead_ones_without_end() -> (
     None
 ):
