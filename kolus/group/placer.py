@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from kolus.backend import Backend
@@ -27,6 +28,7 @@ Choose = Callable[[Tried], Backend | None]
 backend is added to those tried."""
 
 _MOST_CHOSEN = 8  # after so many failures a balancer has had its say, and each backend has its turn
+_PAUSE = 0.01  # seconds between rounds, for each backend that was tried
 _MOST_PASSED = 8  # of those without a place; the others have their turn when there is room again
 
 
@@ -36,6 +38,8 @@ class _Request:
 
     choose: Choose | None
     """Chooses another backend for it."""
+    began: float
+    """When this round began, on the clock."""
     tried: Tried
     """The backends that could not serve it, and why."""
     round: set[object] = field(default_factory=set)
@@ -63,7 +67,7 @@ class Placer:
         @param tried: the backends that could not serve it before it waited, and why.
         """
         known = {} if tried is None else tried
-        self._requests[waiter] = _Request(choose, known, set(known))
+        self._requests[waiter] = _Request(choose, self._queue.now(), known, set(known))
 
     def discard(self, waiter: Waiter[Any]) -> None:
         """A waiter has left the queue."""
@@ -95,7 +99,7 @@ class Placer:
         self._relieving = True
         passed = 0
         try:
-            while self._short and passed < _MOST_PASSED:
+            while self._short and passed <= min(_MOST_PASSED, len(self._short)):
                 waiter = next(reversed(self._short))
                 place = self._relief_for(waiter)
                 if place is not None:
@@ -103,7 +107,8 @@ class Placer:
                     self._move(waiter, place)
                     continue
                 request = self._requests[waiter]
-                if not request.round:  # there is no room for the others either
+                there = waiter.placement.backend
+                if not (request.round or self._places.has_room(there)):  # nor for the others
                     return
                 self._begin_round(request)
                 self._short.move_to_end(waiter, last=False)  # there may be for the others
@@ -194,7 +199,10 @@ class Placer:
             room, backends that failed may be tried again.
         """
         tried, queue = request.round, self._queue
-        for server in self._servers.of(queue.ident, queue.backends):
+        # It is quicker to go where others are than to look everywhere.
+        others = [each.placement for each in islice(reversed(queue.waiting), _MOST_PASSED)]
+        near = [each for each in others if each and each.backend.key in queue.backends]
+        for server in chain(near, self._everywhere()):
             at = server.placements
             hopeful = at.may_come_home() or (at.is_connecting() and server.backend not in tried)
             if queue.may_serve(server.backend) and hopeful:
@@ -209,11 +217,22 @@ class Placer:
                     return True
         return False
 
+    def _everywhere(self) -> Iterator[Any]:
+        """The managers, looked for when the first is asked for."""
+        yield from self._servers.of(self._queue.ident, self._queue.backends)
+
     def _begin_round(self, request: _Request) -> None:
         # Only if attempts pause after a failure; else they would be repeated without end.
-        if self._servers.is_paused_after_failure():
-            request.round = set()
-            request.others = None
+        if not self._servers.is_paused_after_failure():
+            return
+        now = self._queue.now()
+        due = request.began + _PAUSE * len(request.round)
+        if due > now:  # else a request over very many dead backends would never end
+            self._queue.look_at(due)
+            return
+        request.began = now
+        request.round = set()
+        request.others = None
 
     def _place_at(self, waiter: Waiter[Any], backend: Backend) -> KolusError | None:
         """Place a waiter at the manager of a backend, which is made if there is none.

@@ -36,6 +36,7 @@ __all__ = ["GroupQueue"]
 
 _MOST_NAMED = 20
 _WARM_EVERY = 8
+_LOOK_PAUSE = 0.0005  # seconds between looks at all backends, for each of them
 
 
 class GroupQueue(WaiterQueue[Lease[Any]]):
@@ -301,9 +302,14 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         return self._clock.seconds()
 
     def look_at(self, due: float) -> None:
-        """Look for room at the time C{due}, if there are waiters and it is in the future."""
-        if self.waiting and self._clock.seconds() < due < math.inf:
-            self._alarm.set(due)
+        """Look for room at the time C{due}, if there are waiters and it is in the future.
+
+        A look at all backends takes a time in proportion to their number. So there is a pause
+        between two looks, which is in proportion, too.
+        """
+        now = self._clock.seconds()
+        if self.waiting and now < due < math.inf:
+            self._alarm.set(max(due, now + _LOOK_PAUSE * len(self.backends)))
 
     def _wake(self) -> None:
         """Do what is due."""

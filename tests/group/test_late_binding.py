@@ -314,7 +314,10 @@ def test_a_queue_that_is_closed_waits_for_room_nowhere() -> None:
 def test_a_manager_that_ends_serves_no_queue_in_which_somebody_begins_to_wait() -> None:
     rig = Grouped(2)
     leases = rig.fill()
-    rig.ask().addErrback(lambda failure: failure.trap(CancelledError)).cancel()
+    gone = rig.ask()
+    gone.cancel()
+    with pytest.raises(CancelledError):
+        result_of(gone)
     leases["a"].release()  # there it is seen that nobody waits
     rig.lease()
     manager: Any = rig.pool.manager(rig.backends[0])

@@ -5,13 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock
 
 from kolus import (
+    Backend,
     ConnectFailed,
     LeaseTimeout,
+    Policy,
+    Pool,
 )
-from kolus.testing import result_of
+from kolus.balance import pick_two
+from kolus.testing import FakeBackend, result_of
 from tests.rigs.grouped import Grouped, has_result
+from tests.rigs.pools import Half
 
 
 def test_a_failed_connect_is_retried_elsewhere() -> None:
@@ -81,3 +88,41 @@ def test_who_was_tried_where_there_is_room_again_is_not_in_the_way_of_others() -
     others.finished()
     rig.turn()
     assert result_of(asked[0]).backend is rig.backends[0]
+
+
+def test_who_is_placed_where_there_is_room_again_is_not_in_the_way_of_others() -> None:
+    rig = Grouped(2, limit=2, backoff=None)
+    held = [result_of(rig.pool.connect("us", rig.backends[1])) for _ in range(2)]
+    rig.fakes[0].never_answer()  # once: one more attempt has to be made
+    rig.pool.pause(rig.backends[0])
+    asked = [rig.ask(balancer=lambda statuses, n=n: statuses[n]) for n in (1, 0)]
+    rig.pool.resume(rig.backends[0])
+    assert rig.fakes[0].attempts == 2
+    assert result_of(asked[0]).backend is rig.backends[0]
+    assert all(each.held for each in held)
+
+
+def test_requests_that_a_slow_backend_may_serve_do_not_try_very_many_dead_ones_without_end() -> (
+    None
+):
+    clock = Clock()
+    fakes = [FakeBackend(clock).refuse(after=0.002, always=True) for _ in range(250)]
+    fakes[0].never_answer()
+    pool: Pool[Any] = Pool(clock, Protocol, policy=Policy(limit=2), rng=Half())
+    group = pool.group([Backend(each, name=str(n)) for n, each in enumerate(fakes)], pick_two())
+    asked = [group.connect("us", timeout=2.9) for _ in range(2)]
+    looked: list[object] = []
+    places: Any = group.queue("us")._places
+    has_room = places.has_room
+
+    def look(backend: Backend) -> bool:
+        looked.append(backend)
+        return bool(has_room(backend))
+
+    places.has_room = look
+    clock.pump([0.002] * 1500)
+    for each in asked:
+        with pytest.raises(LeaseTimeout):
+            result_of(each)
+    assert len(looked) < 10_000
+    assert sum(each.attempts for each in fakes) < 6 * len(fakes)
