@@ -80,6 +80,10 @@ class Placer:
         """The backends that could not serve a waiter, and why."""
         return dict(self._requests[waiter].tried)
 
+    def is_short(self) -> bool:
+        """Whether somebody waits for whom no connection is on its way."""
+        return bool(self._short)
+
     def _waits(self, waiter: Waiter[Any]) -> bool:
         return waiter.queue is self._queue
 

@@ -250,6 +250,9 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
     def refused(self, waiter: Waiter[Any], error: Exception) -> None:
         self._placer.refused(waiter, error)
 
+    def is_short(self) -> bool:
+        return self._placer.is_short()
+
     def relieve(self, waiter: Waiter[Any]) -> None:
         self._placer.relieve(waiter)
 

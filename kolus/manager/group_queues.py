@@ -41,6 +41,9 @@ class ServedQueue(Protocol):
     def refused(self, waiter: Waiter[Any], error: Exception) -> None:
         """The manager at which a waiter is placed gives up: place it elsewhere, or else fail it."""
 
+    def is_short(self) -> bool:
+        """Whether somebody waits for whom no connection is on its way."""
+
     def relieve(self, waiter: Waiter[Any]) -> None:
         """No connection is being made for a waiter where it is placed. Place it at a backend with
         room; if there is none, as soon as there is one."""

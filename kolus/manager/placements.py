@@ -12,6 +12,7 @@ more than the look before it.
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from kolus.health import Phase
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from kolus.manager.record import BackendRecord
 
 __all__ = ["Placements"]
+
+_MOST_TRIED = 8  # of those for whom a connection is on its way, the newest
 
 
 class Placements:
@@ -178,12 +181,23 @@ class Placements:
         while self._hopeful and -self.surplus() > in_vain:
             self._relieve(next(reversed(self._hopeful)))
             in_vain = len(self.waiters) - len(self._hopeful)
+        if in_vain and self.surplus() < 0:
+            self._relieve_others()
         if not self._hopeful:
             self._record.turns.placing.pop(self._manager, None)
             return
         slow_at = self._manager.connections.slow_at()
         if slow_at > self._manager._now() and self._manager.serves():
             self._manager._alarm.set(slow_at)
+
+    def _relieve_others(self) -> None:
+        """Some wait in vain here and have no other place. Others, which have one, can make room."""
+        seen = set()
+        for waiter in tuple(islice(reversed(self._hopeful), _MOST_TRIED)):
+            queue: Any = waiter.queue
+            if queue is not None and queue not in seen and not queue.is_short():
+                seen.add(queue)
+                self._relieve(waiter)
 
     def _relieve(self, waiter: Waiter[Any]) -> None:
         self._hopeful.pop(waiter, None)

@@ -326,3 +326,13 @@ def test_a_manager_that_ends_serves_no_queue_in_which_somebody_begins_to_wait() 
     assert not list(manager.groups)
     leases["b"].release()
     assert result_of(asked).backend is rig.backends[1]
+
+
+def test_a_request_that_has_another_place_makes_room_for_one_that_has_none() -> None:
+    rig = Grouped(2)
+    rig.fakes[0].never_answer(always=True)
+    anywhere = rig.ask()
+    only_there = rig.ask(exclude=[rig.backends[1]])
+    rig.turn()
+    assert result_of(anywhere).backend is rig.backends[1]
+    assert not has_result(only_there)
