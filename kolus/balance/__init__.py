@@ -11,7 +11,7 @@ from kolus.balance.feedback import Feedback
 from kolus.balance.lowest import fill_first, idle_first, least_leased
 from kolus.balance.names import NAMES
 from kolus.balance.peak_ewma import PeakEwma, peak_ewma
-from kolus.balance.pick_two import pick_two
+from kolus.balance.pick_two import draw_of, pick_two
 from kolus.balance.prefer_zone import prefer_zone
 from kolus.balance.round_robin import RoundRobin, round_robin
 
@@ -25,6 +25,7 @@ __all__ = [
     "Ring",
     "RoundRobin",
     "consistent",
+    "draw_of",
     "fill_first",
     "idle_first",
     "least_leased",

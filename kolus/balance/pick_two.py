@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from kolus.balance.balancer import Balancer
     from kolus.status import Status
 
-__all__ = ["pick_two"]
+__all__ = ["draw_of", "pick_two"]
 
 _DRAWS = 8
 """Number of draws, as long as neither backend takes requests. If half of the backends are ejected,
@@ -58,5 +58,15 @@ def pick_two(rng: Rng = random) -> Balancer:
 
     # For who draws and compares itself; if that is of no use, what it drew comes as C{drawn}.
     if rng is random or type(rng) is random.Random:  # whatever else it is might raise
-        less_loaded_of_two.draws_two_by = draw  # type: ignore[attr-defined]
+        own = (less_loaded_of_two, draw)
+        less_loaded_of_two.draws_two_by = own  # type: ignore[attr-defined]
     return less_loaded_of_two
+
+
+def draw_of(balancer: Balancer) -> Callable[[], float] | None:
+    """What a balancer draws two by, if it is one that C{pick_two} made; else C{None}.
+
+    A wrapper may have the attributes of the balancer that it wraps. It is called like any other.
+    """
+    own = getattr(balancer, "draws_two_by", None)
+    return own[1] if own is not None and own[0] is balancer else None

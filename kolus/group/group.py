@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from kolus.backend import AnyBackend, Backend, Backends, named, several
-from kolus.balance import Balancer, Feedback, usable
+from kolus.balance import Balancer, Feedback, draw_of, usable
 from kolus.errors import Closed, LeaseError, LeaseTimeout, PoolFull
 from kolus.group.first_list import FirstList
 from kolus.group.group_statuses import GroupStatuses
@@ -87,7 +87,7 @@ class Group(Generic[P]):
         self._early = FirstList(self, clock, managers)
         self._panic = Panic(managers.records)
         self._feedback = Feedback.of(balancer)
-        self.draw = getattr(balancer, "draws_two_by", None)
+        self.draw = draw_of(balancer)
         self.statuses = self._see([])
 
     def start(self, source: Any) -> None:

@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from kolus.backend import Backend
+from kolus.balance import draw_of
 from kolus.errors import ConnectFailed, KolusError, LeaseTimeout, NoBackend, Rejected, describe
 from kolus.group.live_status import LiveStatus, Statuses
 from kolus.group.queue import GroupQueue
@@ -105,7 +106,7 @@ class Selector:
         owner: Owner | None,
     ) -> Deferred[Lease[Any]]:
         """See C{Pool.select}. What is served at once needs neither a selection nor statuses."""
-        draw, drawn = getattr(balancer, "draws_two_by", None), None
+        draw, drawn = draw_of(balancer), None
         count = len(backends)
         is_list = type(backends) in (list, tuple)  # to look at others twice may cost or tell more
         if draw is not None and is_list and not exclude and count > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from kolus import Backend, NoBackend, Status
-from kolus.balance import fill_first, peak_ewma, round_robin
+from kolus.balance import Balancer, fill_first, peak_ewma, pick_two, round_robin
 from kolus.testing import result_of
 from tests.rigs.grouping import Rig, names
 from tests.rigs.pools import Half
@@ -168,3 +169,29 @@ def test_a_balancer_goes_on_with_another_list(kind: str) -> None:
         for each in leases:
             each.release()
         rig.turn()
+
+
+def forwarding(balancer: Balancer, seen: list[Any]) -> Balancer:
+    """A wrapper that has all attributes of what it wraps, as C{functools.wraps} makes it."""
+
+    @functools.wraps(balancer)
+    def wrapper(statuses: Sequence[Status]) -> Status:
+        seen.append(len(statuses))
+        return balancer(statuses)
+
+    return wrapper
+
+
+@pytest.mark.parametrize("how", ["group", "select"])
+def test_a_balancer_that_wraps_pick_two_is_asked_itself(how: str) -> None:
+    rig = Rig("abc", limit=3)
+    for name in "abc":
+        rig.at(name).release()
+    seen: list[Any] = []
+    balancer = forwarding(pick_two(), seen)
+    if how == "group":
+        asked = rig.pool.group(list(rig.known.values())[:3], balancer).connect("us")
+    else:
+        asked = rig.pool.select("us", list(rig.known.values())[:3], balancer)
+    result_of(asked).release()
+    assert seen == [3]
