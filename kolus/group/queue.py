@@ -42,6 +42,7 @@ _LOOK_PAUSE = 0.0005  # seconds between looks at all backends, for each of them
 class GroupQueue(WaiterQueue[Lease[Any]]):
     """The requests of one ident for the same backends.
 
+    @ivar is_closed: whether nobody may wait here any more.
     @ivar ident: the ident.
     """
 
@@ -65,6 +66,7 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
             *(clock, timeout, None, Alarm(clock, self._wake), arrivals), removed=self._has_left
         )
         self.ident = ident
+        self.is_closed = False
         self.may_serve = may_serve
         self._servers = servers
         self._emptied = emptied
@@ -289,6 +291,7 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
 
         @param error: the waiters fail with it. C{None}: the caller knows that there are none.
         """
+        self.is_closed = True
         self._detach()
         while self.waiting:
             waiter = next(iter(self.waiting))

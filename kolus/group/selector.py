@@ -238,6 +238,7 @@ class Selector:
             else:
                 if IServesGroups.providedBy(manager):
                     choose = partial(self._choose_again, selection)
+                    queue = self._still_open(queue, selection)
                     waiter = queue.wait(manager, timeout, owner, choose)
                     if not prefers:
                         queue.check_idle()
@@ -247,6 +248,14 @@ class Selector:
             return Deferred.fromCoroutine(asking)
         finally:
             queue.end_if_empty()
+
+    def _still_open(self, queue: GroupQueue, selection: Selection) -> GroupQueue:
+        """The queue, or another one if it was closed while a manager was made: an observer can
+        cancel its last request, or close the group.
+
+        @raise Closed: the group is closed.
+        """
+        return selection.queue(queue.ident) if queue.is_closed else queue
 
     async def _ask_others(
         self,
@@ -287,6 +296,7 @@ class Selector:
                 is_last = IServesGroups.providedBy(manager)  # the queue tries all other backends
                 if is_last:
                     choose = partial(self._choose_again, selection)
+                    queue = self._still_open(queue, selection)
                     asked = queue.wait(manager, left, owner, choose, tried)
                 else:
                     asked = manager.connect(ident, left, owner)

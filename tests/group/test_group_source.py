@@ -15,6 +15,7 @@ from twisted.logger import LogEvent, formatEvent
 from kolus import Backend, Closed, Lease, LeaseError, LeaseTimeout, NoBackend, Pool, PoolFull
 from kolus.events import Event, Resized
 from kolus.testing import result_of
+from kolus.testing.results import failure_of
 from tests.rigs.grouping import Rig, Teller, is_waiting, names
 
 
@@ -248,3 +249,16 @@ def test_what_no_source_should_tell_is_refused_and_changes_nothing(
         rig.source._listener(told)
     assert names(rig.group.backends) == "a"
     assert names([rig.lease()]) == "a"
+
+
+def test_a_group_that_is_closed_while_a_manager_is_made_takes_no_request() -> None:
+    rig = Rig("ab")
+    make = rig.pool._managers._make
+
+    def closing(backend: Backend, ident: Any) -> Any:
+        rig.group.close()
+        return make(backend, ident)
+
+    rig.pool._managers._make = closing
+    failure_of(Closed, rig.ask())
+    assert not rig.pool._managers.records.group_queues
