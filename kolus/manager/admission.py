@@ -87,7 +87,8 @@ class Admission(Generic[P]):
 
     def left(self) -> None:
         """A request has left that queue, and was not served."""
-        self._record.noted -= 1
+        if not self._lifecycle.closed:  # else it counts here no more
+            self._record.noted -= 1
         if self._manager._watchers:
             self._record.tell_watchers()
         if not self._manager.passes_on:  # else nobody wants to hear of it

@@ -192,3 +192,21 @@ def test_a_backend_that_is_forgotten_leaves_no_timer_and_is_well_when_it_comes_b
     rig.tell("a")
     rig.lease().release()
     assert rig.status("a").state is State.OPEN
+
+
+def test_a_manager_that_is_closed_does_not_count_the_requests_that_it_fails() -> None:
+    rig = Rig("a", idents="replace")
+    rig.fakes["a"].never_answer(always=True)
+    noted: list[tuple[int, int]] = []
+
+    def look(failure: object) -> None:
+        record = record_of(rig, "a")
+        noted.append((record.noted_load, 1 + sum(each.load() for each in record.members)))
+        record.load()  # from now on it is noted
+
+    for _ in range(2):
+        rig.pool.connect("us", rig.known["a"]).addErrback(look)
+    other = rig.pool.connect("them", rig.known["a"])
+    assert len(noted) == 2
+    assert noted[1] == (1, 1)
+    other.addErrback(lambda failure: None).cancel()
