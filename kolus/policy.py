@@ -14,8 +14,9 @@ from kolus.support import check_seconds, check_whole
 __all__ = ["Hook", "Policy"]
 
 Hook = Callable[[Any], object]
-"""Is called with a connected protocol. It may return a Deferred or a coroutine, and the pool waits
-for that. If it raises or fails, the connection is closed."""
+"""Is called with a connected protocol. It may return a Deferred, a coroutine, a future or task of
+asyncio, or any other awaitable, and the pool waits for that. If it raises, fails, gives C{False},
+or returns what cannot be awaited, as a generator, the connection is closed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +65,7 @@ class Policy:
     prepare_timeout: float | None = 5.0
     """Time-out of C{prepare}. If it is exceeded, the attempt to connect has failed."""
     check: Hook | None = None
-    """Called before a lease with a connection that was idle for C{check_after}. If it raises, fails
-    or returns C{False}, the connection is dead."""
+    """Called before a lease with a connection that was idle for C{check_after}."""
     check_timeout: float | None = 1.0
     """Time-out of C{check}. If it is exceeded, the connection is closed."""
     check_after: float = 5.0
