@@ -125,13 +125,23 @@ class Admission(Generic[P]):
         if self._lifecycle.refusal is not None:
             error: KolusError = self._lifecycle.refusal(f"{self._manager!r} gives no new leases")
         elif ident != self._manager.ident:
-            error = WrongIdent(
-                f"{self._manager._numbers()} belongs to another ident than {ident!r}"
-            )
+            error = WrongIdent(self._wrong_ident(ident))
         else:
             return
         self._recorder.rejected(error)
         raise error
+
+    def _wrong_ident(self, ident: Hashable) -> str:
+        if self._manager._policy.idents != "reject":
+            return (
+                f"this manager of {self._manager.backend} belongs to another ident than {ident!r}; "
+                "ask the pool for the backend, which has a manager for each ident"
+            )
+        return (
+            f"{self._manager.backend} belongs to another ident than {ident!r} while it has a "
+            "manager, because the policy has idents='reject'; with 'separate', the default, each "
+            "ident gets connections of its own, and with 'replace' the newest ident takes over"
+        )
 
     def timed_out(
         self, waiter: Waiter[Any], tried: Mapping[AnyBackend, BaseException] | None = None
