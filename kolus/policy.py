@@ -31,8 +31,9 @@ class Policy:
     limit: int = 10
     """Most connections of one manager, including those that are connecting or closing."""
     max_waiters: int | None = None
-    """Most requests in the queue, not counting those for which a connection is or may be made.
-    C{None}: 10 times the most leases, at least 100. 0: rejected if the limit is reached."""
+    """Most requests in the queue of a manager, not counting those for which a connection is or may
+    be made. One more is rejected with C{PoolFull}. C{None}: any number wait, each until its
+    deadline. 0: none waits; a request is rejected if the limit is reached."""
     slots: int | None = None
     """Number of leases that share one connection, for multiplexed or pipelined protocols. C{None}:
     each lease has its own connection."""
@@ -173,12 +174,6 @@ class Policy:
         changed = copy(self)
         object.__setattr__(changed, "limit", limit)
         return changed
-
-    def most_waiters(self, limit: int) -> int:
-        """The most waiters of a manager with that limit of connections."""
-        if self.max_waiters is not None:
-            return self.max_waiters
-        return max(100, 10 * limit * (self.slots or 1))
 
     @classmethod
     def erlang(cls, **changes: Any) -> Policy:

@@ -296,7 +296,6 @@ class BaseManager(ABC, Generic[P]):
 
     def limit_changed(self) -> None:
         """The backend has another limit."""
-        self.admission.limit_changed()
         self._recorder.resized(self._record.limit)
         self.connections_changed()
         self.deadlocks.look_at_all()
