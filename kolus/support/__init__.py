@@ -1,5 +1,4 @@
-"""Small tools for every package: timers, awaitables, checks of arguments, forks, tracebacks, and
-descriptors.
+"""Small tools for every package: timers, awaitables, checks of arguments, forks, tracebacks.
 
 They stand on the lowest floor and know nothing of pools.
 """
