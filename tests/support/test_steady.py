@@ -103,12 +103,13 @@ def test_an_alarm_rings_when_it_would_have_before_the_clock_was_set_back() -> No
     began = now.seconds()
     Alarm(clock, calls.note).set(began + 5)
     clock.advance(1)
+    now.look()
     back(clock)
     now.look()
-    clock.advance(3.9)
+    clock.advance(3.5)
     assert calls == []
-    clock.advance(0.1)
-    assert calls == [pytest.approx(began + 5)]
+    clock.advance(0.5)
+    assert calls == [began + 5]
 
 
 def test_a_call_can_be_cancelled_put_off_and_brought_forward() -> None:
@@ -137,7 +138,7 @@ def test_a_call_that_is_late_can_be_cancelled_by_what_is_read() -> None:
 
 
 def test_a_call_that_is_late_is_made_after_the_reactor_has_read() -> None:
-    clock, now, calls = rig(StallingClock)
+    clock, now, _ = rig(StallingClock)
     order: list[str] = []
     now.callLater(1, order.append, "call")
     clock.stall(3, lambda: order.append("input"))
