@@ -151,8 +151,10 @@ class Lease(Generic[P]):
     def release(self) -> None:
         """Return the connection for the next lessee. If it is closed or too old, it is not reused.
 
-        Leave it as you found it, without a request under way. If you told it to close, or left a
-        producer registered, this counts as C{finished}.
+        Leave it as you found it, without a request under way. If you told it to close, left a
+        producer registered, wrote more than its peer takes now, or if something came that you have
+        not read, this counts as C{finished}. (Of what came less than 0.1 ms after you leased it,
+        the pool knows nothing.)
 
         @raise LeaseError: the lease was settled before.
         """

@@ -258,6 +258,9 @@ class Dispatcher(Generic[P]):
 
     def check(self, connection: Connection[P]) -> None:
         """Check a connection. If it passes, it is leased to the next waiter, or becomes idle."""
+        descriptor = connection.descriptor
+        if descriptor is not None and not descriptor.is_quiet(self._manager._now()):
+            return  # the check would take it for an answer
         self._connections.checking.add(connection)
         self._record.changed()
         self._hooks.check(connection).addCallback(self._was_checked, connection)

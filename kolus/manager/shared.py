@@ -206,10 +206,12 @@ class SharedManager(BaseManager[P]):
     # Settling
 
     def _settle(self, slot: Slot, outcome: Outcome) -> None:
-        connection = slot.connection
+        connection, now = slot.connection, self._now()
+        is_last = len(connection.slots) == 1
+        if is_last and connection.descriptor is not None and outcome is RELEASED:
+            connection.descriptor.leave(now)
         transport: Any = connection.transport
         leased, size = len(connection.slots), connection.slots.size
-        is_last, now = leased == 1, self._now()
         if (
             outcome is RELEASED
             and self._plain
