@@ -91,8 +91,7 @@ class Options(usage.Options):
             "max-waiters",
             None,
             None,
-            "Clients that may wait for each backend; 0: none. "
-            "[default: 10 times the limit, at least 100]",
+            "Clients that may wait for each backend; 0: none. [default: any number]",
         ],
         [
             "connect-timeout",

@@ -15,16 +15,11 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred, fail
 
-from kolus.errors import (
-    Closed,
-    Draining,
-    KolusError,
-    LeaseTimeout,
-)
+from kolus.errors import Closed, Draining, KolusError, LeaseTimeout
 from kolus.events import Observer, Why
 from kolus.manager.admission import Admission
 from kolus.manager.connections import Connections
@@ -36,6 +31,7 @@ from kolus.manager.hooks import Hooks
 from kolus.manager.housekeeper import Housekeeper
 from kolus.manager.lease_tracker import Held, LeaseTracker
 from kolus.manager.lifecycle import Lifecycle
+from kolus.manager.numbers import numbers
 from kolus.manager.placements import Placements
 from kolus.manager.process_guard import ProcessGuard
 from kolus.manager.queue import Waiter, WaiterQueue
@@ -44,7 +40,7 @@ from kolus.manager.shutdown import Shutdown
 from kolus.policy import Policy
 from kolus.status import Status
 from kolus.support import Alarm, check_seconds, check_whole, fired
-from kolus.watching import Forked, ManagerExplanation, Owner, Ownership, Recorder
+from kolus.watching import ManagerExplanation, Owner, Ownership, Recorder
 
 if TYPE_CHECKING:
     from kolus.backend import Backend
@@ -214,20 +210,7 @@ class BaseManager(ABC, Generic[P]):
 
     def _numbers(self) -> Status:
         """The status as far as it is known without a look at each connection."""
-        slots, record = self._policy.slots or 1, self._record
-        return Status(
-            backend=self.backend,
-            manager=cast(Any, self),
-            ident=self.ident,
-            idle=self.ready(),
-            leased=self._leased(),
-            connecting=len(self.connections.connecting) * slots,
-            unused=max(0, record.unused()) * slots,
-            waiting=self.demand(),
-            limit=self._capacity(),
-            state=record.health.state(self._lifecycle.state()),
-            ramp=record.health.ramp(),
-        )
+        return numbers(self)
 
     def load(self) -> int:
         """How many leases are out and requests wait here."""
@@ -313,7 +296,6 @@ class BaseManager(ABC, Generic[P]):
 
     def limit_changed(self) -> None:
         """The backend has another limit."""
-        self.admission.limit_changed()
         self._recorder.resized(self._record.limit)
         self.connections_changed()
         self.deadlocks.look_at_all()
@@ -367,14 +349,7 @@ class BaseManager(ABC, Generic[P]):
         return self._tracker.explain(self)
 
     def _was_forked(self) -> None:
-        """This is a forked child: the connections are its parent's, so leave them alone."""
-        self._lifecycle.serves = False
-        self._record.changed()
-        self._alarm.clear()
-        told = Forked(self.process.message())
-        for connection in self.connections.all:
-            connection.retired = connection.doubtful = True
-            connection.protocol = told  # type: ignore[assignment]
+        self._shutdown.abandon(self.process.message())
 
     def drain(self) -> Deferred[None]:
         self.process.check()

@@ -1,9 +1,10 @@
-"""Small tools for every package: timers, checks of arguments, forks, tracebacks, descriptors.
+"""Small tools for every package: timers, awaitables, checks of arguments, forks, tracebacks.
 
 They stand on the lowest floor and know nothing of pools.
 """
 
 from kolus.support.alarm import Alarm
+from kolus.support.awaitables import call
 from kolus.support.checks import check_seconds, check_whole, is_duration
 from kolus.support.descriptors import DescriptorWatch
 from kolus.support.fork import after_fork
@@ -18,6 +19,7 @@ __all__ = [
     "QuickDeferred",
     "Step",
     "after_fork",
+    "call",
     "check_seconds",
     "check_whole",
     "drop_frames",

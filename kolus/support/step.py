@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.internet.defer import Deferred, TimeoutError, maybeDeferred
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+
+from kolus.support.awaitables import call
 
 __all__ = ["Step"]
 
@@ -45,10 +47,10 @@ class Step:
     def begin(self, action: Callable[..., object], *args: object) -> Deferred[object]:
         """Start the work.
 
-        @param action: does the work; may return a Deferred or a coroutine.
+        @param action: does the work; see C{call} for what it may return.
         @return: C{outcome}.
         """
-        self._work = maybeDeferred(action, *args)
+        self._work = call(self._clock, action, *args)
         self._work.addBoth(self._end)
         if self._ended:
             self._cancel()
