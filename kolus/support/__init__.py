@@ -11,12 +11,14 @@ from kolus.support.fork import after_fork
 from kolus.support.frames import drop_frames, traceback_text
 from kolus.support.quick import QuickDeferred, fire, fired, waiting
 from kolus.support.stacks import place, stack
+from kolus.support.steady import SteadyClock, steady, steady_seconds
 from kolus.support.step import Step
 
 __all__ = [
     "Alarm",
     "DescriptorWatch",
     "QuickDeferred",
+    "SteadyClock",
     "Step",
     "after_fork",
     "call",
@@ -28,6 +30,8 @@ __all__ = [
     "is_duration",
     "place",
     "stack",
+    "steady",
+    "steady_seconds",
     "traceback_text",
     "waiting",
 ]
