@@ -13,7 +13,7 @@ from collections.abc import Collection, Hashable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -24,9 +24,9 @@ from kolus.group.first_list import FirstList
 from kolus.group.group_statuses import GroupStatuses
 from kolus.group.selection import GroupSelection, Selection
 from kolus.health import Panic
-from kolus.manager import Managers
+from kolus.manager import Managers, Waiter, as_waiter
 from kolus.status import GroupStatus
-from kolus.support import check_seconds
+from kolus.support import check_seconds, failed
 from kolus.watching import Owner, check_owner
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Group(Generic[P]):
         owner: Owner | None = None,
         exclude: Collection[AnyBackend] = (),
         balancer: Balancer | None = None,
-    ) -> Deferred[Lease[P]]:
+    ) -> Waiter[Lease[P]]:
         """Lease a connection to any of the backends.
 
         If connecting to one backend fails, another is tried, until the deadline.
@@ -134,10 +134,11 @@ class Group(Generic[P]):
             try:
                 check_owner(owner)
             except LeaseError:
-                return fail()
+                return failed(Waiter)
         selection = self._selection(exclude, balancer) if exclude or balancer is not None else self
         if self._closed or self._early.waiting or not self._backends:
-            return Deferred.fromCoroutine(self._connect_later(ident, timeout, owner, selection))
+            later = self._connect_later(ident, timeout, owner, selection)
+            return as_waiter(Deferred.fromCoroutine(later))
         return self._selector.connect(ident, selection, timeout, owner)
 
     def try_connect(

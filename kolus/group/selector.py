@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -23,8 +23,8 @@ from kolus.group.selection import ListSelection, Selection
 from kolus.group.servers import Servers
 from kolus.health import Panic, Phase
 from kolus.interfaces import IServesGroups
-from kolus.manager import Managers, Snapshots, Waiter
-from kolus.support import fired
+from kolus.manager import Managers, Snapshots, Waiter, as_waiter
+from kolus.support import failed, fired
 
 if TYPE_CHECKING:
     from kolus.backend import AnyBackend, Backends
@@ -57,7 +57,7 @@ class Selector:
         timeout: float | None,
         owner: Owner | None,
         drawn: tuple[int, int] | None = None,
-    ) -> Deferred[Lease[Any]]:
+    ) -> Waiter[Lease[Any]]:
         """See C{Group.connect}.
 
         @param drawn: the two that C{selection.draw} has drawn, if anything.
@@ -91,10 +91,11 @@ class Selector:
             backend = chosen.backend
             is_lone = selection.is_fixed and selection.statuses.size == 1
             if is_lone or getattr(selection.balancer, "bound", False):
-                return self._managers.provide(ident, backend).connect(ident, timeout, owner)
+                manager = self._managers.provide(ident, backend)
+                return as_waiter(manager.connect(ident, timeout, owner))
             return self._wait(ident, backend, selection, timeout, owner)
         except KolusError:
-            return fail()
+            return failed(Waiter)
 
     def connect_any(
         self,
@@ -104,7 +105,7 @@ class Selector:
         exclude: Collection[AnyBackend],
         timeout: float | None,
         owner: Owner | None,
-    ) -> Deferred[Lease[Any]]:
+    ) -> Waiter[Lease[Any]]:
         """See C{Pool.select}. What is served at once needs neither a selection nor statuses."""
         draw, drawn = draw_of(balancer), None
         count = len(backends)
@@ -126,7 +127,7 @@ class Selector:
                         try:
                             lease = sole.try_connect(ident, owner)
                         except KolusError:
-                            return fail()
+                            return failed(Waiter)
                         if lease is not None:
                             return fired(Waiter, lease)
             drawn = first, second
@@ -221,7 +222,7 @@ class Selector:
         selection: Selection,
         timeout: float | None,
         owner: Owner | None,
-    ) -> Deferred[Lease[Any]]:
+    ) -> Waiter[Lease[Any]]:
         queue = selection.queue(ident)
         try:
             prefers = getattr(selection.balancer, "prefers", False)
@@ -234,7 +235,7 @@ class Selector:
             try:
                 manager: Any = self._place(ident, place, queue)
             except ConnectFailed:
-                asked: Deferred[Lease[Any]] = fail()
+                asked: Deferred[Lease[Any]] = failed(Waiter)
             else:
                 if IServesGroups.providedBy(manager):
                     choose = partial(self._choose_again, selection)
@@ -245,7 +246,7 @@ class Selector:
                     return waiter
                 asked = manager.connect(ident, timeout, owner)  # it does not serve groups' queues
             asking = self._ask_others(asked, ident, place, selection, timeout, owner)
-            return Deferred.fromCoroutine(asking)
+            return as_waiter(Deferred.fromCoroutine(asking))
         finally:
             queue.end_if_empty()
 
@@ -282,12 +283,12 @@ class Selector:
             except ConnectFailed as error:
                 if is_last:
                     raise
-                failed = error
+                refusal = error
                 tried[place] = error.reason
             waited = self._clock.seconds() - began
             other = self._choose_again(selection, tried)
             if other is None or (patience is not None and waited >= patience):
-                raise ConnectFailed(failed.backend, failed.reason, failed.retry_in, tried)
+                raise ConnectFailed(refusal.backend, refusal.reason, refusal.retry_in, tried)
             place = other
             left = None if patience is None else patience - waited
             queue = selection.queue(ident)
@@ -301,7 +302,7 @@ class Selector:
                 else:
                     asked = manager.connect(ident, left, owner)
             except ConnectFailed:
-                asked = fail()
+                asked = failed(Waiter)
             finally:
                 queue.end_if_empty()
 

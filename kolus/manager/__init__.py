@@ -9,7 +9,7 @@ from kolus.manager.exclusive import ConnectionManager
 from kolus.manager.managers import MakeManager, Managers
 from kolus.manager.prober import Prober
 from kolus.manager.protocol_factory import protocol_factory
-from kolus.manager.queue import Waiter, WaiterQueue
+from kolus.manager.queue import Waiter, WaiterQueue, as_waiter
 from kolus.manager.record import BackendRecord
 from kolus.manager.records import Records
 from kolus.manager.shared import SharedManager
@@ -27,5 +27,6 @@ __all__ = [
     "Snapshots",
     "Waiter",
     "WaiterQueue",
+    "as_waiter",
     "protocol_factory",
 ]
