@@ -181,6 +181,16 @@ class BackendRecord:
                 self.noted = 1 + sum([each.load() for each in members]) + len(self.idle)
         return self.noted_load
 
+    def lighter(
+        self, other: BackendRecord, weight: float = 1.0, other_weight: float = 1.0
+    ) -> BackendRecord | None:
+        """The less loaded of two for their weights, this one if they are equal; C{None} unless the
+        loads of both are noted."""
+        if self.noted < 0 or other.noted < 0:
+            return None
+        load = (self.noted - len(self.idle)) * other_weight
+        return other if (other.noted - len(other.idle)) * weight < load else self
+
     # Who learns from it
 
     def teach(self, feedback: Feedback) -> None:

@@ -17,7 +17,7 @@ from kolus.backoff import Rng
 from kolus.balance import Balancer, usable
 from kolus.errors import Closed, KolusError, LeaseError
 from kolus.events import Observer
-from kolus.group import Group, Groups, Selector
+from kolus.group import Group, Selector
 from kolus.interfaces import IKolusManager
 from kolus.lease import Lease
 from kolus.manager import (
@@ -27,9 +27,9 @@ from kolus.manager import (
     Prober,
     Records,
     SharedManager,
-    Snapshots,
 )
 from kolus.policy import Policy
+from kolus.pool.groups import Groups
 from kolus.pool.operation import PoolOperation
 from kolus.support import check_seconds
 from kolus.watching import Owner, check_owner
@@ -91,9 +91,8 @@ class Pool(PoolOperation, Generic[P]):
         probe = None if policy.probe is None else Prober(self._connect_to, reactor, policy).probe
         records = Records(reactor, self._observers, rng, probe)
         managers = Managers(policy, make_manager or self._make, records)
-        snapshots = Snapshots(managers)
-        self._selector = Selector(managers, snapshots, reactor)
-        super().__init__(managers, snapshots, Groups(managers, self._selector, reactor))
+        self._selector = Selector(managers, reactor)
+        super().__init__(managers, Groups(managers, self._selector, reactor))
 
     # Leasing
 
