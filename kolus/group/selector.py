@@ -10,7 +10,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.interfaces import IReactorTime
 
 from kolus.backend import Backend, several
 from kolus.balance import Feedback, draw_of, two_of
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from kolus.group.places import Tried
     from kolus.group.queue import GroupQueue
     from kolus.lease import Lease
+    from kolus.support import SteadyClock
     from kolus.watching import Owner
 
 __all__ = ["Selector"]
@@ -39,10 +39,11 @@ __all__ = ["Selector"]
 class Selector:
     """Has the balancer choose a backend, and leases what is ready. Other requests are queued."""
 
-    def __init__(self, managers: Managers, clock: IReactorTime) -> None:
+    def __init__(self, managers: Managers, clock: SteadyClock) -> None:
         self._managers = managers
         self._at = managers.at
         self._find_record = managers.records.find
+        self._sick = managers.records.sick
         self._servers = Servers(managers)
         self._clock = clock
         self._queues_of_lists = Queues(managers, clock)
@@ -70,6 +71,8 @@ class Selector:
                         lease = sole.try_connect(ident, owner)
                         if lease is not None:
                             return fired(Waiter, lease)
+            if self._sick:
+                self._clock.look()  # the end of an ejection may be overdue
             chosen = selection.choose(statuses, drawn)
             record = chosen.record
             sole = None if record is None else record.sole

@@ -19,17 +19,17 @@ from twisted.internet.interfaces import (
     IHandshakeListener,
     ILoggingContext,
     IProtocol,
-    ISSLTransport,
     IStreamClientEndpoint,
     ITransport,
 )
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import alsoProvides, directlyProvidedBy, implementer
+from zope.interface import implementer
 
 from kolus.manager.connection_state import BUSY, CLOSED, CLOSING, CONNECTING, IDLE, LEASED, NEXT
 from kolus.manager.losses import Losses
 from kolus.manager.one_protocol import OneProtocol
+from kolus.manager.opening import Opening
 from kolus.manager.transports import is_sound, stop_telling, tell_before
 from kolus.support import Step
 
@@ -91,9 +91,7 @@ class Connection(Generic[P]):
     overdue_since = -math.inf
     slots: Any = frozenset()
     _step: Step | None = None
-    _handshake: Deferred[None] | None = None
-    _in_make_connection = False
-    _failure: Failure | None = None
+    _opening: Opening | None = None
     _losses: Losses | None = None
     _ended: Failure | None = None
     _tells = False
@@ -151,7 +149,14 @@ class Connection(Generic[P]):
 
         @return: fires when the connection can be used; fails with the reason why it cannot.
         """
-        return self._begin("connect", timeout, self._reach, endpoint)
+        self._opening = opening = Opening(self)
+        factory = OneProtocol(self, self._connector.build)
+        reached = self._begin("connect", timeout, opening.reach, endpoint, factory)
+        return reached.addBoth(self._opened)
+
+    def _opened(self, result: object) -> object:
+        self._opening = None
+        return result
 
     def run(
         self, step: str, timeout: float | None, hook: Callable[[P], object]
@@ -179,9 +184,8 @@ class Connection(Generic[P]):
         return result
 
     def _give_up(self, reason: Failure) -> None:
-        if self._in_make_connection:
-            # The endpoint is about to fire, and does not expect to be cancelled from here.
-            self._failure = reason
+        if self._opening is not None and self._opening.is_making:
+            self._opening.give_up(reason)
         elif self._step is not None:
             self._step.give_up(reason)
 
@@ -289,45 +293,19 @@ class Connection(Generic[P]):
         if self._losses is not None:
             self._losses.happen(reason)
 
-    # Connecting
-
-    async def _reach(self, endpoint: IStreamClientEndpoint) -> object:
-        await endpoint.connect(OneProtocol(self, self._connector.build))
-        if self._failure is not None:
-            return self._failure  # raised, it would know our callers: all losses may share it
-        if self.transport is None:
-            raise ConnectionDone(f"{endpoint!r} fired without a connection")
-        if self._handshake is not None:
-            await self._handshake
-        return None
-
     # What the transport tells it: IProtocol and the optional interfaces
 
     def connectionMade(self) -> None:
         """Never called: C{makeConnection} is the protocol's own."""
 
     def makeConnection(self, transport: ITransport) -> None:
-        if self.state is not CONNECTING:
+        if self.state is not CONNECTING or self._opening is None:
             getattr(transport, "abortConnection", transport.loseConnection)()
             return
         self.transport = transport
         self._tells = tell_before(transport, self)
         self.connected_at = self._connector.now()
-        if ISSLTransport.providedBy(transport):
-            # A certificate is refused only after connectionMade.
-            self._handshake = Deferred()
-        else:
-            # Twisted's endpoints put a wrapper around this object that passes on every optional
-            # interface, but claims only one of them.
-            alsoProvides(getattr(transport, "protocol", self), *directlyProvidedBy(self))
-        self._in_make_connection = True
-        try:
-            self._protocol.makeConnection(transport)
-        except Exception:
-            self._failure = Failure()
-            _log.failure("{protocol!r} raised in makeConnection", protocol=self.protocol)
-        finally:
-            self._in_make_connection = False
+        self._opening.make(transport)
 
     def _data_received(self, data: bytes) -> None:
         if self.state is IDLE:
@@ -339,8 +317,8 @@ class Connection(Generic[P]):
     def handshakeCompleted(self) -> None:
         if IHandshakeListener.providedBy(self.protocol):
             self._protocol.handshakeCompleted()
-        if self._handshake is not None and not self._handshake.called:
-            self._handshake.callback(None)
+        if self._opening is not None:
+            self._opening.shook_hands()
 
     def readConnectionLost(self) -> None:
         if self.state is IDLE:

@@ -15,8 +15,6 @@ from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from twisted.internet.interfaces import IReactorTime
-
 from kolus.events import Why
 from kolus.manager.connection import Connection
 from kolus.manager.connection_state import CLOSED, CLOSING, CONNECTING, IDLE
@@ -25,7 +23,7 @@ from kolus.manager.lifetimes import Lifetimes
 if TYPE_CHECKING:
     from kolus.manager.record import BackendRecord
     from kolus.policy import Policy
-    from kolus.support import Alarm
+    from kolus.support import Alarm, SteadyClock
 
 __all__ = ["Connections"]
 
@@ -38,7 +36,7 @@ class Connections(Generic[P]):
     """Knows the connections of one manager, which is next, and which are due to be closed."""
 
     def __init__(
-        self, clock: IReactorTime, record: BackendRecord, policy: Policy, alarm: Alarm
+        self, clock: SteadyClock, record: BackendRecord, policy: Policy, alarm: Alarm
     ) -> None:
         """
         @param record: the record whose slots the connections take.
@@ -94,8 +92,10 @@ class Connections(Generic[P]):
         return len(self.all) - len(self.connecting) - len(self.idle) - len(self.closing)
 
     def slow_at(self) -> float:
-        """When the oldest attempt to connect counts as slow, on the clock; infinity if none is."""
-        return next(iter(self.connecting.values()), math.inf) + _SLOW_CONNECT
+        """When the oldest attempt to connect counts as slow, on the clock; infinity if none is.
+        Time in which the reactor was blocked does not count."""
+        began = next(iter(self.connecting.values()), math.inf)
+        return began + _SLOW_CONNECT + self._clock.stalled_since(began)
 
     def begin(self, connection: Connection[P]) -> None:
         """An attempt to connect has begun."""
