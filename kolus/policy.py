@@ -47,7 +47,8 @@ class Policy:
     idle_timeout: float | None = 60.0
     """A connection that was idle for so long is closed."""
     idle_jitter: float = 0.1
-    """The idle time-out of each connection is shortened by up to this share, at random."""
+    """The idle time-out of each connection is shortened by up to this share, at random. So a burst
+    of idle connections is not closed at once."""
     lifetime: float | None = 1800.0
     """A connection older than this is closed as soon as it is not leased."""
     lifetime_jitter: float = 0.2

@@ -266,6 +266,13 @@ class BaseManager(ABC, Generic[P]):
 
     # Leases
 
+    def see_the_time(self) -> None:
+        """Close what is too old or idle for too long, if the alarm should have rung already: the
+        reactor may have been blocked, or the machine suspended."""
+        now = self._now()
+        if now >= self._alarm.at:
+            self.connections.close_overdue(now)
+
     def _lease_specially(self, leasable: Leasable[P], ownership: Ownership | None) -> Lease[P]:
         """Lease what was ready at once, and see to the head-room."""
         lease = self._tracker.lease(leasable, ownership, self._tracker.origin(ownership), 0.0)
