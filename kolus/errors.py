@@ -4,7 +4,7 @@
 
     KolusError
       Rejected            the request was refused at once
-        PoolFull          the limit is reached and the queue is full
+        PoolFull          the limit is reached and max_waiters requests wait
         WrongIdent        the backend belongs to another ident; only with idents="reject"
         Draining          the backend gives no new leases
         NoBackend         there was nothing to choose from, or the balancer chose nothing
@@ -56,7 +56,7 @@ class Rejected(KolusError):
 
 
 class PoolFull(Rejected):
-    """All connections are leased and the queue is full."""
+    """All connections are leased, and as many requests wait as C{max_waiters} allows."""
 
 
 class WrongIdent(Rejected):

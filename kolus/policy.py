@@ -15,8 +15,9 @@ from kolus.support import check_seconds, check_whole
 __all__ = ["Hook", "Policy"]
 
 Hook = Callable[[Any], object]
-"""Is called with a connected protocol. It may return a Deferred or a coroutine, and the pool waits
-for that. If it raises or fails, the connection is closed."""
+"""Is called with a connected protocol. It may return a Deferred, a coroutine, a future or task of
+asyncio, or any other awaitable, and the pool waits for that. If it raises, fails, gives C{False},
+or returns what cannot be awaited, as a generator, the connection is closed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +32,9 @@ class Policy:
     limit: int = 10
     """Most connections of one manager, including those that are connecting or closing."""
     max_waiters: int | None = None
-    """Most requests in the queue, not counting those for which a connection is or may be made.
-    C{None}: 10 times the most leases, at least 100. 0: rejected if the limit is reached."""
+    """Most requests in the queue of a manager, not counting those for which a connection is or may
+    be made. One more is rejected with C{PoolFull}. C{None}: any number wait, each until its
+    deadline. 0: none waits; a request is rejected if the limit is reached."""
     slots: int | None = None
     """Number of leases that share one connection, for multiplexed or pipelined protocols. C{None}:
     each lease has its own connection."""
@@ -45,7 +47,8 @@ class Policy:
     idle_timeout: float | None = 60.0
     """A connection that was idle for so long is closed."""
     idle_jitter: float = 0.1
-    """The idle time-out of each connection is shortened by up to this share, at random."""
+    """The idle time-out of each connection is shortened by up to this share, at random. So a burst
+    of idle connections is not closed at once."""
     lifetime: float | None = 1800.0
     """A connection older than this is closed as soon as it is not leased."""
     lifetime_jitter: float = 0.2
@@ -66,8 +69,7 @@ class Policy:
     prepare_timeout: float | None = 5.0
     """Time-out of C{prepare}. If it is exceeded, the attempt to connect has failed."""
     check: Hook | None = None
-    """Called before a lease with a connection that was idle for C{check_after}. If it raises, fails
-    or returns C{False}, the connection is dead."""
+    """Called before a lease with a connection that was idle for C{check_after}."""
     check_timeout: float | None = 1.0
     """Time-out of C{check}. If it is exceeded, the connection is closed."""
     check_after: float = 5.0
@@ -185,12 +187,6 @@ class Policy:
         changed = copy(self)
         object.__setattr__(changed, "limit", limit)
         return changed
-
-    def most_waiters(self, limit: int) -> int:
-        """The most waiters of a manager with that limit of connections."""
-        if self.max_waiters is not None:
-            return self.max_waiters
-        return max(100, 10 * limit * (self.slots or 1))
 
     @classmethod
     def erlang(cls, **changes: Any) -> Policy:

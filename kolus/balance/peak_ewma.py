@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IReactorTime
 
+from kolus.support import steady
+
 if TYPE_CHECKING:
     from kolus.backend import Backend
     from kolus.backoff import Rng
@@ -67,7 +69,7 @@ class PeakEwma:
             raise ValueError(f"decay must be a number of seconds, not {decay!r}")
         if not 0 < decay < math.inf:
             raise ValueError(f"decay must be a number of seconds above 0, not {decay!r}")
-        self._clock = clock
+        self._clock = steady(clock)
         self._rng = rng
         self._decay = decay
         self._estimates: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()

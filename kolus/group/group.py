@@ -223,9 +223,12 @@ class Group(Generic[P]):
     ) -> Lease[P]:
         if self._closed:
             raise self._is_closed()
-        most = self._managers.policy.most_waiters(self._managers.policy.limit)
-        if len(self._early.waiting) >= most:
-            raise PoolFull(f"{self!r} has no backends yet, and {most} requests wait for them")
+        most = self._managers.policy.max_waiters
+        if most is not None and len(self._early.waiting) >= most:
+            raise PoolFull(
+                f"{self!r} has no backends yet, and {most} requests wait for them: "
+                f"max_waiters={most} lets no more wait"
+            )
         began = self._clock.seconds()
         await self._early.wait(timeout, owner)
         waited = self._clock.seconds() - began

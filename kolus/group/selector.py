@@ -11,7 +11,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from kolus.backend import Backend
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from kolus.balance import Balancer
     from kolus.group.places import Tried
     from kolus.lease import Lease
+    from kolus.support import SteadyClock
     from kolus.watching import Owner
 
 __all__ = ["Selector"]
@@ -41,10 +41,11 @@ _log = Logger()
 class Selector:
     """Has the balancer choose a backend, and leases what is ready. Other requests are queued."""
 
-    def __init__(self, managers: Managers, snapshots: Snapshots, clock: IReactorTime) -> None:
+    def __init__(self, managers: Managers, snapshots: Snapshots, clock: SteadyClock) -> None:
         self._managers = managers
         self._at = managers.at
         self._find_record = managers.records.find
+        self._sick = managers.records.sick
         self._servers = Servers(managers)
         self.snapshots = snapshots
         self._clock = clock
@@ -78,6 +79,8 @@ class Selector:
                         if lease is not None:
                             return fired(Waiter, lease)
                 drawn = first, second
+            if self._sick:
+                self._clock.look()  # the end of an ejection may be overdue
             chosen = self._choose(selection, statuses, drawn)
             record = chosen.record
             sole = None if record is None else record.sole

@@ -17,7 +17,7 @@ from kolus.events import Why
 from kolus.manager.connection import Connection
 from kolus.manager.connection_state import CONNECTING
 from kolus.manager.opening import Opening
-from kolus.support import drop_frames, traceback_text
+from kolus.support import drop_frames, steady, traceback_text
 
 if TYPE_CHECKING:
     from kolus.backend import Backend
@@ -69,9 +69,9 @@ class Connector(Generic[P]):
         @raise ValueError: this reactor cannot use the backend's endpoint string.
         """
         self.manager = manager
-        self.clock = reactor
+        self.clock = clock = steady(reactor)
         self.build = build
-        self.now: Callable[[], float] = reactor.seconds
+        self.now: Callable[[], float] = clock.seconds
         self.attempts = record.attempts
         self._unpaid = False
         self._endpoint = record.endpoint(reactor)

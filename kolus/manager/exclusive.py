@@ -45,12 +45,15 @@ class ConnectionManager(BaseManager[P]):
             or ident != self.ident
         ):
             return self._try_closely(ident, owner)
+        now = self._now()
+        if now >= self._alarm.at:
+            return self._try_closely(ident, owner)
         connection, _ = idle.popitem()
         if connection.doubtful and not connection.usable(producing=True):
             self.connections.close(connection, Why.UNFIT)
             return self._try_closely(ident, owner)
         connection.state = LEASED
-        connection.since = self._now()
+        connection.since = now
         connection.uses += 1
         connection.dataReceived = connection.protocol.dataReceived  # type: ignore[attr-defined]
         self.counters.leases += 1
@@ -64,6 +67,7 @@ class ConnectionManager(BaseManager[P]):
             self.admission.refuse(ident)
             return None
         ownership = None if owner is None else self._tracker.ownership(owner)
+        self.see_the_time()
         idle = self._idle
         if not idle or self.waiting or (self._group_queues and self._dispatcher.is_asked()):
             return None
@@ -197,6 +201,7 @@ class ConnectionManager(BaseManager[P]):
         self._dispatcher.decide()
 
     def _hand_out(self) -> None:
+        self.see_the_time()
         while self._idle and self._lifecycle.serves and self._dispatcher.is_asked():
             if not (self._checks and self._next_is_stale()):
                 connection, _ = self._idle.popitem()

@@ -1,6 +1,7 @@
 """C{Hooks}: runs the user's prepare, check and reset, each with its time limit.
 
-If a hook raises or does not finish in time, its connection is closed, and that is reported.
+If a hook raises, gives C{False} or does not finish in time, its connection is closed, and that is
+reported.
 """
 
 from __future__ import annotations
@@ -47,9 +48,10 @@ class Hooks:
         policy = self._policy
         if policy.prepare is None:
             return succeed(None)
-        return connection.begin(
+        prepared = connection.begin(
             "prepare", policy.prepare_timeout, policy.prepare, connection.protocol
         )
+        return prepared.addCallback(_unless_false)
 
     def is_stale(self, connection: Connection[Any]) -> bool:
         """Whether an idle connection must be checked before it is leased."""
@@ -93,13 +95,17 @@ class Hooks:
         )
 
     def _is_fit(self, result: object, step: str, connection: Connection[Any]) -> bool:
-        if step == "check" and result is False:
-            result = Failure(ValueError("it returned False"))
+        result = _unless_false(result)
         if not isinstance(result, Failure):
             return True
         if connection.state is BUSY:
             self._recorder.hook_failed(step, reason_of(result))
         return False
+
+
+def _unless_false(result: object) -> object:
+    """C{False} as the failure that it counts as."""
+    return Failure(ValueError("it returned False")) if result is False else result
 
 
 def _drop(work: object) -> None:

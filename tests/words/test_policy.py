@@ -16,6 +16,7 @@ from kolus.balance import fill_first
 def test_the_defaults_are_the_documented_ones() -> None:
     policy = Policy()
     assert (policy.limit, policy.min_idle, policy.max_connecting) == (10, 0, 2)
+    assert policy.max_waiters is None
     assert (policy.acquire_timeout, policy.connect_timeout) == (5, 5)
     assert (policy.prepare_timeout, policy.check_timeout, policy.reset_timeout) == (5, 1, 5)
     assert (policy.idle_timeout, policy.idle_jitter) == (60, 0.1)
@@ -32,12 +33,6 @@ def test_the_originals_policy_is_its_numbers_and_its_manners() -> None:
     assert (policy.manager_idle_timeout, policy.lifetime, policy.backoff) == (5, None, None)
     assert (policy.balancer, policy.idents) == (fill_first, "reject")
     assert Policy.erlang(limit=3, idle_timeout=1.0).limit == 3
-
-
-@pytest.mark.parametrize(("limit", "most"), [(1, 100), (10, 100), (11, 110)])
-def test_the_queue_is_ten_times_the_limit_and_at_least_a_hundred(limit: int, most: int) -> None:
-    assert Policy().most_waiters(limit) == most
-    assert Policy(max_waiters=7).most_waiters(limit) == 7
 
 
 def test_a_policy_does_not_change() -> None:
