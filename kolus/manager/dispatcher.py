@@ -106,7 +106,7 @@ class Dispatcher(Generic[P]):
 
     def _fire(self, waiter: Waiter[Lease[P]], leasable: Leasable[P]) -> None:
         self._counters.leases += 1
-        if self._manager._observers or self._manager._debug or waiter.ownership is not None:
+        if self._manager._observers or self._manager._tracked or waiter.ownership is not None:
             waited = self._manager._now() - waiter.since
             lease = self._tracker.lease(leasable, waiter.ownership, waiter.origin, waited)
         else:
