@@ -8,6 +8,7 @@ C{Status} made for that one query.
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from kolus.manager import backend_status
@@ -19,10 +20,6 @@ if TYPE_CHECKING:
     from kolus.manager import BackendRecord
 
 __all__ = ["LiveStatus"]
-
-
-def _of_snapshot(name: str) -> Any:
-    return property(lambda self: getattr(self.snapshot(), name))
 
 
 class LiveStatus(Status):
@@ -45,13 +42,6 @@ class LiveStatus(Status):
         self.backend = backend  # type: ignore[misc]
         self._record = record
         self.among = among
-
-    manager = _of_snapshot("manager")
-    ident = _of_snapshot("ident")
-    connecting = _of_snapshot("connecting")
-    unused = _of_snapshot("unused")
-    limit = _of_snapshot("limit")
-    state = _of_snapshot("state")
 
     def snapshot(self) -> Status:
         """A status with the current numbers, which does not change any more."""
@@ -128,3 +118,13 @@ class LiveStatus(Status):
     def ramp(self) -> float:
         record = self.record
         return 1.0 if record is None else record.health.ramp()
+
+
+def _of_snapshot(name: str) -> Any:
+    return property(lambda self: getattr(self.snapshot(), name))
+
+
+# What few balancers read. A C{__getattr__} would make every other attribute slower, too.
+for _field in fields(Status):
+    if _field.name != "backend" and _field.name not in vars(LiveStatus):
+        setattr(LiveStatus, _field.name, _of_snapshot(_field.name))

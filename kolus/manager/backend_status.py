@@ -41,4 +41,5 @@ def backend_status(managers: Managers, backend: Backend) -> Status:
         limit=managers.limit(backend) * (managers.policy.slots or 1),
         state=state,
         ramp=1.0 if record is None else record.health.ramp(),
+        detached=0 if record is None else len(record.detached),
     )
