@@ -143,7 +143,8 @@ class Records:
                 self._forget(oldest)
 
     def _is_of_use(self, record: BackendRecord) -> bool:
-        return bool(record.members) or record.health.is_by_hand or self._is_listed(record)
+        needed = record.members or record.detached or record.health.is_by_hand
+        return bool(needed) or self._is_listed(record)
 
     def _forget(self, record: BackendRecord) -> None:
         del self._records[record.backend.key]

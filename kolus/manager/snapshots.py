@@ -66,4 +66,5 @@ class Snapshots:
             limit=managers.limit(backend) * (managers.policy.slots or 1),
             state=state,
             ramp=1.0 if record is None else record.health.ramp(),
+            detached=0 if record is None else len(record.detached),
         )
