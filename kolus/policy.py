@@ -47,7 +47,8 @@ class Policy:
     idle_timeout: float | None = 60.0
     """A connection that was idle for so long is closed."""
     idle_jitter: float = 0.1
-    """The idle time-out of each connection is shortened by up to this share, at random."""
+    """The idle time-out of each connection is shortened by up to this share, at random. So a burst
+    of idle connections is not closed at once."""
     lifetime: float | None = 1800.0
     """A connection older than this is closed as soon as it is not leased."""
     lifetime_jitter: float = 0.2
@@ -78,6 +79,12 @@ class Policy:
     C{slots}."""
     reset_timeout: float | None = 5.0
     """Time-out of C{reset}. If it is exceeded, the connection is closed."""
+    clean: Callable[[Any], bool] | None = None
+    """Called with the protocol when a lease ends, before C{reset}; returns whether nothing is under
+    way on it. Then an exception in the lease's block releases the lease if it is clean; and a lease
+    that is released but not clean is finished, counted (C{unclean}) and logged. If it raises or
+    returns anything but C{True} or C{False}, the connection is closed. It excludes C{slots}.
+    C{None}: an exception finishes the lease, and what is released counts as clean."""
     close_timeout: float | None = 5.0
     """A connection that has not closed after this time is aborted."""
     max_connecting: int = 2
@@ -96,6 +103,10 @@ class Policy:
     """Time-out of C{probe}, from the request for the connection."""
     balancer: Balancer = pick_two()  # noqa: RUF009 (it has no state but the module random's)
     """The default balancer of C{select} and groups: takes statuses, and returns one of them."""
+    hold_limit: float | None = None
+    """A lease that is held for so long is revoked: its connection is aborted, and later use of it
+    is an error that says so. Of a shared connection only this lease ends; the connection is closed
+    when its last lease has ended."""
     leak_after: float | None = 60.0
     """A lease that is held for so long is counted and logged, once, as a possible leak."""
     debug: bool = False
@@ -112,7 +123,7 @@ class Policy:
         for name in _DURATIONS:
             check_seconds(name, getattr(self, name))
         check_seconds("check_after", self.check_after, optional=False)
-        for name in ("leak_after", "lifetime"):
+        for name in ("hold_limit", "leak_after", "lifetime"):
             if getattr(self, name) == 0:
                 raise ValueError(f"{name} must be more than 0; None turns it off")
         for name in ("idle_jitter", "lifetime_jitter"):
@@ -128,10 +139,12 @@ class Policy:
             raise ValueError(
                 f"idents must be 'separate', 'replace' or 'reject', not {self.idents!r}"
             )
-        for name in ("prepare", "check", "reset", "probe"):
+        for name in ("prepare", "check", "reset", "clean", "probe"):
             hook = getattr(self, name)
             if hook is not None and not callable(hook):
                 raise TypeError(f"{name} must be callable with a protocol, not {hook!r}")
+        if self.slots is not None and self.clean is not None:
+            raise ValueError("slots and clean exclude each other: others use a shared connection")
         if not callable(self.balancer):
             raise TypeError(f"balancer must be callable with statuses, not {self.balancer!r}")
         if self.ejection is not None and not isinstance(self.ejection, Ejection):
@@ -203,6 +216,7 @@ class Policy:
 _DURATIONS = (
     "acquire_timeout",
     "connect_timeout",
+    "hold_limit",
     "idle_timeout",
     "leak_after",
     "lifetime",

@@ -17,7 +17,7 @@ from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred
 
 from kolus.errors import Closed, Draining, KolusError, LeaseTimeout
 from kolus.events import Observer, Why
@@ -39,7 +39,7 @@ from kolus.manager.record import BackendRecord
 from kolus.manager.shutdown import Shutdown
 from kolus.policy import Policy
 from kolus.status import Status
-from kolus.support import Alarm, check_seconds, check_whole, fired, steady
+from kolus.support import Alarm, check_seconds, check_whole, failed, fired, steady
 from kolus.watching import ManagerExplanation, Owner, Ownership, Recorder
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class BaseManager(ABC, Generic[P]):
         )
         self.placements = Placements(self, record)
         self.groups = GroupQueues(self)
-        self._tracker = LeaseTracker(policy, recorder, clock.seconds, self._settle)
+        self._tracker = LeaseTracker(policy, recorder, clock.seconds, self._settle, self._alarm)
         self.deadlocks = Deadlocks(self, self._tracker, record, policy)
         self._lifecycle = Lifecycle()
         self._shutdown = Shutdown(self)
@@ -140,7 +140,8 @@ class BaseManager(ABC, Generic[P]):
         self._watchers = record.watchers
         self._feedbacks = record.feedbacks
         self._debug = policy.debug
-        self._special = policy.debug or policy.min_idle > 0
+        self._tracked = policy.debug or policy.hold_limit is not None
+        self._special = self._tracked or policy.min_idle > 0
         self._checks = hooks.checks
         self._plain = self._is_plain()
         self._idle = connections.idle
@@ -233,25 +234,26 @@ class BaseManager(ABC, Generic[P]):
         """Whether a released connection can be leased again without a reset or another step."""
         policy, record = self._policy, self._record
         is_calm = record.health.is_well and not record.shrinking.active
-        return policy.reset is None and policy.max_uses is None and is_calm
+        has_hook = policy.reset is not None or policy.clean is not None
+        return not has_hook and policy.max_uses is None and is_calm
 
     # Requests
 
     def connect(
         self, ident: Hashable, timeout: float | None = None, owner: Owner | None = None
-    ) -> Deferred[Lease[P]]:
+    ) -> Waiter[Lease[P]]:
         if timeout is not None:
             check_seconds("timeout", timeout)
         try:
             lease = self.try_connect(ident, owner)
         except KolusError:
-            return fail()
+            return failed(Waiter)
         if lease is not None:
             return fired(Waiter, lease)
         try:
             return self.admission.wait(timeout, owner)
         except KolusError:
-            return fail()
+            return failed(Waiter)
 
     def demand_grew(self) -> None:
         """A waiter was placed here."""
@@ -265,6 +267,13 @@ class BaseManager(ABC, Generic[P]):
             self._record.turns.wake()  # what was idle for it makes way for a sibling's
 
     # Leases
+
+    def see_the_time(self) -> None:
+        """Close what is too old or idle for too long, if the alarm should have rung already: the
+        reactor may have been blocked, or the machine suspended."""
+        now = self._now()
+        if now >= self._alarm.at:
+            self.connections.close_overdue(now)
 
     def _lease_specially(self, leasable: Leasable[P], ownership: Ownership | None) -> Lease[P]:
         """Lease what was ready at once, and see to the head-room."""
@@ -311,6 +320,10 @@ class BaseManager(ABC, Generic[P]):
     def observe(self, seconds: float) -> None:
         """A lessee tells how long the backend took to answer."""
         self._record.observed(seconds)
+
+    def is_clean(self, connection: Connection[P]) -> bool:
+        """Whether nothing is under way on a connection; C{False} if the policy cannot tell."""
+        return self._hooks.cleans and self._hooks.why_unclean(connection) is None
 
     def ownership_of(self, owner: object) -> Ownership | None:
         """The ownership of an owner at this manager, if there is one."""

@@ -16,6 +16,7 @@ from kolus.errors import ConnectFailed, reason_of
 from kolus.events import Why
 from kolus.manager.connection import Connection
 from kolus.manager.connection_state import CONNECTING
+from kolus.manager.opening import Opening
 from kolus.support import drop_frames, steady, traceback_text
 
 if TYPE_CHECKING:
@@ -106,7 +107,8 @@ class Connector(Generic[P]):
         """Begin an attempt: connect, then run the policy's prepare."""
         connection: Connection[P] = Connection(self, self._rng.random(), self.attempts.failures)
         self._connections.begin(connection)
-        made = connection.open(self._endpoint, self._policy.connect_timeout)
+        opening, timeout = Opening(connection), self._policy.connect_timeout
+        made = opening.begin(self._endpoint, self.build, timeout)
         made.addCallback(lambda _: self._hooks.prepare(connection))
         ours = (connection,)
         made.addCallbacks(self._connected, self._failed, callbackArgs=ours, errbackArgs=ours)

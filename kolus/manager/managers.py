@@ -287,6 +287,10 @@ class Managers:
                 manager.resume()
         self.records.tell_watchers(backend)  # backends without managers have changed, too
 
+    def is_untouched(self, backend: Backend) -> bool:
+        """Whether a backend has no manager, and the next request makes one."""
+        return backend.key not in self.at and not self.is_paused(backend)
+
     def is_paused(self, backend: Backend) -> bool:
         return self._paused.get(backend.key, self._all_paused)
 

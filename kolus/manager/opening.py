@@ -6,15 +6,17 @@ C{makeConnection} is running; and what failed in it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import ISSLTransport, IStreamClientEndpoint, ITransport
-from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import alsoProvides, directlyProvidedBy
+
+from kolus.manager.one_protocol import OneProtocol
 
 if TYPE_CHECKING:
     from kolus.manager.connection import Connection
@@ -38,11 +40,24 @@ class Opening:
         self._failure: Failure | None = None
         self.is_making = False
 
-    async def reach(self, endpoint: IStreamClientEndpoint, factory: Factory) -> object:
-        """Connect through an endpoint, and wait for the handshake.
+    def begin(
+        self, endpoint: IStreamClientEndpoint, build: Callable[[], Any], timeout: float | None
+    ) -> Deferred[object]:
+        """Connect, through the handshake of TLS.
 
-        @param factory: gives the connection, once it has made the user's protocol.
+        @param build: makes the user's protocol.
+        @return: fires when the connection can be used; fails with the reason why it cannot.
         """
+        self._connection.opening = self
+        factory = OneProtocol(self._connection, build)
+        reached = self._connection.begin("connect", timeout, self._reach, endpoint, factory)
+        return reached.addBoth(self._ended)
+
+    def _ended(self, result: object) -> object:
+        self._connection.opening = None
+        return result
+
+    async def _reach(self, endpoint: IStreamClientEndpoint, factory: OneProtocol) -> object:
         await endpoint.connect(factory)
         if self._failure is not None:
             return self._failure  # raised, it would know our callers: all losses may share it
