@@ -108,6 +108,7 @@ async def _answer(
 
     def failed(failure: Failure) -> None:
         if not answer.cancelled():
+            assert failure.value is not None
             answer.set_exception(failure.value)
 
     deferred.addCallbacks(fired, failed)

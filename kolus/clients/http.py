@@ -10,6 +10,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web._newclient import (
@@ -180,7 +181,7 @@ class _Exchange(HTTP11ClientProtocol):
     """
 
     def __init__(self, reactor: Any, body_timeout: float | None) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._reactor = reactor
         self._body_timeout = body_timeout
         self._lease: Lease[_Exchange] | None = None
@@ -217,7 +218,7 @@ class _Exchange(HTTP11ClientProtocol):
     def dataReceived(self, data: bytes) -> None:
         if self._timer is not None and self._body_timeout is not None:
             self._timer.reset(self._body_timeout)
-        super().dataReceived(data)
+        super().dataReceived(data)  # type: ignore[no-untyped-call]
 
     def _disconnectParser(self, reason: Failure) -> None:
         parser: Any = self._parser
@@ -232,10 +233,11 @@ class _Exchange(HTTP11ClientProtocol):
                     _log.failure("the reader of a body raised")
 
             parser.connectionLost = let_go
-        super()._disconnectParser(reason)
+        super()._disconnectParser(reason)  # type: ignore[no-untyped-call]
 
-    def connectionLost(self, reason: Failure) -> None:
-        super().connectionLost(reason if self._late is None else Failure(self._late))
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        told = reason if self._late is None else Failure(self._late)
+        super().connectionLost(told)  # type: ignore[no-untyped-call]
         self._settle()
 
     def _settle(self) -> None:
