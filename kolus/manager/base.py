@@ -106,7 +106,7 @@ class BaseManager(ABC, Generic[P]):
             record = BackendRecord(limit, policy.max_connecting, backend, steady(reactor))
         self._record = record
         self._clock = clock = steady(reactor)
-        self._call_soon = getattr(reactor, "callFromThread", None) or partial(reactor.callLater, 0)
+        self._call_soon = getattr(reactor, "callFromThread", None) or partial(clock.callLater, 0)
         self.counters = record.counters
         self._observers = [] if observers is None else observers
         self._recorder = recorder = Recorder(backend, ident, self.counters, self._observers)
