@@ -77,8 +77,10 @@ class Policy:
     """Time-out of C{reset}. If it is exceeded, the connection is closed."""
     close_timeout: float | None = 5.0
     """A connection that has not closed after this time is aborted."""
-    max_connecting: int = 2
-    """Most attempts to connect of one manager at a time; only one after a failed attempt."""
+    max_connecting: int | None = None
+    """Most attempts to connect to a backend at a time; C{None}: as many as the limit allows. It is
+    a slow start anyway: four at first, twice as many as those that succeed, one after a failed
+    attempt."""
     backoff: Backoff | None = Backoff()  # noqa: RUF009 (it is frozen)
     """The delays between attempts to connect after failures; C{None}: no delays."""
     fail_fast: bool = True
@@ -101,9 +103,14 @@ class Policy:
     refuses to work after the lease is settled."""
 
     def __post_init__(self) -> None:
-        for name, least in (("limit", 1), ("max_connecting", 1), ("min_idle", 0)):
+        for name, least in (("limit", 1), ("min_idle", 0)):
             check_whole(name, getattr(self, name), least)
-        for name, least in (("max_waiters", 0), ("max_uses", 1), ("slots", 1)):
+        for name, least in (
+            ("max_connecting", 1),
+            ("max_uses", 1),
+            ("max_waiters", 0),
+            ("slots", 1),
+        ):
             if getattr(self, name) is not None:
                 check_whole(name, getattr(self, name), least)
         for name in _DURATIONS:
