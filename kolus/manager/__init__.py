@@ -4,6 +4,7 @@ This package knows leases, health and policies. It knows nothing of pools. Of gr
 their queues, which a manager serves besides its own.
 """
 
+from kolus.manager.backend_status import backend_status
 from kolus.manager.connection import Connection
 from kolus.manager.exclusive import ConnectionManager
 from kolus.manager.managers import MakeManager, Managers
@@ -13,7 +14,6 @@ from kolus.manager.queue import Waiter, WaiterQueue
 from kolus.manager.record import BackendRecord
 from kolus.manager.records import Records
 from kolus.manager.shared import SharedManager
-from kolus.manager.snapshots import Snapshots
 
 __all__ = [
     "BackendRecord",
@@ -24,8 +24,8 @@ __all__ = [
     "Prober",
     "Records",
     "SharedManager",
-    "Snapshots",
     "Waiter",
     "WaiterQueue",
+    "backend_status",
     "protocol_factory",
 ]

@@ -17,6 +17,8 @@ from kolus.events import Why
 from kolus.manager.connection import Connection
 from kolus.manager.connection_state import CONNECTING
 from kolus.manager.failed_attempts import has_recovered, is_to_blame
+from kolus.manager.opening import Opening
+from kolus.support import steady
 
 if TYPE_CHECKING:
     from kolus.backend import Backend
@@ -68,9 +70,10 @@ class Connector(Generic[P]):
         @raise ValueError: this reactor cannot use the backend's endpoint string.
         """
         self.manager = manager
-        self.clock = reactor
+        self._reactor = reactor
+        self.clock = clock = steady(reactor)
         self.build = build
-        self.now: Callable[[], float] = reactor.seconds
+        self.now: Callable[[], float] = clock.seconds
         self.attempts = record.attempts
         self._unpaid = False
         self._endpoint = record.endpoint(reactor)
@@ -107,7 +110,8 @@ class Connector(Generic[P]):
         self.attempts.begin(self.now(), len(self._record.connecting))
         connection: Connection[P] = Connection(self, self._rng.random(), self.attempts.failures)
         self._connections.begin(connection)
-        made = connection.open(self._endpoint, self._policy.connect_timeout)
+        opening, timeout = Opening(connection), self._policy.connect_timeout
+        made = opening.begin(self._endpoint, self.build, timeout)
         made.addCallback(lambda _: self._hooks.prepare(connection))
         ours = (connection,)
         made.addCallbacks(self._connected, self._failed, callbackArgs=ours, errbackArgs=ours)
@@ -124,7 +128,7 @@ class Connector(Generic[P]):
         """
         self._unpaid = self._policy.backoff is None
         return is_to_blame(
-            *(self._record, error, connection.failures, self.clock),
+            *(self._record, error, connection.failures, self._reactor),
             *(self._policy, self._rng, self._recorder),
         )
 

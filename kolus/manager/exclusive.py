@@ -9,9 +9,10 @@ from zope.interface import implementer
 
 from kolus.events import Why
 from kolus.interfaces import IKolusManager, IServesGroups
-from kolus.lease import FAILED, FORGOTTEN, RELEASED, Lease, Outcome
+from kolus.lease import FAILED, FORGOTTEN, RELEASED, REVOKED, Lease, Outcome
 from kolus.manager.base import BaseManager
 from kolus.manager.connection_state import BUSY, IDLE, LEASED
+from kolus.manager.detachment import DETACHES, detach
 from kolus.manager.quick_lease import QuickLease
 from kolus.manager.smoothness import look_if_smooth
 
@@ -44,12 +45,15 @@ class ConnectionManager(BaseManager[P]):
             or ident != self.ident
         ):
             return self._try_closely(ident, owner)
+        now = self._now()
+        if now >= self._alarm.at:
+            return self._try_closely(ident, owner)
         connection, _ = idle.popitem()
         if connection.doubtful and not connection.usable(producing=True):
             self.connections.close(connection, Why.UNFIT)
             return self._try_closely(ident, owner)
         connection.state = LEASED
-        connection.since = self._now()
+        connection.since = now
         connection.uses += 1
         connection.dataReceived = connection.protocol.dataReceived  # type: ignore[attr-defined]
         self.counters.leases += 1
@@ -63,6 +67,7 @@ class ConnectionManager(BaseManager[P]):
             self.admission.refuse(ident)
             return None
         ownership = None if owner is None else self._tracker.ownership(owner)
+        self.see_the_time()
         idle = self._idle
         if not idle or self.waiting or (self._group_queues and self._dispatcher.is_asked()):
             return None
@@ -148,9 +153,13 @@ class ConnectionManager(BaseManager[P]):
         self.process.check()
         if outcome is FAILED:
             self._record.health.lease_failed(connection.since)
-        if outcome is not RELEASED or not connection.usable():
-            self.connections.close(connection, Why.FINISHED)
-            self._recorder.finished(held)
+        if outcome in DETACHES:
+            detach(self, connection, outcome, held)
+            return
+        why = self._why_to_end(connection, outcome)
+        if why is not None:
+            self.connections.close(connection, why, abort=why is Why.REVOKED)
+            self._recorder.ended(why, held, connection.origin)
             self.placements.tell()
             return
         self.counters.releases += 1
@@ -170,8 +179,17 @@ class ConnectionManager(BaseManager[P]):
         self._recorder.released(held)
         self._dispatcher.decide()
 
+    def _why_to_end(self, connection: Connection[P], outcome: Outcome) -> Why | None:
+        """Why a connection ends with its lease; C{None} if it comes home."""
+        if outcome is REVOKED:
+            return Why.REVOKED
+        if outcome is not RELEASED or not connection.usable():
+            return Why.FINISHED
+        return self._hooks.why_unclean(connection) if self._hooks.cleans else None
+
     def _reclaim(self, connection: Connection[P], origin: str | None) -> None:
         if not self.process.is_foreign:
+            self._tracker.reclaimed(connection)
             self._recorder.forgotten(connection.in_state_for(), origin)
             self.connections.close(connection, Why.FORGOTTEN)
 
@@ -183,6 +201,7 @@ class ConnectionManager(BaseManager[P]):
         self._dispatcher.decide()
 
     def _hand_out(self) -> None:
+        self.see_the_time()
         while self._idle and self._lifecycle.serves and self._dispatcher.is_asked():
             if not (self._checks and self._next_is_stale()):
                 connection, _ = self._idle.popitem()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from kolus.endpoints import machine_fault
 from kolus.errors import ConnectFailed, describe
-from kolus.support import drop_frames, traceback_text
+from kolus.support import drop_frames, steady, traceback_text
 
 if TYPE_CHECKING:
     from kolus.backoff import Rng
@@ -33,7 +33,7 @@ def is_to_blame(
     """
     where = traceback_text(error)
     drop_frames(error)  # the error is kept, and must not keep the caller's frames
-    now, attempts = reactor.seconds(), record.attempts
+    now, attempts = steady(reactor).seconds(), record.attempts
     fault = machine_fault(error, reactor)
     if fault is None:
         last = attempts.last_error

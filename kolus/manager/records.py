@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IReactorTime
 
+from kolus.backend import Backend
 from kolus.errors import ConnectFailed
 from kolus.health import Phase, Shortage
 from kolus.manager.failed_attempts import is_to_blame
@@ -24,7 +25,7 @@ from kolus.manager.totals import Totals
 from kolus.watching import Owner, Recorder
 
 if TYPE_CHECKING:
-    from kolus.backend import Backend, Backends
+    from kolus.backend import AnyBackend, Backends
     from kolus.backoff import Rng
     from kolus.balance import Feedback
     from kolus.events import Observer
@@ -100,6 +101,15 @@ class Records:
         listed = [each[key].limit for each in self._lists.values() if key in each]
         return next((each for each in reversed(listed) if each is not None), backend.limit)
 
+    def backend(self, given: AnyBackend) -> Backend:
+        """The backend that a string or a pair stands for.
+
+        @raise ValueError: it is invalid.
+        @raise TypeError: it is not a backend.
+        """
+        record = self.find(given) if isinstance(given, str) else None  # parsing it is slow
+        return Backend.of(given) if record is None else record.backend
+
     def called(self, backend: Backend) -> Backend:
         """The backend as it is in the newest list that has it; C{backend} if none has."""
         key = backend.key
@@ -145,7 +155,8 @@ class Records:
                 self._forget(oldest)
 
     def _is_of_use(self, record: BackendRecord) -> bool:
-        return bool(record.members) or record.health.is_by_hand or self._is_listed(record)
+        needed = record.members or record.detached or record.health.is_by_hand
+        return bool(needed) or self._is_listed(record)
 
     def _forget(self, record: BackendRecord) -> None:
         del self._records[record.backend.key]

@@ -16,9 +16,10 @@ from zope.interface import implementer
 
 from kolus.events import Observer, Why
 from kolus.interfaces import IKolusManager, IServesGroups, ISlots
-from kolus.lease import FAILED, FORGOTTEN, RELEASED, Lease, Outcome
+from kolus.lease import FAILED, FORGOTTEN, RELEASED, REVOKED, Lease, Outcome
 from kolus.manager.base import BaseManager
 from kolus.manager.connection_state import LEASED
+from kolus.manager.detachment import DETACHES, detach
 from kolus.manager.slot import Slot
 from kolus.manager.slots import Slots
 from kolus.manager.transports import is_sound
@@ -87,6 +88,7 @@ class SharedManager(BaseManager[P]):
             self.admission.refuse(ident)
             return None
         ownership = None if owner is None else self._tracker.ownership(owner)
+        self.see_the_time()
         slot = None
         while slot is None:
             if self.waiting or (self._group_queues and self._dispatcher.is_asked()):
@@ -247,13 +249,18 @@ class SharedManager(BaseManager[P]):
     def _settle_specially(self, slot: Slot, outcome: Outcome, held: float) -> None:
         self.process.check()
         connection, health = slot.connection, self._record.health
+        if outcome in DETACHES:
+            self._slots.give_back(slot)
+            detach(self, connection, outcome, held)
+            return
         if outcome is FAILED:
             health.lease_failed(slot.since)
         # A producer may be another lessee's, if there is one.
         others = len(connection.slots) > (slot in connection.slots)
         if outcome is not RELEASED or not is_sound(connection.transport, others):
-            self._vacate(slot, Why.FINISHED)
-            self._recorder.finished(held)
+            why = Why.REVOKED if outcome is REVOKED else Why.FINISHED
+            self._vacate(slot, why)
+            self._recorder.ended(why, held, slot.origin)
         else:
             self._vacate(slot, None)
             self.counters.releases += 1
@@ -268,6 +275,7 @@ class SharedManager(BaseManager[P]):
 
     def _reclaim(self, slot: Slot) -> None:
         if not self.process.is_foreign:
+            self._tracker.reclaimed(slot)
             self._recorder.forgotten(self._now() - slot.since, slot.origin)
             self._vacate(slot, Why.FORGOTTEN)
             self._was_vacated(slot)
@@ -297,7 +305,8 @@ class SharedManager(BaseManager[P]):
         elif connection.usable():
             self._dispatcher.come_home(connection)
         else:
-            self.connections.close(connection, connection.why or Why.FINISHED)
+            abort = ended is Why.REVOKED
+            self.connections.close(connection, connection.why or Why.FINISHED, abort=abort)
 
     def _is_to_go(self) -> bool:
         """Whether a connection makes way for a sibling although it still has leases.
@@ -309,6 +318,7 @@ class SharedManager(BaseManager[P]):
     # What a leasing manager asks
 
     def _hand_out(self) -> None:
+        self.see_the_time()
         while self._lifecycle.serves and self._dispatcher.is_asked():
             connection = self._next(check=True)
             if connection is None:

@@ -217,6 +217,27 @@ def a_forgotten_lease_is_reclaimed(rig: Rig) -> None:
     assert (status.leased, status.idle, status.unused) == (0, 0, status.limit)
 
 
+def a_detached_connection_is_its_holders(rig: Rig) -> None:
+    lease = rig.lease()
+    try:
+        protocol = lease.detach()
+    except LeaseError:  # it is optional
+        assert lease.held
+        lease.release()
+        return
+    assert not lease.held
+    status = rig.manager.status()
+    assert (status.leased, status.idle, status.unused) == (0, 0, status.limit)
+    rig.manager.invalidate()
+    rig.manager.close(0)
+    rig.clock.advance(0)
+    (peer,) = rig.fake.connections
+    protocol.transport.write(b"still here")
+    assert peer.received == b"still here"
+    protocol.transport.loseConnection()
+    rig.clock.advance(0)
+
+
 LEASING: tuple[Callable[[Rig], None], ...] = (
     provides_the_interface,
     one_that_serves_groups_provides_all_that_they_need,
@@ -238,4 +259,5 @@ LEASING: tuple[Callable[[Rig], None], ...] = (
     a_lost_connection_frees_its_slot,
     a_peer_that_closes_an_idle_connection_is_noticed,
     a_forgotten_lease_is_reclaimed,
+    a_detached_connection_is_its_holders,
 )
