@@ -88,14 +88,16 @@ class Policy:
     close_timeout: float | None = 5.0
     """A connection that has not closed after this time is aborted."""
     max_connecting: int | None = None
-    """Most attempts to connect to a backend at a time; C{None}: as many as the limit allows. It is
-    a slow start anyway: four at first, twice as many as those that succeed, one after a failed
-    attempt."""
+    """Most attempts to connect to a backend at a time; C{None}: as many as the limit allows. With a
+    C{backoff} a burst of attempts begins with four, and their number doubles while they succeed.
+    After a failed attempt there is one at a time."""
     backoff: Backoff | None = Backoff()  # noqa: RUF009 (it is frozen)
     """The delays between attempts to connect after failures; C{None}: no delays."""
     fail_fast: bool = True
     """Whether a request fails at once with the last error, if the next attempt is not due and
-    nothing else can serve it. C{False}: it waits until its deadline, as the backend may recover."""
+    nothing else can serve it. After a first failure one request fails, and those that wait behind
+    it have the next attempt. C{False}: a request waits until its deadline, as the backend may
+    recover."""
     ejection: Ejection | None = Ejection()  # noqa: RUF009 (it is frozen)
     """When a failing backend is ejected, and for how long; C{None}: never."""
     probe: Hook | None = None

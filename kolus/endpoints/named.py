@@ -210,7 +210,7 @@ class _Race:
         if kinds or kind.__init__ is not ConnectError.__init__:
             kind = ConnectError
         error = kind(string=f"{self._endpoint} ({self._report()})")
-        if all(machine_fault(each, self._clock) for each in errors):
+        if all(machine_fault(each, self._endpoint.addresses.reactor) for each in errors):
             error.__cause__ = errors[0]
         return error  # type: ignore[no-any-return]
 

@@ -32,7 +32,7 @@ class Attempts:
     @ivar own_shortage: what it lacks for connects to this backend.
     """
 
-    def __init__(self, shortage: Shortage | None = None) -> None:
+    def __init__(self, shortage: Shortage | None = None, *, starts_slowly: bool = True) -> None:
         self.failures = 0
         self.since = 0.0
         self.retry_at = -math.inf
@@ -41,7 +41,8 @@ class Attempts:
         self.shortage = Shortage() if shortage is None else shortage
         self.own_shortage = Shortage()
         self._error: BaseException | None = None
-        self._window = _AT_FIRST
+        self._at_first: float = _AT_FIRST if starts_slowly else math.inf
+        self._window = self._at_first
         self.begun_at = -math.inf
 
     @property
@@ -61,7 +62,7 @@ class Attempts:
         @param under_way: the number of others.
         """
         if not under_way:
-            self._window = _AT_FIRST
+            self._window = self._at_first
         self.begun_at = now
 
     def may_begin(self, now: float, under_way: int) -> bool:
@@ -94,7 +95,7 @@ class Attempts:
         self.failures = failures
         self.number = number
         self._error = error
-        self._window = _AT_FIRST
+        self._window = self._at_first
 
     def succeeded(self) -> None:
         """An attempt succeeded: reset everything, and let one more begin beside the next ones."""

@@ -86,16 +86,18 @@ class BackendRecord:
         rng: Rng = random,
         arrivals: Iterator[int] | None = None,
         shortage: Shortage | None = None,
+        starts_slowly: bool = True,
     ) -> None:
         """
         @param max_connecting: the most attempts to connect at a time; C{None}: no bound.
         @param ejection: when failures eject the backend; C{None}: never.
         @param shortage: what this machine lacks for connects to any backend.
+        @param starts_slowly: whether there are few attempts at a time at first.
         """
         self.backend = backend
         self.limit = limit
         self._max_connecting = math.inf if max_connecting is None else max_connecting
-        self.attempts = Attempts(shortage)
+        self.attempts = Attempts(shortage, starts_slowly=starts_slowly)
         self.counters = Counters()
         self._clock = clock
         self.health = Health(self, clock, ejection, rng, self.attempts, self.counters)

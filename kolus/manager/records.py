@@ -127,6 +127,7 @@ class Records:
             rng=self._rng,
             arrivals=self.arrivals,
             shortage=self._shortage,
+            starts_slowly=policy.backoff is not None,
         )
         record.listener = self
         self._records[backend.key] = record
