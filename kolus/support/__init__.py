@@ -9,7 +9,7 @@ from kolus.support.checks import check_seconds, check_whole, is_duration
 from kolus.support.descriptors import DescriptorWatch, soft_limit
 from kolus.support.fork import after_fork
 from kolus.support.frames import drop_frames, traceback_text
-from kolus.support.quick import QuickDeferred, fire, fired, waiting
+from kolus.support.quick import QuickDeferred, failed, fire, fired, following, waiting
 from kolus.support.stacks import place, stack
 from kolus.support.steady import SteadyClock, steady, steady_seconds
 from kolus.support.step import Step
@@ -25,8 +25,10 @@ __all__ = [
     "check_seconds",
     "check_whole",
     "drop_frames",
+    "failed",
     "fire",
     "fired",
+    "following",
     "is_duration",
     "place",
     "soft_limit",
