@@ -103,7 +103,10 @@ class BaseManager(ABC, Generic[P]):
         self._policy = policy = Policy() if policy is None else policy
         if record is None:
             limit = policy.limit if backend.limit is None else backend.limit
-            record = BackendRecord(limit, policy.max_connecting, backend, steady(reactor))
+            record = BackendRecord(
+                *(limit, policy.max_connecting, backend, steady(reactor)),
+                starts_slowly=policy.backoff is not None,
+            )
         self._record = record
         self._clock = clock = steady(reactor)
         self._call_soon = getattr(reactor, "callFromThread", None) or partial(clock.callLater, 0)
