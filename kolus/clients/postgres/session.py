@@ -58,6 +58,7 @@ class Settings:
             policy,
             prepare=policy.prepare or self.begin,
             check=policy.check or self.check,
+            clean=policy.clean or is_clean,
             reset=policy.reset or self.reset,
         )
 
