@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocolFactory, ISystemHandle
 
 from kolus.backend import AnyBackend, Backend, several
@@ -27,11 +27,13 @@ from kolus.manager import (
     Prober,
     Records,
     SharedManager,
+    Waiter,
+    as_waiter,
 )
 from kolus.policy import Policy
 from kolus.pool.groups import Groups
 from kolus.pool.operation import PoolOperation
-from kolus.support import check_seconds, steady
+from kolus.support import check_seconds, failed, steady
 from kolus.watching import Owner, check_owner
 
 __all__ = ["Pool"]
@@ -104,7 +106,7 @@ class Pool(PoolOperation, Generic[P]):
         *,
         timeout: float | None = None,
         owner: Owner | None = None,
-    ) -> Deferred[Lease[P]]:
+    ) -> Waiter[Lease[P]]:
         """Ask for a lease of a connection to one backend.
 
         @param ident: the user of the connection: a connection never serves another ident.
@@ -114,6 +116,9 @@ class Pool(PoolOperation, Generic[P]):
         @param owner: a Deferred, a Protocol or a Service. When it ends, the lease is finished, and
             a request that still waits is cancelled.
         @return: as L{IKolusManager.connect}. Cancelling it removes the request from the queue.
+            It is also an asynchronous context manager: C{async with pool.connect(...) as lease} is
+            the same as C{async with await pool.connect(...) as lease}. A coroutine that asyncio
+            runs cannot await it, and gets a C{RuntimeError}: see C{Deferred.asFuture}.
         @raise ValueError: C{backend} or C{timeout} is invalid.
         @raise TypeError: C{backend} or C{owner} has a wrong type.
         """
@@ -125,8 +130,11 @@ class Pool(PoolOperation, Generic[P]):
                 check_owner(owner)  # first: a refused owner must not leave a new manager behind
                 manager = self._managers.find_or_make(ident, backend)
             except KolusError:
-                return fail()
-        return manager.connect(ident, timeout, owner)
+                return failed(Waiter)
+        asked: Any = manager.connect(ident, timeout, owner)
+        if type(asked) is not Waiter:  # it is a user's own manager
+            asked = as_waiter(asked)
+        return asked  # type: ignore[no-any-return]
 
     def try_connect(
         self,
@@ -161,7 +169,7 @@ class Pool(PoolOperation, Generic[P]):
         exclude: Collection[AnyBackend] = (),
         timeout: float | None = None,
         owner: Owner | None = None,
-    ) -> Deferred[Lease[P]]:
+    ) -> Waiter[Lease[P]]:
         """Ask for a lease of a connection to one of several backends.
 
         If the backend that the balancer chooses can serve the request at once, it does. Otherwise
@@ -186,7 +194,7 @@ class Pool(PoolOperation, Generic[P]):
             try:
                 check_owner(owner)
             except LeaseError:
-                return fail()
+                return failed(Waiter)
         # The latter takes long.
         if not (type(backends) is list or isinstance(backends, Sequence)):
             backends = tuple(backends)
