@@ -16,7 +16,7 @@ from kolus.errors import LeaseError
 from kolus.lease import REVOKED, Lease
 
 if TYPE_CHECKING:
-    from kolus.support import Alarm, SteadyClock
+    from kolus.support import Alarm
 
 __all__ = ["HoldLimit"]
 
@@ -24,14 +24,12 @@ __all__ = ["HoldLimit"]
 class HoldLimit:
     """Knows which leases are held, and which of them for too long."""
 
-    def __init__(self, seconds: float, clock: SteadyClock, alarm: Alarm) -> None:
+    def __init__(self, seconds: float, alarm: Alarm) -> None:
         """
-        @param seconds: how long a lease may be held. Time in which the reactor was blocked does not
-            count.
+        @param seconds: how long a lease may be held.
         @param alarm: set to when the first lease is due. Its owner then calls C{revoke_due}.
         """
         self._seconds = seconds
-        self._stalled_since = clock.stalled_since
         self._alarm = alarm
         self._held: OrderedDict[Any, weakref.ref[Lease[Any]]] = OrderedDict()
 
@@ -46,10 +44,7 @@ class HoldLimit:
 
     def next_due(self) -> float:
         """When the next lease is to be revoked, on the clock; infinity if none is held."""
-        if not self._held:
-            return math.inf
-        since: float = next(iter(self._held)).since
-        return since + self._seconds + self._stalled_since(since)
+        return next(iter(self._held)).since + self._seconds if self._held else math.inf
 
     def revoke_due(self, now: float) -> None:
         """Revoke the leases that are held for too long."""

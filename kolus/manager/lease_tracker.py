@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from kolus.manager.base import BaseManager
     from kolus.manager.queue import Waiter
     from kolus.policy import Policy
-    from kolus.support import Alarm, SteadyClock
+    from kolus.support import Alarm
 
 __all__ = ["Held", "LeaseTracker"]
 
@@ -64,7 +64,7 @@ class LeaseTracker:
         self,
         policy: Policy,
         recorder: Recorder,
-        clock: SteadyClock,
+        now: Callable[[], float],
         settle: Settle,
         alarm: Alarm,
     ) -> None:
@@ -72,9 +72,9 @@ class LeaseTracker:
         self.leaks_due = math.inf
         self._policy = policy
         self._recorder = recorder
-        self._now = clock.seconds
+        self._now = now
         limit = policy.hold_limit
-        self._limit = None if limit is None else HoldLimit(limit, clock, alarm)
+        self._limit = None if limit is None else HoldLimit(limit, alarm)
         self._settle_at_manager = settle
         self._settle = settle if limit is None else self._settle_limited
 
