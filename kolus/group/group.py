@@ -1,9 +1,9 @@
 """C{Group}: a live set of backends that can serve the same requests.
 
 Its state is the backends by their keys and their statuses; the queues, one for each ident and set
-of excluded backends that had waiters; the waiters for the first list of backends; the panic; and
-whether the group is closed. A new list from the source changes the backends, the statuses and the
-backends of the queues.
+of excluded backends that had waiters, and others for those who want fresh connections; the waiters
+for the first list of backends; the panic; and whether the group is closed. A new list from the
+source changes the backends, the statuses and the backends of the queues.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ __all__ = ["Group"]
 
 P = TypeVar("P")
 Keys = frozenset[Hashable]
+Key = tuple[Hashable, Keys, bool]
 _NOTHING: Keys = frozenset()
 _log = Logger()
 _MOST_QUEUES = 64
@@ -83,7 +84,7 @@ class Group(Generic[P]):
         self._source: Any = None
         self._closed = False
         self._backends: dict[Hashable, Backend] = {}
-        self._queues: OrderedDict[tuple[Hashable, Keys], GroupQueue] = OrderedDict()
+        self._queues: OrderedDict[Key, GroupQueue] = OrderedDict()
         self._early = FirstList(self, clock, managers)
         self._panic = Panic(managers.records)
         self._feedback = Feedback.of(balancer)
@@ -112,6 +113,7 @@ class Group(Generic[P]):
         owner: Owner | None = None,
         exclude: Collection[AnyBackend] = (),
         balancer: Balancer | None = None,
+        fresh: bool = False,
     ) -> Deferred[Lease[P]]:
         """Lease a connection to any of the backends.
 
@@ -122,6 +124,7 @@ class Group(Generic[P]):
         @param owner: as for C{Pool.connect}.
         @param exclude: backends that must not serve it, such as those that failed it before.
         @param balancer: chooses for this request; C{None}: the group's.
+        @param fresh: as for C{Pool.connect}.
         @return: as C{Pool.connect}. C{ConnectFailed} and C{LeaseTimeout} name every backend that
             was C{tried}. Fails with C{NoBackend} if there is nothing to choose from, if the
             balancer raises or chooses no backend, or if the source told no list before the
@@ -135,7 +138,9 @@ class Group(Generic[P]):
                 check_owner(owner)
             except LeaseError:
                 return fail()
-        selection = self._selection(exclude, balancer) if exclude or balancer is not None else self
+        selection: Selection = self
+        if exclude or balancer is not None or fresh:
+            selection = self._selection(exclude, balancer, fresh)
         if self._closed or self._early.waiting or not self._backends:
             return Deferred.fromCoroutine(self._connect_later(ident, timeout, owner, selection))
         return self._selector.connect(ident, selection, timeout, owner)
@@ -147,6 +152,7 @@ class Group(Generic[P]):
         owner: Owner | None = None,
         exclude: Collection[AnyBackend] = (),
         balancer: Balancer | None = None,
+        fresh: bool = False,
     ) -> Lease[P] | None:
         """Lease a ready connection. None is made, and nothing waits.
 
@@ -160,40 +166,46 @@ class Group(Generic[P]):
             raise self._is_closed()
         if not self._backends:
             return None
-        return self._selector.try_connect(ident, self._selection(exclude, balancer), owner)
+        return self._selector.try_connect(ident, self._selection(exclude, balancer, fresh), owner)
 
-    def _selection(self, exclude: Collection[AnyBackend], balancer: Balancer | None) -> Selection:
-        if not exclude and balancer is None:
+    def _selection(
+        self, exclude: Collection[AnyBackend], balancer: Balancer | None, fresh: bool
+    ) -> Selection:
+        if not (exclude or fresh) and balancer is None:
             return self
         excluded = [Backend.of(each) for each in several("exclude", exclude)]
         return GroupSelection(
-            self, excluded, self.balancer if balancer is None else usable(balancer)
+            self, excluded, self.balancer if balancer is None else usable(balancer), fresh
         )
 
     # As a selection
 
     is_fixed = False
+    fresh = False
     feedback = None  # the group's balancer is told of every lease of its backends anyway
 
     def without(self, exclude: Collection[AnyBackend]) -> Statuses:
         """The statuses without those of some backends."""
         return self.statuses.without([Backend.of(each) for each in exclude])
 
-    def queue(self, ident: Hashable, exclude: Collection[Backend] = ()) -> GroupQueue:
+    def queue(
+        self, ident: Hashable, exclude: Collection[Backend] = (), fresh: bool = False
+    ) -> GroupQueue:
         """The queue of the requests of C{ident} for any of the backends; made if there is none.
 
         @param exclude: backends that must not serve it. Such a queue is closed when it is empty.
+        @param fresh: whether they want connections that were never leased. As with C{exclude}.
         @raise Closed: the group was closed while a request was retried.
         """
         if self._closed:
             raise self._is_closed()
         left_out = frozenset([each.key for each in exclude]) if exclude else _NOTHING
-        key = (ident, left_out)
+        key = (ident, left_out, fresh)
         queue = self._queues.get(key)
         if queue is None:
-            emptied = partial(self._drop, key) if exclude else None
+            emptied = partial(self._drop, key) if exclude or fresh else None
             backends = self._backends_but(left_out)
-            queue = self._selector.make_queue(ident, backends, self.may_serve, emptied)
+            queue = self._selector.make_queue(ident, backends, self.may_serve, emptied, fresh)
             self._queues[key] = queue
             empty = [key for key, each in self._queues.items() if not each.waiting]
             for each in empty[:-_MOST_QUEUES]:
@@ -205,7 +217,7 @@ class Group(Generic[P]):
             return self._backends
         return {key: each for key, each in self._backends.items() if key not in left_out}
 
-    def _drop(self, key: tuple[Hashable, Keys], queue: GroupQueue) -> None:
+    def _drop(self, key: Key, queue: GroupQueue) -> None:
         if self._queues.get(key) is queue:
             del self._queues[key]
             queue.close()

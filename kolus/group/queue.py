@@ -56,17 +56,20 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         timeout: float | None,
         arrivals: Iterator[int],
         emptied: Callable[[GroupQueue], object] | None = None,
+        fresh: bool = False,
     ) -> None:
         """
         @param may_serve: whether a backend's health lets it serve.
         @param timeout: seconds after which a waiter without its own time-out fails; C{None}: never.
         @param emptied: called when the last waiter has left.
+        @param fresh: whether they all want connections that were never leased.
         """
         super().__init__(
             *(clock, timeout, None, Alarm(clock, self._wake), arrivals), removed=self._has_left
         )
         self.ident = ident
         self.is_closed = False
+        self.fresh = fresh
         self.may_serve = may_serve
         self._servers = servers
         self._emptied = emptied
@@ -96,12 +99,12 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
     # Requests
 
     def lease_ready(self, owner: Owner | None) -> Lease[Any] | None:
-        """Lease an idle connection to any of the backends. C{None} if there is none, or if others
-        wait.
+        """Lease an idle connection to any of the backends. C{None} if there is none, if others
+        wait, or if it must be fresh: what is idle was leased before, as a rule.
 
         @raise LeaseError: C{owner} has ended.
         """
-        for _ in range(0 if self.waiting else len(self._ready)):
+        for _ in range(0 if self.waiting or self.fresh else len(self._ready)):
             server = next(iter(self._ready))
             if not server.has_idle():
                 self._is_not_ready(server)
@@ -154,6 +157,8 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
             raise server.deadlocks.find(ownership.owner, origin)
         server.admission.check_room()
         waiter = self.append(timeout)
+        if self.fresh:
+            waiter.fresh = True
         if origin is not None:
             waiter.origin = origin
         self._placer.add(waiter, choose, tried)

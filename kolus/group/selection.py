@@ -39,6 +39,10 @@ class Selection(Protocol):
         leases, or is told of them anyway."""
 
     @property
+    def fresh(self) -> bool:
+        """Whether the connection must never have been leased."""
+
+    @property
     def is_fixed(self) -> bool:
         """Whether the backends never change."""
 
@@ -52,7 +56,15 @@ class Selection(Protocol):
 class ListSelection:
     """A list of backends, any of which may serve a request."""
 
-    __slots__ = ("_backends", "_selector", "_snapshots", "balancer", "feedback", "statuses")
+    __slots__ = (
+        "_backends",
+        "_selector",
+        "_snapshots",
+        "balancer",
+        "feedback",
+        "fresh",
+        "statuses",
+    )
 
     is_fixed = True
     draw = None
@@ -64,12 +76,14 @@ class ListSelection:
         backends: Sequence[AnyBackend],
         balancer: Balancer,
         exclude: Collection[AnyBackend],
+        fresh: bool,
     ) -> None:
         self._selector = selector
         self._snapshots = snapshots
         self._backends = backends
         self.balancer = balancer
         self.feedback = Feedback.of(balancer)
+        self.fresh = fresh
         excluded: Collection[Hashable] = ()
         if exclude:
             excluded = {Backend.of(each).key for each in several("exclude", exclude)}
@@ -83,7 +97,7 @@ class ListSelection:
     def queue(self, ident: Hashable) -> GroupQueue:
         # The caller may change its list while the request waits.
         self._backends = tuple(self._backends)
-        return self._selector.temporary_queue(ident, self._keyed())
+        return self._selector.temporary_queue(ident, self._keyed(), self.fresh)
 
     def _see(self, backends: Sequence[AnyBackend]) -> Statuses:
         statuses = ListStatuses(backends, self._snapshots)
@@ -104,11 +118,14 @@ class GroupSelection:
     is_fixed = False
     draw = None
 
-    def __init__(self, group: Group[Any], exclude: Sequence[Backend], balancer: Balancer) -> None:
+    def __init__(
+        self, group: Group[Any], exclude: Sequence[Backend], balancer: Balancer, fresh: bool
+    ) -> None:
         self._group = group
         self._exclude = exclude
         self.balancer = balancer
         self.feedback = Feedback.of(balancer)
+        self.fresh = fresh
 
     @property
     def statuses(self) -> Statuses:
@@ -126,7 +143,7 @@ class GroupSelection:
         return self._group.without([*self._exclude, *exclude])
 
     def queue(self, ident: Hashable) -> GroupQueue:
-        return self._group.queue(ident, self._exclude)
+        return self._group.queue(ident, self._exclude, self.fresh)
 
 
 class _ByKey(Mapping[Hashable, Backend]):

@@ -23,7 +23,7 @@ from kolus.group.selection import ListSelection, Selection
 from kolus.group.servers import Servers
 from kolus.health import Panic, Phase
 from kolus.interfaces import IServesGroups
-from kolus.manager import Managers, Snapshots, Waiter
+from kolus.manager import Managers, Snapshots, Waiter, ask, ask_now
 from kolus.support import fired
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Selector:
         self._servers = Servers(managers)
         self.snapshots = snapshots
         self._clock = clock
-        self._queues: dict[tuple[Hashable, frozenset[Hashable]], GroupQueue] = {}
+        self._queues: dict[tuple[Hashable, frozenset[Hashable], bool], GroupQueue] = {}
 
     def connect(
         self,
@@ -80,18 +80,18 @@ class Selector:
                 drawn = first, second
             chosen = self._choose(selection, statuses, drawn)
             record = chosen.record
-            sole = None if record is None else record.sole
+            sole = None if record is None or selection.fresh else record.sole
             if sole is not None and sole.ident == ident:  # the backend is well, and serves
                 lease = sole.try_connect(ident, owner)
             else:
                 self._give_to(chosen)
-                lease = self._lease_at(ident, chosen.backend, owner)
+                lease = self._lease_at(ident, chosen.backend, owner, selection.fresh)
             if lease is not None:
                 return fired(Waiter, lease)
-            backend = chosen.backend
-            is_lone = selection.is_fixed and selection.statuses.size == 1
+            backend, is_lone = chosen.backend, selection.is_fixed and selection.statuses.size == 1
             if is_lone or getattr(selection.balancer, "bound", False):
-                return self._managers.provide(ident, backend).connect(ident, timeout, owner)
+                lone = self._managers.provide(ident, backend)
+                return ask(lone, ident, timeout, owner, selection.fresh)
             return self._wait(ident, backend, selection, timeout, owner)
         except KolusError:
             return fail()
@@ -104,12 +104,13 @@ class Selector:
         exclude: Collection[AnyBackend],
         timeout: float | None,
         owner: Owner | None,
+        fresh: bool,
     ) -> Deferred[Lease[Any]]:
         """See C{Pool.select}. What is served at once needs neither a selection nor statuses."""
         draw, drawn = draw_of(balancer), None
         count = len(backends)
         is_list = type(backends) in (list, tuple)  # to look at others twice may cost or tell more
-        if draw is not None and is_list and not exclude and count > 1:
+        if draw is not None and is_list and not (exclude or fresh) and count > 1:
             first = int(draw() * count)
             second = int(draw() * (count - 1))
             if second >= first:
@@ -130,7 +131,7 @@ class Selector:
                         if lease is not None:
                             return fired(Waiter, lease)
             drawn = first, second
-        listed = ListSelection(self, self.snapshots, backends, balancer, exclude)
+        listed = ListSelection(self, self.snapshots, backends, balancer, exclude, fresh)
         return self.connect(ident, listed, timeout, owner, drawn)
 
     def try_connect(
@@ -141,7 +142,7 @@ class Selector:
     ) -> Lease[Any] | None:
         """See C{Group.try_connect}."""
         chosen = self._choose(selection, selection.statuses)
-        lease = self._lease_at(ident, chosen.backend, owner)
+        lease = self._lease_at(ident, chosen.backend, owner, selection.fresh)
         if lease is not None:
             self._give_to(chosen)
         only = [getattr(selection.balancer, each, False) for each in ("bound", "prefers")]
@@ -205,12 +206,12 @@ class Selector:
         return record is not None and record.health.phase is Phase.PROBED
 
     def _lease_at(
-        self, ident: Hashable, backend: Backend, owner: Owner | None
+        self, ident: Hashable, backend: Backend, owner: Owner | None, fresh: bool
     ) -> Lease[Any] | None:
         managers = self._at.get(backend.key)
         manager = managers.get(ident) if managers else None
         try:
-            return None if manager is None else manager.try_connect(ident, owner)
+            return None if manager is None else ask_now(manager, ident, owner, fresh)
         except Rejected:
             return None  # another backend may serve the request; if none does, it fails later
 
@@ -243,7 +244,8 @@ class Selector:
                     if not prefers:
                         queue.check_idle()
                     return waiter
-                asked = manager.connect(ident, timeout, owner)  # it does not serve groups' queues
+                # It does not serve groups' queues.
+                asked = ask(manager, ident, timeout, owner, selection.fresh)
             asking = self._ask_others(asked, ident, place, selection, timeout, owner)
             return Deferred.fromCoroutine(asking)
         finally:
@@ -299,7 +301,7 @@ class Selector:
                     queue = self._still_open(queue, selection)
                     asked = queue.wait(manager, left, owner, choose, tried)
                 else:
-                    asked = manager.connect(ident, left, owner)
+                    asked = ask(manager, ident, left, owner, selection.fresh)
             except ConnectFailed:
                 asked = fail()
             finally:
@@ -345,9 +347,9 @@ class Selector:
 
     # Queues
 
-    def temporary_queue(self, ident: Hashable, backends: Backends) -> GroupQueue:
+    def temporary_queue(self, ident: Hashable, backends: Backends, fresh: bool) -> GroupQueue:
         """The queue for a list of backends; made if there is none. It is closed when empty."""
-        key = (ident, frozenset(backends))
+        key = (ident, frozenset(backends), fresh)
         queue = self._queues.get(key)
         if queue is None:
             panic = self.panic_over(backends)
@@ -355,6 +357,7 @@ class Selector:
                 *(ident, backends),
                 may_serve=lambda backend: panic.is_on or self.is_well(backend),
                 emptied=partial(self._drop, key),
+                fresh=fresh,
             )
             self._queues[key] = queue
         return queue
@@ -372,21 +375,22 @@ class Selector:
         backends: Backends,
         may_serve: Callable[[Backend], bool],
         emptied: Callable[[GroupQueue], object] | None = None,
+        fresh: bool = False,
     ) -> GroupQueue:
         """A queue for these backends.
 
         @param may_serve: whether a backend's health lets it serve.
         @param emptied: called when the last waiter has left.
         """
-
         return GroupQueue(
             *(ident, backends, self._servers, self._clock, may_serve),
             timeout=self._managers.policy.acquire_timeout,
             arrivals=self._managers.records.arrivals,
             emptied=emptied,
+            fresh=fresh,
         )
 
-    def _drop(self, key: tuple[Hashable, frozenset[Hashable]], queue: GroupQueue) -> None:
+    def _drop(self, key: tuple[Hashable, frozenset[Hashable], bool], queue: GroupQueue) -> None:
         if self._queues.get(key) is queue:
             del self._queues[key]
             queue.close()

@@ -4,6 +4,7 @@ This package knows leases, health and policies. It knows nothing of pools. Of gr
 their queues, which a manager serves besides its own.
 """
 
+from kolus.manager.asking import ask, ask_now
 from kolus.manager.connection import Connection
 from kolus.manager.exclusive import ConnectionManager
 from kolus.manager.managers import MakeManager, Managers
@@ -27,5 +28,7 @@ __all__ = [
     "Snapshots",
     "Waiter",
     "WaiterQueue",
+    "ask",
+    "ask_now",
     "protocol_factory",
 ]

@@ -19,12 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from twisted.internet.defer import Deferred, fail
 
-from kolus.errors import (
-    Closed,
-    Draining,
-    KolusError,
-    LeaseTimeout,
-)
+from kolus.errors import Closed, Draining, KolusError, LeaseTimeout
 from kolus.events import Observer, Why
 from kolus.manager.admission import Admission
 from kolus.manager.connections import Connections
@@ -51,6 +46,7 @@ if TYPE_CHECKING:
     from kolus.backoff import Rng
     from kolus.lease import Leasable, Lease, Outcome
     from kolus.manager.connection import Connection
+    from kolus.manager.freshness import Freshness
 
 __all__ = ["BaseManager"]
 
@@ -68,6 +64,7 @@ class BaseManager(ABC, Generic[P]):
     @ivar placements: the waiters of groups that are placed here.
     @ivar groups: the queues of groups that it serves.
     @ivar deadlocks: finds requests that can never be served.
+    @ivar freshness: serves requests that want a fresh connection. Each kind has its own.
     @ivar process: keeps forked children from using it.
     @ivar smooth: whether nothing was out of the ordinary when it last looked, and nothing has
         changed since. Its record and its alarm clear it; the manager itself sets it again.
@@ -75,6 +72,7 @@ class BaseManager(ABC, Generic[P]):
         comes home is for the oldest of these, and nothing else depends on that.
     """
 
+    freshness: Freshness
     # What every lease needs. In CPython a slot is faster than a large C{__dict__}.
     __slots__ = (
         *("__dict__", "_alarm", "_checks", "_feedbacks", "_group_queues", "_idle", "_lifecycle"),
@@ -159,7 +157,9 @@ class BaseManager(ABC, Generic[P]):
     # What the two kinds know and do
 
     @abstractmethod
-    def try_connect(self, ident: Hashable, owner: Owner | None = None) -> Lease[P] | None: ...
+    def try_connect(
+        self, ident: Hashable, owner: Owner | None = None, fresh: bool = False
+    ) -> Lease[P] | None: ...
 
     @abstractmethod
     def _leased(self) -> int:
@@ -255,18 +255,22 @@ class BaseManager(ABC, Generic[P]):
     # Requests
 
     def connect(
-        self, ident: Hashable, timeout: float | None = None, owner: Owner | None = None
+        self,
+        ident: Hashable,
+        timeout: float | None = None,
+        owner: Owner | None = None,
+        fresh: bool = False,
     ) -> Deferred[Lease[P]]:
         if timeout is not None:
             check_seconds("timeout", timeout)
         try:
-            lease = self.try_connect(ident, owner)
+            lease = self.try_connect(ident, owner, *(True,) if fresh else ())
         except KolusError:
             return fail()
         if lease is not None:
             return fired(Waiter, lease)
         try:
-            return self.admission.wait(timeout, owner)
+            return self.admission.wait(timeout, owner, fresh)
         except KolusError:
             return fail()
 

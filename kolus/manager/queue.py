@@ -40,6 +40,7 @@ class Waiter(QuickDeferred, Deferred[T]):
     @ivar origin: the place in the program that made it, if known.
     @ivar ownership: the ownership that has it, if it has an owner.
     @ivar placement: the manager where it is placed, if it is in a group's queue.
+    @ivar fresh: whether it wants a connection that was never leased.
     """
 
     since: float
@@ -49,6 +50,7 @@ class Waiter(QuickDeferred, Deferred[T]):
     origin: str | None = None
     ownership: Ownership | None = None
     placement: Any = None
+    fresh = False
     _call: IDelayedCall | None = None
 
     def fail(self, error: Exception) -> None:
@@ -61,7 +63,10 @@ class WaiterQueue(Generic[T]):
     """First come, first served; O(1) for every operation.
 
     @ivar waiting: the waiters, the oldest first. Only the queue changes it.
+    @ivar fresh: whether they all want connections that were never leased.
     """
+
+    fresh = False
 
     def __init__(
         self,
