@@ -29,7 +29,7 @@ async def count(pool: Pool[MemCacheProtocol], backend: Backend) -> None:
 
 
 async def main(reactor: Any, backend: Backend) -> None:
-    policy = Policy(limit=4, max_waiters=TASKS, check=answers)
+    policy = Policy(limit=4, check=answers)
     pool = Pool(reactor, MemCacheProtocol, policy=policy)
     try:
         async with await pool.connect("counting", backend) as lease:

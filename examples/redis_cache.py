@@ -42,7 +42,7 @@ async def square(pool: Pool[RedisProtocol], backend: Backend, number: int) -> bo
 
 
 async def main(reactor: Any, backend: Backend) -> None:
-    policy = Policy(limit=5, max_waiters=TASKS, prepare=choose_database, check=answers)
+    policy = Policy(limit=5, prepare=choose_database, check=answers)
     # Use the protocol class: txredisapi's factory would keep each connection in its own pool.
     pool = Pool(reactor, RedisProtocol, policy=policy)
     try:

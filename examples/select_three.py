@@ -39,7 +39,7 @@ async def ask(group: Group[MemCacheProtocol]) -> Backend:
 
 
 async def main(reactor: Any, backends: list[Backend]) -> None:
-    pool = Pool(reactor, MemCacheProtocol, policy=Policy(limit=5, max_waiters=REQUESTS))
+    pool = Pool(reactor, MemCacheProtocol, policy=Policy(limit=5))
     group: Group[MemCacheProtocol] = pool.group(backends, shortest_queue)
     try:
         requests = [Deferred.fromCoroutine(ask(group)) for _ in range(REQUESTS)]

@@ -4,8 +4,8 @@
 
     KolusError
       Rejected            the request was refused at once
-        PoolFull          the limit is reached and the queue is full
-        WrongIdent        the manager belongs to another ident
+        PoolFull          the limit is reached and max_waiters requests wait
+        WrongIdent        the backend belongs to another ident; only with idents="reject"
         Draining          the backend gives no new leases
         NoBackend         there was nothing to choose from, or the balancer chose nothing
       LeaseTimeout        the deadline was reached; also a twisted.internet.defer.TimeoutError
@@ -56,11 +56,12 @@ class Rejected(KolusError):
 
 
 class PoolFull(Rejected):
-    """All connections are leased and the queue is full."""
+    """All connections are leased, and as many requests wait as C{max_waiters} allows."""
 
 
 class WrongIdent(Rejected):
-    """The manager of the backend belongs to another ident."""
+    """The backend belongs to another ident while it has a manager, and the policy has
+    C{idents="reject"}; or a manager was asked for another ident than its own."""
 
 
 class Draining(Rejected):

@@ -18,6 +18,7 @@ __all__ = [
     "Admitted",
     "ConnectFailure",
     "Connected",
+    "Detached",
     "Ejected",
     "Event",
     "Finished",
@@ -33,6 +34,7 @@ __all__ = [
     "Resized",
     "Resumed",
     "Retired",
+    "Revoked",
     "TimedOut",
     "Why",
 ]
@@ -45,6 +47,10 @@ class Why(Enum):
     """Its lease was settled with C{finished()}, or its lessee closed the connection."""
     FORGOTTEN = "forgotten"
     """Its lease was garbage-collected before it was settled."""
+    UNCLEAN = "not clean"
+    """Its lease was released while something was under way, as the policy's C{clean} said."""
+    REVOKED = "revoked"
+    """A lease of it was held for longer than the policy's C{hold_limit}."""
     IDLE = "idle"
     """It was idle for the idle time-out."""
     LIFETIME = "lifetime"
@@ -52,7 +58,8 @@ class Why(Enum):
     USES = "uses"
     """It was leased C{max_uses} times."""
     UNFIT = "unfit"
-    """Its check or reset failed, or its own protocol closed it while it was idle."""
+    """Its check or reset failed, C{clean} raised, or its own protocol closed it while it was
+    idle."""
     OUT_OF_STEP = "out of step"
     """Its peer sent data or closed its direction while the connection was idle."""
     INVALIDATED = "invalidated"
@@ -60,7 +67,7 @@ class Why(Enum):
     RESIZED = "resized"
     """The limit became smaller."""
     DISPLACED = "displaced"
-    """It was closed to make room for a connection of another ident."""
+    """It was closed to make room for a connection of another ident, or for a fresh one."""
     CLOSED = "closed"
     """Its manager was drained or closed."""
 
@@ -121,6 +128,22 @@ class Forgotten(Event):
 
     held: float
     """Seconds from the lease to its reclaim."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked(Event):
+    """A lease was held for longer than the policy's C{hold_limit}, and its connection is ended."""
+
+    held: float
+    """Seconds since the lease was given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detached(Event):
+    """A lease was settled with C{detach()}: its connection has left the pool."""
+
+    held: float
+    """Seconds from the lease to that."""
 
 
 @dataclass(frozen=True, slots=True)

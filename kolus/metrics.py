@@ -17,6 +17,7 @@ from kolus.events import (
     Admitted,
     Connected,
     ConnectFailure,
+    Detached,
     Ejected,
     Event,
     Finished,
@@ -31,6 +32,7 @@ from kolus.events import (
     Resized,
     Resumed,
     Retired,
+    Revoked,
     TimedOut,
 )
 from kolus.support import check_whole
@@ -63,6 +65,10 @@ class Counts:
     """Leases settled with C{finished()}."""
     forgotten: int = 0
     """Leases that nobody settled, reclaimed when nobody referred to them any more."""
+    revoked: int = 0
+    """Leases that were held for longer than the policy allows."""
+    detached: int = 0
+    """Leases whose connection left the pool."""
     overdue: int = 0
     """Leases that were held for so long that they may have leaked, settled since or not."""
     held_for: float = 0.0
@@ -86,12 +92,13 @@ class Counts:
     @property
     def open(self) -> int:
         """Connections that are open now, idle or leased."""
-        return self.connects - self.closes.total()
+        return self.connects - self.closes.total() - self.detached
 
     @property
     def held(self) -> int:
         """Leases that are not settled yet."""
-        return self.leases - self.releases - self.finishes - self.forgotten
+        settled = self.releases + self.finishes + self.forgotten + self.revoked + self.detached
+        return self.leases - settled
 
     def add(self, other: Counts) -> None:
         """Add the counts of C{other} to these."""
@@ -201,7 +208,9 @@ def _one_more(name: str) -> Callable[[Counts, Any], None]:
 def _one_settled(name: str) -> Callable[[Counts, Any], None]:
     count = _one_more(name)
 
-    def count_settled(counts: Counts, event: Released | Finished | Forgotten) -> None:
+    def count_settled(
+        counts: Counts, event: Released | Finished | Forgotten | Revoked | Detached
+    ) -> None:
         count(counts, event)
         counts.held_for += event.held
         counts.longest_held = max(counts.longest_held, event.held)
@@ -237,6 +246,7 @@ _COUNT: dict[type[Event], Callable[[Counts, Any], None]] = {
     Admitted: _one_more("admissions"),
     Connected: _one_more("connects"),
     ConnectFailure: _one_more("connect_failures"),
+    Detached: _one_settled("detached"),
     Ejected: _one_more("ejections"),
     Finished: _one_settled("finishes"),
     Forgotten: _one_settled("forgotten"),
@@ -250,5 +260,6 @@ _COUNT: dict[type[Event], Callable[[Counts, Any], None]] = {
     Resized: _one_more("resizes"),
     Resumed: _one_more("resumes"),
     Retired: _count_retired,
+    Revoked: _one_settled("revoked"),
     TimedOut: _one_more("timeouts"),
 }

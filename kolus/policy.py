@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,23 +15,26 @@ from kolus.support import check_seconds, check_whole
 __all__ = ["Hook", "Policy"]
 
 Hook = Callable[[Any], object]
-"""Is called with a connected protocol. It may return a Deferred or a coroutine, and the pool waits
-for that. If it raises or fails, the connection is closed."""
+"""Is called with a connected protocol. It may return a Deferred, a coroutine, a future or task of
+asyncio, or any other awaitable, and the pool waits for that. If it raises, fails, gives C{False},
+or returns what cannot be awaited, as a generator, the connection is closed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """The settings of a pool. Times are in seconds; C{None} means no bound, or off.
 
-    @raise ValueError: a number is out of its range, or a word is unknown.
+    @raise ValueError: a number is out of its range, a word is unknown, or two settings contradict
+        each other.
     @raise TypeError: a hook or the balancer is not callable.
     """
 
     limit: int = 10
     """Most connections of one manager, including those that are connecting or closing."""
     max_waiters: int | None = None
-    """Most requests in the queue, not counting those for which a connection is or may be made.
-    C{None}: 10 times the most leases, at least 100. 0: rejected if the limit is reached."""
+    """Most requests in the queue of a manager, not counting those for which a connection is or may
+    be made. One more is rejected with C{PoolFull}. C{None}: any number wait, each until its
+    deadline. 0: none waits; a request is rejected if the limit is reached."""
     slots: int | None = None
     """Number of leases that share one connection, for multiplexed or pipelined protocols. C{None}:
     each lease has its own connection."""
@@ -43,7 +47,8 @@ class Policy:
     idle_timeout: float | None = 60.0
     """A connection that was idle for so long is closed."""
     idle_jitter: float = 0.1
-    """The idle time-out of each connection is shortened by up to this share, at random."""
+    """The idle time-out of each connection is shortened by up to this share, at random. So a burst
+    of idle connections is not closed at once."""
     lifetime: float | None = 1800.0
     """A connection older than this is closed as soon as it is not leased."""
     lifetime_jitter: float = 0.2
@@ -52,10 +57,10 @@ class Policy:
     """A connection that was leased so many times is closed when it is released."""
     manager_idle_timeout: float | None = 300.0
     """A manager without any connection for so long closes itself."""
-    idents: Literal["reject", "replace", "separate"] = "reject"
-    """What happens if another ident asks for a backend that has a manager. C{"reject"}: it gets
-    C{WrongIdent}. C{"replace"}: it takes over; idle connections are closed now, leased ones when
-    they are settled. C{"separate"}: it gets its own manager; all share the backend's limit."""
+    idents: Literal["separate", "replace", "reject"] = "separate"
+    """What happens if another ident asks for a backend that has a manager. C{"separate"}: it gets
+    its own manager; all share the backend's limit. C{"replace"}: it takes over; idle connections
+    are closed now, leased ones when they are settled. C{"reject"}: it gets C{WrongIdent}."""
     reuse: Literal["lifo", "fifo"] = "lifo"
     """Which idle connection is leased. C{"lifo"}: the last released, so surplus connections become
     idle and are closed. C{"fifo"}: the one that was idle longest."""
@@ -64,8 +69,7 @@ class Policy:
     prepare_timeout: float | None = 5.0
     """Time-out of C{prepare}. If it is exceeded, the attempt to connect has failed."""
     check: Hook | None = None
-    """Called before a lease with a connection that was idle for C{check_after}. If it raises, fails
-    or returns C{False}, the connection is dead."""
+    """Called before a lease with a connection that was idle for C{check_after}."""
     check_timeout: float | None = 1.0
     """Time-out of C{check}. If it is exceeded, the connection is closed."""
     check_after: float = 5.0
@@ -75,6 +79,12 @@ class Policy:
     C{slots}."""
     reset_timeout: float | None = 5.0
     """Time-out of C{reset}. If it is exceeded, the connection is closed."""
+    clean: Callable[[Any], bool] | None = None
+    """Called with the protocol when a lease ends, before C{reset}; returns whether nothing is under
+    way on it. Then an exception in the lease's block releases the lease if it is clean; and a lease
+    that is released but not clean is finished, counted (C{unclean}) and logged. If it raises or
+    returns anything but C{True} or C{False}, the connection is closed. It excludes C{slots}.
+    C{None}: an exception finishes the lease, and what is released counts as clean."""
     close_timeout: float | None = 5.0
     """A connection that has not closed after this time is aborted."""
     max_connecting: int = 2
@@ -93,6 +103,10 @@ class Policy:
     """Time-out of C{probe}, from the request for the connection."""
     balancer: Balancer = pick_two()  # noqa: RUF009 (it has no state but the module random's)
     """The default balancer of C{select} and groups: takes statuses, and returns one of them."""
+    hold_limit: float | None = None
+    """A lease that is held for so long is revoked: its connection is aborted, and later use of it
+    is an error that says so. Of a shared connection only this lease ends; the connection is closed
+    when its last lease has ended."""
     leak_after: float | None = 60.0
     """A lease that is held for so long is counted and logged, once, as a possible leak."""
     debug: bool = False
@@ -109,7 +123,7 @@ class Policy:
         for name in _DURATIONS:
             check_seconds(name, getattr(self, name))
         check_seconds("check_after", self.check_after, optional=False)
-        for name in ("leak_after", "lifetime"):
+        for name in ("hold_limit", "leak_after", "lifetime"):
             if getattr(self, name) == 0:
                 raise ValueError(f"{name} must be more than 0; None turns it off")
         for name in ("idle_jitter", "lifetime_jitter"):
@@ -121,45 +135,73 @@ class Policy:
                 raise ValueError(f"{name} must be True or False, not {getattr(self, name)!r}")
         if self.reuse not in ("lifo", "fifo"):
             raise ValueError(f"reuse must be 'lifo' or 'fifo', not {self.reuse!r}")
-        if self.idents not in ("reject", "replace", "separate"):
+        if self.idents not in ("separate", "replace", "reject"):
             raise ValueError(
-                f"idents must be 'reject', 'replace' or 'separate', not {self.idents!r}"
+                f"idents must be 'separate', 'replace' or 'reject', not {self.idents!r}"
             )
-        for name in ("prepare", "check", "reset", "probe"):
+        for name in ("prepare", "check", "reset", "clean", "probe"):
             hook = getattr(self, name)
             if hook is not None and not callable(hook):
                 raise TypeError(f"{name} must be callable with a protocol, not {hook!r}")
-        if self.slots is not None and self.reset is not None:
-            raise ValueError("slots and reset exclude each other: others use a shared connection")
+        if self.slots is not None and self.clean is not None:
+            raise ValueError("slots and clean exclude each other: others use a shared connection")
         if not callable(self.balancer):
             raise TypeError(f"balancer must be callable with statuses, not {self.balancer!r}")
         if self.ejection is not None and not isinstance(self.ejection, Ejection):
             raise TypeError(f"ejection must be an Ejection or None, not {self.ejection!r}")
         if self.backoff is not None and not isinstance(self.backoff, Backoff):
             raise TypeError(f"backoff must be a Backoff or None, not {self.backoff!r}")
+        self._check_pairs()
+
+    def _check_pairs(self) -> None:
+        """Refuse settings that are valid, but of no use together."""
+        if self.min_idle > self.limit:
+            raise ValueError(
+                f"min_idle={self.min_idle} is more than limit={self.limit}: so many connections "
+                "cannot be idle; lower min_idle, or raise limit"
+            )
+        if self.slots is not None and self.reset is not None:
+            raise ValueError("slots and reset exclude each other: others use a shared connection")
         if self.backoff is None and not self.fail_fast:
             raise ValueError("fail_fast=False needs a backoff: without one, attempts never pause")
         if self.backoff is None and self.min_idle:
             raise ValueError("min_idle needs a backoff: without one, attempts never pause")
+        if self.probe is not None and self.ejection is None:
+            raise ValueError("probe needs an ejection: only an ejected backend is probed")
+        if self._checks_never():
+            raise ValueError(
+                f"check is never called, because check_after={self.check_after} is more than "
+                f"idle_timeout={self.idle_timeout}; lower check_after, or raise idle_timeout"
+            )
 
-    def most_waiters(self, limit: int) -> int:
-        """The most waiters of a manager with that limit of connections."""
-        if self.max_waiters is not None:
-            return self.max_waiters
-        return max(100, 10 * limit * (self.slots or 1))
+    def _checks_never(self) -> bool:
+        """Whether no connection is ever idle for long enough to be checked. Those that C{min_idle}
+        keeps may be, whatever the idle time-out."""
+        if self.check is None or self.idle_timeout is None or self.min_idle:
+            return False
+        return self.check_after > self.idle_timeout
+
+    def resized(self, limit: int) -> Policy:
+        """The same policy with the limit that C{Pool.resize} sets. It may be less than C{min_idle},
+        which applies as far as the limit allows."""
+        changed = copy(self)
+        object.__setattr__(changed, "limit", limit)
+        return changed
 
     @classmethod
     def erlang(cls, **changes: Any) -> Policy:
         """The settings of the original in Erlang, with any C{changes}.
 
         There is no queue: a request is rejected if all connections are leased. The connection that
-        was idle longest is leased first. A connection may be idle for 5 s and has no lifetime. An
-        unused manager closes itself after 5 s. There is no back-off, ejection or leak report.
+        was idle longest is leased first. A connection may be idle for 5 s and has no lifetime. A
+        backend serves one ident at a time, and its unused manager closes itself after 5 s. There is
+        no back-off, ejection or leak report.
         """
         original: dict[str, Any] = {
             "max_waiters": 0,
             "idle_timeout": 5.0,
             "idle_jitter": 0.0,
+            "idents": "reject",
             "leak_after": None,
             "lifetime": None,
             "manager_idle_timeout": 5.0,
@@ -174,6 +216,7 @@ class Policy:
 _DURATIONS = (
     "acquire_timeout",
     "connect_timeout",
+    "hold_limit",
     "idle_timeout",
     "leak_after",
     "lifetime",

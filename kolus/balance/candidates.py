@@ -1,4 +1,4 @@
-"""Queries that a balancer may make about a sequence of statuses.
+"""Queries that a balancer may make about a sequence of statuses, and how it draws two of them.
 
 A group answers them from indices. For any other sequence the functions here look at each status.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from kolus.status import Status
@@ -17,15 +18,32 @@ if TYPE_CHECKING:
 __all__ = [
     "Rank",
     "backends_of",
+    "by_load",
     "in_zone",
     "lighter",
+    "lighter_of",
     "lowest",
     "total_load",
+    "two_of",
     "whole_of",
 ]
 
 Rank = Callable[[Status], Any]
-"""Ranks a backend by its status alone; the lowest rank is chosen first."""
+"""Ranks a backend by its status alone; the lowest rank is chosen first. A group keeps one index for
+each rank object. A live status computes each attribute when it is read; C{load} costs the least. So
+a rank reads C{load} first, and nothing twice."""
+
+by_load: Rank = attrgetter("load")
+
+
+def two_of(draw: Callable[[], float], count: int) -> tuple[int, int]:
+    """Draw two different numbers below C{count}, which is at least 2.
+
+    @param draw: draws a number from 0 to 1, without the latter.
+    """
+    first = int(draw() * count)
+    second = int(draw() * (count - 1))
+    return first, second if second < first else second + 1
 
 
 def whole_of(statuses: Sequence[Status]) -> tuple[Sequence[Status], Collection[int]]:
@@ -42,9 +60,16 @@ def whole_of(statuses: Sequence[Status]) -> tuple[Sequence[Status], Collection[i
 def lighter(statuses: Sequence[Status], first: int, second: int) -> Status | None:
     """The less loaded status of those at two positions, the first if they are equal.
 
-    C{None} if neither takes requests. A group's sequence has a faster method of the same name.
+    C{None} if neither takes requests.
     """
-    one, other = statuses[first], statuses[second]
+    if hasattr(statuses, "lighter"):
+        found: Status | None = statuses.lighter(first, second)
+        return found
+    return lighter_of(statuses[first], statuses[second])
+
+
+def lighter_of(one: Status, other: Status) -> Status | None:
+    """The same of two statuses."""
     load, other_load = one.load, other.load
     if other_load < load:
         return other

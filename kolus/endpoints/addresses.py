@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IAddress, IHostResolution, IResolutionRe
 from zope.interface import implementer
 
 from kolus.errors import describe
+from kolus.support import steady
 
 __all__ = ["Address", "Addresses"]
 
@@ -46,6 +47,7 @@ class Addresses:
         @param port: what to tell the resolver.
         """
         self.reactor = reactor
+        self.now = steady(reactor).seconds
         self.name = name
         self.port = port
         self._turns = count(1)
@@ -60,7 +62,7 @@ class Addresses:
         @return: fires with at least one address; fails with C{DNSLookupError}. Cancelling it
             cancels the resolution if nobody else waits for it.
         """
-        now = self.reactor.seconds()
+        now = self.now()
         if now < self._kept_until:
             return succeed(self._known)
         question = self._question
@@ -91,7 +93,7 @@ class Addresses:
             self._known = [known.get(host) or Address(host) for host in hosts]
             for address in self._known:
                 address.failed = False
-            self._kept_until = self.reactor.seconds() + _KEPT
+            self._kept_until = self.now() + _KEPT
         return self._known if hosts else []
 
     def forget(self, question: _Question) -> None:
@@ -111,7 +113,7 @@ class _Question:
     """
 
     def __init__(self, addresses: Addresses) -> None:
-        self.asked_at = addresses.reactor.seconds()
+        self.asked_at = addresses.now()
         self._addresses = addresses
         self._hosts: dict[str, None] = {}
         self._waiting: list[Deferred[list[Address]]] = []

@@ -26,6 +26,7 @@ from zope.interface import implementer
 
 from kolus.endpoints.addresses import Address, Addresses
 from kolus.errors import describe
+from kolus.support import steady
 
 __all__ = ["NamedEndpoint"]
 
@@ -104,7 +105,7 @@ class _Race:
     def __init__(self, endpoint: NamedEndpoint, clock: Any, factory: IProtocolFactory) -> None:
         self.outcome: Deferred[IProtocol] = Deferred(self._cancelled)
         self._endpoint = endpoint
-        self._clock = clock
+        self._clock = steady(clock)
         self.factory = factory
         self._resolving = endpoint.addresses.get()
         self._untried: list[Address] = []

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from kolus.backend import Backend
 from kolus.errors import ConnectFailed, KolusError
-from kolus.group.places import Places, Tried
 
 if TYPE_CHECKING:
+    from kolus.group.places import Places, Tried
     from kolus.group.queue import GroupQueue
     from kolus.group.servers import Servers
     from kolus.manager import Waiter
 
 __all__ = ["Choose", "Placer"]
 
-Choose = Callable[[Tried], Backend | None]
+Choose = Callable[["Tried"], "Backend | None"]
 """Chooses a backend that was not tried; C{None} if there is none. What turns out not to be a
 backend is added to those tried."""
 

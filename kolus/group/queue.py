@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ from kolus.watching import Owner, unguarded
 if TYPE_CHECKING:
     from kolus.backend import Backend, Backends
     from kolus.group.servers import Servers
+    from kolus.health import Panic
 
 __all__ = ["GroupQueue"]
 
@@ -52,25 +53,24 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         backends: Backends,
         servers: Servers,
         clock: IReactorTime,
-        may_serve: Callable[[Backend], bool],
-        timeout: float | None,
-        arrivals: Iterator[int],
+        panic: Panic,
         emptied: Callable[[GroupQueue], object] | None = None,
+        *,
         fresh: bool = False,
     ) -> None:
         """
-        @param may_serve: whether a backend's health lets it serve.
-        @param timeout: seconds after which a waiter without its own time-out fails; C{None}: never.
+        @param panic: whether ejected backends may serve.
         @param emptied: called when the last waiter has left.
         @param fresh: whether they all want connections that were never leased.
         """
         super().__init__(
-            *(clock, timeout, None, Alarm(clock, self._wake), arrivals), removed=self._has_left
+            *(clock, servers.patience(), None, Alarm(clock, self._wake), servers.arrivals),
+            removed=self._has_left,
         )
         self.ident = ident
         self.is_closed = False
         self.fresh = fresh
-        self.may_serve = may_serve
+        self.may_serve = panic.may_serve
         self._servers = servers
         self._emptied = emptied
         self._places = Places(self, ident, backends, servers, clock)
@@ -99,8 +99,8 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
     # Requests
 
     def lease_ready(self, owner: Owner | None) -> Lease[Any] | None:
-        """Lease an idle connection to any of the backends. C{None} if there is none, if others
-        wait, or if it must be fresh: what is idle was leased before, as a rule.
+        """Lease an idle connection to any of the backends. C{None} if there is none, or if others
+        wait.
 
         @raise LeaseError: C{owner} has ended.
         """

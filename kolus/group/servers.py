@@ -23,12 +23,14 @@ class Servers:
     """Finds the managers that can serve the queues of groups. It has no state of its own.
 
     @ivar index: the queues of the pool's groups and lists.
+    @ivar arrivals: numbers all requests of the pool.
     """
 
     def __init__(self, managers: Managers) -> None:
         self._managers = managers
         self._records = managers.records
         self.index = managers.records.group_queues
+        self.arrivals = managers.records.arrivals
 
     def find(self, ident: Hashable, backend: Backend) -> Any:
         """The running manager of a backend for C{ident}, if it serves groups; else C{None}."""
@@ -94,6 +96,10 @@ class Servers:
         was never used."""
         record = self._records.find(backend.key)
         return -math.inf if record is None else record.attempts.due_at
+
+    def patience(self) -> float | None:
+        """Seconds after which a request without its own time-out fails; C{None}: never."""
+        return self._managers.policy.acquire_timeout
 
     def is_paused_after_failure(self) -> bool:
         """Whether the policy has a pause after a failed attempt to connect."""

@@ -5,6 +5,7 @@ their queues, which a manager serves besides its own.
 """
 
 from kolus.manager.asking import ask, ask_now
+from kolus.manager.backend_status import backend_status
 from kolus.manager.connection import Connection
 from kolus.manager.exclusive import ConnectionManager
 from kolus.manager.managers import MakeManager, Managers
@@ -14,7 +15,6 @@ from kolus.manager.queue import Waiter, WaiterQueue
 from kolus.manager.record import BackendRecord
 from kolus.manager.records import Records
 from kolus.manager.shared import SharedManager
-from kolus.manager.snapshots import Snapshots
 
 __all__ = [
     "BackendRecord",
@@ -25,10 +25,10 @@ __all__ = [
     "Prober",
     "Records",
     "SharedManager",
-    "Snapshots",
     "Waiter",
     "WaiterQueue",
     "ask",
     "ask_now",
+    "backend_status",
     "protocol_factory",
 ]

@@ -1,7 +1,7 @@
 """C{Admission}: takes requests into a manager's queue, or refuses them.
 
-Its state is the most waiters that the policy allows at the backend's limit, and the queue of those
-who want a connection that was never leased, from the first of them on.
+Its state is the queue of those who want a connection that was never leased, from the first of them
+on.
 """
 
 from __future__ import annotations
@@ -41,11 +41,7 @@ class Admission(Generic[P]):
         self._connector = manager._connector
         self._all = manager.connections.all
         self._fresh: WaiterQueue[Lease[P]] | None = None
-        self.limit_changed()
-
-    def limit_changed(self) -> None:
-        """The backend has another limit."""
-        self._most_waiters = self._manager._policy.most_waiters(self._record.limit)
+        self._most_waiters = manager._policy.max_waiters
 
     def wait(
         self, timeout: float | None, owner: Owner | None, fresh: bool = False
@@ -58,7 +54,7 @@ class Admission(Generic[P]):
         """
         manager = self._manager
         if owner is None and not (fresh or manager._debug):
-            if manager.demand() >= self._most_waiters:
+            if self._most_waiters is not None:
                 self.check_room()
             waiter = self._queue.append(timeout)
         else:
@@ -125,12 +121,16 @@ class Admission(Generic[P]):
 
         @raise PoolFull: there are.
         """
-        beyond = self._manager.demand() - self._most_waiters
+        most = self._most_waiters
+        if most is None:
+            return
+        beyond = self._manager.demand() - most
         if beyond >= 0 and beyond >= self._manager._coming():
-            self._recorder.rejected(
-                full := PoolFull(f"{self._manager._numbers()}: as many wait as may")
+            error = PoolFull(
+                f"{self._manager._numbers()} is full: max_waiters={most} lets no more requests wait"
             )
-            raise full
+            self._recorder.rejected(error)
+            raise error
 
     def accepts(self, ident: Hashable) -> bool:
         """Whether the manager takes requests of C{ident}."""
@@ -142,13 +142,23 @@ class Admission(Generic[P]):
         if self._lifecycle.refusal is not None:
             error: KolusError = self._lifecycle.refusal(f"{self._manager!r} gives no new leases")
         elif ident != self._manager.ident:
-            error = WrongIdent(
-                f"{self._manager._numbers()} belongs to another ident than {ident!r}"
-            )
+            error = WrongIdent(self._wrong_ident(ident))
         else:
             return
         self._recorder.rejected(error)
         raise error
+
+    def _wrong_ident(self, ident: Hashable) -> str:
+        if self._manager._policy.idents != "reject":
+            return (
+                f"this manager of {self._manager.backend} belongs to another ident than {ident!r}; "
+                "ask the pool for the backend, which has a manager for each ident"
+            )
+        return (
+            f"{self._manager.backend} belongs to another ident than {ident!r} while it has a "
+            "manager, because the policy has idents='reject'; with 'separate', the default, each "
+            "ident gets connections of its own, and with 'replace' the newest ident takes over"
+        )
 
     def timed_out(
         self, waiter: Waiter[Any], tried: Mapping[AnyBackend, BaseException] | None = None

@@ -15,7 +15,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred, fail
 
@@ -31,6 +31,7 @@ from kolus.manager.hooks import Hooks
 from kolus.manager.housekeeper import Housekeeper
 from kolus.manager.lease_tracker import Held, LeaseTracker
 from kolus.manager.lifecycle import Lifecycle
+from kolus.manager.numbers import numbers
 from kolus.manager.placements import Placements
 from kolus.manager.process_guard import ProcessGuard
 from kolus.manager.queue import Waiter, WaiterQueue
@@ -38,8 +39,8 @@ from kolus.manager.record import BackendRecord
 from kolus.manager.shutdown import Shutdown
 from kolus.policy import Policy
 from kolus.status import Status
-from kolus.support import Alarm, check_seconds, check_whole, fired
-from kolus.watching import Forked, ManagerExplanation, Owner, Ownership, Recorder
+from kolus.support import Alarm, check_seconds, check_whole, fired, steady
+from kolus.watching import ManagerExplanation, Owner, Ownership, Recorder
 
 if TYPE_CHECKING:
     from kolus.backend import Backend
@@ -72,7 +73,8 @@ class BaseManager(ABC, Generic[P]):
         comes home is for the oldest of these, and nothing else depends on that.
     """
 
-    freshness: Freshness
+    freshness_kind: type[Freshness]
+
     # What every lease needs. In CPython a slot is faster than a large C{__dict__}.
     __slots__ = (
         *("__dict__", "_alarm", "_checks", "_feedbacks", "_group_queues", "_idle", "_lifecycle"),
@@ -105,28 +107,29 @@ class BaseManager(ABC, Generic[P]):
         self._policy = policy = Policy() if policy is None else policy
         if record is None:
             limit = policy.limit if backend.limit is None else backend.limit
-            record = BackendRecord(limit, policy.max_connecting, backend, reactor)
+            record = BackendRecord(limit, policy.max_connecting, backend, steady(reactor))
         self._record = record
-        self._clock = reactor
+        self._clock = clock = steady(reactor)
         self._call_soon = getattr(reactor, "callFromThread", None) or partial(reactor.callLater, 0)
         self.counters = record.counters
         self._observers = [] if observers is None else observers
         self._recorder = recorder = Recorder(backend, ident, self.counters, self._observers)
-        self._hooks = hooks = Hooks(policy, recorder, reactor.seconds)
-        self._alarm = Alarm(reactor, lambda: self._housekeeper.wake())
-        self.connections = connections = Connections[P](reactor, record, policy, self._alarm)
+        self._hooks = hooks = Hooks(policy, recorder, clock.seconds)
+        self._alarm = Alarm(clock, lambda: self._housekeeper.wake())
+        self.connections = connections = Connections[P](clock, record, policy, self._alarm)
         self._connector = Connector(
             self, reactor, protocol, policy, rng, connections, record, hooks, recorder
         )
         self._queue: WaiterQueue[Lease[P]] = WaiterQueue(
-            *(reactor, policy.acquire_timeout, self._timed_out, self._alarm),
+            *(clock, policy.acquire_timeout, self._timed_out, self._alarm),
             arrivals=record.arrivals,
             added=lambda: self.admission.came(),
             removed=lambda _: self.admission.left(),
         )
         self.placements = Placements(self, record)
         self.groups = GroupQueues(self)
-        self._tracker = LeaseTracker(policy, recorder, reactor.seconds, self._settle)
+        self._tracker = LeaseTracker(policy, recorder, clock.seconds, self._settle, self._alarm)
+        self.freshness = self.freshness_kind(self)
         self.deadlocks = Deadlocks(self, self._tracker, record, policy)
         self._lifecycle = Lifecycle()
         self._shutdown = Shutdown(self)
@@ -136,13 +139,14 @@ class BaseManager(ABC, Generic[P]):
         self.process = ProcessGuard(self.__repr__, self._was_forked)
 
         # What every lease needs, at hand.
-        self._now = reactor.seconds
+        self._now = clock.seconds
         self._wanting = record.turns.wanting
         self._group_queues = self.groups.known
         self._watchers = record.watchers
         self._feedbacks = record.feedbacks
         self._debug = policy.debug
-        self._special = policy.debug or policy.min_idle > 0
+        self._tracked = policy.debug or policy.hold_limit is not None
+        self._special = self._tracked or policy.min_idle > 0
         self._checks = hooks.checks
         self._plain = self._is_plain()
         self._idle = connections.idle
@@ -214,20 +218,7 @@ class BaseManager(ABC, Generic[P]):
 
     def _numbers(self) -> Status:
         """The status as far as it is known without a look at each connection."""
-        slots, record = self._policy.slots or 1, self._record
-        return Status(
-            backend=self.backend,
-            manager=cast(Any, self),
-            ident=self.ident,
-            idle=self.ready(),
-            leased=self._leased(),
-            connecting=len(self.connections.connecting) * slots,
-            unused=max(0, record.unused()) * slots,
-            waiting=self.demand(),
-            limit=self._capacity(),
-            state=record.health.state(self._lifecycle.state()),
-            ramp=record.health.ramp(),
-        )
+        return numbers(self)
 
     def load(self) -> int:
         """How many leases are out and requests wait here."""
@@ -250,7 +241,8 @@ class BaseManager(ABC, Generic[P]):
         """Whether a released connection can be leased again without a reset or another step."""
         policy, record = self._policy, self._record
         is_calm = record.health.is_well and not record.shrinking.active
-        return policy.reset is None and policy.max_uses is None and is_calm
+        has_hook = policy.reset is not None or policy.clean is not None
+        return not has_hook and policy.max_uses is None and is_calm
 
     # Requests
 
@@ -287,6 +279,13 @@ class BaseManager(ABC, Generic[P]):
 
     # Leases
 
+    def see_the_time(self) -> None:
+        """Close what is too old or idle for too long, if the alarm should have rung already: the
+        reactor may have been blocked, or the machine suspended."""
+        now = self._now()
+        if now >= self._alarm.at:
+            self.connections.close_overdue(now)
+
     def _lease_specially(self, leasable: Leasable[P], ownership: Ownership | None) -> Lease[P]:
         """Lease what was ready at once, and see to the head-room."""
         lease = self._tracker.lease(leasable, ownership, self._tracker.origin(ownership), 0.0)
@@ -317,7 +316,6 @@ class BaseManager(ABC, Generic[P]):
 
     def limit_changed(self) -> None:
         """The backend has another limit."""
-        self.admission.limit_changed()
         self._recorder.resized(self._record.limit)
         self.connections_changed()
         self.deadlocks.look_at_all()
@@ -333,6 +331,10 @@ class BaseManager(ABC, Generic[P]):
     def observe(self, seconds: float) -> None:
         """A lessee tells how long the backend took to answer."""
         self._record.observed(seconds)
+
+    def is_clean(self, connection: Connection[P]) -> bool:
+        """Whether nothing is under way on a connection; C{False} if the policy cannot tell."""
+        return self._hooks.cleans and self._hooks.why_unclean(connection) is None
 
     def ownership_of(self, owner: object) -> Ownership | None:
         """The ownership of an owner at this manager, if there is one."""
@@ -371,14 +373,7 @@ class BaseManager(ABC, Generic[P]):
         return self._tracker.explain(self)
 
     def _was_forked(self) -> None:
-        """This is a forked child: the connections are its parent's, so leave them alone."""
-        self._lifecycle.serves = False
-        self._record.changed()
-        self._alarm.clear()
-        told = Forked(self.process.message())
-        for connection in self.connections.all:
-            connection.retired = connection.doubtful = True
-            connection.protocol = told  # type: ignore[assignment]
+        self._shutdown.abandon(self.process.message())
 
     def drain(self) -> Deferred[None]:
         self.process.check()

@@ -19,17 +19,22 @@ from twisted.internet.interfaces import (
     IHandshakeListener,
     ILoggingContext,
     IProtocol,
-    ISSLTransport,
-    IStreamClientEndpoint,
     ITransport,
 )
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import alsoProvides, directlyProvidedBy, implementer
+from zope.interface import implementer
 
-from kolus.manager.connection_state import BUSY, CLOSED, CLOSING, CONNECTING, IDLE, LEASED, NEXT
+from kolus.manager.connection_state import (
+    BUSY,
+    CLOSED,
+    CLOSING,
+    CONNECTING,
+    IDLE,
+    LEASED,
+    NEXT,
+)
 from kolus.manager.losses import Losses
-from kolus.manager.one_protocol import OneProtocol
 from kolus.manager.transports import is_sound, stop_telling, tell_before
 from kolus.support import Step
 
@@ -38,6 +43,7 @@ if TYPE_CHECKING:
     from kolus.lease import Lease
     from kolus.manager.connection_state import ConnectionState
     from kolus.manager.connector import Connector
+    from kolus.manager.opening import Opening
 
 __all__ = ["STILLBORN", "Connection"]
 
@@ -71,6 +77,7 @@ class Connection(Generic[P]):
     @ivar chance: from 0 to below 1, drawn by the connector: this one's share of every jitter.
     @ivar expires_at: when its lifetime ends, on the clock.
     @ivar origin: where it was leased, in debug mode.
+    @ivar opening: the attempt to make it, while that is under way.
     @ivar slots: its leased slots, if it is shared.
     @ivar observed_since: C{since} of the last lease whose lessee called C{observe}.
     @ivar overdue_since: C{since} of the lease that was last reported as a possible leak.
@@ -90,16 +97,14 @@ class Connection(Generic[P]):
     observed_since = -math.inf
     overdue_since = -math.inf
     slots: Any = frozenset()
+    opening: Opening | None = None
     _step: Step | None = None
-    _handshake: Deferred[None] | None = None
-    _in_make_connection = False
-    _failure: Failure | None = None
     _losses: Losses | None = None
     _ended: Failure | None = None
     _tells = False
 
     def __init__(self, connector: Connector[P], chance: float, failures: int) -> None:
-        self._connector = connector
+        self._connector: Any = connector  # a Detachment, later
         self.chance = chance
         self.failures = failures
         self.state = CONNECTING
@@ -120,7 +125,7 @@ class Connection(Generic[P]):
     @property
     def age(self) -> float:
         """Seconds since it was connected."""
-        return self._connector.now() - self.connected_at
+        return float(self._connector.now() - self.connected_at)
 
     @property
     def was_ready(self) -> bool:
@@ -137,7 +142,7 @@ class Connection(Generic[P]):
 
     def in_state_for(self) -> float:
         """Seconds since it was last leased or came home."""
-        return self._connector.now() - self.since
+        return float(self._connector.now() - self.since)
 
     @property
     def reused(self) -> bool:
@@ -146,42 +151,29 @@ class Connection(Generic[P]):
 
     # What the manager does with it
 
-    def open(self, endpoint: IStreamClientEndpoint, timeout: float | None) -> Deferred[object]:
-        """Connect, through the handshake of TLS.
-
-        @return: fires when the connection can be used; fails with the reason why it cannot.
-        """
-        return self._begin("connect", timeout, self._reach, endpoint)
-
-    def run(
-        self, step: str, timeout: float | None, hook: Callable[[P], object]
+    def begin(
+        self, step: str, timeout: float | None, work: Callable[..., object], *args: object
     ) -> Deferred[object]:
-        """Run a user's hook on the protocol.
+        """Begin a step of making it ready.
 
-        When the time is over or the connection is lost, what the hook returned is cancelled, and
+        When the time is over or the connection is lost, what C{work} returned is cancelled, and
         not waited for.
 
-        @param hook: what it returns may be a Deferred or a coroutine.
-        @return: fires with what the hook gave; fails with its exception, with C{TimeoutError}
+        @param work: what it returns may be a Deferred or a coroutine.
+        @return: fires with what the work gave; fails with its exception, with C{TimeoutError}
             after C{timeout} seconds, with the reason of the loss. It always fires.
         """
-        return self._begin(step, timeout, hook, self.protocol)
-
-    def _begin(
-        self, name: str, timeout: float | None, action: Callable[..., object], *args: object
-    ) -> Deferred[object]:
-        self._step = step = Step(self._connector.clock, name, timeout)
-        step.outcome.addBoth(self._step_done)
-        return step.begin(action, *args)
+        self._step = begun = Step(self._connector.clock, step, timeout)
+        begun.outcome.addBoth(self._step_done)
+        return begun.begin(work, *args)
 
     def _step_done(self, result: object) -> object:
         self._step = None
         return result
 
     def _give_up(self, reason: Failure) -> None:
-        if self._in_make_connection:
-            # The endpoint is about to fire, and does not expect to be cancelled from here.
-            self._failure = reason
+        if self.opening is not None and self.opening.is_making:
+            self.opening.give_up(reason)
         elif self._step is not None:
             self._step.give_up(reason)
 
@@ -244,6 +236,18 @@ class Connection(Generic[P]):
             self._losses = Losses(self._ended)
         return self._losses.tell(lease)
 
+    def take_losses(self, lease: Lease[Any]) -> list[Deferred[BaseException]]:
+        """What C{when_lost} gave for a lease, to be fired by the caller."""
+        return [] if self._losses is None else self._losses.take(lease)
+
+    def is_clean(self) -> bool:
+        """Whether nothing is under way on it; C{False} if that is not known."""
+        return bool(self.manager.is_clean(self))
+
+    def why_not_detach(self) -> str | None:
+        """Why it cannot leave the pool now; C{None} if it can."""
+        return None if self.transport and self.state is LEASED else "its connection has ended"
+
     def observe(self, seconds: float) -> None:
         """See C{Lease.observe}."""
         self.observed_since = self.since
@@ -289,45 +293,19 @@ class Connection(Generic[P]):
         if self._losses is not None:
             self._losses.happen(reason)
 
-    # Connecting
-
-    async def _reach(self, endpoint: IStreamClientEndpoint) -> object:
-        await endpoint.connect(OneProtocol(self, self._connector.build))
-        if self._failure is not None:
-            return self._failure  # raised, it would know our callers: all losses may share it
-        if self.transport is None:
-            raise ConnectionDone(f"{endpoint!r} fired without a connection")
-        if self._handshake is not None:
-            await self._handshake
-        return None
-
     # What the transport tells it: IProtocol and the optional interfaces
 
     def connectionMade(self) -> None:
         """Never called: C{makeConnection} is the protocol's own."""
 
     def makeConnection(self, transport: ITransport) -> None:
-        if self.state is not CONNECTING:
+        if self.state is not CONNECTING or self.opening is None:
             getattr(transport, "abortConnection", transport.loseConnection)()
             return
         self.transport = transport
         self._tells = tell_before(transport, self)
         self.connected_at = self._connector.now()
-        if ISSLTransport.providedBy(transport):
-            # A certificate is refused only after connectionMade.
-            self._handshake = Deferred()
-        else:
-            # Twisted's endpoints put a wrapper around this object that passes on every optional
-            # interface, but claims only one of them.
-            alsoProvides(getattr(transport, "protocol", self), *directlyProvidedBy(self))
-        self._in_make_connection = True
-        try:
-            self._protocol.makeConnection(transport)
-        except Exception:
-            self._failure = Failure()
-            _log.failure("{protocol!r} raised in makeConnection", protocol=self.protocol)
-        finally:
-            self._in_make_connection = False
+        self.opening.make(transport)
 
     def _data_received(self, data: bytes) -> None:
         if self.state is IDLE:
@@ -339,8 +317,8 @@ class Connection(Generic[P]):
     def handshakeCompleted(self) -> None:
         if IHandshakeListener.providedBy(self.protocol):
             self._protocol.handshakeCompleted()
-        if self._handshake is not None and not self._handshake.called:
-            self._handshake.callback(None)
+        if self.opening is not None:
+            self.opening.shook_hands()
 
     def readConnectionLost(self) -> None:
         if self.state is IDLE:

@@ -15,17 +15,16 @@ from collections.abc import Callable, Container, Iterator
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from twisted.internet.interfaces import IReactorTime
-
 from kolus.events import Why
 from kolus.manager.connection import Connection
 from kolus.manager.connection_state import CLOSED, CLOSING, CONNECTING, IDLE
+from kolus.manager.idle_times import IdleTimes
 from kolus.manager.lifetimes import Lifetimes
 
 if TYPE_CHECKING:
     from kolus.manager.record import BackendRecord
     from kolus.policy import Policy
-    from kolus.support import Alarm
+    from kolus.support import Alarm, SteadyClock
 
 __all__ = ["Connections"]
 
@@ -38,7 +37,7 @@ class Connections(Generic[P]):
     """Knows the connections of one manager, which is next, and which are due to be closed."""
 
     def __init__(
-        self, clock: IReactorTime, record: BackendRecord, policy: Policy, alarm: Alarm
+        self, clock: SteadyClock, record: BackendRecord, policy: Policy, alarm: Alarm
     ) -> None:
         """
         @param record: the record whose slots the connections take.
@@ -48,8 +47,6 @@ class Connections(Generic[P]):
         self._clock = clock
         self._policy = policy
         self._alarm = alarm
-        self._idle_timeout = _or_never(policy.idle_timeout)
-        self.shortest_idle = self._idle_timeout * (1 - policy.idle_jitter)
         self.all: set[Connection[P]] = set()
         self.connecting: dict[Connection[P], float] = {}
         """Each with the time when the attempt began, in the order of these times."""
@@ -79,6 +76,9 @@ class Connections(Generic[P]):
         else:
             self.idle = _FirstOut()
             self._from_next = iter
+        timeout = _or_never(policy.idle_timeout)
+        self._idle_times = IdleTimes[Connection[P]](self.idle, timeout, policy.idle_jitter)
+        self.shortest_idle = self._idle_times.shortest
 
     def next_idle(self) -> Connection[P]:
         """The next idle connection by the policy's C{reuse}. It stays idle."""
@@ -109,8 +109,10 @@ class Connections(Generic[P]):
         return len(self.all) - len(self.connecting) - len(self.idle) - len(self.closing)
 
     def slow_at(self) -> float:
-        """When the oldest attempt to connect counts as slow, on the clock; infinity if none is."""
-        return next(iter(self.connecting.values()), math.inf) + _SLOW_CONNECT
+        """When the oldest attempt to connect counts as slow, on the clock; infinity if none is.
+        Time in which the reactor was blocked does not count."""
+        began = next(iter(self.connecting.values()), math.inf)
+        return began + _SLOW_CONNECT + self._clock.stalled_since(began)
 
     def begin(self, connection: Connection[P]) -> None:
         """An attempt to connect has begun."""
@@ -186,6 +188,7 @@ class Connections(Generic[P]):
         self.idle.pop(connection, None)
         self.new.pop(connection, None)
         self.expiring.pop(connection, None)
+        self._idle_times.remove(connection)
         self._tell_moved(connection)
         if self._lifetimes is not None:
             self._lifetimes.remove(connection)
@@ -241,20 +244,25 @@ class Connections(Generic[P]):
             if due <= now:
                 self.closing[connection] = math.inf
                 connection.abort()
+        self.close_overdue(now)
         if self._lifetimes is not None:
-            for connection in self._lifetimes.pop_expired(now):
-                self.expiring.pop(connection, None)
-                self._retire(connection, Why.LIFETIME)
             for connection in self._lifetimes.due_to_replace(now):
                 # Do not replace a connection that was never leased: nobody needed it.
                 of_use = connection.uses or len(self.idle) <= self._policy.min_idle
                 if of_use and connection.state < CLOSING:
                     self.expiring[connection] = None
+
+    def close_overdue(self, now: float) -> None:
+        """Close connections that are too old or idle for too long, which nobody may lease now."""
+        if self._lifetimes is not None:
+            for connection in self._lifetimes.pop_expired(now):
+                self.expiring.pop(connection, None)
+                self._retire(connection, Why.LIFETIME)
         while len(self.idle) > self._policy.min_idle:
-            oldest = next(iter(self.idle))
-            if self._idle_due(oldest) > now:
+            overdue = self._idle_times.pop_due(now)
+            if overdue is None:
                 break
-            self.close(oldest, Why.IDLE)
+            self.close(overdue, Why.IDLE)
 
     def is_needed(self) -> None:
         """There is a waiter: a manager without connections stays for at least another second."""
@@ -276,13 +284,8 @@ class Connections(Generic[P]):
         if self._lifetimes is not None:
             due = min(due, self._lifetimes.next_due())
         if len(self.idle) > self._policy.min_idle:
-            due = min(due, self._idle_due(next(iter(self.idle))))
+            due = min(due, self._idle_times.next_due())
         return due
-
-    def _idle_due(self, connection: Connection[P]) -> float:
-        return connection.since + self._idle_timeout * (
-            1 - self._policy.idle_jitter * connection.chance
-        )
 
 
 class _FirstOut(OrderedDict[Connection[Any], None]):

@@ -16,7 +16,8 @@ from kolus.errors import ConnectFailed, reason_of
 from kolus.events import Why
 from kolus.manager.connection import Connection
 from kolus.manager.connection_state import CONNECTING
-from kolus.support import drop_frames, traceback_text
+from kolus.manager.opening import Opening
+from kolus.support import drop_frames, steady, traceback_text
 
 if TYPE_CHECKING:
     from kolus.backend import Backend
@@ -68,9 +69,9 @@ class Connector(Generic[P]):
         @raise ValueError: this reactor cannot use the backend's endpoint string.
         """
         self.manager = manager
-        self.clock = reactor
+        self.clock = clock = steady(reactor)
         self.build = build
-        self.now: Callable[[], float] = reactor.seconds
+        self.now: Callable[[], float] = clock.seconds
         self.attempts = record.attempts
         self._unpaid = False
         self._endpoint = record.endpoint(reactor)
@@ -106,7 +107,8 @@ class Connector(Generic[P]):
         """Begin an attempt: connect, then run the policy's prepare."""
         connection: Connection[P] = Connection(self, self._rng.random(), self.attempts.failures)
         self._connections.begin(connection)
-        made = connection.open(self._endpoint, self._policy.connect_timeout)
+        opening, timeout = Opening(connection), self._policy.connect_timeout
+        made = opening.begin(self._endpoint, self.build, timeout)
         made.addCallback(lambda _: self._hooks.prepare(connection))
         ours = (connection,)
         made.addCallbacks(self._connected, self._failed, callbackArgs=ours, errbackArgs=ours)

@@ -119,7 +119,7 @@ class Dispatcher(Generic[P]):
 
     def _fire(self, waiter: Waiter[Lease[P]], leasable: Leasable[P]) -> None:
         self._counters.leases += 1
-        if self._manager._observers or self._manager._debug or waiter.ownership is not None:
+        if self._manager._observers or self._manager._tracked or waiter.ownership is not None:
             waited = self._manager._now() - waiter.since
             lease = self._tracker.lease(leasable, waiter.ownership, waiter.origin, waited)
         else:
@@ -148,19 +148,20 @@ class Dispatcher(Generic[P]):
             return
         waiting, counters, record = self._waiting, self._counters, self._record
         popleft, now, settler = self._queue.popleft, manager._now, manager._settler
-        observers = manager._observers
+        observers, alarm = manager._observers, manager._alarm
         self._released = released = [connection]
         self.is_deciding = True
         try:
             while released and waiting and manager.passes_on and not observers:
                 connection = released.pop()
-                if connection.doubtful:
+                moment = now()
+                if connection.doubtful or moment >= alarm.at:
                     released.append(connection)
                     break
                 waiter = popleft()
                 record.noted -= 1
                 counters.releases += 1
-                connection.since = now()
+                connection.since = moment
                 connection.uses += 1
                 connection.dataReceived = connection.protocol.dataReceived  # type: ignore[attr-defined]
                 if waiter.ownership is None:
@@ -278,6 +279,7 @@ class Dispatcher(Generic[P]):
 
     def _was_checked(self, fit: bool, connection: Connection[P]) -> None:
         self._connections.checking.discard(connection)
+        self._manager.see_the_time()  # a check takes a while
         if not (fit and connection.usable()):
             stillborn = connection.stillborn() and not connection.retired
             if not fit:

@@ -9,9 +9,10 @@ from zope.interface import implementer
 
 from kolus.events import Why
 from kolus.interfaces import IGivesFresh, IKolusManager, IServesGroups
-from kolus.lease import FAILED, FORGOTTEN, RELEASED, Lease, Outcome
+from kolus.lease import FAILED, FORGOTTEN, RELEASED, REVOKED, Lease, Outcome
 from kolus.manager.base import BaseManager
 from kolus.manager.connection_state import BUSY, IDLE, LEASED
+from kolus.manager.detachment import DETACHES, detach
 from kolus.manager.freshness import SoleFreshness
 from kolus.manager.quick_lease import QuickLease
 from kolus.manager.smoothness import look_if_smooth
@@ -35,9 +36,7 @@ class ConnectionManager(BaseManager[P]):
     not even become idle where the manager C{passes_on}: the dispatcher gives it to the next.
     """
 
-    def __init__(self, *args: Any, **settings: Any) -> None:
-        super().__init__(*args, **settings)
-        self.freshness = SoleFreshness(self)
+    freshness_kind = SoleFreshness
 
     def try_connect(
         self, ident: Hashable, owner: Owner | None = None, fresh: bool = False
@@ -52,12 +51,15 @@ class ConnectionManager(BaseManager[P]):
             or fresh
         ):
             return self._try_closely(ident, owner, fresh)
+        now = self._now()
+        if now >= self._alarm.at:
+            return self._try_closely(ident, owner)
         connection, _ = idle.popitem()
         if connection.doubtful and not connection.usable(producing=True):
             self.connections.close(connection, Why.UNFIT)
             return self._try_closely(ident, owner)
         connection.state = LEASED
-        connection.since = self._now()
+        connection.since = now
         connection.uses += 1
         connection.dataReceived = connection.protocol.dataReceived  # type: ignore[attr-defined]
         self.counters.leases += 1
@@ -73,6 +75,7 @@ class ConnectionManager(BaseManager[P]):
             self.admission.refuse(ident)
             return None
         ownership = None if owner is None else self._tracker.ownership(owner)
+        self.see_the_time()
         idle = self._idle
         if not idle or self.waiting or (self._group_queues and self._dispatcher.is_asked()):
             return None
@@ -160,9 +163,13 @@ class ConnectionManager(BaseManager[P]):
         self.process.check()
         if outcome is FAILED:
             self._record.health.lease_failed(connection.since)
-        if outcome is not RELEASED or not connection.usable():
-            self.connections.close(connection, Why.FINISHED)
-            self._recorder.finished(held)
+        if outcome in DETACHES:
+            detach(self, connection, outcome, held)
+            return
+        why = self._why_to_end(connection, outcome)
+        if why is not None:
+            self.connections.close(connection, why, abort=why is Why.REVOKED)
+            self._recorder.ended(why, held, connection.origin)
             self.placements.tell()
             return
         self.counters.releases += 1
@@ -182,8 +189,17 @@ class ConnectionManager(BaseManager[P]):
         self._recorder.released(held)
         self._dispatcher.decide()
 
+    def _why_to_end(self, connection: Connection[P], outcome: Outcome) -> Why | None:
+        """Why a connection ends with its lease; C{None} if it comes home."""
+        if outcome is REVOKED:
+            return Why.REVOKED
+        if outcome is not RELEASED or not connection.usable():
+            return Why.FINISHED
+        return self._hooks.why_unclean(connection) if self._hooks.cleans else None
+
     def _reclaim(self, connection: Connection[P], origin: str | None) -> None:
         if not self.process.is_foreign:
+            self._tracker.reclaimed(connection)
             self._recorder.forgotten(connection.in_state_for(), origin)
             self.connections.close(connection, Why.FORGOTTEN)
 
@@ -195,6 +211,7 @@ class ConnectionManager(BaseManager[P]):
         self._dispatcher.decide()
 
     def _hand_out(self) -> None:
+        self.see_the_time()
         while self._idle and self._lifecycle.serves and self._dispatcher.is_asked():
             if not (self._checks and self._next_is_stale()):
                 connection, _ = self._idle.popitem()

@@ -13,7 +13,6 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from kolus.events import Why
-from kolus.manager.connection_state import IDLE
 
 if TYPE_CHECKING:
     from kolus.manager.base import BaseManager
@@ -83,11 +82,10 @@ class Freshness(ABC):
 
     def _is_short(self) -> bool:
         """Whether the limit leaves no room for the connections that these requests need."""
-        manager, record = self._manager, self._manager._record
-        coming = len(self._connections.connecting) + max(0, record.room_to_come())
-        if self.connections_for(len(self._placed)) <= coming + self._making_way():
+        manager = self._manager
+        if self.connections_for(len(self._placed)) <= self._coming():
             return False
-        due = record.attempts.due_at
+        due = manager._record.attempts.due_at
         if due > manager._now():
             manager._alarm.set(due)  # nothing has to make way before
             return False
@@ -100,9 +98,9 @@ class Freshness(ABC):
             return True
         return False
 
-    def _making_way(self) -> int:
-        """The number of leased connections that will end for that reason."""
-        return 0
+    def _coming(self) -> int:
+        """How many fresh connections are being made, or may be without another's end."""
+        return len(self._connections.connecting) + max(0, self._manager._record.room_to_come())
 
 
 class SoleFreshness(Freshness):
@@ -143,7 +141,7 @@ class SharedFreshness(Freshness):
             waiter = manager._dispatcher.next_waiter(reused=False)
             if waiter is None or waiter.order > last:
                 return
-            if connection.state is IDLE:  # whoever had it first has released it at once
+            if connection in self._connections.idle:  # whoever had it first has released it
                 if manager._hooks.is_stale(connection):
                     return
                 del self._connections.idle[connection]
@@ -164,5 +162,6 @@ class SharedFreshness(Freshness):
         self._manager.deadlocks.look_at_all()
         return True
 
-    def _making_way(self) -> int:
-        return len(self._slots.making_way)
+    def _coming(self) -> int:
+        slots = self._slots
+        return super()._coming() + len(slots.making_way) + len(slots.fresh)

@@ -28,7 +28,7 @@ class Housekeeper:
             self._do_due(self._manager._now())
         finally:
             if not self._manager._lifecycle.closed:
-                due = min(self._manager._lifecycle.abort_at, self._manager._tracker.leaks_due)
+                due = min(self._manager._lifecycle.abort_at, self._manager._tracker.next_due())
                 due = min(
                     due, self._manager._queue.next_due(), self._manager.connections.next_due()
                 )
@@ -43,6 +43,7 @@ class Housekeeper:
             self._manager.connections.is_needed()
         elif now >= self._manager.connections.vacant_until():
             self._manager._shutdown.begin(Closed)
+        self._manager._tracker.revoke_due(now)
         if now >= self._manager._tracker.leaks_due:
             self.look_for_leaks(now)
         self._manager._dispatcher.decide()

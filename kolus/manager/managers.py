@@ -9,7 +9,6 @@ whether only because no group has them; and whether the pool is closed, or of an
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
@@ -221,7 +220,7 @@ class Managers:
         self.process.check()
         if backend is None:
             own = self.records.own_limit
-            self.policy = replace(self.policy, limit=limit)
+            self.policy = self.policy.resized(limit)
             records = [each for each in self.records if own(each.backend) is None]
             managers = [each for each in self if own(each.backend) is None]
         else:
@@ -287,6 +286,10 @@ class Managers:
             else:
                 manager.resume()
         self.records.tell_watchers(backend)  # backends without managers have changed, too
+
+    def is_untouched(self, backend: Backend) -> bool:
+        """Whether a backend has no manager, and the next request makes one."""
+        return backend.key not in self.at and not self.is_paused(backend)
 
     def is_paused(self, backend: Backend) -> bool:
         return self._paused.get(backend.key, self._all_paused)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from kolus.support import Alarm, QuickDeferred, waiting
+from kolus.support import Alarm, QuickDeferred, steady, waiting
 
 if TYPE_CHECKING:
     from kolus.watching import Ownership
@@ -90,8 +90,8 @@ class WaiterQueue(Generic[T]):
         @param removed: called when a waiter has left that was not served.
         """
         self.waiting: OrderedDict[Waiter[T], None] = OrderedDict()
-        self._clock = clock
-        self._now = clock.seconds
+        self._clock = clock = steady(clock)
+        self._now, self._look = clock.seconds, clock.look
         self._timeout = math.inf if timeout is None else timeout
         self._expired = expired
         self._timed: deque[Waiter[T]] = deque()
@@ -115,6 +115,7 @@ class WaiterQueue(Generic[T]):
         """
         waiter: Waiter[T] = waiting(Waiter, _give_up)
         waiter.queue = self
+        self._look()
         waiter.order = next(self._arrivals)
         waiter.since = now = self._now()
         if timeout is None or timeout == self._timeout:

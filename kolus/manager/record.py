@@ -51,6 +51,7 @@ class BackendRecord:
     @ivar all: the connections of all its managers.
     @ivar connecting: those of them that are being made.
     @ivar closing: those of them that are being closed.
+    @ivar detached: the connections that have left the pool and keep their slots; in C{all}, too.
     @ivar members: its managers.
     @ivar turns: whose turn it is to connect.
     @ivar smooth: the managers that are smooth or pass on: see C{BaseManager}.
@@ -103,6 +104,7 @@ class BackendRecord:
         self.all: set[Any] = set()
         self.connecting: set[Any] = set()
         self.closing: set[Any] = set()
+        self.detached: set[Any] = set()
         self.shrinking = Shrinking(self)
         self.turns = Turns(self, clock)
         self.arrivals = itertools.count() if arrivals is None else arrivals
@@ -181,6 +183,16 @@ class BackendRecord:
                 self.noted = 1 + sum([each.load() for each in members]) + len(self.idle)
         return self.noted_load
 
+    def lighter(
+        self, other: BackendRecord, weight: float = 1.0, other_weight: float = 1.0
+    ) -> BackendRecord | None:
+        """The less loaded of two for their weights, this one if they are equal; C{None} unless the
+        loads of both are noted."""
+        if self.noted < 0 or other.noted < 0:
+            return None
+        load = (self.noted - len(self.idle)) * other_weight
+        return other if (other.noted - len(other.idle)) * weight < load else self
+
     # Who learns from it
 
     def teach(self, feedback: Feedback) -> None:
@@ -231,6 +243,20 @@ class BackendRecord:
             member.health_changed()
 
     # Slots
+
+    def slot_kept(self, connection: Any) -> None:
+        """A connection has left the pool, and keeps its slot until it ends."""
+        self.all.add(connection)
+        self.detached.add(connection)
+
+    def slot_returned(self, connection: Any) -> None:
+        """That connection has ended."""
+        self.all.discard(connection)
+        self.detached.discard(connection)
+        self.changed()
+        self.turns.wake()
+        if self.listener is not None and not self.members:
+            self.listener.unused(self)
 
     def has_room(self) -> bool:
         """Whether one more connection may be made, and an attempt is due."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IReactorTime
 
+from kolus.backend import Backend
 from kolus.errors import ConnectFailed
 from kolus.health import Phase
 from kolus.manager.group_queue_index import GroupQueueIndex
@@ -24,7 +25,7 @@ from kolus.support import drop_frames, traceback_text
 from kolus.watching import Owner, Recorder
 
 if TYPE_CHECKING:
-    from kolus.backend import Backend, Backends
+    from kolus.backend import AnyBackend, Backends
     from kolus.backoff import Rng
     from kolus.balance import Feedback
     from kolus.events import Observer
@@ -99,6 +100,15 @@ class Records:
         listed = [each[key].limit for each in self._lists.values() if key in each]
         return next((each for each in reversed(listed) if each is not None), backend.limit)
 
+    def backend(self, given: AnyBackend) -> Backend:
+        """The backend that a string or a pair stands for.
+
+        @raise ValueError: it is invalid.
+        @raise TypeError: it is not a backend.
+        """
+        record = self.find(given) if isinstance(given, str) else None  # parsing it is slow
+        return Backend.of(given) if record is None else record.backend
+
     def called(self, backend: Backend) -> Backend:
         """The backend as it is in the newest list that has it; C{backend} if none has."""
         key = backend.key
@@ -143,7 +153,8 @@ class Records:
                 self._forget(oldest)
 
     def _is_of_use(self, record: BackendRecord) -> bool:
-        return bool(record.members) or record.health.is_by_hand or self._is_listed(record)
+        needed = record.members or record.detached or record.health.is_by_hand
+        return bool(needed) or self._is_listed(record)
 
     def _forget(self, record: BackendRecord) -> None:
         del self._records[record.backend.key]

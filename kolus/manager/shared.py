@@ -15,9 +15,10 @@ from zope.interface import implementer
 
 from kolus.events import Observer, Why
 from kolus.interfaces import IGivesFresh, IKolusManager, IServesGroups, ISlots
-from kolus.lease import FAILED, FORGOTTEN, RELEASED, Lease, Outcome
+from kolus.lease import FAILED, FORGOTTEN, RELEASED, REVOKED, Lease, Outcome
 from kolus.manager.base import BaseManager
 from kolus.manager.connection_state import LEASED
+from kolus.manager.detachment import DETACHES, detach
 from kolus.manager.freshness import SharedFreshness
 from kolus.manager.slot import Slot
 from kolus.manager.slots import Slots
@@ -47,6 +48,7 @@ class SharedManager(BaseManager[P]):
     and is closed when its last lease is settled. The numbers of the status count slots.
     """
 
+    freshness_kind = SharedFreshness
     freshness: SharedFreshness
 
     def __init__(
@@ -83,7 +85,6 @@ class SharedManager(BaseManager[P]):
             rng=rng,
         )
         self._slots = Slots(policy.slots, self.connections, self._failed_to_say)
-        self.freshness = SharedFreshness(self)
 
     def try_connect(
         self, ident: Hashable, owner: Owner | None = None, fresh: bool = False
@@ -92,6 +93,7 @@ class SharedManager(BaseManager[P]):
             self.admission.refuse(ident)
             return None
         ownership = None if owner is None else self._tracker.ownership(owner)
+        self.see_the_time()
         slot = None
         while slot is None:
             if self.waiting or (self._group_queues and self._dispatcher.is_asked()):
@@ -252,13 +254,18 @@ class SharedManager(BaseManager[P]):
     def _settle_specially(self, slot: Slot, outcome: Outcome, held: float) -> None:
         self.process.check()
         connection, health = slot.connection, self._record.health
+        if outcome in DETACHES:
+            self._slots.give_back(slot)
+            detach(self, connection, outcome, held)
+            return
         if outcome is FAILED:
             health.lease_failed(slot.since)
         # A producer may be another lessee's, if there is one.
         others = len(connection.slots) > (slot in connection.slots)
         if outcome is not RELEASED or not is_sound(connection.transport, others):
-            self._vacate(slot, Why.FINISHED)
-            self._recorder.finished(held)
+            why = Why.REVOKED if outcome is REVOKED else Why.FINISHED
+            self._vacate(slot, why)
+            self._recorder.ended(why, held, slot.origin)
         else:
             self._vacate(slot, None)
             self.counters.releases += 1
@@ -273,6 +280,7 @@ class SharedManager(BaseManager[P]):
 
     def _reclaim(self, slot: Slot) -> None:
         if not self.process.is_foreign:
+            self._tracker.reclaimed(slot)
             self._recorder.forgotten(self._now() - slot.since, slot.origin)
             self._vacate(slot, Why.FORGOTTEN)
             self._was_vacated(slot)
@@ -302,7 +310,8 @@ class SharedManager(BaseManager[P]):
         elif connection.usable():
             self._dispatcher.come_home(connection)
         else:
-            self.connections.close(connection, connection.why or Why.FINISHED)
+            abort = ended is Why.REVOKED
+            self.connections.close(connection, connection.why or Why.FINISHED, abort=abort)
 
     def _is_to_go(self) -> bool:
         """Whether a connection makes way for a sibling although it still has leases.
@@ -314,6 +323,7 @@ class SharedManager(BaseManager[P]):
     # What a leasing manager asks
 
     def _hand_out(self) -> None:
+        self.see_the_time()
         while self._lifecycle.serves and self._dispatcher.is_asked():
             connection = self._next(check=True)
             if connection is None:
@@ -340,10 +350,12 @@ class SharedManager(BaseManager[P]):
             return others
         # Of a new one that can carry nothing yet, it is about to hear how much it can.
         slots = self._slots.heard()
-        ready = (len(connections.checking) + len(slots.fresh)) * slots.each + self._free()
+        ready = len(connections.checking) * slots.each + self._free()
         fresh = len(self.placements.fresh)
-        lacking = max(0, self.demand() - fresh - ready) + fresh
-        return others + self.freshness.connections_for(lacking)
+        lacking = fresh + max(0, self.demand() - fresh - ready)
+        return others + self.freshness.connections_for(
+            max(0, lacking - len(slots.fresh) * slots.each)
+        )
 
     def _silent(self) -> int:
         return len(self._slots.heard().silent)

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from kolus.events import Why
+from kolus.watching import Forked
 
 if TYPE_CHECKING:
     from kolus.errors import Closed, Draining
@@ -48,6 +49,20 @@ class Shutdown:
             manager._recorder.still_held(manager._now() - held.since, held.origin)
         for connection in tuple(manager.connections.all):
             manager.connections.close(connection, Why.CLOSED, abort=True)
+
+    def abandon(self, why: str) -> None:
+        """This is a forked child: the connections are its parent's, so leave them alone.
+
+        @param why: the error of whoever uses one of them.
+        """
+        manager = self._manager
+        manager._lifecycle.serves = False
+        manager._record.changed()
+        manager._alarm.clear()
+        told: Any = Forked(why)
+        for connection in manager.connections.all:
+            connection.retired = connection.doubtful = True
+            connection.protocol = told
 
     def end_if_empty(self) -> None:
         """If the manager is ending and has no connections left, it is closed."""

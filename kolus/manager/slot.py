@@ -63,6 +63,16 @@ class Slot:
     def when_lost(self, lease: Lease[Any]) -> Deferred[BaseException]:
         return self.connection.when_lost(lease)
 
+    def take_losses(self, lease: Lease[Any]) -> list[Deferred[BaseException]]:
+        return self.connection.take_losses(lease)
+
+    def why_not_detach(self) -> str | None:
+        """Why its connection cannot leave the pool now; C{None} if it can."""
+        others = len(self.connection.slots) - 1
+        if others > 0:
+            return f"other leases share its connection: {others}"
+        return self.connection.why_not_detach()
+
     def observe(self, seconds: float) -> None:
         self._observed = True
         self.manager.observe(seconds)

@@ -17,7 +17,7 @@ from kolus.backoff import Rng
 from kolus.balance import Balancer, usable
 from kolus.errors import Closed, KolusError, LeaseError
 from kolus.events import Observer
-from kolus.group import Group, Groups, Selector
+from kolus.group import Group, Selector
 from kolus.interfaces import IKolusManager
 from kolus.lease import Lease
 from kolus.manager import (
@@ -27,13 +27,13 @@ from kolus.manager import (
     Prober,
     Records,
     SharedManager,
-    Snapshots,
     ask,
     ask_now,
 )
 from kolus.policy import Policy
+from kolus.pool.groups import Groups
 from kolus.pool.operation import PoolOperation
-from kolus.support import check_seconds
+from kolus.support import check_seconds, steady
 from kolus.watching import Owner, check_owner
 
 __all__ = ["Pool"]
@@ -87,15 +87,15 @@ class Pool(PoolOperation, Generic[P]):
             if not callable(each):
                 raise TypeError(f"an observer must be callable with an event, not {each!r}")
         self._reactor = reactor
+        clock = steady(reactor)
         self._protocol = protocol
         self._rng = rng
         policy = policy or Policy()
-        probe = None if policy.probe is None else Prober(self._connect_to, reactor, policy).probe
-        records = Records(reactor, self._observers, rng, probe)
+        probe = None if policy.probe is None else Prober(self._connect_to, clock, policy).probe
+        records = Records(clock, self._observers, rng, probe)
         managers = Managers(policy, make_manager or self._make, records)
-        snapshots = Snapshots(managers)
-        self._selector = Selector(managers, snapshots, reactor)
-        super().__init__(managers, snapshots, Groups(managers, self._selector, reactor))
+        self._selector = Selector(managers, clock)
+        super().__init__(managers, Groups(managers, self._selector, clock))
 
     # Leasing
 

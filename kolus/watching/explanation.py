@@ -190,11 +190,13 @@ def why_waiting(
         every = f"all {status.leased} {unit}s are" if status.leased > 1 else f"the only {unit} is"
         return f"{every} leased{oldest}"
     if held_by_others and not status.unused:
-        own = f"; leased here: {status.leased}{oldest}" if status.leased else ""
         return (
             f"the limit is shared: other idents of the backend hold {held_by_others} of its "
-            f"{status.limit} {unit}s{own}"
+            f"{status.limit} {unit}s{_of_ours(status, oldest)}"
         )
+    if status.detached and not status.unused:
+        keep = "keeps its slot" if status.detached == 1 else "keep their slots"
+        return f"{_count(status.detached, 'detached connection')} {keep}{_of_ours(status, oldest)}"
     if retry_in:
         after = failed and f", after the last {failed}"
         return f"the next attempt to connect is due in {_s(retry_in)}{after}"
@@ -239,6 +241,10 @@ def _oldest(number: int, oldest: float | None) -> str:
     """For how long the oldest of C{number} leases has been held."""
     of_several = "the oldest " if number > 1 else ""
     return "" if oldest is None else f", {of_several}for {_s(oldest)}"
+
+
+def _of_ours(status: Status, oldest: str) -> str:
+    return f"; leased here: {status.leased}{oldest}" if status.leased else ""
 
 
 def _owner(owner: str | None) -> str:

@@ -16,6 +16,7 @@ from kolus.events import (
     Admitted,
     Connected,
     ConnectFailure,
+    Detached,
     Ejected,
     Event,
     Finished,
@@ -31,12 +32,13 @@ from kolus.events import (
     Resized,
     Resumed,
     Retired,
+    Revoked,
     TimedOut,
+    Why,
 )
 
 if TYPE_CHECKING:
     from kolus.backend import Backend
-    from kolus.events import Why
     from kolus.status import Counters
 
 __all__ = ["Recorder"]
@@ -92,6 +94,45 @@ class Recorder:
         )
         if self.observers:
             self._tell(Forgotten(self.backend, self._ident, held))
+
+    def ended(self, why: Why, held: float, origin: str | None) -> None:
+        """A lease was settled, and its connection ends with it."""
+        if why is Why.REVOKED:
+            self.revoked(held, origin)
+            return
+        if why is Why.UNCLEAN:
+            self.unclean(held, origin)
+        self.finished(held)
+
+    def unclean(self, held: float, origin: str | None) -> None:
+        """A lease was released with something under way, and is finished."""
+        self.counters.unclean += 1
+        _log.warn(
+            "a lease of {backend} for {ident!r} was released after {held:.3g} s with something "
+            "under way, as clean says; its connection is closed{origin}",
+            backend=self.backend,
+            ident=self._ident,
+            held=held,
+            origin=_leased_here(origin),
+        )
+
+    def revoked(self, held: float, origin: str | None) -> None:
+        self.counters.revoked += 1
+        _log.warn(
+            "a lease of {backend} for {ident!r} is revoked: it was held for {held:.3g} s, longer "
+            "than hold_limit{origin}",
+            backend=self.backend,
+            ident=self._ident,
+            held=held,
+            origin=_leased_here(origin) or "; Policy(debug=True) tells where it was leased",
+        )
+        if self.observers:
+            self._tell(Revoked(self.backend, self._ident, held))
+
+    def detached(self, held: float) -> None:
+        self.counters.detached += 1
+        if self.observers:
+            self._tell(Detached(self.backend, self._ident, held))
 
     def overdue(self, held: float, owner: str | None, origin: str | None) -> None:
         self.counters.overdue += 1

@@ -134,7 +134,7 @@ def test_a_request_has_a_deadline_of_its_own() -> None:
 
 
 def test_a_request_with_an_ident_that_is_refused_everywhere_is_refused() -> None:
-    rig = Rig("ab")
+    rig = Rig("ab", idents="reject")
     held = [rig.lease(), rig.lease()]
     with pytest.raises(KolusError, match="belongs to another ident"):
         result_of(rig.group.connect("others"))

@@ -35,10 +35,23 @@ def test_no_more_wait_for_the_first_list_than_may_wait_at_all() -> None:
     asked = [rig.ask() for _ in range(3)]
     assert [is_waiting(each) for each in asked] == [True, True, False]
     assert rig.group.status().waiting == 2
-    with pytest.raises(PoolFull, match="no backends yet, and 2 requests wait"):
+    with pytest.raises(PoolFull, match=r"no backends yet, and 2 requests wait.*max_waiters=2"):
         result_of(asked[2])
     rig.tell("ab")
     assert names([result_of(each) for each in asked[:2]]) == "ab"
+
+
+def test_by_default_any_number_may_wait_for_the_first_list() -> None:
+    rig = Rig("")
+    asked = [rig.ask() for _ in range(1000)]
+    assert all(map(is_waiting, asked))
+    rig.tell("ab")
+    held = [result_of(each) for each in asked[:2]]
+    rig.clock.advance(5)
+    for each in asked[2:]:
+        with pytest.raises(LeaseTimeout):
+            result_of(each)
+    assert names(held) == "ab"
 
 
 def test_a_changed_list_is_told_in_the_log(log_events: list[LogEvent]) -> None:

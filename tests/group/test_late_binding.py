@@ -159,8 +159,22 @@ def test_a_balancer_that_binds_keeps_the_request_where_it_chose() -> None:
 def test_a_full_queue_refuses_at_once() -> None:
     rig = Grouped(2, max_waiters=0)
     rig.fill()
-    with pytest.raises(PoolFull):
+    with pytest.raises(PoolFull, match="max_waiters=0"):
         rig.lease()
+
+
+def test_by_default_a_group_lets_any_number_wait_for_their_deadline() -> None:
+    rig = Grouped(2)
+    leases = rig.fill()
+    asked = [rig.ask() for _ in range(1000)]
+    assert rig.pool.counters().rejections == 0
+    leases.popitem()[1].release()
+    held = result_of(asked.pop(0))
+    rig.clock.advance(5)
+    for each in asked:
+        with pytest.raises(LeaseTimeout):
+            result_of(each)
+    held.release()
 
 
 def test_a_request_goes_on_waiting_elsewhere_when_its_backend_is_drained() -> None:
@@ -236,7 +250,7 @@ def test_no_queue_of_a_list_outlives_its_requests() -> None:
     result_of(asked[1]).release()
     with pytest.raises(CancelledError):
         result_of(asked[0])
-    assert not rig.pool._selector._queues
+    assert not rig.pool._selector._queues_of_lists._queues
     rig.group.close()
     for backend in rig.backends:
         manager: Any = rig.pool.manager(backend)

@@ -1,4 +1,4 @@
-"""Rule 22, on a clock: another ident is rejected, or takes over."""
+"""Rule 22, on a clock: another ident is served, is rejected, or takes over."""
 
 from __future__ import annotations
 
@@ -12,7 +12,68 @@ from kolus.status import State
 from kolus.testing import NotFired, result_of
 from tests.rigs.idents import Idents
 
+# By default
+
+
+@pytest.mark.parametrize("slots", [None, 2])
+def test_by_default_each_ident_is_served_by_connections_of_its_own(slots: int | None) -> None:
+    rig = Idents(None, slots=slots)
+    ours, theirs = rig.lease("a"), rig.lease("b")
+    assert ours.protocol.transport is not theirs.protocol.transport
+    third = rig.ask("c")
+    with pytest.raises(NotFired):  # the limit is that of the backend
+        result_of(third)
+    theirs.release()
+    rig.turn()
+    assert result_of(third).ident == "c"
+    ours.release()
+    del third
+    rig.end()
+    assert rig.most == 2
+
+
+def test_by_default_select_and_groups_serve_each_ident() -> None:
+    rig = Idents(None)
+    group = rig.pool.group([rig.backend])
+    ours, theirs = result_of(group.connect("a")), result_of(group.connect("b"))
+    assert (ours.ident, theirs.ident) == ("a", "b")
+    theirs.release()
+    third = rig.pool.select("c", [rig.backend])
+    rig.turn()
+    assert result_of(third).ident == "c"
+    ours.release()
+    del third
+    rig.end()
+
+
 # Reject
+
+
+def test_a_rejected_ident_is_told_the_setting_and_its_alternatives() -> None:
+    rig = Idents("reject")
+    lease = rig.lease("a")
+    group = rig.pool.group([rig.backend])
+    told = "fake .*'b'.*idents='reject'.*'separate'.*'replace'"
+    for ask in (
+        lambda: result_of(rig.ask("b")),
+        lambda: rig.pool.try_connect("b", rig.backend),
+        lambda: result_of(rig.pool.select("b", [rig.backend])),
+        lambda: result_of(group.connect("b")),
+        lambda: result_of(rig.pool.connect("b", lease.manager)),
+    ):
+        with pytest.raises(WrongIdent, match=told):
+            ask()
+    lease.release()
+    rig.end()
+
+
+def test_a_manager_that_is_asked_for_another_ident_says_to_ask_the_pool() -> None:
+    rig = Idents("separate")
+    lease = rig.lease("a")
+    with pytest.raises(WrongIdent, match=r"manager of fake .*'b'; ask the pool"):
+        result_of(rig.pool.connect("b", lease.manager))
+    lease.release()
+    rig.end()
 
 
 def test_another_ident_is_rejected_while_the_manager_lives() -> None:

@@ -133,8 +133,8 @@ def test_a_manager_goes_away_and_its_counters_survive() -> None:
     assert rig.pool.counters(rig.backends[1]).leases == 0
 
 
-def test_another_ident_is_rejected_while_the_manager_lives() -> None:
-    rig = Pooled(manager_idle_timeout=300)
+def test_with_idents_reject_another_ident_is_rejected_while_the_manager_lives() -> None:
+    rig = Pooled(manager_idle_timeout=300, idents="reject")
     backend = rig.backends[0]
     result_of(rig.pool.connect("us", backend)).finished()
     rig.turn()

@@ -185,3 +185,18 @@ def test_a_connect_that_finishes_after_close_is_closed() -> None:
     assert result_of(closed) is None
     assert not rig.fakes[0].connections
     assert rig.clock.getDelayedCalls() == []
+
+
+def test_a_limit_that_is_set_below_min_idle_holds_and_ends_with_the_next_resize() -> None:
+    rig = Pooled(limit=10, min_idle=5)
+    backend = rig.backends[0]
+    rig.pool.resize(3)
+    result_of(rig.pool.connect("us", backend)).release()
+    rig.turn()
+    (status,) = rig.pool.status([backend])
+    assert (status.limit, status.idle) == (3, 3)
+    rig.pool.resize(10)
+    rig.turn()
+    (status,) = rig.pool.status([backend])
+    assert (status.limit, status.idle) == (10, 5)
+    assert rig.pool.policy.min_idle == 5

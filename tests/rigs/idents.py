@@ -22,7 +22,10 @@ class Idents:
     @ivar most: the most connections that the backend had at a time, as far as the test looked.
     """
 
-    def __init__(self, idents: str, **policy: Any) -> None:
+    def __init__(self, idents: str | None, **policy: Any) -> None:
+        """
+        @param idents: the setting; C{None}: the policy's default.
+        """
         self.clock = Clock()
         self.fake = FakeBackend(self.clock)
         self.backend = Backend(self.fake, name="fake")
@@ -30,7 +33,7 @@ class Idents:
         self.pool: Pool[Any] = Pool(
             self.clock,
             Hears,
-            policy=Policy(**({"limit": 2, "idents": idents} | policy)),
+            policy=Policy(**({"limit": 2} | ({"idents": idents} if idents else {}) | policy)),
             observers=[self.events.append],
             rng=Half(),
         )

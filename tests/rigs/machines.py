@@ -61,6 +61,7 @@ class Machine(RuleBasedStateMachine):
     ) -> None:
         if settings["backoff"] is None:
             settings |= {"fail_fast": True, "min_idle": 0}
+        settings["min_idle"] = min(settings["min_idle"], settings["limit"])
         if self.slots is not None:
             hooks -= {"reset"}
         # Each hook looks up the ledger when it runs: the ledger is made after the policy.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
 import pytest
@@ -16,11 +16,13 @@ from kolus.balance import fill_first
 def test_the_defaults_are_the_documented_ones() -> None:
     policy = Policy()
     assert (policy.limit, policy.min_idle, policy.max_connecting) == (10, 0, 2)
+    assert policy.max_waiters is None
     assert (policy.acquire_timeout, policy.connect_timeout) == (5, 5)
     assert (policy.prepare_timeout, policy.check_timeout, policy.reset_timeout) == (5, 1, 5)
     assert (policy.idle_timeout, policy.idle_jitter) == (60, 0.1)
     assert (policy.lifetime, policy.lifetime_jitter) == (1800, 0.2)
     assert (policy.manager_idle_timeout, policy.reuse) == (300, "lifo")
+    assert policy.idents == "separate"
     assert policy.backoff == Backoff(0.25, 2, 30)
 
 
@@ -29,14 +31,8 @@ def test_the_originals_policy_is_its_numbers_and_its_manners() -> None:
     assert (policy.limit, policy.max_waiters, policy.reuse) == (10, 0, "fifo")
     assert (policy.connect_timeout, policy.idle_timeout, policy.idle_jitter) == (5, 5, 0)
     assert (policy.manager_idle_timeout, policy.lifetime, policy.backoff) == (5, None, None)
-    assert policy.balancer is fill_first
+    assert (policy.balancer, policy.idents) == (fill_first, "reject")
     assert Policy.erlang(limit=3, idle_timeout=1.0).limit == 3
-
-
-@pytest.mark.parametrize(("limit", "most"), [(1, 100), (10, 100), (11, 110)])
-def test_the_queue_is_ten_times_the_limit_and_at_least_a_hundred(limit: int, most: int) -> None:
-    assert Policy().most_waiters(limit) == most
-    assert Policy(max_waiters=7).most_waiters(limit) == 7
 
 
 def test_a_policy_does_not_change() -> None:
@@ -97,6 +93,55 @@ def test_a_hook_that_is_no_callable_is_refused(name: str) -> None:
 def test_a_back_off_that_is_none_is_refused() -> None:
     with pytest.raises(TypeError, match="backoff must be a Backoff"):
         Policy(backoff=1.0)  # type: ignore[arg-type]
+
+
+def hook(protocol: object) -> None:
+    """Does nothing."""
+
+
+CONTRADICTIONS: list[tuple[dict[str, Any], list[str]]] = [
+    ({"min_idle": 20, "limit": 10}, ["min_idle=20", "limit=10"]),
+    ({"min_idle": 11}, ["min_idle=11", "limit=10"]),
+    ({"min_idle": 2, "limit": 1, "slots": 5}, ["min_idle=2", "limit=1"]),
+    ({"slots": 2, "reset": hook}, ["slots", "reset"]),
+    ({"fail_fast": False, "backoff": None}, ["fail_fast=False", "backoff"]),
+    ({"min_idle": 1, "backoff": None}, ["min_idle", "backoff"]),
+    ({"probe": hook, "ejection": None}, ["probe", "ejection"]),
+    ({"check": hook, "check_after": 61}, ["check_after=61", "idle_timeout=60.0"]),
+    ({"check": hook, "idle_timeout": 2.0}, ["check_after=5.0", "idle_timeout=2.0"]),
+]
+
+
+@pytest.mark.parametrize(("settings", "named"), CONTRADICTIONS)
+@pytest.mark.parametrize("make", [Policy, lambda **changes: replace(Policy(), **changes)])
+def test_settings_that_contradict_each_other_are_refused_and_both_are_named(
+    make: Any, settings: dict[str, Any], named: list[str]
+) -> None:
+    with pytest.raises(ValueError, match=".*".join(named)):
+        make(**settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"min_idle": 10},
+        {"limit": 1, "max_connecting": 5},
+        {"check": hook, "check_after": 60.0},
+        {"check": hook, "check_after": 90.0, "idle_timeout": None},
+        {"check": hook, "check_after": 90.0, "min_idle": 1},
+        {"lifetime": 10.0},
+        {"acquire_timeout": 1.0},
+        {"idle_timeout": None, "lifetime": None},
+    ],
+)
+def test_settings_that_may_be_meant_are_accepted(settings: dict[str, Any]) -> None:
+    assert Policy(**settings)
+
+
+def test_a_limit_set_at_run_time_may_be_below_min_idle() -> None:
+    policy = Policy(min_idle=5).resized(3)
+    assert (policy.limit, policy.min_idle) == (3, 5)
+    assert policy.resized(10) == Policy(min_idle=5)
 
 
 @pytest.mark.parametrize("needy", [{"fail_fast": False}, {"min_idle": 1}])

@@ -1,0 +1,98 @@
+"""C{Opening}: gets a connection from its endpoint to where its protocol can be used.
+
+Its state is the Deferred of the handshake, if the transport has one; whether the protocol's
+C{makeConnection} is running; and what failed in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import ISSLTransport, IStreamClientEndpoint, ITransport
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import alsoProvides, directlyProvidedBy
+
+from kolus.manager.one_protocol import OneProtocol
+
+if TYPE_CHECKING:
+    from kolus.manager.connection import Connection
+
+__all__ = ["Opening"]
+
+_log = Logger()
+
+
+class Opening:
+    """The attempt of one connection to reach its backend; it ends with the handshake of TLS.
+
+    @ivar is_making: whether the protocol's C{makeConnection} is running.
+    """
+
+    __slots__ = ("_connection", "_failure", "_handshake", "is_making")
+
+    def __init__(self, connection: Connection[Any]) -> None:
+        self._connection = connection
+        self._handshake: Deferred[None] | None = None
+        self._failure: Failure | None = None
+        self.is_making = False
+
+    def begin(
+        self, endpoint: IStreamClientEndpoint, build: Callable[[], Any], timeout: float | None
+    ) -> Deferred[object]:
+        """Connect, through the handshake of TLS.
+
+        @param build: makes the user's protocol.
+        @return: fires when the connection can be used; fails with the reason why it cannot.
+        """
+        self._connection.opening = self
+        factory = OneProtocol(self._connection, build)
+        reached = self._connection.begin("connect", timeout, self._reach, endpoint, factory)
+        return reached.addBoth(self._ended)
+
+    def _ended(self, result: object) -> object:
+        self._connection.opening = None
+        return result
+
+    async def _reach(self, endpoint: IStreamClientEndpoint, factory: OneProtocol) -> object:
+        await endpoint.connect(factory)
+        if self._failure is not None:
+            return self._failure  # raised, it would know our callers: all losses may share it
+        if self._connection.transport is None:
+            raise ConnectionDone(f"{endpoint!r} fired without a connection")
+        if self._handshake is not None:
+            await self._handshake
+        return None
+
+    def make(self, transport: ITransport) -> None:
+        """Give the transport to the user's protocol."""
+        connection = self._connection
+        if ISSLTransport.providedBy(transport):
+            # A certificate is refused only after connectionMade.
+            self._handshake = Deferred()
+        else:
+            # Twisted's endpoints put a wrapper around the connection that passes on every optional
+            # interface, but claims only one of them.
+            wrapper = getattr(transport, "protocol", connection)
+            alsoProvides(wrapper, *directlyProvidedBy(connection))
+        self.is_making = True
+        try:
+            connection.protocol.makeConnection(transport)
+        except Exception:
+            self._failure = Failure()
+            _log.failure("{protocol!r} raised in makeConnection", protocol=connection.protocol)
+        finally:
+            self.is_making = False
+
+    def shook_hands(self) -> None:
+        """The handshake is completed."""
+        if self._handshake is not None and not self._handshake.called:
+            self._handshake.callback(None)
+
+    def give_up(self, reason: Failure) -> None:
+        """Fail when C{makeConnection} returns: the endpoint is about to fire, and does not expect
+        to be cancelled before."""
+        self._failure = reason
