@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -23,9 +23,9 @@ from kolus.group.group_statuses import GroupStatuses
 from kolus.group.queues import Keys, Queues
 from kolus.group.selection import Selection
 from kolus.health import Panic
-from kolus.manager import Managers, backend_status
+from kolus.manager import Managers, Waiter, as_waiter, backend_status
 from kolus.status import GroupStatus
-from kolus.support import check_seconds
+from kolus.support import check_seconds, failed
 from kolus.watching import Owner, check_owner
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Group(Generic[P]):
         exclude: Collection[AnyBackend] = (),
         balancer: Balancer | None = None,
         fresh: bool = False,
-    ) -> Deferred[Lease[P]]:
+    ) -> Waiter[Lease[P]]:
         """Lease a connection to any of the backends.
 
         If connecting to one backend fails, another is tried, until the deadline.
@@ -139,11 +139,11 @@ class Group(Generic[P]):
             try:
                 check_owner(owner)
             except LeaseError:
-                return fail()
+                return failed(Waiter)
         if self._closed or self._early.waiting or not self._backends:
             excluded = self._excluded(exclude)
             later = self._connect_later(ident, timeout, owner, excluded, balancer, fresh)
-            return Deferred.fromCoroutine(later)
+            return as_waiter(Deferred.fromCoroutine(later))
         selection = self._selection
         if exclude or balancer is not None or fresh:
             selection = self._select(self._excluded(exclude), balancer, fresh)

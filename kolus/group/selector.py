@@ -9,7 +9,7 @@ from collections.abc import Collection, Hashable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred
 
 from kolus.backend import Backend, several
 from kolus.balance import Feedback, draw_of, two_of
@@ -20,8 +20,8 @@ from kolus.group.servers import Servers
 from kolus.group.statuses import ListStatuses
 from kolus.health import Phase
 from kolus.interfaces import IServesGroups
-from kolus.manager import Managers, Waiter, ask, ask_now
-from kolus.support import fired
+from kolus.manager import Managers, Waiter, as_waiter, ask, ask_now
+from kolus.support import failed, fired
 
 if TYPE_CHECKING:
     from kolus.backend import AnyBackend
@@ -55,7 +55,7 @@ class Selector:
         timeout: float | None,
         owner: Owner | None,
         drawn: tuple[int, int] | None = None,
-    ) -> Deferred[Lease[Any]]:
+    ) -> Waiter[Lease[Any]]:
         """See C{Group.connect}.
 
         @param drawn: the two that C{selection.draw} has drawn and that are of no use, if any.
@@ -89,7 +89,7 @@ class Selector:
                 return ask(bound, ident, timeout, owner, selection.fresh)
             return self._wait(ident, backend, selection, timeout, owner)
         except KolusError:
-            return fail()
+            return failed(Waiter)
 
     def connect_any(
         self,
@@ -100,7 +100,7 @@ class Selector:
         timeout: float | None,
         owner: Owner | None,
         fresh: bool,
-    ) -> Deferred[Lease[Any]]:
+    ) -> Waiter[Lease[Any]]:
         """See C{Pool.select}. What is served at once needs neither a selection nor statuses."""
         draw, drawn = draw_of(balancer), None
         is_list = type(backends) in (list, tuple)  # to look at others twice may cost or tell more
@@ -116,7 +116,7 @@ class Selector:
                         try:
                             lease = sole.try_connect(ident, owner)
                         except KolusError:
-                            return fail()
+                            return failed(Waiter)
                         if lease is not None:
                             return fired(Waiter, lease)
         listed = ListStatuses(backends, self._queues_of_lists)
@@ -170,7 +170,7 @@ class Selector:
         selection: Selection,
         timeout: float | None,
         owner: Owner | None,
-    ) -> Deferred[Lease[Any]]:
+    ) -> Waiter[Lease[Any]]:
         queue = selection.queue(ident)
         try:
             prefers = selection.prefers
@@ -183,7 +183,7 @@ class Selector:
             try:
                 manager: Any = self._place(ident, place, queue)
             except ConnectFailed:
-                asked: Deferred[Lease[Any]] = fail()
+                asked: Deferred[Lease[Any]] = failed(Waiter)
             else:
                 if IServesGroups.providedBy(manager):
                     queue = self._still_open(queue, selection)
@@ -194,7 +194,7 @@ class Selector:
                 # It does not serve groups' queues.
                 asked = ask(manager, ident, timeout, owner, selection.fresh)
             asking = self._ask_others(asked, ident, place, selection, timeout, owner)
-            return Deferred.fromCoroutine(asking)
+            return as_waiter(Deferred.fromCoroutine(asking))
         finally:
             queue.end_if_empty()
 
@@ -231,12 +231,12 @@ class Selector:
             except ConnectFailed as error:
                 if is_last:
                     raise
-                failed = error
+                refusal = error
                 tried[place] = error.reason
             waited = self._clock.seconds() - began
             other = selection.choose_again(tried)
             if other is None or (patience is not None and waited >= patience):
-                raise ConnectFailed(failed.backend, failed.reason, failed.retry_in, tried)
+                raise ConnectFailed(refusal.backend, refusal.reason, refusal.retry_in, tried)
             place = other
             left = None if patience is None else patience - waited
             queue = selection.queue(ident)
@@ -249,7 +249,7 @@ class Selector:
                 else:
                     asked = ask(manager, ident, left, owner, selection.fresh)
             except ConnectFailed:
-                asked = fail()
+                asked = failed(Waiter)
             finally:
                 queue.end_if_empty()
 

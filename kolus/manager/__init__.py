@@ -11,7 +11,7 @@ from kolus.manager.exclusive import ConnectionManager
 from kolus.manager.managers import MakeManager, Managers
 from kolus.manager.prober import Prober
 from kolus.manager.protocol_factory import protocol_factory
-from kolus.manager.queue import Waiter, WaiterQueue
+from kolus.manager.queue import Waiter, WaiterQueue, as_waiter
 from kolus.manager.record import BackendRecord
 from kolus.manager.records import Records
 from kolus.manager.shared import SharedManager
@@ -27,6 +27,7 @@ __all__ = [
     "SharedManager",
     "Waiter",
     "WaiterQueue",
+    "as_waiter",
     "ask",
     "ask_now",
     "backend_status",

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any
 
-from twisted.internet.defer import Deferred
-
 from kolus.interfaces import IGivesFresh, IKolusManager
 from kolus.lease import Lease
+from kolus.manager.queue import Waiter, as_waiter
 from kolus.watching import Owner
 
 __all__ = ["ask", "ask_now"]
@@ -20,15 +19,15 @@ def ask(
     timeout: float | None,
     owner: Owner | None,
     fresh: bool,
-) -> Deferred[Lease[Any]]:
+) -> Waiter[Lease[Any]]:
     """As C{IKolusManager.connect}.
 
     @param fresh: whether the connection must never have been leased.
     @raise TypeError: C{manager} does not provide L{IGivesFresh}, which C{fresh} needs.
     """
     if not fresh:
-        return manager.connect(ident, timeout, owner)
-    return _giver(manager).connect(ident, timeout, owner, fresh=True)
+        return as_waiter(manager.connect(ident, timeout, owner))
+    return as_waiter(_giver(manager).connect(ident, timeout, owner, fresh=True))
 
 
 def ask_now(

@@ -17,7 +17,7 @@ from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred
 
 from kolus.errors import Closed, Draining, KolusError, LeaseTimeout
 from kolus.events import Observer, Why
@@ -39,7 +39,7 @@ from kolus.manager.record import BackendRecord
 from kolus.manager.shutdown import Shutdown
 from kolus.policy import Policy
 from kolus.status import Status
-from kolus.support import Alarm, check_seconds, check_whole, fired, steady
+from kolus.support import Alarm, check_seconds, check_whole, failed, fired, steady
 from kolus.watching import ManagerExplanation, Owner, Ownership, Recorder
 
 if TYPE_CHECKING:
@@ -107,10 +107,13 @@ class BaseManager(ABC, Generic[P]):
         self._policy = policy = Policy() if policy is None else policy
         if record is None:
             limit = policy.limit if backend.limit is None else backend.limit
-            record = BackendRecord(limit, policy.max_connecting, backend, steady(reactor))
+            record = BackendRecord(
+                *(limit, policy.max_connecting, backend, steady(reactor)),
+                starts_slowly=policy.backoff is not None,
+            )
         self._record = record
         self._clock = clock = steady(reactor)
-        self._call_soon = getattr(reactor, "callFromThread", None) or partial(reactor.callLater, 0)
+        self._call_soon = getattr(reactor, "callFromThread", None) or partial(clock.callLater, 0)
         self.counters = record.counters
         self._observers = [] if observers is None else observers
         self._recorder = recorder = Recorder(backend, ident, self.counters, self._observers)
@@ -252,19 +255,19 @@ class BaseManager(ABC, Generic[P]):
         timeout: float | None = None,
         owner: Owner | None = None,
         fresh: bool = False,
-    ) -> Deferred[Lease[P]]:
+    ) -> Waiter[Lease[P]]:
         if timeout is not None:
             check_seconds("timeout", timeout)
         try:
             lease = self.try_connect(ident, owner, *(True,) if fresh else ())
         except KolusError:
-            return fail()
+            return failed(Waiter)
         if lease is not None:
             return fired(Waiter, lease)
         try:
             return self.admission.wait(timeout, owner, fresh)
         except KolusError:
-            return fail()
+            return failed(Waiter)
 
     def demand_grew(self) -> None:
         """A waiter was placed here."""

@@ -14,24 +14,31 @@ import itertools
 import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from kolus.support import Alarm, QuickDeferred, steady, waiting
+from kolus.errors import LeaseError
+from kolus.lease import Lease
+from kolus.support import Alarm, QuickDeferred, following, steady, waiting
 
 if TYPE_CHECKING:
     from kolus.watching import Ownership
 
-__all__ = ["Waiter", "WaiterQueue"]
+__all__ = ["Waiter", "WaiterQueue", "as_waiter"]
 
+P = TypeVar("P")
 T = TypeVar("T")
 _MOST_TOMBSTONES = 100  # and as many more as there are waiters
 
 
 class Waiter(QuickDeferred, Deferred[T]):
     """A request that waits. It is the Deferred that its caller has.
+
+    It can be awaited, or entered with C{async with}: the block has the lease, as with C{async with
+    await ...}.
 
     @ivar since: when it arrived, on the clock.
     @ivar deadline: when it fails, on the clock; infinity if never.
@@ -53,10 +60,47 @@ class Waiter(QuickDeferred, Deferred[T]):
     fresh = False
     _call: IDelayedCall | None = None
 
+    _entered: Lease[Any] | None = None
+
     def fail(self, error: Exception) -> None:
         """Fail a waiter that has left its queue, unless an observer cancelled it meanwhile."""
         if not self.called:
             self.errback(error)
+
+    async def __aenter__(self: Waiter[Lease[P]]) -> Lease[P]:
+        lease = await self
+        if not isinstance(lease, Lease):  # who awaits it or adds a callback takes the lease out
+            raise LeaseError(
+                f"async with got {lease!r} in place of a lease: the request was awaited before, or "
+                "has a callback that returns something else"
+            )
+        await lease.__aenter__()
+        self._entered = lease
+        return lease
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        lease, self._entered = self._entered, None
+        if lease is not None:
+            await lease.__aexit__(kind, error, traceback)
+
+    def refuse_task(self) -> Exception:
+        self.addCallbacks(_come_home, lambda _: None)
+        self.cancel()
+        return RuntimeError(
+            "an asyncio task cannot await a request of a pool, which is a Twisted Deferred; write "
+            "lease = await pool.connect(...).asFuture(loop), or run the coroutine by "
+            "Deferred.fromCoroutine"
+        )
+
+
+def as_waiter(asked: Deferred[T]) -> Waiter[T]:
+    """The same request as a C{Waiter}, which can be entered. Cancelling that cancels C{asked}."""
+    return asked if isinstance(asked, Waiter) else following(Waiter, asked)
 
 
 class WaiterQueue(Generic[T]):
@@ -194,6 +238,12 @@ class WaiterQueue(Generic[T]):
         assert self._expired is not None
         self.remove(waiter)
         waiter.fail(self._expired(waiter))
+
+
+def _come_home(lease: object) -> None:
+    """The result of a request whose caller cannot take it."""
+    if isinstance(lease, Lease) and lease.held:
+        lease.release()
 
 
 def _give_up(waiter: Any) -> None:

@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocolFactory, ISystemHandle
 
 from kolus.backend import AnyBackend, Backend, several
@@ -27,13 +27,15 @@ from kolus.manager import (
     Prober,
     Records,
     SharedManager,
+    Waiter,
+    as_waiter,
     ask,
     ask_now,
 )
 from kolus.policy import Policy
 from kolus.pool.groups import Groups
 from kolus.pool.operation import PoolOperation
-from kolus.support import check_seconds, steady
+from kolus.support import check_seconds, failed, steady
 from kolus.watching import Owner, check_owner
 
 __all__ = ["Pool"]
@@ -107,7 +109,7 @@ class Pool(PoolOperation, Generic[P]):
         timeout: float | None = None,
         owner: Owner | None = None,
         fresh: bool = False,
-    ) -> Deferred[Lease[P]]:
+    ) -> Waiter[Lease[P]]:
         """Ask for a lease of a connection to one backend.
 
         @param ident: the user of the connection: a connection never serves another ident.
@@ -120,6 +122,9 @@ class Pool(PoolOperation, Generic[P]):
             for a retry after a connection that had gone stale. If the limit is reached, one that
             was leased before makes way for it. See L{IGivesFresh}.
         @return: as L{IKolusManager.connect}. Cancelling it removes the request from the queue.
+            It is also an asynchronous context manager: C{async with pool.connect(...) as lease} is
+            the same as C{async with await pool.connect(...) as lease}. A coroutine that asyncio
+            runs cannot await it, and gets a C{RuntimeError}: see C{Deferred.asFuture}.
         @raise ValueError: C{backend} or C{timeout} is invalid.
         @raise TypeError: C{backend} or C{owner} has a wrong type, or the pool's C{make_manager}
             makes managers that cannot give C{fresh} connections.
@@ -132,10 +137,13 @@ class Pool(PoolOperation, Generic[P]):
                 check_owner(owner)  # first: a refused owner must not leave a new manager behind
                 manager = self._managers.find_or_make(ident, backend)
             except KolusError:
-                return fail()
+                return failed(Waiter)
         if fresh:
             return ask(manager, ident, timeout, owner, fresh)
-        return manager.connect(ident, timeout, owner)
+        asked: Any = manager.connect(ident, timeout, owner)
+        if type(asked) is not Waiter:  # it is a user's own manager
+            asked = as_waiter(asked)
+        return asked  # type: ignore[no-any-return]
 
     def try_connect(
         self,
@@ -173,7 +181,7 @@ class Pool(PoolOperation, Generic[P]):
         timeout: float | None = None,
         owner: Owner | None = None,
         fresh: bool = False,
-    ) -> Deferred[Lease[P]]:
+    ) -> Waiter[Lease[P]]:
         """Ask for a lease of a connection to one of several backends.
 
         If the backend that the balancer chooses can serve the request at once, it does. Otherwise
@@ -199,7 +207,7 @@ class Pool(PoolOperation, Generic[P]):
             try:
                 check_owner(owner)
             except LeaseError:
-                return fail()
+                return failed(Waiter)
         # The latter takes long.
         if not (type(backends) is list or isinstance(backends, Sequence)):
             backends = tuple(backends)
