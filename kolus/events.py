@@ -30,6 +30,7 @@ __all__ = [
     "Overdue",
     "Paused",
     "ProbeDue",
+    "Recovered",
     "Rejection",
     "Released",
     "Resized",
@@ -95,6 +96,14 @@ class ConnectFailure(Event):
     """The error of the attempt."""
     retry_in: float
     """Seconds until the next attempt is due."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered(Event):
+    """An attempt to connect succeeded, and the one before it had failed."""
+
+    after: float
+    """Seconds since the first of the failed attempts."""
 
 
 @dataclass(frozen=True, slots=True)

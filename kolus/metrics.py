@@ -28,6 +28,7 @@ from kolus.events import (
     Overdue,
     Paused,
     ProbeDue,
+    Recovered,
     Rejection,
     Released,
     Resized,
@@ -52,6 +53,8 @@ class Counts:
     closes: Counter[str] = field(default_factory=Counter)
     """Connections that have ended, by the value of their C{Why}; C{"lost"} if the pool did not end
     them."""
+    recoveries: int = 0
+    """Connects that succeeded when the one before had failed."""
     leases: int = 0
     """Leases given."""
     waits: int = 0
@@ -266,6 +269,7 @@ _COUNT: dict[type[Event], Callable[[Counts, Any], None]] = {
     Overdue: _one_more("overdue"),
     Paused: _one_more("pauses"),
     ProbeDue: _one_more("probes"),
+    Recovered: _one_more("recoveries"),
     Rejection: _count_rejection,
     Released: _one_settled("releases"),
     Resized: _one_more("resizes"),

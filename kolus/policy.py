@@ -87,13 +87,17 @@ class Policy:
     C{None}: an exception finishes the lease, and what is released counts as clean."""
     close_timeout: float | None = 5.0
     """A connection that has not closed after this time is aborted."""
-    max_connecting: int = 2
-    """Most attempts to connect of one manager at a time; only one after a failed attempt."""
+    max_connecting: int | None = None
+    """Most attempts to connect to a backend at a time; C{None}: as many as the limit allows. With a
+    C{backoff} a burst of attempts begins with four, and their number doubles while they succeed.
+    After a failed attempt there is one at a time."""
     backoff: Backoff | None = Backoff()  # noqa: RUF009 (it is frozen)
     """The delays between attempts to connect after failures; C{None}: no delays."""
     fail_fast: bool = True
     """Whether a request fails at once with the last error, if the next attempt is not due and
-    nothing else can serve it. C{False}: it waits until its deadline, as the backend may recover."""
+    nothing else can serve it. After a first failure one request fails, and those that wait behind
+    it have the next attempt. C{False}: a request waits until its deadline, as the backend may
+    recover."""
     ejection: Ejection | None = Ejection()  # noqa: RUF009 (it is frozen)
     """When a failing backend is ejected, and for how long; C{None}: never."""
     probe: Hook | None = None
@@ -115,9 +119,14 @@ class Policy:
     refuses to work after the lease is settled."""
 
     def __post_init__(self) -> None:
-        for name, least in (("limit", 1), ("max_connecting", 1), ("min_idle", 0)):
+        for name, least in (("limit", 1), ("min_idle", 0)):
             check_whole(name, getattr(self, name), least)
-        for name, least in (("max_waiters", 0), ("max_uses", 1), ("slots", 1)):
+        for name, least in (
+            ("max_connecting", 1),
+            ("max_uses", 1),
+            ("max_waiters", 0),
+            ("slots", 1),
+        ):
             if getattr(self, name) is not None:
                 check_whole(name, getattr(self, name), least)
         for name in _DURATIONS:

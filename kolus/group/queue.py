@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IReactorTime
 
-from kolus.errors import Draining
-from kolus.group.placer import Choose, Placer
+from kolus.group.placer import Choose, Placer, has_left
 from kolus.group.places import Places, Tried
 from kolus.lease import Lease
 from kolus.manager import Waiter, WaiterQueue
@@ -163,8 +162,9 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         if ownership is not None:
             waiter.ownership = ownership
             ownership.wait(waiter)
-        if waiter.queue is self:  # the owner may have ended just now
-            server.placements.add(waiter)
+        error = self._placer.put(waiter, server)
+        if error is not None:
+            self._placer.refused(waiter, error)
         return waiter
 
     def check_idle(self) -> None:
@@ -284,8 +284,8 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         self._attach()
         for waiter in tuple(self.waiting):
             if waiter.queue is self and waiter.placement.backend.key not in self.backends:
-                left = waiter.placement.backend
-                waiter.placement.placements.give_up(waiter, Draining(f"{left} has left the group"))
+                placements = waiter.placement.placements
+                placements.give_up(waiter, has_left(waiter.placement.backend))
         for server in self._servers.of(self.ident, self.backends) if self.waiting else ():
             if server.has_idle():
                 server.connections_changed()

@@ -113,12 +113,18 @@ class Health:
         if self.phase is not Phase.PROBED or since >= self._since:
             self._failed("a lease was settled as failed")
 
-    def connected(self) -> None:
-        """A connect succeeded."""
+    def connected(self, is_back: bool = False) -> None:
+        """A connect succeeded.
+
+        @param is_back: whether the connect before it failed. If the backend is ejected, its probe
+            is due now: what it was ejected for may be over.
+        """
         if self._only_connects:
             self.failures = 0
             if self.phase is Phase.PROBED and not self._hook_decides:
                 self._admit("a probe could connect")
+        if is_back and self.phase is Phase.EJECTED and not self.is_by_hand:
+            self._is_due()
 
     def released(self, since: float) -> None:
         """A lease was released. It is called only while C{is_well} is C{False}.

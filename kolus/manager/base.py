@@ -103,10 +103,13 @@ class BaseManager(ABC, Generic[P]):
         self._policy = policy = Policy() if policy is None else policy
         if record is None:
             limit = policy.limit if backend.limit is None else backend.limit
-            record = BackendRecord(limit, policy.max_connecting, backend, steady(reactor))
+            record = BackendRecord(
+                *(limit, policy.max_connecting, backend, steady(reactor)),
+                starts_slowly=policy.backoff is not None,
+            )
         self._record = record
         self._clock = clock = steady(reactor)
-        self._call_soon = getattr(reactor, "callFromThread", None) or partial(reactor.callLater, 0)
+        self._call_soon = getattr(reactor, "callFromThread", None) or partial(clock.callLater, 0)
         self.counters = record.counters
         self._observers = [] if observers is None else observers
         self._recorder = recorder = Recorder(backend, ident, self.counters, self._observers)

@@ -94,10 +94,10 @@ class Connections(Generic[P]):
         return len(self.all) - len(self.connecting) - len(self.idle) - len(self.closing)
 
     def slow_at(self) -> float:
-        """When the oldest attempt to connect counts as slow, on the clock; infinity if none is.
-        Time in which the reactor was blocked does not count."""
+        """When the oldest attempt to connect counts as slow, on the clock; infinity if none is. If
+        the reactor was blocked, the time begins anew after that."""
         began = next(iter(self.connecting.values()), math.inf)
-        return began + _SLOW_CONNECT + self._clock.stalled_since(began)
+        return max(began, self._clock.resumed_at) + _SLOW_CONNECT
 
     def begin(self, connection: Connection[P]) -> None:
         """An attempt to connect has begun."""

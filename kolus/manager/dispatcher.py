@@ -32,10 +32,13 @@ class Dispatcher(Generic[P]):
     """Serves the waiters of one manager, in its own queue and in those of groups, by arrival.
 
     @ivar is_deciding: whether C{decide} is running.
+    @ivar is_to_try: whether a request failed because the next attempt was not due. That attempt is
+        made in the background then, so that the back-off does not make an outage longer.
     """
 
     __slots__ = (
         *("_connections", "_connector", "_counters", "_deadlocks", "_group_queues", "is_deciding"),
+        "is_to_try",
         *("_groups", "_hooks", "_lifecycle", "_manager", "_placements", "_policy", "_queue"),
         *("_record", "_released", "_tracker", "_undecided", "_waiting"),
     )
@@ -59,7 +62,7 @@ class Dispatcher(Generic[P]):
         self._record = manager._record
         self._tracker = manager._tracker
         self._waiting = manager._queue.waiting
-        self.is_deciding = self._undecided = False
+        self.is_deciding = self._undecided = self.is_to_try = False
         self._released: list[Connection[P]] | None = None
 
     # Who is next
@@ -204,21 +207,41 @@ class Dispatcher(Generic[P]):
             self._lifecycle.serves
             and len(self._connections.all) < self._record.limit
             and not self._connector.unpaid
-            and len(self._connections.connecting) < self._manager._wanted()
+            and (
+                len(self._connections.connecting) < self._wanted()
+                or (
+                    self._is_overlooked()
+                    and self._record.attempts.late_at() <= self._manager._now()
+                )
+            )
             and self._connector.due_in() <= 0
+        )
+
+    def _wanted(self) -> int:
+        """The number of connections that should be connecting, with one to find out whether a
+        backend that fails is back."""
+        return max(self._manager._wanted(), self.is_to_try and self._record.attempts.failures > 0)
+
+    def _is_overlooked(self) -> bool:
+        """Whether a request came after the newest attempt under way had begun. There may be as many
+        attempts as requests, but all of them for requests that have left."""
+        begun_at = self._record.attempts.begun_at
+        return bool(self._connections.connecting) and any(
+            next(reversed(waiters)).since > begun_at
+            for waiters in (self._waiting, self._placements.waiters)
+            if waiters
         )
 
     def _connect_more(self) -> None:
         while self.wants_connection():
             if not self._record.turns.grant(self._manager):
                 return
+            self.is_to_try = False
             self._connector.connect()
         connector = self._connector
         is_early = connector.due_in() > 0
-        if (
-            (is_early or connector.unpaid)
-            and self._lifecycle.serves
-            and self._manager._wanted() > 0
+        if self._lifecycle.serves and (
+            ((is_early or connector.unpaid) and self._wanted() > 0) or self._is_overlooked()
         ):
             self._record.turns.want(self._manager)  # a sibling's success may bring it forward
         else:
@@ -232,20 +255,32 @@ class Dispatcher(Generic[P]):
         if connector.unpaid and not connections.leased():
             connector.pay()
             self._give_up_first()
+        attempts = self._record.attempts
         while self._manager.demand() and self._policy.fail_fast:
-            if connector.due_in() <= 0 or connections.leased():
+            if attempts.retry_at <= self._manager._now() or connections.leased():
                 return
+            number = self._first().order
+            if attempts.failures == 1 and number < attempts.number:
+                if not attempts.is_owed:
+                    return  # a first failure fails one request; the others have the next attempt
+                attempts.is_owed = False
+            self.is_to_try = self.is_to_try or number > attempts.number
             self._give_up_first()
 
+    def _first(self) -> Waiter[Any]:
+        """The oldest waiter, of the own queue or placed here; there must be one."""
+        own, placed = self._waiting, self._placements.waiters
+        firsts = [next(iter(each)) for each in (own, placed) if each]
+        return min(firsts, key=lambda waiter: waiter.order)
+
     def _give_up_first(self) -> None:
-        """Give up on the oldest waiter, of the own queue or placed here."""
-        error = self._connector.error()
-        own = next(iter(self._waiting), None)
-        placed = next(iter(self._placements.waiters), None)
-        if placed is not None and (own is None or placed.order < own.order):
-            self._placements.give_up(placed, error)
-        elif own is not None:
-            self._queue.fail(own, error)
+        """Give up on the oldest waiter, of the own queue or placed here, if there is one."""
+        if self._manager.demand():
+            first, error = self._first(), self._connector.error()
+            if first.queue is self._queue:
+                self._queue.fail(first, error)
+            else:
+                self._placements.give_up(first, error)
 
     def come_home(self, connection: Connection[P]) -> None:
         """Make a returned connection idle, or close it if it is unfit or must make way."""

@@ -11,13 +11,14 @@ replaced waits for its last leases.
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Callable, Hashable, Iterator, Sized
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
-from kolus.health import Attempts, Ejection, Health
+from kolus.health import Attempts, Ejection, Health, Shortage
 from kolus.manager.shrinking import Shrinking
 from kolus.manager.turns import Turns
 from kolus.status import Counters
@@ -77,22 +78,26 @@ class BackendRecord:
     def __init__(
         self,
         limit: int,
-        max_connecting: int,
+        max_connecting: int | None,
         backend: Backend,
         clock: IReactorTime,
         *,
         ejection: Ejection | None = None,
         rng: Rng = random,
         arrivals: Iterator[int] | None = None,
+        shortage: Shortage | None = None,
+        starts_slowly: bool = True,
     ) -> None:
         """
-        @param max_connecting: the most attempts to connect at a time.
+        @param max_connecting: the most attempts to connect at a time; C{None}: no bound.
         @param ejection: when failures eject the backend; C{None}: never.
+        @param shortage: what this machine lacks for connects to any backend.
+        @param starts_slowly: whether there are few attempts at a time at first.
         """
         self.backend = backend
         self.limit = limit
-        self._max_connecting = max_connecting
-        self.attempts = Attempts()
+        self._max_connecting = math.inf if max_connecting is None else max_connecting
+        self.attempts = Attempts(shortage, starts_slowly=starts_slowly)
         self.counters = Counters()
         self._clock = clock
         self.health = Health(self, clock, ejection, rng, self.attempts, self.counters)
@@ -263,9 +268,13 @@ class BackendRecord:
         return self.unused() > 0 and self.attempts.due_at <= self._clock.seconds()
 
     def may_connect(self) -> bool:
-        """Whether one more attempt may begin. After a failure there is one attempt at a time."""
-        most = 1 if self.attempts.failures else self._max_connecting
-        return len(self.connecting) < most and self.unused() > 0
+        """Whether one more attempt may begin beside those of all managers."""
+        under_way = len(self.connecting)
+        return (
+            under_way < self._max_connecting
+            and self.unused() > 0
+            and self.attempts.may_begin(self._clock.seconds(), under_way)
+        )
 
     def resize(self, limit: int) -> None:
         """Set another limit: see C{IKolusManager}."""

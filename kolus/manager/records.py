@@ -17,11 +17,11 @@ from twisted.internet.interfaces import IReactorTime
 
 from kolus.backend import Backend
 from kolus.errors import ConnectFailed
-from kolus.health import Phase
+from kolus.health import Phase, Shortage
+from kolus.manager.failed_attempts import is_to_blame
 from kolus.manager.group_queue_index import GroupQueueIndex
 from kolus.manager.record import BackendRecord, Watcher
 from kolus.manager.totals import Totals
-from kolus.support import drop_frames, traceback_text
 from kolus.watching import Owner, Recorder
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ class Records:
         self._unused: OrderedDict[Hashable, None] = OrderedDict()
         self._forgotten = Totals()
         self.arrivals = itertools.count()
+        self._shortage = Shortage()
         self.group_queues = GroupQueueIndex()
         self._lists: dict[int, Backends] = {}  # by their identity, the newest last
         self._watchers: list[tuple[Watcher, Keyed]] = []
@@ -125,6 +126,8 @@ class Records:
             ejection=policy.ejection,
             rng=self._rng,
             arrivals=self.arrivals,
+            shortage=self._shortage,
+            starts_slowly=policy.backoff is not None,
         )
         record.listener = self
         self._records[backend.key] = record
@@ -170,16 +173,16 @@ class Records:
         @return: the error for the request.
         """
         record = self.of(backend, policy)
-        where = traceback_text(why)
-        drop_frames(why)  # the error is kept, and must not keep the caller's frames
-        failures = record.attempts.failures + 1
-        delay = 0.0 if policy.backoff is None else policy.backoff.delay(failures, self._rng)
-        record.attempts.failed(why, failures, self._clock.seconds() + delay)
-        self._recorder(record).connect_failed(ConnectFailed(backend, why, delay), failures, where)
-        record.health.connect_failed(why)
+        attempts = record.attempts
+        if is_to_blame(
+            *(record, why, attempts.failures, self._clock),
+            *(policy, self._rng, self._recorder(record)),
+        ):
+            record.health.connect_failed(why)
+        error, delay = attempts.last_error, attempts.due_at - self._clock.seconds()
         for member in tuple(record.members):
             member.connections_changed()  # they wait for the next attempt, too
-        return ConnectFailed(backend, why, delay)  # another object: an observer may keep the first
+        return ConnectFailed(backend, error or why, max(0.0, delay))
 
     # Called by records when health changes
 

@@ -6,7 +6,7 @@ They stand on the lowest floor and know nothing of pools.
 from kolus.support.alarm import Alarm
 from kolus.support.awaitables import call
 from kolus.support.checks import check_seconds, check_whole, is_duration
-from kolus.support.descriptors import DescriptorWatch
+from kolus.support.descriptors import DescriptorWatch, soft_limit
 from kolus.support.fork import after_fork
 from kolus.support.frames import drop_frames, traceback_text
 from kolus.support.quick import QuickDeferred, failed, fire, fired, following, waiting
@@ -31,6 +31,7 @@ __all__ = [
     "following",
     "is_duration",
     "place",
+    "soft_limit",
     "stack",
     "steady",
     "steady_seconds",

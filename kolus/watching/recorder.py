@@ -9,7 +9,7 @@ import math
 from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 
 from kolus.errors import ConnectFailed, KolusError, describe
 from kolus.events import (
@@ -28,6 +28,7 @@ from kolus.events import (
     Overdue,
     Paused,
     ProbeDue,
+    Recovered,
     Rejection,
     Released,
     Resized,
@@ -185,13 +186,17 @@ class Recorder:
         if self.observers:
             self._tell(Connected(self.backend, self._ident))
 
-    def connect_failed(self, error: ConnectFailed, failures: int, where: str) -> None:
+    def connect_failed(
+        self, error: ConnectFailed, failures: int, where: str, *, is_news: bool
+    ) -> None:
         """
         @param failures: number of failed attempts in a row.
         @param where: the traceback, which C{error.reason} does not have; may be empty.
+        @param is_news: whether it does not just repeat the failure of the attempt before it.
         """
         self.counters.connect_failures += 1
-        _log.warn(
+        _log.emit(
+            LogLevel.warn if is_news else LogLevel.debug,
             "{error} ({failures} in a row){where}",
             error=error,
             failures=failures,
@@ -199,6 +204,18 @@ class Recorder:
         )
         if self.observers:
             self._tell(ConnectFailure(self.backend, self._ident, error.reason, error.retry_in))
+
+    def recovered(self, seconds: float) -> None:
+        """
+        @param seconds: since the first of the failed attempts.
+        """
+        _log.info("{backend} is back after {seconds:.3g} s", backend=self.backend, seconds=seconds)
+        if self.observers:
+            self._tell(Recovered(self.backend, self._ident, seconds))
+
+    def has_enough(self, seconds: float) -> None:
+        """This machine has again what it lacked for connects, after so many seconds."""
+        _log.info("connecting works again on this machine after {seconds:.3g} s", seconds=seconds)
 
     def hook_failed(self, hook: str, error: BaseException) -> None:
         _log.warn(

@@ -28,6 +28,7 @@ from kolus.events import (
     Overdue,
     Paused,
     ProbeDue,
+    Recovered,
     Rejection,
     Released,
     Resized,
@@ -49,6 +50,7 @@ THERE = Backend("tcp:b:1", name="there")
 CHANGES: list[tuple[type[Event], list[Any], dict[str, Any]]] = [
     (Connected, [], {"connects": 1}),
     (ConnectFailure, [OSError(), 1.0], {"connect_failures": 1}),
+    (Recovered, [3.0], {"recoveries": 1}),
     (Leased, [True, 0.0], {"leases": 1}),
     (Released, [2.0], {"releases": 1, "held_for": 2.0, "longest_held": 2.0}),
     (Finished, [2.0], {"finishes": 1, "held_for": 2.0, "longest_held": 2.0}),
