@@ -207,6 +207,12 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
             if self._emptied is not None:
                 self._emptied(self)
 
+    def give_up(self, waiter: Waiter[Any]) -> None:
+        placement = waiter.placement  # of which it is told as long as it waits
+        super().give_up(waiter)
+        if placement is not None:
+            placement.admission.cancelled(waiter)
+
     def fail_if_deadlocked(self, waiter: Waiter[Any], owner: Owner) -> None:
         if self._is_all_held_by(owner) and waiter.queue is self:
             self.fail(waiter, waiter.placement.deadlocks.find(owner, waiter.origin))

@@ -160,6 +160,10 @@ class Admission(Generic[P]):
             "ident gets connections of its own, and with 'replace' the newest ident takes over"
         )
 
+    def cancelled(self, waiter: Waiter[Any]) -> None:
+        """A waiter of the manager's queue, or one that was placed here, was cancelled."""
+        self._recorder.cancelled(self._manager._now() - waiter.since)
+
     def timed_out(
         self, waiter: Waiter[Any], tried: Mapping[AnyBackend, BaseException] | None = None
     ) -> LeaseTimeout:

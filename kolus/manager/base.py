@@ -128,6 +128,7 @@ class BaseManager(ABC, Generic[P]):
             arrivals=record.arrivals,
             added=lambda: self.admission.came(),
             removed=lambda _: self.admission.left(),
+            cancelled=lambda waiter: self.admission.cancelled(waiter),
         )
         self.placements = Placements(self, record)
         self.groups = GroupQueues(self)
@@ -291,7 +292,7 @@ class BaseManager(ABC, Generic[P]):
 
     def _lease_specially(self, leasable: Leasable[P], ownership: Ownership | None) -> Lease[P]:
         """Lease what was ready at once, and see to the head-room."""
-        lease = self._tracker.lease(leasable, ownership, self._tracker.origin(ownership), 0.0)
+        lease = self._tracker.lease(leasable, ownership, self._tracker.origin(ownership))
         if self._policy.min_idle:
             self._dispatcher.decide()
         return lease

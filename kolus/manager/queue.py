@@ -122,6 +122,7 @@ class WaiterQueue(Generic[T]):
         *,
         added: Callable[[], object] | None = None,
         removed: Callable[[Waiter[T]], object] | None = None,
+        cancelled: Callable[[Waiter[T]], object] | None = None,
     ) -> None:
         """
         @param timeout: seconds after which a waiter without a time-out of its own fails; C{None}:
@@ -132,6 +133,7 @@ class WaiterQueue(Generic[T]):
         @param arrivals: numbers the waiters of all queues that are served by arrival together.
         @param added: called when a waiter has come; it must only take a note.
         @param removed: called when a waiter has left that was not served.
+        @param cancelled: called after that if its caller has cancelled it, or its owner has ended.
         """
         self.waiting: OrderedDict[Waiter[T], None] = OrderedDict()
         self._clock = clock = steady(clock)
@@ -142,6 +144,7 @@ class WaiterQueue(Generic[T]):
         self._alarm = alarm
         self._added = added
         self._removed = removed
+        self._cancelled = cancelled
         self._arrivals = itertools.count() if arrivals is None else arrivals
 
     def __len__(self) -> int:
@@ -212,6 +215,12 @@ class WaiterQueue(Generic[T]):
         if self._removed is not None:
             self._removed(waiter)
 
+    def give_up(self, waiter: Waiter[Any]) -> None:
+        """Its caller has cancelled a waiter, or its owner has ended."""
+        self.remove(waiter)
+        if self._cancelled is not None:
+            self._cancelled(waiter)
+
     def fail(self, waiter: Waiter[Any], error: Exception) -> None:
         """Remove a waiter and fail it."""
         self.remove(waiter)
@@ -249,7 +258,7 @@ def _come_home(lease: object) -> None:
 def _give_up(waiter: Any) -> None:
     """The canceller of a waiter."""
     if waiter.queue is not None:
-        waiter.queue.remove(waiter)
+        waiter.queue.give_up(waiter)
 
 
 def _stop(waiter: Waiter[Any]) -> None:
