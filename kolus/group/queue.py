@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IReactorTime
 
-from kolus.errors import Draining
-from kolus.group.placer import Choose, Placer
+from kolus.group.placer import Choose, Placer, has_left
 from kolus.group.places import Places, Tried
 from kolus.lease import Lease
 from kolus.manager import Waiter, WaiterQueue
@@ -55,10 +54,13 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         clock: IReactorTime,
         panic: Panic,
         emptied: Callable[[GroupQueue], object] | None = None,
+        *,
+        fresh: bool = False,
     ) -> None:
         """
         @param panic: whether ejected backends may serve.
         @param emptied: called when the last waiter has left.
+        @param fresh: whether they all want connections that were never leased.
         """
         super().__init__(
             *(clock, servers.patience(), None, Alarm(clock, self._wake), servers.arrivals),
@@ -66,6 +68,7 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         )
         self.ident = ident
         self.is_closed = False
+        self.fresh = fresh
         self.may_serve = panic.may_serve
         self._servers = servers
         self._emptied = emptied
@@ -100,7 +103,7 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
 
         @raise LeaseError: C{owner} has ended.
         """
-        for _ in range(0 if self.waiting else len(self._ready)):
+        for _ in range(0 if self.waiting or self.fresh else len(self._ready)):
             server = next(iter(self._ready))
             if not server.has_idle():
                 self._is_not_ready(server)
@@ -153,6 +156,8 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
             raise server.deadlocks.find(ownership.owner, origin)
         server.admission.check_room()
         waiter = self.append(timeout)
+        if self.fresh:
+            waiter.fresh = True
         if origin is not None:
             waiter.origin = origin
         self._placer.add(waiter, choose, tried)
@@ -163,8 +168,9 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         if ownership is not None:
             waiter.ownership = ownership
             ownership.wait(waiter)
-        if waiter.queue is self:  # the owner may have ended just now
-            server.placements.add(waiter)
+        error = self._placer.put(waiter, server)
+        if error is not None:
+            self._placer.refused(waiter, error)
         return waiter
 
     def check_idle(self) -> None:
@@ -200,6 +206,12 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
             self._alarm.clear()
             if self._emptied is not None:
                 self._emptied(self)
+
+    def give_up(self, waiter: Waiter[Any]) -> None:
+        placement = waiter.placement  # of which it is told as long as it waits
+        super().give_up(waiter)
+        if placement is not None:
+            placement.admission.cancelled(waiter)
 
     def fail_if_deadlocked(self, waiter: Waiter[Any], owner: Owner) -> None:
         if self._is_all_held_by(owner) and waiter.queue is self:
@@ -278,8 +290,8 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         self._attach()
         for waiter in tuple(self.waiting):
             if waiter.queue is self and waiter.placement.backend.key not in self.backends:
-                left = waiter.placement.backend
-                waiter.placement.placements.give_up(waiter, Draining(f"{left} has left the group"))
+                placements = waiter.placement.placements
+                placements.give_up(waiter, has_left(waiter.placement.backend))
         for server in self._servers.of(self.ident, self.backends) if self.waiting else ():
             if server.has_idle():
                 server.connections_changed()

@@ -40,10 +40,10 @@ class Servers:
     def make(self, ident: Hashable, backend: Backend) -> Any:
         """The manager of a backend for C{ident}; made if there is none.
 
-        @raise KolusError: it cannot be made, or it does not serve groups.
+        @raise KolusError: it cannot be made, or it takes no requests of groups.
         """
         manager = self._managers.provide(ident, backend)
-        if IServesGroups.providedBy(manager) and manager.ident == ident:
+        if IServesGroups.providedBy(manager) and manager.admission.accepts(ident):
             return manager
         raise Draining(f"{backend} gives no new leases to those who wait for several")
 

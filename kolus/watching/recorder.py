@@ -14,6 +14,7 @@ from twisted.logger import Logger, LogLevel
 from kolus.errors import ConnectFailed, KolusError, describe
 from kolus.events import (
     Admitted,
+    Cancelled,
     Connected,
     ConnectFailure,
     Detached,
@@ -70,18 +71,22 @@ class Recorder:
 
     # Leases
 
-    def leased(self, reused: bool, waited: float) -> None:
+    def leased(self, reused: bool, waited: float | None) -> None:
+        """
+        @param waited: seconds in the queue; C{None}: it was never there.
+        """
         if self.observers:
-            self._tell(Leased(self.backend, self._ident, reused, waited))
+            queued = waited is not None
+            self._tell(Leased(self.backend, self._ident, reused, waited or 0.0, queued))
 
     def released(self, held: float) -> None:
         if self.observers:
             self._tell(Released(self.backend, self._ident, held))
 
-    def finished(self, held: float) -> None:
+    def finished(self, held: float, unclean: bool = False) -> None:
         self.counters.finishes += 1
         if self.observers:
-            self._tell(Finished(self.backend, self._ident, held))
+            self._tell(Finished(self.backend, self._ident, held, unclean))
 
     def forgotten(self, held: float, origin: str | None) -> None:
         self.counters.forgotten += 1
@@ -103,7 +108,7 @@ class Recorder:
             return
         if why is Why.UNCLEAN:
             self.unclean(held, origin)
-        self.finished(held)
+        self.finished(held, why is Why.UNCLEAN)
 
     def unclean(self, held: float, origin: str | None) -> None:
         """A lease was released with something under way, and is finished."""
@@ -163,6 +168,11 @@ class Recorder:
         self.counters.timeouts += 1
         if self.observers:
             self._tell(TimedOut(self.backend, self._ident, waited))
+
+    def cancelled(self, waited: float) -> None:
+        self.counters.cancels += 1
+        if self.observers:
+            self._tell(Cancelled(self.backend, self._ident, waited))
 
     def rejected(self, error: KolusError) -> None:
         self.counters.rejections += 1
