@@ -15,8 +15,9 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import deferLater
 
 from kolus import LeaseTimeout, Policy
-from tests.clients.postgres_servers import PgBouncer
+from tests.clients.postgres_servers import PgBouncer, Postgres
 from tests.net.asking import until
+from tests.net.test_examples import run
 
 MakePool = Callable[..., Any]
 
@@ -128,7 +129,7 @@ async def test_a_query_is_cancelled_at_any_moment_and_the_pool_goes_on(
     make_postgres_pool: MakePool,
 ) -> None:
     pool = make_postgres_pool(policy=Policy(limit=3))
-    for turns in range(60):
+    for turns in range(20):
         asked = [start(ask(pool, "select count(*) from pg_class")) for _ in range(5)]
         for _ in range(turns % 15):
             await deferLater(reactor, 0)
@@ -274,3 +275,13 @@ async def test_pgbouncer_in_between_serves(
     await until(reactor, lambda: pool.status()[0].idle == 0)
     await pgbouncer.start()
     assert await ask(pool, "select 1") == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_postgres_accounts_lose_no_money(postgres: Postgres) -> None:
+    out, err, status = await run("postgres_accounts.py", postgres.conninfo)
+    assert (out, err, status) == (
+        "100 transfers on 5 connections, 10000 in all accounts\n",
+        "",
+        0,
+    )

@@ -115,9 +115,8 @@ def _nothing(pgconn: Any) -> Any:
 
 
 def is_clean(session: Session) -> bool:
-    """Whether no transaction and no query is under way."""
+    """Whether no query is under way. A transaction may be open: C{reset} ends it."""
     connection = session.connection
-    return (
-        connection.pgconn.transaction_status == TransactionStatus.IDLE
-        and connection._pipeline is None
-    )
+    status = connection.pgconn.transaction_status
+    under_way = status in (TransactionStatus.ACTIVE, TransactionStatus.UNKNOWN)
+    return not under_way and connection._pipeline is None
