@@ -54,23 +54,22 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         clock: IReactorTime,
         panic: Panic,
         emptied: Callable[[GroupQueue], object] | None = None,
+        *,
+        fresh: bool = False,
     ) -> None:
         """
         @param panic: whether ejected backends may serve.
         @param emptied: called when the last waiter has left.
+        @param fresh: whether they all want connections that were never leased.
         """
         super().__init__(
-            *(
-                clock,
-                servers.policy.acquire_timeout,
-                None,
-                Alarm(clock, self._wake),
-                servers.arrivals,
-            ),
+            *(clock, servers.policy.acquire_timeout, None),
+            *(Alarm(clock, self._wake), servers.arrivals),
             removed=self._has_left,
         )
         self.ident = ident
         self.is_closed = False
+        self.fresh = fresh
         self.may_serve = panic.may_serve
         self._servers = servers
         self._emptied = emptied
@@ -107,7 +106,7 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
 
         @raise LeaseError: C{owner} has ended.
         """
-        if not self.waiting:
+        if not (self.waiting or self.fresh):
             for server in self._idle_servers():
                 lease: Lease[Any] | None = server.try_connect(self.ident, owner)
                 if lease is not None:
@@ -163,6 +162,8 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
             raise server.deadlocks.find(ownership.owner, origin)
         server.admission.check_room()
         waiter = self.append(timeout)
+        if self.fresh:
+            waiter.fresh = True
         if origin is not None:
             waiter.origin = origin
         self._placer.add(waiter, choose, tried)
@@ -205,6 +206,12 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
             self._alarm.clear()
             if self._emptied is not None:
                 self._emptied(self)
+
+    def give_up(self, waiter: Waiter[Any]) -> None:
+        placement = waiter.placement  # of which it is told as long as it waits
+        super().give_up(waiter)
+        if placement is not None:
+            placement.admission.cancelled(waiter)
 
     def fail_if_deadlocked(self, waiter: Waiter[Any], owner: Owner) -> None:
         if self._is_all_held_by(owner) and waiter.queue is self:

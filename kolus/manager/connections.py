@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -51,6 +51,9 @@ class Connections(Generic[P]):
         self.connecting: dict[Connection[P], float] = {}
         """Each with the time when the attempt began, in the order of these times."""
         self.checking: set[Connection[P]] = set()
+        self.new: dict[Connection[P], None] = {}
+        """Those that were never leased when they became idle. The lease path does not look here, so
+        some may have been leased since."""
         self.closing: dict[Connection[P], float] = {}
         """Each with the time when it is to be aborted, in the order of these times; infinity,
         anywhere, for those that were."""
@@ -88,6 +91,18 @@ class Connections(Generic[P]):
     def freshest_idle(self) -> Connection[P]:
         """The connection that became idle last. It stays idle."""
         return next(reversed(self.idle))
+
+    def next_new(self, besides: Container[Connection[P]] = ()) -> Connection[P] | None:
+        """An idle connection that was never leased; C{None} if there is none. It stays idle.
+
+        @param besides: do not return one of these.
+        """
+        for connection in tuple(self.new):
+            if connection.uses or connection.state is not IDLE:
+                del self.new[connection]
+            elif connection not in besides:
+                return connection
+        return None
 
     def leased(self) -> int:
         """The number of connections that are leased, in a check or in a reset."""
@@ -130,6 +145,8 @@ class Connections(Generic[P]):
         if not connection.rest(now, self.idle):
             return False
         self._tell_moved(connection)
+        if not connection.uses:
+            self.new[connection] = None
         if len(self.idle) == 1:
             self._record.turns.has_idle(connection.manager)
         due = now + self.shortest_idle
@@ -169,6 +186,7 @@ class Connections(Generic[P]):
         self.checking.discard(connection)
         self.closing.pop(connection, None)
         self.idle.pop(connection, None)
+        self.new.pop(connection, None)
         self.expiring.pop(connection, None)
         self._idle_times.remove(connection)
         self._tell_moved(connection)

@@ -37,10 +37,10 @@ class Dispatcher(Generic[P]):
     """
 
     __slots__ = (
-        *("_connections", "_connector", "_counters", "_deadlocks", "_group_queues", "is_deciding"),
+        *("_connections", "_connector", "_counters", "_deadlocks", "_group_queues"),
         "is_to_try",
         *("_groups", "_hooks", "_lifecycle", "_manager", "_placements", "_policy", "_queue"),
-        *("_record", "_released", "_tracker", "_undecided", "_waiting"),
+        *("_record", "_released", "_tracker", "_undecided", "_waiting", "is_deciding"),
     )
 
     def __init__(self, manager: BaseManager[P]) -> None:
@@ -67,31 +67,44 @@ class Dispatcher(Generic[P]):
 
     # Who is next
 
-    def next_waiter(self) -> Waiter[Lease[P]] | None:
-        """The waiter to serve next, of the manager's own queue and of those of groups."""
+    def next_waiter(self, *, reused: bool = True) -> Waiter[Lease[P]] | None:
+        """The waiter to serve next, of the manager's own queue and of those of groups.
+
+        @param reused: whether it is to take a connection that was leased before.
+        """
         oldest = next(iter(self._waiting)) if self._waiting else None
         if self._group_queues:
-            queue = self._groups.first()
-            head = None if queue is None else queue.head()
-            if head is not None and (oldest is None or head.order < oldest.order):
-                oldest = head
+            queues = [self._groups.first()]
+            if not reused and self._groups.fresh:
+                queues.append(self._groups.first(fresh=True))
+            for queue in queues:
+                head = None if queue is None else queue.head()
+                if head is not None and (oldest is None or head.order < oldest.order):
+                    oldest = head
             if self._record.health.phase is not Phase.WELL:
-                placed = self._placements.oldest()  # it may serve these even if it is not well
+                placed = self._placements.oldest(
+                    reused
+                )  # it may serve these even if it is not well
                 if placed is not None and (oldest is None or placed.order < oldest.order):
                     oldest = placed
         return oldest
 
-    def is_asked(self) -> bool:
-        """Whether there is a waiter that it may serve."""
-        return bool(self._waiting) or (bool(self._group_queues) and self.next_waiter() is not None)
+    def is_asked(self, *, reused: bool = True) -> bool:
+        """Whether there is a waiter that it may serve.
+
+        @param reused: as for C{next_waiter}.
+        """
+        return bool(self._waiting) or (
+            bool(self._group_queues) and self.next_waiter(reused=reused) is not None
+        )
 
     def asked(self, most: int) -> int:
-        """The number of waiters that it may serve; C{most} or more if there are so many."""
+        """The number of waiters that take any connection; C{most} or more if there are so many."""
         return len(self._waiting) + (self._groups.count(most) if self._group_queues else 0)
 
-    def _take_next(self) -> Waiter[Lease[P]]:
+    def _take_next(self, reused: bool) -> Waiter[Lease[P]]:
         """Remove the next waiter from its queue; there must be one."""
-        waiter = self.next_waiter()
+        waiter = self.next_waiter(reused=reused)
         assert waiter is not None
         if waiter.queue is self._queue:
             return self._queue.popleft()
@@ -103,7 +116,7 @@ class Dispatcher(Generic[P]):
 
     def serve(self, leasable: Leasable[P]) -> None:
         """Give the next waiter its lease."""
-        waiter = self._take_next() if self._group_queues else self._queue.popleft()
+        waiter = self._take_next(leasable.reused) if self._group_queues else self._queue.popleft()
         self._record.changed()
         self._fire(waiter, leasable)
 
@@ -189,6 +202,8 @@ class Dispatcher(Generic[P]):
         try:
             while self._undecided and self._lifecycle.serves:
                 self._undecided = False
+                if self._groups.fresh:
+                    self._manager.freshness.look()
                 self._manager._hand_out()
                 if self._record.attempts.last_error is not None:
                     self._fail_hopeless()
@@ -311,7 +326,11 @@ class Dispatcher(Generic[P]):
                 tell = self._connector.failed if fit else self._connector.was_useless
                 tell(error, connection)
                 self._record.turns.wake()
-        elif self._lifecycle.serves and self.is_asked() and not self._record.shrinking.is_above():
+        elif (
+            self._lifecycle.serves
+            and self.is_asked(reused=connection.uses > 0)
+            and not self._record.shrinking.is_above()
+        ):
             # Do not make it idle first: with a short check_after it would be checked again.
             self._manager._give(connection)
         else:

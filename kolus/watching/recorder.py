@@ -14,6 +14,7 @@ from twisted.logger import Logger, LogLevel
 from kolus.errors import ConnectFailed, KolusError, describe
 from kolus.events import (
     Admitted,
+    Cancelled,
     Connected,
     ConnectFailure,
     Detached,
@@ -71,15 +72,18 @@ class Recorder:
 
     # Leases
 
-    def leased(self, reused: bool, waited: float) -> None:
-        self._tell(Leased, reused, waited)
+    def leased(self, reused: bool, waited: float | None) -> None:
+        """
+        @param waited: seconds in the queue; C{None}: it was never there.
+        """
+        self._tell(Leased, reused, waited or 0.0, waited is not None)
 
     def released(self, held: float) -> None:
         self._tell(Released, held)
 
-    def finished(self, held: float) -> None:
+    def finished(self, held: float, unclean: bool = False) -> None:
         self.counters.finishes += 1
-        self._tell(Finished, held)
+        self._tell(Finished, held, unclean)
 
     def forgotten(self, held: float, origin: str | None) -> None:
         self.counters.forgotten += 1
@@ -97,7 +101,7 @@ class Recorder:
             return
         if why is Why.UNCLEAN:
             self.unclean(held, origin)
-        self.finished(held)
+        self.finished(held, why is Why.UNCLEAN)
 
     def unclean(self, held: float, origin: str | None) -> None:
         """A lease was released with something under way, and is finished."""
@@ -142,6 +146,10 @@ class Recorder:
     def timed_out(self, waited: float) -> None:
         self.counters.timeouts += 1
         self._tell(TimedOut, waited)
+
+    def cancelled(self, waited: float) -> None:
+        self.counters.cancels += 1
+        self._tell(Cancelled, waited)
 
     def rejected(self, error: KolusError) -> None:
         self.counters.rejections += 1
