@@ -110,8 +110,8 @@ class Connector(Generic[P]):
         self.attempts.begin(self.now(), len(self._record.connecting))
         connection: Connection[P] = Connection(self, self._rng.random(), self.attempts.failures)
         self._connections.begin(connection)
-        opening, timeout = Opening(connection), self._policy.connect_timeout
-        made = opening.begin(self._endpoint, self.build, timeout)
+        opening = Opening(connection, self._policy.tcp_timeout)
+        made = opening.begin(self._endpoint, self.build, self._policy.connect_timeout)
         made.addCallback(lambda _: self._hooks.prepare(connection))
         ours = (connection,)
         made.addCallbacks(self._connected, self._failed, callbackArgs=ours, errbackArgs=ours)

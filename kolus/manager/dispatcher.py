@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from twisted.internet.defer import Deferred
+
 from kolus.events import Why
 from kolus.health import Phase
 from kolus.lease import RELEASED, Leasable, Lease
@@ -213,6 +215,7 @@ class Dispatcher(Generic[P]):
                     self._placements.tell()
         finally:
             self.is_deciding = False
+        self._connections.close_surplus()
         if not self._lifecycle.serves:
             self._placements.tell()
 
@@ -306,19 +309,22 @@ class Dispatcher(Generic[P]):
         elif not self._connections.come_home(connection):
             self._connections.close(connection, Why.UNFIT)
 
-    def check(self, connection: Connection[P]) -> None:
-        """Check a connection. If it passes, it is leased to the next waiter, or becomes idle."""
+    def check(self, connection: Connection[P]) -> Deferred[None]:
+        """Check a connection. If it passes, it is leased to the next waiter, or becomes idle.
+
+        @return: fires when that is done; never fails.
+        """
         self._connections.checking.add(connection)
         self._record.changed()
-        self._hooks.check(connection).addCallback(self._was_checked, connection)
+        return self._hooks.check(connection).addCallback(self._was_checked, connection)
 
     def _was_checked(self, fit: bool, connection: Connection[P]) -> None:
         self._connections.checking.discard(connection)
         self._manager.see_the_time()  # a check takes a while
         if not (fit and connection.usable()):
             stillborn = connection.stillborn() and not connection.retired
-            if not fit:
-                self._record.health.check_failed()
+            if not fit and connection.kept_since is None:
+                self._record.health.check_failed()  # a keep-alive tells only of the connection
             self._connections.close(connection, Why.UNFIT, abort=True)
             if stillborn:
                 error = ConnectionAbortedError("its check failed")

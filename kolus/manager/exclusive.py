@@ -259,12 +259,12 @@ class ConnectionManager(BaseManager[P]):
         return [each for each in self.connections.all if each.state is LEASED]
 
     def _busy(self) -> dict[Any, str]:
-        connections = self.connections
-        return {
-            each: "in a check" if each in connections.checking else "in a reset"
-            for each in connections.all
-            if each.state is BUSY
-        }
+        return {each: self._doing(each) for each in self.connections.all if each.state is BUSY}
+
+    def _doing(self, connection: Connection[P]) -> str:
+        if connection not in self.connections.checking:
+            return "in a reset"
+        return "in a check" if connection.kept_since is None else "in a keep-alive check"
 
     def _leased(self) -> int:
         return self.connections.leased()
