@@ -227,7 +227,7 @@ class Placer:
 
     def _begin_round(self, request: _Request) -> None:
         # Only if attempts pause after a failure; else they would be repeated without end.
-        if not self._servers.is_paused_after_failure():
+        if self._servers.policy.backoff is None:
             return
         now = self._queue.now()
         due = request.began + _PAUSE * len(request.round)
