@@ -203,8 +203,8 @@ class Connection(Generic[P]):
         self._become(BUSY)
         self.since = now
 
-    def rest(self, now: float, idle: dict[Any, None]) -> bool:
-        """Come home: from here on it is read, even if its lessee had paused it.
+    def become_idle(self, now: float, idle: dict[Any, None]) -> bool:
+        """From here on it is read, even if its lessee had paused it.
 
         @param idle: what it joins, to be watched.
         @return: whether it is usable. If not, nothing has changed.

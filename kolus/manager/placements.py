@@ -116,7 +116,7 @@ class Placements:
             coming += (manager.freshness.next_new() is not None) - manager.ready()
         return coming - manager.demand()
 
-    def may_come_home(self) -> bool:
+    def has_lease_out(self) -> bool:
         """Whether there is a lease that may serve others when it is settled."""
         return self._manager.serves() and self._manager.connections.leased() > 0
 
