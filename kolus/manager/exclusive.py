@@ -228,7 +228,8 @@ class ConnectionManager(BaseManager[P]):
 
     def _wanted(self) -> int:
         connections = self.connections
-        ahead = self.demand() - len(connections.checking) + self._policy.min_idle
+        # Not both: what is made for a waiter may be idle in the next moment.
+        ahead = (self.demand() or self._policy.min_idle) - len(connections.checking)
         return max(0, ahead - len(connections.idle)) + len(connections.expiring)
 
     def ready(self) -> int:

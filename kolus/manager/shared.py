@@ -337,13 +337,13 @@ class SharedManager(BaseManager[P]):
 
     def _wanted(self) -> int:
         connections = self.connections
-        others = max(0, self._policy.min_idle - len(connections.idle)) + len(connections.expiring)
+        expiring = len(connections.expiring)
         if not self.demand():
-            return others
+            return max(0, self._policy.min_idle - len(connections.idle)) + expiring
         # Of a new one that can carry nothing yet, it is about to hear how much it can.
         slots = self._slots.heard()
         ready = (len(connections.checking) + len(slots.fresh)) * slots.each + self._free()
-        return others + math.ceil(max(0, self.demand() - ready) / slots.each)
+        return expiring + math.ceil(max(0, self.demand() - ready) / slots.each)
 
     def _silent(self) -> int:
         return len(self._slots.heard().silent)
