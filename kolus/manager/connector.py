@@ -112,8 +112,8 @@ class Connector(Generic[P]):
         connection: Connection[P] = Connection(self, self._rng.random(), attempts.failures)
         connection.begun_at = now
         self._connections.begin(connection)
-        opening, timeout = Opening(connection), self._policy.connect_timeout
-        made = opening.begin(self._endpoint, self.build, timeout)
+        opening = Opening(connection, self._policy.tcp_timeout)
+        made = opening.begin(self._endpoint, self.build, self._policy.connect_timeout)
         made.addCallback(lambda _: self._hooks.prepare(connection))
         ours = (connection,)
         made.addCallbacks(self._connected, self._failed, callbackArgs=ours, errbackArgs=ours)

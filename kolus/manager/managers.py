@@ -122,6 +122,13 @@ class Managers:
             except Invalid as error:
                 raise TypeError(f"make_manager gave no IKolusManager: {error}") from error
             self._verified.add(type(manager))
+        # What makes a manager may have closed the pool, or asked for the same backend itself.
+        known = self.find(ident, where)
+        if self.closed or known is not None:
+            manager.close(0)
+            if known is None:
+                raise Closed("the pool is closed")
+            return known
         others = tuple(self.at.get(where.key, {}).values())
         self._count(where, self.limit(where))
         self._made.add(manager)

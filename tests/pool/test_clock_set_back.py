@@ -19,6 +19,7 @@ from kolus.sources import DNSSource, FileSource
 from kolus.support import Alarm, Step
 from kolus.testing import FakeBackend, result_of
 from tests.rigs.named_rig import ONE, Reactor, Resolver
+from tests.rigs.pools import Half
 
 HOUR = 3600.0
 
@@ -42,6 +43,7 @@ class World:
             *(self.clock, protocol),
             policy=Policy(**({"limit": 1, "idle_jitter": 0.0, "lifetime_jitter": 0.0} | policy)),
             observers=[self.events.append],
+            rng=Half(),
         )
         self._bystander = Pool(self.clock, Protocol)
 
@@ -196,7 +198,7 @@ def a_probe() -> Any:
         ejection=Ejection(failures=1, first=5.0, most=5.0), probe=never, probe_timeout=3.0
     )
     world.lease().finished(failed=True)
-    world.clock.pump([0.1] * 60)
+    world.clock.pump([0.1] * 50)
     (peer,) = world.fakes[0].connections
     return world, 3.0, lambda: not peer.open
 
