@@ -271,11 +271,6 @@ class BaseManager(ABC, Generic[P]):
         except KolusError:
             return failed(Waiter)
 
-    def reconnect(self) -> None:
-        """Make one connection that nobody waits for, as soon as an attempt is due."""
-        self._dispatcher.is_to_try = True
-        self._dispatcher.decide()
-
     def demand_grew(self) -> None:
         """A waiter was placed here."""
         self._connector.pay()

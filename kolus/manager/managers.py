@@ -169,7 +169,7 @@ class Managers:
                 self.provide(record.last_ident, backend)
             members = [each for each in record.members if each.serves()]
         if members:
-            members[0].reconnect()
+            members[0].placements.reconnect()
 
     def _replace(self, manager: IKolusManager) -> None:
         """Another ident takes over: idle connections close now, the others when released."""
