@@ -63,6 +63,7 @@ class Connection(Generic[P]):
     else it is C{unasked}, which looks at the state.
 
     @ivar protocol: the user's protocol, once there is one.
+    @ivar begun_at: when the attempt to make it began, on the clock.
     @ivar connected_at: when it was connected, on the clock.
     @ivar since: when it was last leased, became idle, or began a check or a reset, on the clock;
         minus infinity before it was ready.
@@ -91,6 +92,7 @@ class Connection(Generic[P]):
     )
 
     protocol: P
+    begun_at = 0.0
     connected_at = 0.0
     checked_at = -math.inf
     kept_since: float | None = None

@@ -238,7 +238,9 @@ class Dispatcher(Generic[P]):
     def _wanted(self) -> int:
         """The number of connections that should be connecting, with one to find out whether a
         backend that fails is back."""
-        return max(self._manager._wanted(), self.is_to_try and self._record.attempts.failures > 0)
+        record = self._record
+        fails = record.attempts.failures > 0 or record.health.phase is Phase.EJECTED
+        return max(self._manager._wanted(), self.is_to_try and fails)
 
     def _is_overlooked(self) -> bool:
         """Whether a request came after the newest attempt under way had begun. There may be as many

@@ -238,8 +238,10 @@ class ConnectionManager(BaseManager[P]):
 
     def _wanted(self) -> int:
         connections, fresh = self.connections, len(self.placements.fresh)
-        ahead = self.demand() - fresh - len(connections.checking) + self._policy.min_idle
-        return max(0, ahead - len(connections.idle)) + fresh + len(connections.expiring)
+        # Not both: what is made for a waiter may be idle in the next moment.
+        ahead = self.demand() - fresh if self.demand() else self._policy.min_idle
+        ahead -= len(connections.checking) + len(connections.idle)
+        return max(0, ahead) + fresh + len(connections.expiring)
 
     def ready(self) -> int:
         return len(self._idle)

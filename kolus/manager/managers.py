@@ -9,6 +9,7 @@ whether only because no group has them; and whether the pool is closed, or of an
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
@@ -158,6 +159,17 @@ class Managers:
         except Exception as error:
             why = error
         raise self.records.connect_failed(backend, self.policy, why)
+
+    def reconnect(self, record: BackendRecord) -> None:
+        """Connect to a backend that no request is to wait for, to find out whether it is back."""
+        backend = record.backend
+        members = [each for each in record.members if each.serves()]
+        if not members and self.may_make(backend):
+            with suppress(KolusError):
+                self.provide(record.last_ident, backend)
+            members = [each for each in record.members if each.serves()]
+        if members:
+            members[0].placements.reconnect()
 
     def _replace(self, manager: IKolusManager) -> None:
         """Another ident takes over: idle connections close now, the others when released."""

@@ -140,6 +140,12 @@ class Placements:
             manager._connector.connect()
             manager.connections_changed()
 
+    def reconnect(self) -> None:
+        """Make one connection that nobody waits for, as soon as an attempt is due, if connecting
+        fails."""
+        self._manager._dispatcher.is_to_try = True
+        self._manager._dispatcher.decide()
+
     # Telling the queues
 
     def tell(self) -> None:

@@ -345,15 +345,15 @@ class SharedManager(BaseManager[P]):
 
     def _wanted(self) -> int:
         connections = self.connections
-        others = max(0, self._policy.min_idle - len(connections.idle)) + len(connections.expiring)
+        expiring = len(connections.expiring)
         if not self.demand():
-            return others
+            return max(0, self._policy.min_idle - len(connections.idle)) + expiring
         # Of a new one that can carry nothing yet, it is about to hear how much it can.
         slots = self._slots.heard()
         ready = len(connections.checking) * slots.each + self._free()
         fresh = len(self.placements.fresh)
         lacking = fresh + max(0, self.demand() - fresh - ready)
-        return others + self.freshness.connections_for(
+        return expiring + self.freshness.connections_for(
             max(0, lacking - len(slots.fresh) * slots.each)
         )
 
