@@ -63,6 +63,7 @@ class Connection(Generic[P]):
     else it is C{unasked}, which looks at the state.
 
     @ivar protocol: the user's protocol, once there is one.
+    @ivar begun_at: when the attempt to make it began, on the clock.
     @ivar connected_at: when it was connected, on the clock.
     @ivar since: when it was last leased, became idle, or began a check or a reset, on the clock;
         minus infinity before it was ready.
@@ -91,6 +92,7 @@ class Connection(Generic[P]):
     )
 
     protocol: P
+    begun_at = 0.0
     connected_at = 0.0
     checked_at = -math.inf
     kept_since: float | None = None
@@ -203,8 +205,8 @@ class Connection(Generic[P]):
         self._become(BUSY)
         self.since = now
 
-    def rest(self, now: float, idle: dict[Any, None]) -> bool:
-        """Come home: from here on it is read, even if its lessee had paused it.
+    def become_idle(self, now: float, idle: dict[Any, None]) -> bool:
+        """From here on it is read, even if its lessee had paused it.
 
         @param idle: what it joins, to be watched.
         @return: whether it is usable. If not, nothing has changed.

@@ -146,13 +146,13 @@ class Connections(Generic[P]):
             del self.expiring[old]
             self._retire(old, Why.LIFETIME)
 
-    def come_home(self, connection: Connection[P]) -> bool:
+    def take_back(self, connection: Connection[P]) -> bool:
         """Make a connection idle.
 
         @return: whether it is idle. If it cannot be used any more, nothing has changed.
         """
         now = self._clock.seconds()
-        if not connection.rest(now, self.idle):
+        if not connection.become_idle(now, self.idle):
             return False
         if connection.since < now:  # it was idle, and is so again: where it was, at the cold end
             idle: Any = self.idle

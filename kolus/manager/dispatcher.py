@@ -238,7 +238,9 @@ class Dispatcher(Generic[P]):
     def _wanted(self) -> int:
         """The number of connections that should be connecting, with one to find out whether a
         backend that fails is back."""
-        return max(self._manager._wanted(), self.is_to_try and self._record.attempts.failures > 0)
+        record = self._record
+        fails = record.attempts.failures > 0 or record.health.phase is Phase.EJECTED
+        return max(self._manager._wanted(), self.is_to_try and fails)
 
     def _is_overlooked(self) -> bool:
         """Whether a request came after the newest attempt under way had begun. There may be as many
@@ -300,13 +302,13 @@ class Dispatcher(Generic[P]):
             else:
                 self._placements.give_up(first, error)
 
-    def come_home(self, connection: Connection[P]) -> None:
+    def take_back(self, connection: Connection[P]) -> None:
         """Make a returned connection idle, or close it if it is unfit or must make way."""
         if self._record.shrinking.is_above():
             self._connections.close(connection, Why.RESIZED)
         elif self._record.turns.wanting and self._record.turns.claims(self._manager):
             self._connections.close(connection, Why.DISPLACED)
-        elif not self._connections.come_home(connection):
+        elif not self._connections.take_back(connection):
             self._connections.close(connection, Why.UNFIT)
 
     def check(self, connection: Connection[P]) -> Deferred[None]:
@@ -340,5 +342,5 @@ class Dispatcher(Generic[P]):
             # Do not make it idle first: with a short check_after it would be checked again.
             self._manager._give(connection)
         else:
-            self.come_home(connection)
+            self.take_back(connection)
         self.decide()
