@@ -4,4 +4,4 @@ There is a module or a package for each protocol. It imports the library that it
 only the one that you use: C{from kolus.clients.postgres import PostgresPool}.
 """
 
-__all__: list[str] = []
+__all__ = ()
