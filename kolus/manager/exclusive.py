@@ -237,9 +237,11 @@ class ConnectionManager(BaseManager[P]):
             self.connections.close(connection, Why.UNFIT)
 
     def _wanted(self) -> int:
-        connections, fresh = self.connections, len(self.placements.fresh)
+        connections = self.connections
+        fresh, new = len(self.placements.fresh), self.freshness.ready()
         ahead = self.demand() - fresh - len(connections.checking) + self._policy.min_idle
-        return max(0, ahead - len(connections.idle)) + fresh + len(connections.expiring)
+        others = max(0, ahead - len(connections.idle) + new) + len(connections.expiring)
+        return others + max(0, fresh - new)
 
     def ready(self) -> int:
         return len(self._idle)
