@@ -55,6 +55,8 @@ class Why(Enum):
     """A lease of it was held for longer than the policy's C{hold_limit}."""
     IDLE = "idle"
     """It was idle for the idle time-out."""
+    SURPLUS = "surplus"
+    """As many as C{max_idle} were idle already when it came home."""
     LIFETIME = "lifetime"
     """It reached its lifetime, or was replaced shortly before."""
     USES = "uses"

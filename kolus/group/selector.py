@@ -44,6 +44,7 @@ class Selector:
         self._at = managers.at
         self._find_record = managers.records.find
         self._sick = managers.records.sick
+        self._recovery = managers.records.recovery
         self._servers = Servers(managers)
         self._clock = clock
         self._queues_of_lists = Queues(managers, clock)
@@ -60,6 +61,9 @@ class Selector:
 
         @param drawn: the two that C{selection.draw} has drawn and that are of no use, if any.
         """
+        if self._sick:
+            self._clock.look()  # the end of an ejection may be overdue
+            self._recovery.asked()
         try:
             draw, statuses = selection.draw, selection.statuses
             if draw is not None and drawn is None and statuses.size > 1 and not selection.fresh:
@@ -71,8 +75,6 @@ class Selector:
                         lease = sole.try_connect(ident, owner)
                         if lease is not None:
                             return fired(Waiter, lease)
-            if self._sick:
-                self._clock.look()  # the end of an ejection may be overdue
             chosen = selection.choose(statuses, drawn)
             record = chosen.record
             sole = None if record is None or selection.fresh else record.sole
@@ -102,6 +104,8 @@ class Selector:
         fresh: bool,
     ) -> Waiter[Lease[Any]]:
         """See C{Pool.select}. What is served at once needs neither a selection nor statuses."""
+        if self._sick:
+            self._recovery.asked()
         draw, drawn = draw_of(balancer), None
         is_list = type(backends) in (list, tuple)  # to look at others twice may cost or tell more
         if draw is not None and is_list and not (exclude or fresh) and len(backends) > 1:

@@ -246,7 +246,8 @@ class BaseManager(ABC, Generic[P]):
         policy, record = self._policy, self._record
         is_calm = record.health.is_well and not record.shrinking.active
         has_hook = policy.reset is not None or policy.clean is not None
-        return not has_hook and policy.max_uses is None and is_calm
+        has_bound = policy.max_uses is not None or policy.max_idle is not None
+        return is_calm and not (has_hook or has_bound)
 
     # Requests
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from twisted.internet.defer import Deferred
+
 from kolus.events import Why
 from kolus.health import Phase
 from kolus.lease import RELEASED, Leasable, Lease
@@ -213,6 +215,7 @@ class Dispatcher(Generic[P]):
                     self._placements.tell()
         finally:
             self.is_deciding = False
+        self._connections.close_surplus()
         if not self._lifecycle.serves:
             self._placements.tell()
 
@@ -235,7 +238,9 @@ class Dispatcher(Generic[P]):
     def _wanted(self) -> int:
         """The number of connections that should be connecting, with one to find out whether a
         backend that fails is back."""
-        return max(self._manager._wanted(), self.is_to_try and self._record.attempts.failures > 0)
+        record = self._record
+        fails = record.attempts.failures > 0 or record.health.phase is Phase.EJECTED
+        return max(self._manager._wanted(), self.is_to_try and fails)
 
     def _is_overlooked(self) -> bool:
         """Whether a request came after the newest attempt under way had begun. There may be as many
@@ -297,28 +302,31 @@ class Dispatcher(Generic[P]):
             else:
                 self._placements.give_up(first, error)
 
-    def come_home(self, connection: Connection[P]) -> None:
+    def take_back(self, connection: Connection[P]) -> None:
         """Make a returned connection idle, or close it if it is unfit or must make way."""
         if self._record.shrinking.is_above():
             self._connections.close(connection, Why.RESIZED)
         elif self._record.turns.wanting and self._record.turns.claims(self._manager):
             self._connections.close(connection, Why.DISPLACED)
-        elif not self._connections.come_home(connection):
+        elif not self._connections.take_back(connection):
             self._connections.close(connection, Why.UNFIT)
 
-    def check(self, connection: Connection[P]) -> None:
-        """Check a connection. If it passes, it is leased to the next waiter, or becomes idle."""
+    def check(self, connection: Connection[P]) -> Deferred[None]:
+        """Check a connection. If it passes, it is leased to the next waiter, or becomes idle.
+
+        @return: fires when that is done; never fails.
+        """
         self._connections.checking.add(connection)
         self._record.changed()
-        self._hooks.check(connection).addCallback(self._was_checked, connection)
+        return self._hooks.check(connection).addCallback(self._was_checked, connection)
 
     def _was_checked(self, fit: bool, connection: Connection[P]) -> None:
         self._connections.checking.discard(connection)
         self._manager.see_the_time()  # a check takes a while
         if not (fit and connection.usable()):
             stillborn = connection.stillborn() and not connection.retired
-            if not fit:
-                self._record.health.check_failed()
+            if not fit and connection.kept_since is None:
+                self._record.health.check_failed()  # a keep-alive tells only of the connection
             self._connections.close(connection, Why.UNFIT, abort=True)
             if stillborn:
                 error = ConnectionAbortedError("its check failed")
@@ -334,5 +342,5 @@ class Dispatcher(Generic[P]):
             # Do not make it idle first: with a short check_after it would be checked again.
             self._manager._give(connection)
         else:
-            self.come_home(connection)
+            self.take_back(connection)
         self.decide()

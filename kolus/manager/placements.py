@@ -116,7 +116,7 @@ class Placements:
             coming += any(True for _ in manager.freshness.new_idle()) - manager.ready()
         return coming - manager.demand()
 
-    def may_come_home(self) -> bool:
+    def has_lease_out(self) -> bool:
         """Whether there is a lease that may serve others when it is settled."""
         return self._manager.serves() and self._manager.connections.leased() > 0
 
@@ -139,6 +139,12 @@ class Placements:
         if quick and is_due and manager.serves() and record.may_connect():
             manager._connector.connect()
             manager.connections_changed()
+
+    def reconnect(self) -> None:
+        """Make one connection that nobody waits for, as soon as an attempt is due, if connecting
+        fails."""
+        self._manager._dispatcher.is_to_try = True
+        self._manager._dispatcher.decide()
 
     # Telling the queues
 

@@ -94,7 +94,10 @@ class Pool(PoolOperation, Generic[P]):
         self._rng = rng
         policy = policy or Policy()
         probe = None if policy.probe is None else Prober(self._connect_to, clock, policy).probe
-        records = Records(clock, self._observers, rng, probe)
+        records = Records(
+            *(clock, self._observers, rng, probe),
+            connect=lambda record: managers.reconnect(record),
+        )
         managers = Managers(policy, make_manager or self._make, records)
         self._selector = Selector(managers, clock)
         super().__init__(managers, Groups(managers, self._selector, clock))
