@@ -24,6 +24,7 @@ from twisted.web.server import NOT_DONE_YET, Site
 
 from kolus import ConnectFailed, LeaseTimeout, Policy
 from kolus.clients.http import BodyTimeout, HTTPPool
+from tests.clients.conftest import Nginx
 from tests.net.asking import until
 
 MakeServer = Callable[..., Any]
@@ -398,6 +399,29 @@ async def test_cancelled_while_it_waits_it_leaves_the_queue(
     with pytest.raises(CancelledError):
         await waits
     assert pool.status()[0].waiting == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_nginx_sees_ten_connections_of_a_thousand_requests_at_a_time(
+    nginx: Nginx, make_http_pool: MakePool
+) -> None:
+    pool = make_http_pool(limit=10, acquire_timeout=50.0)
+    bodies = await gatherResults([start(get(pool, nginx.url)) for _ in range(1000)])
+    assert set(bodies) == {b"a page"}
+    await until(reactor, lambda: len(nginx.connections()) == 1000)
+    assert len(set(nginx.connections())) <= 10
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_restart_of_nginx_fails_no_request_that_may_be_repeated(
+    nginx: Nginx, make_http_pool: MakePool
+) -> None:
+    pool = make_http_pool(limit=5)
+    for _ in range(5):
+        await gatherResults([start(get(pool, nginx.url)) for _ in range(20)])
+        await nginx.terminate()
+        await nginx.start()
+    assert await get(pool, nginx.url) == b"a page"
 
 
 @pytest_twisted.ensureDeferred
