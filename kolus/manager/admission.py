@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from kolus.errors import KolusError, LeaseTimeout, PoolFull, WrongIdent
+from kolus.errors import KolusError, LeaseTimeout, PoolFull, WrongIdent, pool_is_full
 
 if TYPE_CHECKING:
     from kolus.backend import AnyBackend
@@ -111,6 +111,7 @@ class Admission(Generic[P]):
         if beyond >= 0 and beyond >= self._manager._coming():
             error = PoolFull(
                 f"{self._manager._numbers()} is full: max_waiters={most} lets no more requests wait"
+                + pool_is_full(self._record.binding_pool_limit())
             )
             self._recorder.rejected(error)
             raise error
@@ -153,5 +154,6 @@ class Admission(Generic[P]):
         waited = self._manager._now() - waiter.since
         self._recorder.timed_out(waited)
         return LeaseTimeout(
-            self._manager._numbers(), waited, self._record.attempts.last_error, tried
+            *(self._manager._numbers(), waited, self._record.attempts.last_error, tried),
+            pool_limit=self._record.binding_pool_limit(),
         )

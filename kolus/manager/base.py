@@ -75,7 +75,16 @@ class BaseManager(ABC, Generic[P]):
     __slots__ = (
         *("__dict__", "_alarm", "_checks", "_feedbacks", "_group_queues", "_idle", "_lifecycle"),
         *("_now", "_observers", "_plain", "_record", "_settler", "_special", "_wanting"),
-        *("_watchers", "connections", "counters", "ident", "passes_on", "smooth", "waiting"),
+        *(
+            "_pool_wanting",
+            "_watchers",
+            "connections",
+            "counters",
+            "ident",
+            "passes_on",
+            "smooth",
+            "waiting",
+        ),
     )
 
     def __init__(
@@ -136,6 +145,7 @@ class BaseManager(ABC, Generic[P]):
         # What every lease needs, at hand.
         self._now = reactor.seconds
         self._wanting = record.turns.wanting
+        self._pool_wanting = record.budget.wanting
         self._group_queues = self.groups.known
         self._watchers = record.watchers
         self._feedbacks = record.feedbacks
@@ -224,6 +234,11 @@ class BaseManager(ABC, Generic[P]):
         """The number of its waiters, those of groups that are placed here included."""
         return len(self.waiting) + len(self.placements.waiters)
 
+    def is_short(self) -> bool:
+        """Whether more wait here than can be served by what is ready or on its way."""
+        coming = len(self.connections.connecting) + len(self.connections.checking)
+        return self.demand() > self.ready() + coming * (self._policy.slots or 1)
+
     def room(self) -> int:
         """The number of further requests that could be served without waiting for a release."""
         to_come = max(0, self._record.unused()) + len(self.connections.connecting)
@@ -261,8 +276,13 @@ class BaseManager(ABC, Generic[P]):
     def demand_fell(self) -> None:
         """A waiter that was placed here has left."""
         self.placements.tell()
-        if self._wanting and self._idle and not self.demand():
-            self._record.turns.wake()  # what was idle for it makes way for a sibling's
+        if not self.demand():
+            self._makes_way()
+
+    def _makes_way(self) -> None:
+        """What was idle for its own waiters may make way for another manager's connection."""
+        if self._idle and (self._wanting or self._pool_wanting):
+            self._record.turns.wake()
 
     # Leases
 
@@ -301,7 +321,7 @@ class BaseManager(ABC, Generic[P]):
         self.deadlocks.look_at_all()
 
     def shrinking_changed(self) -> None:
-        """The backend has come to have more connections than its limit, or no longer has."""
+        """There have come to be more connections than a limit allows, or no longer are."""
         self._plain = self._is_plain()
 
     def is_called(self, backend: Backend) -> None:
@@ -325,6 +345,7 @@ class BaseManager(ABC, Generic[P]):
             self._record.changed()
             self._alarm.set(self.connections.vacant_until())
             self._dispatcher.decide()  # which may lead to its end
+            self._makes_way()
             self._recorder.paused()
 
     def resume(self) -> None:

@@ -101,8 +101,7 @@ class Connections(Generic[P]):
         """An attempt to connect has begun."""
         self.all.add(connection)
         self.connecting[connection] = self._clock.seconds()
-        self._record.all.add(connection)
-        self._record.connecting.add(connection)
+        self._record.begin(connection)
         self._record.turns.recount(connection.manager)
         self._record.changed()
 
@@ -148,6 +147,7 @@ class Connections(Generic[P]):
             self.closing[connection] = due
             self._record.connecting.discard(connection)
             self._record.closing.add(connection)
+            self._record.ends(connection)
             self._tell_moved(connection)
             self._alarm.set(due)
         elif connection.state is CLOSED or not abort:
@@ -160,8 +160,7 @@ class Connections(Generic[P]):
     def remove(self, connection: Connection[P]) -> None:
         """A connection is gone."""
         self.all.discard(connection)
-        for each in (self._record.all, self._record.connecting, self._record.closing):
-            each.discard(connection)
+        self._record.remove(connection)
         self._record.turns.recount(connection.manager)
         self.connecting.pop(connection, None)
         self.checking.discard(connection)

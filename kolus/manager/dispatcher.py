@@ -9,6 +9,7 @@ home while it passed on another connection.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from kolus.events import Why
@@ -77,6 +78,11 @@ class Dispatcher(Generic[P]):
                 if placed is not None and (oldest is None or placed.order < oldest.order):
                     oldest = placed
         return oldest
+
+    def next_order(self) -> float:
+        """The number of that waiter's arrival; infinity if there is none, or it serves nobody."""
+        waiter = self.next_waiter() if self._lifecycle.serves else None
+        return math.inf if waiter is None else waiter.order
 
     def is_asked(self) -> bool:
         """Whether there is a waiter that it may serve."""
@@ -250,7 +256,7 @@ class Dispatcher(Generic[P]):
         """Make a returned connection idle, or close it if it is unfit or must make way."""
         if self._record.shrinking.is_above():
             self._connections.close(connection, Why.RESIZED)
-        elif self._record.turns.wanting and self._record.turns.claims(self._manager):
+        elif self._record.must_make_way(self._manager):
             self._connections.close(connection, Why.DISPLACED)
         elif not self._connections.come_home(connection):
             self._connections.close(connection, Why.UNFIT)

@@ -107,7 +107,7 @@ class ConnectionManager(BaseManager[P]):
         if (
             outcome is RELEASED
             and self._plain
-            and not self._wanting
+            and not (self._wanting or self._pool_wanting)
             and connection.rest(now, self._idle)
         ):
             self.counters.releases += 1
@@ -133,15 +133,15 @@ class ConnectionManager(BaseManager[P]):
 
     def _freed(self) -> None:
         """A connection was released: serve a waiter, or tell those that wait for an idle one."""
+        if len(self._idle) == 1:
+            self._record.turns.has_idle(self)
         if self._dispatcher.is_asked():
             self._dispatcher.decide()
             if not self._dispatcher.is_deciding:
                 look_if_smooth(self)  # the next release may go straight to who waits
             return
-        if len(self._idle) == 1:
-            self._record.turns.has_idle(self)
-            if self.placements.wait_for_idle:
-                self.placements.tell_idle()
+        if len(self._idle) == 1 and self.placements.wait_for_idle:
+            self.placements.tell_idle()
         look_if_smooth(self)
 
     def _settle_specially(self, connection: Connection[P], outcome: Outcome, held: float) -> None:
@@ -221,7 +221,7 @@ class ConnectionManager(BaseManager[P]):
     def _coming(self) -> int:
         connections = self.connections
         ready = len(connections.idle) + len(connections.checking) + len(connections.connecting)
-        return self._record.unused() + ready
+        return self._record.obtainable() + ready
 
     def _capacity(self) -> int:
         return self._record.limit

@@ -178,7 +178,6 @@ class LeaseTracker:
         waiting = sorted(
             [*manager.waiting, *manager.placements.waiters], key=lambda waiter: waiter.order
         )
-        others = len(connections.all) + record.unused()
         now = self._now()
         owned = self._owned()
         leases = tuple(self._explain_lease(each, doing, owned, now) for each, doing in out.items())
@@ -192,7 +191,8 @@ class LeaseTracker:
             retry_in=retry_in if retry_in > 0 else None,
             shared=slots is not None,
             checking=len(connections.checking),
-            held_by_others=max(0, record.limit - others) * (slots or 1),
+            held_by_others=(len(record.all) - len(connections.all)) * (slots or 1),
+            pool_limit=record.binding_pool_limit(),
             siblings=len(record.members) - 1,
             silent=manager._silent(),
         )

@@ -56,6 +56,7 @@ class Managers:
         self._made: WeakSet[IKolusManager] = WeakSet()
         self._draining: dict[Hashable, bool] = {}
         self._descriptors = DescriptorWatch()
+        self._descriptors.most = records.budget.limit
         self._counted: dict[Hashable, int] = {}
         self._all_paused = False
         self._paused: dict[Hashable, bool] = {}
@@ -228,6 +229,14 @@ class Managers:
             records = list(self.records.among({backend.key: backend}))
             managers = self.of(backend)
         self._resize(limit, records, managers)
+
+    def resize_pool(self, limit: int | None) -> None:
+        """Set the limit of all backends together; C{None}: no limit."""
+        if limit is not None:
+            check_whole("limit", limit, 1)
+        self.process.check()
+        self._descriptors.most = limit
+        self.records.budget.resize(limit, self.records)
 
     def follow(self, before: Backends, now: Backends) -> None:
         """A group has another list: those of which another limit is said have that, whatever was

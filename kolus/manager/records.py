@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from kolus.errors import ConnectFailed
 from kolus.health import Phase
+from kolus.manager.budget import Budget
 from kolus.manager.group_queue_index import GroupQueueIndex
 from kolus.manager.record import BackendRecord, Watcher
 from kolus.manager.totals import Totals
@@ -44,6 +45,7 @@ class Records:
     """Makes the record of a backend when it is first needed, and forgets the longest unused ones.
 
     @ivar find: returns the record of the backend with a key; C{None} if there is none.
+    @ivar budget: the limit of all backends together.
     @ivar limits: the limits set by hand, by the backends' keys.
     @ivar sick: the records of backends that are not well, by their keys.
     @ivar health_changes: how often C{sick} has changed.
@@ -55,11 +57,14 @@ class Records:
         observers: list[Observer],
         rng: Rng,
         probe: Callable[[BackendRecord], object] | None,
+        limit: int | None = None,
     ) -> None:
         """
         @param probe: probes a backend that is due and in use; C{None}: the next request is the
             probe.
+        @param limit: the most connections of all backends together; C{None}: no limit.
         """
+        self.budget = Budget(limit)
         self.limits: dict[Hashable, int] = {}
         self.sick: dict[Hashable, BackendRecord] = {}
         self.health_changes = 0
@@ -115,6 +120,7 @@ class Records:
             ejection=policy.ejection,
             rng=self._rng,
             arrivals=self.arrivals,
+            budget=self.budget,
         )
         record.listener = self
         self._records[backend.key] = record

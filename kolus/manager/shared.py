@@ -212,7 +212,7 @@ class SharedManager(BaseManager[P]):
         if (
             outcome is RELEASED
             and self._plain
-            and not (self._wanting or connection.retired)
+            and not (self._wanting or self._pool_wanting or connection.retired)
             and leased <= size
             and (connection.rest(now, self._idle) if is_last else is_sound(transport, True))
         ):
@@ -288,10 +288,11 @@ class SharedManager(BaseManager[P]):
         self._slots.give_back(slot)
         self._record.shrinking.leases_changed()
         self._record.changed()
-        if ended is None and self._wanting and connection.slots and self._is_to_go():
-            ended = Why.DISPLACED
+        if ended is None and connection.slots:
+            ended = self._why_to_go()
         if ended is not None:
             connection.retire(ended)
+            self._record.ends(connection)
         if connection.slots or connection.state is not LEASED:
             self._slots.moved(connection)
         elif connection.usable():
@@ -299,12 +300,16 @@ class SharedManager(BaseManager[P]):
         else:
             self.connections.close(connection, connection.why or Why.FINISHED)
 
-    def _is_to_go(self) -> bool:
-        """Whether a connection makes way for a sibling although it still has leases.
+    def _why_to_go(self) -> Why | None:
+        """Why a connection takes no new leases although it still has some; C{None} if it does.
 
-        Otherwise a busy connection might never become idle. Only one at a time makes way.
+        Otherwise a busy connection might never become idle, to make way for another manager's or
+        because the pool's limit was lowered. Only one at a time makes way.
         """
-        return not self._slots.making_way and self._record.turns.claims(self)
+        if self._record.budget.is_above():
+            return Why.RESIZED
+        makes_way = not self._slots.making_way and self._record.must_make_way(self)
+        return Why.DISPLACED if makes_way else None
 
     # What a leasing manager asks
 
@@ -340,7 +345,9 @@ class SharedManager(BaseManager[P]):
 
     def _coming(self) -> int:
         connections = self.connections
-        to_come = self._record.unused() + len(connections.connecting) + len(connections.checking)
+        to_come = (
+            self._record.obtainable() + len(connections.connecting) + len(connections.checking)
+        )
         return to_come * self._slots.each + self._free()
 
     def _capacity(self) -> int:

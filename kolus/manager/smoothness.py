@@ -17,8 +17,10 @@ def look_if_smooth(manager: BaseManager[Any]) -> None:
     asked = manager._group_queues or manager._wanting or placements.wait_for_idle
     if told or asked or manager._checks:
         return
-    has_siblings = len(manager._record.members) > 1  # which may need what is idle here
-    if has_siblings or not (manager._plain and manager._lifecycle.serves):
+    record = manager._record
+    # Others may need what is idle here.
+    has_rivals = len(record.members) > 1 or record.budget.limit is not None
+    if has_rivals or not (manager._plain and manager._lifecycle.serves):
         return
     manager._record.smooth[manager] = None
     manager.passes_on = not placements.wait_for_room  # one waiter fewer makes room

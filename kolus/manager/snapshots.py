@@ -54,6 +54,8 @@ class Snapshots:
             state = record.health.state(state)
         if statuses:  # of managers that wait for their last leases
             return replace(Status.total(backend, statuses), manager=None, ident=None, state=state)
+        slots = managers.policy.slots or 1
+        limit, unused = managers.limit(backend), managers.records.budget.unused()
         return Status(
             backend=backend,
             manager=None,
@@ -61,9 +63,9 @@ class Snapshots:
             idle=None,
             leased=0,
             connecting=0,
-            unused=None,
+            unused=None if unused >= limit else max(0, unused) * slots,
             waiting=0,
-            limit=managers.limit(backend) * (managers.policy.slots or 1),
+            limit=limit * slots,
             state=state,
             ramp=1.0 if record is None else record.health.ramp(),
         )
