@@ -36,7 +36,7 @@ class Squares(AMP):
 
 
 async def call(pool: Pool[AMP], port: int, number: int) -> int:
-    async with await pool.connect("squares", ("127.0.0.1", port)) as lease:
+    async with pool.connect("squares", ("127.0.0.1", port)) as lease:
         answer = await lease.protocol.callRemote(Square, number=number)
         return int(answer["square"])
 

@@ -24,7 +24,7 @@ async def answers(memcache: MemCacheProtocol) -> None:
 
 async def count(pool: Pool[MemCacheProtocol], backend: Backend) -> None:
     """Add one to the counter."""
-    async with await pool.connect("counting", backend) as lease:
+    async with pool.connect("counting", backend) as lease:
         await lease.protocol.increment(b"counter")
 
 
@@ -32,11 +32,11 @@ async def main(reactor: Any, backend: Backend) -> None:
     policy = Policy(limit=4, check=answers)
     pool = Pool(reactor, MemCacheProtocol, policy=policy)
     try:
-        async with await pool.connect("counting", backend) as lease:
+        async with pool.connect("counting", backend) as lease:
             await lease.protocol.set(b"counter", b"0")
         tasks = [Deferred.fromCoroutine(count(pool, backend)) for _ in range(TASKS)]
         await gatherResults(tasks, consumeErrors=True)
-        async with await pool.connect("counting", backend) as lease:
+        async with pool.connect("counting", backend) as lease:
             _, counted = await lease.protocol.get(b"counter")
         print(f"counted to {int(counted)} on {pool.counters().connects} connections")
     except KolusError as error:

@@ -33,7 +33,7 @@ async def square(pool: Pool[RedisProtocol], backend: Backend, number: int) -> bo
 
     @return: whether it was in the cache.
     """
-    async with await pool.connect("squares", backend) as lease:
+    async with pool.connect("squares", backend) as lease:
         redis = lease.protocol
         if await redis.get(f"square:{number}") is not None:
             return True

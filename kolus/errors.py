@@ -12,6 +12,7 @@
       ConnectFailed       the connection could not be made or prepared
       Closed              the pool or the manager is closed
       LeaseError          the caller's own mistake with a lease; raised at once
+      MachineFault        the reason of a failed connect that is no backend's fault
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ __all__ = [
     "KolusError",
     "LeaseError",
     "LeaseTimeout",
+    "MachineFault",
     "NoBackend",
     "PoolFull",
     "Rejected",
@@ -79,6 +81,21 @@ class Closed(KolusError):
 
 class LeaseError(KolusError):
     """A lease was misused: settled twice, used after its end, or given to another pool."""
+
+
+class MachineFault(KolusError):
+    """This machine lacked what a connect needs, such as a file descriptor. It is held against no
+    backend. Requests do not fail with it; it is the reason of their errors.
+
+    @ivar reason: the exception that shows it.
+    @ivar is_general: whether it prevents connects to all backends.
+    """
+
+    def __init__(self, message: str, reason: BaseException, is_general: bool = True) -> None:
+        self.reason = reason
+        self.is_general = is_general
+        super().__init__(f"{message} ({describe(reason)})")
+        self.__cause__ = reason
 
 
 class ConnectFailed(KolusError):

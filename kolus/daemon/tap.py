@@ -20,6 +20,7 @@ from kolus.balance import NAMES
 from kolus.daemon.ahead_source import AheadSource
 from kolus.daemon.demo import Demo
 from kolus.daemon.front_service import FrontService
+from kolus.daemon.steady_time import use_steady_time
 from kolus.health import Ejection
 from kolus.policy import Policy
 from kolus.pool import Pool
@@ -163,6 +164,9 @@ class Options(usage.Options):
             )
 
     def postOptions(self) -> None:
+        from twisted.internet import reactor
+
+        use_steady_time(reactor)  # before anything is made that looks at the time
         if self["demo"] is not None:
             self._check_demo()
             return

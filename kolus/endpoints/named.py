@@ -25,7 +25,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from kolus.endpoints.addresses import Address, Addresses
+from kolus.endpoints.machine import machine_fault
 from kolus.errors import describe
+from kolus.support import steady
 
 __all__ = ["NamedEndpoint"]
 
@@ -104,7 +106,7 @@ class _Race:
     def __init__(self, endpoint: NamedEndpoint, clock: Any, factory: IProtocolFactory) -> None:
         self.outcome: Deferred[IProtocol] = Deferred(self._cancelled)
         self._endpoint = endpoint
-        self._clock = clock
+        self._clock = steady(clock)
         self.factory = factory
         self._resolving = endpoint.addresses.get()
         self._untried: list[Address] = []
@@ -207,7 +209,10 @@ class _Race:
         kind: type[Any] = kinds.pop()
         if kinds or kind.__init__ is not ConnectError.__init__:
             kind = ConnectError
-        return kind(string=f"{self._endpoint} ({self._report()})")  # type: ignore[no-any-return]
+        error = kind(string=f"{self._endpoint} ({self._report()})")
+        if all(machine_fault(each, self._endpoint.addresses.reactor) for each in errors):
+            error.__cause__ = errors[0]
+        return error  # type: ignore[no-any-return]
 
     def _report(self) -> str:
         """What is known of each address."""

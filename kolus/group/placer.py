@@ -13,17 +13,17 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from kolus.backend import Backend
-from kolus.errors import ConnectFailed, KolusError
-from kolus.group.places import Places, Tried
+from kolus.errors import ConnectFailed, Draining, KolusError
 
 if TYPE_CHECKING:
+    from kolus.group.places import Places, Tried
     from kolus.group.queue import GroupQueue
     from kolus.group.servers import Servers
     from kolus.manager import Waiter
 
-__all__ = ["Choose", "Placer"]
+__all__ = ["Choose", "Placer", "has_left"]
 
-Choose = Callable[[Tried], Backend | None]
+Choose = Callable[["Tried"], "Backend | None"]
 """Chooses a backend that was not tried; C{None} if there is none. What turns out not to be a
 backend is added to those tried."""
 
@@ -173,7 +173,7 @@ class Placer:
             if isinstance(refusal, ConnectFailed):
                 error = refusal
                 self._note(request, error)
-        if self._place_hopefully(waiter, request):
+        if not self._waits(waiter) or self._place_hopefully(waiter, request):
             return
         if isinstance(error, ConnectFailed):
             everything = self._queue.failures(waiter)
@@ -229,7 +229,7 @@ class Placer:
 
     def _begin_round(self, request: _Request) -> None:
         # Only if attempts pause after a failure; else they would be repeated without end.
-        if not self._servers.is_paused_after_failure():
+        if self._servers.policy.backoff is None:
             return
         now = self._queue.now()
         due = request.began + _PAUSE * len(request.round)
@@ -243,16 +243,29 @@ class Placer:
     def _place_at(self, waiter: Waiter[Any], backend: Backend) -> KolusError | None:
         """Place a waiter at the manager of a backend, which is made if there is none.
 
-        @return: why that is impossible; C{None} if it is placed, or does not wait any more: making
-            a manager runs user code and observers, which may cancel it.
+        @return: why that is impossible; C{None} if it is placed, or does not wait any more.
         """
+        if not self._waits(waiter):  # choosing runs user code, which may cancel it
+            return None
         try:
             server = self._servers.make(self._queue.ident, backend)
         except KolusError as error:
             return error if self._waits(waiter) else None
+        return self.put(waiter, server)
+
+    def put(self, waiter: Waiter[Any], server: Any) -> KolusError | None:
+        """The same for a manager that has just been found or made. That runs user code and
+        observers, which may cancel the waiter, or take the backend away."""
         if self._waits(waiter):
+            if server.backend.key not in self._queue.backends:
+                return has_left(server.backend)
             server.placements.add(waiter)
         return None
+
+
+def has_left(backend: Backend) -> Draining:
+    """The error of those who are placed at a backend that leaves its group."""
+    return Draining(f"{backend} has left the group")
 
 
 class _Both:

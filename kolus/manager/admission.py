@@ -1,6 +1,7 @@
 """C{Admission}: takes requests into a manager's queue, or refuses them.
 
-It has no state of its own.
+Its state is the queue of those who want a connection that was never leased, from the first of them
+on.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from kolus.errors import KolusError, LeaseTimeout, PoolFull, WrongIdent, pool_is_full
+from kolus.manager.fresh_queue import FreshQueue
 
 if TYPE_CHECKING:
     from kolus.backend import AnyBackend
     from kolus.lease import Lease
     from kolus.manager.base import BaseManager
-    from kolus.manager.queue import Waiter
+    from kolus.manager.queue import Waiter, WaiterQueue
     from kolus.watching import Owner, Ownership
 
 __all__ = ["Admission"]
@@ -38,28 +40,35 @@ class Admission(Generic[P]):
         self._deadlocks = manager.deadlocks
         self._connector = manager._connector
         self._all = manager.connections.all
+        self._fresh: WaiterQueue[Lease[P]] | None = None
         self._most_waiters = manager._policy.max_waiters
 
-    def wait(self, timeout: float | None, owner: Owner | None) -> Waiter[Lease[P]]:
+    def wait(
+        self, timeout: float | None, owner: Owner | None, fresh: bool = False
+    ) -> Waiter[Lease[P]]:
         """Queue a request, and connect for it if that is possible.
 
+        @param fresh: whether it wants a connection that was never leased.
         @raise PoolFull: there are as many waiters as the policy allows.
         @raise LeaseError: C{owner} has ended, or itself holds all leases that could serve it.
         """
         manager = self._manager
-        if owner is None and not manager._debug:
+        if owner is None and not (fresh or manager._debug):
             if self._most_waiters is not None:
                 self.check_room()
             waiter = self._queue.append(timeout)
         else:
-            waiter = self._wait_noted(timeout, owner)
+            waiter = self._wait_noted(timeout, owner, fresh)
         self._connector.pay()
         if manager._group_queues or manager._idle or len(self._all) < self._record.limit:
             manager._dispatcher.decide()
         return waiter
 
-    def _wait_noted(self, timeout: float | None, owner: Owner | None) -> Waiter[Lease[P]]:
-        """The same for a request of which it is noted whose it is, or where it is made."""
+    def _wait_noted(
+        self, timeout: float | None, owner: Owner | None, fresh: bool
+    ) -> Waiter[Lease[P]]:
+        """The same for a request of which it is noted whose it is, where it is made, or that it
+        wants a fresh connection."""
         ownership = None if owner is None else self._tracker.ownership(owner)
         origin = self.origin(ownership)
         if ownership is not None:
@@ -67,12 +76,20 @@ class Admission(Generic[P]):
             if error is not None:
                 raise error
         self.check_room()
-        waiter = self._queue.append(timeout)
+        queue = self._fresh_queue() if fresh else self._queue
+        waiter = queue.append(timeout)
         waiter.origin = origin
         if ownership is not None:
             waiter.ownership = ownership
             ownership.wait(waiter)
+        if fresh and waiter.queue is queue:  # the owner may have ended just now
+            self._manager.placements.add(waiter)
         return waiter
+
+    def _fresh_queue(self) -> WaiterQueue[Lease[P]]:
+        if self._fresh is None:  # few managers are ever asked for a fresh connection
+            self._fresh = FreshQueue(self._manager)
+        return self._fresh
 
     def came(self) -> None:
         """A request waits in the manager's own queue."""
@@ -143,6 +160,10 @@ class Admission(Generic[P]):
             "manager, because the policy has idents='reject'; with 'separate', the default, each "
             "ident gets connections of its own, and with 'replace' the newest ident takes over"
         )
+
+    def cancelled(self, waiter: Waiter[Any]) -> None:
+        """A waiter of the manager's queue, or one that was placed here, was cancelled."""
+        self._recorder.cancelled(self._manager._now() - waiter.since)
 
     def timed_out(
         self, waiter: Waiter[Any], tried: Mapping[AnyBackend, BaseException] | None = None

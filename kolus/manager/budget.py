@@ -141,7 +141,9 @@ class Budget:
                 return True
             if not member.is_short():
                 return False
-            if first is record or self.wanting[first] >= member._dispatcher.next_order():
+            if first is record or self.wanting[first] >= member._dispatcher.next_order(
+                reused=False
+            ):
                 return True
             used = self.used
             first.turns.wake()
@@ -158,7 +160,8 @@ class Budget:
         """
         if self.room_to_come() >= len(self.wanting):
             return False
-        first, record, order = self._first(), member._record, member._dispatcher.next_order()
+        first, record = self._first(), member._record
+        order = member._dispatcher.next_order(reused=True)
         if first is None or order == math.inf:
             return first is not None
         if first is record:  # its turns have decided

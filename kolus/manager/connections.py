@@ -11,21 +11,20 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
-
-from twisted.internet.interfaces import IReactorTime
 
 from kolus.events import Why
 from kolus.manager.connection import Connection
 from kolus.manager.connection_state import CLOSED, CLOSING, CONNECTING, IDLE
+from kolus.manager.idle_times import IdleTimes
 from kolus.manager.lifetimes import Lifetimes
 
 if TYPE_CHECKING:
     from kolus.manager.record import BackendRecord
     from kolus.policy import Policy
-    from kolus.support import Alarm
+    from kolus.support import Alarm, SteadyClock
 
 __all__ = ["Connections"]
 
@@ -38,7 +37,7 @@ class Connections(Generic[P]):
     """Knows the connections of one manager, which is next, and which are due to be closed."""
 
     def __init__(
-        self, clock: IReactorTime, record: BackendRecord, policy: Policy, alarm: Alarm
+        self, clock: SteadyClock, record: BackendRecord, policy: Policy, alarm: Alarm
     ) -> None:
         """
         @param record: the record whose slots the connections take.
@@ -48,12 +47,13 @@ class Connections(Generic[P]):
         self._clock = clock
         self._policy = policy
         self._alarm = alarm
-        self._idle_timeout = _or_never(policy.idle_timeout)
-        self.shortest_idle = self._idle_timeout * (1 - policy.idle_jitter)
         self.all: set[Connection[P]] = set()
         self.connecting: dict[Connection[P], float] = {}
         """Each with the time when the attempt began, in the order of these times."""
         self.checking: set[Connection[P]] = set()
+        self.new: dict[Connection[P], None] = {}
+        """Those that were never leased when they became idle. The lease path does not look here, so
+        some may have been leased since."""
         self.closing: dict[Connection[P], float] = {}
         """Each with the time when it is to be aborted, in the order of these times; infinity,
         anywhere, for those that were."""
@@ -71,11 +71,24 @@ class Connections(Generic[P]):
         self.idle: dict[Connection[P], None]
         self._from_next: Callable[[dict[Connection[P], None]], Iterator[Connection[P]]]
         if policy.reuse == "lifo":
-            self.idle = {}
+            self.idle = {} if policy.keepalive is None else OrderedDict()
             self._from_next = reversed
         else:
             self.idle = _FirstOut()
             self._from_next = iter
+        timeout, keepalive = _or_never(policy.idle_timeout), _or_never(policy.keepalive)
+        jitter = policy.idle_jitter
+        self._idle_times = IdleTimes[Connection[P]](
+            self.idle,
+            timeout * (1 - jitter),
+            lambda each: each.since + timeout * (1 - jitter * each.chance),
+        )
+        self._check_times = IdleTimes[Connection[P]](
+            self.idle, keepalive, lambda each: each.known_good_at() + keepalive
+        )
+        self.shortest_idle = min(self._idle_times.shortest, keepalive)
+        """Nothing is due with a connection before it was idle for so many seconds."""
+        self._most_idle = math.inf if policy.max_idle is None else policy.max_idle
 
     def next_idle(self) -> Connection[P]:
         """The next idle connection by the policy's C{reuse}. It stays idle."""
@@ -89,13 +102,27 @@ class Connections(Generic[P]):
         """The connection that became idle last. It stays idle."""
         return next(reversed(self.idle))
 
+    def next_new(self, besides: Container[Connection[P]] = ()) -> Connection[P] | None:
+        """An idle connection that was never leased; C{None} if there is none. It stays idle.
+
+        @param besides: do not return one of these.
+        """
+        for connection in tuple(self.new):
+            if connection.uses or connection.state is not IDLE:
+                del self.new[connection]
+            elif connection not in besides:
+                return connection
+        return None
+
     def leased(self) -> int:
         """The number of connections that are leased, in a check or in a reset."""
         return len(self.all) - len(self.connecting) - len(self.idle) - len(self.closing)
 
     def slow_at(self) -> float:
-        """When the oldest attempt to connect counts as slow, on the clock; infinity if none is."""
-        return next(iter(self.connecting.values()), math.inf) + _SLOW_CONNECT
+        """When the oldest attempt to connect counts as slow, on the clock; infinity if none is. If
+        the reactor was blocked, the time begins anew after that."""
+        began = next(iter(self.connecting.values()), math.inf)
+        return max(began, self._clock.resumed_at) + _SLOW_CONNECT
 
     def begin(self, connection: Connection[P]) -> None:
         """An attempt to connect has begun."""
@@ -126,7 +153,14 @@ class Connections(Generic[P]):
         now = self._clock.seconds()
         if not connection.rest(now, self.idle):
             return False
+        if connection.since < now:  # it was idle, and is so again: where it was, at the cold end
+            idle: Any = self.idle
+            idle.move_to_end(connection, last=False)
+            self._idle_times.add(connection)
+            self._alarm.set(self._idle_times.next_due())
         self._tell_moved(connection)
+        if not connection.uses:
+            self.new[connection] = None
         if len(self.idle) == 1:
             self._record.turns.has_idle(connection.manager)
         due = now + self.shortest_idle
@@ -166,13 +200,36 @@ class Connections(Generic[P]):
         self.checking.discard(connection)
         self.closing.pop(connection, None)
         self.idle.pop(connection, None)
+        self.new.pop(connection, None)
         self.expiring.pop(connection, None)
+        self._idle_times.remove(connection)
+        self._check_times.remove(connection)
         self._tell_moved(connection)
         if self._lifetimes is not None:
             self._lifetimes.remove(connection)
         if not self.all:
             self._vacant_since = self._clock.seconds()
             self._alarm.set(self.vacant_until())
+
+    def close_surplus(self) -> None:
+        """Close idle connections beyond the policy's C{max_idle}, those that came home last."""
+        while len(self.idle) > self._most_idle:
+            self.close(self.freshest_idle(), Why.SURPLUS)
+
+    # Keep-alive
+
+    def check_due_at(self) -> float:
+        """When the next idle connection is to be checked, on the clock; infinity if none is."""
+        return self._check_times.next_due() if self.idle else math.inf
+
+    def pop_to_check(self, now: float) -> Connection[P] | None:
+        """Take out an idle connection that is to be checked now; C{None} if there is none."""
+        connection = self._check_times.pop_due(now)
+        if connection is not None:
+            del self.idle[connection]
+            connection.kept_since = connection.since
+            self._tell_moved(connection)
+        return connection
 
     def retire_all(self, why: Why) -> None:
         """Close idle and connecting connections now, the others when they are released."""
@@ -222,20 +279,25 @@ class Connections(Generic[P]):
             if due <= now:
                 self.closing[connection] = math.inf
                 connection.abort()
+        self.close_overdue(now)
         if self._lifetimes is not None:
-            for connection in self._lifetimes.pop_expired(now):
-                self.expiring.pop(connection, None)
-                self._retire(connection, Why.LIFETIME)
             for connection in self._lifetimes.due_to_replace(now):
                 # Do not replace a connection that was never leased: nobody needed it.
                 of_use = connection.uses or len(self.idle) <= self._policy.min_idle
                 if of_use and connection.state < CLOSING:
                     self.expiring[connection] = None
+
+    def close_overdue(self, now: float) -> None:
+        """Close connections that are too old or idle for too long, which nobody may lease now."""
+        if self._lifetimes is not None:
+            for connection in self._lifetimes.pop_expired(now):
+                self.expiring.pop(connection, None)
+                self._retire(connection, Why.LIFETIME)
         while len(self.idle) > self._policy.min_idle:
-            oldest = next(iter(self.idle))
-            if self._idle_due(oldest) > now:
+            overdue = self._idle_times.pop_due(now)
+            if overdue is None:
                 break
-            self.close(oldest, Why.IDLE)
+            self.close(overdue, Why.IDLE)
 
     def is_needed(self) -> None:
         """There is a waiter: a manager without connections stays for at least another second."""
@@ -257,13 +319,8 @@ class Connections(Generic[P]):
         if self._lifetimes is not None:
             due = min(due, self._lifetimes.next_due())
         if len(self.idle) > self._policy.min_idle:
-            due = min(due, self._idle_due(next(iter(self.idle))))
+            due = min(due, self._idle_times.next_due())
         return due
-
-    def _idle_due(self, connection: Connection[P]) -> float:
-        return connection.since + self._idle_timeout * (
-            1 - self._policy.idle_jitter * connection.chance
-        )
 
 
 class _FirstOut(OrderedDict[Connection[Any], None]):

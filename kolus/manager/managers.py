@@ -9,6 +9,7 @@ whether only because no group has them; and whether the pool is closed, or of an
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
@@ -122,6 +123,13 @@ class Managers:
             except Invalid as error:
                 raise TypeError(f"make_manager gave no IKolusManager: {error}") from error
             self._verified.add(type(manager))
+        # What makes a manager may have closed the pool, or asked for the same backend itself.
+        known = self.find(ident, where)
+        if self.closed or known is not None:
+            manager.close(0)
+            if known is None:
+                raise Closed("the pool is closed")
+            return known
         others = tuple(self.at.get(where.key, {}).values())
         self._count(where, self.limit(where))
         self._made.add(manager)
@@ -152,6 +160,17 @@ class Managers:
         except Exception as error:
             why = error
         raise self.records.connect_failed(backend, self.policy, why)
+
+    def reconnect(self, record: BackendRecord) -> None:
+        """Connect to a backend that no request is to wait for, to find out whether it is back."""
+        backend = record.backend
+        members = [each for each in record.members if each.serves()]
+        if not members and self.may_make(backend):
+            with suppress(KolusError):
+                self.provide(record.last_ident, backend)
+            members = [each for each in record.members if each.serves()]
+        if members:
+            members[0].placements.reconnect()
 
     def _replace(self, manager: IKolusManager) -> None:
         """Another ident takes over: idle connections close now, the others when released."""
@@ -295,6 +314,10 @@ class Managers:
             else:
                 manager.resume()
         self.records.tell_watchers(backend)  # backends without managers have changed, too
+
+    def is_untouched(self, backend: Backend) -> bool:
+        """Whether a backend has no manager, and the next request makes one."""
+        return backend.key not in self.at and not self.is_paused(backend)
 
     def is_paused(self, backend: Backend) -> bool:
         return self._paused.get(backend.key, self._all_paused)

@@ -11,13 +11,14 @@ replaced waits for its last leases.
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Callable, Hashable, Iterator, Sized
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
-from kolus.health import Attempts, Ejection, Health
+from kolus.health import Attempts, Ejection, Health, Shortage
 from kolus.manager.budget import Budget
 from kolus.manager.shrinking import Shrinking
 from kolus.manager.turns import Turns
@@ -53,6 +54,7 @@ class BackendRecord:
     @ivar all: the connections of all its managers.
     @ivar connecting: those of them that are being made.
     @ivar closing: those of them that are being closed.
+    @ivar detached: the connections that have left the pool and keep their slots; in C{all}, too.
     @ivar members: its managers.
     @ivar turns: whose turn it is to connect.
     @ivar smooth: the managers that are smooth or pass on: see C{BaseManager}.
@@ -78,7 +80,7 @@ class BackendRecord:
     def __init__(
         self,
         limit: int,
-        max_connecting: int,
+        max_connecting: int | None,
         backend: Backend,
         clock: IReactorTime,
         *,
@@ -86,16 +88,20 @@ class BackendRecord:
         rng: Rng = random,
         arrivals: Iterator[int] | None = None,
         budget: Budget | None = None,
+        shortage: Shortage | None = None,
+        starts_slowly: bool = True,
     ) -> None:
         """
-        @param max_connecting: the most attempts to connect at a time.
+        @param max_connecting: the most attempts to connect at a time; C{None}: no bound.
         @param ejection: when failures eject the backend; C{None}: never.
         @param budget: the limit of the pool; C{None}: the backend is in no pool.
+        @param shortage: what this machine lacks for connects to any backend.
+        @param starts_slowly: whether there are few attempts at a time at first.
         """
         self.backend = backend
         self.limit = limit
-        self._max_connecting = max_connecting
-        self.attempts = Attempts()
+        self._max_connecting = math.inf if max_connecting is None else max_connecting
+        self.attempts = Attempts(shortage, starts_slowly=starts_slowly)
         self.counters = Counters()
         self._clock = clock
         self.health = Health(self, clock, ejection, rng, self.attempts, self.counters)
@@ -108,6 +114,7 @@ class BackendRecord:
         self.connecting: set[Any] = set()
         self.closing: set[Any] = set()
         self.budget = Budget() if budget is None else budget
+        self.detached: set[Any] = set()
         self.shrinking = Shrinking(self)
         self.turns = Turns(self, clock)
         self.arrivals = itertools.count() if arrivals is None else arrivals
@@ -215,6 +222,16 @@ class BackendRecord:
                 self.noted = 1 + sum([each.load() for each in members]) + len(self.idle)
         return self.noted_load
 
+    def lighter(
+        self, other: BackendRecord, weight: float = 1.0, other_weight: float = 1.0
+    ) -> BackendRecord | None:
+        """The less loaded of two for their weights, this one if they are equal; C{None} unless the
+        loads of both are noted."""
+        if self.noted < 0 or other.noted < 0:
+            return None
+        load = (self.noted - len(self.idle)) * other_weight
+        return other if (other.noted - len(other.idle)) * weight < load else self
+
     # Who learns from it
 
     def teach(self, feedback: Feedback) -> None:
@@ -247,6 +264,11 @@ class BackendRecord:
             self.listener.ejected(self, reason, seconds)
         self._health_changed()
 
+    def failed_again(self) -> None:
+        """Called by the health."""
+        if self.listener is not None:
+            self.listener.failed_again(self)
+
     def admitted(self, reason: str) -> None:
         """Called by the health."""
         self.changed()
@@ -266,6 +288,21 @@ class BackendRecord:
 
     # Slots
 
+    def slot_kept(self, connection: Any) -> None:
+        """A connection has left the pool, and keeps its slot until it ends."""
+        self.all.add(connection)
+        self.budget.begin(self)
+        self.detached.add(connection)
+
+    def slot_returned(self, connection: Any) -> None:
+        """That connection has ended."""
+        self.remove(connection)
+        self.detached.discard(connection)
+        self.changed()
+        self.turns.wake()
+        if self.listener is not None and not self.members:
+            self.listener.unused(self)
+
     def has_room(self) -> bool:
         """Whether one more connection may be made, and an attempt is due."""
         return self.obtainable() > 0 and self._is_due()
@@ -274,7 +311,7 @@ class BackendRecord:
         return self.attempts.due_at <= self._clock.seconds()
 
     def may_connect(self) -> bool:
-        """Whether one more attempt may begin. After a failure there is one attempt at a time."""
+        """Whether one more attempt may begin beside those of all managers."""
         return self.budget.unused() > 0 and self._may_attempt()
 
     def has_own_room(self) -> bool:
@@ -282,8 +319,12 @@ class BackendRecord:
         return self._may_attempt() and self._is_due()
 
     def _may_attempt(self) -> bool:
-        most = 1 if self.attempts.failures else self._max_connecting
-        return len(self.connecting) < most and len(self.all) < self.limit
+        under_way = len(self.connecting)
+        return (
+            under_way < self._max_connecting
+            and len(self.all) < self.limit
+            and self.attempts.may_begin(self._clock.seconds(), under_way)
+        )
 
     def binding_pool_limit(self) -> int | None:
         """The limit of the pool, if nothing but that prevents one more connection."""

@@ -5,7 +5,6 @@ Its state, besides that of every manager, is C{_slots}: the slots of its connect
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable, Hashable, Iterable
 from functools import partial
@@ -15,12 +14,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from zope.interface import implementer
 
 from kolus.events import Observer, Why
-from kolus.interfaces import IKolusManager, IServesGroups, ISlots
-from kolus.lease import FAILED, FORGOTTEN, RELEASED, Lease, Outcome
+from kolus.interfaces import IGivesFresh, IKolusManager, IServesGroups, ISlots
+from kolus.lease import FAILED, FORGOTTEN, RELEASED, REVOKED, Lease, Outcome
 from kolus.manager.base import BaseManager
 from kolus.manager.connection_state import LEASED
+from kolus.manager.detachment import DETACHES, detach
+from kolus.manager.freshness import SharedFreshness
 from kolus.manager.slot import Slot
 from kolus.manager.slots import Slots
+from kolus.manager.smoothness import is_plain
 from kolus.manager.transports import is_sound
 from kolus.status import Status
 
@@ -37,7 +39,7 @@ __all__ = ["SharedManager"]
 P = TypeVar("P")
 
 
-@implementer(IKolusManager, IServesGroups)
+@implementer(IKolusManager, IServesGroups, IGivesFresh)
 class SharedManager(BaseManager[P]):
     """Leases slots on the connections of one backend.
 
@@ -46,6 +48,9 @@ class SharedManager(BaseManager[P]):
     another connection is made. When a lessee calls C{finished}, the connection takes no new leases
     and is closed when its last lease is settled. The numbers of the status count slots.
     """
+
+    freshness_kind = SharedFreshness
+    freshness: SharedFreshness
 
     def __init__(
         self,
@@ -82,16 +87,19 @@ class SharedManager(BaseManager[P]):
         )
         self._slots = Slots(policy.slots, self.connections, self._failed_to_say)
 
-    def try_connect(self, ident: Hashable, owner: Owner | None = None) -> Lease[P] | None:
+    def try_connect(
+        self, ident: Hashable, owner: Owner | None = None, fresh: bool = False
+    ) -> Lease[P] | None:
         if not self._lifecycle.serves or ident != self.ident:
             self.admission.refuse(ident)
             return None
         ownership = None if owner is None else self._tracker.ownership(owner)
+        self.see_the_time()
         slot = None
         while slot is None:
             if self.waiting or (self._group_queues and self._dispatcher.is_asked()):
                 return None
-            connection = self._next(check=False)
+            connection = self.freshness.take() if fresh else self._next(check=False)
             if connection is None:
                 return None
             slot = self._take(connection)
@@ -239,7 +247,7 @@ class SharedManager(BaseManager[P]):
 
     def _freed(self) -> None:
         """A slot is free: serve a waiter, or tell the queues that wait for an idle one."""
-        if self._dispatcher.is_asked():
+        if self._dispatcher.is_asked() or self.groups.fresh:
             self._dispatcher.decide()
         elif self.placements.wait_for_idle:
             self.placements.tell_idle()
@@ -247,20 +255,25 @@ class SharedManager(BaseManager[P]):
     def _settle_specially(self, slot: Slot, outcome: Outcome, held: float) -> None:
         self.process.check()
         connection, health = slot.connection, self._record.health
+        if outcome in DETACHES:
+            self._slots.give_back(slot)
+            detach(self, connection, outcome, held)
+            return
         if outcome is FAILED:
             health.lease_failed(slot.since)
         # A producer may be another lessee's, if there is one.
         others = len(connection.slots) > (slot in connection.slots)
         if outcome is not RELEASED or not is_sound(connection.transport, others):
-            self._vacate(slot, Why.FINISHED)
-            self._recorder.finished(held)
+            why = Why.REVOKED if outcome is REVOKED else Why.FINISHED
+            self._vacate(slot, why)
+            self._recorder.ended(why, held, slot.origin)
         else:
             self._vacate(slot, None)
             self.counters.releases += 1
             if not health.is_well:
                 health.released(slot.since)
             elif not self._plain:
-                self._plain = self._is_plain()  # the end of a slow start is not told
+                self._plain = is_plain(self)  # the end of a slow start is not told
             if self._feedbacks and not slot.was_observed():
                 self._record.observed(held)
             self._recorder.released(held)
@@ -268,6 +281,7 @@ class SharedManager(BaseManager[P]):
 
     def _reclaim(self, slot: Slot) -> None:
         if not self.process.is_foreign:
+            self._tracker.reclaimed(slot)
             self._recorder.forgotten(self._now() - slot.since, slot.origin)
             self._vacate(slot, Why.FORGOTTEN)
             self._was_vacated(slot)
@@ -298,7 +312,8 @@ class SharedManager(BaseManager[P]):
         elif connection.usable():
             self._dispatcher.come_home(connection)
         else:
-            self.connections.close(connection, connection.why or Why.FINISHED)
+            abort = ended is Why.REVOKED
+            self.connections.close(connection, connection.why or Why.FINISHED, abort=abort)
 
     def _why_to_go(self) -> Why | None:
         """Why a connection takes no new leases although it still has some; C{None} if it does.
@@ -314,6 +329,7 @@ class SharedManager(BaseManager[P]):
     # What a leasing manager asks
 
     def _hand_out(self) -> None:
+        self.see_the_time()
         while self._lifecycle.serves and self._dispatcher.is_asked():
             connection = self._next(check=True)
             if connection is None:
@@ -326,19 +342,26 @@ class SharedManager(BaseManager[P]):
         if not self._slots.look(connection):
             self._dispatcher.come_home(connection)
             return
+        if not connection.uses:
+            self.freshness.give(connection)
+            return
         slot = self._take(connection)
         if slot is not None:
             self._dispatcher.serve(slot)
 
     def _wanted(self) -> int:
         connections = self.connections
-        others = max(0, self._policy.min_idle - len(connections.idle)) + len(connections.expiring)
+        expiring = len(connections.expiring)
         if not self.demand():
-            return others
+            return max(0, self._policy.min_idle - len(connections.idle)) + expiring
         # Of a new one that can carry nothing yet, it is about to hear how much it can.
         slots = self._slots.heard()
-        ready = (len(connections.checking) + len(slots.fresh)) * slots.each + self._free()
-        return others + math.ceil(max(0, self.demand() - ready) / slots.each)
+        ready = len(connections.checking) * slots.each + self._free()
+        fresh = len(self.placements.fresh)
+        lacking = fresh + max(0, self.demand() - fresh - ready)
+        return expiring + self.freshness.connections_for(
+            max(0, lacking - len(slots.fresh) * slots.each)
+        )
 
     def _silent(self) -> int:
         return len(self._slots.heard().silent)

@@ -111,9 +111,14 @@ class Turns:
             self._having[connections] += 1
 
     def _ring_when_due(self) -> None:
-        due = self._record.attempts.due_at
-        if self.wanting and due > self._clock.seconds():
+        if not self.wanting:
+            return
+        record, now = self._record, self._clock.seconds()
+        due = record.attempts.due_at
+        if due > now:
             self._alarm.set(due)
+        elif record.connecting and record.unused() > 0 and record.attempts.late_at() > now:
+            self._alarm.set(record.attempts.late_at())
 
     def grant(self, member: BaseManager[Any]) -> bool:
         """Ask for a slot to connect with.
@@ -209,7 +214,7 @@ class Turns:
             return None
         first = self._first_claimant()
         if first is not None and first.is_short():
-            return first._dispatcher.next_order()
+            return first._dispatcher.next_order(reused=False)
         known = chain.from_iterable(each.placements.wait_for_room for each in self.awaited)
         queues = islice(chain(known, self.outside), _MOST_LOOKED_AT)
         heads = [

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import Deferred, DeferredList
 
 from kolus.backend import AnyBackend, Backend, several
+from kolus.manager import backend_status
 from kolus.status import Counters, Status
 from kolus.support import check_seconds
 from kolus.watching import ManagerExplanation, PoolExplanation
 
 if TYPE_CHECKING:
-    from kolus.group import Groups
     from kolus.interfaces import IKolusManager
-    from kolus.manager import Managers, Snapshots
+    from kolus.manager import Managers
     from kolus.policy import Policy
+    from kolus.pool.groups import Groups
 
 __all__ = ["PoolOperation"]
 
@@ -24,9 +25,8 @@ __all__ = ["PoolOperation"]
 class PoolOperation:
     """Shows the state of a pool's backends, and controls their use."""
 
-    def __init__(self, managers: Managers, snapshots: Snapshots, groups: Groups) -> None:
+    def __init__(self, managers: Managers, groups: Groups) -> None:
         self._managers = managers
-        self._snapshots = snapshots
         self._groups = groups
         self._at = managers.at
 
@@ -51,7 +51,7 @@ class PoolOperation:
         if backends is None:
             return [manager.status() for manager in self._managers]
         asked = several("backends", backends)
-        return [self._snapshots.snapshot(Backend.of(each)) for each in asked]
+        return [backend_status(self._managers, Backend.of(each)) for each in asked]
 
     def manager(self, backend: AnyBackend, ident: Hashable = None) -> IKolusManager | None:
         """The manager of a backend; C{None} if it has none.
@@ -86,7 +86,7 @@ class PoolOperation:
         told = [each.explain() for each in self._managers]
         for record in self._managers.records:
             if record.attempts.last_error is not None and not self._managers.of(record.backend):
-                status = self._snapshots.snapshot(record.backend)
+                status = backend_status(self._managers, record.backend)
                 told.append(ManagerExplanation.absent(status, record.attempts.last_error))
         budget = self._managers.records.budget
         return PoolExplanation(tuple(told), budget.used, budget.limit)

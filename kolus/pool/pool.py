@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocolFactory, ISystemHandle
 
 from kolus.backend import AnyBackend, Backend, several
@@ -17,7 +17,7 @@ from kolus.backoff import Rng
 from kolus.balance import Balancer, usable
 from kolus.errors import Closed, KolusError, LeaseError
 from kolus.events import Observer
-from kolus.group import Group, Groups, Selector
+from kolus.group import Group, Selector
 from kolus.interfaces import IKolusManager
 from kolus.lease import Lease
 from kolus.manager import (
@@ -27,11 +27,15 @@ from kolus.manager import (
     Prober,
     Records,
     SharedManager,
-    Snapshots,
+    Waiter,
+    as_waiter,
+    ask,
+    ask_now,
 )
 from kolus.policy import Policy
+from kolus.pool.groups import Groups
 from kolus.pool.operation import PoolOperation
-from kolus.support import check_seconds, check_whole
+from kolus.support import check_seconds, check_whole, failed, steady
 from kolus.watching import Owner, check_owner
 
 __all__ = ["Pool"]
@@ -95,15 +99,19 @@ class Pool(PoolOperation, Generic[P]):
             if not callable(each):
                 raise TypeError(f"an observer must be callable with an event, not {each!r}")
         self._reactor = reactor
+        clock = steady(reactor)
         self._protocol = protocol
         self._rng = rng
         policy = policy or Policy()
-        probe = None if policy.probe is None else Prober(self._connect_to, reactor, policy).probe
-        records = Records(reactor, self._observers, rng, probe, limit)
+        probe = None if policy.probe is None else Prober(self._connect_to, clock, policy).probe
+        records = Records(
+            *(clock, self._observers, rng, probe),
+            connect=lambda record: managers.reconnect(record),
+            limit=limit,
+        )
         managers = Managers(policy, make_manager or self._make, records)
-        snapshots = Snapshots(managers)
-        self._selector = Selector(managers, snapshots, reactor)
-        super().__init__(managers, snapshots, Groups(managers, self._selector, reactor))
+        self._selector = Selector(managers, clock)
+        super().__init__(managers, Groups(managers, self._selector, clock))
 
     # Leasing
 
@@ -114,7 +122,8 @@ class Pool(PoolOperation, Generic[P]):
         *,
         timeout: float | None = None,
         owner: Owner | None = None,
-    ) -> Deferred[Lease[P]]:
+        fresh: bool = False,
+    ) -> Waiter[Lease[P]]:
         """Ask for a lease of a connection to one backend.
 
         @param ident: the user of the connection: a connection never serves another ident.
@@ -123,9 +132,16 @@ class Pool(PoolOperation, Generic[P]):
         @param timeout: seconds until the request fails; the policy's C{acquire_timeout} if C{None}.
         @param owner: a Deferred, a Protocol or a Service. When it ends, the lease is finished, and
             a request that still waits is cancelled.
+        @param fresh: whether it must be a connection that was never leased before this request, as
+            for a retry after a connection that had gone stale. If the limit is reached, one that
+            was leased before makes way for it. See L{IGivesFresh}.
         @return: as L{IKolusManager.connect}. Cancelling it removes the request from the queue.
+            It is also an asynchronous context manager: C{async with pool.connect(...) as lease} is
+            the same as C{async with await pool.connect(...) as lease}. A coroutine that asyncio
+            runs cannot await it, and gets a C{RuntimeError}: see C{Deferred.asFuture}.
         @raise ValueError: C{backend} or C{timeout} is invalid.
-        @raise TypeError: C{backend} or C{owner} has a wrong type.
+        @raise TypeError: C{backend} or C{owner} has a wrong type, or the pool's C{make_manager}
+            makes managers that cannot give C{fresh} connections.
         """
         try:
             manager = self._at[backend.key][ident]  # type: ignore[union-attr]
@@ -135,8 +151,13 @@ class Pool(PoolOperation, Generic[P]):
                 check_owner(owner)  # first: a refused owner must not leave a new manager behind
                 manager = self._managers.find_or_make(ident, backend)
             except KolusError:
-                return fail()
-        return manager.connect(ident, timeout, owner)
+                return failed(Waiter)
+        if fresh:
+            return ask(manager, ident, timeout, owner, fresh)
+        asked: Any = manager.connect(ident, timeout, owner)
+        if type(asked) is not Waiter:  # it is a user's own manager
+            asked = as_waiter(asked)
+        return asked  # type: ignore[no-any-return]
 
     def try_connect(
         self,
@@ -144,23 +165,25 @@ class Pool(PoolOperation, Generic[P]):
         backend: AnyBackend | IKolusManager,
         *,
         owner: Owner | None = None,
+        fresh: bool = False,
     ) -> Lease[P] | None:
         """Lease at once or not at all, without a Deferred. No connection is made.
 
         @param owner: as for C{connect}.
+        @param fresh: whether it must be an idle connection that was never leased.
         @return: a lease, or C{None} if C{connect} would have had to wait.
         @raise Rejected: C{WrongIdent} or C{Draining}, as C{connect} fails.
         @raise Closed: the pool is closed.
         @raise LeaseError: as C{connect} fails.
         @raise ValueError: C{backend} is invalid.
-        @raise TypeError: C{backend} or C{owner} has a wrong type.
+        @raise TypeError: as C{connect}.
         """
         manager = self._managers.find(ident, backend)
         if manager is None:
             if self._managers.closed:
                 raise Closed("the pool is closed")
             return None
-        return manager.try_connect(ident, owner)
+        return ask_now(manager, ident, owner, fresh)
 
     def select(
         self,
@@ -171,7 +194,8 @@ class Pool(PoolOperation, Generic[P]):
         exclude: Collection[AnyBackend] = (),
         timeout: float | None = None,
         owner: Owner | None = None,
-    ) -> Deferred[Lease[P]]:
+        fresh: bool = False,
+    ) -> Waiter[Lease[P]]:
         """Ask for a lease of a connection to one of several backends.
 
         If the backend that the balancer chooses can serve the request at once, it does. Otherwise
@@ -182,6 +206,7 @@ class Pool(PoolOperation, Generic[P]):
         @param exclude: backends that must not serve the request, for a retry elsewhere.
         @param timeout: as for C{connect}.
         @param owner: as for C{connect}.
+        @param fresh: as for C{connect}.
         @return: as C{Group.connect}.
         @raise ValueError: C{timeout} or C{exclude} is invalid, or a backend that the balancer looks
             at. If an invalid string is first looked at while the request waits, it counts as a
@@ -196,11 +221,13 @@ class Pool(PoolOperation, Generic[P]):
             try:
                 check_owner(owner)
             except LeaseError:
-                return fail()
+                return failed(Waiter)
         # The latter takes long.
         if not (type(backends) is list or isinstance(backends, Sequence)):
             backends = tuple(backends)
-        return self._selector.connect_any(ident, backends, chosen_by, exclude, timeout, owner)
+        return self._selector.connect_any(
+            ident, backends, chosen_by, exclude, timeout, owner, fresh
+        )
 
     def group(
         self,

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IDelayedCall, IReactorUDP, IResolver
 from twisted.logger import Logger
 from twisted.names.dns import domainString
@@ -25,7 +25,7 @@ from kolus.interfaces import ISource
 from kolus.sources import records
 from kolus.sources.resolver import OwnResolver, check_servers
 from kolus.sources.subscription import Listener, Subscription
-from kolus.support import is_duration
+from kolus.support import call, is_duration, steady
 
 if TYPE_CHECKING:
     from kolus.backend import Backend
@@ -40,7 +40,7 @@ _TIMEOUTS = (1, 3, 6)
 _DEADLINE = 60.0
 """Seconds after which a query fails, even if the resolver still retries."""
 
-_BACKOFF = Backoff(first=1.0)
+_BACKOFF = Backoff(first=1.0, most=30.0)
 
 _Answers = dict[str, Sequence[Any]]
 
@@ -110,7 +110,8 @@ class DNSSource:
         self.name = _checked_name(name)
         self.port = _checked_port(port, kind)
         self.kind = kind
-        self._clock = reactor
+        self._reactor = reactor
+        self._clock = steady(reactor)
         self._custom_resolver = resolver
         self._servers = None if servers is None else check_servers(servers)
         self._least, self._most = least_ttl, most_ttl
@@ -146,7 +147,7 @@ class DNSSource:
     def _ask(self) -> None:
         self._next_query = None
         questions = [
-            maybeDeferred(self._look_up, each)
+            call(self._clock, self._look_up, each)
             .addTimeout(_DEADLINE, self._clock)
             .addCallback(records.of_answer)
             for each in records.LOOKUPS[self.kind]
@@ -159,7 +160,7 @@ class DNSSource:
         resolver = self._custom_resolver
         if resolver is None:
             if self._own_resolver is None:
-                self._own_resolver = OwnResolver(self._clock, self._servers)
+                self._own_resolver = OwnResolver(self._reactor, self._servers)
             resolver = self._own_resolver.resolver
         return getattr(resolver, lookup)(self.name, _TIMEOUTS)
 

@@ -23,7 +23,7 @@ from kolus.interfaces import ISource
 from kolus.sources.entries import READERS, BadEntry, read_backends
 from kolus.sources.folders import FolderWatch
 from kolus.sources.subscription import Listener, Subscription
-from kolus.support import is_duration
+from kolus.support import is_duration, steady
 
 if TYPE_CHECKING:
     from kolus.backend import Backend
@@ -70,7 +70,8 @@ class FileSource:
             raise ValueError(f"a file of backends ends in .toml or .json, not {str(path)!r}")
         if not is_duration(poll):
             raise ValueError(f"poll must be a number of seconds above 0, not {poll!r}")
-        self._clock = reactor
+        self._reactor = reactor
+        self._clock = steady(reactor)
         self._poll = poll
         self._subscription = Subscription()
         self._watch = FolderWatch(reactor, self._look)
@@ -154,7 +155,7 @@ class FileSource:
         # a host. So of endpoints that differ only in the host, one is checked.
         arguments = _HOST.sub(r"\1", str(backend.endpoint), count=1)
         if arguments not in checked and arguments not in self._checked:
-            backend.check(self._clock)
+            backend.check(self._reactor)
         self._checked.add(arguments)
 
     def _tell(self, backends: Sequence[Backend]) -> None:

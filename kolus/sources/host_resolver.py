@@ -22,6 +22,7 @@ from zope.interface import implementer
 
 from kolus.sources import records
 from kolus.sources.resolver import OwnResolver, check_servers
+from kolus.support import steady
 
 __all__ = ["HostResolver"]
 
@@ -106,7 +107,7 @@ class _Resolution:
     def ask(self) -> None:
         questions = [
             maybeDeferred(getattr(self._own.resolver, each), self.name, _TIMEOUTS)
-            .addTimeout(_DEADLINE, self._resolver.reactor)
+            .addTimeout(_DEADLINE, steady(self._resolver.reactor))
             .addCallback(records.of_answer)
             for each in self._lookups
         ]

@@ -15,6 +15,8 @@ from twisted.internet.interfaces import IDelayedCall, IResolver
 from twisted.names import client, dns, hosts
 from twisted.names.resolve import ResolverChain
 
+from kolus.support import steady
+
 __all__ = ["OwnResolver", "check_servers"]
 
 _HOSTS, _SERVERS = b"/etc/hosts", b"/etc/resolv.conf"
@@ -102,7 +104,7 @@ class _TrackedReactor:
         self._connectors: WeakSet[Any] = WeakSet()
 
     def callLater(self, delay: float, what: Any, *args: Any, **kwargs: Any) -> IDelayedCall:
-        call: IDelayedCall = self._reactor.callLater(delay, what, *args, **kwargs)
+        call: IDelayedCall = steady(self._reactor).callLater(delay, what, *args, **kwargs)
         self._calls.add(call)
         return call
 

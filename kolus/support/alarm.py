@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from kolus.support.steady import steady
+
 __all__ = ["Alarm"]
 
 
@@ -14,7 +16,8 @@ class Alarm:
     """Calls C{ring} at the earliest time that was set. It may ring although nothing is due.
 
     Moving a timer for each deadline costs more than a check that finds nothing due. So an alarm
-    only moves to an earlier time, and its owner sets it again when it rings.
+    only moves to an earlier time, and its owner sets it again when it rings. Times are those of the
+    C{SteadyClock}.
 
     @ivar at: the clock time at which it rings; infinity while it is not set.
     """
@@ -22,7 +25,7 @@ class Alarm:
     __slots__ = ("_call", "_clock", "_ring", "at")
 
     def __init__(self, clock: IReactorTime, ring: Callable[[], object]) -> None:
-        self._clock = clock
+        self._clock = steady(clock)
         self._ring = ring
         self._call: IDelayedCall | None = None
         self.at = math.inf

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.internet.defer import Deferred, TimeoutError, maybeDeferred
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+
+from kolus.support.awaitables import call
+from kolus.support.steady import steady
 
 __all__ = ["Step"]
 
@@ -31,28 +34,31 @@ class Step:
         @param name: the name in messages.
         @param timeout: the time limit in seconds; C{None}: no limit. At the limit the work is
             cancelled; the C{TimeoutError} contains the notes (PEP 678) of the error that the work
-            then fails with.
+            then fails with. If the reactor was blocked, the time begins anew after that, once.
         """
         self.outcome: Deferred[object] = Deferred()
-        self._clock = clock
+        self._clock = steady(clock)
         self._name = name
         self._timeout = timeout
         self._work: Deferred[object] | None = None
         self._timer: IDelayedCall | None = None
+        self._began = 0.0
+        self._has_begun_anew = False
         self._ended = False
         self._notes: list[str] = []
 
     def begin(self, action: Callable[..., object], *args: object) -> Deferred[object]:
         """Start the work.
 
-        @param action: does the work; may return a Deferred or a coroutine.
+        @param action: does the work; see C{call} for what it may return.
         @return: C{outcome}.
         """
-        self._work = maybeDeferred(action, *args)
+        self._work = call(self._clock, action, *args)
         self._work.addBoth(self._end)
         if self._ended:
             self._cancel()
         elif self._timeout is not None:
+            self._began = self._clock.seconds()
             self._timer = self._clock.callLater(self._timeout, self._expire)
         return self.outcome
 
@@ -84,6 +90,14 @@ class Step:
             _log.failure("cancelling {name} raised", name=self._name)
 
     def _expire(self) -> None:
+        assert self._timeout is not None
+        resumed = self._clock.resumed_at
+        if resumed > self._began and not self._has_begun_anew:
+            # Work that takes several answers could not ask for the next one.
+            self._has_begun_anew = True
+            left = resumed + self._timeout - self._clock.seconds()
+            self._timer = self._clock.callLater(max(0.0, left), self._expire)
+            return
         self._stop()
         self._cancel()
         notes = f" ({'; '.join(self._notes)})" if self._notes else ""

@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 
 from kolus.errors import KolusError, describe
 from kolus.lease import Lease
+from kolus.support import steady
 from kolus.tunnel.end import End
 from kolus.tunnel.pump import Pump, join
 from kolus.tunnel.throttle import Throttle
@@ -56,7 +57,7 @@ class Front(Factory):
             because nobody knows in which state the client left the connection. A front that
             understands the protocol may release it.
         """
-        self._clock = clock
+        self._clock = steady(clock)
         self._connect = connect
         self._pump = pump
         self._settle = settle

@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from kolus.support import steady
+
 __all__ = ["Throttle"]
 
 
@@ -26,7 +28,7 @@ class Throttle:
         @param report: called with an error, and the number of other errors since the last call.
         @param interval: the least time between two calls of C{report}, in seconds.
         """
-        self._clock = clock
+        self._clock = steady(clock)
         self._report = report
         self._interval = interval
         self._timer: IDelayedCall | None = None

@@ -39,7 +39,7 @@ _NOT_OPEN = {
 
 @dataclass(frozen=True, slots=True)
 class LeaseExplanation:
-    """A lease, or a connection in the check before a lease or the reset after it."""
+    """A lease, or a connection in a check or in a reset."""
 
     held: float
     """Seconds since the lease was given, or the check or reset began."""
@@ -50,7 +50,7 @@ class LeaseExplanation:
     origin: str | None
     """Where the lease was taken, perhaps in several lines; C{None} if that is unknown."""
     doing: str = "leased"
-    """C{"leased"}, C{"in a check"} or C{"in a reset"}."""
+    """C{"leased"}, C{"in a check"}, C{"in a keep-alive check"} or C{"in a reset"}."""
 
     def __str__(self) -> str:
         facts = f"{self.doing} for {_s(self.held)}, use {self.uses} of its connection"
@@ -204,8 +204,11 @@ def why_waiting(
     if held_by_others and not status.unused:
         return (
             f"the limit is shared: other idents of the backend hold {held_by_others} of its "
-            f"{status.limit} {unit}s{own}"
+            f"{status.limit} {unit}s{_of_ours(status, oldest)}"
         )
+    if status.detached and not status.unused:
+        keep = "keeps its slot" if status.detached == 1 else "keep their slots"
+        return f"{_count(status.detached, 'detached connection')} {keep}{_of_ours(status, oldest)}"
     if retry_in:
         after = failed and f", after the last {failed}"
         return f"the next attempt to connect is due in {_s(retry_in)}{after}"
@@ -250,6 +253,10 @@ def _oldest(number: int, oldest: float | None) -> str:
     """For how long the oldest of C{number} leases has been held."""
     of_several = "the oldest " if number > 1 else ""
     return "" if oldest is None else f", {of_several}for {_s(oldest)}"
+
+
+def _of_ours(status: Status, oldest: str) -> str:
+    return f"; leased here: {status.leased}{oldest}" if status.leased else ""
 
 
 def _owner(owner: str | None) -> str:

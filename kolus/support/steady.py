@@ -1,0 +1,238 @@
+"""C{SteadyClock}: a clock that never goes back, and calls that first let the reactor read.
+
+Twisted's reactors tell the time of day. When that is set back by an hour, C{callLater} waits an
+hour longer, and times that were noted lie in the future. And when the reactor was blocked, it makes
+the calls that are due before it reads what has come meanwhile. This clock differs in both.
+
+The state of a clock is the calls that are to come, how far it is ahead of the reactor's, the last
+reading of that, when the reactor was last known to run, and when it ran on after its last stall.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+from weakref import WeakValueDictionary
+
+from twisted.internet.error import AlreadyCalled, AlreadyCancelled
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from zope.interface import implementer
+
+__all__ = ["SteadyClock", "steady", "steady_seconds"]
+
+_log = Logger()
+
+STALL = 0.25
+"""A call that comes so many seconds too late tells that the reactor was blocked."""
+
+_STEP = 0.05
+"""Seconds by which the time of day must differ from what it should be, to have been set."""
+
+_EARLY = 0.001
+"""A call that comes so many seconds too early, by rounding, is on time."""
+
+steady_seconds: Callable[[], float] = (
+    partial(time.clock_gettime, time.CLOCK_BOOTTIME)  # goes on while the machine is suspended
+    if hasattr(time, "CLOCK_BOOTTIME")
+    else time.monotonic
+)
+"""The seconds since the machine was started, or since another moment that stays the same."""
+
+_KNOWN = (time.time, time.monotonic, steady_seconds)
+_clocks: WeakValueDictionary[int, SteadyClock] = WeakValueDictionary()
+"""Of each reactor the one in use, since a stall is the same for all who use it."""
+
+
+def steady(clock: Any) -> SteadyClock:
+    """The steady clock of a reactor, or of any other clock; a steady one is its own."""
+    if isinstance(clock, SteadyClock):
+        return clock
+    found = _clocks.get(id(clock))  # it refers to its clock, whose id is thus still in use
+    if found is None:
+        found = _clocks[id(clock)] = SteadyClock(clock)
+    return found
+
+
+@implementer(IReactorTime)
+class SteadyClock:
+    """The time of a reactor, as it passes: a step back does not show, and delays no call.
+
+    With a reactor that tells the machine's time, this one's comes from C{steady_seconds}. With any
+    other clock, a reading that is less than the one before counts as the same moment.
+
+    A step back is noticed when the time is read, with a reactor that tells the machine's time when
+    C{look} is called: at each C{callLater}, each of its calls, and each request that waits. Nothing
+    can notice it before, as the reactor sleeps. Then each call is made when it would have been.
+
+    A call that is late is made after the reactor has read once. So what has come in time is not
+    judged to be late. A C{Clock} makes such a call in the same C{advance}. When a reactor is late
+    by 0.25 s or more, it was blocked: that is logged once, with the bounds of what is known of its
+    length.
+
+    @ivar seconds: tells the time in seconds; it has nothing to do with the time of day.
+    @ivar resumed_at: when the reactor ran on after it was last known to be blocked; minus infinity
+        if it never was.
+    """
+
+    def __init__(self, clock: Any) -> None:
+        """
+        @param clock: a reactor, or any other C{IReactorTime}.
+        """
+        self._clock = clock
+        self._calls: dict[_Call, None] = {}
+        self._last = -math.inf
+        self._ahead = 0.0
+        self.resumed_at = -math.inf
+        # A clock without threads is a test's; there, time is skipped and nothing is left unread.
+        self._can_stall = hasattr(clock, "callFromThread")
+        self.seconds: Callable[[], float] = self._never_less
+        if clock.seconds in _KNOWN:
+            self.seconds = steady_seconds
+            self._ahead = steady_seconds() - clock.seconds()
+        self._ran_at = self.seconds()
+
+    def _never_less(self) -> float:
+        read: float = self._clock.seconds()
+        last, self._last = self._last, read
+        if read < last:
+            self._stepped(self._ahead + last - read)
+        return read + self._ahead
+
+    def look(self) -> bool:
+        """See whether the reactor's clock was set.
+
+        @return: whether it was.
+        """
+        if self.seconds is not steady_seconds:
+            before = self._ahead
+            self._never_less()
+            return self._ahead != before
+        ahead = steady_seconds() - self._clock.seconds()
+        if abs(ahead - self._ahead) < _STEP:
+            return False
+        self._stepped(ahead)
+        return True
+
+    def _stepped(self, ahead: float) -> None:
+        """The reactor's clock was set: make the calls when they would have been made."""
+        step, self._ahead = ahead - self._ahead, ahead
+        if step > _STEP:
+            _log.info("the clock was set back by {seconds:.3g} s", seconds=step)
+        for call in tuple(self._calls):
+            call.move()
+
+    def callLater(
+        self, delay: float, callable: Callable[..., Any], *args: object, **kw: object
+    ) -> IDelayedCall:
+        """See C{IReactorTime}."""
+        self.look()
+        self._ran_at = now = self.seconds()
+        call = _Call(self, now + delay, partial(callable, *args, **kw))
+        call.wait(delay)
+        return call
+
+    def getDelayedCalls(self) -> list[IDelayedCall]:
+        """See C{IReactorTime}."""
+        return [*self._calls]
+
+    # Called by its calls
+
+    def come(self, call: _Call, delay: float) -> IDelayedCall:
+        """Add a call to those to come, and have it made after C{delay} seconds."""
+        self._calls[call] = None
+        made: IDelayedCall = self._clock.callLater(max(0.0, delay), call.rings)
+        return made
+
+    def gone(self, call: _Call) -> None:
+        """A call was made or cancelled."""
+        self._calls.pop(call, None)
+
+    def came_late(self, due: float, now: float) -> None:
+        """A call that was due has come now, and the clock was not set."""
+        if self._can_stall and now - due >= STALL and due > self.resumed_at:
+            self.resumed_at = now
+            _log.warn(
+                "the reactor was blocked for {least:.2f} to {most:.2f} s; what came meanwhile is "
+                "read before anything times out",
+                least=now - due,
+                most=now - self._ran_at,
+            )
+        self._ran_at = now
+
+
+@implementer(IDelayedCall)
+class _Call:
+    """One call to come."""
+
+    __slots__ = ("__weakref__", "_at", "_call", "_clock", "_has_turned", "_over", "_what")
+
+    def __init__(self, clock: SteadyClock, at: float, what: Callable[[], object]) -> None:
+        self._clock = clock
+        self._at = at
+        self._what = what
+        self._over: type[Exception] | None = None
+        self._call: IDelayedCall | None = None
+        self._has_turned = False
+
+    def wait(self, delay: float) -> None:
+        """Have the reactor make it."""
+        self._call = self._clock.come(self, delay)
+
+    def move(self) -> None:
+        """The reactor's clock was set, so its own time for this call is wrong."""
+        if self._call is not None:
+            self._call.cancel()
+            self.wait(self._at - self._clock.seconds())
+
+    def rings(self) -> None:
+        """Called by the reactor."""
+        self._call = None
+        was_set = self._clock.look()
+        now = self._clock.seconds()
+        if now < self._at - _EARLY:
+            self.wait(self._at - now)
+        elif now > self._at and not self._has_turned:
+            self._has_turned = True
+            if not was_set:
+                self._clock.came_late(self._at, now)
+            self.wait(0)
+        else:
+            self._over = AlreadyCalled
+            self._clock.gone(self)
+            self._what()
+
+    # IDelayedCall
+
+    def getTime(self) -> float:
+        return self._at
+
+    def cancel(self) -> None:
+        self._check()
+        self._over = AlreadyCancelled
+        self._clock.gone(self)
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+    def delay(self, secondsLater: float) -> None:
+        self._put_off(self._at + secondsLater)
+
+    def reset(self, secondsFromNow: float) -> None:
+        self._put_off(self._clock.seconds() + secondsFromNow)
+
+    def active(self) -> bool:
+        return self._over is None
+
+    def _put_off(self, at: float) -> None:
+        self._check()
+        self._at = at
+        self._has_turned = False
+        self.move()
+
+    def _check(self) -> None:
+        if self._over is not None:
+            raise self._over()
