@@ -278,8 +278,7 @@ class BaseManager(ABC, Generic[P]):
     def demand_fell(self) -> None:
         """A waiter that was placed here has left."""
         self.placements.tell()
-        if self._idle and (self._wanting or self._pool_wanting) and not self.demand():
-            self._record.turns.wake()  # what was idle for it makes way for another manager's
+        self._record.turns.demand_fell(self)
 
     # Leases
 

@@ -202,6 +202,11 @@ class Budget:
         self.wanting.pop(record, None)
         self._spare.pop(record, None)
 
+    def left(self, member: BaseManager[Any]) -> None:
+        """A manager has no connections any more and wants none."""
+        self._idlers.discard(member)
+        self.want(member._record)
+
     # Making room
 
     def has_idle(self, member: BaseManager[Any]) -> None:

@@ -118,6 +118,10 @@ class Connections(Generic[P]):
         """The number of connections that are leased, in a check or in a reset."""
         return len(self.all) - len(self.connecting) - len(self.idle) - len(self.closing)
 
+    def in_use(self) -> bool:
+        """Whether there are any that are neither idle nor being closed."""
+        return len(self.all) > len(self.idle) + len(self.closing)
+
     def slow_at(self) -> float:
         """When the oldest attempt to connect counts as slow, on the clock; infinity if none is. If
         the reactor was blocked, the time begins anew after that."""

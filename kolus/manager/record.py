@@ -22,6 +22,7 @@ from kolus.health import Attempts, Ejection, Health, Shortage
 from kolus.manager.budget import Budget
 from kolus.manager.shrinking import Shrinking
 from kolus.manager.turns import Turns
+from kolus.manager.vacancies import Vacancies
 from kolus.status import Counters
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class BackendRecord:
     @ivar closing: those of them that are being closed.
     @ivar detached: the connections that have left the pool and keep their slots; in C{all}, too.
     @ivar members: its managers.
+    @ivar vacancies: which of these nobody uses.
     @ivar turns: whose turn it is to connect.
     @ivar smooth: the managers that are smooth or pass on: see C{BaseManager}.
     @ivar arrivals: numbers the requests of all managers that may share a queue.
@@ -88,12 +90,15 @@ class BackendRecord:
         rng: Rng = random,
         arrivals: Iterator[int] | None = None,
         budget: Budget | None = None,
+        most_members: int | None = None,
         shortage: Shortage | None = None,
         starts_slowly: bool = True,
     ) -> None:
         """
         @param max_connecting: the most attempts to connect at a time; C{None}: no bound.
         @param ejection: when failures eject the backend; C{None}: never.
+        @param most_members: how many managers make the longest unused ones end; C{None}: any number
+            stays.
         @param budget: the limit of the pool; C{None}: the backend is in no pool.
         @param shortage: what this machine lacks for connects to any backend.
         @param starts_slowly: whether there are few attempts at a time at first.
@@ -106,6 +111,7 @@ class BackendRecord:
         self._clock = clock
         self.health = Health(self, clock, ejection, rng, self.attempts, self.counters)
         self.members: list[BaseManager[Any]] = []
+        self.vacancies = Vacancies(self, most_members)
         self.sole: BaseManager[Any] | None = None
         self.noted = _UNKNOWN
         self.idle: Sized = ()
@@ -170,12 +176,14 @@ class BackendRecord:
     def join(self, member: BaseManager[Any]) -> None:
         self.last_ident = member.ident
         self.members.append(member)
+        self.vacancies.add(member)
         self.turns.joined()
         self.changed()
 
     def leave(self, member: BaseManager[Any]) -> None:
         """It has no connections any more and wants none."""
         self.members.remove(member)
+        self.vacancies.discard(member)
         self.turns.left(member)
         self.smooth.pop(member, None)
         self.changed()

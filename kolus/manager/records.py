@@ -43,11 +43,16 @@ Keyed = Mapping[Hashable, object]
 """A mapping whose keys are keys of backends. Only its keys matter."""
 
 
+def _do_nothing(*_: object) -> None:
+    """No managers are to be closed: there are none, or the pool is closed."""
+
+
 class Records:
     """Makes the record of a backend when it is first needed, and forgets the longest unused ones.
 
     @ivar find: returns the record of the backend with a key; C{None} if there is none.
     @ivar budget: the limit of all backends together.
+    @ivar close_unused: called when a record has more managers than so many; C{Managers} sets it.
     @ivar limits: the limits set by hand, by the backends' keys.
     @ivar sick: the records of backends that are not well, by their keys.
     @ivar health_changes: how often C{sick} has changed.
@@ -80,6 +85,7 @@ class Records:
         self._rng = rng
         self._records: dict[Hashable, BackendRecord] = {}
         self.find = self._records.get
+        self.close_unused: Callable[[BackendRecord, int], object] = _do_nothing
         self._unused: OrderedDict[Hashable, None] = OrderedDict()
         self._forgotten = Totals()
         self.arrivals = itertools.count()
@@ -137,6 +143,7 @@ class Records:
             rng=self._rng,
             arrivals=self.arrivals,
             budget=self.budget,
+            most_members=policy.max_idents,
             shortage=self._shortage,
             starts_slowly=policy.backoff is not None,
         )
@@ -305,5 +312,6 @@ class Records:
     def stop(self) -> None:
         """The pool is closed: stop the timers."""
         self.recovery.stop()
+        self.close_unused = _do_nothing
         for record in self:
             record.health.stop()

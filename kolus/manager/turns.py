@@ -65,6 +65,8 @@ class Turns:
         self.want_no_more(member)
         self.placing.pop(member, None)
         self.awaited.pop(member, None)
+        self._idlers.discard(member)
+        self._record.budget.left(member)
 
     def taken(self, member: BaseManager[Any]) -> None:
         """A manager has taken a slot. If it was the last, others connect in vain for groups."""
@@ -80,6 +82,16 @@ class Turns:
         self._record.changed()
         self._record.budget.want(self._record)
         self._ring_when_due()
+
+    def demand_fell(self, member: BaseManager[Any]) -> None:
+        """A waiter of a manager has left, and was not served."""
+        if member.demand():
+            return
+        if not member.connections.all:
+            self._record.vacancies.add(member)
+            self._record.vacancies.close_some()
+        elif member.connections.idle and (self.wanting or self._record.budget.wanting):
+            self.wake()  # what was idle for it makes way for another manager's
 
     def want_no_more(self, member: BaseManager[Any]) -> None:
         """It wants none any more, or has got one."""
@@ -97,6 +109,8 @@ class Turns:
 
     def recount(self, member: BaseManager[Any]) -> None:
         """A member has a connection more, or one less."""
+        if not member.connections.all:
+            self._record.vacancies.add(member)
         if member in self._counted:
             self._count(member, len(member.connections.all))
 
@@ -180,6 +194,7 @@ class Turns:
             self._make_room()
         self._record.budget.want(self._record)
         self._record.budget.wake()
+        self._record.vacancies.close_some()
 
     def _tell_room(self) -> None:
         """Tell the queues of groups that wait for room, while there is some."""
@@ -243,6 +258,10 @@ class Turns:
         if len(self._record.members) > 1:
             self._idlers.add(member)
         self._record.budget.has_idle(member)
+
+    def longest_unused(self) -> BaseManager[Any] | None:
+        """The manager whose connections are idle longest, of those that nobody uses."""
+        return self._idlers.oldest(unused=True)
 
     def _make_room(self) -> None:
         """Close the longest idle connection of those that share the limit that binds, unless a slot
