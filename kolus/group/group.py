@@ -9,7 +9,7 @@ backends of the queues.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -20,6 +20,7 @@ from kolus.balance import Balancer, Feedback, usable
 from kolus.errors import Closed, LeaseError, LeaseTimeout, PoolFull
 from kolus.group.first_list import FirstList
 from kolus.group.group_statuses import GroupStatuses
+from kolus.group.group_use import GroupUse
 from kolus.group.queues import Keys, Queues
 from kolus.group.selection import Selection
 from kolus.health import Panic
@@ -40,7 +41,7 @@ P = TypeVar("P")
 _log = Logger()
 
 
-class Group(Generic[P]):
+class Group(GroupUse[P]):
     """Leases connections to the best of several backends. C{pool.group(...)} makes it.
 
     The balancer chooses a backend for each request. If that has nothing ready, the request waits
@@ -101,9 +102,10 @@ class Group(Generic[P]):
     @balancer.setter
     def balancer(self, balancer: Balancer) -> None:
         self._selection = Selection(self, usable(balancer))
-        self._teach(False)
+        self._unteach(self._backends)
         self._feedback = Feedback.of(balancer)
-        self._teach(not self._closed)
+        if not self._closed:
+            self._teach()
 
     # Leasing
 
@@ -279,7 +281,7 @@ class Group(Generic[P]):
         self._selection = Selection(self, self.balancer)
         self._managers.records.delist(before)
         self._managers.follow(before, self._backends)
-        self._managers.welcome_back(self._backends)
+        self._managers.listed_again(self._backends)
         for left_out, queue in self._queues.items():
             if not queue.is_closed:  # a lessee served meanwhile may have closed it
                 queue.change(self._backends_but(left_out))
@@ -306,21 +308,23 @@ class Group(Generic[P]):
 
     def _see(self, backends: Sequence[Backend]) -> GroupStatuses:
         self._managers.records.enlist(self._backends)
-        self._teach(True)
+        self._teach()
         self._panic.change(self._backends)
         return GroupStatuses(backends, self._managers, self._panic)
 
     def _forget(self, backends: Backends) -> None:
         """Stop observing the backends of the list before."""
         self.statuses.stop()
+        self._unteach(backends)
+
+    def _teach(self) -> None:
+        """Have the balancer told of the leases of the backends."""
+        if self._feedback is not None:
+            self._managers.records.teach(self._feedback, self._backends)
+
+    def _unteach(self, backends: Backends) -> None:
         if self._feedback is not None:
             self._managers.records.unteach(self._feedback, backends)
-
-    def _teach(self, is_told: bool) -> None:
-        """Whether its balancer is told of the leases of its backends from now on."""
-        if self._feedback is not None:
-            records = self._managers.records
-            (records.teach if is_told else records.unteach)(self._feedback, self._backends)
 
     def __contains__(self, backend: Backend) -> bool:
         return backend.key in self._backends

@@ -82,6 +82,7 @@ class Connection(Generic[P]):
     @ivar origin: where it was leased, in debug mode.
     @ivar opening: the attempt to make it, while that is under way.
     @ivar slots: its leased slots, if it is shared.
+    @ivar hearings: who wants to know whether anything comes: see C{Hearing}.
     @ivar observed_since: C{since} of the last lease whose lessee called C{observe}.
     @ivar overdue_since: C{since} of the lease that was last reported as a possible leak.
     """
@@ -103,6 +104,7 @@ class Connection(Generic[P]):
     observed_since = -math.inf
     overdue_since = -math.inf
     slots: Any = frozenset()
+    hearings: dict[Any, None] | None = None
     opening: Opening | None = None
     _step: Step | None = None
     _losses: Losses | None = None
@@ -205,8 +207,8 @@ class Connection(Generic[P]):
         self._become(BUSY)
         self.since = now
 
-    def rest(self, now: float, idle: dict[Any, None]) -> bool:
-        """Come home: from here on it is read, even if its lessee had paused it.
+    def become_idle(self, now: float, idle: dict[Any, None]) -> bool:
+        """From here on it is read, even if its lessee had paused it.
 
         @param idle: what it joins, to be watched.
         @return: whether it is usable. If not, nothing has changed.
@@ -337,7 +339,7 @@ class Connection(Generic[P]):
         if self.state is IDLE:
             self._connector.connection_out_of_step(self, "its peer closed it")
         elif self.state < CLOSING:
-            self.retired = self.doubtful = True
+            self.retired = self.doubtful = self.was_lost = True
             self._protocol.readConnectionLost()
 
     def writeConnectionLost(self) -> None:

@@ -142,7 +142,7 @@ class Connector(Generic[P]):
         self._connections.connected(connection)
         is_back = has_recovered(self._record, self.now(), self._recorder)
         self.pay()
-        if self._connections.come_home(connection):
+        if self._connections.take_back(connection):
             self._recorder.connected()
         self._record.health.connected(is_back)
         self.manager.connections_changed()

@@ -316,13 +316,13 @@ class Dispatcher(Generic[P]):
             else:
                 self._placements.give_up(first, error)
 
-    def come_home(self, connection: Connection[P]) -> None:
+    def take_back(self, connection: Connection[P]) -> None:
         """Make a returned connection idle, or close it if it is unfit or must make way."""
         if self._record.shrinking.is_above():
             self._connections.close(connection, Why.RESIZED)
         elif self._record.must_make_way(self._manager):
             self._connections.close(connection, Why.DISPLACED)
-        elif not self._connections.come_home(connection):
+        elif not self._connections.take_back(connection):
             self._connections.close(connection, Why.UNFIT)
 
     def check(self, connection: Connection[P]) -> Deferred[None]:
@@ -356,5 +356,5 @@ class Dispatcher(Generic[P]):
             # Do not make it idle first: with a short check_after it would be checked again.
             self._manager._give(connection)
         else:
-            self.come_home(connection)
+            self.take_back(connection)
         self.decide()

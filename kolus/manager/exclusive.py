@@ -123,7 +123,7 @@ class ConnectionManager(BaseManager[P]):
             outcome is RELEASED
             and self._plain
             and not (self._wanting or self._pool_wanting)
-            and connection.rest(now, self._idle)
+            and connection.become_idle(now, self._idle)
         ):
             self.counters.releases += 1
             if len(self._record.members) > 1:
@@ -179,7 +179,7 @@ class ConnectionManager(BaseManager[P]):
         elif self._hooks.resets and connection.usable():  # a callback may have closed it
             self._hooks.reset(connection).addCallback(self._was_reset, connection)
         else:
-            self._dispatcher.come_home(connection)
+            self._dispatcher.take_back(connection)
         if not self._record.health.is_well:
             self._record.health.released(since)
         elif not self._plain:
@@ -205,7 +205,7 @@ class ConnectionManager(BaseManager[P]):
 
     def _was_reset(self, fit: bool, connection: Connection[P]) -> None:
         if fit and connection.usable():
-            self._dispatcher.come_home(connection)
+            self._dispatcher.take_back(connection)
         else:
             self.connections.close(connection, Why.UNFIT, abort=True)
         self._dispatcher.decide()
@@ -237,11 +237,12 @@ class ConnectionManager(BaseManager[P]):
             self.connections.close(connection, Why.UNFIT)
 
     def _wanted(self) -> int:
-        connections, fresh = self.connections, len(self.placements.fresh)
+        connections = self.connections
+        fresh, new = len(self.placements.fresh), self.freshness.ready()
         # Not both: what is made for a waiter may be idle in the next moment.
         ahead = self.demand() - fresh if self.demand() else self._policy.min_idle
-        ahead -= len(connections.checking) + len(connections.idle)
-        return max(0, ahead) + fresh + len(connections.expiring)
+        ahead -= len(connections.checking) + len(connections.idle) - new
+        return max(0, ahead) + max(0, fresh - new) + len(connections.expiring)
 
     def ready(self) -> int:
         return len(self._idle)

@@ -209,7 +209,7 @@ class Managers:
     def drain(self, backend: Backend, *, until_back: bool = False) -> list[Deferred[None]]:
         """Drain the managers of a backend. It gets no new ones until all of them are closed.
 
-        @param until_back: C{welcome_back} ends that, too, unless it was also drained without this.
+        @param until_back: C{listed_again} ends that, too, unless it was also drained without this.
         """
         self.process.check()
         managers = self.of(backend)
@@ -220,7 +220,7 @@ class Managers:
                 record.turns.all_want_no_more()
         return [each.drain() for each in managers]
 
-    def welcome_back(self, backends: Backends) -> None:
+    def listed_again(self, backends: Backends) -> None:
         """Groups have these backends again. Managers that were drained because their backend had
         left go on draining, and do not prevent new managers any more."""
         back = [key for key, until_back in self._draining.items() if until_back and key in backends]

@@ -113,10 +113,10 @@ class Placements:
             is_quick = now < manager.connections.slow_at()
             coming = manager._coming() if is_due and is_quick else manager.ready()
         if fresh:
-            coming += (manager.freshness.next_new() is not None) - manager.ready()
+            coming += any(True for _ in manager.freshness.new_idle()) - manager.ready()
         return coming - manager.demand()
 
-    def may_come_home(self) -> bool:
+    def has_lease_out(self) -> bool:
         """Whether there is a lease that may serve others when it is settled."""
         return self._manager.serves() and self._manager.connections.leased() > 0
 

@@ -89,11 +89,11 @@ class Waiter(QuickDeferred, Deferred[T]):
             await lease.__aexit__(kind, error, traceback)
 
     def refuse_task(self) -> Exception:
-        self.addCallbacks(_come_home, lambda _: None)
+        self.addCallbacks(_release, lambda _: None)
         self.cancel()
         return RuntimeError(
             "an asyncio task cannot await a request of a pool, which is a Twisted Deferred; write "
-            "lease = await pool.connect(...).asFuture(loop), or run the coroutine by "
+            "async with kolus.aio.lease(pool, ident, backend) as lease, or run the coroutine by "
             "Deferred.fromCoroutine"
         )
 
@@ -249,7 +249,7 @@ class WaiterQueue(Generic[T]):
         waiter.fail(self._expired(waiter))
 
 
-def _come_home(lease: object) -> None:
+def _release(lease: object) -> None:
     """The result of a request whose caller cannot take it."""
     if isinstance(lease, Lease) and lease.held:
         lease.release()

@@ -222,7 +222,7 @@ class SharedManager(BaseManager[P]):
             and self._plain
             and not (self._wanting or self._pool_wanting or connection.retired)
             and leased <= size
-            and (connection.rest(now, self._idle) if is_last else is_sound(transport, True))
+            and (connection.become_idle(now, self._idle) if is_last else is_sound(transport, True))
         ):
             self._slots.give_back(slot)
             self.counters.releases += 1
@@ -310,7 +310,7 @@ class SharedManager(BaseManager[P]):
         if connection.slots or connection.state is not LEASED:
             self._slots.moved(connection)
         elif connection.usable():
-            self._dispatcher.come_home(connection)
+            self._dispatcher.take_back(connection)
         else:
             abort = ended is Why.REVOKED
             self.connections.close(connection, connection.why or Why.FINISHED, abort=abort)
@@ -340,7 +340,7 @@ class SharedManager(BaseManager[P]):
 
     def _give(self, connection: Connection[P]) -> None:
         if not self._slots.look(connection):
-            self._dispatcher.come_home(connection)
+            self._dispatcher.take_back(connection)
             return
         if not connection.uses:
             self.freshness.give(connection)
@@ -356,12 +356,11 @@ class SharedManager(BaseManager[P]):
             return max(0, self._policy.min_idle - len(connections.idle)) + expiring
         # Of a new one that can carry nothing yet, it is about to hear how much it can.
         slots = self._slots.heard()
-        ready = len(connections.checking) * slots.each + self._free()
-        fresh = len(self.placements.fresh)
-        lacking = fresh + max(0, self.demand() - fresh - ready)
-        return expiring + self.freshness.connections_for(
-            max(0, lacking - len(slots.fresh) * slots.each)
-        )
+        fresh, new = len(self.placements.fresh), self.freshness.ready()
+        ready = (len(connections.checking) - new) * slots.each + self._free()
+        leases = fresh + max(0, self.demand() - fresh - ready)
+        lacking = self.freshness.connections_for(leases) - new - len(slots.fresh)
+        return expiring + max(0, lacking)
 
     def _silent(self) -> int:
         return len(self._slots.heard().silent)
