@@ -33,7 +33,7 @@ async def ask(group: Group[MemCacheProtocol]) -> Backend:
 
     @return: the one that answered.
     """
-    async with await group.connect("asking") as lease:
+    async with group.connect("asking") as lease:
         await lease.protocol.version()
         return lease.backend
 

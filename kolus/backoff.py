@@ -29,7 +29,7 @@ class Backoff:
     """The bound after one failure, in seconds."""
     factor: float = 2.0
     """The factor by which the bound grows with each failure in a row."""
-    most: float = 30.0
+    most: float = 2.0
     """The largest bound, in seconds."""
 
     def __post_init__(self) -> None:

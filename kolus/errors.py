@@ -8,10 +8,11 @@
         WrongIdent        the backend belongs to another ident; only with idents="reject"
         Draining          the backend gives no new leases
         NoBackend         there was nothing to choose from, or the balancer chose nothing
-      LeaseTimeout        the deadline was reached; also a twisted.internet.defer.TimeoutError
+      LeaseTimeout        the deadline was reached; also a TimeoutError, and that of Twisted
       ConnectFailed       the connection could not be made or prepared
       Closed              the pool or the manager is closed
       LeaseError          the caller's own mistake with a lease; raised at once
+      MachineFault        the reason of a failed connect that is no backend's fault
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import TimeoutError
+from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.python.failure import Failure
 from twisted.python.reflect import safe_str
 
@@ -35,11 +36,13 @@ __all__ = [
     "KolusError",
     "LeaseError",
     "LeaseTimeout",
+    "MachineFault",
     "NoBackend",
     "PoolFull",
     "Rejected",
     "WrongIdent",
     "describe",
+    "pool_is_full",
     "reason_of",
 ]
 
@@ -80,6 +83,21 @@ class LeaseError(KolusError):
     """A lease was misused: settled twice, used after its end, or given to another pool."""
 
 
+class MachineFault(KolusError):
+    """This machine lacked what a connect needs, such as a file descriptor. It is held against no
+    backend. Requests do not fail with it; it is the reason of their errors.
+
+    @ivar reason: the exception that shows it.
+    @ivar is_general: whether it prevents connects to all backends.
+    """
+
+    def __init__(self, message: str, reason: BaseException, is_general: bool = True) -> None:
+        self.reason = reason
+        self.is_general = is_general
+        super().__init__(f"{message} ({describe(reason)})")
+        self.__cause__ = reason
+
+
 class ConnectFailed(KolusError):
     """A connection could not be made or prepared.
 
@@ -110,13 +128,15 @@ class ConnectFailed(KolusError):
         self.__cause__ = reason
 
 
-class LeaseTimeout(KolusError, TimeoutError):
+class LeaseTimeout(KolusError, DeferredTimeoutError, TimeoutError):
     """No connection became free before the deadline.
 
     @ivar status: the manager's numbers at the deadline.
     @ivar waited: seconds from the request until it failed, at its deadline or just after.
     @ivar last_error: the error of the last attempt to connect; C{None} if it succeeded.
     @ivar tried: for a request to several backends: those that could not serve it, and the errors.
+    @ivar pool_limit: the limit of the pool, if that was reached at the deadline and the backend's
+        own was not; else C{None}.
     """
 
     def __init__(
@@ -125,15 +145,19 @@ class LeaseTimeout(KolusError, TimeoutError):
         waited: float,
         last_error: BaseException | None,
         tried: Mapping[AnyBackend, BaseException] | None = None,
+        *,
+        pool_limit: int | None = None,
     ) -> None:
         self.status = status
+        self.pool_limit = pool_limit
         self.waited = waited
         self.last_error = last_error
         self.tried = dict(tried or {})
         cause = f"; the last connect failed: {describe(last_error)}" if last_error else ""
         others = {each: why for each, why in self.tried.items() if each != status.backend}
         super().__init__(
-            f"no connection to {status} within {waited:.3g} s{cause}{_also_tried(others)}"
+            f"no connection to {status} within {waited:.3g} s{pool_is_full(pool_limit)}"
+            f"{cause}{_also_tried(others)}"
         )
         self.__cause__ = last_error
 
@@ -146,13 +170,21 @@ class LeaseTimeout(KolusError, TimeoutError):
         @param tried: the backends of the earlier wait, and the errors.
         """
         everything = {**(tried or {}), **self.tried}
-        return LeaseTimeout(self.status, seconds + self.waited, self.last_error, everything)
+        return LeaseTimeout(
+            *(self.status, seconds + self.waited, self.last_error, everything),
+            pool_limit=self.pool_limit,
+        )
 
 
 def describe(error: BaseException) -> str:
     """An exception as text: its class, and its message if it has one."""
     text = safe_str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def pool_is_full(limit: int | None) -> str:
+    """A part of a message: the limit of the pool is reached; nothing if it is C{None}."""
+    return "" if limit is None else f"; the pool's limit of {limit} connections is reached"
 
 
 def _also_tried(others: Mapping[AnyBackend, BaseException]) -> str:

@@ -7,7 +7,7 @@ call methods of the pool. An observer that raises is logged and removed.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Admitted",
+    "Cancelled",
     "ConnectFailure",
     "Connected",
+    "Detached",
     "Ejected",
     "Event",
     "Finished",
@@ -28,11 +30,13 @@ __all__ = [
     "Overdue",
     "Paused",
     "ProbeDue",
+    "Recovered",
     "Rejection",
     "Released",
     "Resized",
     "Resumed",
     "Retired",
+    "Revoked",
     "TimedOut",
     "Why",
 ]
@@ -45,14 +49,21 @@ class Why(Enum):
     """Its lease was settled with C{finished()}, or its lessee closed the connection."""
     FORGOTTEN = "forgotten"
     """Its lease was garbage-collected before it was settled."""
+    UNCLEAN = "not clean"
+    """Its lease was released while something was under way, as the policy's C{clean} said."""
+    REVOKED = "revoked"
+    """A lease of it was held for longer than the policy's C{hold_limit}."""
     IDLE = "idle"
     """It was idle for the idle time-out."""
+    SURPLUS = "surplus"
+    """As many as C{max_idle} were idle already when it came home."""
     LIFETIME = "lifetime"
     """It reached its lifetime, or was replaced shortly before."""
     USES = "uses"
     """It was leased C{max_uses} times."""
     UNFIT = "unfit"
-    """Its check or reset failed, or its own protocol closed it while it was idle."""
+    """Its check or reset failed, C{clean} raised, or its own protocol closed it while it was
+    idle."""
     OUT_OF_STEP = "out of step"
     """Its peer sent data or closed its direction while the connection was idle, or did not take all
     that a lessee had written before it released it."""
@@ -61,7 +72,7 @@ class Why(Enum):
     RESIZED = "resized"
     """The limit became smaller."""
     DISPLACED = "displaced"
-    """It was closed to make room for a connection of another ident."""
+    """It was closed to make room for a connection of another ident, or for a fresh one."""
     CLOSED = "closed"
     """Its manager was drained or closed."""
 
@@ -91,6 +102,14 @@ class ConnectFailure(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Recovered(Event):
+    """An attempt to connect succeeded, and the one before it had failed."""
+
+    after: float
+    """Seconds since the first of the failed attempts."""
+
+
+@dataclass(frozen=True, slots=True)
 class Leased(Event):
     """A lease was given."""
 
@@ -98,6 +117,8 @@ class Leased(Event):
     """Whether the connection had been leased before."""
     waited: float
     """Seconds that the request was in the queue; 0.0 if it was served at once."""
+    queued: bool = False
+    """Whether the request was in the queue, even if it was served in the same instant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +135,8 @@ class Finished(Event):
 
     held: float
     """Seconds from the lease to its end."""
+    unclean: bool = field(default=False, compare=False)
+    """Whether it was released, but the policy's C{clean} said that something was under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +145,22 @@ class Forgotten(Event):
 
     held: float
     """Seconds from the lease to its reclaim."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked(Event):
+    """A lease was held for longer than the policy's C{hold_limit}, and its connection is ended."""
+
+    held: float
+    """Seconds since the lease was given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detached(Event):
+    """A lease was settled with C{detach()}: its connection has left the pool."""
+
+    held: float
+    """Seconds from the lease to that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +193,14 @@ class TimedOut(Event):
 
     waited: float
     """Seconds from the request to its deadline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled(Event):
+    """A request in the queue was cancelled by its caller, or because its owner had ended."""
+
+    waited: float
+    """Seconds from the request to that."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,19 @@ if TYPE_CHECKING:
     from kolus.backend import Backend
     from kolus.interfaces import IKolusManager
 
-__all__ = ["FAILED", "FINISHED", "FORGOTTEN", "RELEASED", "Leasable", "Lease", "Outcome", "Settle"]
+__all__ = [
+    "DETACHED",
+    "DETACHED_WITH_SLOT",
+    "FAILED",
+    "FINISHED",
+    "FORGOTTEN",
+    "RELEASED",
+    "REVOKED",
+    "Leasable",
+    "Lease",
+    "Outcome",
+    "Settle",
+]
 
 P = TypeVar("P")
 P_co = TypeVar("P_co", covariant=True)
@@ -34,13 +46,24 @@ class Outcome(Enum):
     FAILED = "failed"
     """Finished, because the backend failed."""
     FORGOTTEN = "forgotten"
+    REVOKED = "revoked"
+    """It was held for longer than the policy's C{hold_limit}."""
+    DETACHED = "detached"
+    """Its connection has left the pool."""
+    DETACHED_WITH_SLOT = "detached with its slot"
+    """The same, but the connection counts against the backend's limit until it ends."""
 
 
-RELEASED, FINISHED, FAILED, FORGOTTEN = Outcome
+RELEASED, FINISHED, FAILED, FORGOTTEN, REVOKED, DETACHED, DETACHED_WITH_SLOT = Outcome
 
 
 class Leasable(Protocol[P_co]):
-    """What a manager keeps behind a lease: a connection, or a slot on one."""
+    """What a manager keeps behind a lease: a connection, or a slot on one.
+
+    Two methods are optional. C{is_clean()} tells whether nothing is under way on the connection;
+    without it an exception in the lease's block finishes the lease. C{why_not_detach()} gives the
+    reason why the connection cannot leave the pool now, or C{None}; without it none can.
+    """
 
     @property
     def manager(self) -> Any: ...
@@ -70,8 +93,10 @@ class Lease(Generic[P]):
     """The right to use one connection until it is settled.
 
     It is opaque: use C{lease.protocol} to read and write. It is an asynchronous context manager:
-    the end of the block releases it, an exception finishes it, and settling it inside the block is
-    allowed. A lease that was not settled, and that nothing refers to any more, is finished, counted
+    the end of the block releases it; an exception finishes it, unless the policy's C{clean} says
+    that nothing is under way; and settling it inside the block is allowed.
+
+    A lease that was not settled, and that nothing refers to any more, is finished, counted
     as forgotten, and logged.
     """
 
@@ -152,9 +177,8 @@ class Lease(Generic[P]):
         """Return the connection for the next lessee. If it is closed or too old, it is not reused.
 
         Leave it as you found it, without a request under way. If you told it to close, left a
-        producer registered, wrote more than its peer takes now, or if something came that you have
-        not read, this counts as C{finished}. (Of what came less than 0.1 ms after you leased it,
-        the pool knows nothing.)
+        producer registered, wrote more than its peer takes now, left something unread, or if the
+        policy's C{clean} says that something is under way, this counts as C{finished}.
 
         @raise LeaseError: the lease was settled before.
         """
@@ -187,10 +211,44 @@ class Lease(Generic[P]):
         check_seconds("seconds", seconds, optional=False, endless=False)
         self._held_connection().observe(seconds)
 
-    def end(self) -> None:
-        """Finish it because its owner has ended. Later errors of this lease say so."""
-        self._end = "finished by the end of its owner"
-        self.finished()
+    def detach(self, *, keep_slot: bool = False) -> P:
+        """Take the connection out of the pool: from now on it is yours alone, and yours to close.
+
+        This is for a connection that changes its protocol, for example by an HTTP C{Upgrade}. The
+        lease is settled. No limit, time-out, C{invalidate}, C{drain} or C{close} concerns the
+        connection any more. The protocol still gets what comes, and the loss of the connection.
+
+        @param keep_slot: whether the connection counts against the backend's limit until it ends.
+            Otherwise another may be made in its place at once.
+        @return: the connected protocol; in debug mode, not the proxy for it.
+        @raise LeaseError: the lease was settled before. Or the connection has ended, other leases
+            share it, or its manager cannot detach; the lease is still held then.
+        """
+        settle = self._settle
+        if settle is None:
+            raise LeaseError(f"{self!r} was settled before")
+        leasable, manager = self._connection.leasable, self.manager
+        why_not = getattr(leasable, "why_not_detach", _cannot_detach)()
+        if why_not is not None:
+            raise LeaseError(f"{self!r} cannot be detached: {why_not}")
+        protocol: P = leasable.protocol
+        self._end, self._settle = "detached", None
+        settle(self._connection, DETACHED_WITH_SLOT if keep_slot else DETACHED)
+        gone: Any = _Left(manager)
+        self._connection = gone
+        return protocol
+
+    def end(
+        self, why: str = "finished by the end of its owner", outcome: Outcome = FINISHED
+    ) -> None:
+        """Settle it for its holder. It must be held.
+
+        @param why: what later errors of this lease say.
+        """
+        settle, self._settle = self._settle, None
+        assert settle is not None
+        self._end = why
+        settle(self._connection, outcome)
 
     async def __aenter__(self) -> Lease[P]:
         self._held_connection()
@@ -204,7 +262,8 @@ class Lease(Generic[P]):
     ) -> None:
         if not self.held:
             return
-        if error is None:
+        is_clean = getattr(self._connection.leasable, "is_clean", None)
+        if error is None or (is_clean is not None and is_clean()):
             self.release()
         else:
             self.finished()
@@ -216,3 +275,18 @@ class Lease(Generic[P]):
     def __repr__(self) -> str:
         state = "held" if self.held else getattr(self, "_end", "settled")
         return f"<Lease of {self.backend} for {self.ident!r}, {state}>"
+
+
+def _cannot_detach() -> str:
+    return "its manager cannot detach connections"
+
+
+class _Left:
+    """Stands for a connection that has left the pool, so that its lease refers to it no more."""
+
+    def __init__(self, manager: object) -> None:
+        self.manager: Any = manager
+
+    @property
+    def leasable(self) -> Any:
+        return self

@@ -15,8 +15,10 @@ from typing import Any
 from kolus.backend import AnyBackend, Backend
 from kolus.events import (
     Admitted,
+    Cancelled,
     Connected,
     ConnectFailure,
+    Detached,
     Ejected,
     Event,
     Finished,
@@ -26,11 +28,13 @@ from kolus.events import (
     Overdue,
     Paused,
     ProbeDue,
+    Recovered,
     Rejection,
     Released,
     Resized,
     Resumed,
     Retired,
+    Revoked,
     TimedOut,
 )
 from kolus.support import check_whole
@@ -49,10 +53,12 @@ class Counts:
     closes: Counter[str] = field(default_factory=Counter)
     """Connections that have ended, by the value of their C{Why}; C{"lost"} if the pool did not end
     them."""
+    recoveries: int = 0
+    """Connects that succeeded when the one before had failed."""
     leases: int = 0
     """Leases given."""
     waits: int = 0
-    """Leases whose request had to wait."""
+    """Leases whose request was in the queue, even if it was served in the same instant."""
     waited: float = 0.0
     """Seconds that these requests waited, added up."""
     longest_wait: float = 0.0
@@ -63,6 +69,12 @@ class Counts:
     """Leases settled with C{finished()}."""
     forgotten: int = 0
     """Leases that nobody settled, reclaimed when nobody referred to them any more."""
+    revoked: int = 0
+    """Leases that were held for longer than the policy allows."""
+    detached: int = 0
+    """Leases whose connection left the pool."""
+    unclean: int = 0
+    """Leases that were released with something under way; they count as finished, too."""
     overdue: int = 0
     """Leases that were held for so long that they may have leaked, settled since or not."""
     held_for: float = 0.0
@@ -71,6 +83,8 @@ class Counts:
     """Seconds of the settled lease that was held longest."""
     timeouts: int = 0
     """Requests that were not served before their deadline."""
+    cancels: int = 0
+    """Requests that were cancelled while they waited."""
     rejections: Counter[str] = field(default_factory=Counter)
     """Requests that were refused at once, by the name of the error's class."""
     pauses: int = 0
@@ -86,12 +100,13 @@ class Counts:
     @property
     def open(self) -> int:
         """Connections that are open now, idle or leased."""
-        return self.connects - self.closes.total()
+        return self.connects - self.closes.total() - self.detached
 
     @property
     def held(self) -> int:
         """Leases that are not settled yet."""
-        return self.leases - self.releases - self.finishes - self.forgotten
+        settled = self.releases + self.finishes + self.forgotten + self.revoked + self.detached
+        return self.leases - settled
 
     def add(self, other: Counts) -> None:
         """Add the counts of C{other} to these."""
@@ -201,7 +216,9 @@ def _one_more(name: str) -> Callable[[Counts, Any], None]:
 def _one_settled(name: str) -> Callable[[Counts, Any], None]:
     count = _one_more(name)
 
-    def count_settled(counts: Counts, event: Released | Finished | Forgotten) -> None:
+    def count_settled(
+        counts: Counts, event: Released | Finished | Forgotten | Revoked | Detached
+    ) -> None:
         count(counts, event)
         counts.held_for += event.held
         counts.longest_held = max(counts.longest_held, event.held)
@@ -211,10 +228,15 @@ def _one_settled(name: str) -> Callable[[Counts, Any], None]:
 
 def _count_lease(counts: Counts, event: Leased) -> None:
     counts.leases += 1
-    if event.waited:
+    if event.queued or event.waited:
         counts.waits += 1
         counts.waited += event.waited
         counts.longest_wait = max(counts.longest_wait, event.waited)
+
+
+def _count_finished(counts: Counts, event: Finished) -> None:
+    _one_settled("finishes")(counts, event)
+    counts.unclean += event.unclean
 
 
 def _count_rejection(counts: Counts, event: Rejection) -> None:
@@ -235,20 +257,24 @@ def _count_other(counts: Counts, event: Event) -> None:
 
 _COUNT: dict[type[Event], Callable[[Counts, Any], None]] = {
     Admitted: _one_more("admissions"),
+    Cancelled: _one_more("cancels"),
     Connected: _one_more("connects"),
     ConnectFailure: _one_more("connect_failures"),
+    Detached: _one_settled("detached"),
     Ejected: _one_more("ejections"),
-    Finished: _one_settled("finishes"),
+    Finished: _count_finished,
     Forgotten: _one_settled("forgotten"),
     Leased: _count_lease,
     Lost: _count_loss,
     Overdue: _one_more("overdue"),
     Paused: _one_more("pauses"),
     ProbeDue: _one_more("probes"),
+    Recovered: _one_more("recoveries"),
     Rejection: _count_rejection,
     Released: _one_settled("releases"),
     Resized: _one_more("resizes"),
     Resumed: _one_more("resumes"),
     Retired: _count_retired,
+    Revoked: _one_settled("revoked"),
     TimedOut: _one_more("timeouts"),
 }

@@ -40,10 +40,21 @@ class Policy:
     each lease has its own connection."""
     min_idle: int = 0
     """Number of idle connections to keep ready, as far as the limit allows."""
+    max_idle: int | None = None
+    """Most idle connections to keep: with so many idle, the next that comes home is closed, unless
+    a request waits for it. C{None}: as many as the limit allows."""
     acquire_timeout: float | None = 5.0
     """The default time-out of a request."""
     connect_timeout: float | None = 5.0
     """Time-out of an attempt to connect, including its TLS handshake."""
+    tcp_timeout: float | None = 120.0
+    """After so many seconds without an answer, a TCP connection counts as lost: the kernel asks an
+    idle peer after half the time, and then every sixth (C{SO_KEEPALIVE}, C{TCP_KEEPIDLE},
+    C{TCP_KEEPINTVL}, C{TCP_KEEPCNT}), and waits no longer for what was sent to be taken
+    (C{TCP_USER_TIMEOUT}), also if the peer lives and does not read. Linux by itself asks after two
+    hours, and waits a quarter of an hour, or for ever. Two minutes are longer than a network takes
+    to recover and a busy peer to read on; a minute is shorter than address translators take to
+    forget a connection. What C{connectionMade} sets prevails. C{None}: leave the socket alone."""
     idle_timeout: float | None = 60.0
     """A connection that was idle for so long is closed."""
     idle_jitter: float = 0.1
@@ -61,6 +72,9 @@ class Policy:
     """What happens if another ident asks for a backend that has a manager. C{"separate"}: it gets
     its own manager; all share the backend's limit. C{"replace"}: it takes over; idle connections
     are closed now, leased ones when they are settled. C{"reject"}: it gets C{WrongIdent}."""
+    max_idents: int | None = 1000
+    """How many managers of one backend, each for another ident, are kept. If there are more, those
+    without leases and waiters are closed, the longest unused first. C{None}: any number."""
     reuse: Literal["lifo", "fifo"] = "lifo"
     """Which idle connection is leased. C{"lifo"}: the last released, so surplus connections become
     idle and are closed. C{"fifo"}: the one that was idle longest."""
@@ -74,20 +88,34 @@ class Policy:
     """Time-out of C{check}. If it is exceeded, the connection is closed."""
     check_after: float = 5.0
     """A connection that was idle for less time is leased without a check."""
+    keepalive: float | None = None
+    """An idle connection is checked with C{check} every so many seconds, so that one that died in
+    silence is found and closed before a request gets it. This is not a use: the idle time-out goes
+    on. A few connections are checked at a time, the others can be leased meanwhile."""
     reset: Hook | None = None
     """Called when a lease is released, before the next lease of the connection. It excludes
     C{slots}."""
     reset_timeout: float | None = 5.0
     """Time-out of C{reset}. If it is exceeded, the connection is closed."""
+    clean: Callable[[Any], bool] | None = None
+    """Called with the protocol when a lease ends, before C{reset}; returns whether nothing is under
+    way on it. Then an exception in the lease's block releases the lease if it is clean; and a lease
+    that is released but not clean is finished, counted (C{unclean}) and logged. If it raises or
+    returns anything but C{True} or C{False}, the connection is closed. It excludes C{slots}.
+    C{None}: an exception finishes the lease, and what is released counts as clean."""
     close_timeout: float | None = 5.0
     """A connection that has not closed after this time is aborted."""
-    max_connecting: int = 2
-    """Most attempts to connect of one manager at a time; only one after a failed attempt."""
+    max_connecting: int | None = None
+    """Most attempts to connect to a backend at a time; C{None}: as many as the limit allows. With a
+    C{backoff} a burst of attempts begins with four, and their number doubles while they succeed.
+    After a failed attempt there is one at a time."""
     backoff: Backoff | None = Backoff()  # noqa: RUF009 (it is frozen)
     """The delays between attempts to connect after failures; C{None}: no delays."""
     fail_fast: bool = True
     """Whether a request fails at once with the last error, if the next attempt is not due and
-    nothing else can serve it. C{False}: it waits until its deadline, as the backend may recover."""
+    nothing else can serve it. After a first failure one request fails, and those that wait behind
+    it have the next attempt. C{False}: a request waits until its deadline, as the backend may
+    recover."""
     ejection: Ejection | None = Ejection()  # noqa: RUF009 (it is frozen)
     """When a failing backend is ejected, and for how long; C{None}: never."""
     probe: Hook | None = None
@@ -97,6 +125,10 @@ class Policy:
     """Time-out of C{probe}, from the request for the connection."""
     balancer: Balancer = pick_two()  # noqa: RUF009 (it has no state but the module random's)
     """The default balancer of C{select} and groups: takes statuses, and returns one of them."""
+    hold_limit: float | None = None
+    """A lease that is held for so long is revoked: its connection is aborted, and later use of it
+    is an error that says so. Of a shared connection only this lease ends; the connection is closed
+    when its last lease has ended."""
     leak_after: float | None = 60.0
     """A lease that is held for so long is counted and logged, once, as a possible leak."""
     debug: bool = False
@@ -105,15 +137,22 @@ class Policy:
     refuses to work after the lease is settled."""
 
     def __post_init__(self) -> None:
-        for name, least in (("limit", 1), ("max_connecting", 1), ("min_idle", 0)):
+        for name, least in (("limit", 1), ("min_idle", 0)):
             check_whole(name, getattr(self, name), least)
-        for name, least in (("max_waiters", 0), ("max_uses", 1), ("slots", 1)):
+        for name, least in (
+            ("max_connecting", 1),
+            ("max_idents", 1),
+            ("max_idle", 0),
+            ("max_uses", 1),
+            ("max_waiters", 0),
+            ("slots", 1),
+        ):
             if getattr(self, name) is not None:
                 check_whole(name, getattr(self, name), least)
         for name in _DURATIONS:
             check_seconds(name, getattr(self, name))
         check_seconds("check_after", self.check_after, optional=False)
-        for name in ("leak_after", "lifetime"):
+        for name in ("hold_limit", "keepalive", "leak_after", "lifetime", "tcp_timeout"):
             if getattr(self, name) == 0:
                 raise ValueError(f"{name} must be more than 0; None turns it off")
         for name in ("idle_jitter", "lifetime_jitter"):
@@ -129,7 +168,7 @@ class Policy:
             raise ValueError(
                 f"idents must be 'separate', 'replace' or 'reject', not {self.idents!r}"
             )
-        for name in ("prepare", "check", "reset", "probe"):
+        for name in ("prepare", "check", "reset", "clean", "probe"):
             hook = getattr(self, name)
             if hook is not None and not callable(hook):
                 raise TypeError(f"{name} must be callable with a protocol, not {hook!r}")
@@ -147,6 +186,20 @@ class Policy:
             raise ValueError(
                 f"min_idle={self.min_idle} is more than limit={self.limit}: so many connections "
                 "cannot be idle; lower min_idle, or raise limit"
+            )
+        if self.max_idle is not None and self.min_idle > self.max_idle:
+            raise ValueError(
+                f"min_idle={self.min_idle} is more than max_idle={self.max_idle}: so many "
+                "connections are not kept; lower min_idle, or raise max_idle"
+            )
+        if self.slots is not None and self.clean is not None:
+            raise ValueError("slots and clean exclude each other: others use a shared connection")
+        if self.keepalive is not None and self.check is None:
+            raise ValueError(f"keepalive={self.keepalive} needs a check: that is what it runs")
+        if self._keeps_alive_never():
+            raise ValueError(
+                f"keepalive={self.keepalive} is more than idle_timeout={self.idle_timeout}: no "
+                "connection is idle for so long; lower keepalive, or raise idle_timeout"
             )
         if self.slots is not None and self.reset is not None:
             raise ValueError("slots and reset exclude each other: others use a shared connection")
@@ -167,7 +220,13 @@ class Policy:
         keeps may be, whatever the idle time-out."""
         if self.check is None or self.idle_timeout is None or self.min_idle:
             return False
-        return self.check_after > self.idle_timeout
+        return self.keepalive is None and self.check_after > self.idle_timeout
+
+    def _keeps_alive_never(self) -> bool:
+        """The same for the checks of C{keepalive}."""
+        if self.keepalive is None or self.idle_timeout is None or self.min_idle:
+            return False
+        return self.keepalive > self.idle_timeout
 
     def resized(self, limit: int) -> Policy:
         """The same policy with the limit that C{Pool.resize} sets. It may be less than C{min_idle},
@@ -204,7 +263,9 @@ class Policy:
 _DURATIONS = (
     "acquire_timeout",
     "connect_timeout",
+    "hold_limit",
     "idle_timeout",
+    "keepalive",
     "leak_after",
     "lifetime",
     "manager_idle_timeout",
@@ -213,4 +274,5 @@ _DURATIONS = (
     "check_timeout",
     "reset_timeout",
     "close_timeout",
+    "tcp_timeout",
 )

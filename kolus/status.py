@@ -46,11 +46,12 @@ class Status:
     idle: int | None
     """Idle connections, or free slots on connections; C{None} without a manager."""
     leased: int
-    """Leased connections, including those in the check before a lease or the reset after it."""
+    """Leased connections, including those in a check or in a reset."""
     connecting: int
     """Connections that are being made and prepared."""
     unused: int | None
-    """How many more connections the limit allows; C{None} without a manager."""
+    """How many more connections the limits of backend and pool allow. C{None} without a manager,
+    unless the pool's limit allows fewer than the backend's."""
     waiting: int
     """Requests in the queue."""
     limit: int
@@ -59,6 +60,8 @@ class Status:
     """What the backend does with a new request."""
     ramp: float = 1.0
     """The share of the backend's weight that counts now: less than 1.0 in slow start."""
+    detached: int = 0
+    """Connections that have left the pool and keep their slots until they end."""
 
     @property
     def takes_requests(self) -> bool:
@@ -98,12 +101,14 @@ class Status:
             limit=max([each.limit for each in statuses]),
             state=(taking or statuses)[0].state,
             ramp=statuses[0].ramp,
+            detached=statuses[0].detached,
         )
 
     def __str__(self) -> str:
+        detached = f", detached {self.detached}" if self.detached else ""
         return (
             f"{self.backend} ({self.state.value}: limit {self.limit}, idle {self.idle or 0}, "
-            f"leased {self.leased}, connecting {self.connecting}, waiting {self.waiting})"
+            f"leased {self.leased}, connecting {self.connecting}, waiting {self.waiting}{detached})"
         )
 
 
@@ -130,8 +135,8 @@ class GroupStatus:
 class Counters:
     """Counts since the pool was made.
 
-    C{leases == releases + finishes + forgotten +} the leases held now, and C{connects == closes +}
-    the connections open now.
+    C{leases == releases + finishes + forgotten + revoked + detached +} the leases held now, and
+    C{connects == closes + detached +} the connections open now.
     """
 
     connects: int = 0
@@ -148,10 +153,19 @@ class Counters:
     """Leases settled with C{finished()}."""
     forgotten: int = 0
     """Leases reclaimed after they were garbage-collected."""
+    revoked: int = 0
+    """Leases that were held for longer than the policy's C{hold_limit}."""
+    detached: int = 0
+    """Leases whose connection left the pool, by C{detach()}."""
+    unclean: int = 0
+    """Leases that were released with something under way, as the policy's C{clean} said. They count
+    as finished."""
     overdue: int = 0
     """Leases that were held for longer than the policy's C{leak_after}, whether settled or not."""
     timeouts: int = 0
     """Requests that reached their deadline in the queue."""
+    cancels: int = 0
+    """Requests in the queue that were cancelled by their callers, or because their owners ended."""
     rejections: int = 0
     """Requests refused at once with a C{Rejected} or C{Closed}."""
 

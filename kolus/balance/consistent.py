@@ -13,11 +13,10 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from itertools import chain
-from operator import attrgetter
 from struct import unpack
 from typing import TYPE_CHECKING
 
-from kolus.balance.candidates import Rank, backends_of, lowest, total_load, whole_of
+from kolus.balance.candidates import backends_of, by_load, lowest, total_load, whole_of
 
 if TYPE_CHECKING:
     from kolus.backend import Backend
@@ -36,8 +35,6 @@ _MOST_LOOKS = 16
 """Number of backends to look at, clockwise, before the least loaded of all is chosen."""
 
 _POINTS_OF_A_DIGEST = 8
-
-_by_load: Rank = attrgetter("load")
 
 
 def consistent(
@@ -101,12 +98,12 @@ class Consistent:
             if _fits(status, room):
                 return status
             if looks == _MOST_LOOKS:
-                least = lowest(statuses, _by_load)
+                least = lowest(statuses, by_load)
                 if least.load == math.inf:
                     return home
                 if not self.bound:
                     return least
-        least = lowest(statuses, _by_load)
+        least = lowest(statuses, by_load)
         return least if home is None or least.load < math.inf else home
 
 

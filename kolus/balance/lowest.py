@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from kolus.balance.candidates import Rank, lowest
+from kolus.balance.candidates import Rank, by_load, has_own, lowest
 
 if TYPE_CHECKING:
     from kolus.status import Status
 
-__all__ = ["by_load", "fill_first", "idle_first", "least_leased"]
-
-# Ranks. A group keeps one index for each rank object. A live status computes each attribute when it
-# is read; C{load} costs the least. So a rank reads C{load} first, and nothing twice.
-
-by_load: Rank = attrgetter("load")
+__all__ = ["fill_first", "idle_first", "least_leased"]
 
 _BEST = (0, 0.0)
 
@@ -53,7 +47,7 @@ def _by_readiness(status: Status) -> tuple[int, float]:
 
 def _soonest(statuses: Sequence[Status], rank: Rank) -> Status:
     """The status with the lowest rank. Without an index, stop at the best possible rank."""
-    if hasattr(statuses, "lowest"):
+    if has_own(statuses, "lowest"):
         return lowest(statuses, rank)
     soonest = statuses[0]
     best = rank(soonest)

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IReactorTime
 
+from kolus.balance.candidates import two_of
+from kolus.balance.pick_two import DRAWS
 from kolus.support import steady
 
 if TYPE_CHECKING:
@@ -22,9 +24,6 @@ if TYPE_CHECKING:
     from kolus.status import Status
 
 __all__ = ["PeakEwma", "peak_ewma"]
-
-_DRAWS = 8
-"""Number of draws, as long as neither backend takes requests; as in C{pick_two}."""
 
 _MOST_DECAYS = 10.0
 """Number of time constants after which an estimate is ignored; it is then 1/22026 of itself."""
@@ -80,18 +79,15 @@ class PeakEwma:
             return statuses[0]
         draw = self._rng.random
         now = self._clock.seconds()
-        for _ in range(_DRAWS):
-            first = int(draw() * count)
-            second = int(draw() * (count - 1))
-            if second >= first:
-                second += 1
+        for _ in range(DRAWS):
+            first, second = two_of(draw, count)
             one, other = statuses[first], statuses[second]
             cost, other_cost = self._cost(one, now), self._cost(other, now)
             if other_cost < cost:
                 return other
             if cost < math.inf or count == 2:
                 return one
-        return one if count > 2 * _DRAWS else min(statuses, key=lambda each: self._cost(each, now))
+        return one if count > 2 * DRAWS else min(statuses, key=lambda each: self._cost(each, now))
 
     def observe(self, backend: Backend, seconds: float) -> None:
         """Update the estimate of a backend.

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
-from kolus.balance.candidates import lighter
-from kolus.balance.lowest import by_load
+from kolus.balance.candidates import by_load, lighter, two_of
 
 if TYPE_CHECKING:
     from kolus.backoff import Rng
     from kolus.balance.balancer import Balancer
     from kolus.status import Status
 
-__all__ = ["draw_of", "pick_two"]
+__all__ = ["DRAWS", "draw_of", "pick_two"]
 
-_DRAWS = 8
+DRAWS = 8
 """Number of draws, as long as neither backend takes requests. If half of the backends are ejected,
 which is the maximum, all draws fail once in 65 536 requests."""
 
@@ -32,41 +30,46 @@ def pick_two(rng: Rng = random) -> Balancer:
 
     @param rng: source of the draws.
     """
-    draw = rng.random
+    return _PickTwo(rng)
 
-    def less_loaded_of_two(
-        statuses: Sequence[Status], drawn: tuple[int, int] | None = None
-    ) -> Status:
+
+class _PickTwo:
+    """
+    @ivar draw: draws a number from 0 to 1.
+    @ivar is_safe: whether C{draw} never raises, so that it may be called by others.
+    """
+
+    __slots__ = ("__weakref__", "draw", "is_safe")
+
+    def __init__(self, rng: Rng) -> None:
+        self.draw = rng.random
+        self.is_safe = rng is random or type(rng) is random.Random
+
+    def __call__(self, statuses: Sequence[Status], drawn: tuple[int, int] | None = None) -> Status:
+        """
+        @param drawn: the first two, if the caller has drawn them already.
+        """
         count = len(statuses)
         if count == 1:
             return statuses[0]
-        look = getattr(statuses, "lighter", None) or partial(lighter, statuses)
-        for _ in range(_DRAWS):
-            if drawn is None:
-                first = int(draw() * count)
-                second = int(draw() * (count - 1))
-                if second >= first:
-                    second += 1
-            else:
-                (first, second), drawn = drawn, None
-            chosen: Status | None = look(first, second)
+        for _ in range(DRAWS):
+            first, second = drawn or two_of(self.draw, count)
+            drawn = None
+            chosen = lighter(statuses, first, second)
             if chosen is not None:
                 return chosen
             if count == 2:
                 break
-        return min(statuses, key=by_load) if 2 < count <= 2 * _DRAWS else statuses[first]
+        return min(statuses, key=by_load) if 2 < count <= 2 * DRAWS else statuses[first]
 
-    # For who draws and compares itself; if that is of no use, what it drew comes as C{drawn}.
-    if rng is random or type(rng) is random.Random:  # whatever else it is might raise
-        own = (less_loaded_of_two, draw)
-        less_loaded_of_two.draws_two_by = own  # type: ignore[attr-defined]
-    return less_loaded_of_two
+    def __repr__(self) -> str:
+        return "pick_two()"
 
 
 def draw_of(balancer: Balancer) -> Callable[[], float] | None:
-    """What a balancer draws two by, if it is one that C{pick_two} made; else C{None}.
+    """What a balancer draws two by, if it is one that C{pick_two} made; else C{None}. Whoever draws
+    and compares two without it calls it with what was drawn, if that was of no use.
 
-    A wrapper may have the attributes of the balancer that it wraps. It is called like any other.
+    A wrapper may have the attributes of the balancer that it wraps, but not its class.
     """
-    own = getattr(balancer, "draws_two_by", None)
-    return own[1] if own is not None and own[0] is balancer else None
+    return balancer.draw if type(balancer) is _PickTwo and balancer.is_safe else None

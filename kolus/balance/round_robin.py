@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from kolus.balance.candidates import Rank, lowest
+from kolus.balance.candidates import by_load, lowest
 
 if TYPE_CHECKING:
     from kolus.backend import Backend
@@ -39,8 +38,6 @@ list, a backend may count as the heaviest at its first visit although a heavier 
 _GOLDEN = 0.6180339887498949
 """The fractional parts of any number of its multiples are evenly spread from 0 to 1: Donald Knuth,
 "The Art of Computer Programming", volume 3, section 6.4, theorem S."""
-
-_by_load: Rank = attrgetter("load")
 
 
 def round_robin(rng: Rng | None = None) -> Balancer:
@@ -145,7 +142,7 @@ class RoundRobin:
         """
         count = len(statuses)
         if count > _MOST_LOOKS:
-            found = lowest(statuses, _by_load)
+            found = lowest(statuses, by_load)
             if found.load < math.inf:
                 return found
         self._index = (self._index - min(count, _MOST_LOOKS)) % count + 1

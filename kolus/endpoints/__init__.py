@@ -5,6 +5,13 @@ other module.
 """
 
 from kolus.endpoints.from_string import check_endpoint_string, endpoint_from_string, is_of_plugin
+from kolus.endpoints.machine import machine_fault
 from kolus.endpoints.named import NamedEndpoint
 
-__all__ = ["NamedEndpoint", "check_endpoint_string", "endpoint_from_string", "is_of_plugin"]
+__all__ = [
+    "NamedEndpoint",
+    "check_endpoint_string",
+    "endpoint_from_string",
+    "is_of_plugin",
+    "machine_fault",
+]

@@ -17,11 +17,13 @@ from twisted.internet.error import DNSLookupError
 from twisted.internet.interfaces import IAddress, IHostResolution, IResolutionReceiver
 from zope.interface import implementer
 
-from kolus.errors import describe
+from kolus.endpoints.machine import threads_fault
+from kolus.errors import MachineFault, describe
 from kolus.support import steady
 
 __all__ = ["Address", "Addresses"]
 
+_UNANSWERED = DNSLookupError("the name is not being resolved")
 _KEPT = 15.0
 """Seconds for which addresses are used before the name is resolved again."""
 
@@ -59,7 +61,8 @@ class Addresses:
         """Get the addresses. If they are too old, the name is resolved. Whoever asks meanwhile
         waits for the same answer.
 
-        @return: fires with at least one address; fails with C{DNSLookupError}. Cancelling it
+        @return: fires with at least one address; fails with C{DNSLookupError}, or with
+            C{MachineFault} if this machine cannot ask. Cancelling it
             cancels the resolution if nobody else waits for it.
         """
         now = self.now()
@@ -133,7 +136,12 @@ class _Question:
                 raise ValueError("a null character")
             its.reactor.nameResolver.resolveHostName(self, its.name, its.port)
         except Exception as error:
-            self._end(describe(error))
+            self._end(error)
+        else:
+            # Twisted's own resolver loses the error if it cannot start a thread.
+            fault = None if self._over else threads_fault(its.reactor, _UNANSWERED, may_wait=True)
+            if fault is not None:
+                self._end(fault)
 
     def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
         self._resolution = resolutionInProgress
@@ -144,9 +152,9 @@ class _Question:
             self._hosts[f"{address.host}%{scope}" if scope else address.host] = None
 
     def resolutionComplete(self) -> None:
-        self._end("no address")
+        self._end(LookupError("no address"))
 
-    def _end(self, why: str) -> None:
+    def _end(self, why: Exception) -> None:
         if self._over:
             return
         self._over = True
@@ -156,7 +164,15 @@ class _Question:
             if addresses:
                 waiter.callback(addresses)
             else:
-                waiter.errback(DNSLookupError(f"{self._addresses.name}: {why}"))
+                waiter.errback(self._error(why))
+
+    def _error(self, why: Exception) -> Exception:
+        if isinstance(why, MachineFault):
+            return why
+        what = why.args[0] if type(why) is LookupError else describe(why)
+        error = DNSLookupError(f"{self._addresses.name}: {what}")
+        error.__cause__ = why
+        return error
 
     def _leave(self, waiter: Deferred[list[Address]]) -> None:
         """A waiter was cancelled."""

@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from kolus.endpoints.addresses import Address, Addresses
+from kolus.endpoints.machine import machine_fault
 from kolus.errors import describe
 from kolus.support import steady
 
@@ -208,7 +209,10 @@ class _Race:
         kind: type[Any] = kinds.pop()
         if kinds or kind.__init__ is not ConnectError.__init__:
             kind = ConnectError
-        return kind(string=f"{self._endpoint} ({self._report()})")  # type: ignore[no-any-return]
+        error = kind(string=f"{self._endpoint} ({self._report()})")
+        if all(machine_fault(each, self._endpoint.addresses.reactor) for each in errors):
+            error.__cause__ = errors[0]
+        return error  # type: ignore[no-any-return]
 
     def _report(self) -> str:
         """What is known of each address."""

@@ -8,53 +8,40 @@ backends of the queues.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Collection, Hashable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from collections.abc import Callable, Collection, Hashable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from kolus.backend import AnyBackend, Backend, Backends, named, several
-from kolus.balance import Balancer, Feedback, draw_of, usable
+from kolus.balance import Balancer, Feedback, usable
 from kolus.errors import Closed, LeaseError, LeaseTimeout, PoolFull
 from kolus.group.first_list import FirstList
 from kolus.group.group_statuses import GroupStatuses
-from kolus.group.selection import GroupSelection, Selection
+from kolus.group.group_use import GroupUse
+from kolus.group.queues import Keys, Queues
+from kolus.group.selection import Selection
 from kolus.health import Panic
-from kolus.manager import Managers
+from kolus.manager import Managers, Waiter, as_waiter, backend_status
 from kolus.status import GroupStatus
-from kolus.support import check_seconds
+from kolus.support import check_seconds, failed
 from kolus.watching import Owner, check_owner
 
 if TYPE_CHECKING:
-    from kolus.group.live_status import Statuses
     from kolus.group.queue import GroupQueue
     from kolus.group.selector import Selector
+    from kolus.group.statuses import Statuses
     from kolus.lease import Lease
 
 __all__ = ["Group"]
 
 P = TypeVar("P")
-Keys = frozenset[Hashable]
-_NOTHING: Keys = frozenset()
 _log = Logger()
-_MOST_QUEUES = 64
 
 
-class GroupListener(Protocol):
-    """Is told about changes of a group."""
-
-    def left(self, backend: Backend) -> None:
-        """A backend has left the group."""
-
-    def closed(self, group: Group[Any]) -> None:
-        """The group is closed."""
-
-
-class Group(Generic[P]):
+class Group(GroupUse[P]):
     """Leases connections to the best of several backends. C{pool.group(...)} makes it.
 
     The balancer chooses a backend for each request. If that has nothing ready, the request waits
@@ -66,7 +53,8 @@ class Group(Generic[P]):
 
     def __init__(
         self,
-        listener: GroupListener,
+        left: Callable[[Backend], object],
+        closed: Callable[[Group[Any]], object],
         managers: Managers,
         selector: Selector,
         clock: IReactorTime,
@@ -74,21 +62,20 @@ class Group(Generic[P]):
         name: str | None,
     ) -> None:
         self.name = name
-        self._listener = listener
+        self._left = left
+        self._told_closed = closed
         self._managers = managers
         self._selector = selector
-        self._snapshots = selector.snapshots
         self._clock = clock
-        self.balancer = balancer
         self._source: Any = None
         self._closed = False
         self._backends: dict[Hashable, Backend] = {}
-        self._queues: OrderedDict[tuple[Hashable, Keys], GroupQueue] = OrderedDict()
+        self._queues = Queues(managers, clock)
         self._early = FirstList(self, clock, managers)
-        self._panic = Panic(managers.records)
+        self._panic = Panic(managers.records, {}, logs=True)
         self._feedback = Feedback.of(balancer)
-        self.draw = draw_of(balancer)
         self.statuses = self._see([])
+        self._selection = Selection(self, balancer)
 
     def start(self, source: Any) -> None:
         """Take the lists of backends from a source."""
@@ -102,6 +89,24 @@ class Group(Generic[P]):
         """Its backends, in the source's order; empty until the source has told its first list."""
         return self.statuses.backends
 
+    @property
+    def balancer(self) -> Balancer:
+        """Chooses a backend for each request that comes without its own balancer.
+
+        Setting it changes the choice of later requests.
+
+        @raise TypeError: it is not callable. Nothing changes then.
+        """
+        return self._selection.balancer
+
+    @balancer.setter
+    def balancer(self, balancer: Balancer) -> None:
+        self._selection = Selection(self, usable(balancer))
+        self._unteach(self._backends)
+        self._feedback = Feedback.of(balancer)
+        if not self._closed:
+            self._teach()
+
     # Leasing
 
     def connect(
@@ -112,7 +117,8 @@ class Group(Generic[P]):
         owner: Owner | None = None,
         exclude: Collection[AnyBackend] = (),
         balancer: Balancer | None = None,
-    ) -> Deferred[Lease[P]]:
+        fresh: bool = False,
+    ) -> Waiter[Lease[P]]:
         """Lease a connection to any of the backends.
 
         If connecting to one backend fails, another is tried, until the deadline.
@@ -122,6 +128,7 @@ class Group(Generic[P]):
         @param owner: as for C{Pool.connect}.
         @param exclude: backends that must not serve it, such as those that failed it before.
         @param balancer: chooses for this request; C{None}: the group's.
+        @param fresh: as for C{Pool.connect}.
         @return: as C{Pool.connect}. C{ConnectFailed} and C{LeaseTimeout} name every backend that
             was C{tried}. Fails with C{NoBackend} if there is nothing to choose from, if the
             balancer raises or chooses no backend, or if the source told no list before the
@@ -134,10 +141,14 @@ class Group(Generic[P]):
             try:
                 check_owner(owner)
             except LeaseError:
-                return fail()
-        selection = self._selection(exclude, balancer) if exclude or balancer is not None else self
+                return failed(Waiter)
         if self._closed or self._early.waiting or not self._backends:
-            return Deferred.fromCoroutine(self._connect_later(ident, timeout, owner, selection))
+            excluded = self._excluded(exclude)
+            later = self._connect_later(ident, timeout, owner, excluded, balancer, fresh)
+            return as_waiter(Deferred.fromCoroutine(later))
+        selection = self._selection
+        if exclude or balancer is not None or fresh:
+            selection = self._select(self._excluded(exclude), balancer, fresh)
         return self._selector.connect(ident, selection, timeout, owner)
 
     def try_connect(
@@ -147,6 +158,7 @@ class Group(Generic[P]):
         owner: Owner | None = None,
         exclude: Collection[AnyBackend] = (),
         balancer: Balancer | None = None,
+        fresh: bool = False,
     ) -> Lease[P] | None:
         """Lease a ready connection. None is made, and nothing waits.
 
@@ -160,44 +172,52 @@ class Group(Generic[P]):
             raise self._is_closed()
         if not self._backends:
             return None
-        return self._selector.try_connect(ident, self._selection(exclude, balancer), owner)
+        selection = self._select(self._excluded(exclude), balancer, fresh)
+        return self._selector.try_connect(ident, selection, owner)
 
-    def _selection(self, exclude: Collection[AnyBackend], balancer: Balancer | None) -> Selection:
-        if not exclude and balancer is None:
-            return self
-        excluded = [Backend.of(each) for each in several("exclude", exclude)]
-        return GroupSelection(
-            self, excluded, self.balancer if balancer is None else usable(balancer)
-        )
+    def _excluded(self, exclude: Collection[AnyBackend]) -> list[Backend]:
+        return [Backend.of(each) for each in several("exclude", exclude)]
 
-    # As a selection
+    def _select(self, excluded: list[Backend], balancer: Balancer | None, fresh: bool) -> Selection:
+        if balancer is not None:
+            feedback = Feedback.of(balancer)
+            return Selection(self, usable(balancer), excluded, feedback, fresh=fresh)
+        if excluded or fresh:  # the group's balancer is told of every lease of its backends anyway
+            return Selection(self, self.balancer, excluded, fresh=fresh)
+        return self._selection
+
+    # As candidates
 
     is_fixed = False
-    feedback = None  # the group's balancer is told of every lease of its backends anyway
 
     def without(self, exclude: Collection[AnyBackend]) -> Statuses:
         """The statuses without those of some backends."""
-        return self.statuses.without([Backend.of(each) for each in exclude])
+        return self.statuses.without(exclude)
 
-    def queue(self, ident: Hashable, exclude: Collection[Backend] = ()) -> GroupQueue:
+    def all_named(self) -> str:
+        """What its backends are called together in an error."""
+        return f"all backends of {self!r}: {named(self.backends)}"
+
+    def queue(
+        self, ident: Hashable, exclude: Collection[AnyBackend] = (), fresh: bool = False
+    ) -> GroupQueue:
         """The queue of the requests of C{ident} for any of the backends; made if there is none.
 
         @param exclude: backends that must not serve it. Such a queue is closed when it is empty.
+        @param fresh: whether they want connections that were never leased. As with C{exclude}.
         @raise Closed: the group was closed while a request was retried.
         """
         if self._closed:
             raise self._is_closed()
-        left_out = frozenset([each.key for each in exclude]) if exclude else _NOTHING
-        key = (ident, left_out)
-        queue = self._queues.get(key)
+        left_out = frozenset(map(Backend.key_of, exclude))
+        queue = self._queues.find(ident, left_out, fresh)
         if queue is None:
-            emptied = partial(self._drop, key) if exclude else None
             backends = self._backends_but(left_out)
-            queue = self._selector.make_queue(ident, backends, self.may_serve, emptied)
-            self._queues[key] = queue
-            empty = [key for key, each in self._queues.items() if not each.waiting]
-            for each in empty[:-_MOST_QUEUES]:
-                self._queues.pop(each).close()
+            queue = self._queues.make(
+                *(ident, left_out, backends, self._panic),
+                lasts=not (left_out or fresh),
+                fresh=fresh,
+            )
         return queue
 
     def _backends_but(self, left_out: Keys) -> dict[Hashable, Backend]:
@@ -205,21 +225,14 @@ class Group(Generic[P]):
             return self._backends
         return {key: each for key, each in self._backends.items() if key not in left_out}
 
-    def _drop(self, key: tuple[Hashable, Keys], queue: GroupQueue) -> None:
-        if self._queues.get(key) is queue:
-            del self._queues[key]
-            queue.close()
-
-    def may_serve(self, backend: Backend) -> bool:
-        """Whether the health of a backend lets it serve."""
-        return self._panic.is_on or self._selector.is_well(backend)
-
     async def _connect_later(
         self,
         ident: Hashable,
         timeout: float | None,
         owner: Owner | None,
-        selection: Selection,
+        excluded: list[Backend],
+        balancer: Balancer | None,
+        fresh: bool,
     ) -> Lease[P]:
         if self._closed:
             raise self._is_closed()
@@ -238,6 +251,7 @@ class Group(Generic[P]):
         if self._closed:
             raise self._is_closed()
         try:
+            selection = self._select(excluded, balancer, fresh)
             return await self._selector.connect(ident, selection, left, owner)
         except LeaseTimeout as error:
             raise error.after(waited) from error.last_error
@@ -264,15 +278,16 @@ class Group(Generic[P]):
         )
         self._forget(before)
         self.statuses = self._see(backends)
+        self._selection = Selection(self, self.balancer)
         self._managers.records.delist(before)
         self._managers.follow(before, self._backends)
-        self._managers.welcome_back(self._backends)
-        for whose, queue in tuple(self._queues.items()):
-            if self._queues.get(whose) is queue:  # a lessee served meanwhile may have closed it
-                queue.change(self._backends_but(whose[1]))
+        self._managers.listed_again(self._backends)
+        for left_out, queue in self._queues.items():
+            if not queue.is_closed:  # a lessee served meanwhile may have closed it
+                queue.change(self._backends_but(left_out))
         for key, backend in before.items():
             if key not in self._backends:
-                self._listener.left(backend)
+                self._left(backend)
         self._managers.records.probe_those_due(self._backends)
         self._early.tell()
 
@@ -292,16 +307,22 @@ class Group(Generic[P]):
         return keyed
 
     def _see(self, backends: Sequence[Backend]) -> GroupStatuses:
-        records = self._managers.records
-        records.enlist(self._backends)
-        if self._feedback is not None:
-            records.teach(self._feedback, self._backends)
-        self._panic.watch_over(self._backends)
-        return GroupStatuses(backends, self._snapshots, records, self._panic)
+        self._managers.records.enlist(self._backends)
+        self._teach()
+        self._panic.change(self._backends)
+        return GroupStatuses(backends, self._managers, self._panic)
 
     def _forget(self, backends: Backends) -> None:
         """Stop observing the backends of the list before."""
         self.statuses.stop()
+        self._unteach(backends)
+
+    def _teach(self) -> None:
+        """Have the balancer told of the leases of the backends."""
+        if self._feedback is not None:
+            self._managers.records.teach(self._feedback, self._backends)
+
+    def _unteach(self, backends: Backends) -> None:
         if self._feedback is not None:
             self._managers.records.unteach(self._feedback, backends)
 
@@ -312,11 +333,10 @@ class Group(Generic[P]):
 
     def status(self) -> GroupStatus:
         """The numbers of the group and of each of its backends."""
-        queued = sum([len(each.waiting) for each in self._queues.values()])
         return GroupStatus(
             name=self.name,
-            backends=tuple(map(self._snapshots.snapshot, self.backends)),
-            waiting=len(self._early.waiting) + queued,
+            backends=tuple([backend_status(self._managers, each) for each in self.backends]),
+            waiting=len(self._early.waiting) + self._queues.waiting(),
             ejected=self._panic.ejected,
             panics=self._panic.is_on,
             panicked=self._panic.requests,
@@ -337,10 +357,8 @@ class Group(Generic[P]):
         self._managers.records.delist(self._backends)
         self._managers.follow(self._backends, {})
         self._early.fail_all(self._is_closed())
-        for queue in tuple(self._queues.values()):
-            queue.close(self._is_closed())
-        self._queues.clear()
-        self._listener.closed(self)
+        self._queues.close(self._is_closed())
+        self._told_closed(self)
 
     def _stop_source(self) -> None:
         try:

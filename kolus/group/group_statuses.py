@@ -13,14 +13,15 @@ from bisect import bisect_right
 from collections.abc import Collection, Hashable, Sequence
 from typing import TYPE_CHECKING
 
-from kolus.balance import Rank, lighter
-from kolus.group.live_status import LiveStatus, Statuses
+from kolus.backend import AnyBackend, Backend
+from kolus.balance import Rank, lighter_of
+from kolus.group.live_status import LiveStatus
 from kolus.group.ranking import Ranking
+from kolus.group.statuses import Statuses
 
 if TYPE_CHECKING:
-    from kolus.backend import Backend
     from kolus.health import Panic
-    from kolus.manager import BackendRecord, Records, Snapshots
+    from kolus.manager import BackendRecord, Managers
     from kolus.status import Status
 
 __all__ = ["GroupStatuses"]
@@ -37,8 +38,7 @@ class GroupStatuses(Statuses):
     def __init__(
         self,
         backends: Sequence[Backend],
-        snapshots: Snapshots,
-        records: Records,
+        managers: Managers,
         panic: Panic,
         among: Statuses | None = None,
     ) -> None:
@@ -48,8 +48,8 @@ class GroupStatuses(Statuses):
         self.backends = tuple(backends)
         self.size = len(self.backends)
         self.panic = panic
-        self._snapshots = snapshots
-        self._records = records
+        self.managers = managers
+        self._records = managers.records
         self.among = self if among is None else among
         self._live: list[LiveStatus | None] = [None] * len(self.backends)
         self._record_of: list[BackendRecord | None] = []
@@ -70,7 +70,7 @@ class GroupStatuses(Statuses):
     def at(self, place: int) -> LiveStatus:
         live = self._live[place]
         if live is None:
-            live = LiveStatus(self.backends[place], self._snapshots, self.among)
+            live = LiveStatus(self.backends[place], self.among)
             self._live[place] = live
         return live
 
@@ -101,7 +101,7 @@ class GroupStatuses(Statuses):
     def _lighter_of_unknown(self, first: int, second: int) -> Status | None:
         for place in (first, second):
             self._record_of[place] = self._records.find(self.backends[place].key)
-        return lighter((self.at(first), self.at(second)), 0, 1)
+        return lighter_of(self.at(first), self.at(second))
 
     def lowest(self, rank: Rank) -> Status:
         return self.at(self._ranking(rank).lowest())
@@ -116,7 +116,7 @@ class GroupStatuses(Statuses):
                 self._by_zone.setdefault(each.zone, []).append(each)
         if zone not in self._by_zone:
             return ()
-        seen_by = (self._snapshots, self._records, self.panic, self.among)
+        seen_by = (self.managers, self.panic, self.among)
         near = self._zones[zone] = GroupStatuses(self._by_zone[zone], *seen_by)
         return near
 
@@ -129,10 +129,11 @@ class GroupStatuses(Statuses):
         self._catch_up()
         return self._total
 
-    def without(self, exclude: Collection[Backend]) -> Statuses:
+    def without(self, exclude: Collection[AnyBackend]) -> Statuses:
         """The statuses without those of some backends."""
         places = self._by_key()
-        found = {places[each.key] for each in exclude if each.key in places}
+        keys = map(Backend.key_of, exclude)
+        found = {places[each] for each in keys if each in places}
         return _Without(self, sorted(found)) if found else self
 
     # Changes

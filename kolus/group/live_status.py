@@ -1,26 +1,25 @@
 """C{LiveStatus}: a status whose numbers are looked up when a balancer reads them.
 
 It stores no numbers. So a balancer that compares the loads of two of ten thousand backends pays for
-two. The load is read from the backend's record and managers; what few balancers read comes from a
+two. What balancers read most comes from the backend's record and managers; the rest comes from a
 C{Status} made for that one query.
 """
 
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
-from collections.abc import Collection, Hashable, Sequence
-from typing import TYPE_CHECKING, overload
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
 
+from kolus.manager import backend_status
 from kolus.status import State, Status
 
 if TYPE_CHECKING:
-    from kolus.backend import AnyBackend, Backend
-    from kolus.health import Panic
-    from kolus.interfaces import IKolusManager
-    from kolus.manager import BackendRecord, Snapshots
+    from kolus.backend import Backend
+    from kolus.group.statuses import Statuses
+    from kolus.manager import BackendRecord
 
-__all__ = ["LiveStatus", "Statuses"]
+__all__ = ["LiveStatus"]
 
 
 class LiveStatus(Status):
@@ -29,41 +28,42 @@ class LiveStatus(Status):
     @ivar among: the sequence that it belongs to.
     """
 
-    __slots__ = ("_backend", "_record", "_snapshots", "among")
+    __slots__ = ("_record", "among")
     # The setters of a frozen dataclass with slots fail in subclasses; without slots it is slow.
     __setattr__ = object.__setattr__
     __delattr__ = object.__delattr__
 
     def __init__(
-        self,
-        backend: Backend,
-        snapshots: Snapshots,
-        among: Statuses,
-        record: BackendRecord | None = None,
+        self, backend: Backend, among: Statuses, record: BackendRecord | None = None
     ) -> None:
         """
         @param record: the backend's record, if it was looked up before.
         """
-        self._backend = backend
-        self._snapshots = snapshots
+        self.backend = backend  # type: ignore[misc]
         self._record = record
         self.among = among
+
+    def snapshot(self) -> Status:
+        """A status with the current numbers, which does not change any more."""
+        return backend_status(self.among.managers, self.backend)
 
     @property
     def record(self) -> BackendRecord | None:
         """The backend's record; C{None} if it was never used."""
         if self._record is None:
-            self._record = self._snapshots.find_record(self._backend.key)
+            self._record = self.among.managers.records.find(self.backend.key)
         return self._record
+
+    def _is_untouched(self) -> bool:
+        return self.among.managers.is_untouched(self.backend)
 
     @property
     def load(self) -> float:
         record = self._record or self.record
         if record is None:
-            is_untouched = self._snapshots.is_untouched(self._backend)
-            return 1 / self._backend.weight if is_untouched else self._slow_load()
+            return 1 / self.backend.weight if self._is_untouched() else self._slow_load()
         load = record.load()
-        return load / self._backend.weight if load > 0 else self._slow_load()
+        return load / self.backend.weight if load > 0 else self._slow_load()
 
     @property
     def outstanding(self) -> int:
@@ -86,28 +86,12 @@ class LiveStatus(Status):
         panics = panic is not None and panic.is_on and status.state is State.EJECTED
         return status.takes_requests or panics
 
-    def snapshot(self) -> Status:
-        """A status with the current numbers, which does not change any more."""
-        return self._snapshots.snapshot(self._backend)
-
     @property
     def room(self) -> int:
         record = self.record
         if record is None or len(record.members) != 1:
             return self.snapshot().room
         return record.members[0].room()
-
-    @property
-    def backend(self) -> Backend:
-        return self._backend
-
-    @property
-    def manager(self) -> IKolusManager | None:
-        return self.snapshot().manager
-
-    @property
-    def ident(self) -> Hashable:
-        return self.snapshot().ident
 
     @property
     def idle(self) -> int | None:
@@ -120,31 +104,15 @@ class LiveStatus(Status):
     def leased(self) -> int:
         record = self.record
         if record is None:
-            return 0 if self._snapshots.is_untouched(self._backend) else self.snapshot().leased
+            return 0 if self._is_untouched() else self.snapshot().leased
         return sum([each.load() - each.demand() for each in record.members])
-
-    @property
-    def connecting(self) -> int:
-        return self.snapshot().connecting
-
-    @property
-    def unused(self) -> int | None:
-        return self.snapshot().unused
 
     @property
     def waiting(self) -> int:
         record = self.record
         if record is None:
-            return 0 if self._snapshots.is_untouched(self._backend) else self.snapshot().waiting
+            return 0 if self._is_untouched() else self.snapshot().waiting
         return sum([each.demand() for each in record.members])
-
-    @property
-    def limit(self) -> int:
-        return self.snapshot().limit
-
-    @property
-    def state(self) -> State:
-        return self.snapshot().state
 
     @property
     def ramp(self) -> float:
@@ -152,42 +120,11 @@ class LiveStatus(Status):
         return 1.0 if record is None else record.health.ramp()
 
 
-class Statuses(Sequence[Status]):
-    """A sequence of live statuses to choose from.
+def _of_snapshot(name: str) -> Any:
+    return property(lambda self: getattr(self.snapshot(), name))
 
-    @ivar size: their number.
-    @ivar among: the sequence that they name as theirs: this, or the one that this is a part of.
-    @ivar panic: says whether ejected backends may be chosen, too; C{None}: they may not.
-    @ivar excluded: the keys of the backends that were left out.
-    @ivar refused: the last item of a list that turned out not to be a backend, and the error.
-    """
 
-    size: int
-    among: Statuses
-    panic: Panic | None = None
-    excluded: Collection[Hashable] = ()
-    refused: tuple[AnyBackend, Exception] | None = None
-
-    def __len__(self) -> int:
-        return self.size
-
-    @overload
-    def __getitem__(self, place: int) -> Status: ...
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[Status]: ...
-    def __getitem__(self, place: int | slice) -> Status | Sequence[Status]:
-        if isinstance(place, slice):
-            return [self.at(each) for each in range(*place.indices(self.size))]
-        return self.at(place)
-
-    def lighter_record(self, first: int, second: int) -> BackendRecord | None:
-        """What is known of the less loaded of those at two places, the first if they are equal.
-
-        C{None} unless it is noted of both that they serve, and what they have to do.
-        """
-
-    @abstractmethod
-    def at(self, place: int) -> LiveStatus:
-        """
-        @raise IndexError: there is no such place.
-        """
+# What few balancers read. A C{__getattr__} would make every other attribute slower, too.
+for _field in fields(Status):
+    if _field.name != "backend" and _field.name not in vars(LiveStatus):
+        setattr(LiveStatus, _field.name, _of_snapshot(_field.name))

@@ -1,150 +1,129 @@
-"""C{Selection}: the backends that may serve a request: a list, or some or all of a group's."""
+"""C{Selection}: the backends that may serve a request, and the balancer that chooses one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Collection, Hashable
+from typing import TYPE_CHECKING, Any
 
-from kolus.backend import AnyBackend, Backend, named, several
-from kolus.balance import Balancer, Feedback
-from kolus.errors import NoBackend
-from kolus.group.list_statuses import ListStatuses
+from twisted.logger import Logger
+
+from kolus.balance import Balancer, Feedback, draw_of
+from kolus.errors import NoBackend, describe
+from kolus.group.live_status import LiveStatus
 
 if TYPE_CHECKING:
+    from kolus.backend import AnyBackend, Backend
     from kolus.group.group import Group
-    from kolus.group.live_status import Statuses
+    from kolus.group.places import Tried
     from kolus.group.queue import GroupQueue
-    from kolus.group.selector import Selector
-    from kolus.manager import Snapshots
+    from kolus.group.statuses import ListStatuses, Statuses
 
-__all__ = ["GroupSelection", "ListSelection", "Selection"]
+__all__ = ["Selection"]
 
-
-class Selection(Protocol):
-    """The backends that may serve a request, and the balancer that chooses one."""
-
-    @property
-    def statuses(self) -> Statuses:
-        """The statuses that the balancer chooses from."""
-
-    @property
-    def balancer(self) -> Balancer: ...
-    @property
-    def draw(self) -> Callable[[], float] | None:
-        """How the balancer draws, if all it does is to take the less loaded of two."""
-
-    @property
-    def feedback(self) -> Feedback | None:
-        """Is told of the leases of the chosen backend. C{None} if the balancer does not observe
-        leases, or is told of them anyway."""
-
-    @property
-    def is_fixed(self) -> bool:
-        """Whether the backends never change."""
-
-    def without(self, exclude: Collection[AnyBackend]) -> Statuses:
-        """The statuses without those of some backends."""
-
-    def queue(self, ident: Hashable) -> GroupQueue:
-        """The queue of the requests of C{ident} for any of these backends."""
+_log = Logger()
 
 
-class ListSelection:
-    """A list of backends, any of which may serve a request."""
+class Selection:
+    """Some or all of a list or a group, and a balancer.
 
-    __slots__ = ("_backends", "_selector", "_snapshots", "balancer", "feedback", "statuses")
+    @ivar statuses: the statuses that the balancer chooses from at first.
+    @ivar draw: how the balancer draws, if all it does is to take the less loaded of two.
+    @ivar fresh: whether the connection must never have been leased.
+    """
 
-    is_fixed = True
-    draw = None
+    __slots__ = ("_candidates", "_exclude", "_feedback", "balancer", "draw", "fresh", "statuses")
 
     def __init__(
         self,
-        selector: Selector,
-        snapshots: Snapshots,
-        backends: Sequence[AnyBackend],
+        candidates: Group[Any] | ListStatuses,
         balancer: Balancer,
-        exclude: Collection[AnyBackend],
+        exclude: Collection[AnyBackend] = (),
+        feedback: Feedback | None = None,
+        *,
+        fresh: bool = False,
     ) -> None:
-        self._selector = selector
-        self._snapshots = snapshots
-        self._backends = backends
-        self.balancer = balancer
-        self.feedback = Feedback.of(balancer)
-        excluded: Collection[Hashable] = ()
-        if exclude:
-            excluded = {Backend.of(each).key for each in several("exclude", exclude)}
-            self._backends = self._others(excluded)
-        self.statuses = self._see(self._backends)
-        self.statuses.excluded = excluded
-
-    def without(self, exclude: Collection[AnyBackend]) -> Statuses:
-        return self._see(self._others({Backend.key_of(each) for each in exclude}))
-
-    def queue(self, ident: Hashable) -> GroupQueue:
-        # The caller may change its list while the request waits.
-        self._backends = tuple(self._backends)
-        return self._selector.temporary_queue(ident, self._keyed())
-
-    def _see(self, backends: Sequence[AnyBackend]) -> Statuses:
-        statuses = ListStatuses(backends, self._snapshots)
-        if 2 * len(self._snapshots.sick) > len(self._backends):  # else there is no panic
-            statuses.panic = self._selector.panic_over(self._keyed())
-        return statuses
-
-    def _keyed(self) -> _ByKey:
-        return _ByKey(self._backends, self._snapshots)
-
-    def _others(self, keys: Collection[Hashable]) -> list[AnyBackend]:
-        return [each for each in self._backends if Backend.key_of(each) not in keys]
-
-
-class GroupSelection:
-    """A group without some of its backends, or with another balancer."""
-
-    is_fixed = False
-    draw = None
-
-    def __init__(self, group: Group[Any], exclude: Sequence[Backend], balancer: Balancer) -> None:
-        self._group = group
+        """
+        @param candidates: what to choose from. Of a group, later choices see its newest list.
+        @param exclude: backends that must not serve the request.
+        @param feedback: is told of the leases of the chosen backend. C{None} if the balancer does
+            not observe leases, or is told of them anyway.
+        """
+        self._candidates = candidates
         self._exclude = exclude
+        self._feedback = feedback
         self.balancer = balancer
-        self.feedback = Feedback.of(balancer)
+        self.draw = draw_of(balancer)
+        self.fresh = fresh
+        self.statuses = candidates.without(exclude) if exclude else candidates.statuses
 
     @property
-    def statuses(self) -> Statuses:
-        whole = self._group.statuses
-        if not self._exclude:
-            return whole
-        others = whole.without(self._exclude)
-        if not others.size:
-            raise NoBackend(
-                f"exclude names all backends of {self._group!r}: {named(whole.backends)}"
-            )
-        return others
+    def prefers(self) -> bool:
+        """Whether the balancer prefers a new connection to its choice to an idle one elsewhere."""
+        return bool(getattr(self.balancer, "prefers", False))
 
-    def without(self, exclude: Collection[AnyBackend]) -> Statuses:
-        return self._group.without([*self._exclude, *exclude])
+    @property
+    def is_bound(self) -> bool:
+        """Whether only the chosen backend may serve the request."""
+        is_lone = self._candidates.is_fixed and self.statuses.size == 1
+        return is_lone or bool(getattr(self.balancer, "bound", False))
 
     def queue(self, ident: Hashable) -> GroupQueue:
-        return self._group.queue(ident, self._exclude)
+        """The queue of the requests of C{ident} for any of these backends.
 
+        @raise Closed: the group is closed.
+        """
+        return self._candidates.queue(ident, self._exclude, self.fresh)
 
-class _ByKey(Mapping[Hashable, Backend]):
-    """The backends of a list by their keys. A string is parsed only when it is looked up: of a list
-    of ten thousand, a request looks up very few."""
+    def choose_again(self, tried: Tried) -> Backend | None:
+        """Have the balancer choose where a request is tried next.
 
-    def __init__(self, backends: Sequence[AnyBackend], snapshots: Snapshots) -> None:
-        self._given = {Backend.key_of(each): each for each in backends}
-        self._snapshots = snapshots
+        @param tried: the backends that could not serve it. What turns out not to be a backend is
+            added.
+        @return: C{None} if there is none, or the choice fails. Errors are logged, so that the
+            request fails with the reasons why it could not be served.
+        """
+        while True:
+            statuses = self._candidates.without([*self._exclude, *tried])
+            try:
+                return self.choose(statuses).backend
+            except NoBackend:
+                return None
+            except Exception:
+                if statuses.refused is None:
+                    _log.failure("{balancer!r} cannot be used", balancer=self.balancer)
+                    return None
+                given, why = statuses.refused
+                tried[given] = why
 
-    def __getitem__(self, key: Hashable) -> Backend:
-        return self._snapshots.backend(self._given[key])
+    def choose(self, statuses: Statuses, drawn: tuple[int, int] | None = None) -> LiveStatus:
+        """Have the balancer choose one of these.
 
-    def __contains__(self, key: object) -> bool:
-        return key in self._given
-
-    def __iter__(self) -> Iterator[Hashable]:
-        return iter(self._given)
-
-    def __len__(self) -> int:
-        return len(self._given)
+        @param drawn: the two that C{draw} has drawn already, if it has.
+        @raise NoBackend: there is nothing to choose from, or it raises, or chooses none of them.
+        @raise ValueError: a backend that it looked at cannot be understood.
+        @raise TypeError: it is none.
+        """
+        balancer = self.balancer
+        if not statuses.size:
+            why = f": exclude names {self._candidates.all_named()}" if statuses.excluded else ""
+            raise NoBackend(f"no backend to choose from{why}")
+        try:
+            chosen = balancer(statuses, *(drawn,) if drawn else ())
+        except Exception as error:
+            if statuses.refused is not None and statuses.refused[1] is error:
+                raise
+            _log.failure("the balancer {balancer!r} raised", balancer=balancer)
+            raise NoBackend(f"the balancer {balancer!r} raised {describe(error)}") from error
+        among = statuses.among
+        if (
+            type(chosen) is not LiveStatus
+            or chosen.among is not among
+            or (among is not statuses and chosen.backend.key in statuses.excluded)
+        ):
+            raise NoBackend(
+                f"the balancer {balancer!r} chose {chosen!r}, none of the {statuses.size} statuses"
+            )
+        if self._feedback is not None:
+            managers = statuses.managers
+            managers.records.of(chosen.backend, managers.policy).teach(self._feedback)
+        return chosen

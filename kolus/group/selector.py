@@ -1,55 +1,53 @@
 """C{Selector}: serves a request with a connection to one of several backends.
 
-Its state is the queues for lists of backends. Each exists only while it has waiters.
+What the chosen backend has ready is leased at once. Other requests wait in a queue.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, fail
-from twisted.logger import Logger
+from twisted.internet.defer import Deferred
 
-from kolus.backend import Backend
-from kolus.balance import draw_of
-from kolus.errors import ConnectFailed, KolusError, LeaseTimeout, NoBackend, Rejected, describe
-from kolus.group.live_status import LiveStatus, Statuses
-from kolus.group.queue import GroupQueue
-from kolus.group.selection import ListSelection, Selection
+from kolus.backend import Backend, several
+from kolus.balance import Feedback, draw_of, two_of
+from kolus.errors import ConnectFailed, KolusError, LeaseTimeout, Rejected
+from kolus.group.queues import Queues
+from kolus.group.selection import Selection
 from kolus.group.servers import Servers
-from kolus.health import Panic, Phase
+from kolus.group.statuses import ListStatuses
+from kolus.health import Phase
 from kolus.interfaces import IServesGroups
-from kolus.manager import Managers, Snapshots, Waiter
-from kolus.support import fired
+from kolus.manager import Managers, Waiter, as_waiter, ask, ask_now
+from kolus.support import failed, fired
 
 if TYPE_CHECKING:
-    from kolus.backend import AnyBackend, Backends
+    from kolus.backend import AnyBackend
     from kolus.balance import Balancer
+    from kolus.group.live_status import LiveStatus
     from kolus.group.places import Tried
+    from kolus.group.queue import GroupQueue
     from kolus.lease import Lease
     from kolus.support import SteadyClock
     from kolus.watching import Owner
 
 __all__ = ["Selector"]
 
-_log = Logger()
-
 
 class Selector:
     """Has the balancer choose a backend, and leases what is ready. Other requests are queued."""
 
-    def __init__(self, managers: Managers, snapshots: Snapshots, clock: SteadyClock) -> None:
+    def __init__(self, managers: Managers, clock: SteadyClock) -> None:
         self._managers = managers
         self._at = managers.at
         self._find_record = managers.records.find
         self._sick = managers.records.sick
+        self._recovery = managers.records.recovery
         self._servers = Servers(managers)
-        self.snapshots = snapshots
         self._clock = clock
-        self._queues: dict[tuple[Hashable, frozenset[Hashable]], GroupQueue] = {}
+        self._queues_of_lists = Queues(managers, clock)
 
     def connect(
         self,
@@ -58,19 +56,18 @@ class Selector:
         timeout: float | None,
         owner: Owner | None,
         drawn: tuple[int, int] | None = None,
-    ) -> Deferred[Lease[Any]]:
+    ) -> Waiter[Lease[Any]]:
         """See C{Group.connect}.
 
-        @param drawn: the two that C{selection.draw} has drawn, if anything.
+        @param drawn: the two that C{selection.draw} has drawn and that are of no use, if any.
         """
+        if self._sick:
+            self._clock.look()  # the end of an ejection may be overdue
+            self._recovery.asked()
         try:
-            statuses = selection.statuses
-            draw, count = selection.draw, statuses.size
-            if draw is not None and count > 1:  # as C{pick_two} does it
-                first = int(draw() * count)
-                second = int(draw() * (count - 1))
-                if second >= first:
-                    second += 1
+            draw, statuses = selection.draw, selection.statuses
+            if draw is not None and drawn is None and statuses.size > 1 and not selection.fresh:
+                first, second = drawn = two_of(draw, statuses.size)
                 record = statuses.lighter_record(first, second)
                 if record is not None:
                     sole = record.sole
@@ -78,26 +75,23 @@ class Selector:
                         lease = sole.try_connect(ident, owner)
                         if lease is not None:
                             return fired(Waiter, lease)
-                drawn = first, second
-            if self._sick:
-                self._clock.look()  # the end of an ejection may be overdue
-            chosen = self._choose(selection, statuses, drawn)
+            chosen = selection.choose(statuses, drawn)
             record = chosen.record
-            sole = None if record is None else record.sole
+            sole = None if record is None or selection.fresh else record.sole
             if sole is not None and sole.ident == ident:  # the backend is well, and serves
                 lease = sole.try_connect(ident, owner)
             else:
                 self._give_to(chosen)
-                lease = self._lease_at(ident, chosen.backend, owner)
+                lease = self._lease_at(ident, chosen.backend, owner, selection.fresh)
             if lease is not None:
                 return fired(Waiter, lease)
             backend = chosen.backend
-            is_lone = selection.is_fixed and selection.statuses.size == 1
-            if is_lone or getattr(selection.balancer, "bound", False):
-                return self._managers.provide(ident, backend).connect(ident, timeout, owner)
+            if selection.is_bound:
+                bound = self._managers.provide(ident, backend)
+                return ask(bound, ident, timeout, owner, selection.fresh)
             return self._wait(ident, backend, selection, timeout, owner)
         except KolusError:
-            return fail()
+            return failed(Waiter)
 
     def connect_any(
         self,
@@ -107,92 +101,48 @@ class Selector:
         exclude: Collection[AnyBackend],
         timeout: float | None,
         owner: Owner | None,
-    ) -> Deferred[Lease[Any]]:
+        fresh: bool,
+    ) -> Waiter[Lease[Any]]:
         """See C{Pool.select}. What is served at once needs neither a selection nor statuses."""
+        if self._sick:
+            self._recovery.asked()
         draw, drawn = draw_of(balancer), None
-        count = len(backends)
         is_list = type(backends) in (list, tuple)  # to look at others twice may cost or tell more
-        if draw is not None and is_list and not exclude and count > 1:
-            first = int(draw() * count)
-            second = int(draw() * (count - 1))
-            if second >= first:
-                second += 1
+        if draw is not None and is_list and not (exclude or fresh) and len(backends) > 1:
+            first, second = drawn = two_of(draw, len(backends))
             one, other = backends[first], backends[second]
             if type(one) is Backend and type(other) is Backend:
                 record, its = self._find_record(one.key), self._find_record(other.key)
-                if record is not None and its is not None and record.noted > 0 and its.noted > 0:
-                    load = record.noted - len(record.idle)
-                    other_load = its.noted - len(its.idle)
-                    lighter = its if other_load * one.weight < load * other.weight else record
-                    sole = lighter.sole
+                if record is not None and its is not None:
+                    lighter = record.lighter(its, one.weight, other.weight)
+                    sole = None if lighter is None else lighter.sole
                     if sole is not None and sole.ident == ident:
                         try:
                             lease = sole.try_connect(ident, owner)
                         except KolusError:
-                            return fail()
+                            return failed(Waiter)
                         if lease is not None:
                             return fired(Waiter, lease)
-            drawn = first, second
-        listed = ListSelection(self, self.snapshots, backends, balancer, exclude)
-        return self.connect(ident, listed, timeout, owner, drawn)
+        listed = ListStatuses(backends, self._queues_of_lists)
+        excluded = [Backend.of(each) for each in several("exclude", exclude)] if exclude else ()
+        selection = Selection(listed, balancer, excluded, Feedback.of(balancer), fresh=fresh)
+        return self.connect(ident, selection, timeout, owner, drawn)
 
     def try_connect(
-        self,
-        ident: Hashable,
-        selection: Selection,
-        owner: Owner | None,
+        self, ident: Hashable, selection: Selection, owner: Owner | None
     ) -> Lease[Any] | None:
         """See C{Group.try_connect}."""
-        chosen = self._choose(selection, selection.statuses)
-        lease = self._lease_at(ident, chosen.backend, owner)
+        chosen = selection.choose(selection.statuses)
+        lease = self._lease_at(ident, chosen.backend, owner, selection.fresh)
         if lease is not None:
             self._give_to(chosen)
-        only = [getattr(selection.balancer, each, False) for each in ("bound", "prefers")]
-        if lease is not None or any(only):
+        if lease is not None or selection.is_bound or selection.prefers:
             return lease
         waiting = selection.queue(ident)
         try:
             return waiting.lease_ready(owner)
         finally:
             waiting.end_if_empty()
-
-    def _choose(
-        self,
-        selection: Selection,
-        statuses: Statuses,
-        drawn: tuple[int, int] | None = None,
-    ) -> LiveStatus:
-        """What the balancer chooses of these.
-
-        @param drawn: the two that it has drawn already, if it has.
-        @raise NoBackend: there is nothing to choose from, or it raises, or chooses none of them.
-        @raise ValueError: a backend that it looked at cannot be understood.
-        @raise TypeError: it is none.
-        """
-        if not statuses.size:
-            why = ": exclude names them all" if statuses.excluded else ""
-            raise NoBackend(f"no backend to choose from{why}")
-        balancer = selection.balancer
-        try:
-            chosen = balancer(statuses, *(drawn,) if drawn else ())
-        except Exception as error:
-            if statuses.refused is not None and statuses.refused[1] is error:
-                raise
-            _log.failure("the balancer {balancer!r} raised", balancer=balancer)
-            raise NoBackend(f"the balancer {balancer!r} raised {describe(error)}") from error
-        among = statuses.among
-        if (
-            type(chosen) is not LiveStatus
-            or chosen.among is not among
-            or (among is not statuses and chosen.backend.key in statuses.excluded)
-        ):
-            raise NoBackend(
-                f"the balancer {balancer!r} chose {chosen!r}, none of the {statuses.size} statuses"
-            )
-        if selection.feedback is not None:
-            managers = self._managers
-            managers.records.of(chosen.backend, managers.policy).teach(selection.feedback)
-        return chosen
 
     def _give_to(self, chosen: LiveStatus) -> None:
         """Tell the health of a backend that it gets a request, and count it if it is in panic."""
@@ -208,12 +158,12 @@ class Selector:
         return record is not None and record.health.phase is Phase.PROBED
 
     def _lease_at(
-        self, ident: Hashable, backend: Backend, owner: Owner | None
+        self, ident: Hashable, backend: Backend, owner: Owner | None, fresh: bool
     ) -> Lease[Any] | None:
         managers = self._at.get(backend.key)
         manager = managers.get(ident) if managers else None
         try:
-            return None if manager is None else manager.try_connect(ident, owner)
+            return None if manager is None else ask_now(manager, ident, owner, fresh)
         except Rejected:
             return None  # another backend may serve the request; if none does, it fails later
 
@@ -224,10 +174,10 @@ class Selector:
         selection: Selection,
         timeout: float | None,
         owner: Owner | None,
-    ) -> Deferred[Lease[Any]]:
+    ) -> Waiter[Lease[Any]]:
         queue = selection.queue(ident)
         try:
-            prefers = getattr(selection.balancer, "prefers", False)
+            prefers = selection.prefers
             place = chosen if self._is_probed(chosen) else queue.place_for(chosen)
             if place != chosen or not (prefers or self._is_probed(chosen)):
                 lease = queue.lease_ready(owner)
@@ -237,18 +187,18 @@ class Selector:
             try:
                 manager: Any = self._place(ident, place, queue)
             except ConnectFailed:
-                asked: Deferred[Lease[Any]] = fail()
+                asked: Deferred[Lease[Any]] = failed(Waiter)
             else:
                 if IServesGroups.providedBy(manager):
-                    choose = partial(self._choose_again, selection)
                     queue = self._still_open(queue, selection)
-                    waiter = queue.wait(manager, timeout, owner, choose)
+                    waiter = queue.wait(manager, timeout, owner, selection.choose_again)
                     if not prefers:
                         queue.check_idle()
                     return waiter
-                asked = manager.connect(ident, timeout, owner)  # it does not serve groups' queues
+                # It does not serve groups' queues.
+                asked = ask(manager, ident, timeout, owner, selection.fresh)
             asking = self._ask_others(asked, ident, place, selection, timeout, owner)
-            return Deferred.fromCoroutine(asking)
+            return as_waiter(Deferred.fromCoroutine(asking))
         finally:
             queue.end_if_empty()
 
@@ -285,12 +235,12 @@ class Selector:
             except ConnectFailed as error:
                 if is_last:
                     raise
-                failed = error
+                refusal = error
                 tried[place] = error.reason
             waited = self._clock.seconds() - began
-            other = self._choose_again(selection, tried)
+            other = selection.choose_again(tried)
             if other is None or (patience is not None and waited >= patience):
-                raise ConnectFailed(failed.backend, failed.reason, failed.retry_in, tried)
+                raise ConnectFailed(refusal.backend, refusal.reason, refusal.retry_in, tried)
             place = other
             left = None if patience is None else patience - waited
             queue = selection.queue(ident)
@@ -298,32 +248,14 @@ class Selector:
                 manager: Any = self._place(ident, place, queue)
                 is_last = IServesGroups.providedBy(manager)  # the queue tries all other backends
                 if is_last:
-                    choose = partial(self._choose_again, selection)
                     queue = self._still_open(queue, selection)
-                    asked = queue.wait(manager, left, owner, choose, tried)
+                    asked = queue.wait(manager, left, owner, selection.choose_again, tried)
                 else:
-                    asked = manager.connect(ident, left, owner)
+                    asked = ask(manager, ident, left, owner, selection.fresh)
             except ConnectFailed:
-                asked = fail()
+                asked = failed(Waiter)
             finally:
                 queue.end_if_empty()
-
-    def _choose_again(self, selection: Selection, tried: Tried) -> Backend | None:
-        """The backend where a request is tried next; C{None} if there is none, or the choice fails.
-        What turns out not to be a backend is added to C{tried}. Other errors are logged, so that
-        the request fails with the reasons why it could not be served."""
-        while True:
-            statuses = selection.without(tried)
-            try:
-                return self._choose(selection, statuses).backend
-            except NoBackend:
-                return None
-            except Exception:
-                if statuses.refused is None:
-                    _log.failure("{balancer!r} cannot be used", balancer=selection.balancer)
-                    return None
-                given, why = statuses.refused
-                tried[given] = why
 
     def _warm(self, ident: Hashable, chosen: Backend, queue: GroupQueue) -> None:
         """Another backend had something idle and served the request. Connect to the chosen one all
@@ -345,56 +277,3 @@ class Selector:
                     return server
             manager.admission.refuse(ident)
         return manager
-
-    # Queues
-
-    def temporary_queue(self, ident: Hashable, backends: Backends) -> GroupQueue:
-        """The queue for a list of backends; made if there is none. It is closed when empty."""
-        key = (ident, frozenset(backends))
-        queue = self._queues.get(key)
-        if queue is None:
-            panic = self.panic_over(backends)
-            queue = self.make_queue(
-                *(ident, backends),
-                may_serve=lambda backend: panic.is_on or self.is_well(backend),
-                emptied=partial(self._drop, key),
-            )
-            self._queues[key] = queue
-        return queue
-
-    def panic_over(self, backends: Backends) -> Panic:
-        """The panic of a list of backends: whether so few are well that all may serve. Nothing is
-        logged."""
-        panic = Panic(self._managers.records, is_told=False)
-        panic.watch_over(backends)
-        return panic
-
-    def make_queue(
-        self,
-        ident: Hashable,
-        backends: Backends,
-        may_serve: Callable[[Backend], bool],
-        emptied: Callable[[GroupQueue], object] | None = None,
-    ) -> GroupQueue:
-        """A queue for these backends.
-
-        @param may_serve: whether a backend's health lets it serve.
-        @param emptied: called when the last waiter has left.
-        """
-
-        return GroupQueue(
-            *(ident, backends, self._servers, self._clock, may_serve),
-            timeout=self._managers.policy.acquire_timeout,
-            arrivals=self._managers.records.arrivals,
-            emptied=emptied,
-        )
-
-    def _drop(self, key: tuple[Hashable, frozenset[Hashable]], queue: GroupQueue) -> None:
-        if self._queues.get(key) is queue:
-            del self._queues[key]
-            queue.close()
-
-    def is_well(self, backend: Backend) -> bool:
-        """Whether a backend's health lets it serve requests that were not placed there."""
-        record = self._managers.records.find(backend.key)
-        return record is None or record.health.phase is Phase.WELL

@@ -8,5 +8,6 @@ from kolus.health.attempts import Attempts
 from kolus.health.ejection import Ejection
 from kolus.health.health import Health, Phase
 from kolus.health.panic import Panic
+from kolus.health.shortage import Shortage
 
-__all__ = ["Attempts", "Ejection", "Health", "Panic", "Phase"]
+__all__ = ["Attempts", "Ejection", "Health", "Panic", "Phase", "Shortage"]

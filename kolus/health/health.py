@@ -46,6 +46,9 @@ class HealthListener(Protocol):
     def ejected(self, reason: str, seconds: float) -> None:
         """It was ejected for so many seconds; infinity: until C{admit} is called."""
 
+    def failed_again(self) -> None:
+        """Connecting to it failed while it was ejected."""
+
     def admitted(self, reason: str) -> None:
         """It may be chosen again."""
 
@@ -113,12 +116,18 @@ class Health:
         if self.phase is not Phase.PROBED or since >= self._since:
             self._failed("a lease was settled as failed")
 
-    def connected(self) -> None:
-        """A connect succeeded."""
+    def connected(self, is_back: bool = False) -> None:
+        """A connect succeeded.
+
+        @param is_back: whether the connect before it failed. If the backend is ejected, its probe
+            is due now: what it was ejected for may be over.
+        """
         if self._only_connects:
             self.failures = 0
             if self.phase is Phase.PROBED and not self._hook_decides:
                 self._admit("a probe could connect")
+        if is_back and self.phase is Phase.EJECTED and not self.is_by_hand:
+            self._is_due()
 
     def released(self, since: float) -> None:
         """A lease was released. It is called only while C{is_well} is C{False}.
@@ -134,6 +143,8 @@ class Health:
             self.failures = 0
         self._only_connects = connecting and (self._only_connects or not self.failures)
         self.failures += 1
+        if self.phase is Phase.EJECTED and connecting:
+            self._listener.failed_again()
         if self._ejection is None or self.phase in (Phase.EJECTED, Phase.DUE):
             return
         if self.phase is Phase.PROBED:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from twisted.logger import Logger
 
 if TYPE_CHECKING:
-    from kolus.backend import Backends
+    from kolus.backend import Backend, Backends
 
 __all__ = ["Panic"]
 
@@ -42,22 +42,25 @@ class Panic:
     @ivar requests: number of requests that went to ejected backends.
     """
 
-    def __init__(self, records: Healths, *, is_told: bool = True) -> None:
+    def __init__(self, records: Healths, backends: Backends, *, logs: bool = False) -> None:
         """
-        @param is_told: whether to log the begin of panic.
+        @param backends: the backends by their keys.
+        @param logs: whether to log the begin of panic.
         """
         self.requests = 0
-        self._is_told = is_told
+        self._logs = logs
         self._records = records
-        self._backends: Backends = {}
-        self._seen = records.health_changes
-        self._ejected = 0
         self._is_on = False
+        self.change(backends)
 
-    def watch_over(self, backends: Backends) -> None:
-        """Set the backends, by their keys."""
+    def change(self, backends: Backends) -> None:
+        """Set the backends."""
         self._backends = backends
         self._count()
+
+    def may_serve(self, backend: Backend) -> bool:
+        """Whether the health of a backend lets it serve requests that were not placed there."""
+        return backend.key not in self._records.sick or self.is_on
 
     @property
     def is_on(self) -> bool:
@@ -82,7 +85,7 @@ class Panic:
         fewer, more = (sick, backends) if len(sick) < len(backends) else (backends, sick)
         self._ejected = sum([key in more for key in fewer])
         is_on = 2 * self._ejected > len(backends)
-        if self._is_told and is_on and not self._is_on:
+        if self._logs and is_on and not self._is_on:
             _log.warn(
                 "{ejected} of {all} backends are ejected: balancers choose among all of them until "
                 "half are healthy",

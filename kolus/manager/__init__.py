@@ -4,28 +4,34 @@ This package knows leases, health and policies. It knows nothing of pools. Of gr
 their queues, which a manager serves besides its own.
 """
 
+from kolus.manager.asking import ask, ask_now
+from kolus.manager.backend_status import backend_status
 from kolus.manager.connection import Connection
 from kolus.manager.exclusive import ConnectionManager
+from kolus.manager.hearing import Hearing
 from kolus.manager.managers import MakeManager, Managers
 from kolus.manager.prober import Prober
 from kolus.manager.protocol_factory import protocol_factory
-from kolus.manager.queue import Waiter, WaiterQueue
+from kolus.manager.queue import Waiter, WaiterQueue, as_waiter
 from kolus.manager.record import BackendRecord
 from kolus.manager.records import Records
 from kolus.manager.shared import SharedManager
-from kolus.manager.snapshots import Snapshots
 
 __all__ = [
     "BackendRecord",
     "Connection",
     "ConnectionManager",
+    "Hearing",
     "MakeManager",
     "Managers",
     "Prober",
     "Records",
     "SharedManager",
-    "Snapshots",
     "Waiter",
     "WaiterQueue",
+    "as_waiter",
+    "ask",
+    "ask_now",
+    "backend_status",
     "protocol_factory",
 ]

@@ -17,7 +17,7 @@ from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred
 
 from kolus.errors import Closed, Draining, KolusError, LeaseTimeout
 from kolus.events import Observer, Why
@@ -37,9 +37,10 @@ from kolus.manager.process_guard import ProcessGuard
 from kolus.manager.queue import Waiter, WaiterQueue
 from kolus.manager.record import BackendRecord
 from kolus.manager.shutdown import Shutdown
+from kolus.manager.smoothness import is_plain
 from kolus.policy import Policy
 from kolus.status import Status
-from kolus.support import Alarm, check_seconds, check_whole, fired, steady
+from kolus.support import Alarm, check_seconds, check_whole, failed, fired, steady
 from kolus.watching import ManagerExplanation, Owner, Ownership, Recorder
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from kolus.backoff import Rng
     from kolus.lease import Leasable, Lease, Outcome
     from kolus.manager.connection import Connection
+    from kolus.manager.freshness import Freshness
 
 __all__ = ["BaseManager"]
 
@@ -64,6 +66,7 @@ class BaseManager(ABC, Generic[P]):
     @ivar placements: the waiters of groups that are placed here.
     @ivar groups: the queues of groups that it serves.
     @ivar deadlocks: finds requests that can never be served.
+    @ivar freshness: serves requests that want a fresh connection. Each kind has its own.
     @ivar process: keeps forked children from using it.
     @ivar smooth: whether nothing was out of the ordinary when it last looked, and nothing has
         changed since. Its record and its alarm clear it; the manager itself sets it again.
@@ -71,11 +74,14 @@ class BaseManager(ABC, Generic[P]):
         comes home is for the oldest of these, and nothing else depends on that.
     """
 
+    freshness_kind: type[Freshness]
+
     # What every lease needs. In CPython a slot is faster than a large C{__dict__}.
     __slots__ = (
         *("__dict__", "_alarm", "_checks", "_feedbacks", "_group_queues", "_idle", "_lifecycle"),
         *("_now", "_observers", "_plain", "_record", "_settler", "_special", "_wanting"),
         *("_watchers", "connections", "counters", "ident", "passes_on", "smooth", "waiting"),
+        "_pool_wanting",
     )
 
     def __init__(
@@ -103,10 +109,13 @@ class BaseManager(ABC, Generic[P]):
         self._policy = policy = Policy() if policy is None else policy
         if record is None:
             limit = policy.limit if backend.limit is None else backend.limit
-            record = BackendRecord(limit, policy.max_connecting, backend, steady(reactor))
+            record = BackendRecord(
+                *(limit, policy.max_connecting, backend, steady(reactor)),
+                starts_slowly=policy.backoff is not None,
+            )
         self._record = record
         self._clock = clock = steady(reactor)
-        self._call_soon = getattr(reactor, "callFromThread", None) or partial(reactor.callLater, 0)
+        self._call_soon = getattr(reactor, "callFromThread", None) or partial(clock.callLater, 0)
         self.counters = record.counters
         self._observers = [] if observers is None else observers
         self._recorder = recorder = Recorder(backend, ident, self.counters, self._observers)
@@ -121,10 +130,12 @@ class BaseManager(ABC, Generic[P]):
             arrivals=record.arrivals,
             added=lambda: self.admission.came(),
             removed=lambda _: self.admission.left(),
+            cancelled=lambda waiter: self.admission.cancelled(waiter),
         )
         self.placements = Placements(self, record)
         self.groups = GroupQueues(self)
-        self._tracker = LeaseTracker(policy, recorder, clock.seconds, self._settle)
+        self._tracker = LeaseTracker(policy, recorder, clock.seconds, self._settle, self._alarm)
+        self.freshness = self.freshness_kind(self)
         self.deadlocks = Deadlocks(self, self._tracker, record, policy)
         self._lifecycle = Lifecycle()
         self._shutdown = Shutdown(self)
@@ -136,13 +147,15 @@ class BaseManager(ABC, Generic[P]):
         # What every lease needs, at hand.
         self._now = clock.seconds
         self._wanting = record.turns.wanting
+        self._pool_wanting = record.budget.wanting
         self._group_queues = self.groups.known
         self._watchers = record.watchers
         self._feedbacks = record.feedbacks
         self._debug = policy.debug
-        self._special = policy.debug or policy.min_idle > 0
+        self._tracked = policy.debug or policy.hold_limit is not None
+        self._special = self._tracked or policy.min_idle > 0
         self._checks = hooks.checks
-        self._plain = self._is_plain()
+        self._plain = is_plain(self)
         self._idle = connections.idle
         self.waiting = self._queue.waiting
         self._settler = self._settle
@@ -155,7 +168,9 @@ class BaseManager(ABC, Generic[P]):
     # What the two kinds know and do
 
     @abstractmethod
-    def try_connect(self, ident: Hashable, owner: Owner | None = None) -> Lease[P] | None: ...
+    def try_connect(
+        self, ident: Hashable, owner: Owner | None = None, fresh: bool = False
+    ) -> Lease[P] | None: ...
 
     @abstractmethod
     def _leased(self) -> int:
@@ -224,34 +239,36 @@ class BaseManager(ABC, Generic[P]):
         """The number of its waiters, those of groups that are placed here included."""
         return len(self.waiting) + len(self.placements.waiters)
 
+    def is_short(self) -> bool:
+        """Whether more wait here than can be served by what is ready or on its way."""
+        return self._dispatcher.is_short()
+
     def room(self) -> int:
         """The number of further requests that could be served without waiting for a release."""
         to_come = max(0, self._record.unused()) + len(self.connections.connecting)
         return self.ready() + to_come * (self._policy.slots or 1) - self.demand()
 
-    def _is_plain(self) -> bool:
-        """Whether a released connection can be leased again without a reset or another step."""
-        policy, record = self._policy, self._record
-        is_calm = record.health.is_well and not record.shrinking.active
-        return policy.reset is None and policy.max_uses is None and is_calm
-
     # Requests
 
     def connect(
-        self, ident: Hashable, timeout: float | None = None, owner: Owner | None = None
-    ) -> Deferred[Lease[P]]:
+        self,
+        ident: Hashable,
+        timeout: float | None = None,
+        owner: Owner | None = None,
+        fresh: bool = False,
+    ) -> Waiter[Lease[P]]:
         if timeout is not None:
             check_seconds("timeout", timeout)
         try:
-            lease = self.try_connect(ident, owner)
+            lease = self.try_connect(ident, owner, *(True,) if fresh else ())
         except KolusError:
-            return fail()
+            return failed(Waiter)
         if lease is not None:
             return fired(Waiter, lease)
         try:
-            return self.admission.wait(timeout, owner)
+            return self.admission.wait(timeout, owner, fresh)
         except KolusError:
-            return fail()
+            return failed(Waiter)
 
     def demand_grew(self) -> None:
         """A waiter was placed here."""
@@ -261,8 +278,7 @@ class BaseManager(ABC, Generic[P]):
     def demand_fell(self) -> None:
         """A waiter that was placed here has left."""
         self.placements.tell()
-        if self._wanting and self._idle and not self.demand():
-            self._record.turns.wake()  # what was idle for it makes way for a sibling's
+        self._record.turns.demand_fell(self)
 
     # Leases
 
@@ -275,7 +291,7 @@ class BaseManager(ABC, Generic[P]):
 
     def _lease_specially(self, leasable: Leasable[P], ownership: Ownership | None) -> Lease[P]:
         """Lease what was ready at once, and see to the head-room."""
-        lease = self._tracker.lease(leasable, ownership, self._tracker.origin(ownership), 0.0)
+        lease = self._tracker.lease(leasable, ownership, self._tracker.origin(ownership))
         if self._policy.min_idle:
             self._dispatcher.decide()
         return lease
@@ -298,7 +314,7 @@ class BaseManager(ABC, Generic[P]):
 
     def health_changed(self) -> None:
         """Its backend has become well, or is not well any more."""
-        self._plain = self._is_plain()
+        self._plain = is_plain(self)
         self.connections_changed()
 
     def limit_changed(self) -> None:
@@ -308,8 +324,8 @@ class BaseManager(ABC, Generic[P]):
         self.deadlocks.look_at_all()
 
     def shrinking_changed(self) -> None:
-        """The backend has come to have more connections than its limit, or no longer has."""
-        self._plain = self._is_plain()
+        """There have come to be more connections than a limit allows, or no longer are."""
+        self._plain = is_plain(self)
 
     def is_called(self, backend: Backend) -> None:
         """The name or other values of its backend have changed."""
@@ -318,6 +334,10 @@ class BaseManager(ABC, Generic[P]):
     def observe(self, seconds: float) -> None:
         """A lessee tells how long the backend took to answer."""
         self._record.observed(seconds)
+
+    def is_clean(self, connection: Connection[P]) -> bool:
+        """Whether nothing is under way on a connection; C{False} if the policy cannot tell."""
+        return self._hooks.cleans and self._hooks.why_unclean(connection) is None
 
     def ownership_of(self, owner: object) -> Ownership | None:
         """The ownership of an owner at this manager, if there is one."""
@@ -332,6 +352,7 @@ class BaseManager(ABC, Generic[P]):
             self._record.changed()
             self._alarm.set(self.connections.vacant_until())
             self._dispatcher.decide()  # which may lead to its end
+            self._record.turns.wake()  # what is idle may make way for another manager's
             self._recorder.paused()
 
     def resume(self) -> None:

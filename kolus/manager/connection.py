@@ -19,18 +19,23 @@ from twisted.internet.interfaces import (
     IHandshakeListener,
     ILoggingContext,
     IProtocol,
-    IStreamClientEndpoint,
     ITransport,
 )
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from kolus.manager.connection_state import BUSY, CLOSED, CLOSING, CONNECTING, IDLE, LEASED, NEXT
+from kolus.manager.connection_state import (
+    BUSY,
+    CLOSED,
+    CLOSING,
+    CONNECTING,
+    IDLE,
+    LEASED,
+    NEXT,
+)
 from kolus.manager.descriptor import Descriptor, descriptor_of
 from kolus.manager.losses import Losses
-from kolus.manager.one_protocol import OneProtocol
-from kolus.manager.opening import Opening
 from kolus.manager.transports import is_sound, stop_telling, tell_before
 from kolus.support import Step
 
@@ -39,6 +44,7 @@ if TYPE_CHECKING:
     from kolus.lease import Lease
     from kolus.manager.connection_state import ConnectionState
     from kolus.manager.connector import Connector
+    from kolus.manager.opening import Opening
 
 __all__ = ["STILLBORN", "Connection"]
 
@@ -58,9 +64,12 @@ class Connection(Generic[P]):
     else it is C{unasked}, which looks at the state.
 
     @ivar protocol: the user's protocol, once there is one.
+    @ivar begun_at: when the attempt to make it began, on the clock.
     @ivar connected_at: when it was connected, on the clock.
     @ivar since: when it was last leased, became idle, or began a check or a reset, on the clock;
         minus infinity before it was ready.
+    @ivar checked_at: when it last passed a keep-alive check, on the clock.
+    @ivar kept_since: since when it is idle, on the clock, while it is in a keep-alive check.
     @ivar uses: the number of its leases so far.
     @ivar failures: the number of failed attempts in a row before it.
     @ivar retired: whether it is closed as soon as it is not leased.
@@ -72,7 +81,9 @@ class Connection(Generic[P]):
     @ivar chance: from 0 to below 1, drawn by the connector: this one's share of every jitter.
     @ivar expires_at: when its lifetime ends, on the clock.
     @ivar origin: where it was leased, in debug mode.
+    @ivar opening: the attempt to make it, while that is under way.
     @ivar slots: its leased slots, if it is shared.
+    @ivar hearings: who wants to know whether anything comes: see C{Hearing}.
     @ivar observed_since: C{since} of the last lease whose lessee called C{observe}.
     @ivar overdue_since: C{since} of the lease that was last reported as a possible leak.
     """
@@ -83,7 +94,10 @@ class Connection(Generic[P]):
     )
 
     protocol: P
+    begun_at = 0.0
     connected_at = 0.0
+    checked_at = -math.inf
+    kept_since: float | None = None
     why: Why | None = None
     was_lost = False
     expires_at = math.inf
@@ -91,14 +105,15 @@ class Connection(Generic[P]):
     observed_since = -math.inf
     overdue_since = -math.inf
     slots: Any = frozenset()
+    hearings: dict[Any, None] | None = None
+    opening: Opening | None = None
     _step: Step | None = None
-    _opening: Opening | None = None
     _losses: Losses | None = None
     _ended: Failure | None = None
     _tells = False
 
     def __init__(self, connector: Connector[P], chance: float, failures: int) -> None:
-        self._connector = connector
+        self._connector: Any = connector  # a Detachment, later
         self.chance = chance
         self.failures = failures
         self.state = CONNECTING
@@ -120,7 +135,7 @@ class Connection(Generic[P]):
     @property
     def age(self) -> float:
         """Seconds since it was connected."""
-        return self._connector.now() - self.connected_at
+        return float(self._connector.now() - self.connected_at)
 
     @property
     def was_ready(self) -> bool:
@@ -137,7 +152,7 @@ class Connection(Generic[P]):
 
     def in_state_for(self) -> float:
         """Seconds since it was last leased or came home."""
-        return self._connector.now() - self.since
+        return float(self._connector.now() - self.since)
 
     @property
     def reused(self) -> bool:
@@ -146,48 +161,29 @@ class Connection(Generic[P]):
 
     # What the manager does with it
 
-    def open(self, endpoint: IStreamClientEndpoint, timeout: float | None) -> Deferred[object]:
-        """Connect, through the handshake of TLS.
-
-        @return: fires when the connection can be used; fails with the reason why it cannot.
-        """
-        self._opening = opening = Opening(self)
-        factory = OneProtocol(self, self._connector.build)
-        reached = self._begin("connect", timeout, opening.reach, endpoint, factory)
-        return reached.addBoth(self._opened)
-
-    def _opened(self, result: object) -> object:
-        self._opening = None
-        return result
-
-    def run(
-        self, step: str, timeout: float | None, hook: Callable[[P], object]
+    def begin(
+        self, step: str, timeout: float | None, work: Callable[..., object], *args: object
     ) -> Deferred[object]:
-        """Run a user's hook on the protocol.
+        """Begin a step of making it ready.
 
-        When the time is over or the connection is lost, what the hook returned is cancelled, and
+        When the time is over or the connection is lost, what C{work} returned is cancelled, and
         not waited for.
 
-        @param hook: what it returns may be a Deferred or a coroutine.
-        @return: fires with what the hook gave; fails with its exception, with C{TimeoutError}
+        @param work: what it returns may be a Deferred or a coroutine.
+        @return: fires with what the work gave; fails with its exception, with C{TimeoutError}
             after C{timeout} seconds, with the reason of the loss. It always fires.
         """
-        return self._begin(step, timeout, hook, self.protocol)
-
-    def _begin(
-        self, name: str, timeout: float | None, action: Callable[..., object], *args: object
-    ) -> Deferred[object]:
-        self._step = step = Step(self._connector.clock, name, timeout)
-        step.outcome.addBoth(self._step_done)
-        return step.begin(action, *args)
+        self._step = begun = Step(self._connector.clock, step, timeout)
+        begun.outcome.addBoth(self._step_done)
+        return begun.begin(work, *args)
 
     def _step_done(self, result: object) -> object:
         self._step = None
         return result
 
     def _give_up(self, reason: Failure) -> None:
-        if self._opening is not None and self._opening.is_making:
-            self._opening.give_up(reason)
+        if self.opening is not None and self.opening.is_making:
+            self.opening.give_up(reason)
         elif self._step is not None:
             self._step.give_up(reason)
 
@@ -204,6 +200,7 @@ class Connection(Generic[P]):
             return False
         if self.state is not IDLE:
             self._become(LEASED)
+            self.kept_since = None
         self.state = LEASED
         self.since = now
         self.uses += 1
@@ -221,8 +218,8 @@ class Connection(Generic[P]):
         self._become(BUSY)
         self.since = now
 
-    def rest(self, now: float, idle: dict[Any, None]) -> bool:
-        """Come home: from here on it is read, even if its lessee had paused it.
+    def become_idle(self, now: float, idle: dict[Any, None]) -> bool:
+        """From here on it is read, even if its lessee had paused it.
 
         @param idle: what it joins, to be watched.
         @return: whether it is usable. If not, nothing has changed.
@@ -238,12 +235,18 @@ class Connection(Generic[P]):
             self.dataReceived = self.unasked
         else:
             self._become(IDLE)
+            if self.kept_since is not None:
+                self.since, self.checked_at, self.kept_since = self.kept_since, now, None
         idle[self] = None
         if doubtful:
             transport: Any = self.transport
             self.doubtful = not self._tells or getattr(transport, "TLS", False)  # by a STARTTLS
             getattr(transport, "resumeProducing", object)()
         return True
+
+    def known_good_at(self) -> float:
+        """When it last came home or passed a keep-alive check, on the clock."""
+        return max(self.since, self.checked_at)
 
     def usable(self, producing: bool = False) -> bool:
         """Whether it may be leased: it is open, not retired, and nobody told it to close."""
@@ -260,6 +263,18 @@ class Connection(Generic[P]):
         if self._losses is None:
             self._losses = Losses(self._ended)
         return self._losses.tell(lease)
+
+    def take_losses(self, lease: Lease[Any]) -> list[Deferred[BaseException]]:
+        """What C{when_lost} gave for a lease, to be fired by the caller."""
+        return [] if self._losses is None else self._losses.take(lease)
+
+    def is_clean(self) -> bool:
+        """Whether nothing is under way on it; C{False} if that is not known."""
+        return bool(self.manager.is_clean(self))
+
+    def why_not_detach(self) -> str | None:
+        """Why it cannot leave the pool now; C{None} if it can."""
+        return None if self.transport and self.state is LEASED else "its connection has ended"
 
     def observe(self, seconds: float) -> None:
         """See C{Lease.observe}."""
@@ -312,14 +327,14 @@ class Connection(Generic[P]):
         """Never called: C{makeConnection} is the protocol's own."""
 
     def makeConnection(self, transport: ITransport) -> None:
-        if self.state is not CONNECTING or self._opening is None:
+        if self.state is not CONNECTING or self.opening is None:
             getattr(transport, "abortConnection", transport.loseConnection)()
             return
         self.transport = transport
         self._tells = tell_before(transport, self)
         self.descriptor = descriptor_of(self, transport)
         self.connected_at = self._connector.now()
-        self._opening.make(transport)
+        self.opening.make(transport)
 
     def _data_received(self, data: bytes) -> None:
         if self.state is IDLE:
@@ -330,14 +345,14 @@ class Connection(Generic[P]):
     def handshakeCompleted(self) -> None:
         if IHandshakeListener.providedBy(self.protocol):
             self._protocol.handshakeCompleted()
-        if self._opening is not None:
-            self._opening.shook_hands()
+        if self.opening is not None:
+            self.opening.shook_hands()
 
     def readConnectionLost(self) -> None:
         if self.state is IDLE:
             self.out_of_step("its peer closed it")
         elif self.state < CLOSING:
-            self.retired = self.doubtful = True
+            self.retired = self.doubtful = self.was_lost = True
             self._protocol.readConnectionLost()
 
     def writeConnectionLost(self) -> None:

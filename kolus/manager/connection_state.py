@@ -9,6 +9,7 @@ __all__ = [
     "CLOSED",
     "CLOSING",
     "CONNECTING",
+    "DETACHED",
     "IDLE",
     "LEASED",
     "NEXT",
@@ -27,18 +28,21 @@ class ConnectionState(IntEnum):
     """Leased, by one lessee or several."""
     BUSY = 3
     """In a check before a lease, or in a reset after one."""
-    CLOSING = 4
+    DETACHED = 4
+    """Out of the pool: its last lessee has it for good."""
+    CLOSING = 5
     """Told to close, but not gone yet."""
-    CLOSED = 5
+    CLOSED = 6
 
 
-CONNECTING, IDLE, LEASED, BUSY, CLOSING, CLOSED = ConnectionState
+CONNECTING, IDLE, LEASED, BUSY, DETACHED, CLOSING, CLOSED = ConnectionState
 
 NEXT = (
     frozenset({IDLE, CLOSING, CLOSED}),  # CONNECTING
     frozenset({LEASED, BUSY, CLOSING, CLOSED}),  # IDLE
-    frozenset({IDLE, LEASED, BUSY, CLOSING, CLOSED}),  # LEASED, also to the next lessee
+    frozenset({IDLE, LEASED, BUSY, DETACHED, CLOSING, CLOSED}),  # LEASED, also to the next lessee
     frozenset({IDLE, LEASED, CLOSING, CLOSED}),  # BUSY
+    frozenset({CLOSED}),  # DETACHED
     frozenset({CLOSED}),  # CLOSING
     frozenset[ConnectionState](),  # CLOSED
 )

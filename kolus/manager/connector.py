@@ -16,7 +16,9 @@ from kolus.errors import ConnectFailed, reason_of
 from kolus.events import Why
 from kolus.manager.connection import Connection
 from kolus.manager.connection_state import CONNECTING
-from kolus.support import drop_frames, steady, traceback_text
+from kolus.manager.failed_attempts import has_recovered, is_to_blame
+from kolus.manager.opening import Opening
+from kolus.support import steady
 
 if TYPE_CHECKING:
     from kolus.backend import Backend
@@ -68,6 +70,7 @@ class Connector(Generic[P]):
         @raise ValueError: this reactor cannot use the backend's endpoint string.
         """
         self.manager = manager
+        self._reactor = reactor
         self.clock = clock = steady(reactor)
         self.build = build
         self.now: Callable[[], float] = clock.seconds
@@ -104,28 +107,32 @@ class Connector(Generic[P]):
 
     def connect(self) -> None:
         """Begin an attempt: connect, then run the policy's prepare."""
-        connection: Connection[P] = Connection(self, self._rng.random(), self.attempts.failures)
+        attempts, now = self.attempts, self.now()
+        attempts.begin(now, len(self._record.connecting))
+        connection: Connection[P] = Connection(self, self._rng.random(), attempts.failures)
+        connection.begun_at = now
         self._connections.begin(connection)
-        made = connection.open(self._endpoint, self._policy.connect_timeout)
+        opening = Opening(connection, self._policy.tcp_timeout)
+        made = opening.begin(self._endpoint, self.build, self._policy.connect_timeout)
         made.addCallback(lambda _: self._hooks.prepare(connection))
         ours = (connection,)
         made.addCallbacks(self._connected, self._failed, callbackArgs=ours, errbackArgs=ours)
 
     def failed(self, error: BaseException, connection: Connection[P]) -> None:
         """The attempt C{connection} failed, or gave a connection that could not be used."""
-        self.was_useless(error, connection)
-        self._record.health.connect_failed(error)
+        if self.was_useless(error, connection):
+            self._record.health.connect_failed(error)
 
-    def was_useless(self, error: BaseException, connection: Connection[P]) -> None:
-        """As C{failed}, if the backend's health was told already."""
-        where = traceback_text(error)
-        drop_frames(error)
-        backoff = self._policy.backoff
-        failures = max(self.attempts.failures, connection.failures) + 1
-        delay = 0.0 if backoff is None else backoff.delay(failures, self._rng)
-        self.attempts.failed(error, failures, self.now() + delay)
-        self._unpaid = backoff is None
-        self._recorder.connect_failed(self.error(), failures, where)
+    def was_useless(self, error: BaseException, connection: Connection[P]) -> bool:
+        """As C{failed}, if the backend's health was told already.
+
+        @return: whether the backend is to blame, and not this machine.
+        """
+        self._unpaid = self._policy.backoff is None
+        return is_to_blame(
+            *(self._record, error, connection.failures, connection.begun_at),
+            *(self._reactor, self._policy, self._rng, self._recorder),
+        )
 
     def _connected(self, _: object, connection: Connection[P]) -> None:
         if not connection.usable():
@@ -133,11 +140,11 @@ class Connector(Generic[P]):
             self._failed(Failure(closed), connection)
             return
         self._connections.connected(connection)
-        self.attempts.succeeded()
+        is_back = has_recovered(self._record, self.now(), self._recorder)
         self.pay()
-        if self._connections.come_home(connection):
+        if self._connections.take_back(connection):
             self._recorder.connected()
-        self._record.health.connected()
+        self._record.health.connected(is_back)
         self.manager.connections_changed()
         self._record.turns.wake()
 

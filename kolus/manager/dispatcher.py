@@ -9,7 +9,10 @@ home while it passed on another connection.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from twisted.internet.defer import Deferred, succeed
 
 from kolus.events import Why
 from kolus.health import Phase
@@ -32,12 +35,15 @@ class Dispatcher(Generic[P]):
     """Serves the waiters of one manager, in its own queue and in those of groups, by arrival.
 
     @ivar is_deciding: whether C{decide} is running.
+    @ivar is_to_try: whether a request failed because the next attempt was not due. That attempt is
+        made in the background then, so that the back-off does not make an outage longer.
     """
 
     __slots__ = (
-        *("_connections", "_connector", "_counters", "_deadlocks", "_group_queues", "is_deciding"),
+        *("_connections", "_connector", "_counters", "_deadlocks", "_group_queues"),
+        "is_to_try",
         *("_groups", "_hooks", "_lifecycle", "_manager", "_placements", "_policy", "_queue"),
-        *("_record", "_released", "_tracker", "_undecided", "_waiting"),
+        *("_record", "_released", "_tracker", "_undecided", "_waiting", "is_deciding"),
     )
 
     def __init__(self, manager: BaseManager[P]) -> None:
@@ -59,36 +65,62 @@ class Dispatcher(Generic[P]):
         self._record = manager._record
         self._tracker = manager._tracker
         self._waiting = manager._queue.waiting
-        self.is_deciding = self._undecided = False
+        self.is_deciding = self._undecided = self.is_to_try = False
         self._released: list[Connection[P]] | None = None
 
     # Who is next
 
-    def next_waiter(self) -> Waiter[Lease[P]] | None:
-        """The waiter to serve next, of the manager's own queue and of those of groups."""
+    def next_waiter(self, *, reused: bool = True) -> Waiter[Lease[P]] | None:
+        """The waiter to serve next, of the manager's own queue and of those of groups.
+
+        @param reused: whether it is to take a connection that was leased before.
+        """
         oldest = next(iter(self._waiting)) if self._waiting else None
         if self._group_queues:
-            queue = self._groups.first()
-            head = None if queue is None else queue.head()
-            if head is not None and (oldest is None or head.order < oldest.order):
-                oldest = head
+            queues = [self._groups.first()]
+            if not reused and self._groups.fresh:
+                queues.append(self._groups.first(fresh=True))
+            for queue in queues:
+                head = None if queue is None else queue.head()
+                if head is not None and (oldest is None or head.order < oldest.order):
+                    oldest = head
             if self._record.health.phase is not Phase.WELL:
-                placed = self._placements.oldest()  # it may serve these even if it is not well
+                placed = self._placements.oldest(
+                    reused
+                )  # it may serve these even if it is not well
                 if placed is not None and (oldest is None or placed.order < oldest.order):
                     oldest = placed
         return oldest
 
-    def is_asked(self) -> bool:
-        """Whether there is a waiter that it may serve."""
-        return bool(self._waiting) or (bool(self._group_queues) and self.next_waiter() is not None)
+    def is_short(self) -> bool:
+        """Whether more wait here than can be served by what is ready or on its way."""
+        manager, connections, slots = self._manager, self._connections, self._policy.slots or 1
+        fresh = len(self._placements.fresh)
+        ready = manager.ready() + len(connections.checking) * slots
+        lacking = max(0, manager.demand() - fresh - ready) + fresh
+        return lacking > len(connections.connecting) * slots
+
+    def next_order(self, *, reused: bool) -> float:
+        """The number of that waiter's arrival; infinity if there is none, or it serves nobody."""
+        waiter = self.next_waiter(reused=reused) if self._lifecycle.serves else None
+        return math.inf if waiter is None else waiter.order
+
+    def is_asked(self, *, reused: bool = True) -> bool:
+        """Whether there is a waiter that it may serve.
+
+        @param reused: as for C{next_waiter}.
+        """
+        return bool(self._waiting) or (
+            bool(self._group_queues) and self.next_waiter(reused=reused) is not None
+        )
 
     def asked(self, most: int) -> int:
-        """The number of waiters that it may serve; C{most} or more if there are so many."""
+        """The number of waiters that take any connection; C{most} or more if there are so many."""
         return len(self._waiting) + (self._groups.count(most) if self._group_queues else 0)
 
-    def _take_next(self) -> Waiter[Lease[P]]:
+    def _take_next(self, reused: bool) -> Waiter[Lease[P]]:
         """Remove the next waiter from its queue; there must be one."""
-        waiter = self.next_waiter()
+        waiter = self.next_waiter(reused=reused)
         assert waiter is not None
         if waiter.queue is self._queue:
             return self._queue.popleft()
@@ -100,13 +132,13 @@ class Dispatcher(Generic[P]):
 
     def serve(self, leasable: Leasable[P]) -> None:
         """Give the next waiter its lease."""
-        waiter = self._take_next() if self._group_queues else self._queue.popleft()
+        waiter = self._take_next(leasable.reused) if self._group_queues else self._queue.popleft()
         self._record.changed()
         self._fire(waiter, leasable)
 
     def _fire(self, waiter: Waiter[Lease[P]], leasable: Leasable[P]) -> None:
         self._counters.leases += 1
-        if self._manager._observers or self._manager._debug or waiter.ownership is not None:
+        if self._manager._observers or self._manager._tracked or waiter.ownership is not None:
             waited = self._manager._now() - waiter.since
             lease = self._tracker.lease(leasable, waiter.ownership, waiter.origin, waited)
         else:
@@ -186,6 +218,8 @@ class Dispatcher(Generic[P]):
         try:
             while self._undecided and self._lifecycle.serves:
                 self._undecided = False
+                if self._groups.fresh:
+                    self._manager.freshness.look()
                 self._manager._hand_out()
                 if self._record.attempts.last_error is not None:
                     self._fail_hopeless()
@@ -195,6 +229,7 @@ class Dispatcher(Generic[P]):
                     self._placements.tell()
         finally:
             self.is_deciding = False
+        self._connections.close_surplus()
         if not self._lifecycle.serves:
             self._placements.tell()
 
@@ -204,21 +239,43 @@ class Dispatcher(Generic[P]):
             self._lifecycle.serves
             and len(self._connections.all) < self._record.limit
             and not self._connector.unpaid
-            and len(self._connections.connecting) < self._manager._wanted()
+            and (
+                len(self._connections.connecting) < self._wanted()
+                or (
+                    self._is_overlooked()
+                    and self._record.attempts.late_at() <= self._manager._now()
+                )
+            )
             and self._connector.due_in() <= 0
+        )
+
+    def _wanted(self) -> int:
+        """The number of connections that should be connecting, with one to find out whether a
+        backend that fails is back."""
+        record = self._record
+        fails = record.attempts.failures > 0 or record.health.phase is Phase.EJECTED
+        return max(self._manager._wanted(), self.is_to_try and fails)
+
+    def _is_overlooked(self) -> bool:
+        """Whether a request came after the newest attempt under way had begun. There may be as many
+        attempts as requests, but all of them for requests that have left."""
+        begun_at = self._record.attempts.begun_at
+        return bool(self._connections.connecting) and any(
+            next(reversed(waiters)).since > begun_at
+            for waiters in (self._waiting, self._placements.waiters)
+            if waiters
         )
 
     def _connect_more(self) -> None:
         while self.wants_connection():
             if not self._record.turns.grant(self._manager):
                 return
+            self.is_to_try = False
             self._connector.connect()
         connector = self._connector
         is_early = connector.due_in() > 0
-        if (
-            (is_early or connector.unpaid)
-            and self._lifecycle.serves
-            and self._manager._wanted() > 0
+        if self._lifecycle.serves and (
+            ((is_early or connector.unpaid) and self._wanted() > 0) or self._is_overlooked()
         ):
             self._record.turns.want(self._manager)  # a sibling's success may bring it forward
         else:
@@ -232,46 +289,61 @@ class Dispatcher(Generic[P]):
         if connector.unpaid and not connections.leased():
             connector.pay()
             self._give_up_first()
+        attempts = self._record.attempts
         while self._manager.demand() and self._policy.fail_fast:
-            if connector.due_in() <= 0 or connections.leased():
+            if attempts.retry_at <= self._manager._now() or connections.leased():
                 return
+            number = self._first().order
+            if attempts.failures == 1 and number < attempts.number:
+                if not attempts.is_owed:
+                    return  # a first failure fails one request; the others have the next attempt
+                attempts.is_owed = False
+            self.is_to_try = self.is_to_try or number > attempts.number
             self._give_up_first()
 
-    def _give_up_first(self) -> None:
-        """Give up on the oldest waiter, of the own queue or placed here."""
-        error = self._connector.error()
-        own = next(iter(self._waiting), None)
-        placed = next(iter(self._placements.waiters), None)
-        if placed is not None and (own is None or placed.order < own.order):
-            self._placements.give_up(placed, error)
-        elif own is not None:
-            self._queue.fail(own, error)
+    def _first(self) -> Waiter[Any]:
+        """The oldest waiter, of the own queue or placed here; there must be one."""
+        own, placed = self._waiting, self._placements.waiters
+        firsts = [next(iter(each)) for each in (own, placed) if each]
+        return min(firsts, key=lambda waiter: waiter.order)
 
-    def come_home(self, connection: Connection[P]) -> None:
+    def _give_up_first(self) -> None:
+        """Give up on the oldest waiter, of the own queue or placed here, if there is one."""
+        if self._manager.demand():
+            first, error = self._first(), self._connector.error()
+            if first.queue is self._queue:
+                self._queue.fail(first, error)
+            else:
+                self._placements.give_up(first, error)
+
+    def take_back(self, connection: Connection[P]) -> None:
         """Make a returned connection idle, or close it if it is unfit or must make way."""
         if self._record.shrinking.is_above():
             self._connections.close(connection, Why.RESIZED)
-        elif self._record.turns.wanting and self._record.turns.claims(self._manager):
+        elif self._record.must_make_way(self._manager):
             self._connections.close(connection, Why.DISPLACED)
-        elif not self._connections.come_home(connection):
+        elif not self._connections.take_back(connection):
             self._connections.close(connection, Why.UNFIT)
 
-    def check(self, connection: Connection[P]) -> None:
-        """Check a connection. If it passes, it is leased to the next waiter, or becomes idle."""
+    def check(self, connection: Connection[P]) -> Deferred[None]:
+        """Check a connection. If it passes, it is leased to the next waiter, or becomes idle.
+
+        @return: fires when that is done; never fails.
+        """
         descriptor = connection.descriptor
         if descriptor is not None and not descriptor.is_quiet(self._manager._now()):
-            return  # the check would take it for an answer
+            return succeed(None)  # the check would take it for an answer
         self._connections.checking.add(connection)
         self._record.changed()
-        self._hooks.check(connection).addCallback(self._was_checked, connection)
+        return self._hooks.check(connection).addCallback(self._was_checked, connection)
 
     def _was_checked(self, fit: bool, connection: Connection[P]) -> None:
         self._connections.checking.discard(connection)
         self._manager.see_the_time()  # a check takes a while
         if not (fit and connection.usable()):
             stillborn = connection.stillborn() and not connection.retired
-            if not fit:
-                self._record.health.check_failed()
+            if not fit and connection.kept_since is None:
+                self._record.health.check_failed()  # a keep-alive tells only of the connection
             self._connections.close(connection, Why.UNFIT, abort=True)
             if stillborn:
                 error = ConnectionAbortedError("its check failed")
@@ -279,9 +351,13 @@ class Dispatcher(Generic[P]):
                 tell = self._connector.failed if fit else self._connector.was_useless
                 tell(error, connection)
                 self._record.turns.wake()
-        elif self._lifecycle.serves and self.is_asked() and not self._record.shrinking.is_above():
+        elif (
+            self._lifecycle.serves
+            and self.is_asked(reused=connection.uses > 0)
+            and not self._record.shrinking.is_above()
+        ):
             # Do not make it idle first: with a short check_after it would be checked again.
             self._manager._give(connection)
         else:
-            self.come_home(connection)
+            self.take_back(connection)
         self.decide()

@@ -6,13 +6,14 @@ reported.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
 from kolus.errors import reason_of
+from kolus.events import Why
 from kolus.manager.connection_state import BUSY
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Hooks:
 
     @ivar checks: whether the policy has a check.
     @ivar resets: whether the policy has a reset.
+    @ivar cleans: whether the policy has a clean.
     """
 
     def __init__(self, policy: Policy, recorder: Recorder, now: Callable[[], float]) -> None:
@@ -36,6 +38,7 @@ class Hooks:
         self._recorder = recorder
         self.checks = policy.check is not None
         self.resets = policy.reset is not None
+        self.cleans = policy.clean is not None
 
     def prepare(self, connection: Connection[Any]) -> Deferred[object]:
         """
@@ -45,12 +48,14 @@ class Hooks:
         policy = self._policy
         if policy.prepare is None:
             return succeed(None)
-        prepared = connection.run("prepare", policy.prepare_timeout, policy.prepare)
+        prepared = connection.begin(
+            "prepare", policy.prepare_timeout, policy.prepare, connection.protocol
+        )
         return prepared.addCallback(_unless_false)
 
     def is_stale(self, connection: Connection[Any]) -> bool:
         """Whether an idle connection must be checked before it is leased."""
-        return self.checks and self._now() - connection.since >= self._policy.check_after
+        return self.checks and self._now() - connection.known_good_at() >= self._policy.check_after
 
     def check(self, connection: Connection[Any]) -> Deferred[bool]:
         """
@@ -64,12 +69,30 @@ class Hooks:
         """
         return self._run("reset", self._policy.reset, self._policy.reset_timeout, connection)
 
+    def why_unclean(self, connection: Connection[Any]) -> Why | None:
+        """
+        @return: why the connection must not be used again after its lease; C{None} if nothing is
+            under way on it.
+        """
+        assert self._policy.clean is not None
+        try:
+            clean = self._policy.clean(connection.protocol)
+            if not isinstance(clean, bool):
+                _drop(clean)
+                raise TypeError(f"it returned a {type(clean).__name__}, not True or False")
+        except Exception as error:
+            self._recorder.hook_failed("clean", error)
+            return Why.UNFIT
+        return None if clean else Why.UNCLEAN
+
     def _run(
         self, step: str, hook: Hook | None, timeout: float | None, connection: Connection[Any]
     ) -> Deferred[bool]:
         assert hook is not None
         connection.occupy(self._now())
-        return connection.run(step, timeout, hook).addBoth(self._is_fit, step, connection)
+        return connection.begin(step, timeout, hook, connection.protocol).addBoth(
+            self._is_fit, step, connection
+        )
 
     def _is_fit(self, result: object, step: str, connection: Connection[Any]) -> bool:
         result = _unless_false(result)
@@ -83,3 +106,12 @@ class Hooks:
 def _unless_false(result: object) -> object:
     """C{False} as the failure that it counts as."""
     return Failure(ValueError("it returned False")) if result is False else result
+
+
+def _drop(work: object) -> None:
+    """Stop work that nobody waits for, so that nothing is said about that either."""
+    if isinstance(work, Deferred):
+        work.addErrback(lambda _: None)
+        work.cancel()
+    elif isinstance(work, Coroutine):
+        work.close()

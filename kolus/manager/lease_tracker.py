@@ -1,7 +1,8 @@
 """C{LeaseTracker}: tracks the owners and origins of one manager's leases, and finds leaks.
 
-Its state is the owners of leases and requests, and when to look for leaks again. A lease costs
-nothing here unless it has an owner, there is an observer, or the policy has C{debug=True}.
+Its state is the owners of leases and requests, when to look for leaks again, and which leases are
+held if there is a limit for that. A lease costs nothing here unless it has an owner, there is an
+observer, or the policy has C{debug=True} or a C{hold_limit}.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kolus.errors import LeaseError
-from kolus.lease import FORGOTTEN, Leasable, Lease, Outcome, Settle
+from kolus.lease import FORGOTTEN, REVOKED, Leasable, Lease, Outcome, Settle
+from kolus.manager.detachment import DETACHES
+from kolus.manager.hold_limit import HoldLimit
 from kolus.manager.transports import is_ending
 from kolus.support import place, stack
 from kolus.watching import (
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from kolus.manager.base import BaseManager
     from kolus.manager.queue import Waiter
     from kolus.policy import Policy
+    from kolus.support import Alarm
 
 __all__ = ["Held", "LeaseTracker"]
 
@@ -57,14 +61,22 @@ class LeaseTracker:
     """Knows who holds leases, where they were taken and settled, and for how long."""
 
     def __init__(
-        self, policy: Policy, recorder: Recorder, now: Callable[[], float], settle: Settle
+        self,
+        policy: Policy,
+        recorder: Recorder,
+        now: Callable[[], float],
+        settle: Settle,
+        alarm: Alarm,
     ) -> None:
         self.owners = Owners()
         self.leaks_due = math.inf
         self._policy = policy
         self._recorder = recorder
         self._now = now
-        self._settle = settle
+        limit = policy.hold_limit
+        self._limit = None if limit is None else HoldLimit(limit, alarm)
+        self._settle_at_manager = settle
+        self._settle = settle if limit is None else self._settle_limited
 
     def ownership(self, owner: Owner | None) -> Ownership | None:
         """
@@ -89,11 +101,15 @@ class LeaseTracker:
         return None if ownership is None else place()
 
     def lease(
-        self, leasable: Any, ownership: Ownership | None, origin: str | None, waited: float
+        self,
+        leasable: Any,
+        ownership: Ownership | None,
+        origin: str | None,
+        waited: float | None = None,
     ) -> Lease[Any]:
         """Make a lease, and track its owner if it has one, and its origin in debug mode.
 
-        @param waited: the seconds that the request was in the queue.
+        @param waited: the seconds that the request was in the queue; C{None}: it was never there.
         """
         settle = self._settle
         reused = leasable.reused
@@ -101,16 +117,39 @@ class LeaseTracker:
             leasable.origin = origin
             leasable, settle = Traced(leasable, origin or ""), self._settle_traced
         lease: Lease[Any] = Lease(leasable, settle)
+        if self._limit is not None:
+            self._limit.given(leasable.leasable, lease)
         if ownership is not None:
             ownership.hold(lease, origin or "")
         self._recorder.leased(reused, waited)
         return lease
 
     def _settle_traced(self, traced: Traced, outcome: Outcome) -> None:
-        # A forgotten lease is settled in any thread, whose stack says nothing about it.
-        forgotten = f"nowhere, it was forgotten; leased here:\n{traced.origin}"
-        traced.settled(forgotten if outcome is FORGOTTEN else stack())
+        if outcome is FORGOTTEN or outcome is REVOKED:
+            # Its holder did not settle it, so this stack says nothing about it.
+            traced.settled(f"nowhere, it was {outcome.value}; leased here:\n{traced.origin}")
+        elif outcome not in DETACHES:  # the proxies of a detached connection stay in use
+            traced.settled(stack())
         self._settle(traced.leasable, outcome)
+
+    def _settle_limited(self, leasable: Any, outcome: Outcome) -> None:
+        if outcome is not FORGOTTEN:
+            self.reclaimed(leasable)
+        self._settle_at_manager(leasable, outcome)
+
+    def reclaimed(self, leasable: Any) -> None:
+        """A lease is settled, or a forgotten one is reclaimed."""
+        if self._limit is not None:
+            self._limit.settled(leasable)
+
+    def revoke_due(self, now: float) -> None:
+        """Revoke the leases that are held for longer than the policy allows."""
+        if self._limit is not None:
+            self._limit.revoke_due(now)
+
+    def next_due(self) -> float:
+        """When to look for leaks, or to revoke a lease; infinity if never."""
+        return min(self.leaks_due, math.inf if self._limit is None else self._limit.next_due())
 
     def deadlock(
         self, ownerships: Sequence[Ownership], limit: int, manager: object, origin: str | None
@@ -178,7 +217,6 @@ class LeaseTracker:
         waiting = sorted(
             [*manager.waiting, *manager.placements.waiters], key=lambda waiter: waiter.order
         )
-        others = len(connections.all) + record.unused()
         now = self._now()
         owned = self._owned()
         leases = tuple(self._explain_lease(each, doing, owned, now) for each, doing in out.items())
@@ -192,7 +230,9 @@ class LeaseTracker:
             retry_in=retry_in if retry_in > 0 else None,
             shared=slots is not None,
             checking=len(connections.checking),
-            held_by_others=max(0, record.limit - others) * (slots or 1),
+            held_by_others=(len(record.all) - len(connections.all) - len(record.detached))
+            * (slots or 1),
+            pool_limit=record.binding_pool_limit(),
             siblings=len(record.members) - 1,
             silent=manager._silent(),
         )
@@ -231,6 +271,8 @@ def _explain_waiter(position: int, waiter: Waiter[Any], now: float, why: str) ->
     backends = getattr(waiter.queue, "backends", None)
     if backends is not None:
         why += f"; any of {len(backends)} backends may serve it"
+    if waiter.fresh:
+        why += "; it wants a fresh connection"
     return WaiterExplanation(
         position=position,
         why=why,

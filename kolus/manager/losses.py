@@ -47,6 +47,12 @@ class Losses:
         self._asked.append((weakref.ref(lease), told))
         return told
 
+    def take(self, lease: Lease[Any]) -> list[Deferred[BaseException]]:
+        """Remove and return the Deferreds that the lessee of C{lease} was given."""
+        taken = [told for each, told in self._asked if each() is lease]
+        self._asked = [each for each in self._asked if each[0]() is not lease]
+        return taken
+
     def happen(self, reason: Failure) -> None:
         """The connection has ended: fire the Deferreds of leases that are still held."""
         self._reason = reason_of(reason)

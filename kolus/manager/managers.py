@@ -9,7 +9,8 @@ whether only because no group has them; and whether the pool is closed, or of an
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from twisted.internet.defer import Deferred
@@ -56,9 +57,11 @@ class Managers:
         self._made: WeakSet[IKolusManager] = WeakSet()
         self._draining: dict[Hashable, bool] = {}
         self._descriptors = DescriptorWatch()
+        self._descriptors.most = records.budget.limit
         self._counted: dict[Hashable, int] = {}
         self._all_paused = False
         self._paused: dict[Hashable, bool] = {}
+        records.close_unused = self._close_unused
         self.process = ProcessGuard(lambda: "this pool", self._was_forked)
 
     def __iter__(self) -> Iterator[IKolusManager]:
@@ -121,6 +124,13 @@ class Managers:
             except Invalid as error:
                 raise TypeError(f"make_manager gave no IKolusManager: {error}") from error
             self._verified.add(type(manager))
+        # What makes a manager may have closed the pool, or asked for the same backend itself.
+        known = self.find(ident, where)
+        if self.closed or known is not None:
+            manager.close(0)
+            if known is None:
+                raise Closed("the pool is closed")
+            return known
         others = tuple(self.at.get(where.key, {}).values())
         self._count(where, self.limit(where))
         self._made.add(manager)
@@ -130,6 +140,9 @@ class Managers:
         if self.is_paused(where):
             manager.pause()
         self.records.group_queues.manager_made(manager)
+        record = self.records.find(where.key)
+        if record is not None:
+            record.vacancies.close_some()
         if self.policy.idents == "replace":
             for each in others:  # their failed waiters may retry at once, and replace this one
                 self._replace(each)
@@ -152,8 +165,27 @@ class Managers:
             why = error
         raise self.records.connect_failed(backend, self.policy, why)
 
+    def reconnect(self, record: BackendRecord) -> None:
+        """Connect to a backend that no request is to wait for, to find out whether it is back."""
+        backend = record.backend
+        members = [each for each in record.members if each.serves()]
+        if not members and self.may_make(backend):
+            with suppress(KolusError):
+                self.provide(record.last_ident, backend)
+            members = [each for each in record.members if each.serves()]
+        if members:
+            members[0].placements.reconnect()
+
+    def _close_unused(self, record: BackendRecord, most: int) -> None:
+        """Close managers that nobody uses, if a backend has more than C{most}."""
+        for _ in range(len(self.at.get(record.backend.key, {})) - most):
+            unused: Any = record.vacancies.longest()
+            if unused is None:
+                return
+            self._replace(unused)
+
     def _replace(self, manager: IKolusManager) -> None:
-        """Another ident takes over: idle connections close now, the others when released."""
+        """It makes way for another ident: idle connections close now, the others when released."""
         managers = self.at.get(manager.backend.key, {})
         if managers.get(manager.ident) is manager:  # no third ident has taken over meanwhile
             del managers[manager.ident]
@@ -177,7 +209,7 @@ class Managers:
     def drain(self, backend: Backend, *, until_back: bool = False) -> list[Deferred[None]]:
         """Drain the managers of a backend. It gets no new ones until all of them are closed.
 
-        @param until_back: C{welcome_back} ends that, too, unless it was also drained without this.
+        @param until_back: C{listed_again} ends that, too, unless it was also drained without this.
         """
         self.process.check()
         managers = self.of(backend)
@@ -188,7 +220,7 @@ class Managers:
                 record.turns.all_want_no_more()
         return [each.drain() for each in managers]
 
-    def welcome_back(self, backends: Backends) -> None:
+    def listed_again(self, backends: Backends) -> None:
         """Groups have these backends again. Managers that were drained because their backend had
         left go on draining, and do not prevent new managers any more."""
         back = [key for key, until_back in self._draining.items() if until_back and key in backends]
@@ -228,6 +260,14 @@ class Managers:
             records = list(self.records.among({backend.key: backend}))
             managers = self.of(backend)
         self._resize(limit, records, managers)
+
+    def resize_pool(self, limit: int | None) -> None:
+        """Set the limit of all backends together; C{None}: no limit."""
+        if limit is not None:
+            check_whole("limit", limit, 1)
+        self.process.check()
+        self._descriptors.most = limit
+        self.records.budget.resize(limit, self.records)
 
     def follow(self, before: Backends, now: Backends) -> None:
         """A group has another list: those of which another limit is said have that, whatever was
@@ -286,6 +326,10 @@ class Managers:
             else:
                 manager.resume()
         self.records.tell_watchers(backend)  # backends without managers have changed, too
+
+    def is_untouched(self, backend: Backend) -> bool:
+        """Whether a backend has no manager, and the next request makes one."""
+        return backend.key not in self.at and not self.is_paused(backend)
 
     def is_paused(self, backend: Backend) -> bool:
         return self._paused.get(backend.key, self._all_paused)

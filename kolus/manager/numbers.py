@@ -27,4 +27,5 @@ def numbers(manager: BaseManager[Any]) -> Status:
         limit=manager._capacity(),
         state=record.health.state(manager._lifecycle.state()),
         ramp=record.health.ramp(),
+        detached=len(record.detached),
     )

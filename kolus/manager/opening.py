@@ -6,15 +6,18 @@ C{makeConnection} is running; and what failed in it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import ISSLTransport, IStreamClientEndpoint, ITransport
-from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import alsoProvides, directlyProvidedBy
+
+from kolus.manager.one_protocol import OneProtocol
+from kolus.manager.silence import limit_silence
 
 if TYPE_CHECKING:
     from kolus.manager.connection import Connection
@@ -30,19 +33,36 @@ class Opening:
     @ivar is_making: whether the protocol's C{makeConnection} is running.
     """
 
-    __slots__ = ("_connection", "_failure", "_handshake", "is_making")
+    __slots__ = ("_connection", "_failure", "_handshake", "_tcp_timeout", "is_making")
 
-    def __init__(self, connection: Connection[Any]) -> None:
+    def __init__(self, connection: Connection[Any], tcp_timeout: float | None) -> None:
+        """
+        @param tcp_timeout: see C{Policy}.
+        """
         self._connection = connection
+        self._tcp_timeout = tcp_timeout
         self._handshake: Deferred[None] | None = None
         self._failure: Failure | None = None
         self.is_making = False
 
-    async def reach(self, endpoint: IStreamClientEndpoint, factory: Factory) -> object:
-        """Connect through an endpoint, and wait for the handshake.
+    def begin(
+        self, endpoint: IStreamClientEndpoint, build: Callable[[], Any], timeout: float | None
+    ) -> Deferred[object]:
+        """Connect, through the handshake of TLS.
 
-        @param factory: gives the connection, once it has made the user's protocol.
+        @param build: makes the user's protocol.
+        @return: fires when the connection can be used; fails with the reason why it cannot.
         """
+        self._connection.opening = self
+        factory = OneProtocol(self._connection, build)
+        reached = self._connection.begin("connect", timeout, self._reach, endpoint, factory)
+        return reached.addBoth(self._ended)
+
+    def _ended(self, result: object) -> object:
+        self._connection.opening = None
+        return result
+
+    async def _reach(self, endpoint: IStreamClientEndpoint, factory: OneProtocol) -> object:
         await endpoint.connect(factory)
         if self._failure is not None:
             return self._failure  # raised, it would know our callers: all losses may share it
@@ -55,6 +75,8 @@ class Opening:
     def make(self, transport: ITransport) -> None:
         """Give the transport to the user's protocol."""
         connection = self._connection
+        if self._tcp_timeout is not None:
+            limit_silence(transport, self._tcp_timeout)
         if ISSLTransport.providedBy(transport):
             # A certificate is refused only after connectionMade.
             self._handshake = Deferred()

@@ -14,24 +14,31 @@ import itertools
 import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from kolus.support import Alarm, QuickDeferred, steady, waiting
+from kolus.errors import LeaseError
+from kolus.lease import Lease
+from kolus.support import Alarm, QuickDeferred, following, steady, waiting
 
 if TYPE_CHECKING:
     from kolus.watching import Ownership
 
-__all__ = ["Waiter", "WaiterQueue"]
+__all__ = ["Waiter", "WaiterQueue", "as_waiter"]
 
+P = TypeVar("P")
 T = TypeVar("T")
 _MOST_TOMBSTONES = 100  # and as many more as there are waiters
 
 
 class Waiter(QuickDeferred, Deferred[T]):
     """A request that waits. It is the Deferred that its caller has.
+
+    It can be awaited, or entered with C{async with}: the block has the lease, as with C{async with
+    await ...}.
 
     @ivar since: when it arrived, on the clock.
     @ivar deadline: when it fails, on the clock; infinity if never.
@@ -40,6 +47,7 @@ class Waiter(QuickDeferred, Deferred[T]):
     @ivar origin: the place in the program that made it, if known.
     @ivar ownership: the ownership that has it, if it has an owner.
     @ivar placement: the manager where it is placed, if it is in a group's queue.
+    @ivar fresh: whether it wants a connection that was never leased.
     """
 
     since: float
@@ -49,19 +57,60 @@ class Waiter(QuickDeferred, Deferred[T]):
     origin: str | None = None
     ownership: Ownership | None = None
     placement: Any = None
+    fresh = False
     _call: IDelayedCall | None = None
+
+    _entered: Lease[Any] | None = None
 
     def fail(self, error: Exception) -> None:
         """Fail a waiter that has left its queue, unless an observer cancelled it meanwhile."""
         if not self.called:
             self.errback(error)
 
+    async def __aenter__(self: Waiter[Lease[P]]) -> Lease[P]:
+        lease = await self
+        if not isinstance(lease, Lease):  # who awaits it or adds a callback takes the lease out
+            raise LeaseError(
+                f"async with got {lease!r} in place of a lease: the request was awaited before, or "
+                "has a callback that returns something else"
+            )
+        await lease.__aenter__()
+        self._entered = lease
+        return lease
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        lease, self._entered = self._entered, None
+        if lease is not None:
+            await lease.__aexit__(kind, error, traceback)
+
+    def refuse_task(self) -> Exception:
+        self.addCallbacks(_release, lambda _: None)
+        self.cancel()
+        return RuntimeError(
+            "an asyncio task cannot await a request of a pool, which is a Twisted Deferred; write "
+            "async with kolus.aio.lease(pool, ident, backend) as lease, or run the coroutine by "
+            "Deferred.fromCoroutine"
+        )
+
+
+def as_waiter(asked: Deferred[T]) -> Waiter[T]:
+    """The same request as a C{Waiter}, which can be entered. Cancelling that cancels C{asked}."""
+    return asked if isinstance(asked, Waiter) else following(Waiter, asked)
+
 
 class WaiterQueue(Generic[T]):
     """First come, first served; O(1) for every operation.
 
     @ivar waiting: the waiters, the oldest first. Only the queue changes it.
+    @ivar fresh: whether they all want connections that were never leased.
     """
+
+    fresh = False
 
     def __init__(
         self,
@@ -73,6 +122,7 @@ class WaiterQueue(Generic[T]):
         *,
         added: Callable[[], object] | None = None,
         removed: Callable[[Waiter[T]], object] | None = None,
+        cancelled: Callable[[Waiter[T]], object] | None = None,
     ) -> None:
         """
         @param timeout: seconds after which a waiter without a time-out of its own fails; C{None}:
@@ -83,6 +133,7 @@ class WaiterQueue(Generic[T]):
         @param arrivals: numbers the waiters of all queues that are served by arrival together.
         @param added: called when a waiter has come; it must only take a note.
         @param removed: called when a waiter has left that was not served.
+        @param cancelled: called after that if its caller has cancelled it, or its owner has ended.
         """
         self.waiting: OrderedDict[Waiter[T], None] = OrderedDict()
         self._clock = clock = steady(clock)
@@ -93,6 +144,7 @@ class WaiterQueue(Generic[T]):
         self._alarm = alarm
         self._added = added
         self._removed = removed
+        self._cancelled = cancelled
         self._arrivals = itertools.count() if arrivals is None else arrivals
 
     def __len__(self) -> int:
@@ -163,6 +215,12 @@ class WaiterQueue(Generic[T]):
         if self._removed is not None:
             self._removed(waiter)
 
+    def give_up(self, waiter: Waiter[Any]) -> None:
+        """Its caller has cancelled a waiter, or its owner has ended."""
+        self.remove(waiter)
+        if self._cancelled is not None:
+            self._cancelled(waiter)
+
     def fail(self, waiter: Waiter[Any], error: Exception) -> None:
         """Remove a waiter and fail it."""
         self.remove(waiter)
@@ -191,10 +249,16 @@ class WaiterQueue(Generic[T]):
         waiter.fail(self._expired(waiter))
 
 
+def _release(lease: object) -> None:
+    """The result of a request whose caller cannot take it."""
+    if isinstance(lease, Lease) and lease.held:
+        lease.release()
+
+
 def _give_up(waiter: Any) -> None:
     """The canceller of a waiter."""
     if waiter.queue is not None:
-        waiter.queue.remove(waiter)
+        waiter.queue.give_up(waiter)
 
 
 def _stop(waiter: Waiter[Any]) -> None:

@@ -15,16 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IReactorTime
 
+from kolus.backend import Backend
 from kolus.errors import ConnectFailed
-from kolus.health import Phase
+from kolus.health import Phase, Shortage
+from kolus.manager.budget import Budget
+from kolus.manager.failed_attempts import is_to_blame
 from kolus.manager.group_queue_index import GroupQueueIndex
 from kolus.manager.record import BackendRecord, Watcher
+from kolus.manager.recovery import Recovery
 from kolus.manager.totals import Totals
-from kolus.support import drop_frames, traceback_text
 from kolus.watching import Owner, Recorder
 
 if TYPE_CHECKING:
-    from kolus.backend import Backend, Backends
+    from kolus.backend import AnyBackend, Backends
     from kolus.backoff import Rng
     from kolus.balance import Feedback
     from kolus.events import Observer
@@ -40,13 +43,20 @@ Keyed = Mapping[Hashable, object]
 """A mapping whose keys are keys of backends. Only its keys matter."""
 
 
+def _do_nothing(*_: object) -> None:
+    """No managers are to be closed: there are none, or the pool is closed."""
+
+
 class Records:
     """Makes the record of a backend when it is first needed, and forgets the longest unused ones.
 
     @ivar find: returns the record of the backend with a key; C{None} if there is none.
+    @ivar budget: the limit of all backends together.
+    @ivar close_unused: called when a record has more managers than so many; C{Managers} sets it.
     @ivar limits: the limits set by hand, by the backends' keys.
     @ivar sick: the records of backends that are not well, by their keys.
     @ivar health_changes: how often C{sick} has changed.
+    @ivar recovery: tries the ejected backends.
     """
 
     def __init__(
@@ -55,11 +65,17 @@ class Records:
         observers: list[Observer],
         rng: Rng,
         probe: Callable[[BackendRecord], object] | None,
+        connect: Callable[[BackendRecord], object],
+        limit: int | None = None,
     ) -> None:
         """
         @param probe: probes a backend that is due and in use; C{None}: the next request is the
             probe.
+        @param connect: connects to a backend that no request is to wait for.
+        @param limit: the most connections of all backends together; C{None}: no limit.
         """
+        self.budget = Budget(limit)
+        self.recovery = Recovery(clock, connect)
         self.limits: dict[Hashable, int] = {}
         self.sick: dict[Hashable, BackendRecord] = {}
         self.health_changes = 0
@@ -69,9 +85,11 @@ class Records:
         self._rng = rng
         self._records: dict[Hashable, BackendRecord] = {}
         self.find = self._records.get
+        self.close_unused: Callable[[BackendRecord, int], object] = _do_nothing
         self._unused: OrderedDict[Hashable, None] = OrderedDict()
         self._forgotten = Totals()
         self.arrivals = itertools.count()
+        self._shortage = Shortage()
         self.group_queues = GroupQueueIndex()
         self._lists: dict[int, Backends] = {}  # by their identity, the newest last
         self._watchers: list[tuple[Watcher, Keyed]] = []
@@ -99,6 +117,15 @@ class Records:
         listed = [each[key].limit for each in self._lists.values() if key in each]
         return next((each for each in reversed(listed) if each is not None), backend.limit)
 
+    def backend(self, given: AnyBackend) -> Backend:
+        """The backend that a string or a pair stands for.
+
+        @raise ValueError: it is invalid.
+        @raise TypeError: it is not a backend.
+        """
+        record = self.find(given) if isinstance(given, str) else None  # parsing it is slow
+        return Backend.of(given) if record is None else record.backend
+
     def called(self, backend: Backend) -> Backend:
         """The backend as it is in the newest list that has it; C{backend} if none has."""
         key = backend.key
@@ -115,6 +142,10 @@ class Records:
             ejection=policy.ejection,
             rng=self._rng,
             arrivals=self.arrivals,
+            budget=self.budget,
+            most_members=policy.max_idents,
+            shortage=self._shortage,
+            starts_slowly=policy.backoff is not None,
         )
         record.listener = self
         self._records[backend.key] = record
@@ -143,7 +174,8 @@ class Records:
                 self._forget(oldest)
 
     def _is_of_use(self, record: BackendRecord) -> bool:
-        return bool(record.members) or record.health.is_by_hand or self._is_listed(record)
+        needed = record.members or record.detached or record.health.is_by_hand
+        return bool(needed) or self._is_listed(record)
 
     def _forget(self, record: BackendRecord) -> None:
         del self._records[record.backend.key]
@@ -159,16 +191,16 @@ class Records:
         @return: the error for the request.
         """
         record = self.of(backend, policy)
-        where = traceback_text(why)
-        drop_frames(why)  # the error is kept, and must not keep the caller's frames
-        failures = record.attempts.failures + 1
-        delay = 0.0 if policy.backoff is None else policy.backoff.delay(failures, self._rng)
-        record.attempts.failed(why, failures, self._clock.seconds() + delay)
-        self._recorder(record).connect_failed(ConnectFailed(backend, why, delay), failures, where)
-        record.health.connect_failed(why)
+        attempts = record.attempts
+        if is_to_blame(
+            *(record, why, attempts.failures, self._clock.seconds()),
+            *(self._clock, policy, self._rng, self._recorder(record)),
+        ):
+            record.health.connect_failed(why)
+        error, delay = attempts.last_error, attempts.due_at - self._clock.seconds()
         for member in tuple(record.members):
             member.connections_changed()  # they wait for the next attempt, too
-        return ConnectFailed(backend, why, delay)  # another object: an observer may keep the first
+        return ConnectFailed(backend, error or why, max(0.0, delay))
 
     # Called by records when health changes
 
@@ -176,8 +208,12 @@ class Records:
         self.sick[record.backend.key] = record
         self.health_changes += 1
         self._recorder(record).ejected(reason, seconds)
+        self.recovery.add(record)
         for queue in self.group_queues.all():  # all: panic counts backends that a queue excludes
             queue.health_changed()
+
+    def failed_again(self, record: BackendRecord) -> None:
+        self.recovery.add(record)
 
     def admitted(self, record: BackendRecord, reason: str) -> None:
         self.sick.pop(record.backend.key, None)
@@ -275,5 +311,7 @@ class Records:
 
     def stop(self) -> None:
         """The pool is closed: stop the timers."""
+        self.recovery.stop()
+        self.close_unused = _do_nothing
         for record in self:
             record.health.stop()

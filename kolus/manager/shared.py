@@ -5,7 +5,6 @@ Its state, besides that of every manager, is C{_slots}: the slots of its connect
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable, Hashable, Iterable
 from functools import partial
@@ -15,12 +14,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from zope.interface import implementer
 
 from kolus.events import Observer, Why
-from kolus.interfaces import IKolusManager, IServesGroups, ISlots
-from kolus.lease import FAILED, FORGOTTEN, RELEASED, Lease, Outcome
+from kolus.interfaces import IGivesFresh, IKolusManager, IServesGroups, ISlots
+from kolus.lease import FAILED, FORGOTTEN, RELEASED, REVOKED, Lease, Outcome
 from kolus.manager.base import BaseManager
 from kolus.manager.connection_state import LEASED
+from kolus.manager.detachment import DETACHES, detach
+from kolus.manager.freshness import SharedFreshness
 from kolus.manager.slot import Slot
 from kolus.manager.slots import Slots
+from kolus.manager.smoothness import is_plain
 from kolus.manager.transports import is_sound
 from kolus.status import Status
 
@@ -37,7 +39,7 @@ __all__ = ["SharedManager"]
 P = TypeVar("P")
 
 
-@implementer(IKolusManager, IServesGroups)
+@implementer(IKolusManager, IServesGroups, IGivesFresh)
 class SharedManager(BaseManager[P]):
     """Leases slots on the connections of one backend.
 
@@ -46,6 +48,9 @@ class SharedManager(BaseManager[P]):
     another connection is made. When a lessee calls C{finished}, the connection takes no new leases
     and is closed when its last lease is settled. The numbers of the status count slots.
     """
+
+    freshness_kind = SharedFreshness
+    freshness: SharedFreshness
 
     def __init__(
         self,
@@ -82,7 +87,9 @@ class SharedManager(BaseManager[P]):
         )
         self._slots = Slots(policy.slots, self.connections, self._failed_to_say)
 
-    def try_connect(self, ident: Hashable, owner: Owner | None = None) -> Lease[P] | None:
+    def try_connect(
+        self, ident: Hashable, owner: Owner | None = None, fresh: bool = False
+    ) -> Lease[P] | None:
         if not self._lifecycle.serves or ident != self.ident:
             self.admission.refuse(ident)
             return None
@@ -92,7 +99,7 @@ class SharedManager(BaseManager[P]):
         while slot is None:
             if self.waiting or (self._group_queues and self._dispatcher.is_asked()):
                 return None
-            connection = self._next(check=False)
+            connection = self.freshness.take() if fresh else self._next(check=False)
             if connection is None:
                 return None
             slot = self._take(connection)
@@ -215,9 +222,9 @@ class SharedManager(BaseManager[P]):
         if (
             outcome is RELEASED
             and self._plain
-            and not (self._wanting or connection.retired)
+            and not (self._wanting or self._pool_wanting or connection.retired)
             and leased <= size
-            and (connection.rest(now, self._idle) if is_last else is_sound(transport, True))
+            and (connection.become_idle(now, self._idle) if is_last else is_sound(transport, True))
         ):
             self._slots.give_back(slot)
             self.counters.releases += 1
@@ -242,7 +249,7 @@ class SharedManager(BaseManager[P]):
 
     def _freed(self) -> None:
         """A slot is free: serve a waiter, or tell the queues that wait for an idle one."""
-        if self._dispatcher.is_asked():
+        if self._dispatcher.is_asked() or self.groups.fresh:
             self._dispatcher.decide()
         elif self.placements.wait_for_idle:
             self.placements.tell_idle()
@@ -250,20 +257,25 @@ class SharedManager(BaseManager[P]):
     def _settle_specially(self, slot: Slot, outcome: Outcome, held: float) -> None:
         self.process.check()
         connection, health = slot.connection, self._record.health
+        if outcome in DETACHES:
+            self._slots.give_back(slot)
+            detach(self, connection, outcome, held)
+            return
         if outcome is FAILED:
             health.lease_failed(slot.since)
         # A producer may be another lessee's, if there is one.
         others = len(connection.slots) > (slot in connection.slots)
         if outcome is not RELEASED or not is_sound(connection.transport, others):
-            self._vacate(slot, Why.FINISHED)
-            self._recorder.finished(held)
+            why = Why.REVOKED if outcome is REVOKED else Why.FINISHED
+            self._vacate(slot, why)
+            self._recorder.ended(why, held, slot.origin)
         else:
             self._vacate(slot, None)
             self.counters.releases += 1
             if not health.is_well:
                 health.released(slot.since)
             elif not self._plain:
-                self._plain = self._is_plain()  # the end of a slow start is not told
+                self._plain = is_plain(self)  # the end of a slow start is not told
             if self._feedbacks and not slot.was_observed():
                 self._record.observed(held)
             self._recorder.released(held)
@@ -271,6 +283,7 @@ class SharedManager(BaseManager[P]):
 
     def _reclaim(self, slot: Slot) -> None:
         if not self.process.is_foreign:
+            self._tracker.reclaimed(slot)
             self._recorder.forgotten(self._now() - slot.since, slot.origin)
             self._vacate(slot, Why.FORGOTTEN)
             self._was_vacated(slot)
@@ -291,23 +304,29 @@ class SharedManager(BaseManager[P]):
         self._slots.give_back(slot)
         self._record.shrinking.leases_changed()
         self._record.changed()
-        if ended is None and self._wanting and connection.slots and self._is_to_go():
-            ended = Why.DISPLACED
+        if ended is None and connection.slots:
+            ended = self._why_to_go()
         if ended is not None:
             connection.retire(ended)
+            self._record.ends(connection)
         if connection.slots or connection.state is not LEASED:
             self._slots.moved(connection)
         elif connection.usable():
-            self._dispatcher.come_home(connection)
+            self._dispatcher.take_back(connection)
         else:
-            self.connections.close(connection, connection.why or Why.FINISHED)
+            abort = ended is Why.REVOKED
+            self.connections.close(connection, connection.why or Why.FINISHED, abort=abort)
 
-    def _is_to_go(self) -> bool:
-        """Whether a connection makes way for a sibling although it still has leases.
+    def _why_to_go(self) -> Why | None:
+        """Why a connection takes no new leases although it still has some; C{None} if it does.
 
-        Otherwise a busy connection might never become idle. Only one at a time makes way.
+        Otherwise a busy connection might never become idle, to make way for another manager's or
+        because the pool's limit was lowered. Only one at a time makes way.
         """
-        return not self._slots.making_way and self._record.turns.claims(self)
+        if self._record.budget.is_above():
+            return Why.RESIZED
+        makes_way = not self._slots.making_way and self._record.must_make_way(self)
+        return Why.DISPLACED if makes_way else None
 
     # What a leasing manager asks
 
@@ -323,7 +342,10 @@ class SharedManager(BaseManager[P]):
 
     def _give(self, connection: Connection[P]) -> None:
         if not self._slots.look(connection):
-            self._dispatcher.come_home(connection)
+            self._dispatcher.take_back(connection)
+            return
+        if not connection.uses:
+            self.freshness.give(connection)
             return
         slot = self._take(connection)
         if slot is not None:
@@ -331,20 +353,25 @@ class SharedManager(BaseManager[P]):
 
     def _wanted(self) -> int:
         connections = self.connections
-        others = max(0, self._policy.min_idle - len(connections.idle)) + len(connections.expiring)
+        expiring = len(connections.expiring)
         if not self.demand():
-            return others
+            return max(0, self._policy.min_idle - len(connections.idle)) + expiring
         # Of a new one that can carry nothing yet, it is about to hear how much it can.
         slots = self._slots.heard()
-        ready = (len(connections.checking) + len(slots.fresh)) * slots.each + self._free()
-        return others + math.ceil(max(0, self.demand() - ready) / slots.each)
+        fresh, new = len(self.placements.fresh), self.freshness.ready()
+        ready = (len(connections.checking) - new) * slots.each + self._free()
+        leases = fresh + max(0, self.demand() - fresh - ready)
+        lacking = self.freshness.connections_for(leases) - new - len(slots.fresh)
+        return expiring + max(0, lacking)
 
     def _silent(self) -> int:
         return len(self._slots.heard().silent)
 
     def _coming(self) -> int:
         connections = self.connections
-        to_come = self._record.unused() + len(connections.connecting) + len(connections.checking)
+        to_come = (
+            self._record.obtainable() + len(connections.connecting) + len(connections.checking)
+        )
         return to_come * self._slots.each + self._free()
 
     def _capacity(self) -> int:

@@ -59,10 +59,14 @@ def tell_before(transport: Any, doubter: Doubter) -> bool:
     return not getattr(found[0], "TLS", False)  # after STARTTLS, Twisted bypasses the methods
 
 
-def stop_telling(transport: Any) -> None:
-    """The transport is gone: drop its reference to the doubter."""
+def stop_telling(transport: Any, *, for_good: bool = False) -> None:
+    """Drop the transport's reference to the doubter.
+
+    @param for_good: whether the transport lives on without it, and gets its own class back."""
     for layer in layers(transport):
         del layer._kolus_doubter
+        if for_good and "_kolus_doubter" in vars(type(layer)):
+            layer.__class__ = type(layer).__base__
 
 
 class _NoDoubter:

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import Deferred, DeferredList
 
 from kolus.backend import AnyBackend, Backend, several
+from kolus.manager import backend_status
 from kolus.status import Counters, Status
 from kolus.support import check_seconds
 from kolus.watching import ManagerExplanation, PoolExplanation
 
 if TYPE_CHECKING:
-    from kolus.group import Groups
     from kolus.interfaces import IKolusManager
-    from kolus.manager import Managers, Snapshots
+    from kolus.manager import Managers
     from kolus.policy import Policy
+    from kolus.pool.groups import Groups
 
 __all__ = ["PoolOperation"]
 
@@ -24,9 +25,8 @@ __all__ = ["PoolOperation"]
 class PoolOperation:
     """Shows the state of a pool's backends, and controls their use."""
 
-    def __init__(self, managers: Managers, snapshots: Snapshots, groups: Groups) -> None:
+    def __init__(self, managers: Managers, groups: Groups) -> None:
         self._managers = managers
-        self._snapshots = snapshots
         self._groups = groups
         self._at = managers.at
 
@@ -34,6 +34,11 @@ class PoolOperation:
     def policy(self) -> Policy:
         """The policy of the pool. C{resize} changes its limit."""
         return self._managers.policy
+
+    @property
+    def limit(self) -> int | None:
+        """Most connections of all backends together; C{None}: only each backend has a limit."""
+        return self._managers.records.budget.limit
 
     # Watching
 
@@ -46,7 +51,7 @@ class PoolOperation:
         if backends is None:
             return [manager.status() for manager in self._managers]
         asked = several("backends", backends)
-        return [self._snapshots.snapshot(Backend.of(each)) for each in asked]
+        return [backend_status(self._managers, Backend.of(each)) for each in asked]
 
     def manager(self, backend: AnyBackend, ident: Hashable = None) -> IKolusManager | None:
         """The manager of a backend; C{None} if it has none.
@@ -81,9 +86,10 @@ class PoolOperation:
         told = [each.explain() for each in self._managers]
         for record in self._managers.records:
             if record.attempts.last_error is not None and not self._managers.of(record.backend):
-                status = self._snapshots.snapshot(record.backend)
+                status = backend_status(self._managers, record.backend)
                 told.append(ManagerExplanation.absent(status, record.attempts.last_error))
-        return PoolExplanation(tuple(told))
+        budget = self._managers.records.budget
+        return PoolExplanation(tuple(told), budget.used, budget.limit)
 
     # Operating
 
@@ -112,6 +118,18 @@ class PoolOperation:
         @raise ValueError: C{limit} is not a whole number of at least 1.
         """
         self._managers.resize(limit, None if backend is None else Backend.of(backend))
+
+    def resize_pool(self, limit: int | None) -> None:
+        """Change the limit of connections of all backends together.
+
+        A larger limit serves waiters at once. For a smaller limit, the connections that are idle
+        longest are closed now, then connects under way; then whatever comes home first is closed,
+        until the limit holds.
+
+        @param limit: C{None}: no limit but that of each backend.
+        @raise ValueError: C{limit} is not a whole number of at least 1.
+        """
+        self._managers.resize_pool(limit)
 
     def invalidate(self, backend: AnyBackend | None = None) -> None:
         """Replace all present connections to a backend, or to all backends if C{None}.

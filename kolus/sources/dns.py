@@ -40,7 +40,7 @@ _TIMEOUTS = (1, 3, 6)
 _DEADLINE = 60.0
 """Seconds after which a query fails, even if the resolver still retries."""
 
-_BACKOFF = Backoff(first=1.0)
+_BACKOFF = Backoff(first=1.0, most=30.0)
 
 _Answers = dict[str, Sequence[Any]]
 

@@ -6,10 +6,10 @@ They stand on the lowest floor and know nothing of pools.
 from kolus.support.alarm import Alarm
 from kolus.support.awaitables import call
 from kolus.support.checks import check_seconds, check_whole, is_duration
-from kolus.support.descriptors import DescriptorWatch
+from kolus.support.descriptors import DescriptorWatch, soft_limit
 from kolus.support.fork import after_fork
 from kolus.support.frames import drop_frames, traceback_text
-from kolus.support.quick import QuickDeferred, fire, fired, waiting
+from kolus.support.quick import QuickDeferred, failed, fire, fired, following, waiting
 from kolus.support.stacks import place, stack
 from kolus.support.steady import SteadyClock, steady, steady_seconds
 from kolus.support.step import Step
@@ -25,10 +25,13 @@ __all__ = [
     "check_seconds",
     "check_whole",
     "drop_frames",
+    "failed",
     "fire",
     "fired",
+    "following",
     "is_duration",
     "place",
+    "soft_limit",
     "stack",
     "steady",
     "steady_seconds",

@@ -10,13 +10,15 @@ list of all kinds of Deferreds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-__all__ = ["IS_KNOWN", "QuickDeferred", "fire", "fired", "waiting"]
+from kolus.support.asyncio_tasks import is_awaited_by_a_task, tasks
+
+__all__ = ["IS_KNOWN", "QuickDeferred", "failed", "fire", "fired", "following", "waiting"]
 
 D = TypeVar("D", bound="Deferred[Any]")
 
@@ -62,12 +64,23 @@ class QuickDeferred:
     if IS_KNOWN:
         __init__ = object.__init__
 
-        def __await__(self: Any) -> Generator[Any, None, Any]:
+    if not TYPE_CHECKING:  # its type is that of the Deferred's
+
+        def __await__(self):
+            if tasks and is_awaited_by_a_task():
+                raise self.refuse_task()
             while not self.called or self.paused:
                 yield self
             if self.result.__class__ is Failure:
-                return (yield from super().__await__())  # type: ignore[misc]
+                return (yield from super().__await__())
             return self.result
+
+    def refuse_task(self) -> Exception:
+        """An asyncio task awaits this, and cannot: give up, so that nothing is lost.
+
+        @return: what to raise.
+        """
+        raise NotImplementedError
 
 
 def _waiting(kind: type[D], canceller: Callable[[D], None]) -> D:
@@ -93,6 +106,24 @@ def _fired_slowly(kind: type[D], result: object) -> D:
     made = kind()
     made.callback(result)
     return made
+
+
+def failed(kind: type[D]) -> D:
+    """Make one that has failed with the exception that is being handled, as C{defer.fail} does."""
+    made: Any = waiting(kind, _do_nothing)
+    made.errback()
+    return made  # type: ignore[no-any-return]
+
+
+def following(kind: type[D], other: Deferred[Any]) -> D:
+    """Make one that gets the result of another Deferred. Cancelling it cancels that."""
+    made = waiting(kind, lambda _: other.cancel())
+    other.chainDeferred(made)
+    return made
+
+
+def _do_nothing(_: object) -> None:
+    """The canceller of what has its result already."""
 
 
 waiting = _waiting if IS_KNOWN else _waiting_slowly

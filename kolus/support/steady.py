@@ -5,7 +5,7 @@ hour longer, and times that were noted lie in the future. And when the reactor w
 the calls that are due before it reads what has come meanwhile. This clock differs in both.
 
 The state of a clock is the calls that are to come, how far it is ahead of the reactor's, the last
-reading of that, and the last stall.
+reading of that, when the reactor was last known to run, and when it ran on after its last stall.
 """
 
 from __future__ import annotations
@@ -70,9 +70,12 @@ class SteadyClock:
 
     A call that is late is made after the reactor has read once. So what has come in time is not
     judged to be late. A C{Clock} makes such a call in the same C{advance}. When a reactor is late
-    by 0.25 s or more, that is logged, once for each time that it was blocked.
+    by 0.25 s or more, it was blocked: that is logged once, with the bounds of what is known of its
+    length.
 
     @ivar seconds: tells the time in seconds; it has nothing to do with the time of day.
+    @ivar resumed_at: when the reactor ran on after it was last known to be blocked; minus infinity
+        if it never was.
     """
 
     def __init__(self, clock: Any) -> None:
@@ -83,14 +86,14 @@ class SteadyClock:
         self._calls: dict[_Call, None] = {}
         self._last = -math.inf
         self._ahead = 0.0
-        self._stalled_until = -math.inf
-        self._stall = 0.0
+        self.resumed_at = -math.inf
         # A clock without threads is a test's; there, time is skipped and nothing is left unread.
         self._can_stall = hasattr(clock, "callFromThread")
         self.seconds: Callable[[], float] = self._never_less
         if clock.seconds in _KNOWN:
             self.seconds = steady_seconds
             self._ahead = steady_seconds() - clock.seconds()
+        self._ran_at = self.seconds()
 
     def _never_less(self) -> float:
         read: float = self._clock.seconds()
@@ -127,20 +130,14 @@ class SteadyClock:
     ) -> IDelayedCall:
         """See C{IReactorTime}."""
         self.look()
-        call = _Call(self, self.seconds() + delay, partial(callable, *args, **kw))
+        self._ran_at = now = self.seconds()
+        call = _Call(self, now + delay, partial(callable, *args, **kw))
         call.wait(delay)
         return call
 
     def getDelayedCalls(self) -> list[IDelayedCall]:
         """See C{IReactorTime}."""
         return [*self._calls]
-
-    def stalled_since(self, begin: float) -> float:
-        """How long the reactor was blocked the last time, in seconds, as far as is known.
-
-        @param begin: C{0.0} if that was before this time.
-        """
-        return min(self._stall, self._stalled_until - begin) if begin < self._stalled_until else 0.0
 
     # Called by its calls
 
@@ -154,15 +151,17 @@ class SteadyClock:
         """A call was made or cancelled."""
         self._calls.pop(call, None)
 
-    def late(self, due: float, by: float) -> None:
-        """A call is late by so many seconds, and the clock was not set."""
-        if self._can_stall and by >= STALL and due > self._stalled_until:
-            self._stall, self._stalled_until = by, due + by
+    def came_late(self, due: float, now: float) -> None:
+        """A call that was due has come now, and the clock was not set."""
+        if self._can_stall and now - due >= STALL and due > self.resumed_at:
+            self.resumed_at = now
             _log.warn(
-                "the reactor was blocked for {seconds:.3g} s or longer; what has come meanwhile is "
+                "the reactor was blocked for {least:.2f} to {most:.2f} s; what came meanwhile is "
                 "read before anything times out",
-                seconds=by,
+                least=now - due,
+                most=now - self._ran_at,
             )
+        self._ran_at = now
 
 
 @implementer(IDelayedCall)
@@ -193,13 +192,13 @@ class _Call:
         """Called by the reactor."""
         self._call = None
         was_set = self._clock.look()
-        late = self._clock.seconds() - self._at
-        if late < -_EARLY:
-            self.wait(-late)
-        elif late > 0 and not self._has_turned:
+        now = self._clock.seconds()
+        if now < self._at - _EARLY:
+            self.wait(self._at - now)
+        elif now > self._at and not self._has_turned:
             self._has_turned = True
             if not was_set:
-                self._clock.late(self._at, late)
+                self._clock.came_late(self._at, now)
             self.wait(0)
         else:
             self._over = AlreadyCalled

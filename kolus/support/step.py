@@ -34,8 +34,7 @@ class Step:
         @param name: the name in messages.
         @param timeout: the time limit in seconds; C{None}: no limit. At the limit the work is
             cancelled; the C{TimeoutError} contains the notes (PEP 678) of the error that the work
-            then fails with. Time in which the reactor was blocked does not count, once, up to
-            this limit again.
+            then fails with. If the reactor was blocked, the time begins anew after that, once.
         """
         self.outcome: Deferred[object] = Deferred()
         self._clock = steady(clock)
@@ -44,8 +43,8 @@ class Step:
         self._work: Deferred[object] | None = None
         self._timer: IDelayedCall | None = None
         self._began = 0.0
-        self._was_extended = False
-        self._ended = False
+        self._has_begun_anew = False
+        self._ended = self._has_worked = False
         self._notes: list[str] = []
 
     def begin(self, action: Callable[..., object], *args: object) -> Deferred[object]:
@@ -63,6 +62,11 @@ class Step:
             self._timer = self._clock.callLater(self._timeout, self._expire)
         return self.outcome
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether the work was cancelled, and has not ended for that."""
+        return self._ended and not self._has_worked
+
     def give_up(self, reason: Failure) -> None:
         """Cancel the work, and make C{outcome} fail with C{reason} now; no effect after the end."""
         if not self._ended:
@@ -71,6 +75,7 @@ class Step:
             self.outcome.errback(reason)
 
     def _end(self, result: object) -> None:
+        self._has_worked = True
         if not self._ended:
             self._stop()
             self.outcome.callback(result)
@@ -92,11 +97,12 @@ class Step:
 
     def _expire(self) -> None:
         assert self._timeout is not None
-        stalled = 0.0 if self._was_extended else self._clock.stalled_since(self._began)
-        if stalled > 0:
-            # What takes several answers had no chance to ask for the next.
-            self._was_extended = True
-            self._timer = self._clock.callLater(min(stalled, self._timeout), self._expire)
+        resumed = self._clock.resumed_at
+        if resumed > self._began and not self._has_begun_anew:
+            # Work that takes several answers could not ask for the next one.
+            self._has_begun_anew = True
+            left = resumed + self._timeout - self._clock.seconds()
+            self._timer = self._clock.callLater(max(0.0, left), self._expire)
             return
         self._stop()
         self._cancel()

@@ -250,7 +250,7 @@ def test_no_queue_of_a_list_outlives_its_requests() -> None:
     result_of(asked[1]).release()
     with pytest.raises(CancelledError):
         result_of(asked[0])
-    assert not rig.pool._selector._queues
+    assert not rig.pool._selector._queues_of_lists._queues
     rig.group.close()
     for backend in rig.backends:
         manager: Any = rig.pool.manager(backend)

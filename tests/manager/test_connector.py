@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kolus import ConnectFailed, LeaseTimeout
+from kolus import ConnectFailed, Lease, LeaseTimeout
 from kolus.backoff import Backoff
 from kolus.testing import result_of
 from tests.rigs.pools import Managed
@@ -12,16 +12,19 @@ from tests.rigs.pools import Managed
 # 19: few connects at a time, and back-off
 
 
-def test_at_most_two_connects_are_in_flight() -> None:
-    rig = Managed(limit=10, acquire_timeout=60)
+def test_connects_begin_with_four_and_double_while_they_succeed() -> None:
+    rig = Managed(limit=70, acquire_timeout=60)
     rig.fake.accept(after=1, always=True)
-    asked = [rig.ask() for _ in range(10)]
+    asked = [rig.ask() for _ in range(100)]
     attempts = []
     for _ in range(5):
         attempts.append(rig.fake.attempts)
         rig.clock.advance(1)
-    assert attempts == [2, 4, 6, 8, 10]
-    assert all(result_of(each).held for each in asked)
+    assert attempts == [4, 12, 28, 60, 70]
+    assert sum([each.called for each in asked]) == 70
+    for each in asked:
+        each.addCallback(Lease.finished).addErrback(lambda failure: None)
+    rig.clock.pump([1] * 60)
 
 
 def test_after_a_failure_one_connect_is_in_flight() -> None:
@@ -45,7 +48,7 @@ def test_failing_connects_back_off_per_backend() -> None:
         while rig.fake.attempts == attempts:
             rig.clock.advance(0.0625)
         gaps.append(rig.clock.seconds() - since)
-    assert gaps == [0.125, 0.25, 0.5, 1, 2, 4, 8, 15, 15]
+    assert gaps == [0.125, 0.25, 0.5, 1, 1, 1, 1, 1, 1]
     asked.cancel()
     asked.addErrback(lambda failure: None)
 
@@ -81,7 +84,7 @@ def test_a_backend_that_accepts_and_ends_is_not_connected_to_in_a_loop(act: str)
         rig.clock.advance(0.01)
         for connection in rig.fake.connections:
             connection.speak(b"busy") if act == "speak" else getattr(connection, act)()
-    assert rig.fake.attempts < 12
+    assert rig.fake.attempts < 15
 
 
 def test_a_greeting_nobody_waited_for_is_no_failed_connect() -> None:

@@ -234,9 +234,8 @@ def test_haproxy_2078_no_count_drifts_whatever_happens(rig_of: Any) -> None:
         assert min(idle, leased, connecting, unused, waiting) >= 0
         assert idle + leased + connecting + unused + closing == 3
         assert len(rig.fake.connections) <= 3
-    for lease in held:
-        lease.release()
-    del lease
+    while held:
+        held.pop().release()
     rig.fake._script.clear()
     rig.clock.pump([1] * 10)
     assert_whole(rig)

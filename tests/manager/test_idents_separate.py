@@ -172,13 +172,17 @@ def test_a_busy_ident_whose_slots_are_never_all_released_makes_way_too() -> None
     rig.end()
 
 
-def test_at_most_two_connects_are_in_flight_whoever_asks() -> None:
-    rig = Idents("separate", limit=10)
+@pytest.mark.parametrize(("most", "attempts"), [(None, [4, 12, 20]), (2, [2, 4, 6])])
+def test_the_slow_start_and_the_most_connects_are_the_backends_whoever_asks(
+    most: int | None, attempts: list[int]
+) -> None:
+    rig = Idents("separate", limit=20, max_connecting=most)
     rig.fake.accept(after=1, always=True)
-    asked = [rig.ask(ident, timeout=60) for ident in "abcde" for _ in range(2)]
-    for done in range(0, 10, 2):
-        assert rig.fake.attempts == done + 2
+    asked = [rig.ask(ident, timeout=60) for ident in "abcdefghij" for _ in range(2)]
+    for number in attempts:
+        assert rig.fake.attempts == number
         rig.clock.advance(1)
+    rig.clock.pump([1] * 10)
     for each in asked:
         result_of(each).release()
     rig.end()
@@ -202,9 +206,13 @@ def test_a_backend_that_fails_is_left_alone_by_all_idents() -> None:
 
 
 def test_what_one_ident_learns_of_the_backend_fails_the_others_at_once() -> None:
-    rig = Idents("separate", backoff=Backoff(first=8, most=8))
+    rig = Idents("separate", backoff=Backoff(first=2, most=2))
     rig.fake.refuse(after=1, always=True)
     asked = [rig.ask(ident) for ident in "abc"]
+    rig.clock.advance(1)
+    rig.turn()
+    assert sum([each.called for each in asked]) == 1  # a first failure fails one request
+    rig.clock.advance(1)  # the back-off
     rig.clock.advance(1)
     rig.turn()
     for each in asked:

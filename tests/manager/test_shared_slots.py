@@ -236,19 +236,19 @@ def test_slots_may_change_while_the_waiters_they_serve_settle() -> None:
 
 
 def test_an_idle_connection_that_comes_to_nonsense_may_lead_to_the_end_of_others() -> None:
-    rig = Sharing(Multiplexed, limit=9, max_connecting=9, observed=True)
-    for _ in range(8):
+    rig = Sharing(Multiplexed, limit=4, observed=True)
+    for _ in range(3):
         rig.fake.never_answer()
     rig.fake.accept(after=0.1)
-    asked = [rig.ask() for _ in range(27)]
+    asked = [rig.ask() for _ in range(12)]
     for each in asked:
         each.addErrback(lambda _: None)
         each.cancel()
     rig.clock.advance(0.1)
-    assert rig.numbers() == (2, 0, 24, 0, 0)
+    assert rig.numbers() == (2, 0, 9, 0, 0)
     rig.manager._observers.append(lambda event: rig.manager.drain())
     rig.protocols[0].slots = "many"
-    assert rig.numbers() == (0, 0, 0, 24, 0)
+    assert rig.numbers() == (0, 0, 0, 9, 0)
 
 
 def test_a_request_asks_no_protocol_of_the_connections_that_it_does_not_get() -> None:

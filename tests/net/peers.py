@@ -98,7 +98,8 @@ class Host(Factory):
         """Accept no more, and break the connections that there are."""
         await self._port.stopListening()
         for peer in self.accepted:
-            peer.transport.abortConnection()
+            if not peer.gone.called:
+                peer.transport.abortConnection()
             await peer.gone
 
 

@@ -37,7 +37,7 @@ SETTINGS = st.fixed_dictionaries(
         "max_uses": st.sampled_from([None, None, 1, 2]),
         "manager_idle_timeout": st.sampled_from([None, 5.0, 0.0]),
         "reuse": st.sampled_from(["lifo", "fifo"]),
-        "max_connecting": st.sampled_from([2, 1]),
+        "max_connecting": st.sampled_from([None, 2, 1]),
         "backoff": st.sampled_from([Backoff(first=0.5, most=4.0), None]),
         "fail_fast": st.booleans(),
         "check_after": st.sampled_from([1.0, 0.0]),

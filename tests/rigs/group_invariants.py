@@ -8,14 +8,14 @@ from typing import Any
 from kolus import Group
 from kolus.balance import fill_first, idle_first, least_leased
 from kolus.balance import lowest as ranked
-from kolus.balance.candidates import lowest, total_load
+from kolus.balance.candidates import by_load, lowest, total_load
 from kolus.manager.connection_state import ConnectionState
 from tests.rigs.ledger import Ledger, Manager
 
 __all__ = ["check_groups", "check_nothing_is_left"]
 
 _RANKS = {fill_first: ranked._by_queue, idle_first: ranked._by_readiness}
-_RANKS[least_leased] = ranked.by_load
+_RANKS[least_leased] = by_load
 
 
 def check_groups(ledger: Ledger, groups: Sequence[Group[Any]]) -> None:
@@ -35,7 +35,7 @@ def check_groups(ledger: Ledger, groups: Sequence[Group[Any]]) -> None:
         for waiter in placed.waiters:
             assert waiter.placement is manager
             assert waiter in waiter.queue.waiting
-    for queue in ledger.pool._selector._queues.values():
+    for queue in ledger.pool._selector._queues_of_lists._queues.values():
         assert queue.waiting, "a queue for a list has outlived its requests"
 
 
@@ -86,7 +86,7 @@ def servers(ledger: Ledger, queue: Any) -> list[Manager]:
 
 
 def nobody_waits_for_what_is_idle_elsewhere(ledger: Ledger, queue: Any) -> None:
-    chosen_by = [each.choose.args[0].balancer for each in queue._placer._requests.values()]
+    chosen_by = [each.choose.__self__.balancer for each in queue._placer._requests.values()]
     if all(getattr(each, "prefers", False) for each in chosen_by):
         return  # each request prefers a new connection to its chosen backend
     for manager in servers(ledger, queue):
@@ -131,4 +131,4 @@ def check_nothing_is_left(ledger: Ledger) -> None:
     left += [each.watchers for each in records]
     left += [list(each.groups) for each in ledger.managers]
     assert not any(left), f"left: {left}"
-    assert not ledger.pool._selector._queues
+    assert not ledger.pool._selector._queues_of_lists._queues

@@ -11,7 +11,7 @@ __all__ = ["StallingClock"]
 
 
 class StallingClock(Clock):
-    """A C{Clock} with threads, as reactors have, so that time it skips counts as a stall."""
+    """Has threads, as reactors have, so that time it skips counts as a stall."""
 
     def stall(self, seconds: float, *came: Callable[[], Any]) -> None:
         """Be blocked for so many seconds, then run on.

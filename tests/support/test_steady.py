@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from twisted.internet.error import AlreadyCalled, AlreadyCancelled
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent
+from twisted.logger import LogEvent, formatEvent
 from zope.interface.verify import verifyObject
 
 from kolus.support import Alarm, SteadyClock, steady
 from tests.rigs.stalling import StallingClock
 
 HOUR = 3600.0
+CHECKOUT = Path(__file__).parents[2]
 
 
 class Calls(list[float]):
@@ -39,7 +42,7 @@ def back(clock: Clock, seconds: float = HOUR) -> None:
 
 
 def stalls(events: list[LogEvent]) -> list[float]:
-    return [each["seconds"] for each in events if "was blocked" in (each["log_format"] or "")]
+    return [each["least"] for each in events if "was blocked" in (each["log_format"] or "")]
 
 
 def test_it_and_its_calls_are_what_twisted_expects() -> None:
@@ -181,11 +184,31 @@ def test_time_that_a_test_skips_is_no_stall(log_events: list[LogEvent]) -> None:
     assert stalls(log_events) == []
 
 
-def test_how_long_the_reactor_was_blocked_is_told_of_what_began_before() -> None:
+def test_the_log_tells_the_bounds_of_what_is_known_of_a_stall(log_events: list[LogEvent]) -> None:
     clock, now, calls = rig(StallingClock)
-    began = now.seconds()
+    now.callLater(5, calls.note)
+    clock.advance(2)
     now.callLater(1, calls.note)
     clock.stall(4)
-    assert now.stalled_since(began) == 3
-    assert now.stalled_since(began + 2) == 2
-    assert now.stalled_since(now.seconds()) == 0
+    (told,) = [formatEvent(each) for each in log_events if each["log_format"]]
+    assert "blocked for 3.00 to 4.00 s" in told
+
+
+def test_it_tells_when_the_reactor_ran_on() -> None:
+    clock, now, calls = rig(StallingClock)
+    assert now.resumed_at < now.seconds()
+    now.callLater(1, calls.note)
+    clock.stall(4)
+    assert now.resumed_at == now.seconds()
+
+
+def test_only_the_steady_clock_asks_a_reactor_for_the_time_or_for_a_later_call() -> None:
+    asks = re.compile(r"reactor\.(seconds\(|callLater)|\btime\.(time|monotonic)\b")
+    found = [
+        f"{path.relative_to(CHECKOUT)}: {line.strip()}"
+        for path in sorted((CHECKOUT / "kolus").rglob("*.py"))
+        if path.name not in ("steady.py", "steady_time.py", "demo.py")
+        for line in path.read_text().splitlines()
+        if asks.search(line)
+    ]
+    assert found == []

@@ -15,7 +15,7 @@ from kolus.balance import fill_first
 
 def test_the_defaults_are_the_documented_ones() -> None:
     policy = Policy()
-    assert (policy.limit, policy.min_idle, policy.max_connecting) == (10, 0, 2)
+    assert (policy.limit, policy.min_idle, policy.max_connecting) == (10, 0, None)
     assert policy.max_waiters is None
     assert (policy.acquire_timeout, policy.connect_timeout) == (5, 5)
     assert (policy.prepare_timeout, policy.check_timeout, policy.reset_timeout) == (5, 1, 5)
@@ -23,7 +23,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
     assert (policy.lifetime, policy.lifetime_jitter) == (1800, 0.2)
     assert (policy.manager_idle_timeout, policy.reuse) == (300, "lifo")
     assert policy.idents == "separate"
-    assert policy.backoff == Backoff(0.25, 2, 30)
+    assert policy.backoff == Backoff(0.25, 2, 2)
 
 
 def test_the_originals_policy_is_its_numbers_and_its_manners() -> None:

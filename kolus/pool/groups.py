@@ -9,13 +9,12 @@ from twisted.internet.interfaces import IReactorTime
 
 from kolus.backend import AnyBackend, Backend, several
 from kolus.errors import Closed
-from kolus.group.group import Group
+from kolus.group import Group, Selector
 from kolus.interfaces import ISource
 from kolus.sources import StaticSource
 
 if TYPE_CHECKING:
     from kolus.balance import Balancer
-    from kolus.group.selector import Selector
     from kolus.manager import Managers
 
 __all__ = ["Groups"]
@@ -45,7 +44,7 @@ class Groups:
         if not ISource.providedBy(source):
             source = StaticSource(several("source", source))
         group: Group[Any] = Group(
-            *(self, self._managers, self._selector, self._clock),
+            *(self._left, self._open.remove, self._managers, self._selector, self._clock),
             balancer=balancer,
             name=name,
         )
@@ -57,14 +56,10 @@ class Groups:
             raise
         return group
 
-    def left(self, backend: Backend) -> None:
+    def _left(self, backend: Backend) -> None:
         """Called by a group: a backend has left it."""
         if not any(backend in each for each in self._open):
             self._managers.drain(backend, until_back=True)
-
-    def closed(self, group: Group[Any]) -> None:
-        """Called by a group: it is closed."""
-        self._open.remove(group)
 
     def close(self) -> None:
         """Close them all."""

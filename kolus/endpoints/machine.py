@@ -1,0 +1,120 @@
+"""Tells whether a connect failed for want of something on this machine.
+
+Such a failure says nothing of the backend. It concerns all backends if descriptors, memory or
+threads are lacking; only one if there is no address or port from which to connect to it. That there
+is no route to a backend, or that a firewall forbids it, may be true of one backend alone, and is
+held against it.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+from twisted.internet import defer, error
+from twisted.internet._resolver import GAIResolver
+from twisted.internet.defer import FirstError
+
+from kolus.errors import MachineFault
+from kolus.support import soft_limit
+
+__all__ = ["machine_fault", "threads_fault"]
+
+_LACKING = {
+    errno.EMFILE: "this process has no file descriptor left: raise its limit{limit}, such as with "
+    "ulimit -n, or lower the limits of the pool",
+    errno.ENFILE: "this machine has no file descriptor left: raise fs.file-max",
+    errno.ENOBUFS: "this machine has no buffer left for a socket",
+    errno.ENOMEM: "this machine has no memory left for a connection",
+}
+_NO_ADDRESS = (
+    "this machine has no address or port left from which to connect: widen "
+    "net.ipv4.ip_local_port_range, keep connections for longer, or correct the address to bind to"
+)
+_NO_THREAD = "can't start new thread"
+_THREADS = "host names cannot be resolved in the reactor's thread pool: {why}"
+_TIME_OUTS = (defer.TimeoutError, error.TimeoutError)
+_VAGUE = (*_TIME_OUTS, error.DNSLookupError, error.UnknownHostError)
+
+
+def machine_fault(failed: BaseException, reactor: Any) -> MachineFault | None:
+    """The fault of this machine that an attempt to connect failed for; C{None} if it is none.
+
+    @param failed: the error of the attempt. Errors that it was caused by are looked at, too.
+    @param reactor: what connects. It is asked for its threads if the error says little.
+    """
+    for each in _causes(failed):
+        if isinstance(each, MachineFault):
+            return each
+        number = getattr(each, "osError", None) or getattr(each, "errno", None)
+        if number == errno.EADDRNOTAVAIL:
+            return MachineFault(_NO_ADDRESS, failed, is_general=False)
+        if number in _LACKING:
+            return _lacks(number, failed)
+        if isinstance(each, RuntimeError) and str(each) == _NO_THREAD:
+            return MachineFault(_THREADS.format(why="no thread can be started"), failed)
+    if not isinstance(failed, _VAGUE) or getattr(failed, "osError", None):
+        return None
+    # Resolvers hide the reason: without a descriptor, no name has an address, or nothing ends.
+    number = _descriptors_fault()
+    if number is not None:
+        return _lacks(number, failed)
+    return threads_fault(reactor, failed) if isinstance(failed, _TIME_OUTS) else None
+
+
+def threads_fault(
+    reactor: Any, failed: BaseException, *, may_wait: bool = False
+) -> MachineFault | None:
+    """What prevents the reactor's threads from resolving a name that is being resolved; C{None} if
+    nothing does, or if the reactor resolves names without threads.
+
+    @param failed: the error that this explains.
+    @param may_wait: whether all threads may be busy.
+    """
+    pool: Any = getattr(reactor, "threadpool", None)
+    if pool is None or type(getattr(reactor, "nameResolver", None)) is not GAIResolver:
+        return None
+    if pool.joined:
+        why = "it is stopped"
+    elif len(pool.working) >= pool.max and not may_wait:
+        why = (
+            f"all its {pool.max} threads are busy; raise their number with "
+            "reactor.suggestThreadPoolSize, or block in threads of your own"
+        )
+    elif not (pool.working or pool.waiters):
+        why = "no thread can be started"
+    else:
+        return None
+    return MachineFault(_THREADS.format(why=why), failed)
+
+
+def _lacks(number: int, failed: BaseException) -> MachineFault:
+    most = soft_limit() if number == errno.EMFILE else None
+    limit = "" if most is None else f" of {most}"
+    return MachineFault(_LACKING[number].format(limit=limit), failed)
+
+
+def _descriptors_fault() -> int | None:
+    """The number of the error that opening a descriptor gives now; C{None} if it gives one."""
+    try:
+        socket.socket().close()
+    except OSError as failed:
+        return failed.errno if failed.errno in _LACKING else None
+    return None
+
+
+def _causes(failed: BaseException) -> Iterator[BaseException]:
+    """An error and those that it was caused by."""
+    seen: set[int] = set()
+    left: list[BaseException | None] = [failed]
+    while left:
+        each = left.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        yield each
+        left.append(each.__cause__)
+        if isinstance(each, FirstError):
+            left.append(each.subFailure.value)

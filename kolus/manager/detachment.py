@@ -1,0 +1,76 @@
+"""C{Detachment}: what a connection that has left the pool still has of it, perhaps a slot.
+
+Its state is the record whose slot the connection keeps, until it has ended.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from kolus.lease import DETACHED_WITH_SLOT, Outcome
+from kolus.manager.connection_state import DETACHED
+from kolus.manager.transports import stop_telling
+
+if TYPE_CHECKING:
+    from twisted.python.failure import Failure
+
+    from kolus.manager.base import BaseManager
+    from kolus.manager.connection import Connection
+    from kolus.manager.record import BackendRecord
+
+__all__ = ["DETACHES", "Detachment", "detach"]
+
+DETACHES = {Outcome.DETACHED: False, DETACHED_WITH_SLOT: True}
+"""The outcomes of leases whose connection leaves the pool, and whether it keeps its slot."""
+
+
+class Detachment:
+    """Stands in for the connector of a connection that was detached."""
+
+    def __init__(self, connection: Connection[Any], record: BackendRecord | None) -> None:
+        """
+        @param record: whose slot the connection keeps; C{None} if it keeps none.
+        """
+        self._record = record
+        if record is not None:
+            self._watch(connection)
+
+    def _watch(self, connection: Connection[Any]) -> None:
+        """Hear of the end of the transport, even if it is given another protocol."""
+        transport: Any = connection.transport
+        lose = getattr(transport, "connectionLost", None)
+
+        def lost(reason: Failure) -> None:
+            del transport.connectionLost
+            transport.connectionLost(reason)
+            self.connection_closed(connection, reason)
+
+        if lose is not None:
+            with suppress(AttributeError):  # the connection's own connectionLost is told, too
+                transport.connectionLost = lost
+
+    def connection_closed(self, connection: Connection[Any], reason: Failure) -> None:
+        """The connection has ended: its slot is free."""
+        record, self._record = self._record, None
+        if record is not None:
+            record.slot_returned(connection)
+
+
+def detach(
+    manager: BaseManager[Any], connection: Connection[Any], outcome: Outcome, held: float
+) -> None:
+    """Let a connection leave the pool: from here on it only passes on what its transport tells."""
+    record, keep_slot = manager._record, DETACHES[outcome]
+    connection._become(DETACHED)
+    if connection._tells:
+        stop_telling(connection.transport, for_good=True)
+        connection._tells = False
+    connection._connector = Detachment(connection, record if keep_slot else None)
+    manager.connections.remove(connection)
+    connection.manager = connection._losses = None
+    if keep_slot:
+        record.slot_kept(connection)
+    manager._recorder.detached(held)
+    manager.connections_changed()
+    record.turns.wake()
