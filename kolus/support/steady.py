@@ -130,7 +130,8 @@ class SteadyClock:
     ) -> IDelayedCall:
         """See C{IReactorTime}."""
         self.look()
-        self._ran_at = now = self.seconds()
+        now = self.seconds()
+        self.ran(now)
         call = _Call(self, now + delay, partial(callable, *args, **kw))
         call.wait(delay)
         return call
@@ -151,17 +152,21 @@ class SteadyClock:
         """A call was made or cancelled."""
         self._calls.pop(call, None)
 
+    def ran(self, now: float) -> None:
+        """The reactor runs."""
+        self._ran_at = now
+
     def came_late(self, due: float, now: float) -> None:
-        """A call that was due has come now, and the clock was not set."""
-        if self._can_stall and now - due >= STALL and due > self.resumed_at:
+        """The reactor comes to a call only now, and its clock was not set."""
+        least = now - due
+        if self._can_stall and least >= STALL and due > self.resumed_at:
             self.resumed_at = now
             _log.warn(
                 "the reactor was blocked for {least:.2f} to {most:.2f} s; what came meanwhile is "
                 "read before anything times out",
-                least=now - due,
-                most=now - self._ran_at,
+                least=least,
+                most=max(least, now - self._ran_at),
             )
-        self._ran_at = now
 
 
 @implementer(IDelayedCall)
@@ -203,6 +208,7 @@ class _Call:
         else:
             self._over = AlreadyCalled
             self._clock.gone(self)
+            self._clock.ran(now)
             self._what()
 
     # IDelayedCall
@@ -213,6 +219,8 @@ class _Call:
     def cancel(self) -> None:
         self._check()
         self._over = AlreadyCancelled
+        if not (self._has_turned or self._clock.look()):  # the reactor on asyncio has read first
+            self._clock.came_late(self._at, self._clock.seconds())
         self._clock.gone(self)
         if self._call is not None:
             self._call.cancel()
