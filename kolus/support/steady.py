@@ -74,6 +74,7 @@ class SteadyClock:
     length.
 
     @ivar seconds: tells the time in seconds; it has nothing to do with the time of day.
+    @ivar in_next_turn: calls what it is given in the reactor's next turn.
     @ivar resumed_at: when the reactor ran on after it was last known to be blocked; minus infinity
         if it never was.
     """
@@ -89,6 +90,9 @@ class SteadyClock:
         self.resumed_at = -math.inf
         # A clock without threads is a test's; there, time is skipped and nothing is left unread.
         self._can_stall = hasattr(clock, "callFromThread")
+        self.in_next_turn: Callable[[Callable[[], object]], object] = getattr(
+            clock, "callFromThread", lambda what: what()
+        )
         self.seconds: Callable[[], float] = self._never_less
         if clock.seconds in _KNOWN:
             self.seconds = steady_seconds
@@ -199,7 +203,9 @@ class _Call:
         was_set = self._clock.look()
         now = self._clock.seconds()
         if now < self._at - _EARLY:
-            self.wait(self._at - now)
+            # If the clock was set back while the reactor makes its calls, the one on asyncio would
+            # make a new one at once, and again, and again.
+            self._clock.in_next_turn(self._wait_on)
         elif now > self._at and not self._has_turned:
             self._has_turned = True
             if not was_set:
@@ -210,6 +216,10 @@ class _Call:
             self._clock.gone(self)
             self._clock.ran(now)
             self._what()
+
+    def _wait_on(self) -> None:
+        if self._over is None and self._call is None:
+            self.wait(self._at - self._clock.seconds())
 
     # IDelayedCall
 
