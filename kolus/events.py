@@ -7,7 +7,7 @@ call methods of the pool. An observer that raises is logged and removed.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Admitted",
+    "Cancelled",
     "ConnectFailure",
     "Connected",
     "Detached",
@@ -54,6 +55,8 @@ class Why(Enum):
     """A lease of it was held for longer than the policy's C{hold_limit}."""
     IDLE = "idle"
     """It was idle for the idle time-out."""
+    SURPLUS = "surplus"
+    """As many as C{max_idle} were idle already when it came home."""
     LIFETIME = "lifetime"
     """It reached its lifetime, or was replaced shortly before."""
     USES = "uses"
@@ -68,7 +71,7 @@ class Why(Enum):
     RESIZED = "resized"
     """The limit became smaller."""
     DISPLACED = "displaced"
-    """It was closed to make room for a connection of another ident."""
+    """It was closed to make room for a connection of another ident, or for a fresh one."""
     CLOSED = "closed"
     """Its manager was drained or closed."""
 
@@ -113,6 +116,8 @@ class Leased(Event):
     """Whether the connection had been leased before."""
     waited: float
     """Seconds that the request was in the queue; 0.0 if it was served at once."""
+    queued: bool = False
+    """Whether the request was in the queue, even if it was served in the same instant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +134,8 @@ class Finished(Event):
 
     held: float
     """Seconds from the lease to its end."""
+    unclean: bool = field(default=False, compare=False)
+    """Whether it was released, but the policy's C{clean} said that something was under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +192,14 @@ class TimedOut(Event):
 
     waited: float
     """Seconds from the request to its deadline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled(Event):
+    """A request in the queue was cancelled by its caller, or because its owner had ended."""
+
+    waited: float
+    """Seconds from the request to that."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from typing import Any
 from kolus.backend import AnyBackend, Backend
 from kolus.events import (
     Admitted,
+    Cancelled,
     Connected,
     ConnectFailure,
     Detached,
@@ -57,7 +58,7 @@ class Counts:
     leases: int = 0
     """Leases given."""
     waits: int = 0
-    """Leases whose request had to wait."""
+    """Leases whose request was in the queue, even if it was served in the same instant."""
     waited: float = 0.0
     """Seconds that these requests waited, added up."""
     longest_wait: float = 0.0
@@ -72,6 +73,8 @@ class Counts:
     """Leases that were held for longer than the policy allows."""
     detached: int = 0
     """Leases whose connection left the pool."""
+    unclean: int = 0
+    """Leases that were released with something under way; they count as finished, too."""
     overdue: int = 0
     """Leases that were held for so long that they may have leaked, settled since or not."""
     held_for: float = 0.0
@@ -80,6 +83,8 @@ class Counts:
     """Seconds of the settled lease that was held longest."""
     timeouts: int = 0
     """Requests that were not served before their deadline."""
+    cancels: int = 0
+    """Requests that were cancelled while they waited."""
     rejections: Counter[str] = field(default_factory=Counter)
     """Requests that were refused at once, by the name of the error's class."""
     pauses: int = 0
@@ -223,10 +228,15 @@ def _one_settled(name: str) -> Callable[[Counts, Any], None]:
 
 def _count_lease(counts: Counts, event: Leased) -> None:
     counts.leases += 1
-    if event.waited:
+    if event.queued or event.waited:
         counts.waits += 1
         counts.waited += event.waited
         counts.longest_wait = max(counts.longest_wait, event.waited)
+
+
+def _count_finished(counts: Counts, event: Finished) -> None:
+    _one_settled("finishes")(counts, event)
+    counts.unclean += event.unclean
 
 
 def _count_rejection(counts: Counts, event: Rejection) -> None:
@@ -247,11 +257,12 @@ def _count_other(counts: Counts, event: Event) -> None:
 
 _COUNT: dict[type[Event], Callable[[Counts, Any], None]] = {
     Admitted: _one_more("admissions"),
+    Cancelled: _one_more("cancels"),
     Connected: _one_more("connects"),
     ConnectFailure: _one_more("connect_failures"),
     Detached: _one_settled("detached"),
     Ejected: _one_more("ejections"),
-    Finished: _one_settled("finishes"),
+    Finished: _count_finished,
     Forgotten: _one_settled("forgotten"),
     Leased: _count_lease,
     Lost: _count_loss,

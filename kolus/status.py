@@ -46,7 +46,7 @@ class Status:
     idle: int | None
     """Idle connections, or free slots on connections; C{None} without a manager."""
     leased: int
-    """Leased connections, including those in the check before a lease or the reset after it."""
+    """Leased connections, including those in a check or in a reset."""
     connecting: int
     """Connections that are being made and prepared."""
     unused: int | None
@@ -163,6 +163,8 @@ class Counters:
     """Leases that were held for longer than the policy's C{leak_after}, whether settled or not."""
     timeouts: int = 0
     """Requests that reached their deadline in the queue."""
+    cancels: int = 0
+    """Requests in the queue that were cancelled by their callers, or because their owners ended."""
     rejections: int = 0
     """Requests refused at once with a C{Rejected} or C{Closed}."""
 

@@ -1,6 +1,7 @@
 """Queries that a balancer may make about a sequence of statuses, and how it draws two of them.
 
-A group answers them from indices. For any other sequence the functions here look at each status.
+A group's sequence answers them from indices, by methods of these names. For any other sequence the
+functions here look at each status.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Sequence
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from kolus.status import Status
 
@@ -19,6 +20,7 @@ __all__ = [
     "Rank",
     "backends_of",
     "by_load",
+    "has_own",
     "in_zone",
     "lighter",
     "lighter_of",
@@ -46,12 +48,18 @@ def two_of(draw: Callable[[], float], count: int) -> tuple[int, int]:
     return first, second if second < first else second + 1
 
 
+def has_own(statuses: Sequence[Status], name: str) -> TypeGuard[Any]:
+    """Whether a sequence answers a query by itself. What wraps a group's sequence, to leave some
+    out for example, may have the attributes of that by a C{__getattr__}. They are not its own."""
+    return hasattr(type(statuses), name) or name in getattr(statuses, "__dict__", ())
+
+
 def whole_of(statuses: Sequence[Status]) -> tuple[Sequence[Status], Collection[int]]:
     """The sequence that C{statuses} is a part of, and the positions in it that are left out.
 
     That is C{statuses} itself and none, if it is not a part of another sequence.
     """
-    if hasattr(statuses, "whole"):
+    if has_own(statuses, "whole"):
         whole: tuple[Sequence[Status], Collection[int]] = statuses.whole
         return whole
     return statuses, ()
@@ -62,7 +70,7 @@ def lighter(statuses: Sequence[Status], first: int, second: int) -> Status | Non
 
     C{None} if neither takes requests.
     """
-    if hasattr(statuses, "lighter"):
+    if has_own(statuses, "lighter"):
         found: Status | None = statuses.lighter(first, second)
         return found
     return lighter_of(statuses[first], statuses[second])
@@ -78,7 +86,7 @@ def lighter_of(one: Status, other: Status) -> Status | None:
 
 def lowest(statuses: Sequence[Status], rank: Rank) -> Status:
     """The status with the lowest rank, the first of equals."""
-    if hasattr(statuses, "lowest"):
+    if has_own(statuses, "lowest"):
         found: Status = statuses.lowest(rank)
         return found
     return min(statuses, key=rank)
@@ -86,7 +94,7 @@ def lowest(statuses: Sequence[Status], rank: Rank) -> Status:
 
 def in_zone(statuses: Sequence[Status], zone: str) -> Sequence[Status]:
     """The statuses of the backends in a zone, in their order."""
-    if hasattr(statuses, "in_zone"):
+    if has_own(statuses, "in_zone"):
         near: Sequence[Status] = statuses.in_zone(zone)
         return near
     return [each for each in statuses if each.backend.zone == zone]
@@ -94,7 +102,7 @@ def in_zone(statuses: Sequence[Status], zone: str) -> Sequence[Status]:
 
 def backends_of(statuses: Sequence[Status]) -> tuple[Backend, ...]:
     """The backends, in their order. A group returns the same tuple until its backends change."""
-    if hasattr(statuses, "backends"):
+    if has_own(statuses, "backends"):
         backends: tuple[Backend, ...] = statuses.backends
         return backends
     return tuple([each.backend for each in statuses])
@@ -102,7 +110,7 @@ def backends_of(statuses: Sequence[Status]) -> tuple[Backend, ...]:
 
 def total_load(statuses: Sequence[Status]) -> float:
     """The number of leases and waiters at all backends together."""
-    if hasattr(statuses, "total_load"):
+    if has_own(statuses, "total_load"):
         total: float = statuses.total_load
         return total
     return sum([each.leased + each.waiting for each in statuses])

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from kolus.balance.candidates import Rank, by_load, lowest
+from kolus.balance.candidates import Rank, by_load, has_own, lowest
 
 if TYPE_CHECKING:
     from kolus.status import Status
@@ -47,7 +47,7 @@ def _by_readiness(status: Status) -> tuple[int, float]:
 
 def _soonest(statuses: Sequence[Status], rank: Rank) -> Status:
     """The status with the lowest rank. Without an index, stop at the best possible rank."""
-    if hasattr(statuses, "lowest"):
+    if has_own(statuses, "lowest"):
         return lowest(statuses, rank)
     soonest = statuses[0]
     best = rank(soonest)

@@ -13,7 +13,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from kolus.backend import Backend
-from kolus.errors import ConnectFailed, KolusError
+from kolus.errors import ConnectFailed, Draining, KolusError
 
 if TYPE_CHECKING:
     from kolus.group.places import Places, Tried
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kolus.group.servers import Servers
     from kolus.manager import Waiter
 
-__all__ = ["Choose", "Placer"]
+__all__ = ["Choose", "Placer", "has_left"]
 
 Choose = Callable[["Tried"], "Backend | None"]
 """Chooses a backend that was not tried; C{None} if there is none. What turns out not to be a
@@ -125,16 +125,15 @@ class Placer:
         request = self._requests[waiter]
         there = waiter.placement.backend
         if len(request.round) <= _MOST_CHOSEN:
-            return self._places.next({there, *request.round})
-        return self._next_of_round(request, besides=there)
+            return self._places.next(request.round, there)
+        return self._next_of_round(request, there)
 
     def _next_of_round(self, request: _Request, besides: Backend | None = None) -> Backend | None:
         """The next backend with room that was not tried in this round. A round looks at each
         backend once, so it takes O(n) for n backends."""
         if request.others is None:
             request.others = self._places.once_each()
-        barred = request.round if besides is None else _Both(request.round, besides)
-        return self._places.next_of(request.others, barred)
+        return self._places.next_of(request.others, request.round, besides)
 
     def _move(self, waiter: Waiter[Any], place: Backend) -> None:
         waiter.placement.placements.discard(waiter)
@@ -171,7 +170,7 @@ class Placer:
             if isinstance(refusal, ConnectFailed):
                 error = refusal
                 self._note(request, error)
-        if self._place_hopefully(waiter, request):
+        if not self._waits(waiter) or self._place_hopefully(waiter, request):
             return
         if isinstance(error, ConnectFailed):
             everything = self._queue.failures(waiter)
@@ -208,7 +207,7 @@ class Placer:
         near = [each for each in others if each and each.backend.key in queue.backends]
         for server in chain(near, self._everywhere()):
             at = server.placements
-            hopeful = at.may_come_home() or (at.is_connecting() and server.backend not in tried)
+            hopeful = at.has_lease_out() or (at.is_connecting() and server.backend not in tried)
             if queue.may_serve(server.backend) and hopeful:
                 self._begin_round(request)
                 if self._place_at(waiter, server.backend) is None:
@@ -227,7 +226,7 @@ class Placer:
 
     def _begin_round(self, request: _Request) -> None:
         # Only if attempts pause after a failure; else they would be repeated without end.
-        if not self._servers.is_paused_after_failure():
+        if self._servers.policy.backoff is None:
             return
         now = self._queue.now()
         due = request.began + _PAUSE * len(request.round)
@@ -241,24 +240,26 @@ class Placer:
     def _place_at(self, waiter: Waiter[Any], backend: Backend) -> KolusError | None:
         """Place a waiter at the manager of a backend, which is made if there is none.
 
-        @return: why that is impossible; C{None} if it is placed, or does not wait any more: making
-            a manager runs user code and observers, which may cancel it.
+        @return: why that is impossible; C{None} if it is placed, or does not wait any more.
         """
+        if not self._waits(waiter):  # choosing runs user code, which may cancel it
+            return None
         try:
             server = self._servers.make(self._queue.ident, backend)
         except KolusError as error:
             return error if self._waits(waiter) else None
+        return self.put(waiter, server)
+
+    def put(self, waiter: Waiter[Any], server: Any) -> KolusError | None:
+        """The same for a manager that has just been found or made. That runs user code and
+        observers, which may cancel the waiter, or take the backend away."""
         if self._waits(waiter):
+            if server.backend.key not in self._queue.backends:
+                return has_left(server.backend)
             server.placements.add(waiter)
         return None
 
 
-class _Both:
-    """The union of a set and one more object, without a copy of the set."""
-
-    def __init__(self, some: set[object], one: object) -> None:
-        self._some = some
-        self._one = one
-
-    def __contains__(self, thing: object) -> bool:
-        return thing == self._one or thing in self._some
+def has_left(backend: Backend) -> Draining:
+    """The error of those who are placed at a backend that leaves its group."""
+    return Draining(f"{backend} has left the group")

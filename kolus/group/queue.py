@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IReactorTime
 
-from kolus.errors import Draining
-from kolus.group.placer import Choose, Placer
+from kolus.group.placer import Choose, Placer, has_left
 from kolus.group.places import Places, Tried
 from kolus.lease import Lease
 from kolus.manager import Waiter, WaiterQueue
@@ -55,22 +54,29 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         clock: IReactorTime,
         panic: Panic,
         emptied: Callable[[GroupQueue], object] | None = None,
+        *,
+        fresh: bool = False,
     ) -> None:
         """
         @param panic: whether ejected backends may serve.
         @param emptied: called when the last waiter has left.
+        @param fresh: whether they all want connections that were never leased.
         """
         super().__init__(
-            *(clock, servers.patience(), None, Alarm(clock, self._wake), servers.arrivals),
+            *(clock, servers.policy.acquire_timeout, None),
+            *(Alarm(clock, self._wake), servers.arrivals),
             removed=self._has_left,
         )
         self.ident = ident
         self.is_closed = False
+        self.fresh = fresh
         self.may_serve = panic.may_serve
         self._servers = servers
         self._emptied = emptied
         self._places = Places(self, ident, backends, servers, clock)
-        self._placer = Placer(self, servers, self._places)
+        self._placer = placer = Placer(self, servers, self._places)
+        self.refused, self.relieve = placer.refused, placer.relieve
+        self.is_short = placer.is_short
         self._ready: OrderedDict[Any, None] = OrderedDict()
         self._to_join: dict[Any, None] = {}
         self._misses = 0
@@ -100,21 +106,24 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
 
         @raise LeaseError: C{owner} has ended.
         """
-        for _ in range(0 if self.waiting else len(self._ready)):
-            server = next(iter(self._ready))
-            if not server.has_idle():
-                self._is_not_ready(server)
-                continue
-            if self.may_serve(server.backend):
+        if not (self.waiting or self.fresh):
+            for server in self._idle_servers():
                 lease: Lease[Any] | None = server.try_connect(self.ident, owner)
                 if lease is not None:
                     return lease
-            self._ready.move_to_end(server)
         return None
 
-    def _is_not_ready(self, server: Any) -> None:
-        del self._ready[server]
-        server.placements.await_idle(self)
+    def _idle_servers(self) -> Iterator[Any]:
+        """The managers that have something idle and may serve, each in turn."""
+        for _ in range(len(self._ready)):
+            server = next(iter(self._ready))
+            if not server.has_idle():
+                del self._ready[server]
+                server.placements.await_idle(self)
+                continue
+            if self.may_serve(server.backend):
+                yield server
+            self._ready.move_to_end(server)
 
     def is_to_warm(self, chosen: Backend) -> bool:
         """Whether a chosen backend that had nothing idle should connect although another served the
@@ -153,6 +162,8 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
             raise server.deadlocks.find(ownership.owner, origin)
         server.admission.check_room()
         waiter = self.append(timeout)
+        if self.fresh:
+            waiter.fresh = True
         if origin is not None:
             waiter.origin = origin
         self._placer.add(waiter, choose, tried)
@@ -163,21 +174,16 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         if ownership is not None:
             waiter.ownership = ownership
             ownership.wait(waiter)
-        if waiter.queue is self:  # the owner may have ended just now
-            server.placements.add(waiter)
+        error = self._placer.put(waiter, server)
+        if error is not None:
+            self._placer.refused(waiter, error)
         return waiter
 
     def check_idle(self) -> None:
         """If there are waiters, let the first manager with an idle connection check it."""
-        for _ in range(len(self._ready) if self.waiting else 0):
-            server = next(iter(self._ready), None)
-            if server is None or not self.waiting:
-                return
-            if not server.has_idle():
-                self._is_not_ready(server)
-                continue
-            self._ready.move_to_end(server)
-            if self.may_serve(server.backend):
+        if self.waiting:
+            for server in self._idle_servers():
+                self._ready.move_to_end(server)
                 server.connections_changed()
                 return
 
@@ -200,6 +206,12 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
             self._alarm.clear()
             if self._emptied is not None:
                 self._emptied(self)
+
+    def give_up(self, waiter: Waiter[Any]) -> None:
+        placement = waiter.placement  # of which it is told as long as it waits
+        super().give_up(waiter)
+        if placement is not None:
+            placement.admission.cancelled(waiter)
 
     def fail_if_deadlocked(self, waiter: Waiter[Any], owner: Owner) -> None:
         if self._is_all_held_by(owner) and waiter.queue is self:
@@ -248,15 +260,6 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         self._places.note(where.backend)
         self._placer.place_short()
 
-    def refused(self, waiter: Waiter[Any], error: Exception) -> None:
-        self._placer.refused(waiter, error)
-
-    def is_short(self) -> bool:
-        return self._placer.is_short()
-
-    def relieve(self, waiter: Waiter[Any]) -> None:
-        self._placer.relieve(waiter)
-
     # Changes
 
     def look_anew(self) -> None:
@@ -278,8 +281,8 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         self._attach()
         for waiter in tuple(self.waiting):
             if waiter.queue is self and waiter.placement.backend.key not in self.backends:
-                left = waiter.placement.backend
-                waiter.placement.placements.give_up(waiter, Draining(f"{left} has left the group"))
+                placements = waiter.placement.placements
+                placements.give_up(waiter, has_left(waiter.placement.backend))
         for server in self._servers.of(self.ident, self.backends) if self.waiting else ():
             if server.has_idle():
                 server.connections_changed()

@@ -11,10 +11,9 @@ from kolus.interfaces import IServesGroups
 
 if TYPE_CHECKING:
     from kolus.backend import Backend, Backends
-    from kolus.manager import Managers
-
-if TYPE_CHECKING:
     from kolus.group.queue import GroupQueue
+    from kolus.manager import Managers
+    from kolus.policy import Policy
 
 __all__ = ["Servers"]
 
@@ -32,6 +31,11 @@ class Servers:
         self.index = managers.records.group_queues
         self.arrivals = managers.records.arrivals
 
+    @property
+    def policy(self) -> Policy:
+        """The pool's policy."""
+        return self._managers.policy
+
     def find(self, ident: Hashable, backend: Backend) -> Any:
         """The running manager of a backend for C{ident}, if it serves groups; else C{None}."""
         manager = self._managers.at.get(backend.key, {}).get(ident)
@@ -40,10 +44,10 @@ class Servers:
     def make(self, ident: Hashable, backend: Backend) -> Any:
         """The manager of a backend for C{ident}; made if there is none.
 
-        @raise KolusError: it cannot be made, or it does not serve groups.
+        @raise KolusError: it cannot be made, or it takes no requests of groups.
         """
         manager = self._managers.provide(ident, backend)
-        if IServesGroups.providedBy(manager) and manager.ident == ident:
+        if IServesGroups.providedBy(manager) and manager.admission.accepts(ident):
             return manager
         raise Draining(f"{backend} gives no new leases to those who wait for several")
 
@@ -96,11 +100,3 @@ class Servers:
         was never used."""
         record = self._records.find(backend.key)
         return -math.inf if record is None else record.attempts.due_at
-
-    def patience(self) -> float | None:
-        """Seconds after which a request without its own time-out fails; C{None}: never."""
-        return self._managers.policy.acquire_timeout
-
-    def is_paused_after_failure(self) -> bool:
-        """Whether the policy has a pause after a failed attempt to connect."""
-        return self._managers.policy.backoff is not None

@@ -4,9 +4,11 @@ This package knows leases, health and policies. It knows nothing of pools. Of gr
 their queues, which a manager serves besides its own.
 """
 
+from kolus.manager.asking import ask, ask_now
 from kolus.manager.backend_status import backend_status
 from kolus.manager.connection import Connection
 from kolus.manager.exclusive import ConnectionManager
+from kolus.manager.hearing import Hearing
 from kolus.manager.managers import MakeManager, Managers
 from kolus.manager.prober import Prober
 from kolus.manager.protocol_factory import protocol_factory
@@ -19,6 +21,7 @@ __all__ = [
     "BackendRecord",
     "Connection",
     "ConnectionManager",
+    "Hearing",
     "MakeManager",
     "Managers",
     "Prober",
@@ -27,6 +30,8 @@ __all__ = [
     "Waiter",
     "WaiterQueue",
     "as_waiter",
+    "ask",
+    "ask_now",
     "backend_status",
     "protocol_factory",
 ]

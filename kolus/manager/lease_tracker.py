@@ -101,11 +101,15 @@ class LeaseTracker:
         return None if ownership is None else place()
 
     def lease(
-        self, leasable: Any, ownership: Ownership | None, origin: str | None, waited: float
+        self,
+        leasable: Any,
+        ownership: Ownership | None,
+        origin: str | None,
+        waited: float | None = None,
     ) -> Lease[Any]:
         """Make a lease, and track its owner if it has one, and its origin in debug mode.
 
-        @param waited: the seconds that the request was in the queue.
+        @param waited: the seconds that the request was in the queue; C{None}: it was never there.
         """
         settle = self._settle
         reused = leasable.reused
@@ -266,6 +270,8 @@ def _explain_waiter(position: int, waiter: Waiter[Any], now: float, why: str) ->
     backends = getattr(waiter.queue, "backends", None)
     if backends is not None:
         why += f"; any of {len(backends)} backends may serve it"
+    if waiter.fresh:
+        why += "; it wants a fresh connection"
     return WaiterExplanation(
         position=position,
         why=why,

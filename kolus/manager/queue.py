@@ -47,6 +47,7 @@ class Waiter(QuickDeferred, Deferred[T]):
     @ivar origin: the place in the program that made it, if known.
     @ivar ownership: the ownership that has it, if it has an owner.
     @ivar placement: the manager where it is placed, if it is in a group's queue.
+    @ivar fresh: whether it wants a connection that was never leased.
     """
 
     since: float
@@ -56,6 +57,7 @@ class Waiter(QuickDeferred, Deferred[T]):
     origin: str | None = None
     ownership: Ownership | None = None
     placement: Any = None
+    fresh = False
     _call: IDelayedCall | None = None
 
     _entered: Lease[Any] | None = None
@@ -87,11 +89,11 @@ class Waiter(QuickDeferred, Deferred[T]):
             await lease.__aexit__(kind, error, traceback)
 
     def refuse_task(self) -> Exception:
-        self.addCallbacks(_come_home, lambda _: None)
+        self.addCallbacks(_release, lambda _: None)
         self.cancel()
         return RuntimeError(
             "an asyncio task cannot await a request of a pool, which is a Twisted Deferred; write "
-            "lease = await pool.connect(...).asFuture(loop), or run the coroutine by "
+            "async with kolus.aio.lease(pool, ident, backend) as lease, or run the coroutine by "
             "Deferred.fromCoroutine"
         )
 
@@ -105,7 +107,10 @@ class WaiterQueue(Generic[T]):
     """First come, first served; O(1) for every operation.
 
     @ivar waiting: the waiters, the oldest first. Only the queue changes it.
+    @ivar fresh: whether they all want connections that were never leased.
     """
+
+    fresh = False
 
     def __init__(
         self,
@@ -117,6 +122,7 @@ class WaiterQueue(Generic[T]):
         *,
         added: Callable[[], object] | None = None,
         removed: Callable[[Waiter[T]], object] | None = None,
+        cancelled: Callable[[Waiter[T]], object] | None = None,
     ) -> None:
         """
         @param timeout: seconds after which a waiter without a time-out of its own fails; C{None}:
@@ -127,6 +133,7 @@ class WaiterQueue(Generic[T]):
         @param arrivals: numbers the waiters of all queues that are served by arrival together.
         @param added: called when a waiter has come; it must only take a note.
         @param removed: called when a waiter has left that was not served.
+        @param cancelled: called after that if its caller has cancelled it, or its owner has ended.
         """
         self.waiting: OrderedDict[Waiter[T], None] = OrderedDict()
         self._clock = clock = steady(clock)
@@ -137,6 +144,7 @@ class WaiterQueue(Generic[T]):
         self._alarm = alarm
         self._added = added
         self._removed = removed
+        self._cancelled = cancelled
         self._arrivals = itertools.count() if arrivals is None else arrivals
 
     def __len__(self) -> int:
@@ -207,6 +215,12 @@ class WaiterQueue(Generic[T]):
         if self._removed is not None:
             self._removed(waiter)
 
+    def give_up(self, waiter: Waiter[Any]) -> None:
+        """Its caller has cancelled a waiter, or its owner has ended."""
+        self.remove(waiter)
+        if self._cancelled is not None:
+            self._cancelled(waiter)
+
     def fail(self, waiter: Waiter[Any], error: Exception) -> None:
         """Remove a waiter and fail it."""
         self.remove(waiter)
@@ -235,7 +249,7 @@ class WaiterQueue(Generic[T]):
         waiter.fail(self._expired(waiter))
 
 
-def _come_home(lease: object) -> None:
+def _release(lease: object) -> None:
     """The result of a request whose caller cannot take it."""
     if isinstance(lease, Lease) and lease.held:
         lease.release()
@@ -244,7 +258,7 @@ def _come_home(lease: object) -> None:
 def _give_up(waiter: Any) -> None:
     """The canceller of a waiter."""
     if waiter.queue is not None:
-        waiter.queue.remove(waiter)
+        waiter.queue.give_up(waiter)
 
 
 def _stop(waiter: Waiter[Any]) -> None:

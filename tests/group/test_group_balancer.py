@@ -5,12 +5,24 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import pytest
 
 from kolus import Backend, NoBackend, Status
-from kolus.balance import Balancer, fill_first, peak_ewma, pick_two, round_robin
+from kolus.balance import (
+    Balancer,
+    consistent,
+    fill_first,
+    idle_first,
+    least_leased,
+    peak_ewma,
+    pick_two,
+    prefer_zone,
+    round_robin,
+)
 from kolus.testing import result_of
 from tests.rigs.grouping import Rig, names
 from tests.rigs.pools import Half
@@ -195,3 +207,109 @@ def test_a_balancer_that_wraps_pick_two_is_asked_itself(how: str) -> None:
         asked = rig.pool.select("us", list(rig.known.values())[:3], balancer)
     result_of(asked).release()
     assert seen == [3]
+
+
+class Part(Sequence[Status]):
+    """Some of a group's statuses. Whatever else is asked of it, the group's sequence answers."""
+
+    def __init__(self, statuses: Sequence[Status], places: Sequence[int]) -> None:
+        self._statuses = statuses
+        self._places = places
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._statuses[self._places[place]]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._statuses, name)
+
+
+@pytest.mark.parametrize("how", ["group", "select"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        pick_two,
+        lambda: fill_first,
+        lambda: idle_first,
+        lambda: least_leased,
+        round_robin,
+        lambda: consistent(7),
+        lambda: prefer_zone("", idle_first),
+        lambda: prefer_zone("", consistent(7)),
+    ],
+)
+def test_what_wraps_the_statuses_is_asked_not_what_it_wraps(how: str, make: Any) -> None:
+    rig = Rig("abcd", limit=3)
+    for name in "abcd":
+        rig.at(name).release()
+    balancer = make()
+
+    def choose(statuses: Sequence[Status]) -> Status:
+        chosen: Status = balancer(Part(statuses, [2, 3]))
+        return chosen
+
+    for _ in range(4):
+        if how == "group":
+            asked = rig.ask(balancer=choose)
+        else:
+            asked = rig.pool.select("us", list(rig.known.values()), choose)
+        lease = result_of(asked)
+        assert names([lease]) in "cd"
+        lease.release()
+
+
+def test_a_balancer_that_is_set_later_chooses_from_then_on() -> None:
+    rig = Rig("abc", pick_two(), limit=3)
+    for name in "abc":
+        rig.at(name).release()
+    rig.lease().release()
+    for place, name in enumerate("abc"):
+        rig.group.balancer = itemgetter(place)
+        for ask in (rig.lease, partial(rig.group.try_connect, "us")):
+            lease: Any = ask()
+            assert names([lease]) == name
+            lease.release()
+    rig.tell("ab")
+    rig.group.balancer = itemgetter(1)
+    rig.tell("ba")
+    lease = rig.lease()
+    assert names([lease]) == "a"
+    lease.release()
+    rig.group.balancer = pick_two()
+    rig.lease().release()
+
+
+def test_a_balancer_that_is_set_later_hears_the_leases_and_the_one_before_no_more() -> None:
+    heard: list[str] = []
+
+    class Learning:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def __call__(self, statuses: Sequence[Status]) -> Status:
+            return statuses[0]
+
+        def observe(self, backend: Backend, seconds: float) -> None:
+            heard.append(self.name)
+
+    first, then = Learning("first"), Learning("then")
+    rig = Rig("ab", first)
+    rig.lease().release()
+    rig.group.balancer = then
+    rig.lease().release()
+    rig.tell("ba")
+    rig.at("a").release()
+    assert heard == ["first", "then", "then"]
+    rig.group.close()
+    rig.group.balancer = first
+    rig.at("a").release()
+    assert heard == ["first", "then", "then"]
+
+
+def test_what_is_no_balancer_cannot_be_set() -> None:
+    rig = Rig("ab")
+    with pytest.raises(TypeError, match="balancer must be callable"):
+        rig.group.balancer = "pick_two"  # type: ignore[assignment]
+    assert rig.group.balancer is fill_first

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 
 from kolus import (
     Backend,
+    Closed,
     ConnectFailed,
     LeaseTimeout,
     Policy,
     Pool,
+    Status,
 )
 from kolus.balance import pick_two
 from kolus.testing import FakeBackend, result_of
+from kolus.testing.results import failure_of
 from tests.rigs.grouped import Grouped, has_result
+from tests.rigs.grouping import Rig
 from tests.rigs.pools import Half
 
 
@@ -126,3 +132,53 @@ def test_requests_that_a_slow_backend_may_serve_do_not_try_very_many_dead_ones_w
             result_of(each)
     assert len(looked) < 10_000
     assert sum(each.attempts for each in fakes) < 6 * len(fakes)
+
+
+@pytest.mark.parametrize("what", ["cancels", "closes"])
+def test_a_balancer_that_ends_a_request_while_it_chooses_again_raises_nowhere(what: str) -> None:
+    rig = Grouped(3)
+    for fake in rig.fakes:
+        fake.refuse(after=0.1, always=True)
+    asked: list[Deferred[Any]] = []
+
+    def choose(statuses: Sequence[Status]) -> Status:
+        if asked and what == "cancels":
+            asked[0].cancel()
+        elif asked:
+            rig.group.close()
+        return statuses[0]
+
+    asked.append(rig.ask(balancer=choose))
+    rig.clock.advance(0.1)
+    failure_of(CancelledError if what == "cancels" else Closed, asked[0])
+    assert rig.waiting() == [0, 0, 0]
+    assert [each.attempts for each in rig.fakes] == [1, 0, 0]
+
+
+def test_a_backend_that_leaves_while_its_manager_is_made_gets_no_request() -> None:
+    rig = Rig("ab")
+    make = rig.pool._managers._make
+
+    def leaving(backend: Backend, ident: Any) -> Any:
+        if str(backend) == "a":
+            rig.tell("b")
+        return make(backend, ident)
+
+    rig.pool._managers._make = leaving
+    assert str(rig.lease().backend) == "b"
+    assert rig.fakes["a"].attempts == 0
+
+
+def test_a_manager_that_ends_as_it_is_made_gets_no_request_that_another_may_serve() -> None:
+    rig = Rig("abc")
+    rig.fakes["a"].refuse(always=True)
+    make = rig.pool._managers._make
+
+    def ending(backend: Backend, ident: Any) -> Any:
+        made = make(backend, ident)
+        if str(backend) == "b":
+            made.drain()
+        return made
+
+    rig.pool._managers._make = ending
+    assert str(rig.lease().backend) == "c"

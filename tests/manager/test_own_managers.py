@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from twisted.internet.protocol import Protocol
 from zope.interface import implementer
 
@@ -124,3 +125,47 @@ def test_one_of_ones_own_that_cannot_be_resized_does_not_keep_a_list_from_being_
     assert len(logged_failures.flush(ArithmeticError)) == 1
     rig.turn()
     assert [each.state for each in rig.pool.status([stays, leaves])] == [State.OPEN, State.ABSENT]
+
+
+@pytest.mark.parametrize("how", ["connect", "select one", "select", "group"])
+def test_a_pool_that_is_closed_while_a_manager_is_made_keeps_none(how: str) -> None:
+    rig = Pooled()
+    made: list[ConnectionManager[Any]] = []
+
+    def make(backend: Backend, ident: Any) -> IKolusManager:
+        pool.close()
+        made.append(ConnectionManager(rig.clock, Protocol, backend, ident))
+        return made[-1]  # type: ignore[return-value]
+
+    pool: Pool[Any] = Pool(rig.clock, Protocol, make_manager=make)
+    group = pool.group(rig.backends, fill_first)
+    backend = rig.backends[0]
+    ask: dict[str, Callable[[], Any]] = {
+        "connect": lambda: pool.connect("us", backend),
+        "select one": lambda: pool.select("us", [backend]),
+        "select": lambda: pool.select("us", rig.backends),
+        "group": lambda: group.connect("us"),
+    }
+    failure_of(Closed, ask[how]())
+    assert not pool.status()
+    assert [each.status().state for each in made] == [State.CLOSED]
+
+
+def test_what_is_made_while_the_same_is_made_is_kept_and_the_other_closed() -> None:
+    rig = Pooled()
+    made: list[ConnectionManager[Any]] = []
+    within: list[Any] = []
+
+    def make(backend: Backend, ident: Any) -> IKolusManager:
+        if not within:
+            within.append(None)
+            within[0] = pool.connect(ident, backend)
+        made.append(ConnectionManager(rig.clock, Protocol, backend, ident))
+        return made[-1]  # type: ignore[return-value]
+
+    pool: Pool[Any] = Pool(rig.clock, Protocol, make_manager=make)
+    asked = pool.connect("us", rig.backends[0])
+    leases = [result_of(each) for each in (within[0], asked)]
+    assert [each.manager for each in leases] == [made[0]] * 2
+    assert made[1].status().state is State.CLOSED
+    assert [each.manager for each in pool.status()] == [made[0]]

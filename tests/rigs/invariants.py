@@ -24,8 +24,11 @@ _EVENT_OF = {
     "releases": "Released",
     "finishes": "Finished",
     "forgotten": "Forgotten",
+    "revoked": "Revoked",
+    "detached": "Detached",
     "overdue": "Overdue",
     "timeouts": "TimedOut",
+    "cancels": "Cancelled",
     "rejections": "Rejection",
 }
 

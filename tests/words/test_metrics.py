@@ -15,6 +15,7 @@ from kolus.backend import Backend
 from kolus.errors import Draining, PoolFull
 from kolus.events import (
     Admitted,
+    Cancelled,
     Connected,
     ConnectFailure,
     Detached,
@@ -53,6 +54,11 @@ CHANGES: list[tuple[type[Event], list[Any], dict[str, Any]]] = [
     (Leased, [True, 0.0], {"leases": 1}),
     (Released, [2.0], {"releases": 1, "held_for": 2.0, "longest_held": 2.0}),
     (Finished, [2.0], {"finishes": 1, "held_for": 2.0, "longest_held": 2.0}),
+    (
+        Finished,
+        [2.0, True],
+        {"finishes": 1, "unclean": 1, "held_for": 2.0, "longest_held": 2.0},
+    ),
     (Forgotten, [2.0], {"forgotten": 1, "held_for": 2.0, "longest_held": 2.0}),
     (Revoked, [2.0], {"revoked": 1, "held_for": 2.0, "longest_held": 2.0}),
     (Detached, [2.0], {"detached": 1, "held_for": 2.0, "longest_held": 2.0}),
@@ -60,6 +66,7 @@ CHANGES: list[tuple[type[Event], list[Any], dict[str, Any]]] = [
     (Lost, [OSError()], {"closes": {"lost": 1}}),
     (Retired, [Why.OUT_OF_STEP], {"closes": {"out of step": 1}}),
     (TimedOut, [5.0], {"timeouts": 1}),
+    (Cancelled, [5.0], {"cancels": 1}),
     (Rejection, [PoolFull()], {"rejections": {"PoolFull": 1}}),
     (Paused, [], {"pauses": 1}),
     (Resumed, [], {"resumes": 1}),
@@ -107,6 +114,12 @@ def test_the_reasons_of_closes_and_rejections_are_told_apart() -> None:
     )
     assert metrics.of(HERE).closes == {"idle": 2, "lost": 1}
     assert metrics.of(HERE).rejections == {"PoolFull": 2, "Draining": 1}
+
+
+def test_a_lease_whose_request_was_queued_has_waited_even_if_it_took_no_time() -> None:
+    metrics = told((Leased, True, 0.0, True), (Leased, True, 0.0))
+    counts = metrics.of(HERE)
+    assert (counts.leases, counts.waits, counts.waited) == (2, 1, 0.0)
 
 
 def test_a_lease_that_was_given_at_once_did_not_wait() -> None:
@@ -196,7 +209,8 @@ def test_the_sums_agree_with_the_pools_own_numbers() -> None:
     assert counts.open == (status.idle or 0) + status.leased
     for name in ("connects", "leases", "releases", "finishes", "timeouts"):
         assert getattr(counts, name) == getattr(counters, name)
-    assert (counts.waits, counts.longest_wait, counts.timeouts) == (1, 0.5, 1)
+    # The first three were queued, too, and connected in no time.
+    assert (counts.waits, counts.longest_wait, counts.timeouts) == (4, 0.5, 1)
     for lease in leases:
         lease.finished()
     result = pool.close()
