@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from kolus.endpoints import machine_fault
 from kolus.errors import KolusError
 from kolus.support import Step
 
@@ -68,9 +69,12 @@ class Prober:
         step = Step(self._clock, "the probe", left)
         lease.when_lost().addCallback(lambda reason: step.give_up(Failure(reason)))
         step.begin(self._policy.probe, lease.protocol)
-        went_well = await step.outcome.addCallbacks(lambda said: said is not False, lambda _: False)
+        try:
+            went_well, decides = await step.outcome is not False, True
+        except Exception as error:
+            went_well, decides = False, machine_fault(error) is None
         if lease.held:
             if went_well:
                 lease.release()
             else:
-                lease.finished(failed=True)
+                lease.finished(failed=decides)
