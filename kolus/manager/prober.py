@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from kolus.endpoints import machine_fault
-from kolus.errors import KolusError
+from kolus.errors import KolusError, reason_of
 from kolus.support import Step
 
 if TYPE_CHECKING:
@@ -69,12 +69,13 @@ class Prober:
         step = Step(self._clock, "the probe", left)
         lease.when_lost().addCallback(lambda reason: step.give_up(Failure(reason)))
         step.begin(self._policy.probe, lease.protocol)
-        try:
-            went_well, decides = await step.outcome is not False, True
-        except Exception as error:
-            went_well, decides = False, machine_fault(error) is None
+        error = await step.outcome.addCallbacks(_unless_false, reason_of)
         if lease.held:
-            if went_well:
+            if error is None:
                 lease.release()
             else:
-                lease.finished(failed=decides)
+                lease.finished(failed=machine_fault(error) is None)
+
+
+def _unless_false(said: object) -> BaseException | None:
+    return ValueError("it returned False") if said is False else None
