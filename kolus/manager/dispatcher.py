@@ -342,11 +342,11 @@ class Dispatcher(Generic[P]):
         self._manager.see_the_time()  # a check takes a while
         if not (fit and connection.usable()):
             stillborn = connection.stillborn() and not connection.retired
-            if not fit and connection.kept_since is None:
+            if not (fit or connection.fault) and connection.kept_since is None:
                 self._record.health.check_failed()  # a keep-alive tells only of the connection
             self._connections.close(connection, Why.UNFIT, abort=True)
             if stillborn:
-                error = ConnectionAbortedError("its check failed")
+                error = connection.fault or ConnectionAbortedError("its check failed")
                 # Count it as a failed check only: a connect must not end a row of failed checks.
                 tell = self._connector.failed if fit else self._connector.was_useless
                 tell(error, connection)
