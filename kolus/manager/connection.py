@@ -36,7 +36,7 @@ from kolus.manager.connection_state import (
 )
 from kolus.manager.descriptor import Descriptor, descriptor_of
 from kolus.manager.losses import Losses
-from kolus.manager.transports import is_sound, stop_telling, tell_before
+from kolus.manager.transports import is_sound, layers, stop_telling, tell_before
 from kolus.support import Step
 
 if TYPE_CHECKING:
@@ -335,7 +335,7 @@ class Connection(Generic[P]):
             return
         self.transport = transport
         self._tells = tell_before(transport, self)
-        self.descriptor = descriptor_of(self, transport)
+        self.descriptor = descriptor_of(self, layers(transport))
         self.connected_at = self._connector.now()
         self.opening.make(transport)
 

@@ -3,20 +3,19 @@
 The reactor reads a socket only in its next turn. So a connection that looks idle may have bytes or
 an end to be read, which the next lessee would take for its own answer.
 
-Its state is the connection, the transport at the bottom, which has the socket, and what asks the
-kernel, once it was asked.
+Its state is the connection, the transport at the bottom, which has the socket, the layer of TLS
+above it, and what asks the kernel, once it was asked.
 """
 
 from __future__ import annotations
 
 import select
 import socket
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.abstract import FileDescriptor
 from twisted.logger import Logger
-
-from kolus.manager.transports import layers
 
 if TYPE_CHECKING:
     from kolus.manager.connection import Connection
@@ -35,14 +34,16 @@ _CLOSED = "its peer closed it"
 class Descriptor:
     """The socket of one connection."""
 
-    __slots__ = ("_base", "_connection", "_poll")
+    __slots__ = ("_base", "_connection", "_poll", "_wrapper")
 
-    def __init__(self, connection: Connection[Any], base: Any) -> None:
+    def __init__(self, connection: Connection[Any], base: Any, wrapper: Any) -> None:
         """
         @param base: the transport that has the socket.
+        @param wrapper: the layer of TLS above it; C{None} if there is none yet.
         """
         self._connection = connection
         self._base = base
+        self._wrapper = wrapper
         self._poll: Any = None
 
     def is_quiet(self, now: float) -> bool:
@@ -127,15 +128,18 @@ class Descriptor:
 
     def _tls(self) -> Any:
         """The layer of TLS; C{None} if there is none."""
-        upper: Any = self._connection.transport
-        if upper is self._base:
-            return upper.protocol if upper.TLS else None  # after a STARTTLS
-        return next((each for each in layers(upper) if hasattr(each, "_tlsConnection")), None)
+        return self._base.protocol if self._base.TLS else self._wrapper  # after a STARTTLS
 
 
-def descriptor_of(connection: Connection[Any], transport: Any) -> Descriptor | None:
-    """The descriptor below a transport; C{None} if it has no socket that can be asked."""
-    *_, base = layers(transport)
+def descriptor_of(connection: Connection[Any], layers: Iterable[Any]) -> Descriptor | None:
+    """
+    @param layers: its transport, the transport that this wraps, and so on.
+    @return: C{None} if it has no socket that can be asked.
+    """
+    *wrappers, base = layers
     is_known = isinstance(base, FileDescriptor) and hasattr(base, "TLS")
     has_socket = is_known and isinstance(getattr(base, "socket", None), socket.socket)
-    return Descriptor(connection, base) if has_socket and hasattr(select, "poll") else None
+    if not (has_socket and hasattr(select, "poll")):
+        return None
+    tls = next((each for each in wrappers if hasattr(each, "_tlsConnection")), None)
+    return Descriptor(connection, base, tls)
