@@ -55,6 +55,8 @@ class Why(Enum):
     """A lease of it was held for longer than the policy's C{hold_limit}."""
     IDLE = "idle"
     """It was idle for the idle time-out."""
+    SURPLUS = "surplus"
+    """As many as C{max_idle} were idle already when it came home."""
     LIFETIME = "lifetime"
     """It reached its lifetime, or was replaced shortly before."""
     USES = "uses"
@@ -69,7 +71,7 @@ class Why(Enum):
     RESIZED = "resized"
     """The limit became smaller."""
     DISPLACED = "displaced"
-    """It was closed to make room for a connection of another ident."""
+    """It was closed to make room for a connection of another ident, or for a fresh one."""
     CLOSED = "closed"
     """Its manager was drained or closed."""
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from kolus.status import Status
     from kolus.watching import ManagerExplanation, Owner
 
-__all__ = ["IKolusManager", "IServesGroups", "ISlots", "ISource"]
+__all__ = ["IGivesFresh", "IKolusManager", "IServesGroups", "ISlots", "ISource"]
 
 
 class IKolusManager(Interface):
@@ -127,6 +127,39 @@ class IKolusManager(Interface):
 
         @return: fires with C{None} when the manager is closed, for whatever reason. Cancelling it
             changes nothing.
+        """
+
+
+class IGivesFresh(Interface):
+    """What a manager provides besides C{IKolusManager} if it can give fresh connections, too.
+
+    This is optional. C{pool.connect(..., fresh=True)} raises C{TypeError} for a manager that does
+    not provide it. C{ConnectionManager} and C{SharedManager} provide it.
+
+    A connection is fresh for a request if it was never leased before the request was made. Requests
+    for fresh connections wait with the others, in the order of arrival, but what was leased before
+    is given to a later request that takes it. If the limit leaves no room for a fresh connection,
+    one that was leased before makes way as soon as such a request is the oldest: it is closed
+    instead of becoming idle.
+    """
+
+    def connect(
+        ident: Hashable,
+        timeout: float | None = None,
+        owner: Owner | None = None,
+        fresh: bool = False,
+    ) -> Deferred[Lease[Any]]:
+        """As C{IKolusManager.connect}.
+
+        @param fresh: whether the connection must be fresh.
+        """
+
+    def try_connect(
+        ident: Hashable, owner: Owner | None = None, fresh: bool = False
+    ) -> Lease[Any] | None:
+        """As C{IKolusManager.try_connect}. No connection makes way.
+
+        @param fresh: as for C{connect}.
         """
 
 

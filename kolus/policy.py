@@ -40,10 +40,21 @@ class Policy:
     each lease has its own connection."""
     min_idle: int = 0
     """Number of idle connections to keep ready, as far as the limit allows."""
+    max_idle: int | None = None
+    """Most idle connections to keep: with so many idle, the next that comes home is closed, unless
+    a request waits for it. C{None}: as many as the limit allows."""
     acquire_timeout: float | None = 5.0
     """The default time-out of a request."""
     connect_timeout: float | None = 5.0
     """Time-out of an attempt to connect, including its TLS handshake."""
+    tcp_timeout: float | None = 120.0
+    """After so many seconds without an answer, a TCP connection counts as lost: the kernel asks an
+    idle peer after half the time, and then every sixth (C{SO_KEEPALIVE}, C{TCP_KEEPIDLE},
+    C{TCP_KEEPINTVL}, C{TCP_KEEPCNT}), and waits no longer for what was sent to be taken
+    (C{TCP_USER_TIMEOUT}), also if the peer lives and does not read. Linux by itself asks after two
+    hours, and waits a quarter of an hour, or for ever. Two minutes are longer than a network takes
+    to recover and a busy peer to read on; a minute is shorter than address translators take to
+    forget a connection. What C{connectionMade} sets prevails. C{None}: leave the socket alone."""
     idle_timeout: float | None = 60.0
     """A connection that was idle for so long is closed."""
     idle_jitter: float = 0.1
@@ -74,6 +85,10 @@ class Policy:
     """Time-out of C{check}. If it is exceeded, the connection is closed."""
     check_after: float = 5.0
     """A connection that was idle for less time is leased without a check."""
+    keepalive: float | None = None
+    """An idle connection is checked with C{check} every so many seconds, so that one that died in
+    silence is found and closed before a request gets it. This is not a use: the idle time-out goes
+    on. A few connections are checked at a time, the others can be leased meanwhile."""
     reset: Hook | None = None
     """Called when a lease is released, before the next lease of the connection. It excludes
     C{slots}."""
@@ -123,6 +138,7 @@ class Policy:
             check_whole(name, getattr(self, name), least)
         for name, least in (
             ("max_connecting", 1),
+            ("max_idle", 0),
             ("max_uses", 1),
             ("max_waiters", 0),
             ("slots", 1),
@@ -132,7 +148,7 @@ class Policy:
         for name in _DURATIONS:
             check_seconds(name, getattr(self, name))
         check_seconds("check_after", self.check_after, optional=False)
-        for name in ("hold_limit", "leak_after", "lifetime"):
+        for name in ("hold_limit", "keepalive", "leak_after", "lifetime", "tcp_timeout"):
             if getattr(self, name) == 0:
                 raise ValueError(f"{name} must be more than 0; None turns it off")
         for name in ("idle_jitter", "lifetime_jitter"):
@@ -152,8 +168,6 @@ class Policy:
             hook = getattr(self, name)
             if hook is not None and not callable(hook):
                 raise TypeError(f"{name} must be callable with a protocol, not {hook!r}")
-        if self.slots is not None and self.clean is not None:
-            raise ValueError("slots and clean exclude each other: others use a shared connection")
         if not callable(self.balancer):
             raise TypeError(f"balancer must be callable with statuses, not {self.balancer!r}")
         if self.ejection is not None and not isinstance(self.ejection, Ejection):
@@ -168,6 +182,20 @@ class Policy:
             raise ValueError(
                 f"min_idle={self.min_idle} is more than limit={self.limit}: so many connections "
                 "cannot be idle; lower min_idle, or raise limit"
+            )
+        if self.max_idle is not None and self.min_idle > self.max_idle:
+            raise ValueError(
+                f"min_idle={self.min_idle} is more than max_idle={self.max_idle}: so many "
+                "connections are not kept; lower min_idle, or raise max_idle"
+            )
+        if self.slots is not None and self.clean is not None:
+            raise ValueError("slots and clean exclude each other: others use a shared connection")
+        if self.keepalive is not None and self.check is None:
+            raise ValueError(f"keepalive={self.keepalive} needs a check: that is what it runs")
+        if self._keeps_alive_never():
+            raise ValueError(
+                f"keepalive={self.keepalive} is more than idle_timeout={self.idle_timeout}: no "
+                "connection is idle for so long; lower keepalive, or raise idle_timeout"
             )
         if self.slots is not None and self.reset is not None:
             raise ValueError("slots and reset exclude each other: others use a shared connection")
@@ -188,7 +216,13 @@ class Policy:
         keeps may be, whatever the idle time-out."""
         if self.check is None or self.idle_timeout is None or self.min_idle:
             return False
-        return self.check_after > self.idle_timeout
+        return self.keepalive is None and self.check_after > self.idle_timeout
+
+    def _keeps_alive_never(self) -> bool:
+        """The same for the checks of C{keepalive}."""
+        if self.keepalive is None or self.idle_timeout is None or self.min_idle:
+            return False
+        return self.keepalive > self.idle_timeout
 
     def resized(self, limit: int) -> Policy:
         """The same policy with the limit that C{Pool.resize} sets. It may be less than C{min_idle},
@@ -227,6 +261,7 @@ _DURATIONS = (
     "connect_timeout",
     "hold_limit",
     "idle_timeout",
+    "keepalive",
     "leak_after",
     "lifetime",
     "manager_idle_timeout",
@@ -235,4 +270,5 @@ _DURATIONS = (
     "check_timeout",
     "reset_timeout",
     "close_timeout",
+    "tcp_timeout",
 )

@@ -46,7 +46,7 @@ class Status:
     idle: int | None
     """Idle connections, or free slots on connections; C{None} without a manager."""
     leased: int
-    """Leased connections, including those in the check before a lease or the reset after it."""
+    """Leased connections, including those in a check or in a reset."""
     connecting: int
     """Connections that are being made and prepared."""
     unused: int | None

@@ -101,9 +101,10 @@ class Group(Generic[P]):
     @balancer.setter
     def balancer(self, balancer: Balancer) -> None:
         self._selection = Selection(self, usable(balancer))
-        self._teach(False)
+        self._unteach(self._backends)
         self._feedback = Feedback.of(balancer)
-        self._teach(not self._closed)
+        if not self._closed:
+            self._teach()
 
     # Leasing
 
@@ -115,6 +116,7 @@ class Group(Generic[P]):
         owner: Owner | None = None,
         exclude: Collection[AnyBackend] = (),
         balancer: Balancer | None = None,
+        fresh: bool = False,
     ) -> Waiter[Lease[P]]:
         """Lease a connection to any of the backends.
 
@@ -125,6 +127,7 @@ class Group(Generic[P]):
         @param owner: as for C{Pool.connect}.
         @param exclude: backends that must not serve it, such as those that failed it before.
         @param balancer: chooses for this request; C{None}: the group's.
+        @param fresh: as for C{Pool.connect}.
         @return: as C{Pool.connect}. C{ConnectFailed} and C{LeaseTimeout} name every backend that
             was C{tried}. Fails with C{NoBackend} if there is nothing to choose from, if the
             balancer raises or chooses no backend, or if the source told no list before the
@@ -140,11 +143,11 @@ class Group(Generic[P]):
                 return failed(Waiter)
         if self._closed or self._early.waiting or not self._backends:
             excluded = self._excluded(exclude)
-            later = self._connect_later(ident, timeout, owner, excluded, balancer)
+            later = self._connect_later(ident, timeout, owner, excluded, balancer, fresh)
             return as_waiter(Deferred.fromCoroutine(later))
         selection = self._selection
-        if exclude or balancer is not None:
-            selection = self._select(self._excluded(exclude), balancer)
+        if exclude or balancer is not None or fresh:
+            selection = self._select(self._excluded(exclude), balancer, fresh)
         return self._selector.connect(ident, selection, timeout, owner)
 
     def try_connect(
@@ -154,6 +157,7 @@ class Group(Generic[P]):
         owner: Owner | None = None,
         exclude: Collection[AnyBackend] = (),
         balancer: Balancer | None = None,
+        fresh: bool = False,
     ) -> Lease[P] | None:
         """Lease a ready connection. None is made, and nothing waits.
 
@@ -167,16 +171,19 @@ class Group(Generic[P]):
             raise self._is_closed()
         if not self._backends:
             return None
-        selection = self._select(self._excluded(exclude), balancer)
+        selection = self._select(self._excluded(exclude), balancer, fresh)
         return self._selector.try_connect(ident, selection, owner)
 
     def _excluded(self, exclude: Collection[AnyBackend]) -> list[Backend]:
         return [Backend.of(each) for each in several("exclude", exclude)]
 
-    def _select(self, excluded: list[Backend], balancer: Balancer | None) -> Selection:
-        if balancer is None:  # the group's balancer is told of every lease of its backends anyway
-            return Selection(self, self.balancer, excluded) if excluded else self._selection
-        return Selection(self, usable(balancer), excluded, Feedback.of(balancer))
+    def _select(self, excluded: list[Backend], balancer: Balancer | None, fresh: bool) -> Selection:
+        if balancer is not None:
+            feedback = Feedback.of(balancer)
+            return Selection(self, usable(balancer), excluded, feedback, fresh=fresh)
+        if excluded or fresh:  # the group's balancer is told of every lease of its backends anyway
+            return Selection(self, self.balancer, excluded, fresh=fresh)
+        return self._selection
 
     # As candidates
 
@@ -190,19 +197,26 @@ class Group(Generic[P]):
         """What its backends are called together in an error."""
         return f"all backends of {self!r}: {named(self.backends)}"
 
-    def queue(self, ident: Hashable, exclude: Collection[AnyBackend] = ()) -> GroupQueue:
+    def queue(
+        self, ident: Hashable, exclude: Collection[AnyBackend] = (), fresh: bool = False
+    ) -> GroupQueue:
         """The queue of the requests of C{ident} for any of the backends; made if there is none.
 
         @param exclude: backends that must not serve it. Such a queue is closed when it is empty.
+        @param fresh: whether they want connections that were never leased. As with C{exclude}.
         @raise Closed: the group was closed while a request was retried.
         """
         if self._closed:
             raise self._is_closed()
         left_out = frozenset(map(Backend.key_of, exclude))
-        queue = self._queues.find(ident, left_out)
+        queue = self._queues.find(ident, left_out, fresh)
         if queue is None:
             backends = self._backends_but(left_out)
-            queue = self._queues.make(*(ident, left_out, backends, self._panic), lasts=not left_out)
+            queue = self._queues.make(
+                *(ident, left_out, backends, self._panic),
+                lasts=not (left_out or fresh),
+                fresh=fresh,
+            )
         return queue
 
     def _backends_but(self, left_out: Keys) -> dict[Hashable, Backend]:
@@ -217,6 +231,7 @@ class Group(Generic[P]):
         owner: Owner | None,
         excluded: list[Backend],
         balancer: Balancer | None,
+        fresh: bool,
     ) -> Lease[P]:
         if self._closed:
             raise self._is_closed()
@@ -235,7 +250,7 @@ class Group(Generic[P]):
         if self._closed:
             raise self._is_closed()
         try:
-            selection = self._select(excluded, balancer)
+            selection = self._select(excluded, balancer, fresh)
             return await self._selector.connect(ident, selection, left, owner)
         except LeaseTimeout as error:
             raise error.after(waited) from error.last_error
@@ -265,7 +280,7 @@ class Group(Generic[P]):
         self._selection = Selection(self, self.balancer)
         self._managers.records.delist(before)
         self._managers.follow(before, self._backends)
-        self._managers.welcome_back(self._backends)
+        self._managers.listed_again(self._backends)
         for left_out, queue in self._queues.items():
             if not queue.is_closed:  # a lessee served meanwhile may have closed it
                 queue.change(self._backends_but(left_out))
@@ -292,21 +307,23 @@ class Group(Generic[P]):
 
     def _see(self, backends: Sequence[Backend]) -> GroupStatuses:
         self._managers.records.enlist(self._backends)
-        self._teach(True)
+        self._teach()
         self._panic.change(self._backends)
         return GroupStatuses(backends, self._managers, self._panic)
 
     def _forget(self, backends: Backends) -> None:
         """Stop observing the backends of the list before."""
         self.statuses.stop()
+        self._unteach(backends)
+
+    def _teach(self) -> None:
+        """Have the balancer told of the leases of the backends."""
+        if self._feedback is not None:
+            self._managers.records.teach(self._feedback, self._backends)
+
+    def _unteach(self, backends: Backends) -> None:
         if self._feedback is not None:
             self._managers.records.unteach(self._feedback, backends)
-
-    def _teach(self, is_told: bool) -> None:
-        """Whether its balancer is told of the leases of its backends from now on."""
-        if self._feedback is not None:
-            records = self._managers.records
-            (records.teach if is_told else records.unteach)(self._feedback, self._backends)
 
     def __contains__(self, backend: Backend) -> bool:
         return backend.key in self._backends

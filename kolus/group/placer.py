@@ -208,7 +208,7 @@ class Placer:
         near = [each for each in others if each and each.backend.key in queue.backends]
         for server in chain(near, self._everywhere()):
             at = server.placements
-            hopeful = at.may_come_home() or (at.is_connecting() and server.backend not in tried)
+            hopeful = at.has_lease_out() or (at.is_connecting() and server.backend not in tried)
             if queue.may_serve(server.backend) and hopeful:
                 self._begin_round(request)
                 if self._place_at(waiter, server.backend) is None:
@@ -227,7 +227,7 @@ class Placer:
 
     def _begin_round(self, request: _Request) -> None:
         # Only if attempts pause after a failure; else they would be repeated without end.
-        if not self._servers.is_paused_after_failure():
+        if self._servers.policy.backoff is None:
             return
         now = self._queue.now()
         due = request.began + _PAUSE * len(request.round)

@@ -76,7 +76,7 @@ class Places:
         server = self._servers.find(self._ident, backend)
         if server is None:
             return self._servers.may_make(backend)
-        return bool(server.placements.surplus() > 0)
+        return bool(server.placements.surplus(fresh=self._queue.fresh) > 0)
 
     def next(self, exclude: Collection[object] = ()) -> Backend | None:
         """A backend with room, each in turn; C{None} if there is none.

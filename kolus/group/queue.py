@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -54,22 +54,29 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         clock: IReactorTime,
         panic: Panic,
         emptied: Callable[[GroupQueue], object] | None = None,
+        *,
+        fresh: bool = False,
     ) -> None:
         """
         @param panic: whether ejected backends may serve.
         @param emptied: called when the last waiter has left.
+        @param fresh: whether they all want connections that were never leased.
         """
         super().__init__(
-            *(clock, servers.patience(), None, Alarm(clock, self._wake), servers.arrivals),
+            *(clock, servers.policy.acquire_timeout, None),
+            *(Alarm(clock, self._wake), servers.arrivals),
             removed=self._has_left,
         )
         self.ident = ident
         self.is_closed = False
+        self.fresh = fresh
         self.may_serve = panic.may_serve
         self._servers = servers
         self._emptied = emptied
         self._places = Places(self, ident, backends, servers, clock)
-        self._placer = Placer(self, servers, self._places)
+        self._placer = placer = Placer(self, servers, self._places)
+        self.refused, self.relieve = placer.refused, placer.relieve
+        self.is_short = placer.is_short
         self._ready: OrderedDict[Any, None] = OrderedDict()
         self._to_join: dict[Any, None] = {}
         self._misses = 0
@@ -99,21 +106,24 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
 
         @raise LeaseError: C{owner} has ended.
         """
-        for _ in range(0 if self.waiting else len(self._ready)):
-            server = next(iter(self._ready))
-            if not server.has_idle():
-                self._is_not_ready(server)
-                continue
-            if self.may_serve(server.backend):
+        if not (self.waiting or self.fresh):
+            for server in self._idle_servers():
                 lease: Lease[Any] | None = server.try_connect(self.ident, owner)
                 if lease is not None:
                     return lease
-            self._ready.move_to_end(server)
         return None
 
-    def _is_not_ready(self, server: Any) -> None:
-        del self._ready[server]
-        server.placements.await_idle(self)
+    def _idle_servers(self) -> Iterator[Any]:
+        """The managers that have something idle and may serve, each in turn."""
+        for _ in range(len(self._ready)):
+            server = next(iter(self._ready))
+            if not server.has_idle():
+                del self._ready[server]
+                server.placements.await_idle(self)
+                continue
+            if self.may_serve(server.backend):
+                yield server
+            self._ready.move_to_end(server)
 
     def is_to_warm(self, chosen: Backend) -> bool:
         """Whether a chosen backend that had nothing idle should connect although another served the
@@ -152,6 +162,8 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
             raise server.deadlocks.find(ownership.owner, origin)
         server.admission.check_room()
         waiter = self.append(timeout)
+        if self.fresh:
+            waiter.fresh = True
         if origin is not None:
             waiter.origin = origin
         self._placer.add(waiter, choose, tried)
@@ -169,15 +181,9 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
 
     def check_idle(self) -> None:
         """If there are waiters, let the first manager with an idle connection check it."""
-        for _ in range(len(self._ready) if self.waiting else 0):
-            server = next(iter(self._ready), None)
-            if server is None or not self.waiting:
-                return
-            if not server.has_idle():
-                self._is_not_ready(server)
-                continue
-            self._ready.move_to_end(server)
-            if self.may_serve(server.backend):
+        if self.waiting:
+            for server in self._idle_servers():
+                self._ready.move_to_end(server)
                 server.connections_changed()
                 return
 
@@ -253,15 +259,6 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
     def has_room_at(self, where: Any) -> None:
         self._places.note(where.backend)
         self._placer.place_short()
-
-    def refused(self, waiter: Waiter[Any], error: Exception) -> None:
-        self._placer.refused(waiter, error)
-
-    def is_short(self) -> bool:
-        return self._placer.is_short()
-
-    def relieve(self, waiter: Waiter[Any]) -> None:
-        self._placer.relieve(waiter)
 
     # Changes
 

@@ -1,7 +1,8 @@
 """C{Queues}: the queues of the requests for a group, or for all lists of a pool.
 
-Its state is the queues, by their ident and the keys that tell their backends apart. A queue that
-lasts stays when it is empty, until there are too many of these; the others are closed then.
+Its state is the queues, by their ident, the keys that tell their backends apart, and whether their
+requests want fresh connections. A queue that lasts stays when it is empty, until there are too many
+of these; the others are closed then.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Keys", "Queues"]
 
 Keys = frozenset[Hashable]
+Key = tuple[Hashable, Keys, bool]
 _MOST_EMPTY = 64
 
 
@@ -37,24 +39,34 @@ class Queues:
         self.managers = managers
         self._clock = clock
         self._servers = Servers(managers)
-        self._queues: OrderedDict[tuple[Hashable, Keys], GroupQueue] = OrderedDict()
+        self._queues: OrderedDict[Key, GroupQueue] = OrderedDict()
 
-    def find(self, ident: Hashable, keys: Keys) -> GroupQueue | None:
-        """The queue of the requests of C{ident} that was made with these keys."""
-        return self._queues.get((ident, keys))
+    def find(self, ident: Hashable, keys: Keys, fresh: bool) -> GroupQueue | None:
+        """The queue of the requests of C{ident} that was made with these."""
+        return self._queues.get((ident, keys, fresh))
 
     def make(
-        self, ident: Hashable, keys: Keys, backends: Backends, panic: Panic, *, lasts: bool
+        self,
+        ident: Hashable,
+        keys: Keys,
+        backends: Backends,
+        panic: Panic,
+        *,
+        lasts: bool,
+        fresh: bool,
     ) -> GroupQueue:
         """Make a queue, if there is none.
 
         @param keys: what tells its backends from those of the other queues.
         @param panic: whether ejected backends may serve.
         @param lasts: whether it stays when it is empty.
+        @param fresh: whether its requests want connections that were never leased.
         """
-        key = (ident, keys)
+        key = (ident, keys, fresh)
         emptied = None if lasts else partial(self._drop, key)
-        queue = GroupQueue(ident, backends, self._servers, self._clock, panic, emptied)
+        queue = GroupQueue(
+            *(ident, backends, self._servers, self._clock, panic, emptied), fresh=fresh
+        )
         self._queues[key] = queue
         if lasts:
             self._close_spare()
@@ -65,14 +77,14 @@ class Queues:
         for each in empty[:-_MOST_EMPTY]:
             self._queues.pop(each).close()
 
-    def _drop(self, key: tuple[Hashable, Keys], queue: GroupQueue) -> None:
+    def _drop(self, key: Key, queue: GroupQueue) -> None:
         if self._queues.get(key) is queue:
             del self._queues[key]
             queue.close()
 
     def items(self) -> list[tuple[Keys, GroupQueue]]:
         """The open queues, each with the keys that it was made with."""
-        return [(keys, each) for (_, keys), each in self._queues.items()]
+        return [(key[1], each) for key, each in self._queues.items()]
 
     def waiting(self) -> int:
         """The number of requests in all of them."""

@@ -28,9 +28,10 @@ class Selection:
 
     @ivar statuses: the statuses that the balancer chooses from at first.
     @ivar draw: how the balancer draws, if all it does is to take the less loaded of two.
+    @ivar fresh: whether the connection must never have been leased.
     """
 
-    __slots__ = ("_candidates", "_exclude", "_feedback", "balancer", "draw", "statuses")
+    __slots__ = ("_candidates", "_exclude", "_feedback", "balancer", "draw", "fresh", "statuses")
 
     def __init__(
         self,
@@ -38,6 +39,8 @@ class Selection:
         balancer: Balancer,
         exclude: Collection[AnyBackend] = (),
         feedback: Feedback | None = None,
+        *,
+        fresh: bool = False,
     ) -> None:
         """
         @param candidates: what to choose from. Of a group, later choices see its newest list.
@@ -50,6 +53,7 @@ class Selection:
         self._feedback = feedback
         self.balancer = balancer
         self.draw = draw_of(balancer)
+        self.fresh = fresh
         self.statuses = candidates.without(exclude) if exclude else candidates.statuses
 
     @property
@@ -68,7 +72,7 @@ class Selection:
 
         @raise Closed: the group is closed.
         """
-        return self._candidates.queue(ident, self._exclude)
+        return self._candidates.queue(ident, self._exclude, self.fresh)
 
     def choose_again(self, tried: Tried) -> Backend | None:
         """Have the balancer choose where a request is tried next.

@@ -20,7 +20,7 @@ from kolus.group.servers import Servers
 from kolus.group.statuses import ListStatuses
 from kolus.health import Phase
 from kolus.interfaces import IServesGroups
-from kolus.manager import Managers, Waiter, as_waiter
+from kolus.manager import Managers, Waiter, as_waiter, ask, ask_now
 from kolus.support import failed, fired
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class Selector:
         self._at = managers.at
         self._find_record = managers.records.find
         self._sick = managers.records.sick
+        self._recovery = managers.records.recovery
         self._servers = Servers(managers)
         self._clock = clock
         self._queues_of_lists = Queues(managers, clock)
@@ -60,9 +61,12 @@ class Selector:
 
         @param drawn: the two that C{selection.draw} has drawn and that are of no use, if any.
         """
+        if self._sick:
+            self._clock.look()  # the end of an ejection may be overdue
+            self._recovery.asked()
         try:
             draw, statuses = selection.draw, selection.statuses
-            if draw is not None and drawn is None and statuses.size > 1:
+            if draw is not None and drawn is None and statuses.size > 1 and not selection.fresh:
                 first, second = drawn = two_of(draw, statuses.size)
                 record = statuses.lighter_record(first, second)
                 if record is not None:
@@ -71,22 +75,20 @@ class Selector:
                         lease = sole.try_connect(ident, owner)
                         if lease is not None:
                             return fired(Waiter, lease)
-            if self._sick:
-                self._clock.look()  # the end of an ejection may be overdue
             chosen = selection.choose(statuses, drawn)
             record = chosen.record
-            sole = None if record is None else record.sole
+            sole = None if record is None or selection.fresh else record.sole
             if sole is not None and sole.ident == ident:  # the backend is well, and serves
                 lease = sole.try_connect(ident, owner)
             else:
                 self._give_to(chosen)
-                lease = self._lease_at(ident, chosen.backend, owner)
+                lease = self._lease_at(ident, chosen.backend, owner, selection.fresh)
             if lease is not None:
                 return fired(Waiter, lease)
             backend = chosen.backend
             if selection.is_bound:
-                manager = self._managers.provide(ident, backend)
-                return as_waiter(manager.connect(ident, timeout, owner))
+                bound = self._managers.provide(ident, backend)
+                return ask(bound, ident, timeout, owner, selection.fresh)
             return self._wait(ident, backend, selection, timeout, owner)
         except KolusError:
             return failed(Waiter)
@@ -99,11 +101,14 @@ class Selector:
         exclude: Collection[AnyBackend],
         timeout: float | None,
         owner: Owner | None,
+        fresh: bool,
     ) -> Waiter[Lease[Any]]:
         """See C{Pool.select}. What is served at once needs neither a selection nor statuses."""
+        if self._sick:
+            self._recovery.asked()
         draw, drawn = draw_of(balancer), None
         is_list = type(backends) in (list, tuple)  # to look at others twice may cost or tell more
-        if draw is not None and is_list and not exclude and len(backends) > 1:
+        if draw is not None and is_list and not (exclude or fresh) and len(backends) > 1:
             first, second = drawn = two_of(draw, len(backends))
             one, other = backends[first], backends[second]
             if type(one) is Backend and type(other) is Backend:
@@ -120,7 +125,7 @@ class Selector:
                             return fired(Waiter, lease)
         listed = ListStatuses(backends, self._queues_of_lists)
         excluded = [Backend.of(each) for each in several("exclude", exclude)] if exclude else ()
-        selection = Selection(listed, balancer, excluded, Feedback.of(balancer))
+        selection = Selection(listed, balancer, excluded, Feedback.of(balancer), fresh=fresh)
         return self.connect(ident, selection, timeout, owner, drawn)
 
     def try_connect(
@@ -128,7 +133,7 @@ class Selector:
     ) -> Lease[Any] | None:
         """See C{Group.try_connect}."""
         chosen = selection.choose(selection.statuses)
-        lease = self._lease_at(ident, chosen.backend, owner)
+        lease = self._lease_at(ident, chosen.backend, owner, selection.fresh)
         if lease is not None:
             self._give_to(chosen)
         if lease is not None or selection.is_bound or selection.prefers:
@@ -153,12 +158,12 @@ class Selector:
         return record is not None and record.health.phase is Phase.PROBED
 
     def _lease_at(
-        self, ident: Hashable, backend: Backend, owner: Owner | None
+        self, ident: Hashable, backend: Backend, owner: Owner | None, fresh: bool
     ) -> Lease[Any] | None:
         managers = self._at.get(backend.key)
         manager = managers.get(ident) if managers else None
         try:
-            return None if manager is None else manager.try_connect(ident, owner)
+            return None if manager is None else ask_now(manager, ident, owner, fresh)
         except Rejected:
             return None  # another backend may serve the request; if none does, it fails later
 
@@ -190,7 +195,8 @@ class Selector:
                     if not prefers:
                         queue.check_idle()
                     return waiter
-                asked = manager.connect(ident, timeout, owner)  # it does not serve groups' queues
+                # It does not serve groups' queues.
+                asked = ask(manager, ident, timeout, owner, selection.fresh)
             asking = self._ask_others(asked, ident, place, selection, timeout, owner)
             return as_waiter(Deferred.fromCoroutine(asking))
         finally:
@@ -245,7 +251,7 @@ class Selector:
                     queue = self._still_open(queue, selection)
                     asked = queue.wait(manager, left, owner, selection.choose_again, tried)
                 else:
-                    asked = manager.connect(ident, left, owner)
+                    asked = ask(manager, ident, left, owner, selection.fresh)
             except ConnectFailed:
                 asked = failed(Waiter)
             finally:

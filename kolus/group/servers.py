@@ -11,10 +11,9 @@ from kolus.interfaces import IServesGroups
 
 if TYPE_CHECKING:
     from kolus.backend import Backend, Backends
-    from kolus.manager import Managers
-
-if TYPE_CHECKING:
     from kolus.group.queue import GroupQueue
+    from kolus.manager import Managers
+    from kolus.policy import Policy
 
 __all__ = ["Servers"]
 
@@ -31,6 +30,11 @@ class Servers:
         self._records = managers.records
         self.index = managers.records.group_queues
         self.arrivals = managers.records.arrivals
+
+    @property
+    def policy(self) -> Policy:
+        """The pool's policy."""
+        return self._managers.policy
 
     def find(self, ident: Hashable, backend: Backend) -> Any:
         """The running manager of a backend for C{ident}, if it serves groups; else C{None}."""
@@ -96,11 +100,3 @@ class Servers:
         was never used."""
         record = self._records.find(backend.key)
         return -math.inf if record is None else record.attempts.due_at
-
-    def patience(self) -> float | None:
-        """Seconds after which a request without its own time-out fails; C{None}: never."""
-        return self._managers.policy.acquire_timeout
-
-    def is_paused_after_failure(self) -> bool:
-        """Whether the policy has a pause after a failed attempt to connect."""
-        return self._managers.policy.backoff is not None

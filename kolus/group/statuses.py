@@ -119,16 +119,18 @@ class ListStatuses(Statuses):
     def all_named(self) -> str:
         return "them all"
 
-    def queue(self, ident: Hashable, exclude: Collection[AnyBackend] = ()) -> GroupQueue:
+    def queue(
+        self, ident: Hashable, exclude: Collection[AnyBackend] = (), fresh: bool = False
+    ) -> GroupQueue:
         """The queue of the requests of C{ident} for any of these backends."""
         # The caller may change its list while the request waits.
         self._backends = tuple(self._backends)
         backends = (self.without(exclude) if exclude else self)._keyed()
         keys = frozenset(backends)
-        queue = self._queues.find(ident, keys)
+        queue = self._queues.find(ident, keys, fresh)
         if queue is None:
             panic = self._panic(backends)
-            queue = self._queues.make(ident, keys, backends, panic, lasts=False)
+            queue = self._queues.make(*(ident, keys, backends, panic), lasts=False, fresh=fresh)
         return queue
 
     def _keyed(self) -> _ByKey:

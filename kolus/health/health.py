@@ -46,6 +46,9 @@ class HealthListener(Protocol):
     def ejected(self, reason: str, seconds: float) -> None:
         """It was ejected for so many seconds; infinity: until C{admit} is called."""
 
+    def failed_again(self) -> None:
+        """Connecting to it failed while it was ejected."""
+
     def admitted(self, reason: str) -> None:
         """It may be chosen again."""
 
@@ -140,6 +143,8 @@ class Health:
             self.failures = 0
         self._only_connects = connecting and (self._only_connects or not self.failures)
         self.failures += 1
+        if self.phase is Phase.EJECTED and connecting:
+            self._listener.failed_again()
         if self._ejection is None or self.phase in (Phase.EJECTED, Phase.DUE):
             return
         if self.phase is Phase.PROBED:

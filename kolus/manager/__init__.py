@@ -4,6 +4,7 @@ This package knows leases, health and policies. It knows nothing of pools. Of gr
 their queues, which a manager serves besides its own.
 """
 
+from kolus.manager.asking import ask, ask_now
 from kolus.manager.backend_status import backend_status
 from kolus.manager.connection import Connection
 from kolus.manager.exclusive import ConnectionManager
@@ -27,6 +28,8 @@ __all__ = [
     "Waiter",
     "WaiterQueue",
     "as_waiter",
+    "ask",
+    "ask_now",
     "backend_status",
     "protocol_factory",
 ]

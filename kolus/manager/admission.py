@@ -1,6 +1,7 @@
 """C{Admission}: takes requests into a manager's queue, or refuses them.
 
-It has no state of its own.
+Its state is the queue of those who want a connection that was never leased, from the first of them
+on.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from kolus.errors import KolusError, LeaseTimeout, PoolFull, WrongIdent
+from kolus.manager.fresh_queue import FreshQueue
 
 if TYPE_CHECKING:
     from kolus.backend import AnyBackend
     from kolus.lease import Lease
     from kolus.manager.base import BaseManager
-    from kolus.manager.queue import Waiter
+    from kolus.manager.queue import Waiter, WaiterQueue
     from kolus.watching import Owner, Ownership
 
 __all__ = ["Admission"]
@@ -26,77 +28,88 @@ class Admission(Generic[P]):
     """Decides which requests may wait at one manager, in its own queue or placed by a group."""
 
     def __init__(self, manager: BaseManager[P]) -> None:
-        """
-        @param manager: the manager, which has made its queue, record, tracker and lifecycle.
-        """
         self._manager = manager
-        self._queue = manager._queue
-        self._record = manager._record
-        self._tracker = manager._tracker
-        self._recorder = manager._recorder
-        self._lifecycle = manager._lifecycle
-        self._deadlocks = manager.deadlocks
-        self._connector = manager._connector
-        self._all = manager.connections.all
+        self._fresh: WaiterQueue[Lease[P]] | None = None
         self._most_waiters = manager._policy.max_waiters
 
-    def wait(self, timeout: float | None, owner: Owner | None) -> Waiter[Lease[P]]:
+    def wait(
+        self, timeout: float | None, owner: Owner | None, fresh: bool = False
+    ) -> Waiter[Lease[P]]:
         """Queue a request, and connect for it if that is possible.
 
+        @param fresh: whether it wants a connection that was never leased.
         @raise PoolFull: there are as many waiters as the policy allows.
         @raise LeaseError: C{owner} has ended, or itself holds all leases that could serve it.
         """
         manager = self._manager
-        if owner is None and not manager._debug:
+        if owner is None and not (fresh or manager._debug):
             if self._most_waiters is not None:
                 self.check_room()
-            waiter = self._queue.append(timeout)
+            waiter = manager._queue.append(timeout)
         else:
-            waiter = self._wait_noted(timeout, owner)
-        self._connector.pay()
-        if manager._group_queues or manager._idle or len(self._all) < self._record.limit:
+            waiter = self._wait_noted(timeout, owner, fresh)
+        manager._connector.pay()
+        if (
+            manager._group_queues
+            or manager._idle
+            or len(manager.connections.all) < manager._record.limit
+        ):
             manager._dispatcher.decide()
         return waiter
 
-    def _wait_noted(self, timeout: float | None, owner: Owner | None) -> Waiter[Lease[P]]:
-        """The same for a request of which it is noted whose it is, or where it is made."""
-        ownership = None if owner is None else self._tracker.ownership(owner)
+    def _wait_noted(
+        self, timeout: float | None, owner: Owner | None, fresh: bool
+    ) -> Waiter[Lease[P]]:
+        """The same for a request of which it is noted whose it is, where it is made, or that it
+        wants a fresh connection."""
+        manager = self._manager
+        ownership = None if owner is None else manager._tracker.ownership(owner)
         origin = self.origin(ownership)
         if ownership is not None:
-            error = self._deadlocks.find(ownership.owner, origin)
+            error = manager.deadlocks.find(ownership.owner, origin)
             if error is not None:
                 raise error
         self.check_room()
-        waiter = self._queue.append(timeout)
+        queue = self._fresh_queue() if fresh else manager._queue
+        waiter = queue.append(timeout)
         waiter.origin = origin
         if ownership is not None:
             waiter.ownership = ownership
             ownership.wait(waiter)
+        if fresh and waiter.queue is queue:  # the owner may have ended just now
+            manager.placements.add(waiter)
         return waiter
+
+    def _fresh_queue(self) -> WaiterQueue[Lease[P]]:
+        manager = self._manager
+        if self._fresh is None:  # few managers are ever asked for a fresh connection
+            self._fresh = FreshQueue(manager)
+        return self._fresh
 
     def came(self) -> None:
         """A request waits in the manager's own queue."""
-        self._manager.smooth = False
-        self._record.noted += 1
-        if self._manager._watchers:
-            self._record.tell_watchers()
+        manager = self._manager
+        manager.smooth = False
+        manager._record.noted += 1
+        if manager._watchers:
+            manager._record.tell_watchers()
 
     def left(self) -> None:
         """A request has left that queue, and was not served."""
-        if not self._lifecycle.closed:  # else it counts here no more
-            self._record.noted -= 1
-        if self._manager._watchers:
-            self._record.tell_watchers()
-        if not self._manager.passes_on:  # else nobody wants to hear of it
-            self._manager.demand_fell()
+        manager = self._manager
+        if not manager._lifecycle.closed:  # else it counts here no more
+            manager._record.noted -= 1
+        if manager._watchers:
+            manager._record.tell_watchers()
+        if not manager.passes_on:  # else nobody wants to hear of it
+            manager.demand_fell()
 
     def origin(self, ownership: Ownership | None) -> str | None:
         """The place in the program that makes the current request; C{None} if it is not needed
         later, for want of an owner or of debug mode."""
+        manager = self._manager
         return (
-            self._tracker.origin(ownership)
-            if self._manager._debug or ownership is not None
-            else None
+            manager._tracker.origin(ownership) if manager._debug or ownership is not None else None
         )
 
     def check_room(self) -> None:
@@ -104,48 +117,53 @@ class Admission(Generic[P]):
 
         @raise PoolFull: there are.
         """
+        manager = self._manager
         most = self._most_waiters
         if most is None:
             return
-        beyond = self._manager.demand() - most
-        if beyond >= 0 and beyond >= self._manager._coming():
+        beyond = manager.demand() - most
+        if beyond >= 0 and beyond >= manager._coming():
             error = PoolFull(
-                f"{self._manager._numbers()} is full: max_waiters={most} lets no more requests wait"
+                f"{manager._numbers()} is full: max_waiters={most} lets no more requests wait"
             )
-            self._recorder.rejected(error)
+            manager._recorder.rejected(error)
             raise error
 
     def accepts(self, ident: Hashable) -> bool:
         """Whether the manager takes requests of C{ident}."""
-        return self._lifecycle.refusal is None and ident == self._manager.ident
+        manager = self._manager
+        return manager._lifecycle.refusal is None and ident == manager.ident
 
     def refuse(self, ident: Hashable) -> None:
         """Raise what a request for C{ident} is refused with, if it is."""
-        self._manager.process.check()
-        if self._lifecycle.refusal is not None:
-            error: KolusError = self._lifecycle.refusal(f"{self._manager!r} gives no new leases")
-        elif ident != self._manager.ident:
+        manager = self._manager
+        manager.process.check()
+        if manager._lifecycle.refusal is not None:
+            error: KolusError = manager._lifecycle.refusal(f"{manager!r} gives no new leases")
+        elif ident != manager.ident:
             error = WrongIdent(self._wrong_ident(ident))
         else:
             return
-        self._recorder.rejected(error)
+        manager._recorder.rejected(error)
         raise error
 
     def _wrong_ident(self, ident: Hashable) -> str:
-        if self._manager._policy.idents != "reject":
+        manager = self._manager
+        if manager._policy.idents != "reject":
             return (
-                f"this manager of {self._manager.backend} belongs to another ident than {ident!r}; "
+                f"this manager of {manager.backend} belongs to another ident than {ident!r}; "
                 "ask the pool for the backend, which has a manager for each ident"
             )
         return (
-            f"{self._manager.backend} belongs to another ident than {ident!r} while it has a "
+            f"{manager.backend} belongs to another ident than {ident!r} while it has a "
             "manager, because the policy has idents='reject'; with 'separate', the default, each "
             "ident gets connections of its own, and with 'replace' the newest ident takes over"
         )
 
     def cancelled(self, waiter: Waiter[Any]) -> None:
         """A waiter of the manager's queue, or one that was placed here, was cancelled."""
-        self._recorder.cancelled(self._manager._now() - waiter.since)
+        manager = self._manager
+        manager._recorder.cancelled(manager._now() - waiter.since)
 
     def timed_out(
         self, waiter: Waiter[Any], tried: Mapping[AnyBackend, BaseException] | None = None
@@ -154,8 +172,7 @@ class Admission(Generic[P]):
 
         @param tried: the other backends that could not serve it, and why.
         """
-        waited = self._manager._now() - waiter.since
-        self._recorder.timed_out(waited)
-        return LeaseTimeout(
-            self._manager._numbers(), waited, self._record.attempts.last_error, tried
-        )
+        manager = self._manager
+        waited = manager._now() - waiter.since
+        manager._recorder.timed_out(waited)
+        return LeaseTimeout(manager._numbers(), waited, manager._record.attempts.last_error, tried)

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from kolus.backoff import Rng
     from kolus.lease import Leasable, Lease, Outcome
     from kolus.manager.connection import Connection
+    from kolus.manager.freshness import Freshness
 
 __all__ = ["BaseManager"]
 
@@ -64,12 +65,15 @@ class BaseManager(ABC, Generic[P]):
     @ivar placements: the waiters of groups that are placed here.
     @ivar groups: the queues of groups that it serves.
     @ivar deadlocks: finds requests that can never be served.
+    @ivar freshness: serves requests that want a fresh connection. Each kind has its own.
     @ivar process: keeps forked children from using it.
     @ivar smooth: whether nothing was out of the ordinary when it last looked, and nothing has
         changed since. Its record and its alarm clear it; the manager itself sets it again.
     @ivar passes_on: the same, but for who waits in its own queue and for when its alarm rings: what
         comes home is for the oldest of these, and nothing else depends on that.
     """
+
+    freshness_kind: type[Freshness]
 
     # What every lease needs. In CPython a slot is faster than a large C{__dict__}.
     __slots__ = (
@@ -129,6 +133,7 @@ class BaseManager(ABC, Generic[P]):
         self.placements = Placements(self, record)
         self.groups = GroupQueues(self)
         self._tracker = LeaseTracker(policy, recorder, clock.seconds, self._settle, self._alarm)
+        self.freshness = self.freshness_kind(self)
         self.deadlocks = Deadlocks(self, self._tracker, record, policy)
         self._lifecycle = Lifecycle()
         self._shutdown = Shutdown(self)
@@ -160,7 +165,9 @@ class BaseManager(ABC, Generic[P]):
     # What the two kinds know and do
 
     @abstractmethod
-    def try_connect(self, ident: Hashable, owner: Owner | None = None) -> Lease[P] | None: ...
+    def try_connect(
+        self, ident: Hashable, owner: Owner | None = None, fresh: bool = False
+    ) -> Lease[P] | None: ...
 
     @abstractmethod
     def _leased(self) -> int:
@@ -239,23 +246,28 @@ class BaseManager(ABC, Generic[P]):
         policy, record = self._policy, self._record
         is_calm = record.health.is_well and not record.shrinking.active
         has_hook = policy.reset is not None or policy.clean is not None
-        return not has_hook and policy.max_uses is None and is_calm
+        has_bound = policy.max_uses is not None or policy.max_idle is not None
+        return is_calm and not (has_hook or has_bound)
 
     # Requests
 
     def connect(
-        self, ident: Hashable, timeout: float | None = None, owner: Owner | None = None
+        self,
+        ident: Hashable,
+        timeout: float | None = None,
+        owner: Owner | None = None,
+        fresh: bool = False,
     ) -> Waiter[Lease[P]]:
         if timeout is not None:
             check_seconds("timeout", timeout)
         try:
-            lease = self.try_connect(ident, owner)
+            lease = self.try_connect(ident, owner, *(True,) if fresh else ())
         except KolusError:
             return failed(Waiter)
         if lease is not None:
             return fired(Waiter, lease)
         try:
-            return self.admission.wait(timeout, owner)
+            return self.admission.wait(timeout, owner, fresh)
         except KolusError:
             return failed(Waiter)
 

@@ -63,9 +63,12 @@ class Connection(Generic[P]):
     else it is C{unasked}, which looks at the state.
 
     @ivar protocol: the user's protocol, once there is one.
+    @ivar begun_at: when the attempt to make it began, on the clock.
     @ivar connected_at: when it was connected, on the clock.
     @ivar since: when it was last leased, became idle, or began a check or a reset, on the clock;
         minus infinity before it was ready.
+    @ivar checked_at: when it last passed a keep-alive check, on the clock.
+    @ivar kept_since: since when it is idle, on the clock, while it is in a keep-alive check.
     @ivar uses: the number of its leases so far.
     @ivar failures: the number of failed attempts in a row before it.
     @ivar retired: whether it is closed as soon as it is not leased.
@@ -89,7 +92,10 @@ class Connection(Generic[P]):
     )
 
     protocol: P
+    begun_at = 0.0
     connected_at = 0.0
+    checked_at = -math.inf
+    kept_since: float | None = None
     why: Why | None = None
     was_lost = False
     expires_at = math.inf
@@ -187,6 +193,7 @@ class Connection(Generic[P]):
             return False
         if self.state is not IDLE:
             self._become(LEASED)
+            self.kept_since = None
         self.state = LEASED
         self.since = now
         self.uses += 1
@@ -198,8 +205,8 @@ class Connection(Generic[P]):
         self._become(BUSY)
         self.since = now
 
-    def rest(self, now: float, idle: dict[Any, None]) -> bool:
-        """Come home: from here on it is read, even if its lessee had paused it.
+    def become_idle(self, now: float, idle: dict[Any, None]) -> bool:
+        """From here on it is read, even if its lessee had paused it.
 
         @param idle: what it joins, to be watched.
         @return: whether it is usable. If not, nothing has changed.
@@ -213,12 +220,18 @@ class Connection(Generic[P]):
             self.dataReceived = self.unasked
         else:
             self._become(IDLE)
+            if self.kept_since is not None:
+                self.since, self.checked_at, self.kept_since = self.kept_since, now, None
         idle[self] = None
         if doubtful:
             transport: Any = self.transport
             self.doubtful = not self._tells or getattr(transport, "TLS", False)  # by a STARTTLS
             getattr(transport, "resumeProducing", object)()
         return True
+
+    def known_good_at(self) -> float:
+        """When it last came home or passed a keep-alive check, on the clock."""
+        return max(self.since, self.checked_at)
 
     def usable(self, producing: bool = False) -> bool:
         """Whether it may be leased: it is open, not retired, and nobody told it to close."""

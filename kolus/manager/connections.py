@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -51,6 +51,9 @@ class Connections(Generic[P]):
         self.connecting: dict[Connection[P], float] = {}
         """Each with the time when the attempt began, in the order of these times."""
         self.checking: set[Connection[P]] = set()
+        self.new: dict[Connection[P], None] = {}
+        """Those that were never leased when they became idle. The lease path does not look here, so
+        some may have been leased since."""
         self.closing: dict[Connection[P], float] = {}
         """Each with the time when it is to be aborted, in the order of these times; infinity,
         anywhere, for those that were."""
@@ -68,14 +71,24 @@ class Connections(Generic[P]):
         self.idle: dict[Connection[P], None]
         self._from_next: Callable[[dict[Connection[P], None]], Iterator[Connection[P]]]
         if policy.reuse == "lifo":
-            self.idle = {}
+            self.idle = {} if policy.keepalive is None else OrderedDict()
             self._from_next = reversed
         else:
             self.idle = _FirstOut()
             self._from_next = iter
-        timeout = _or_never(policy.idle_timeout)
-        self._idle_times = IdleTimes[Connection[P]](self.idle, timeout, policy.idle_jitter)
-        self.shortest_idle = self._idle_times.shortest
+        timeout, keepalive = _or_never(policy.idle_timeout), _or_never(policy.keepalive)
+        jitter = policy.idle_jitter
+        self._idle_times = IdleTimes[Connection[P]](
+            self.idle,
+            timeout * (1 - jitter),
+            lambda each: each.since + timeout * (1 - jitter * each.chance),
+        )
+        self._check_times = IdleTimes[Connection[P]](
+            self.idle, keepalive, lambda each: each.known_good_at() + keepalive
+        )
+        self.shortest_idle = min(self._idle_times.shortest, keepalive)
+        """Nothing is due with a connection before it was idle for so many seconds."""
+        self._most_idle = math.inf if policy.max_idle is None else policy.max_idle
 
     def next_idle(self) -> Connection[P]:
         """The next idle connection by the policy's C{reuse}. It stays idle."""
@@ -88,6 +101,18 @@ class Connections(Generic[P]):
     def freshest_idle(self) -> Connection[P]:
         """The connection that became idle last. It stays idle."""
         return next(reversed(self.idle))
+
+    def next_new(self, besides: Container[Connection[P]] = ()) -> Connection[P] | None:
+        """An idle connection that was never leased; C{None} if there is none. It stays idle.
+
+        @param besides: do not return one of these.
+        """
+        for connection in tuple(self.new):
+            if connection.uses or connection.state is not IDLE:
+                del self.new[connection]
+            elif connection not in besides:
+                return connection
+        return None
 
     def leased(self) -> int:
         """The number of connections that are leased, in a check or in a reset."""
@@ -121,15 +146,22 @@ class Connections(Generic[P]):
             del self.expiring[old]
             self._retire(old, Why.LIFETIME)
 
-    def come_home(self, connection: Connection[P]) -> bool:
+    def take_back(self, connection: Connection[P]) -> bool:
         """Make a connection idle.
 
         @return: whether it is idle. If it cannot be used any more, nothing has changed.
         """
         now = self._clock.seconds()
-        if not connection.rest(now, self.idle):
+        if not connection.become_idle(now, self.idle):
             return False
+        if connection.since < now:  # it was idle, and is so again: where it was, at the cold end
+            idle: Any = self.idle
+            idle.move_to_end(connection, last=False)
+            self._idle_times.add(connection)
+            self._alarm.set(self._idle_times.next_due())
         self._tell_moved(connection)
+        if not connection.uses:
+            self.new[connection] = None
         if len(self.idle) == 1:
             self._record.turns.has_idle(connection.manager)
         due = now + self.shortest_idle
@@ -169,14 +201,36 @@ class Connections(Generic[P]):
         self.checking.discard(connection)
         self.closing.pop(connection, None)
         self.idle.pop(connection, None)
+        self.new.pop(connection, None)
         self.expiring.pop(connection, None)
         self._idle_times.remove(connection)
+        self._check_times.remove(connection)
         self._tell_moved(connection)
         if self._lifetimes is not None:
             self._lifetimes.remove(connection)
         if not self.all:
             self._vacant_since = self._clock.seconds()
             self._alarm.set(self.vacant_until())
+
+    def close_surplus(self) -> None:
+        """Close idle connections beyond the policy's C{max_idle}, those that came home last."""
+        while len(self.idle) > self._most_idle:
+            self.close(self.freshest_idle(), Why.SURPLUS)
+
+    # Keep-alive
+
+    def check_due_at(self) -> float:
+        """When the next idle connection is to be checked, on the clock; infinity if none is."""
+        return self._check_times.next_due() if self.idle else math.inf
+
+    def pop_to_check(self, now: float) -> Connection[P] | None:
+        """Take out an idle connection that is to be checked now; C{None} if there is none."""
+        connection = self._check_times.pop_due(now)
+        if connection is not None:
+            del self.idle[connection]
+            connection.kept_since = connection.since
+            self._tell_moved(connection)
+        return connection
 
     def retire_all(self, why: Why) -> None:
         """Close idle and connecting connections now, the others when they are released."""

@@ -107,11 +107,13 @@ class Connector(Generic[P]):
 
     def connect(self) -> None:
         """Begin an attempt: connect, then run the policy's prepare."""
-        self.attempts.begin(self.now(), len(self._record.connecting))
-        connection: Connection[P] = Connection(self, self._rng.random(), self.attempts.failures)
+        attempts, now = self.attempts, self.now()
+        attempts.begin(now, len(self._record.connecting))
+        connection: Connection[P] = Connection(self, self._rng.random(), attempts.failures)
+        connection.begun_at = now
         self._connections.begin(connection)
-        opening, timeout = Opening(connection), self._policy.connect_timeout
-        made = opening.begin(self._endpoint, self.build, timeout)
+        opening = Opening(connection, self._policy.tcp_timeout)
+        made = opening.begin(self._endpoint, self.build, self._policy.connect_timeout)
         made.addCallback(lambda _: self._hooks.prepare(connection))
         ours = (connection,)
         made.addCallbacks(self._connected, self._failed, callbackArgs=ours, errbackArgs=ours)
@@ -128,8 +130,8 @@ class Connector(Generic[P]):
         """
         self._unpaid = self._policy.backoff is None
         return is_to_blame(
-            *(self._record, error, connection.failures, self._reactor),
-            *(self._policy, self._rng, self._recorder),
+            *(self._record, error, connection.failures, connection.begun_at),
+            *(self._reactor, self._policy, self._rng, self._recorder),
         )
 
     def _connected(self, _: object, connection: Connection[P]) -> None:
@@ -140,7 +142,7 @@ class Connector(Generic[P]):
         self._connections.connected(connection)
         is_back = has_recovered(self._record, self.now(), self._recorder)
         self.pay()
-        if self._connections.come_home(connection):
+        if self._connections.take_back(connection):
             self._recorder.connected()
         self._record.health.connected(is_back)
         self.manager.connections_changed()

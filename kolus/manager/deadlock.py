@@ -56,9 +56,9 @@ class Deadlocks:
         ownership = self._tracker.owners.find(owner)
         waiters: tuple[Any, ...] = () if ownership is None else tuple(ownership.waiters)
         for waiter in waiters:
-            error = self.find(owner, waiter.origin) if waiter in self._manager.waiting else None
+            error = None if waiter.queue is None else self.find(owner, waiter.origin)
             if error is not None:
-                self._manager._queue.fail(waiter, error)
+                waiter.queue.fail(waiter, error)
         listener = self._record.listener
         for waiter in () if listener is None else listener.group_waiters_of(owner):
             if waiter.placement is not None:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from twisted.internet.defer import Deferred
+
 from kolus.events import Why
 from kolus.health import Phase
 from kolus.lease import RELEASED, Leasable, Lease
@@ -37,10 +39,10 @@ class Dispatcher(Generic[P]):
     """
 
     __slots__ = (
-        *("_connections", "_connector", "_counters", "_deadlocks", "_group_queues", "is_deciding"),
+        *("_connections", "_connector", "_counters", "_deadlocks", "_group_queues"),
         "is_to_try",
         *("_groups", "_hooks", "_lifecycle", "_manager", "_placements", "_policy", "_queue"),
-        *("_record", "_released", "_tracker", "_undecided", "_waiting"),
+        *("_record", "_released", "_tracker", "_undecided", "_waiting", "is_deciding"),
     )
 
     def __init__(self, manager: BaseManager[P]) -> None:
@@ -67,31 +69,44 @@ class Dispatcher(Generic[P]):
 
     # Who is next
 
-    def next_waiter(self) -> Waiter[Lease[P]] | None:
-        """The waiter to serve next, of the manager's own queue and of those of groups."""
+    def next_waiter(self, *, reused: bool = True) -> Waiter[Lease[P]] | None:
+        """The waiter to serve next, of the manager's own queue and of those of groups.
+
+        @param reused: whether it is to take a connection that was leased before.
+        """
         oldest = next(iter(self._waiting)) if self._waiting else None
         if self._group_queues:
-            queue = self._groups.first()
-            head = None if queue is None else queue.head()
-            if head is not None and (oldest is None or head.order < oldest.order):
-                oldest = head
+            queues = [self._groups.first()]
+            if not reused and self._groups.fresh:
+                queues.append(self._groups.first(fresh=True))
+            for queue in queues:
+                head = None if queue is None else queue.head()
+                if head is not None and (oldest is None or head.order < oldest.order):
+                    oldest = head
             if self._record.health.phase is not Phase.WELL:
-                placed = self._placements.oldest()  # it may serve these even if it is not well
+                placed = self._placements.oldest(
+                    reused
+                )  # it may serve these even if it is not well
                 if placed is not None and (oldest is None or placed.order < oldest.order):
                     oldest = placed
         return oldest
 
-    def is_asked(self) -> bool:
-        """Whether there is a waiter that it may serve."""
-        return bool(self._waiting) or (bool(self._group_queues) and self.next_waiter() is not None)
+    def is_asked(self, *, reused: bool = True) -> bool:
+        """Whether there is a waiter that it may serve.
+
+        @param reused: as for C{next_waiter}.
+        """
+        return bool(self._waiting) or (
+            bool(self._group_queues) and self.next_waiter(reused=reused) is not None
+        )
 
     def asked(self, most: int) -> int:
-        """The number of waiters that it may serve; C{most} or more if there are so many."""
+        """The number of waiters that take any connection; C{most} or more if there are so many."""
         return len(self._waiting) + (self._groups.count(most) if self._group_queues else 0)
 
-    def _take_next(self) -> Waiter[Lease[P]]:
+    def _take_next(self, reused: bool) -> Waiter[Lease[P]]:
         """Remove the next waiter from its queue; there must be one."""
-        waiter = self.next_waiter()
+        waiter = self.next_waiter(reused=reused)
         assert waiter is not None
         if waiter.queue is self._queue:
             return self._queue.popleft()
@@ -103,7 +118,7 @@ class Dispatcher(Generic[P]):
 
     def serve(self, leasable: Leasable[P]) -> None:
         """Give the next waiter its lease."""
-        waiter = self._take_next() if self._group_queues else self._queue.popleft()
+        waiter = self._take_next(leasable.reused) if self._group_queues else self._queue.popleft()
         self._record.changed()
         self._fire(waiter, leasable)
 
@@ -189,6 +204,8 @@ class Dispatcher(Generic[P]):
         try:
             while self._undecided and self._lifecycle.serves:
                 self._undecided = False
+                if self._groups.fresh:
+                    self._manager.freshness.look()
                 self._manager._hand_out()
                 if self._record.attempts.last_error is not None:
                     self._fail_hopeless()
@@ -198,6 +215,7 @@ class Dispatcher(Generic[P]):
                     self._placements.tell()
         finally:
             self.is_deciding = False
+        self._connections.close_surplus()
         if not self._lifecycle.serves:
             self._placements.tell()
 
@@ -220,7 +238,9 @@ class Dispatcher(Generic[P]):
     def _wanted(self) -> int:
         """The number of connections that should be connecting, with one to find out whether a
         backend that fails is back."""
-        return max(self._manager._wanted(), self.is_to_try and self._record.attempts.failures > 0)
+        record = self._record
+        fails = record.attempts.failures > 0 or record.health.phase is Phase.EJECTED
+        return max(self._manager._wanted(), self.is_to_try and fails)
 
     def _is_overlooked(self) -> bool:
         """Whether a request came after the newest attempt under way had begun. There may be as many
@@ -282,28 +302,31 @@ class Dispatcher(Generic[P]):
             else:
                 self._placements.give_up(first, error)
 
-    def come_home(self, connection: Connection[P]) -> None:
+    def take_back(self, connection: Connection[P]) -> None:
         """Make a returned connection idle, or close it if it is unfit or must make way."""
         if self._record.shrinking.is_above():
             self._connections.close(connection, Why.RESIZED)
         elif self._record.turns.wanting and self._record.turns.claims(self._manager):
             self._connections.close(connection, Why.DISPLACED)
-        elif not self._connections.come_home(connection):
+        elif not self._connections.take_back(connection):
             self._connections.close(connection, Why.UNFIT)
 
-    def check(self, connection: Connection[P]) -> None:
-        """Check a connection. If it passes, it is leased to the next waiter, or becomes idle."""
+    def check(self, connection: Connection[P]) -> Deferred[None]:
+        """Check a connection. If it passes, it is leased to the next waiter, or becomes idle.
+
+        @return: fires when that is done; never fails.
+        """
         self._connections.checking.add(connection)
         self._record.changed()
-        self._hooks.check(connection).addCallback(self._was_checked, connection)
+        return self._hooks.check(connection).addCallback(self._was_checked, connection)
 
     def _was_checked(self, fit: bool, connection: Connection[P]) -> None:
         self._connections.checking.discard(connection)
         self._manager.see_the_time()  # a check takes a while
         if not (fit and connection.usable()):
             stillborn = connection.stillborn() and not connection.retired
-            if not fit:
-                self._record.health.check_failed()
+            if not fit and connection.kept_since is None:
+                self._record.health.check_failed()  # a keep-alive tells only of the connection
             self._connections.close(connection, Why.UNFIT, abort=True)
             if stillborn:
                 error = ConnectionAbortedError("its check failed")
@@ -311,9 +334,13 @@ class Dispatcher(Generic[P]):
                 tell = self._connector.failed if fit else self._connector.was_useless
                 tell(error, connection)
                 self._record.turns.wake()
-        elif self._lifecycle.serves and self.is_asked() and not self._record.shrinking.is_above():
+        elif (
+            self._lifecycle.serves
+            and self.is_asked(reused=connection.uses > 0)
+            and not self._record.shrinking.is_above()
+        ):
             # Do not make it idle first: with a short check_after it would be checked again.
             self._manager._give(connection)
         else:
-            self.come_home(connection)
+            self.take_back(connection)
         self.decide()

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from zope.interface import implementer
 
 from kolus.events import Why
-from kolus.interfaces import IKolusManager, IServesGroups
+from kolus.interfaces import IGivesFresh, IKolusManager, IServesGroups
 from kolus.lease import FAILED, FORGOTTEN, RELEASED, REVOKED, Lease, Outcome
 from kolus.manager.base import BaseManager
 from kolus.manager.connection_state import BUSY, IDLE, LEASED
 from kolus.manager.detachment import DETACHES, detach
+from kolus.manager.freshness import SoleFreshness
 from kolus.manager.quick_lease import QuickLease
 from kolus.manager.smoothness import look_if_smooth
 
@@ -25,7 +26,7 @@ __all__ = ["ConnectionManager"]
 P = TypeVar("P")
 
 
-@implementer(IKolusManager, IServesGroups)
+@implementer(IKolusManager, IServesGroups, IGivesFresh)
 class ConnectionManager(BaseManager[P]):
     """Leases the connections of one backend, each to one lessee at a time.
 
@@ -35,7 +36,11 @@ class ConnectionManager(BaseManager[P]):
     not even become idle where the manager C{passes_on}: the dispatcher gives it to the next.
     """
 
-    def try_connect(self, ident: Hashable, owner: Owner | None = None) -> Lease[P] | None:
+    freshness_kind = SoleFreshness
+
+    def try_connect(
+        self, ident: Hashable, owner: Owner | None = None, fresh: bool = False
+    ) -> Lease[P] | None:
         idle = self._idle
         # Adding to the list of observers does not clear smooth, so the list is looked at.
         if (
@@ -43,8 +48,9 @@ class ConnectionManager(BaseManager[P]):
             or owner is not None
             or self._observers
             or ident != self.ident
+            or fresh
         ):
-            return self._try_closely(ident, owner)
+            return self._try_closely(ident, owner, fresh)
         now = self._now()
         if now >= self._alarm.at:
             return self._try_closely(ident, owner)
@@ -62,7 +68,9 @@ class ConnectionManager(BaseManager[P]):
         lease._settle = self._settler
         return lease
 
-    def _try_closely(self, ident: Hashable, owner: Owner | None) -> Lease[P] | None:
+    def _try_closely(
+        self, ident: Hashable, owner: Owner | None, fresh: bool = False
+    ) -> Lease[P] | None:
         if not self._lifecycle.serves or ident != self.ident:
             self.admission.refuse(ident)
             return None
@@ -71,15 +79,17 @@ class ConnectionManager(BaseManager[P]):
         idle = self._idle
         if not idle or self.waiting or (self._group_queues and self._dispatcher.is_asked()):
             return None
-        if self._checks and self._next_is_stale():
+        if self._checks and not fresh and self._next_is_stale():
             return None
         now = self._now
-        connection, _ = idle.popitem()
-        while not connection.lease(now()):
+        connection = self.freshness.take() if fresh else idle.popitem()[0]
+        while connection is not None and not connection.lease(now()):
             self.connections.close(connection, Why.UNFIT)
-            if not idle:
+            if fresh or not idle:
                 return None
             connection, _ = idle.popitem()
+        if connection is None:
+            return None
         self.counters.leases += 1
         if len(self._record.members) > 1:
             self._record.noted += 1
@@ -113,7 +123,7 @@ class ConnectionManager(BaseManager[P]):
             outcome is RELEASED
             and self._plain
             and not self._wanting
-            and connection.rest(now, self._idle)
+            and connection.become_idle(now, self._idle)
         ):
             self.counters.releases += 1
             if len(self._record.members) > 1:
@@ -138,7 +148,7 @@ class ConnectionManager(BaseManager[P]):
 
     def _freed(self) -> None:
         """A connection was released: serve a waiter, or tell those that wait for an idle one."""
-        if self._dispatcher.is_asked():
+        if self._dispatcher.is_asked() or self.groups.fresh:
             self._dispatcher.decide()
             if not self._dispatcher.is_deciding:
                 look_if_smooth(self)  # the next release may go straight to who waits
@@ -169,7 +179,7 @@ class ConnectionManager(BaseManager[P]):
         elif self._hooks.resets and connection.usable():  # a callback may have closed it
             self._hooks.reset(connection).addCallback(self._was_reset, connection)
         else:
-            self._dispatcher.come_home(connection)
+            self._dispatcher.take_back(connection)
         if not self._record.health.is_well:
             self._record.health.released(since)
         elif not self._plain:
@@ -195,7 +205,7 @@ class ConnectionManager(BaseManager[P]):
 
     def _was_reset(self, fit: bool, connection: Connection[P]) -> None:
         if fit and connection.usable():
-            self._dispatcher.come_home(connection)
+            self._dispatcher.take_back(connection)
         else:
             self.connections.close(connection, Why.UNFIT, abort=True)
         self._dispatcher.decide()
@@ -227,9 +237,11 @@ class ConnectionManager(BaseManager[P]):
             self.connections.close(connection, Why.UNFIT)
 
     def _wanted(self) -> int:
-        connections = self.connections
-        ahead = self.demand() - len(connections.checking) + self._policy.min_idle
-        return max(0, ahead - len(connections.idle)) + len(connections.expiring)
+        connections, fresh = self.connections, len(self.placements.fresh)
+        # Not both: what is made for a waiter may be idle in the next moment.
+        ahead = self.demand() - fresh if self.demand() else self._policy.min_idle
+        ahead -= len(connections.checking) + len(connections.idle)
+        return max(0, ahead) + fresh + len(connections.expiring)
 
     def ready(self) -> int:
         return len(self._idle)
@@ -249,12 +261,12 @@ class ConnectionManager(BaseManager[P]):
         return [each for each in self.connections.all if each.state is LEASED]
 
     def _busy(self) -> dict[Any, str]:
-        connections = self.connections
-        return {
-            each: "in a check" if each in connections.checking else "in a reset"
-            for each in connections.all
-            if each.state is BUSY
-        }
+        return {each: self._doing(each) for each in self.connections.all if each.state is BUSY}
+
+    def _doing(self, connection: Connection[P]) -> str:
+        if connection not in self.connections.checking:
+            return "in a reset"
+        return "in a check" if connection.kept_since is None else "in a keep-alive check"
 
     def _leased(self) -> int:
         return self.connections.leased()

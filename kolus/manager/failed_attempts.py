@@ -21,6 +21,7 @@ def is_to_blame(
     record: BackendRecord,
     error: BaseException,
     before: int,
+    began: float,
     reactor: Any,
     policy: Policy,
     rng: Rng,
@@ -29,6 +30,7 @@ def is_to_blame(
     """Note that an attempt to connect to a backend has failed, and when the next is due.
 
     @param before: number of failures in a row before the attempt began.
+    @param began: when it began, on the clock.
     @return: whether the backend is to blame, and not this machine.
     """
     where = traceback_text(error)
@@ -39,7 +41,11 @@ def is_to_blame(
         last = attempts.last_error
         is_news = last is None or describe(last) != describe(error)
         failures = max(attempts.failures, before + 1)
-        delay = 0.0 if policy.backoff is None else policy.backoff.delay(failures, rng)
+        delay = 0.0
+        if policy.backoff is not None:
+            # An attempt that took long must not make the longest time between two even longer.
+            delay = policy.backoff.delay(failures, rng)
+            delay = max(min(delay, began + policy.backoff.most - now), delay / 10)
         attempts.failed(error, failures, now, delay, next(record.arrivals))
     else:
         shortage = attempts.shortage if fault.is_general else attempts.own_shortage

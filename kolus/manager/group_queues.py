@@ -1,9 +1,11 @@
 """C{GroupQueues}: the queues of groups that one manager serves besides its own.
 
-Its state is the queues, and a heap of them by the arrival of their heads. When another manager
-serves a head, this one is not told, so its entry becomes outdated. The next head of a queue arrived
-later than the one before. So an outdated entry is too early, never too late, and is corrected when
-it reaches the top. A queue that is empty then is dropped, and joins when it has a waiter again.
+Its state is the queues, and two heaps of them by the arrival of their heads: one of those whose
+requests take any connection, one of those that want one which was never leased. When another
+manager serves a head, this one is not told, so its entry becomes outdated. The next head of a queue
+arrived later than the one before. So an outdated entry is too early, never too late, and is
+corrected when it reaches the top. A queue that is empty then is dropped, and joins when it has a
+waiter again.
 Each operation takes amortised O(log n) for n queues.
 """
 
@@ -25,6 +27,10 @@ _MOST_TOMBSTONES = 100  # and as many more as there are queues
 
 class ServedQueue(Protocol):
     """What a manager needs of a queue whose requests any of several backends may serve."""
+
+    @property
+    def fresh(self) -> bool:
+        """Whether its waiters want connections that were never leased."""
 
     def head(self) -> Waiter[Any] | None:
         """The oldest waiter."""
@@ -72,16 +78,18 @@ class GroupQueues:
 
     @ivar known: the queues, each with the C{order} of its head when last looked at. Only this class
         changes it.
+    @ivar fresh: those of them whose waiters want connections that were never leased.
     """
 
-    __slots__ = ("_heap", "_manager", "known")
+    __slots__ = ("_heaps", "_manager", "fresh", "known")
 
     def __init__(self, manager: Any) -> None:
         """
         @param manager: the manager that serves the queues.
         """
         self._manager = manager
-        self._heap: list[tuple[int, ServedQueue]] = []
+        self._heaps: tuple[list[tuple[int, ServedQueue]], ...] = ([], [])
+        self.fresh: dict[ServedQueue, None] = {}
         self.known: dict[ServedQueue, int] = {}
 
     def __iter__(self) -> Iterator[ServedQueue]:
@@ -93,26 +101,37 @@ class GroupQueues:
         if queue in self.known or head is None or self._manager._lifecycle.refusal is not None:
             return
         self.known[queue] = head.order
+        if queue.fresh:
+            self.fresh[queue] = None
         self._manager.smooth = self._manager.passes_on = False
-        if len(self._heap) > 2 * len(self.known) + _MOST_TOMBSTONES:
-            self._heap = [(order, each) for each, order in self.known.items()]
-            heapify(self._heap)
+        heap = self._heaps[queue.fresh]
+        if len(heap) > 2 * len(self.known) + _MOST_TOMBSTONES:
+            fresh = queue.fresh
+            heap[:] = [(order, each) for each, order in self.known.items() if each.fresh is fresh]
+            heapify(heap)
         else:
-            heappush(self._heap, (head.order, queue))
+            heappush(heap, (head.order, queue))
 
     def leave(self, queue: ServedQueue) -> None:
         """Stop serving a queue."""
         self.known.pop(queue, None)
+        self.fresh.pop(queue, None)
 
     def clear(self) -> None:
         """Stop serving all queues."""
         self.known.clear()
-        self._heap.clear()
+        self.fresh.clear()
+        for heap in self._heaps:
+            heap.clear()
 
-    def first(self) -> ServedQueue | None:
-        """The queue whose head arrived first, of those that the backend may serve."""
+    def first(self, *, fresh: bool = False) -> ServedQueue | None:
+        """The queue whose head arrived first, of those that the backend may serve.
+
+        @param fresh: whether to look at those whose waiters want connections that were never
+            leased, or at the others.
+        """
         aside: list[tuple[int, ServedQueue]] = []
-        heap = self._heap
+        heap = self._heaps[fresh]
         found = None
         while heap and found is None:
             order, queue = heap[0]
@@ -121,7 +140,7 @@ class GroupQueues:
                 heappop(heap)
             elif head is None:
                 heappop(heap)
-                del self.known[queue]
+                self.leave(queue)
                 queue.dropped(self._manager)
             elif head.order != order:
                 self.known[queue] = head.order
@@ -135,13 +154,14 @@ class GroupQueues:
         return found
 
     def count(self, most: int) -> int:
-        """The number of waiters in all queues together.
+        """The number of waiters in all queues together that take any connection.
 
         @param most: stop counting once so many are found; the result is C{most} or more then.
         """
         count = 0
         for queue in self.known:
-            count += len(queue)
+            if not queue.fresh:
+                count += len(queue)
             if count >= most:
                 break
         return count

@@ -55,7 +55,7 @@ class Hooks:
 
     def is_stale(self, connection: Connection[Any]) -> bool:
         """Whether an idle connection must be checked before it is leased."""
-        return self.checks and self._now() - connection.since >= self._policy.check_after
+        return self.checks and self._now() - connection.known_good_at() >= self._policy.check_after
 
     def check(self, connection: Connection[Any]) -> Deferred[bool]:
         """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kolus.errors import Closed
+from kolus.manager.keepalive import KeepAlive
 
 if TYPE_CHECKING:
     from kolus.manager.base import BaseManager
@@ -13,10 +14,11 @@ __all__ = ["Housekeeper"]
 
 
 class Housekeeper:
-    """Runs what is due at one manager. It has no state of its own."""
+    """Runs what is due at one manager. Its state is that of the keep-alive checks."""
 
     def __init__(self, manager: BaseManager[Any]) -> None:
         self._manager = manager
+        self._keepalive = KeepAlive(manager)
 
     def wake(self) -> None:
         """Do what is due, and set the alarm to what is due next."""
@@ -25,28 +27,36 @@ class Housekeeper:
         if manager.process.is_foreign:
             return
         try:
-            self._do_due(self._manager._now())
+            self._do_due(manager._now())
         finally:
-            if not self._manager._lifecycle.closed:
-                due = min(self._manager._lifecycle.abort_at, self._manager._tracker.next_due())
-                due = min(
-                    due, self._manager._queue.next_due(), self._manager.connections.next_due()
-                )
-                self._manager._alarm.set(due)
+            if not manager._lifecycle.closed:
+                manager._alarm.set(self._next_due())
+
+    def _next_due(self) -> float:
+        manager = self._manager
+        return min(
+            manager._lifecycle.abort_at,
+            manager._tracker.next_due(),
+            manager._queue.next_due(),
+            manager.connections.next_due(),
+            self._keepalive.next_due(),
+        )
 
     def _do_due(self, now: float) -> None:
-        self._manager.connections.close_due(now)
-        if now >= self._manager._lifecycle.abort_at:
-            self._manager._shutdown.abort_all()
-        self._manager._queue.expire_due(now)
-        if self._manager.demand():
-            self._manager.connections.is_needed()
-        elif now >= self._manager.connections.vacant_until():
-            self._manager._shutdown.begin(Closed)
-        self._manager._tracker.revoke_due(now)
-        if now >= self._manager._tracker.leaks_due:
+        manager = self._manager
+        manager.connections.close_due(now)
+        if now >= manager._lifecycle.abort_at:
+            manager._shutdown.abort_all()
+        manager._queue.expire_due(now)
+        if manager.demand():
+            manager.connections.is_needed()
+        elif now >= manager.connections.vacant_until():
+            manager._shutdown.begin(Closed)
+        manager._tracker.revoke_due(now)
+        if now >= manager._tracker.leaks_due:
             self.look_for_leaks(now)
-        self._manager._dispatcher.decide()
+        manager._dispatcher.decide()
+        self._keepalive.check_due(now)
 
     def look_for_leaks(self, now: float) -> None:
         looks = self._manager.connections.all and self._manager._policy.leak_after is not None

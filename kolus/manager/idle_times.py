@@ -1,8 +1,9 @@
-"""C{IdleTimes}: which idle connections of a manager were idle for too long.
+"""C{IdleTimes}: which idle connections of a manager are due, to be closed or to be checked.
 
 Each has its own share of the jitter, so connections that became idle together are not closed
 together. A release takes no time for that: all that are idle are put in order at once, when the
-first of them may be due. What becomes idle later cannot be due before the next such look.
+first of them may be due. What becomes idle later cannot be due before the next such look, or is
+added.
 
 Its state is a heap of the times at which connections are due, as of the last look; these
 connections by their ids, as long as they exist; and when the next look is due.
@@ -11,8 +12,8 @@ connections by their ids, as long as they exist; and when the next look is due.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
-from heapq import heapify, heappop
+from collections.abc import Callable, Collection
+from heapq import heapify, heappop, heappush
 from typing import Generic, Protocol, TypeVar
 
 from kolus.manager.connection_state import IDLE, ConnectionState
@@ -24,37 +25,33 @@ class Idles(Protocol):
     """What can be idle.
 
     @ivar state: whether it is.
-    @ivar since: when it became idle, on the clock.
-    @ivar chance: a random number, from 0 to below 1, that is multiplied with the jitter.
     """
 
     state: ConnectionState
-    since: float
-    chance: float
 
 
 C = TypeVar("C", bound=Idles)
 
 
 class IdleTimes(Generic[C]):
-    """Tells which connections were idle for too long.
+    """Tells which idle connections are due.
 
     @ivar shortest: no connection is due before it was idle for so many seconds.
     """
 
-    def __init__(self, idle: Collection[C], timeout: float, jitter: float) -> None:
+    def __init__(self, idle: Collection[C], shortest: float, due: Callable[[C], float]) -> None:
         """
         @param idle: the idle connections, live.
-        @param timeout: the longest time that one may be idle, in seconds; infinity: no limit.
-        @param jitter: the share by which the time-out of each is shortened at random, at most.
+        @param shortest: no connection is due before it was idle for so many seconds; infinity: none
+            is ever due.
+        @param due: tells when a connection is due, on the clock, if it stays idle.
         """
-        self.shortest = timeout * (1 - jitter)
+        self.shortest = shortest
         self._idle = idle
-        self._timeout = timeout
-        self._jitter = jitter
+        self._due = due
         self._dues: list[tuple[float, int]] = []
         self._known: dict[int, C] = {}
-        self._look_at = -math.inf if timeout < math.inf else math.inf
+        self._look_at = -math.inf if shortest < math.inf else math.inf
 
     def pop_due(self, now: float) -> C | None:
         """The connection that is due first; C{None} if none is due. It is told once."""
@@ -69,6 +66,11 @@ class IdleTimes(Generic[C]):
         """When C{pop_due} is to be called, on the clock, if anything is idle."""
         return min(self._first_due(), self._look_at)
 
+    def add(self, connection: C) -> None:
+        """A connection is idle again, as since long: it may be due before the next look."""
+        self._known[id(connection)] = connection
+        heappush(self._dues, (self._due(connection), id(connection)))
+
     def remove(self, connection: C) -> None:
         """A connection is gone."""
         self._known.pop(id(connection), None)
@@ -81,6 +83,3 @@ class IdleTimes(Generic[C]):
                 return due
             heappop(self._dues)  # it is gone, or was leased since
         return math.inf
-
-    def _due(self, connection: C) -> float:
-        return connection.since + self._timeout * (1 - self._jitter * connection.chance)

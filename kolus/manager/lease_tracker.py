@@ -270,6 +270,8 @@ def _explain_waiter(position: int, waiter: Waiter[Any], now: float, why: str) ->
     backends = getattr(waiter.queue, "backends", None)
     if backends is not None:
         why += f"; any of {len(backends)} backends may serve it"
+    if waiter.fresh:
+        why += "; it wants a fresh connection"
     return WaiterExplanation(
         position=position,
         why=why,

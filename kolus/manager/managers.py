@@ -9,6 +9,7 @@ whether only because no group has them; and whether the pool is closed, or of an
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
@@ -159,6 +160,17 @@ class Managers:
             why = error
         raise self.records.connect_failed(backend, self.policy, why)
 
+    def reconnect(self, record: BackendRecord) -> None:
+        """Connect to a backend that no request is to wait for, to find out whether it is back."""
+        backend = record.backend
+        members = [each for each in record.members if each.serves()]
+        if not members and self.may_make(backend):
+            with suppress(KolusError):
+                self.provide(record.last_ident, backend)
+            members = [each for each in record.members if each.serves()]
+        if members:
+            members[0].placements.reconnect()
+
     def _replace(self, manager: IKolusManager) -> None:
         """Another ident takes over: idle connections close now, the others when released."""
         managers = self.at.get(manager.backend.key, {})
@@ -184,7 +196,7 @@ class Managers:
     def drain(self, backend: Backend, *, until_back: bool = False) -> list[Deferred[None]]:
         """Drain the managers of a backend. It gets no new ones until all of them are closed.
 
-        @param until_back: C{welcome_back} ends that, too, unless it was also drained without this.
+        @param until_back: C{listed_again} ends that, too, unless it was also drained without this.
         """
         self.process.check()
         managers = self.of(backend)
@@ -195,7 +207,7 @@ class Managers:
                 record.turns.all_want_no_more()
         return [each.drain() for each in managers]
 
-    def welcome_back(self, backends: Backends) -> None:
+    def listed_again(self, backends: Backends) -> None:
         """Groups have these backends again. Managers that were drained because their backend had
         left go on draining, and do not prevent new managers any more."""
         back = [key for key, until_back in self._draining.items() if until_back and key in backends]

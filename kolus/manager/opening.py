@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface import alsoProvides, directlyProvidedBy
 
 from kolus.manager.one_protocol import OneProtocol
+from kolus.manager.silence import limit_silence
 
 if TYPE_CHECKING:
     from kolus.manager.connection import Connection
@@ -32,10 +33,14 @@ class Opening:
     @ivar is_making: whether the protocol's C{makeConnection} is running.
     """
 
-    __slots__ = ("_connection", "_failure", "_handshake", "is_making")
+    __slots__ = ("_connection", "_failure", "_handshake", "_tcp_timeout", "is_making")
 
-    def __init__(self, connection: Connection[Any]) -> None:
+    def __init__(self, connection: Connection[Any], tcp_timeout: float | None) -> None:
+        """
+        @param tcp_timeout: see C{Policy}.
+        """
         self._connection = connection
+        self._tcp_timeout = tcp_timeout
         self._handshake: Deferred[None] | None = None
         self._failure: Failure | None = None
         self.is_making = False
@@ -70,6 +75,8 @@ class Opening:
     def make(self, transport: ITransport) -> None:
         """Give the transport to the user's protocol."""
         connection = self._connection
+        if self._tcp_timeout is not None:
+            limit_silence(transport, self._tcp_timeout)
         if ISSLTransport.providedBy(transport):
             # A certificate is refused only after connectionMade.
             self._handshake = Deferred()

@@ -5,9 +5,9 @@ there. The placement does not decide who serves it: all managers of the group se
 arrival.
 
 Its state is the waiters placed here, the oldest placement first; those of them for whom a
-connection may be on its way; and the queues to tell when something is idle here, or when there is
-room. A queue asks to be told when it found nothing here, and is told once. So each call costs no
-more than the look before it.
+connection may be on its way; those of them who want one that was never leased; and the queues to
+tell when something is idle here, or when there is room. A queue asks to be told when it found
+nothing here, and is told once. So each call costs no more than the look before it.
 """
 
 from __future__ import annotations
@@ -32,12 +32,13 @@ class Placements:
     """Connects for waiters of groups, and tells their queues when that is impossible or slow.
 
     @ivar waiters: the waiters placed here. Only this class changes it.
+    @ivar fresh: those of them that want connections which were never leased.
     @ivar wait_for_idle: the queues to tell, once, when something is idle here.
     @ivar wait_for_room: the queues to tell, once, when there is room for more requests.
     """
 
     __slots__ = (
-        *("_hopeful", "_manager", "_record"),
+        *("_hopeful", "_manager", "_record", "fresh"),
         *("wait_for_idle", "wait_for_room", "waiters"),
     )
 
@@ -46,6 +47,7 @@ class Placements:
         self._record = record
         self.waiters: dict[Waiter[Any], None] = {}
         self._hopeful: dict[Waiter[Any], None] = {}
+        self.fresh: dict[Waiter[Any], None] = {}
         self.wait_for_idle: dict[ServedQueue, None] = {}
         self.wait_for_room: dict[ServedQueue, None] = {}
 
@@ -54,6 +56,8 @@ class Placements:
         manager = self._manager
         waiter.placement = manager
         self.waiters[waiter] = self._hopeful[waiter] = None
+        if waiter.fresh:
+            self.fresh[waiter] = None
         self._record.changed()
         self._record.turns.placing[manager] = None
         assert waiter.queue is not None
@@ -65,12 +69,17 @@ class Placements:
         if waiter in self.waiters:
             del self.waiters[waiter]
             self._hopeful.pop(waiter, None)
+            self.fresh.pop(waiter, None)
             self._record.changed()
             self._manager.demand_fell()
 
-    def oldest(self) -> Waiter[Any] | None:
-        """The waiter placed here that arrived first."""
-        return min(self.waiters, key=lambda waiter: waiter.order, default=None)
+    def oldest(self, reused: bool) -> Waiter[Any] | None:
+        """The waiter placed here that arrived first.
+
+        @param reused: whether it is to take a connection that was leased before.
+        """
+        those = [each for each in self.waiters if not (reused and each.fresh)]
+        return min(those, key=lambda waiter: waiter.order, default=None)
 
     def give_up(self, waiter: Waiter[Any], error: Exception) -> None:
         """A waiter cannot be served here. Its queue places it elsewhere, or else fails it."""
@@ -90,9 +99,12 @@ class Placements:
 
     # What can be done
 
-    def surplus(self) -> int:
+    def surplus(self, *, fresh: bool = False) -> int:
         """How many more requests the manager may connect for at once. If it is below 0, so many
-        waiters here depend on the release of other leases."""
+        waiters here depend on the release of other leases.
+
+        @param fresh: whether they want connections that were never leased.
+        """
         manager, record = self._manager, self._record
         coming = 0
         if manager.serves():
@@ -100,9 +112,11 @@ class Placements:
             is_due = record.attempts.due_at <= now and not manager._connector.unpaid
             is_quick = now < manager.connections.slow_at()
             coming = manager._coming() if is_due and is_quick else manager.ready()
+        if fresh:
+            coming += (manager.freshness.next_new() is not None) - manager.ready()
         return coming - manager.demand()
 
-    def may_come_home(self) -> bool:
+    def has_lease_out(self) -> bool:
         """Whether there is a lease that may serve others when it is settled."""
         return self._manager.serves() and self._manager.connections.leased() > 0
 
@@ -125,6 +139,12 @@ class Placements:
         if quick and is_due and manager.serves() and record.may_connect():
             manager._connector.connect()
             manager.connections_changed()
+
+    def reconnect(self) -> None:
+        """Make one connection that nobody waits for, as soon as an attempt is due, if connecting
+        fails."""
+        self._manager._dispatcher.is_to_try = True
+        self._manager._dispatcher.decide()
 
     # Telling the queues
 

@@ -47,6 +47,7 @@ class Waiter(QuickDeferred, Deferred[T]):
     @ivar origin: the place in the program that made it, if known.
     @ivar ownership: the ownership that has it, if it has an owner.
     @ivar placement: the manager where it is placed, if it is in a group's queue.
+    @ivar fresh: whether it wants a connection that was never leased.
     """
 
     since: float
@@ -56,6 +57,7 @@ class Waiter(QuickDeferred, Deferred[T]):
     origin: str | None = None
     ownership: Ownership | None = None
     placement: Any = None
+    fresh = False
     _call: IDelayedCall | None = None
 
     _entered: Lease[Any] | None = None
@@ -87,7 +89,7 @@ class Waiter(QuickDeferred, Deferred[T]):
             await lease.__aexit__(kind, error, traceback)
 
     def refuse_task(self) -> Exception:
-        self.addCallbacks(_come_home, lambda _: None)
+        self.addCallbacks(_release, lambda _: None)
         self.cancel()
         return RuntimeError(
             "an asyncio task cannot await a request of a pool, which is a Twisted Deferred; write "
@@ -105,7 +107,10 @@ class WaiterQueue(Generic[T]):
     """First come, first served; O(1) for every operation.
 
     @ivar waiting: the waiters, the oldest first. Only the queue changes it.
+    @ivar fresh: whether they all want connections that were never leased.
     """
+
+    fresh = False
 
     def __init__(
         self,
@@ -244,7 +249,7 @@ class WaiterQueue(Generic[T]):
         waiter.fail(self._expired(waiter))
 
 
-def _come_home(lease: object) -> None:
+def _release(lease: object) -> None:
     """The result of a request whose caller cannot take it."""
     if isinstance(lease, Lease) and lease.held:
         lease.release()

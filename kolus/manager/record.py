@@ -230,6 +230,11 @@ class BackendRecord:
             self.listener.ejected(self, reason, seconds)
         self._health_changed()
 
+    def failed_again(self) -> None:
+        """Called by the health."""
+        if self.listener is not None:
+            self.listener.failed_again(self)
+
     def admitted(self, reason: str) -> None:
         """Called by the health."""
         self.changed()

@@ -21,6 +21,7 @@ from kolus.health import Phase, Shortage
 from kolus.manager.failed_attempts import is_to_blame
 from kolus.manager.group_queue_index import GroupQueueIndex
 from kolus.manager.record import BackendRecord, Watcher
+from kolus.manager.recovery import Recovery
 from kolus.manager.totals import Totals
 from kolus.watching import Owner, Recorder
 
@@ -48,6 +49,7 @@ class Records:
     @ivar limits: the limits set by hand, by the backends' keys.
     @ivar sick: the records of backends that are not well, by their keys.
     @ivar health_changes: how often C{sick} has changed.
+    @ivar recovery: tries the ejected backends.
     """
 
     def __init__(
@@ -56,11 +58,14 @@ class Records:
         observers: list[Observer],
         rng: Rng,
         probe: Callable[[BackendRecord], object] | None,
+        connect: Callable[[BackendRecord], object],
     ) -> None:
         """
         @param probe: probes a backend that is due and in use; C{None}: the next request is the
             probe.
+        @param connect: connects to a backend that no request is to wait for.
         """
+        self.recovery = Recovery(clock, connect)
         self.limits: dict[Hashable, int] = {}
         self.sick: dict[Hashable, BackendRecord] = {}
         self.health_changes = 0
@@ -175,8 +180,8 @@ class Records:
         record = self.of(backend, policy)
         attempts = record.attempts
         if is_to_blame(
-            *(record, why, attempts.failures, self._clock),
-            *(policy, self._rng, self._recorder(record)),
+            *(record, why, attempts.failures, self._clock.seconds()),
+            *(self._clock, policy, self._rng, self._recorder(record)),
         ):
             record.health.connect_failed(why)
         error, delay = attempts.last_error, attempts.due_at - self._clock.seconds()
@@ -190,8 +195,12 @@ class Records:
         self.sick[record.backend.key] = record
         self.health_changes += 1
         self._recorder(record).ejected(reason, seconds)
+        self.recovery.add(record)
         for queue in self.group_queues.all():  # all: panic counts backends that a queue excludes
             queue.health_changed()
+
+    def failed_again(self, record: BackendRecord) -> None:
+        self.recovery.add(record)
 
     def admitted(self, record: BackendRecord, reason: str) -> None:
         self.sick.pop(record.backend.key, None)
@@ -289,5 +298,6 @@ class Records:
 
     def stop(self) -> None:
         """The pool is closed: stop the timers."""
+        self.recovery.stop()
         for record in self:
             record.health.stop()

@@ -5,7 +5,6 @@ Its state, besides that of every manager, is C{_slots}: the slots of its connect
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable, Hashable, Iterable
 from functools import partial
@@ -15,11 +14,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from zope.interface import implementer
 
 from kolus.events import Observer, Why
-from kolus.interfaces import IKolusManager, IServesGroups, ISlots
+from kolus.interfaces import IGivesFresh, IKolusManager, IServesGroups, ISlots
 from kolus.lease import FAILED, FORGOTTEN, RELEASED, REVOKED, Lease, Outcome
 from kolus.manager.base import BaseManager
 from kolus.manager.connection_state import LEASED
 from kolus.manager.detachment import DETACHES, detach
+from kolus.manager.freshness import SharedFreshness
 from kolus.manager.slot import Slot
 from kolus.manager.slots import Slots
 from kolus.manager.transports import is_sound
@@ -38,7 +38,7 @@ __all__ = ["SharedManager"]
 P = TypeVar("P")
 
 
-@implementer(IKolusManager, IServesGroups)
+@implementer(IKolusManager, IServesGroups, IGivesFresh)
 class SharedManager(BaseManager[P]):
     """Leases slots on the connections of one backend.
 
@@ -47,6 +47,9 @@ class SharedManager(BaseManager[P]):
     another connection is made. When a lessee calls C{finished}, the connection takes no new leases
     and is closed when its last lease is settled. The numbers of the status count slots.
     """
+
+    freshness_kind = SharedFreshness
+    freshness: SharedFreshness
 
     def __init__(
         self,
@@ -83,7 +86,9 @@ class SharedManager(BaseManager[P]):
         )
         self._slots = Slots(policy.slots, self.connections, self._failed_to_say)
 
-    def try_connect(self, ident: Hashable, owner: Owner | None = None) -> Lease[P] | None:
+    def try_connect(
+        self, ident: Hashable, owner: Owner | None = None, fresh: bool = False
+    ) -> Lease[P] | None:
         if not self._lifecycle.serves or ident != self.ident:
             self.admission.refuse(ident)
             return None
@@ -93,7 +98,7 @@ class SharedManager(BaseManager[P]):
         while slot is None:
             if self.waiting or (self._group_queues and self._dispatcher.is_asked()):
                 return None
-            connection = self._next(check=False)
+            connection = self.freshness.take() if fresh else self._next(check=False)
             if connection is None:
                 return None
             slot = self._take(connection)
@@ -216,7 +221,7 @@ class SharedManager(BaseManager[P]):
             and self._plain
             and not (self._wanting or connection.retired)
             and leased <= size
-            and (connection.rest(now, self._idle) if is_last else is_sound(transport, True))
+            and (connection.become_idle(now, self._idle) if is_last else is_sound(transport, True))
         ):
             self._slots.give_back(slot)
             self.counters.releases += 1
@@ -241,7 +246,7 @@ class SharedManager(BaseManager[P]):
 
     def _freed(self) -> None:
         """A slot is free: serve a waiter, or tell the queues that wait for an idle one."""
-        if self._dispatcher.is_asked():
+        if self._dispatcher.is_asked() or self.groups.fresh:
             self._dispatcher.decide()
         elif self.placements.wait_for_idle:
             self.placements.tell_idle()
@@ -303,7 +308,7 @@ class SharedManager(BaseManager[P]):
         if connection.slots or connection.state is not LEASED:
             self._slots.moved(connection)
         elif connection.usable():
-            self._dispatcher.come_home(connection)
+            self._dispatcher.take_back(connection)
         else:
             abort = ended is Why.REVOKED
             self.connections.close(connection, connection.why or Why.FINISHED, abort=abort)
@@ -329,7 +334,10 @@ class SharedManager(BaseManager[P]):
 
     def _give(self, connection: Connection[P]) -> None:
         if not self._slots.look(connection):
-            self._dispatcher.come_home(connection)
+            self._dispatcher.take_back(connection)
+            return
+        if not connection.uses:
+            self.freshness.give(connection)
             return
         slot = self._take(connection)
         if slot is not None:
@@ -337,13 +345,17 @@ class SharedManager(BaseManager[P]):
 
     def _wanted(self) -> int:
         connections = self.connections
-        others = max(0, self._policy.min_idle - len(connections.idle)) + len(connections.expiring)
+        expiring = len(connections.expiring)
         if not self.demand():
-            return others
+            return max(0, self._policy.min_idle - len(connections.idle)) + expiring
         # Of a new one that can carry nothing yet, it is about to hear how much it can.
         slots = self._slots.heard()
-        ready = (len(connections.checking) + len(slots.fresh)) * slots.each + self._free()
-        return others + math.ceil(max(0, self.demand() - ready) / slots.each)
+        ready = len(connections.checking) * slots.each + self._free()
+        fresh = len(self.placements.fresh)
+        lacking = fresh + max(0, self.demand() - fresh - ready)
+        return expiring + self.freshness.connections_for(
+            max(0, lacking - len(slots.fresh) * slots.each)
+        )
 
     def _silent(self) -> int:
         return len(self._slots.heard().silent)

@@ -20,6 +20,7 @@ class Slot:
     @ivar connection: its connection.
     @ivar since: when it was leased, on the clock.
     @ivar uses: the number of leases that the connection had had then, this one included.
+    @ivar fresh: whether its lessee waited for a fresh connection before this one was first leased.
     """
 
     # Each lease makes a slot, so what few slots need has its default in the class.
@@ -27,6 +28,7 @@ class Slot:
 
     overdue_since = -math.inf
     origin: str | None = None
+    fresh = False
     _observed = False
 
     def __init__(self, connection: Connection[Any]) -> None:
@@ -48,7 +50,7 @@ class Slot:
 
     @property
     def reused(self) -> bool:
-        return self.uses > 1
+        return self.uses > 1 and not self.fresh
 
     @property
     def age(self) -> float:

@@ -29,6 +29,8 @@ from kolus.manager import (
     SharedManager,
     Waiter,
     as_waiter,
+    ask,
+    ask_now,
 )
 from kolus.policy import Policy
 from kolus.pool.groups import Groups
@@ -92,7 +94,10 @@ class Pool(PoolOperation, Generic[P]):
         self._rng = rng
         policy = policy or Policy()
         probe = None if policy.probe is None else Prober(self._connect_to, clock, policy).probe
-        records = Records(clock, self._observers, rng, probe)
+        records = Records(
+            *(clock, self._observers, rng, probe),
+            connect=lambda record: managers.reconnect(record),
+        )
         managers = Managers(policy, make_manager or self._make, records)
         self._selector = Selector(managers, clock)
         super().__init__(managers, Groups(managers, self._selector, clock))
@@ -106,6 +111,7 @@ class Pool(PoolOperation, Generic[P]):
         *,
         timeout: float | None = None,
         owner: Owner | None = None,
+        fresh: bool = False,
     ) -> Waiter[Lease[P]]:
         """Ask for a lease of a connection to one backend.
 
@@ -115,12 +121,16 @@ class Pool(PoolOperation, Generic[P]):
         @param timeout: seconds until the request fails; the policy's C{acquire_timeout} if C{None}.
         @param owner: a Deferred, a Protocol or a Service. When it ends, the lease is finished, and
             a request that still waits is cancelled.
+        @param fresh: whether it must be a connection that was never leased before this request, as
+            for a retry after a connection that had gone stale. If the limit is reached, one that
+            was leased before makes way for it. See L{IGivesFresh}.
         @return: as L{IKolusManager.connect}. Cancelling it removes the request from the queue.
             It is also an asynchronous context manager: C{async with pool.connect(...) as lease} is
             the same as C{async with await pool.connect(...) as lease}. A coroutine that asyncio
             runs cannot await it, and gets a C{RuntimeError}: see C{Deferred.asFuture}.
         @raise ValueError: C{backend} or C{timeout} is invalid.
-        @raise TypeError: C{backend} or C{owner} has a wrong type.
+        @raise TypeError: C{backend} or C{owner} has a wrong type, or the pool's C{make_manager}
+            makes managers that cannot give C{fresh} connections.
         """
         try:
             manager = self._at[backend.key][ident]  # type: ignore[union-attr]
@@ -131,6 +141,8 @@ class Pool(PoolOperation, Generic[P]):
                 manager = self._managers.find_or_make(ident, backend)
             except KolusError:
                 return failed(Waiter)
+        if fresh:
+            return ask(manager, ident, timeout, owner, fresh)
         asked: Any = manager.connect(ident, timeout, owner)
         if type(asked) is not Waiter:  # it is a user's own manager
             asked = as_waiter(asked)
@@ -142,23 +154,25 @@ class Pool(PoolOperation, Generic[P]):
         backend: AnyBackend | IKolusManager,
         *,
         owner: Owner | None = None,
+        fresh: bool = False,
     ) -> Lease[P] | None:
         """Lease at once or not at all, without a Deferred. No connection is made.
 
         @param owner: as for C{connect}.
+        @param fresh: whether it must be an idle connection that was never leased.
         @return: a lease, or C{None} if C{connect} would have had to wait.
         @raise Rejected: C{WrongIdent} or C{Draining}, as C{connect} fails.
         @raise Closed: the pool is closed.
         @raise LeaseError: as C{connect} fails.
         @raise ValueError: C{backend} is invalid.
-        @raise TypeError: C{backend} or C{owner} has a wrong type.
+        @raise TypeError: as C{connect}.
         """
         manager = self._managers.find(ident, backend)
         if manager is None:
             if self._managers.closed:
                 raise Closed("the pool is closed")
             return None
-        return manager.try_connect(ident, owner)
+        return ask_now(manager, ident, owner, fresh)
 
     def select(
         self,
@@ -169,6 +183,7 @@ class Pool(PoolOperation, Generic[P]):
         exclude: Collection[AnyBackend] = (),
         timeout: float | None = None,
         owner: Owner | None = None,
+        fresh: bool = False,
     ) -> Waiter[Lease[P]]:
         """Ask for a lease of a connection to one of several backends.
 
@@ -180,6 +195,7 @@ class Pool(PoolOperation, Generic[P]):
         @param exclude: backends that must not serve the request, for a retry elsewhere.
         @param timeout: as for C{connect}.
         @param owner: as for C{connect}.
+        @param fresh: as for C{connect}.
         @return: as C{Group.connect}.
         @raise ValueError: C{timeout} or C{exclude} is invalid, or a backend that the balancer looks
             at. If an invalid string is first looked at while the request waits, it counts as a
@@ -198,7 +214,9 @@ class Pool(PoolOperation, Generic[P]):
         # The latter takes long.
         if not (type(backends) is list or isinstance(backends, Sequence)):
             backends = tuple(backends)
-        return self._selector.connect_any(ident, backends, chosen_by, exclude, timeout, owner)
+        return self._selector.connect_any(
+            ident, backends, chosen_by, exclude, timeout, owner, fresh
+        )
 
     def group(
         self,

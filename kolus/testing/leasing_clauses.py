@@ -10,7 +10,7 @@ from twisted.internet.defer import CancelledError
 from zope.interface.verify import verifyObject
 
 from kolus.errors import ConnectFailed, LeaseError, LeaseTimeout, PoolFull, WrongIdent
-from kolus.interfaces import IKolusManager, IServesGroups
+from kolus.interfaces import IGivesFresh, IKolusManager, IServesGroups
 from kolus.lease import Lease
 from kolus.testing.results import NotFired, failure_of, result_of
 from kolus.testing.rig import Rig
@@ -27,6 +27,21 @@ def provides_the_interface(rig: Rig) -> None:
 def one_that_serves_groups_provides_all_that_they_need(rig: Rig) -> None:
     if IServesGroups.providedBy(rig.manager):  # it is optional
         verifyObject(IServesGroups, rig.manager)
+
+
+def one_that_gives_fresh_connections_never_gives_one_that_was_leased(rig: Rig) -> None:
+    if not IGivesFresh.providedBy(rig.manager):  # it is optional
+        return
+    verifyObject(IGivesFresh, rig.manager)
+    rig.lease().release()
+    assert rig.manager.try_connect("us", None, fresh=True) is None
+    for _ in range(4):  # some are beyond the limit
+        asked = rig.manager.connect("us", fresh=True)
+        rig.clock.advance(0)
+        rig.clock.advance(0)
+        lease = result_of(asked)
+        assert not lease.reused
+        lease.release()
 
 
 def a_lease_leads_to_the_backend(rig: Rig) -> None:
@@ -241,6 +256,7 @@ def a_detached_connection_is_its_holders(rig: Rig) -> None:
 LEASING: tuple[Callable[[Rig], None], ...] = (
     provides_the_interface,
     one_that_serves_groups_provides_all_that_they_need,
+    one_that_gives_fresh_connections_never_gives_one_that_was_leased,
     a_lease_leads_to_the_backend,
     a_released_connection_is_used_again,
     a_finished_connection_is_closed_and_never_used_again,

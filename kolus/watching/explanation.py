@@ -39,7 +39,7 @@ _NOT_OPEN = {
 
 @dataclass(frozen=True, slots=True)
 class LeaseExplanation:
-    """A lease, or a connection in the check before a lease or the reset after it."""
+    """A lease, or a connection in a check or in a reset."""
 
     held: float
     """Seconds since the lease was given, or the check or reset began."""
@@ -50,7 +50,7 @@ class LeaseExplanation:
     origin: str | None
     """Where the lease was taken, perhaps in several lines; C{None} if that is unknown."""
     doing: str = "leased"
-    """C{"leased"}, C{"in a check"} or C{"in a reset"}."""
+    """C{"leased"}, C{"in a check"}, C{"in a keep-alive check"} or C{"in a reset"}."""
 
     def __str__(self) -> str:
         facts = f"{self.doing} for {_s(self.held)}, use {self.uses} of its connection"

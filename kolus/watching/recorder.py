@@ -6,7 +6,7 @@ The log gets what an operator can act on. Ordinary leases are counted and passed
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING
 
 from twisted.logger import Logger, LogLevel
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["Recorder"]
 
 _log = Logger()
+_HINT = "; Policy(debug=True) tells where it was leased"
 
 
 class Recorder:
@@ -75,31 +76,23 @@ class Recorder:
         """
         @param waited: seconds in the queue; C{None}: it was never there.
         """
-        if self.observers:
-            queued = waited is not None
-            self._tell(Leased(self.backend, self._ident, reused, waited or 0.0, queued))
+        self._tell(Leased, reused, waited or 0.0, waited is not None)
 
     def released(self, held: float) -> None:
-        if self.observers:
-            self._tell(Released(self.backend, self._ident, held))
+        self._tell(Released, held)
 
     def finished(self, held: float, unclean: bool = False) -> None:
         self.counters.finishes += 1
-        if self.observers:
-            self._tell(Finished(self.backend, self._ident, held, unclean))
+        self._tell(Finished, held, unclean)
 
     def forgotten(self, held: float, origin: str | None) -> None:
         self.counters.forgotten += 1
-        _log.warn(
+        self._warn(
             "a lease of {backend} for {ident!r} was forgotten and is reclaimed after {held:.3g} s; "
-            "settle every lease with release() or finished(){origin}",
-            backend=self.backend,
-            ident=self._ident,
-            held=held,
-            origin=_leased_here(origin),
+            "settle every lease with release() or finished()",
+            *(held, origin),
         )
-        if self.observers:
-            self._tell(Forgotten(self.backend, self._ident, held))
+        self._tell(Forgotten, held)
 
     def ended(self, why: Why, held: float, origin: str | None) -> None:
         """A lease was settled, and its connection ends with it."""
@@ -113,78 +106,60 @@ class Recorder:
     def unclean(self, held: float, origin: str | None) -> None:
         """A lease was released with something under way, and is finished."""
         self.counters.unclean += 1
-        _log.warn(
+        self._warn(
             "a lease of {backend} for {ident!r} was released after {held:.3g} s with something "
-            "under way, as clean says; its connection is closed{origin}",
-            backend=self.backend,
-            ident=self._ident,
-            held=held,
-            origin=_leased_here(origin),
+            "under way, as clean says; its connection is closed",
+            *(held, origin),
         )
 
     def revoked(self, held: float, origin: str | None) -> None:
         self.counters.revoked += 1
-        _log.warn(
+        self._warn(
             "a lease of {backend} for {ident!r} is revoked: it was held for {held:.3g} s, longer "
-            "than hold_limit{origin}",
-            backend=self.backend,
-            ident=self._ident,
-            held=held,
-            origin=_leased_here(origin) or "; Policy(debug=True) tells where it was leased",
+            "than hold_limit",
+            *(held, origin),
+            hint=_HINT,
         )
-        if self.observers:
-            self._tell(Revoked(self.backend, self._ident, held))
+        self._tell(Revoked, held)
 
     def detached(self, held: float) -> None:
         self.counters.detached += 1
-        if self.observers:
-            self._tell(Detached(self.backend, self._ident, held))
+        self._tell(Detached, held)
 
     def overdue(self, held: float, owner: str | None, origin: str | None) -> None:
         self.counters.overdue += 1
-        _log.warn(
+        self._warn(
             "a lease of {backend} for {ident!r} has been held for {held:.3g} s and may have "
-            "leaked{owner}{origin}",
-            backend=self.backend,
-            ident=self._ident,
-            held=held,
+            "leaked{owner}",
+            *(held, origin),
             owner="" if owner is None else f"; its owner is {owner}",
-            origin=_leased_here(origin) or "; Policy(debug=True) tells where it was leased",
+            hint=_HINT,
         )
-        if self.observers:
-            self._tell(Overdue(self.backend, self._ident, held))
+        self._tell(Overdue, held)
 
     def still_held(self, held: float, origin: str | None) -> None:
-        _log.warn(
-            "{backend} is closed with a lease for {ident!r} that is still held after "
-            "{held:.3g} s{origin}",
-            backend=self.backend,
-            ident=self._ident,
-            held=held,
-            origin=_leased_here(origin),
+        self._warn(
+            "{backend} is closed with a lease for {ident!r} that is still held after {held:.3g} s",
+            *(held, origin),
         )
 
     def timed_out(self, waited: float) -> None:
         self.counters.timeouts += 1
-        if self.observers:
-            self._tell(TimedOut(self.backend, self._ident, waited))
+        self._tell(TimedOut, waited)
 
     def cancelled(self, waited: float) -> None:
         self.counters.cancels += 1
-        if self.observers:
-            self._tell(Cancelled(self.backend, self._ident, waited))
+        self._tell(Cancelled, waited)
 
     def rejected(self, error: KolusError) -> None:
         self.counters.rejections += 1
-        if self.observers:
-            self._tell(Rejection(self.backend, self._ident, error))
+        self._tell(Rejection, error)
 
     # Connections
 
     def connected(self) -> None:
         self.counters.connects += 1
-        if self.observers:
-            self._tell(Connected(self.backend, self._ident))
+        self._tell(Connected)
 
     def connect_failed(
         self, error: ConnectFailed, failures: int, where: str, *, is_news: bool
@@ -202,16 +177,14 @@ class Recorder:
             failures=failures,
             where=f"\n{where}" if where else "",
         )
-        if self.observers:
-            self._tell(ConnectFailure(self.backend, self._ident, error.reason, error.retry_in))
+        self._tell(ConnectFailure, error.reason, error.retry_in)
 
     def recovered(self, seconds: float) -> None:
         """
         @param seconds: since the first of the failed attempts.
         """
         _log.info("{backend} is back after {seconds:.3g} s", backend=self.backend, seconds=seconds)
-        if self.observers:
-            self._tell(Recovered(self.backend, self._ident, seconds))
+        self._tell(Recovered, seconds)
 
     def has_enough(self, seconds: float) -> None:
         """This machine has again what it lacked for connects, after so many seconds."""
@@ -234,12 +207,10 @@ class Recorder:
         @param why: why the pool ended it; C{None} if its peer or its protocol did.
         """
         self.counters.closes += 1
-        if not self.observers:
-            return
         if why is None:
-            self._tell(Lost(self.backend, self._ident, reason))
+            self._tell(Lost, reason)
         else:
-            self._tell(Retired(self.backend, self._ident, why))
+            self._tell(Retired, why)
 
     # The backend's health
 
@@ -250,33 +221,44 @@ class Recorder:
             time="until it is admitted" if seconds == math.inf else f"for {seconds:.3g} s",
             reason=reason,
         )
-        if self.observers:
-            self._tell(Ejected(self.backend, self._ident, reason, seconds))
+        self._tell(Ejected, reason, seconds)
 
     def admitted(self, reason: str) -> None:
         _log.info("{backend} is admitted again: {reason}", backend=self.backend, reason=reason)
-        if self.observers:
-            self._tell(Admitted(self.backend, self._ident, reason))
+        self._tell(Admitted, reason)
 
     def probe_is_due(self) -> None:
-        if self.observers:
-            self._tell(ProbeDue(self.backend, self._ident))
+        self._tell(ProbeDue)
 
     # The manager
 
     def paused(self) -> None:
-        if self.observers:
-            self._tell(Paused(self.backend, self._ident))
+        self._tell(Paused)
 
     def resumed(self) -> None:
-        if self.observers:
-            self._tell(Resumed(self.backend, self._ident))
+        self._tell(Resumed)
 
     def resized(self, limit: int) -> None:
-        if self.observers:
-            self._tell(Resized(self.backend, self._ident, limit))
+        self._tell(Resized, limit)
 
-    def _tell(self, event: Event) -> None:
+    def _warn(
+        self, text: str, held: float, origin: str | None, *, hint: str = "", **facts: object
+    ) -> None:
+        """Log a text about a lease, and where it was leased, or else the hint."""
+        _log.warn(
+            text + "{origin}",
+            backend=self.backend,
+            ident=self._ident,
+            held=held,
+            origin=f"; it was leased here:\n{origin}" if origin else hint,
+            **facts,
+        )
+
+    def _tell(self, kind: Callable[..., Event], *facts: object) -> None:
+        """Make an event of these facts, if there are observers."""
+        if not self.observers:
+            return
+        event = kind(self.backend, self._ident, *facts)
         for observer in tuple(self.observers):
             try:
                 observer(event)
@@ -284,7 +266,3 @@ class Recorder:
                 _log.failure("the observer {observer!r} raised and is dropped", observer=observer)
                 if observer in self.observers:
                     self.observers.remove(observer)
-
-
-def _leased_here(origin: str | None) -> str:
-    return f"; it was leased here:\n{origin}" if origin else ""

@@ -1,0 +1,90 @@
+"""C{Recovery}: tries ejected backends in the background while requests come that they could serve.
+
+Balancers do not choose an ejected backend, so no request would find out that it is back. A connect
+costs a backend next to nothing. So one is made as often as the back-off allows; if it succeeds
+after others have failed, the probe of the backend is due at once.
+
+Its state is the backends to try, by when that is allowed, when the last request came,
+and whether the pool is closed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING
+
+from twisted.internet.interfaces import IReactorTime
+
+from kolus.health import Phase
+from kolus.support import Alarm
+
+if TYPE_CHECKING:
+    from kolus.manager.record import BackendRecord
+
+__all__ = ["Recovery"]
+
+_PAUSE = 0.25
+"""Seconds at least between two tries of a backend, for policies without a back-off."""
+
+
+class Recovery:
+    """Tries each ejected backend once for each request, or for many that come meanwhile."""
+
+    def __init__(self, clock: IReactorTime, connect: Callable[[BackendRecord], object]) -> None:
+        """
+        @param connect: connects to a backend, if it has no attempt under way.
+        """
+        self._clock = clock
+        self._connect = connect
+        self._due: list[tuple[float, int, BackendRecord]] = []
+        self._since: dict[BackendRecord, float] = {}
+        self._ties = itertools.count()
+        self._asked_at = -math.inf
+        self._stopped = False
+        self._alarm = Alarm(clock, self._try_due)
+
+    def add(self, record: BackendRecord) -> None:
+        """A backend was ejected, or connecting to it failed while it was."""
+        if record not in self._since and not self._stopped:
+            now = self._clock.seconds()
+            self._since[record] = now
+            due = max(record.attempts.due_at, now + _PAUSE)
+            heappush(self._due, (due, next(self._ties), record))
+
+    def asked(self) -> None:
+        """A request comes while a backend is ejected."""
+        if self._due:
+            self._asked_at = now = self._clock.seconds()
+            due = self._due[0][0]
+            if due <= now:
+                self._try_due()
+            else:
+                self._alarm.set(due)
+
+    def stop(self) -> None:
+        """The pool is closed."""
+        self._stopped = True
+        self._due.clear()
+        self._since.clear()
+        self._alarm.clear()
+
+    def _try_due(self) -> None:
+        now = self._clock.seconds()
+        while self._due and self._due[0][0] <= now and self._is_asked_for():
+            _, _, record = heappop(self._due)
+            del self._since[record]
+            if record.health.phase is not Phase.EJECTED or record.health.is_by_hand:
+                continue
+            if record.attempts.due_at > now:
+                self.add(record)
+            else:
+                self._connect(record)
+        if self._due and self._is_asked_for():
+            self._alarm.set(self._due[0][0])
+
+    def _is_asked_for(self) -> bool:
+        """Whether a request came since the next to try was ejected, or failed last."""
+        return self._since[self._due[0][2]] <= self._asked_at
