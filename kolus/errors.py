@@ -8,7 +8,7 @@
         WrongIdent        the backend belongs to another ident; only with idents="reject"
         Draining          the backend gives no new leases
         NoBackend         there was nothing to choose from, or the balancer chose nothing
-      LeaseTimeout        the deadline was reached; also a twisted.internet.defer.TimeoutError
+      LeaseTimeout        the deadline was reached; also Twisted's and Python's TimeoutError
       ConnectFailed       the connection could not be made or prepared
       Closed              the pool or the manager is closed
       LeaseError          the caller's own mistake with a lease; raised at once
@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import TimeoutError
+from twisted.internet import defer
 from twisted.python.failure import Failure
 from twisted.python.reflect import safe_str
 
@@ -106,6 +106,10 @@ class ConnectFailed(KolusError):
     @ivar retry_in: seconds until the next attempt is due; 0.0 if it may begin at once.
     @ivar tried: for a request to several backends: the error of the request, or of the last
         attempt, at each of them. The key is the C{Backend}, or the string if that was invalid.
+    @ivar but: what failed when it was connected, such as the policy's C{prepare}, in words;
+        C{None} if it was not connected.
+    @ivar is_mistake: whether your own code raised while the protocol was made and connected. That
+        is not held against the backend: it costs no back-off and ejects nothing.
     """
 
     def __init__(
@@ -114,26 +118,43 @@ class ConnectFailed(KolusError):
         reason: BaseException,
         retry_in: float = 0.0,
         tried: Mapping[AnyBackend, BaseException] | None = None,
+        *,
+        but: str | None = None,
+        is_mistake: bool = False,
     ) -> None:
         self.backend = backend
         self.reason = reason
         self.retry_in = retry_in
         self.tried = dict(tried or {})
+        self.but = but
+        self.is_mistake = is_mistake
+        done = (
+            f"cannot connect to {backend}" if but is None else f"connected to {backend}, but {but}"
+        )
         later = f"; the next attempt is due in {retry_in:.3g} s" if retry_in > 0 else ""
         others = {each: why for each, why in self.tried.items() if each != backend}
-        super().__init__(
-            f"cannot connect to {backend}: {describe(reason)}{later}{_also_tried(others)}"
-        )
+        super().__init__(f"{done}: {describe(reason)}{later}{_also_tried(others)}")
         self.__cause__ = reason
 
+    def having_tried(self, tried: Mapping[AnyBackend, BaseException]) -> ConnectFailed:
+        """The same error, for a request that was tried at other backends, too."""
+        return ConnectFailed(
+            *(self.backend, self.reason, self.retry_in, tried),
+            but=self.but,
+            is_mistake=self.is_mistake,
+        )
 
-class LeaseTimeout(KolusError, TimeoutError):
-    """No connection became free before the deadline.
+
+class LeaseTimeout(KolusError, defer.TimeoutError, TimeoutError):
+    """No connection became free before the deadline. It is Twisted's C{TimeoutError}, and Python's.
 
     @ivar status: the manager's numbers at the deadline.
     @ivar waited: seconds from the request until it failed, at its deadline or just after.
     @ivar last_error: the error of the last attempt to connect; C{None} if it succeeded.
     @ivar tried: for a request to several backends: those that could not serve it, and the errors.
+    @ivar but: what failed in that attempt when it was connected, in words; C{None} if it was not.
+    @ivar hook: C{"check"} or C{"reset"}, if one of them failed while the request waited.
+    @ivar hook_error: the error of the last that did.
     """
 
     def __init__(
@@ -142,17 +163,29 @@ class LeaseTimeout(KolusError, TimeoutError):
         waited: float,
         last_error: BaseException | None,
         tried: Mapping[AnyBackend, BaseException] | None = None,
+        *,
+        but: str | None = None,
+        hook: str | None = None,
+        hook_error: BaseException | None = None,
     ) -> None:
         self.status = status
         self.waited = waited
         self.last_error = last_error
         self.tried = dict(tried or {})
-        cause = f"; the last connect failed: {describe(last_error)}" if last_error else ""
+        self.but = but
+        self.hook = hook
+        self.hook_error = hook_error
+        why = ""
+        if last_error is not None:
+            what = "the last connect failed" if but is None else f"it connected, but {but}"
+            why = f"; {what}: {describe(last_error)}"
+        if hook_error is not None:
+            why += f"; the last {hook} failed: {describe(hook_error)}"
         others = {each: why for each, why in self.tried.items() if each != status.backend}
         super().__init__(
-            f"no connection to {status} within {waited:.3g} s{cause}{_also_tried(others)}"
+            f"no connection to {status} within {waited:.3g} s{why}{_also_tried(others)}"
         )
-        self.__cause__ = last_error
+        self.__cause__ = last_error or hook_error
 
     def after(
         self, seconds: float, tried: Mapping[AnyBackend, BaseException] | None = None
@@ -163,7 +196,12 @@ class LeaseTimeout(KolusError, TimeoutError):
         @param tried: the backends of the earlier wait, and the errors.
         """
         everything = {**(tried or {}), **self.tried}
-        return LeaseTimeout(self.status, seconds + self.waited, self.last_error, everything)
+        return LeaseTimeout(
+            *(self.status, seconds + self.waited, self.last_error, everything),
+            but=self.but,
+            hook=self.hook,
+            hook_error=self.hook_error,
+        )
 
 
 def describe(error: BaseException) -> str:

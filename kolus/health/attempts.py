@@ -28,6 +28,8 @@ class Attempts:
     @ivar begun_at: when the newest attempt began, on the clock.
     @ivar number: a request with a higher number came after the last failure.
     @ivar is_owed: whether this was a first failure, and no request has failed for it yet.
+    @ivar but: what failed in the last one when it was connected; C{None} if it was not.
+    @ivar is_mistake: whether the user's own code failed in it.
     @ivar shortage: what this machine lacks for connects to any backend.
     @ivar own_shortage: what it lacks for connects to this backend.
     """
@@ -38,6 +40,8 @@ class Attempts:
         self.retry_at = -math.inf
         self.number = -1
         self.is_owed = False
+        self.but: str | None = None
+        self.is_mistake = False
         self.shortage = Shortage() if shortage is None else shortage
         self.own_shortage = Shortage()
         self._error: BaseException | None = None
@@ -100,6 +104,7 @@ class Attempts:
     def succeeded(self) -> None:
         """An attempt succeeded: reset everything, and let one more begin beside the next ones."""
         self.failures = 0
-        self._error = None
+        self._error = self.but = None
+        self.is_mistake = False
         self.retry_at = -math.inf
         self._window += 1

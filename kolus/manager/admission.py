@@ -175,4 +175,11 @@ class Admission(Generic[P]):
         manager = self._manager
         waited = manager._now() - waiter.since
         manager._recorder.timed_out(waited)
-        return LeaseTimeout(manager._numbers(), waited, manager._record.attempts.last_error, tried)
+        attempts, failed = manager._record.attempts, manager._hooks.last_failure
+        _, hook, hook_error = failed if failed and failed[0] >= waiter.since else (0, None, None)
+        return LeaseTimeout(
+            *(manager._numbers(), waited, attempts.last_error, tried),
+            but=attempts.but,
+            hook=hook,
+            hook_error=hook_error,
+        )

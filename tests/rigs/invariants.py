@@ -10,7 +10,6 @@ from typing import Any
 from kolus.backend import Backend
 from kolus.events import Why
 from kolus.manager.connection_state import ConnectionState
-from kolus.manager.queue import Waiter
 from kolus.metrics import Counts
 from kolus.status import Counters, State
 from tests.rigs.ledger import Ledger, Manager
