@@ -9,7 +9,7 @@ backends of the queues.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -20,6 +20,7 @@ from kolus.balance import Balancer, Feedback, usable
 from kolus.errors import Closed, LeaseError, LeaseTimeout, PoolFull
 from kolus.group.first_list import FirstList
 from kolus.group.group_statuses import GroupStatuses
+from kolus.group.group_use import GroupUse
 from kolus.group.queues import Keys, Queues
 from kolus.group.selection import Selection
 from kolus.health import Panic
@@ -40,7 +41,7 @@ P = TypeVar("P")
 _log = Logger()
 
 
-class Group(Generic[P]):
+class Group(GroupUse[P]):
     """Leases connections to the best of several backends. C{pool.group(...)} makes it.
 
     The balancer chooses a backend for each request. If that has nothing ready, the request waits

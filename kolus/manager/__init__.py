@@ -8,6 +8,7 @@ from kolus.manager.asking import ask, ask_now
 from kolus.manager.backend_status import backend_status
 from kolus.manager.connection import Connection
 from kolus.manager.exclusive import ConnectionManager
+from kolus.manager.hearing import Hearing
 from kolus.manager.managers import MakeManager, Managers
 from kolus.manager.prober import Prober
 from kolus.manager.protocol_factory import protocol_factory
@@ -20,6 +21,7 @@ __all__ = [
     "BackendRecord",
     "Connection",
     "ConnectionManager",
+    "Hearing",
     "MakeManager",
     "Managers",
     "Prober",

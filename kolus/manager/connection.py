@@ -85,6 +85,7 @@ class Connection(Generic[P]):
         nothing to do.
     @ivar but: what it is that fails, in words, from when it is connected.
     @ivar slots: its leased slots, if it is shared.
+    @ivar hearings: who wants to know whether anything comes: see C{Hearing}.
     @ivar observed_since: C{since} of the last lease whose lessee called C{observe}.
     @ivar overdue_since: C{since} of the lease that was last reported as a possible leak.
     """
@@ -106,6 +107,7 @@ class Connection(Generic[P]):
     observed_since = -math.inf
     overdue_since = -math.inf
     slots: Any = frozenset()
+    hearings: dict[Any, None] | None = None
     opening: Opening | None = None
     mistake: Exception | None = None
     but: str | None = None
@@ -342,7 +344,7 @@ class Connection(Generic[P]):
         if self.state is IDLE:
             self._connector.connection_out_of_step(self, "its peer closed it")
         elif self.state < CLOSING:
-            self.retired = self.doubtful = True
+            self.retired = self.doubtful = self.was_lost = True
             self._protocol.readConnectionLost()
 
     def writeConnectionLost(self) -> None:

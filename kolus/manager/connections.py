@@ -102,17 +102,16 @@ class Connections(Generic[P]):
         """The connection that became idle last. It stays idle."""
         return next(reversed(self.idle))
 
-    def next_new(self, besides: Container[Connection[P]] = ()) -> Connection[P] | None:
-        """An idle connection that was never leased; C{None} if there is none. It stays idle.
+    def new_idle(self, besides: Container[Connection[P]] = ()) -> Iterator[Connection[P]]:
+        """The idle connections that were never leased.
 
-        @param besides: do not return one of these.
+        @param besides: leave out these.
         """
         for connection in tuple(self.new):
             if connection.uses or connection.state is not IDLE:
-                del self.new[connection]
+                self.new.pop(connection, None)
             elif connection not in besides:
-                return connection
-        return None
+                yield connection
 
     def leased(self) -> int:
         """The number of connections that are leased, in a check or in a reset."""

@@ -237,11 +237,12 @@ class ConnectionManager(BaseManager[P]):
             self.connections.close(connection, Why.UNFIT)
 
     def _wanted(self) -> int:
-        connections, fresh = self.connections, len(self.placements.fresh)
+        connections = self.connections
+        fresh, new = len(self.placements.fresh), self.freshness.ready()
         # Not both: what is made for a waiter may be idle in the next moment.
         ahead = self.demand() - fresh if self.demand() else self._policy.min_idle
-        ahead -= len(connections.checking) + len(connections.idle)
-        return max(0, ahead) + fresh + len(connections.expiring)
+        ahead -= len(connections.checking) + len(connections.idle) - new
+        return max(0, ahead) + max(0, fresh - new) + len(connections.expiring)
 
     def ready(self) -> int:
         return len(self._idle)

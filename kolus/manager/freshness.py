@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from kolus.events import Why
@@ -43,24 +45,31 @@ class Freshness(ABC):
         must be checked first, or if somebody waits for it."""
         if self._manager._dispatcher.is_asked(reused=False):
             return None
-        connection = self.next_new()
+        connection = next(self.new_idle(), None)
         if connection is None or self._manager._hooks.is_stale(connection):
             return None
         del self._connections.idle[connection]
         return connection
 
     @abstractmethod
-    def next_new(self) -> Connection[Any] | None:
-        """An idle connection that was never leased, and can be. It stays idle."""
+    def new_idle(self) -> Iterator[Connection[Any]]:
+        """The idle connections that were never leased, and can be."""
 
     @abstractmethod
     def connections_for(self, leases: int) -> int:
         """How many new connections so many leases need."""
 
+    def ready(self) -> int:
+        """How many connections of the kind are ready for the requests that are placed here."""
+        if not self._placed:
+            return 0
+        most = self.connections_for(len(self._placed))
+        return sum([1 for _ in islice(self.new_idle(), most)])
+
     def _hand_out(self) -> None:
         manager = self._manager
         while manager._lifecycle.serves and manager._dispatcher.is_asked(reused=False):
-            connection = self.next_new()
+            connection = next(self.new_idle(), None)
             if connection is None:
                 return
             is_stale = manager._hooks.is_stale(connection)
@@ -106,8 +115,8 @@ class Freshness(ABC):
 class SoleFreshness(Freshness):
     """Of connections that have one lessee each."""
 
-    def next_new(self) -> Connection[Any] | None:
-        return self._connections.next_new()
+    def new_idle(self) -> Iterator[Connection[Any]]:
+        return self._connections.new_idle()
 
     def connections_for(self, leases: int) -> int:
         return leases
@@ -127,8 +136,8 @@ class SharedFreshness(Freshness):
     def _slots(self) -> Slots:
         return self._manager._slots
 
-    def next_new(self) -> Connection[Any] | None:
-        return self._connections.next_new(self._slots.heard().silent)
+    def new_idle(self) -> Iterator[Connection[Any]]:
+        return self._connections.new_idle(self._slots.heard().silent)
 
     def connections_for(self, leases: int) -> int:
         return math.ceil(leases / self._slots.each)

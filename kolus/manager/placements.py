@@ -113,7 +113,7 @@ class Placements:
             is_quick = now < manager.connections.slow_at()
             coming = manager._coming() if is_due and is_quick else manager.ready()
         if fresh:
-            coming += (manager.freshness.next_new() is not None) - manager.ready()
+            coming += any(True for _ in manager.freshness.new_idle()) - manager.ready()
         return coming - manager.demand()
 
     def has_lease_out(self) -> bool:

@@ -351,12 +351,11 @@ class SharedManager(BaseManager[P]):
             return max(0, self._policy.min_idle - len(connections.idle)) + expiring
         # Of a new one that can carry nothing yet, it is about to hear how much it can.
         slots = self._slots.heard()
-        ready = len(connections.checking) * slots.each + self._free()
-        fresh = len(self.placements.fresh)
-        lacking = fresh + max(0, self.demand() - fresh - ready)
-        return expiring + self.freshness.connections_for(
-            max(0, lacking - len(slots.fresh) * slots.each)
-        )
+        fresh, new = len(self.placements.fresh), self.freshness.ready()
+        ready = (len(connections.checking) - new) * slots.each + self._free()
+        leases = fresh + max(0, self.demand() - fresh - ready)
+        lacking = self.freshness.connections_for(leases) - new - len(slots.fresh)
+        return expiring + max(0, lacking)
 
     def _silent(self) -> int:
         return len(self._slots.heard().silent)

@@ -44,7 +44,7 @@ class Step:
         self._timer: IDelayedCall | None = None
         self._began = 0.0
         self._has_begun_anew = False
-        self._ended = False
+        self._ended = self._has_worked = False
         self._notes: list[str] = []
 
     def begin(self, action: Callable[..., object], *args: object) -> Deferred[object]:
@@ -62,6 +62,11 @@ class Step:
             self._timer = self._clock.callLater(self._timeout, self._expire)
         return self.outcome
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether the work was cancelled, and has not ended for that."""
+        return self._ended and not self._has_worked
+
     def give_up(self, reason: Failure) -> None:
         """Cancel the work, and make C{outcome} fail with C{reason} now; no effect after the end."""
         if not self._ended:
@@ -70,6 +75,7 @@ class Step:
             self.outcome.errback(reason)
 
     def _end(self, result: object) -> None:
+        self._has_worked = True
         if not self._ended:
             self._stop()
             self.outcome.callback(result)

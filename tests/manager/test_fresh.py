@@ -49,6 +49,20 @@ def test_a_fresh_connection_is_made_beside_an_idle_one_that_was_leased(
 
 
 @either
+@pytest.mark.parametrize("after", [0.0, 1.0])
+def test_no_more_connections_are_made_than_are_asked_for(
+    rig_of: Callable[..., Any], after: float
+) -> None:
+    rig = rig_of(limit=20)
+    use(rig)
+    rig.fake.accept(after=after, always=True)
+    asked = [fresh(rig), rig.ask(), fresh(rig)]
+    rig.clock.pump([0, after, 0])
+    assert rig.fake.attempts == 3
+    settle(rig, *asked)
+
+
+@either
 def test_an_idle_connection_that_was_never_leased_is_fresh(rig_of: Callable[..., Any]) -> None:
     rig = rig_of(limit=3, min_idle=1)
     held = rig.lease()  # and one more is kept ready
