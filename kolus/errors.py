@@ -42,6 +42,7 @@ __all__ = [
     "Rejected",
     "WrongIdent",
     "describe",
+    "pool_is_full",
     "reason_of",
 ]
 
@@ -155,6 +156,8 @@ class LeaseTimeout(KolusError, DeferredTimeoutError, TimeoutError):
     @ivar but: what failed in that attempt when it was connected, in words; C{None} if it was not.
     @ivar hook: C{"check"} or C{"reset"}, if one of them failed while the request waited.
     @ivar hook_error: the error of the last that did.
+    @ivar pool_limit: the limit of the pool, if that was reached at the deadline and the backend's
+        own was not; else C{None}.
     """
 
     def __init__(
@@ -167,8 +170,10 @@ class LeaseTimeout(KolusError, DeferredTimeoutError, TimeoutError):
         but: str | None = None,
         hook: str | None = None,
         hook_error: BaseException | None = None,
+        pool_limit: int | None = None,
     ) -> None:
         self.status = status
+        self.pool_limit = pool_limit
         self.waited = waited
         self.last_error = last_error
         self.tried = dict(tried or {})
@@ -183,7 +188,8 @@ class LeaseTimeout(KolusError, DeferredTimeoutError, TimeoutError):
             why += f"; the last {hook} failed: {describe(hook_error)}"
         others = {each: why for each, why in self.tried.items() if each != status.backend}
         super().__init__(
-            f"no connection to {status} within {waited:.3g} s{why}{_also_tried(others)}"
+            f"no connection to {status} within {waited:.3g} s{pool_is_full(pool_limit)}"
+            f"{why}{_also_tried(others)}"
         )
         self.__cause__ = last_error or hook_error
 
@@ -201,6 +207,7 @@ class LeaseTimeout(KolusError, DeferredTimeoutError, TimeoutError):
             but=self.but,
             hook=self.hook,
             hook_error=self.hook_error,
+            pool_limit=self.pool_limit,
         )
 
 
@@ -208,6 +215,11 @@ def describe(error: BaseException) -> str:
     """An exception as text: its class, and its message if it has one."""
     text = safe_str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def pool_is_full(limit: int | None) -> str:
+    """A part of a message: the limit of the pool is reached; nothing if it is C{None}."""
+    return "" if limit is None else f"; the pool's limit of {limit} connections is reached"
 
 
 def _also_tried(others: Mapping[AnyBackend, BaseException]) -> str:

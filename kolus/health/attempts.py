@@ -31,6 +31,7 @@ class Attempts:
     @ivar but: what failed in the last one when it was connected; C{None} if it was not.
     @ivar is_mistake: whether the user's own code failed in it.
     @ivar shortage: what this machine lacks for connects to any backend.
+    @ivar paused_in: the number of its pause that the last attempt failed in; 0 if in none.
     @ivar own_shortage: what it lacks for connects to this backend.
     """
 
@@ -44,6 +45,7 @@ class Attempts:
         self.is_mistake = False
         self.shortage = Shortage() if shortage is None else shortage
         self.own_shortage = Shortage()
+        self.paused_in = 0
         self._error: BaseException | None = None
         self._at_first: float = _AT_FIRST if starts_slowly else math.inf
         self._window = self._at_first
@@ -52,7 +54,7 @@ class Attempts:
     @property
     def due_at(self) -> float:
         """The clock time from which the next attempt is allowed."""
-        return max(self.retry_at, self.shortage.until, self.own_shortage.until)
+        return max(self.retry_at, self.shortage.due_at(self.paused_in), self.own_shortage.until)
 
     @property
     def last_error(self) -> BaseException | None:
@@ -103,6 +105,7 @@ class Attempts:
 
     def succeeded(self) -> None:
         """An attempt succeeded: reset everything, and let one more begin beside the next ones."""
+        self.paused_in = 0
         self.failures = 0
         self._error = self.but = None
         self.is_mistake = False

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from kolus.errors import KolusError, LeaseTimeout, PoolFull, WrongIdent
+from kolus.errors import KolusError, LeaseTimeout, PoolFull, WrongIdent, pool_is_full
 from kolus.manager.fresh_queue import FreshQueue
 
 if TYPE_CHECKING:
@@ -125,6 +125,7 @@ class Admission(Generic[P]):
         if beyond >= 0 and beyond >= manager._coming():
             error = PoolFull(
                 f"{manager._numbers()} is full: max_waiters={most} lets no more requests wait"
+                + pool_is_full(manager._record.binding_pool_limit())
             )
             manager._recorder.rejected(error)
             raise error
@@ -172,14 +173,15 @@ class Admission(Generic[P]):
 
         @param tried: the other backends that could not serve it, and why.
         """
-        manager = self._manager
+        manager, record = self._manager, self._manager._record
         waited = manager._now() - waiter.since
         manager._recorder.timed_out(waited)
-        attempts, failed = manager._record.attempts, manager._hooks.last_failure
+        attempts, failed = record.attempts, manager._hooks.last_failure
         _, hook, hook_error = failed if failed and failed[0] >= waiter.since else (0, None, None)
         return LeaseTimeout(
             *(manager._numbers(), waited, attempts.last_error, tried),
             but=attempts.but,
             hook=hook,
             hook_error=hook_error,
+            pool_limit=record.binding_pool_limit(),
         )

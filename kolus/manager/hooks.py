@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
+from kolus.endpoints import machine_fault
 from kolus.errors import reason_of
 from kolus.events import Why
 from kolus.manager.connection_state import BUSY
@@ -102,8 +103,9 @@ class Hooks:
         result = _unless_false(result)
         if not isinstance(result, Failure):
             return True
+        error = reason_of(result)
+        connection.fault = machine_fault(error)
         if connection.state is BUSY:
-            error = reason_of(result)
             self._recorder.hook_failed(step, error)
             drop_frames(error)  # it is kept
             self.last_failure = self._now(), step, error
