@@ -31,11 +31,12 @@ from kolus.manager import (
     as_waiter,
     ask,
     ask_now,
+    warm_each,
 )
 from kolus.policy import Policy
 from kolus.pool.groups import Groups
 from kolus.pool.operation import PoolOperation
-from kolus.support import check_seconds, failed, steady
+from kolus.support import check_seconds, check_whole, failed, steady
 from kolus.watching import Owner, check_owner
 
 __all__ = ["Pool"]
@@ -281,11 +282,49 @@ class Pool(PoolOperation, Generic[P]):
         elsewhere = backends is not None
         return run.begin(ask, self.policy.acquire_timeout, elsewhere=elsewhere)
 
+    def warm(
+        self,
+        where: AnyBackend | Group[P] | Sequence[AnyBackend],
+        count: int = 1,
+        timeout: float | None = None,
+        *,
+        ident: Hashable = None,
+    ) -> Deferred[None]:
+        """Make connections before anybody asks for a lease.
+
+        Requests are served meanwhile. With the policy's C{min_idle} the backend has these from now
+        on, too.
+
+        @param where: a backend; a group; or a list or tuple of backends.
+        @param count: how many connections should be ready, idle or leased; of a group or a list, at
+            each of the backends.
+        @param timeout: seconds until it fails; C{None}: the policy's C{acquire_timeout}.
+        @param ident: whom the connections are for, as for C{connect}.
+        @return: fires with C{None} as soon as they are ready. Fails with what prevents it at the
+            first of the backends: with C{ConnectFailed} if a connect fails, but not if C{fail_fast}
+            is false; with C{ValueError} if C{count} is more than the backend's limit, or than
+            C{max_idle}; with C{LeaseTimeout} at the deadline, whose note says how many were ready;
+            with C{Rejected} or C{Closed}, as C{connect}. Cancelling it ends the wait; connects that
+            have begun go on.
+        @raise ValueError: C{where}, C{count} or C{timeout} is invalid.
+        @raise TypeError: C{where} has a wrong type.
+        """
+        check_whole("count", count, 1)
+        check_seconds("timeout", timeout)
+        if isinstance(where, Group):
+            return where.warm(count, timeout, ident=ident)
+        several_of_them = _list_of(where)
+        if several_of_them is None:
+            several_of_them = [Backend.of(where)]  # type: ignore[arg-type]
+        return warm_each(self._managers, ident, several_of_them, count, timeout)
+
     def group(
         self,
         source: Any | Iterable[AnyBackend],
         balancer: Balancer | None = None,
         name: str | None = None,
+        *,
+        ident: Hashable = None,
     ) -> Group[P]:
         """Make a group: a list of backends that serve the same requests, and that may change.
 
@@ -295,12 +334,14 @@ class Pool(PoolOperation, Generic[P]):
         @param source: an C{ISource}, or the backends.
         @param balancer: chooses among the statuses of the backends; the policy's if C{None}.
         @param name: the name of the group in messages.
+        @param ident: for whom the policy's C{min_idle} is kept ready at each of the backends, from
+            the start. C{None}: for each ident from its first request at a backend on.
         @raise Closed: the pool is closed.
         @raise ValueError: a backend is invalid or given twice, or there is none.
         @raise TypeError: the balancer is not callable, or C{source} has a wrong type.
         """
         chosen_by = self.policy.balancer if balancer is None else usable(balancer)
-        return self._groups.make(source, chosen_by, name)
+        return self._groups.make(source, chosen_by, name, ident)
 
     # The calls of the original in Erlang, under their names there
 
@@ -362,9 +403,11 @@ class Pool(PoolOperation, Generic[P]):
         return f"<Pool of {len(tuple(self._managers))} managers, {state}>"
 
 
-def _list_of(where: Any) -> Sequence[AnyBackend] | None:
+def _list_of(where: Any) -> Sequence[Backend] | None:
     """The backends, if these are several; C{None} if it is one. A pair C{(host, port)} is one."""
     is_pair = isinstance(where, tuple) and len(where) == 2 and isinstance(where[1], int)
     if is_pair or not isinstance(where, list | tuple):
         return None
+    if not where:
+        raise ValueError("there is no backend in the list")
     return [Backend.of(each) for each in where]
