@@ -13,7 +13,8 @@ from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater, react
 from twisted.protocols.amp import AMP, Command, Integer
 
-from kolus import Policy, Pool
+from kolus import Policy
+from kolus.clients.amp import AMPPool
 
 CALLS = 1000
 
@@ -35,23 +36,14 @@ class Squares(AMP):
         return deferLater(reactor, random.random() / 10, lambda: {"square": number * number})
 
 
-async def call(pool: Pool[AMP], port: int, number: int) -> int:
-    async with pool.connect("squares", ("127.0.0.1", port)) as lease:
-        answer = await lease.protocol.callRemote(Square, number=number)
-        return int(answer["square"])
-
-
 async def main(reactor: Any) -> None:
     listening = reactor.listenTCP(0, Factory.forProtocol(Squares), interface="127.0.0.1")
     # Each connection carries up to 500 calls at a time; further calls wait for a slot.
-    pool = Pool(reactor, AMP, policy=Policy(slots=500, limit=2))
-    calls = [
-        Deferred.fromCoroutine(call(pool, listening.getHost().port, number))
-        for number in range(CALLS)
-    ]
-    squares = await gatherResults(calls)
-    assert squares == [number * number for number in range(CALLS)]
-    print(f"{CALLS} calls on {pool.counters().connects} connections")
+    servers = [("127.0.0.1", listening.getHost().port)]
+    pool = AMPPool(reactor, servers, policy=Policy(slots=500, limit=2))
+    answers = await gatherResults([pool.callRemote(Square, number=n) for n in range(CALLS)])
+    assert [answer["square"] for answer in answers] == [n * n for n in range(CALLS)]
+    print(f"{CALLS} calls on {pool.pool.counters().connects} connections")
     await pool.close()
     await listening.stopListening()
 

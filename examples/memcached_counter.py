@@ -8,41 +8,26 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import gatherResults
 from twisted.internet.task import react
-from twisted.protocols.memcache import MemCacheProtocol
 
-from kolus import Backend, KolusError, Policy, Pool
+from kolus import Backend, KolusError, Policy
+from kolus.clients.memcached import MemcachedPool
 
 TASKS = 200
 
 
-async def answers(memcache: MemCacheProtocol) -> None:
-    """Check a connection after an idle time: an exception means that it is dead."""
-    await memcache.version()
-
-
-async def count(pool: Pool[MemCacheProtocol], backend: Backend) -> None:
-    """Add one to the counter."""
-    async with pool.connect("counting", backend) as lease:
-        await lease.protocol.increment(b"counter")
-
-
 async def main(reactor: Any, backend: Backend) -> None:
-    policy = Policy(limit=4, check=answers)
-    pool = Pool(reactor, MemCacheProtocol, policy=policy)
+    cache = MemcachedPool(reactor, [backend], policy=Policy(limit=4, slots=10))
     try:
-        async with pool.connect("counting", backend) as lease:
-            await lease.protocol.set(b"counter", b"0")
-        tasks = [Deferred.fromCoroutine(count(pool, backend)) for _ in range(TASKS)]
-        await gatherResults(tasks, consumeErrors=True)
-        async with pool.connect("counting", backend) as lease:
-            _, counted = await lease.protocol.get(b"counter")
-        print(f"counted to {int(counted)} on {pool.counters().connects} connections")
+        await cache.set(b"counter", b"0")
+        await gatherResults([cache.increment(b"counter") for _ in range(TASKS)])
+        _, counted = await cache.get(b"counter")
+        print(f"counted to {int(counted)} on {cache.pool.counters().connects} connections")
     except KolusError as error:
         raise SystemExit(str(error)) from error
     finally:
-        await pool.close()
+        await cache.close()
 
 
 if __name__ == "__main__":

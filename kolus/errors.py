@@ -8,7 +8,7 @@
         WrongIdent        the backend belongs to another ident; only with idents="reject"
         Draining          the backend gives no new leases
         NoBackend         there was nothing to choose from, or the balancer chose nothing
-      LeaseTimeout        the deadline was reached; also a twisted.internet.defer.TimeoutError
+      LeaseTimeout        the deadline was reached; also a TimeoutError, and that of Twisted
       ConnectFailed       the connection could not be made or prepared
       Closed              the pool or the manager is closed
       LeaseError          the caller's own mistake with a lease; raised at once
@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import TimeoutError
+from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.python.failure import Failure
 from twisted.python.reflect import safe_str
 
@@ -127,7 +127,7 @@ class ConnectFailed(KolusError):
         self.__cause__ = reason
 
 
-class LeaseTimeout(KolusError, TimeoutError):
+class LeaseTimeout(KolusError, DeferredTimeoutError, TimeoutError):
     """No connection became free before the deadline.
 
     @ivar status: the manager's numbers at the deadline.

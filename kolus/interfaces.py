@@ -38,9 +38,9 @@ class IKolusManager(Interface):
         neither ends an attempt to connect nor loses a connection.
 
         @param timeout: seconds from now until the request fails; the manager's default if C{None}.
-        @param owner: a Deferred, a Protocol or a Service. When it ends, the lease is finished, and
-            a request that still waits is cancelled. A service that was stopped before it owned
-            anything counts as one that has not started yet.
+        @param owner: a Deferred, a Protocol, a Service or a task of asyncio. When it ends, the
+            lease is finished, and a request that still waits is cancelled. A service that was
+            stopped before it owned anything counts as one that has not started yet.
         @return: fires with a C{Lease}, at once if a connection is ready. Fails with
             C{LeaseTimeout} at the deadline; with C{ConnectFailed} if the backend cannot be reached
             and nothing else can serve the request; at once with C{PoolFull}, C{WrongIdent} or

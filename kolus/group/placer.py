@@ -125,16 +125,15 @@ class Placer:
         request = self._requests[waiter]
         there = waiter.placement.backend
         if len(request.round) <= _MOST_CHOSEN:
-            return self._places.next({there, *request.round})
-        return self._next_of_round(request, besides=there)
+            return self._places.next(request.round, there)
+        return self._next_of_round(request, there)
 
     def _next_of_round(self, request: _Request, besides: Backend | None = None) -> Backend | None:
         """The next backend with room that was not tried in this round. A round looks at each
         backend once, so it takes O(n) for n backends."""
         if request.others is None:
             request.others = self._places.once_each()
-        barred = request.round if besides is None else _Both(request.round, besides)
-        return self._places.next_of(request.others, barred)
+        return self._places.next_of(request.others, request.round, besides)
 
     def _move(self, waiter: Waiter[Any], place: Backend) -> None:
         waiter.placement.placements.discard(waiter)
@@ -264,14 +263,3 @@ class Placer:
 def has_left(backend: Backend) -> Draining:
     """The error of those who are placed at a backend that leaves its group."""
     return Draining(f"{backend} has left the group")
-
-
-class _Both:
-    """The union of a set and one more object, without a copy of the set."""
-
-    def __init__(self, some: set[object], one: object) -> None:
-        self._some = some
-        self._one = one
-
-    def __contains__(self, thing: object) -> bool:
-        return thing == self._one or thing in self._some

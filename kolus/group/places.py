@@ -7,7 +7,7 @@ sweep; when the next sweep over all of them is due; and what turned out not to b
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Container, Hashable, Iterator
+from collections.abc import Container, Hashable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IReactorTime
@@ -78,10 +78,13 @@ class Places:
             return self._servers.may_make(backend)
         return bool(server.placements.surplus(fresh=self._queue.fresh) > 0)
 
-    def next(self, exclude: Collection[object] = ()) -> Backend | None:
+    def next(
+        self, exclude: Container[object] = (), besides: Backend | None = None
+    ) -> Backend | None:
         """A backend with room, each in turn; C{None} if there is none.
 
         @param exclude: backends to skip. They should be few, since each is skipped one by one.
+        @param besides: one more of these.
         """
         for _ in range(len(self._roomy)):
             backend = next(iter(self._roomy))
@@ -90,31 +93,30 @@ class Places:
                 self._wait_for(backend)
                 continue
             self._roomy.move_to_end(backend)
-            if backend not in exclude:
+            if backend not in exclude and backend != besides:
                 return backend
         now = self._clock.seconds()
         if now >= self._sweep_at:
             # A backend that had no room may have some now, and may have nobody to tell it.
             self._sweep_at = now + _SWEEP_EVERY
-            self._unseen = iter(tuple(self.backends))
-        return self._first_of(self._unseen, exclude)
+            self._unseen = self.once_each()
+        return self.next_of(self._unseen, exclude, besides)
 
     def once_each(self) -> Iterator[Hashable]:
         """The keys of all backends, for a request that tries each of them once."""
         return iter(tuple(self.backends))
 
-    def next_of(self, keys: Iterator[Hashable], exclude: Container[object]) -> Backend | None:
-        """The next of these backends that has room."""
-        return self._first_of(keys, exclude)
-
-    def _first_of(self, keys: Iterator[Hashable], exclude: Container[object]) -> Backend | None:
+    def next_of(
+        self, keys: Iterator[Hashable], exclude: Container[object], besides: Backend | None = None
+    ) -> Backend | None:
+        """The next of the backends with these keys that has room."""
         for key in keys:
             backend = self._find(key)
             if backend is None:
                 continue
             if self.has_room(backend):
                 self._roomy[backend] = None
-                if backend not in exclude:
+                if backend not in exclude and backend != besides:
                     return backend
             else:
                 self._wait_for(backend)

@@ -93,7 +93,7 @@ class Waiter(QuickDeferred, Deferred[T]):
         self.cancel()
         return RuntimeError(
             "an asyncio task cannot await a request of a pool, which is a Twisted Deferred; write "
-            "lease = await pool.connect(...).asFuture(loop), or run the coroutine by "
+            "async with kolus.aio.lease(pool, ident, backend) as lease, or run the coroutine by "
             "Deferred.fromCoroutine"
         )
 

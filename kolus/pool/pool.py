@@ -120,8 +120,8 @@ class Pool(PoolOperation, Generic[P]):
         @param backend: a C{Backend}, an endpoint string, a pair C{(host, port)}, or a manager of
             this pool.
         @param timeout: seconds until the request fails; the policy's C{acquire_timeout} if C{None}.
-        @param owner: a Deferred, a Protocol or a Service. When it ends, the lease is finished, and
-            a request that still waits is cancelled.
+        @param owner: a Deferred, a Protocol, a Service or a task of asyncio. When it ends, the
+            lease is finished, and a request that still waits is cancelled.
         @param fresh: whether it must be a connection that was never leased before this request, as
             for a retry after a connection that had gone stale. If the limit is reached, one that
             was leased before makes way for it. See L{IGivesFresh}.

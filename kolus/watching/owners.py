@@ -9,9 +9,10 @@ leases and managers are weak: nothing is kept alive, and nothing of a manager th
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard, TypeVar
 
 from twisted.application.service import IService
 from twisted.internet.defer import Deferred
@@ -22,15 +23,19 @@ from kolus.errors import LeaseError
 from kolus.watching.explanation import label
 
 if TYPE_CHECKING:
+    import asyncio
+
     from kolus.lease import Lease
 
 __all__ = ["Owner", "Owners", "Ownership", "check_owner"]
 
-Owner: TypeAlias = Deferred[Any] | IProtocol | IService
-"""It ends when the Deferred fires, the protocol loses its connection, or the service stops."""
+Owner: TypeAlias = "Deferred[Any] | asyncio.Future[Any] | IProtocol | IService"
+"""It ends when the Deferred fires, the task of asyncio is done, the protocol loses its connection,
+or the service stops."""
 
 T = TypeVar("T")
 _HOOK = "_kolus_owner_hook"  # where a Deferred carries its hook
+_task_hooks: weakref.WeakKeyDictionary[Any, _Hook] = weakref.WeakKeyDictionary()
 _log = Logger()
 
 
@@ -170,7 +175,8 @@ class _Hook:
             ownership.begin_again()
 
     def fired(self, result: T) -> T:
-        """The owner is a Deferred and has fired. It goes on with the same result."""
+        """The owner is a Deferred and has fired, or a task and is done. A Deferred goes on with the
+        same result."""
         self.end()
         return result
 
@@ -213,6 +219,11 @@ def _hooks_of(owner: Owner) -> set[_Hook]:
         if known is hook:
             owner.addBoth(hook.fired)
         return {known}
+    if _is_task(owner):
+        if owner not in _task_hooks:
+            _task_hooks[owner] = hook
+            owner.add_done_callback(hook.fired)
+        return {_task_hooks[owner]}
     if IProtocol.providedBy(owner):
         # After the method: a protocol may settle its leases when it loses its connection.
         return {_replace(owner, "connectionLost", hook, hook.end, first=False)}
@@ -256,17 +267,32 @@ def _over(owner: Owner) -> LeaseError:
 
 
 def _may_own(owner: object) -> bool:
-    return isinstance(owner, Deferred) or IProtocol.providedBy(owner) or IService.providedBy(owner)
+    return (
+        isinstance(owner, Deferred)
+        or IProtocol.providedBy(owner)
+        or IService.providedBy(owner)
+        or _is_task(owner)
+    )
+
+
+def _is_task(owner: object) -> TypeGuard[asyncio.Future[Any]]:
+    """Whether it is a task or a future of asyncio, which need not be imported to know."""
+    module = sys.modules.get("asyncio")
+    return module is not None and isinstance(owner, module.Future)
 
 
 def _not_an_owner(other: object) -> TypeError:
-    return TypeError(f"owner must be a Deferred, a Protocol or a Service, not {label(other)}")
+    return TypeError(
+        f"owner must be a Deferred, a Protocol, a Service or a task of asyncio, not {label(other)}"
+    )
 
 
 def _has_ended(owner: Owner) -> bool:
     """Whether an owner says by itself that it has ended."""
     if isinstance(owner, Deferred):
         return owner.called
+    if _is_task(owner):
+        return owner.done()
     if not IProtocol.providedBy(owner):
         return False
     transport = getattr(owner, "transport", None)

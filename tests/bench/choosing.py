@@ -21,10 +21,10 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol
 from zope.interface import implementer
 
-from kolus import Backend, Group, IKolusManager, ISource, Pool, Status
+from kolus import Backend, Group, IKolusManager, ISource, Policy, Pool, Status
 from kolus.balance import NAMES, Balancer, Ring, consistent, prefer_zone
 from kolus.testing import FakeBackend, result_of
-from tests.bench.idle import StillClock
+from tests.bench.idle import NEVER_DUE, StillClock
 from tests.bench.measure import Case, Meter, together
 
 SIZES = (10, 1_000, 10_000)
@@ -71,7 +71,10 @@ class Crowd:
 
     @classmethod
     def of(cls, size: int) -> Crowd:
-        pool, backends = Pool(UnsortedClock(), Protocol), many_backends(size)
+        pool, backends = (
+            Pool(UnsortedClock(), Protocol, policy=Policy(**NEVER_DUE)),
+            many_backends(size),
+        )
         managers = []
         for backend in backends:
             result_of(pool.connect("us", backend)).release()
@@ -213,7 +216,7 @@ async def large_group(meter: Meter) -> Mapping[str, float]:
     """CPU milliseconds to build, change and close a group."""
     first, *rest = many_backends(max(SIZES) + 1)
     source = Telling([first, *rest[:-1]])
-    pool = Pool(UnsortedClock(), Protocol)
+    pool = Pool(UnsortedClock(), Protocol, policy=Policy(**NEVER_DUE))
     with meter.whole(1) as built:
         group = pool.group(source)
     use(group)
@@ -234,7 +237,7 @@ def group_memory() -> Mapping[str, float]:
     """Bytes that a group takes, without the backends and the list of them."""
     first, *rest = many_backends(max(SIZES) + 1)
     source = Telling([first, *rest[:-1]])
-    pool = Pool(UnsortedClock(), Protocol)
+    pool = Pool(UnsortedClock(), Protocol, policy=Policy(**NEVER_DUE))
     tracemalloc.start()
     try:
         before = _kept()

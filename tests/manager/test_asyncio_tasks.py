@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 
 from tests.rigs.idents import Idents
 
-ADVICE = r"asFuture\(loop\)"
+ADVICE = r"kolus\.aio\.lease"
 
 
 async def plainly(asked: Any) -> None:

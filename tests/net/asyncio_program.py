@@ -23,7 +23,7 @@ async def refused(awaitable: Any) -> str:
     try:
         await awaitable
     except RuntimeError as error:
-        return "advised" if "asFuture(loop)" in str(error) else repr(error)
+        return "advised" if "kolus.aio.lease" in str(error) else repr(error)
     return "served"
 
 

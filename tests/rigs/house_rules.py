@@ -36,7 +36,7 @@ FLOORS = (
     "manager sources metrics",
     "group",
     "pool",
-    "service daemon testing",
+    "service daemon testing clients aio",
     "__init__",
 )
 """The modules and packages of each floor, the lowest first; the last is the roof, with only the

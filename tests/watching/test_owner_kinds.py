@@ -190,7 +190,9 @@ def test_a_service_that_is_about_to_start_may_own() -> None:
 
 @pytest.mark.parametrize("other", [None, "me", 5, object(), Protocol, [], {}])
 def test_what_does_not_end_cannot_own(other: Any) -> None:
-    with pytest.raises(TypeError, match="owner must be a Deferred, a Protocol or a Service, not"):
+    with pytest.raises(
+        TypeError, match="owner must be a Deferred, a Protocol, a Service or a task of asyncio, not"
+    ):
         Owners().ownership(other)
 
 

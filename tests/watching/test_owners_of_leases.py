@@ -189,7 +189,9 @@ def test_what_is_no_owner_is_refused_at_once_and_takes_nothing(slots: int | None
         lambda: rig.ask("me", "select"),
         lambda: rig.pool.try_connect("us", rig.backends[0], owner="me"),  # type: ignore[arg-type]
     ):
-        with pytest.raises(TypeError, match="owner must be a Deferred, a Protocol or a Service"):
+        with pytest.raises(
+            TypeError, match="owner must be a Deferred, a Protocol, a Service or a task"
+        ):
             ask()
     assert rig.numbers() == (1, 0, 0)
 

@@ -1,0 +1,122 @@
+"""Leases for tasks of asyncio, under Twisted's asyncio reactor.
+
+A task cannot await a Deferred. These functions wait for one in its place, and lose no lease, in
+whichever moment the task is cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from kolus.lease import Lease
+
+__all__ = ["Leasing", "connect", "lease", "wait"]
+
+T = TypeVar("T")
+
+
+def lease(pool: Any, *where: Any, **options: Any) -> Leasing:
+    """A lease for a block: C{async with aio.lease(pool, ident, backend) as lease:}.
+
+    @param pool: a C{Pool}, a C{Group}, or whatever else has C{connect}.
+    @param where: what its C{connect} takes: C{ident, backend} for a pool, C{ident} for a group.
+    @param options: C{timeout}, C{owner} and so on, as its C{connect} takes them.
+    @return: at the end of the block the lease is settled, as by C{async with lease}.
+    """
+    return Leasing(pool, where, options)
+
+
+async def connect(pool: Any, *where: Any, **options: Any) -> Lease[Any]:
+    """Ask for a lease. If the task is cancelled, the request leaves the queue, and a lease that has
+    just been given is released.
+
+    @return: the lease, which the caller settles.
+    @raise KolusError: as C{pool.connect} fails. C{LeaseTimeout} is a C{TimeoutError}.
+    @raise RuntimeError: Twisted's reactor does not run on the loop of this task.
+    """
+    loop = _loop()
+    return await _answer(loop, pool.connect(*where, **options), Lease.release)
+
+
+async def wait(deferred: Deferred[T]) -> T:
+    """Wait for any other Deferred, such as that of C{pool.close()}. If the task is cancelled, so is
+    the Deferred.
+
+    @raise RuntimeError: Twisted's reactor does not run on the loop of this task.
+    """
+    return await _answer(_loop(), deferred, lambda _: None)
+
+
+class Leasing:
+    """What C{lease} returns: an asynchronous context manager, to be used once."""
+
+    def __init__(self, pool: Any, where: tuple[Any, ...], options: dict[str, Any]) -> None:
+        self._pool = pool
+        self._where = where
+        self._options = options
+        self._lease: Lease[Any] | None = None
+
+    async def __aenter__(self) -> Lease[Any]:
+        self._lease = await connect(self._pool, *self._where, **self._options)
+        return self._lease
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._lease is not None
+        await self._lease.__aexit__(kind, error, traceback)
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    """The loop of this task, which Twisted's reactor, if there is one, has to run on."""
+    loop = asyncio.get_running_loop()
+    reactor = sys.modules.get("twisted.internet.reactor")
+    if reactor is not None and getattr(reactor, "_asyncioEventloop", None) is not loop:
+        raise RuntimeError(
+            "Twisted's reactor does not run on the loop of this task. Before anything imports the "
+            "reactor, write: from twisted.internet import asyncioreactor; "
+            "asyncioreactor.install(); then start the task within reactor.run()"
+        )
+    return loop
+
+
+async def _answer(
+    loop: asyncio.AbstractEventLoop, deferred: Deferred[T], unclaimed: Callable[[T], object]
+) -> T:
+    """Wait for a Deferred.
+
+    @param unclaimed: called with the result if the task was cancelled when it came, or before the
+        task went on with it.
+    """
+    answer: asyncio.Future[T] = loop.create_future()
+
+    def fired(result: T) -> None:
+        if answer.cancelled():
+            unclaimed(result)
+        else:
+            answer.set_result(result)
+
+    def failed(failure: Failure) -> None:
+        if not answer.cancelled():
+            assert failure.value is not None
+            answer.set_exception(failure.value)
+
+    deferred.addCallbacks(fired, failed)
+    try:
+        return await answer
+    except asyncio.CancelledError:
+        if answer.cancelled():
+            deferred.cancel()
+        elif answer.exception() is None:
+            unclaimed(answer.result())
+        raise

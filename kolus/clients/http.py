@@ -1,0 +1,260 @@
+"""HTTP: a pool for Twisted's C{Agent}, and for treq, that has limits and lets requests wait.
+
+Needs C{pip install 'kolus[http]'} for HTTPS; plain HTTP needs Twisted alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web._newclient import (
+    HTTP11ClientProtocol,
+    Request,
+    RequestNotSent,
+    RequestTransmissionFailed,
+    ResponseNeverReceived,
+)
+
+from kolus.backend import Backend
+from kolus.events import Observer
+from kolus.lease import Lease
+from kolus.policy import Policy
+from kolus.pool import Pool
+from kolus.status import Status
+from kolus.support import check_seconds
+from kolus.watching import PoolExplanation
+
+__all__ = ["BodyTimeout", "HTTPPool"]
+
+_log = Logger()
+_IDENT = "http"
+_REPEATABLE = frozenset({b"GET", b"HEAD", b"OPTIONS", b"DELETE", b"TRACE"})
+_NO_ANSWER = (RequestNotSent, RequestTransmissionFailed, ResponseNeverReceived)
+_MOST_KNOWN = 1000
+
+
+class BodyTimeout(Exception):
+    """The body of a response was not read, or did not come, for too long."""
+
+
+class HTTPPool:
+    """A pool of HTTP connections: C{Agent(reactor, pool=HTTPPool(reactor))}.
+
+    It takes the place of C{HTTPConnectionPool}. Each host, port and scheme is a backend of its own,
+    with the policy's C{limit} of connections. A request waits if all of them are in use. Its
+    connection comes home when the body of the response has been read to its end.
+
+    @ivar pool: the pool of kolus, with all that it can do: C{pool.pool.pause()} and so on.
+    @ivar persistent: C{True}: connections serve one request after the other.
+    @ivar retryAutomatically: whether a request that may be repeated is sent once more, on a new
+        connection, if a used connection ended before any answer came. That are GET, HEAD, OPTIONS,
+        DELETE and TRACE without a body.
+    """
+
+    persistent = True
+
+    def __init__(
+        self,
+        reactor: Any,
+        *,
+        policy: Policy | None = None,
+        body_timeout: float | None = 60.0,
+        observers: Iterable[Observer] = (),
+    ) -> None:
+        """
+        @param policy: all settings of the pool; C{limit} is that of each host. The default is
+            C{Policy(leak_after=None)}: a long download is no leak.
+        @param body_timeout: seconds for which nothing of a body may come, or be read. Then the
+            connection is closed, and whoever reads the body gets C{ResponseFailed} with
+            C{BodyTimeout}. C{None}: for ever.
+        @raise ValueError: C{body_timeout} is invalid.
+        """
+        check_seconds("body_timeout", body_timeout)
+        self.retryAutomatically = True
+        self._reactor = reactor
+        self._body_timeout = body_timeout
+        self._backends: dict[Hashable, Backend] = {}
+        self.pool: Pool[_Exchange] = Pool(
+            reactor,
+            lambda: _Exchange(reactor, body_timeout),
+            policy=policy or Policy(leak_after=None),
+            observers=observers,
+        )
+
+    # What Agent calls
+
+    def getConnection(self, key: Hashable, endpoint: IStreamClientEndpoint) -> Deferred[Any]:
+        """A connection for one request; see C{HTTPConnectionPool.getConnection}.
+
+        @return: fires with an object that has a C{request} method, or fails as L{Pool.connect}.
+        """
+        backend = self._backend(key, endpoint)
+        return self.pool.connect(_IDENT, backend).addCallback(_Turn, self, backend)
+
+    def closeCachedConnections(self) -> Deferred[None]:
+        """Close idle connections now, and the others when their responses have been read.
+
+        @return: has fired already. C{close} waits.
+        """
+        self.pool.invalidate()
+        done: Deferred[None] = Deferred()
+        done.callback(None)
+        return done
+
+    def fresh(self, backend: Backend) -> Deferred[Lease[_Exchange]]:
+        """A lease of a connection that has not been used before."""
+        return self.pool.connect(_IDENT, backend, fresh=True)
+
+    def _backend(self, key: Hashable, endpoint: IStreamClientEndpoint) -> Backend:
+        backend = self._backends.get(key)
+        if backend is None:
+            if len(self._backends) >= _MOST_KNOWN:
+                self._forget_unused()
+            name = _name(key) or repr(endpoint)
+            self._backends[key] = backend = Backend(endpoint, name=name)
+        return backend
+
+    def _forget_unused(self) -> None:
+        used = {status.backend for status in self.pool.status()}
+        self._backends = {key: each for key, each in self._backends.items() if each in used}
+
+    # Watching and closing
+
+    def status(self) -> list[Status]:
+        """The numbers of each host that has connections or waiters."""
+        return self.pool.status()
+
+    def explain(self) -> PoolExplanation:
+        """See L{Pool.explain}."""
+        return self.pool.explain()
+
+    def close(self, timeout: float = 10.0) -> Deferred[None]:
+        """See L{Pool.close}."""
+        return self.pool.close(timeout)
+
+
+class _Turn:
+    """One lease, for one request."""
+
+    def __init__(self, lease: Lease[_Exchange], pool: HTTPPool, backend: Backend) -> None:
+        self._lease = lease
+        self._pool = pool
+        self._backend = backend
+
+    def request(self, request: Request) -> Deferred[Any]:
+        """Send a request; see C{HTTP11ClientProtocol.request}."""
+        repeatable = (
+            self._pool.retryAutomatically
+            and self._lease.reused
+            and request.method in _REPEATABLE
+            and request.bodyProducer is None
+        )
+        answer = self._lease.protocol.exchange(self._lease, request)
+        if repeatable:
+            answer.addErrback(self._repeat, request)
+        return answer
+
+    def _repeat(self, failure: Failure, request: Request) -> Any:
+        failure.trap(*_NO_ANSWER)
+        if any(each.check(CancelledError) for each in getattr(failure.value, "reasons", ())):
+            return failure
+        return self._pool.fresh(self._backend).addCallback(
+            lambda lease: lease.protocol.exchange(lease, request)
+        )
+
+
+class _Exchange(HTTP11ClientProtocol):
+    """Settles its lease when a response has been read to its end, or there is none.
+
+    Twisted tells the quiescent callback too early: it still has to let go of the response, and
+    would take that of whoever has the connection by then. After the reader of the body was told, it
+    is too late: he may ask for a connection at once, and should get this one. So the lease is
+    settled between the two.
+    """
+
+    def __init__(self, reactor: Any, body_timeout: float | None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._reactor = reactor
+        self._body_timeout = body_timeout
+        self._lease: Lease[_Exchange] | None = None
+        self._timer: IDelayedCall | None = None
+        self._late: BodyTimeout | None = None
+        self._out_of_step = False
+
+    def exchange(self, lease: Lease[_Exchange], request: Request) -> Deferred[Any]:
+        """Send a request, and settle the lease when its response has been read."""
+        self._lease = lease
+        return self.request(request).addCallbacks(self._answered, self._failed)
+
+    def _answered(self, response: Any) -> Any:
+        """The headers have come. If the body has as well, the lease is settled already."""
+        if self._lease is not None and self._body_timeout is not None:
+            self._timer = self._reactor.callLater(self._body_timeout, self._give_up)
+        return response
+
+    def _failed(self, failure: Failure) -> Failure:
+        self._out_of_step = True
+        self._settle()
+        return failure
+
+    def _give_up(self) -> None:
+        seconds = self._body_timeout
+        self._late = BodyTimeout(f"nothing of the body came, or was read, for {seconds:g} s")
+        transport: Any = self.transport
+        transport.abortConnection()
+
+    def _finishResponse(self, rest: bytes) -> None:
+        self._out_of_step = bool(rest)
+        super()._finishResponse(rest)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._timer is not None and self._body_timeout is not None:
+            self._timer.reset(self._body_timeout)
+        super().dataReceived(data)  # type: ignore[no-untyped-call]
+
+    def _disconnectParser(self, reason: Failure) -> None:
+        parser: Any = self._parser
+        if parser is not None:
+            tell_reader = parser.connectionLost
+
+            def let_go(why: Failure) -> None:
+                self._settle()
+                try:
+                    tell_reader(why)
+                except Exception:  # Twisted would close what is another's connection by now
+                    _log.failure("the reader of a body raised")
+
+            parser.connectionLost = let_go
+        super()._disconnectParser(reason)  # type: ignore[no-untyped-call]
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        told = reason if self._late is None else Failure(self._late)
+        super().connectionLost(told)  # type: ignore[no-untyped-call]
+        self._settle()
+
+    def _settle(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+        lease, self._lease = self._lease, None
+        if lease is None or not lease.held:
+            return
+        if self.state == "QUIESCENT" and not self._out_of_step:
+            lease.release()
+        else:
+            lease.finished()
+
+
+def _name(key: Any) -> str | None:
+    """The scheme, host and port of C{Agent}'s key."""
+    try:
+        scheme, host, port = key
+        return f"{scheme.decode()}://{host.decode()}:{port}"
+    except (TypeError, ValueError, AttributeError):
+        return None

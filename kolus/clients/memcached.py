@@ -1,0 +1,122 @@
+"""memcached: calls share a few pipelined connections, and each key has its server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.protocols.memcache import ClientError, MemCacheProtocol, NoSuchCommand, ServerError
+from twisted.python.failure import Failure
+
+from kolus.backend import AnyBackend, Backend
+from kolus.balance import Ring, consistent
+from kolus.clients.calls import run_call
+from kolus.errors import ConnectFailed
+from kolus.events import Observer
+from kolus.policy import Policy
+from kolus.pool import Pool
+from kolus.status import Status
+from kolus.watching import PoolExplanation
+
+__all__ = ["MemcachedPool"]
+
+_IDENT = "memcached"
+_OF_A_KEY = frozenset(
+    {
+        *("add", "append", "checkAndSet", "decrement", "delete", "get", "increment", "prepend"),
+        *("replace", "set"),
+    }
+)
+
+
+class MemcachedPool:
+    """A pool of connections to memcached servers: C{await cache.get(b"key")}.
+
+    The methods of C{MemCacheProtocol} that take a key are methods here. Consistent hashing gives
+    each key its server. While that server cannot be reached, the key belongs to the next one.
+
+    @ivar pool: the pool of kolus, with all that it can do.
+    @ivar group: the servers.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        backends: Iterable[AnyBackend] = ("tcp:127.0.0.1:11211",),
+        *,
+        policy: Policy | None = None,
+        observers: Iterable[Observer] = (),
+    ) -> None:
+        """
+        @param backends: where the servers are.
+        @param policy: all settings; its C{slots} is the number of calls that share a connection at
+            a time. The default is C{Policy(slots=100)}.
+        @raise ValueError: a backend is invalid, or C{policy} has no C{slots}.
+        """
+        policy = policy or Policy(slots=100)
+        if policy.slots is None:
+            raise ValueError("policy has no slots: write Policy(slots=100), calls share them")
+        policy = replace(policy, check=policy.check or _version)
+        self.pool: Pool[MemCacheProtocol] = Pool(
+            reactor, MemCacheProtocol, policy=policy, observers=observers
+        )
+        self.group = self.pool.group([Backend.of(each) for each in backends], name=_IDENT)
+        self._ring = Ring()
+
+    def __getattr__(self, name: str) -> Callable[..., Deferred[Any]]:
+        """A method of C{MemCacheProtocol} that takes a key."""
+        if name not in _OF_A_KEY:
+            known = ", ".join(sorted(_OF_A_KEY))
+            raise AttributeError(f"no method {name!r} for a key; there are {known}, getMultiple")
+
+        def call(key: bytes, *arguments: Any, **options: Any) -> Deferred[Any]:
+            def ask(protocol: Any) -> Deferred[Any]:
+                return getattr(protocol, name)(key, *arguments, **options)  # type: ignore[no-any-return]
+
+            return self._call(key, ask)
+
+        return call
+
+    def getMultiple(self, keys: Iterable[bytes]) -> Deferred[dict[bytes, Any]]:
+        """See L{MemCacheProtocol.getMultiple}; the keys may be those of several servers."""
+        asked = tuple(dict.fromkeys(keys))
+        answers = gatherResults([self.get(key) for key in asked], consumeErrors=True)
+        return answers.addCallback(lambda all_: dict(zip(asked, all_, strict=True)))
+
+    def _call(
+        self, key: bytes, ask: Callable[[Any], Deferred[Any]], dead: tuple[Backend, ...] = ()
+    ) -> Deferred[Any]:
+        chooses = consistent(key, self._ring, spill=None)
+        asked: Deferred[Any] = self.group.connect(_IDENT, balancer=chooses, exclude=dead)
+
+        def failed(failure: Failure) -> Any:
+            failure.trap(ConnectFailed)
+            its: Any = failure.value
+            if len(dead) + 1 >= len(self.group.backends):
+                return failure
+            return self._call(key, ask, (*dead, its.backend))
+
+        return asked.addCallbacks(run_call, failed, (ask, _is_harmless))
+
+    def status(self) -> list[Status]:
+        """The numbers of each server."""
+        return self.pool.status(self.group.backends)
+
+    def explain(self) -> PoolExplanation:
+        """See L{Pool.explain}."""
+        return self.pool.explain()
+
+    def close(self, timeout: float = 10.0) -> Deferred[None]:
+        """See L{Pool.close}."""
+        return self.pool.close(timeout)
+
+
+def _is_harmless(error: BaseException) -> bool:
+    """The server said no, or the call was refused before it was sent."""
+    return isinstance(error, ClientError | ServerError | NoSuchCommand | TypeError | ValueError)
+
+
+async def _version(protocol: Any) -> None:
+    await protocol.version()

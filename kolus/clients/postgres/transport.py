@@ -1,0 +1,140 @@
+"""C{PostgresTransport}: what the pool holds of a connection that libpq owns.
+
+Its state is whether it is told to close, and whether it has reported that it is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING, Any
+
+from psycopg import Error, OperationalError
+from psycopg.pq import ConnStatus
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IAddress, IProtocol, ITransport
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from kolus.clients.postgres.stepper import Stepper
+
+if TYPE_CHECKING:
+    from psycopg.errors import Diagnostic
+
+    from kolus.clients.postgres.connection import Connection
+
+__all__ = ["PostgresTransport"]
+
+
+@implementer(ITransport)
+class PostgresTransport:
+    """Runs the generators of a connection, and watches it between them.
+
+    Notifications that come while nothing runs reach their handlers. When the server ends the
+    connection, the protocol hears C{connectionLost}, with the server's own words if it sent any.
+
+    @ivar connection: psycopg's connection.
+    @ivar disconnecting: whether it is closed or is about to be.
+    """
+
+    def __init__(self, reactor: Any, connection: Connection[Any]) -> None:
+        # A descriptor of its own: libpq closes the other without a word, and its number may be
+        # used again before the reactor has forgotten it.
+        self._socket = socket.socket(fileno=os.dup(connection.pgconn.socket))
+        self.connection = connection
+        self.disconnecting = False
+        self.protocol: IProtocol | None = None
+        self._is_gone = False
+        self._peer = _address(self._socket.family, self._socket.getpeername())
+        self._host = _address(self._socket.family, self._socket.getsockname())
+        self._reactor = reactor
+        self._stepper = Stepper(reactor, self._socket.fileno(), self._look)
+        self._last_words = ""
+        connection.add_notice_handler(self._noticed)
+
+    def start(self, protocol: IProtocol) -> None:
+        """Serve a protocol, and watch the connection."""
+        self.protocol = protocol
+        self._stepper.rest()
+        protocol.makeConnection(self)
+
+    def run(self, steps: Any, timeout: float | None) -> Deferred[Any]:
+        """See L{Stepper.run}."""
+        if self._is_gone:
+            return fail(OperationalError("the connection is closed"))
+        outcome = self._stepper.run(steps, timeout)
+        return outcome.addBoth(self._after)
+
+    def rest(self) -> None:
+        """Watch the connection again, after a generator was left where it is."""
+        self._stepper.rest()
+
+    def _after(self, result: object) -> object:
+        if self.connection.pgconn.status == ConnStatus.BAD:
+            self._is_lost()
+        return result
+
+    def _look(self) -> None:
+        """Something came while nothing runs."""
+        pgconn = self.connection.pgconn
+        try:
+            pgconn.consume_input()
+            while (notification := pgconn.notifies()) is not None:
+                if pgconn.notify_handler is not None:
+                    pgconn.notify_handler(notification)
+        except Error as error:
+            self._last_words = self._last_words or str(error)
+            self._is_lost()
+        else:
+            self._after(None)
+
+    def _noticed(self, notice: Diagnostic) -> None:
+        if notice.severity_nonlocalized in ("FATAL", "PANIC"):
+            self._last_words = notice.message_primary or ""
+
+    def _is_lost(self) -> None:
+        words = self._last_words.strip() or "the server closed the connection"
+        self._gone(ConnectionLost(words))
+
+    def _gone(self, reason: Exception) -> None:
+        if self._is_gone:
+            return
+        self._is_gone = self.disconnecting = True
+        self._stepper.stop(OperationalError(str(reason)))
+        self.connection.pgconn.finish()
+        self._socket.close()
+        if self.protocol is not None:
+            self.protocol.connectionLost(Failure(reason))
+
+    # ITransport
+
+    def loseConnection(self) -> None:
+        """Say good-bye to the server, and close the socket."""
+        if not self.disconnecting:
+            self.disconnecting = True
+            self._reactor.callLater(0, self._gone, ConnectionDone())
+
+    abortConnection = loseConnection
+
+    def write(self, data: bytes) -> None:
+        """Refuse: only libpq writes here."""
+        raise TypeError("write queries to the connection of psycopg, not bytes to its transport")
+
+    def writeSequence(self, data: Any) -> None:
+        """As C{write}."""
+        self.write(b"")
+
+    def getPeer(self) -> IAddress:
+        return self._peer
+
+    def getHost(self) -> IAddress:
+        return self._host
+
+
+def _address(family: int, name: Any) -> IAddress:
+    if family == socket.AF_UNIX:
+        return UNIXAddress(name if isinstance(name, bytes) else name.encode())
+    kind = IPv6Address if family == socket.AF_INET6 else IPv4Address
+    return kind("TCP", name[0], name[1])

@@ -1,0 +1,257 @@
+"""Redis: commands share a few pipelined connections of txredisapi; what must be alone, is.
+
+Needs C{pip install 'kolus[redis]'}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from kolus.backend import AnyBackend, Backend
+from kolus.clients.calls import run_call
+from kolus.events import Observer
+from kolus.interfaces import IKolusManager
+from kolus.lease import Lease
+from kolus.manager import ConnectionManager, SharedManager
+from kolus.policy import Policy
+from kolus.pool import Pool
+from kolus.status import Status
+from kolus.watching import Owner, PoolExplanation
+
+try:
+    from txredisapi import (
+        InvalidData,
+        RedisError,
+        RedisProtocol,
+        ResponseError,
+        SubscriberProtocol,
+        WatchError,
+    )
+except ImportError as error:
+    raise ImportError(
+        "kolus.clients.redis needs txredisapi; write: pip install 'kolus[redis]'"
+    ) from error
+
+__all__ = ["RedisPool"]
+
+_SHARED, _ALONE, _SUBSCRIBER = "shared", "alone", "subscriber"
+_REFUSALS = (ResponseError, WatchError, InvalidData)
+
+_BINDING = frozenset({"auth", "commit", "discard", "execute_pipeline", "quit", "select", "unwatch"})
+
+
+class RedisPool:
+    """A pool of connections to one Redis server: C{await redis.get("key")}.
+
+    Each command of txredisapi is a method here. Many commands at a time share a connection. Those
+    that wait in the server, such as C{blpop}, get a connection of their own, and so do
+    C{connection}, for C{WATCH} and C{MULTI}, and C{subscriber}. All count under one limit.
+
+    @ivar pool: the pool of kolus, with all that it can do: C{redis.pool.pause()} and so on.
+    @ivar backend: the server.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        backend: AnyBackend = "tcp:127.0.0.1:6379",
+        *,
+        policy: Policy | None = None,
+        username: str | None = None,
+        password: str | Callable[[], str] | None = None,
+        database: int = 0,
+        charset: str | None = "utf-8",
+        observers: Iterable[Observer] = (),
+    ) -> None:
+        """
+        @param backend: where the server is.
+        @param policy: all settings; its C{slots} is the number of commands that share a connection
+            at a time. The default is C{Policy(slots=100)}.
+        @param password: for AUTH; a function is asked at each connect, so that it may change.
+        @param database: for SELECT.
+        @param charset: what replies are decoded with; C{None}: they are bytes.
+        @raise ValueError: C{backend} is invalid, or C{policy} has no C{slots}.
+        """
+        policy = policy or Policy(slots=100)
+        if policy.slots is None:
+            raise ValueError("policy has no slots: write Policy(slots=100), commands share them")
+        self._login = username, password
+        self._database = database
+        self._charset = charset
+        self.backend = Backend.of(backend)
+        shared = replace(
+            policy,
+            prepare=policy.prepare or self._prepare,
+            check=policy.check or _ping,
+        )
+        self.pool: Pool[Any] = _Pool(reactor, shared, self._is_clean, charset, observers)
+
+    def __getattr__(self, name: str) -> Callable[..., Deferred[Any]]:
+        """A command: C{redis.set("key", "value")}.
+
+        It fails with C{ResponseError} if the server refuses it, which costs no connection.
+        """
+        method = getattr(RedisProtocol, name, None)
+        if name.startswith("_") or not name.islower() or not callable(method):
+            raise AttributeError(f"txredisapi has no command {name!r}")
+        waits = getattr(method, "_blocking", False)
+        if name in _BINDING or (waits and not method._release_on_callback):
+            raise AttributeError(
+                f"{name} binds a connection; write: async with redis.connection() as connection: "
+                f"await connection.{name}(...)"
+            )
+        ident = _ALONE if waits else _SHARED
+
+        def command(*arguments: Any, **options: Any) -> Deferred[Any]:
+            asked = self.pool.connect(ident, self.backend)
+            return asked.addCallback(_run, name, arguments, options)
+
+        return command
+
+    @asynccontextmanager
+    async def connection(
+        self, *, timeout: float | None = None, owner: Owner | None = None
+    ) -> AsyncIterator[Any]:
+        """A connection of one's own, for a transaction: C{async with redis.connection() as conn:}.
+
+        After the block it is pooled again if no transaction and no command is under way on it, and
+        its database is what it was; else it is closed.
+
+        @param timeout: seconds until C{LeaseTimeout}; the policy's if C{None}.
+        """
+        asked = self.pool.connect(_ALONE, self.backend, timeout=timeout, owner=owner)
+        async with await asked as lease:
+            yield lease.protocol
+
+    @asynccontextmanager
+    async def subscriber(
+        self,
+        received: Callable[[str | None, str, Any], object],
+        *,
+        timeout: float | None = None,
+        owner: Owner | None = None,
+    ) -> AsyncIterator[Any]:
+        """A connection for subscriptions: C{await subscriber.subscribe("news")} in the block.
+
+        @param received: called with the pattern or C{None}, the channel, and each message.
+        """
+        asked = self.pool.connect(_SUBSCRIBER, self.backend, timeout=timeout, owner=owner)
+        lease = await asked
+        try:
+            lease.protocol.received = received
+            yield lease.protocol
+        finally:
+            if lease.held:
+                lease.finished()
+
+    def status(self) -> list[Status]:
+        """The numbers of the shared connections, and of the others."""
+        return self.pool.status()
+
+    def explain(self) -> PoolExplanation:
+        """See L{Pool.explain}."""
+        return self.pool.explain()
+
+    def close(self, timeout: float = 10.0) -> Deferred[None]:
+        """See L{Pool.close}."""
+        return self.pool.close(timeout)
+
+    async def _prepare(self, protocol: Any) -> None:
+        username, password = self._login
+        if password is not None:
+            given = password() if callable(password) else password
+            await protocol.auth(given, username)
+        if self._database:
+            await protocol.select(self._database)
+        protocol.database = self._database
+
+    def _is_clean(self, protocol: Any) -> bool:
+        return not (
+            protocol.inTransaction
+            or protocol.pendingTransaction
+            or protocol.pipelining
+            or protocol.replyQueue.waiting
+            or protocol.database != self._database
+        )
+
+
+def _run(lease: Lease[Any], name: str, arguments: Any, options: Any) -> Deferred[Any]:
+    def call(protocol: Any) -> Deferred[Any]:
+        return getattr(protocol, name)(*arguments, **options)  # type: ignore[no-any-return]
+
+    return run_call(lease, call, _is_harmless)
+
+
+def _is_harmless(error: BaseException) -> bool:
+    """Whether the connection is in order: the server said no, or nothing was sent."""
+    return not isinstance(error, RedisError) or isinstance(error, _REFUSALS)
+
+
+async def _ping(protocol: Any) -> None:
+    await protocol.ping()
+
+
+class _Pool(Pool[Any]):
+    """Has a manager for each way in which connections are used, under one limit."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        policy: Policy,
+        clean: Callable[[Any], bool],
+        charset: str | None,
+        observers: Iterable[Observer],
+    ) -> None:
+        super().__init__(reactor, RedisProtocol, policy=policy, observers=observers)
+        alone = replace(policy, slots=None, clean=clean, min_idle=0)
+        self._ways: dict[str, tuple[type[Any], Any, Policy]] = {
+            _SHARED: (SharedManager, lambda: _Connection(charset), policy),
+            _ALONE: (ConnectionManager, lambda: _Connection(charset), alone),
+            _SUBSCRIBER: (ConnectionManager, lambda: _Subscriber(charset), alone),
+        }
+
+    def _make(self, backend: Backend, ident: Any) -> IKolusManager:
+        kind, protocol, policy = self._ways[ident]
+        return kind(  # type: ignore[no-any-return]
+            *(self._reactor, protocol, backend, ident, policy),
+            observers=self._observers,
+            record=self._managers.records.of(backend, policy),
+            rng=self._rng,
+        )
+
+
+class _NoFactory:
+    """What txredisapi expects of a factory: a queue to put itself into after a transaction."""
+
+    class connectionQueue:
+        put = staticmethod(lambda _: None)
+
+
+class _Connection(RedisProtocol):  # type: ignore[misc]
+    """A connection that knows which database was chosen on it."""
+
+    factory = _NoFactory
+    database: int | None = 0
+
+    def select(self, index: int) -> Any:
+        self.database = None
+
+        def chosen(reply: Any) -> Any:
+            self.database = index
+            return reply
+
+        return super().select(index).addCallback(chosen)
+
+
+class _Subscriber(SubscriberProtocol):  # type: ignore[misc]
+    factory = _NoFactory
+    database: int | None = 0
+    received: Callable[..., object] = staticmethod(lambda *_: None)
+
+    def messageReceived(self, pattern: Any, channel: Any, message: Any) -> None:
+        self.received(pattern, channel, message)

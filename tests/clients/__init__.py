@@ -1,0 +1,1 @@
+"""Tests of C{kolus.clients}, with the real servers."""

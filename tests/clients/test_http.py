@@ -1,0 +1,410 @@
+"""HTTP over a pool: Twisted's Agent and treq before servers that do what they should, or not."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import deferLater
+from twisted.web.client import (
+    Agent,
+    FileBodyProducer,
+    PartialDownloadError,
+    RedirectAgent,
+    ResponseFailed,
+    readBody,
+)
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Site
+
+from kolus import ConnectFailed, LeaseTimeout, Policy
+from kolus.clients.http import BodyTimeout, HTTPPool
+from tests.net.asking import until
+
+MakeServer = Callable[..., Any]
+MakePool = Callable[..., HTTPPool]
+
+pytestmark = pytest.mark.filterwarnings("ignore:Using readBody:DeprecationWarning")
+
+
+class Page(Resource):
+    """Answers at once, later, by a redirect, or never to the end."""
+
+    isLeaf = True
+
+    def render(self, request: Any) -> Any:
+        if request.path == b"/to":
+            request.setResponseCode(302)
+            request.setHeader(b"Location", b"/page")
+            return b""
+        if request.path == b"/close":
+            request.setHeader(b"Connection", b"close")
+        if request.path == b"/slow":
+            ending = reactor.callLater(0.05, self._end, request)
+            request.notifyFinish().addErrback(lambda _: ending.cancel())
+            return NOT_DONE_YET
+        if request.path == b"/half":
+            request.setHeader(b"Content-Length", b"100")
+            request.write(b"half")
+            return NOT_DONE_YET
+        return b"page of " + request.method + b" " + request.content.read()
+
+    def _end(self, request: Any) -> None:
+        request.write(b"slow")
+        request.finish()
+
+
+class Counting(Site):
+    """Counts the connections that clients make."""
+
+    def __init__(self) -> None:
+        super().__init__(Page())
+        self.connections = 0
+
+    def buildProtocol(self, addr: Any) -> Any:
+        self.connections += 1
+        return super().buildProtocol(addr)
+
+
+class Scripted(Protocol):
+    """Answers the nth request of all connections with the nth answer of a script.
+
+    An answer is what is sent; C{None} closes instead, a Deferred waits.
+    """
+
+    factory: Any
+
+    def __init__(self) -> None:
+        self._seen = b""
+
+    def dataReceived(self, data: bytes) -> None:
+        self._seen += data
+        while b"\r\n\r\n" in self._seen:
+            request, _, self._seen = self._seen.partition(b"\r\n\r\n")
+            self.factory.requests.append(request)
+            answer = self.factory.script.pop(0)
+            transport: Any = self.transport
+            if answer is None:
+                transport.abortConnection()
+            else:
+                transport.write(answer)
+                if b"onnection: close" in answer or answer.startswith(b"HTTP/1.0"):
+                    transport.loseConnection()
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+@pytest_twisted.async_yield_fixture
+async def make_server() -> AsyncIterator[MakeServer]:
+    """Makes servers: C{make_server()} of pages, C{make_server([answer, ...])} by a script."""
+    ports: list[Any] = []
+
+    def make(script: list[bytes | None] | None = None) -> Any:
+        factory: Any = Counting()
+        if script is not None:
+            factory = Factory.forProtocol(Scripted)
+            factory.script, factory.requests = script, []
+        port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        ports.append(port)
+        factory.url = b"http://127.0.0.1:%d" % port.getHost().port
+        return factory
+
+    yield make
+    for port in ports:
+        await port.stopListening()
+
+
+@pytest_twisted.async_yield_fixture
+async def make_http_pool() -> AsyncIterator[MakePool]:
+    pools: list[HTTPPool] = []
+
+    def make(body_timeout: float | None = 60.0, **options: Any) -> HTTPPool:
+        policy = Policy(**{"leak_after": None, "limit": 2} | options)
+        pools.append(HTTPPool(reactor, policy=policy, body_timeout=body_timeout))
+        return pools[-1]
+
+    yield make
+    for pool in pools:
+        await pool.close(0)
+    await deferLater(reactor, 0)
+
+
+async def get(pool: HTTPPool, url: bytes, method: bytes = b"GET", body: Any = None) -> bytes:
+    response = await Agent(reactor, pool=pool).request(method, url, None, body)
+    return await readBody(response)
+
+
+def start(steps: Any) -> Deferred[Any]:
+    return Deferred.fromCoroutine(steps)
+
+
+def idle(pool: HTTPPool) -> list[int]:
+    return [status.idle for status in pool.status()]
+
+
+def nothing_is_leased(pool: HTTPPool) -> bool:
+    return all(status.leased == 0 for status in pool.status())
+
+
+@pytest_twisted.ensureDeferred
+async def test_more_requests_than_connections_wait_for_their_turn(
+    make_server: MakeServer, make_http_pool: MakePool
+) -> None:
+    server, pool = make_server(), make_http_pool(limit=5, acquire_timeout=30.0)
+    bodies = await gatherResults([start(get(pool, server.url + b"/page")) for _ in range(300)])
+    assert set(bodies) == {b"page of GET "}
+    assert server.connections <= 5
+    assert nothing_is_leased(pool)
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_request_after_the_other_uses_one_connection(
+    make_server: MakeServer, make_http_pool: MakePool
+) -> None:
+    server, pool = make_server(), make_http_pool()
+    for path in (b"/page", b"/slow", b"/page"):
+        assert await get(pool, server.url + path)
+    assert await get(pool, server.url + b"/page", b"HEAD") == b""
+    assert server.connections == 1
+    assert idle(pool) == [1]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_request_with_a_body_and_redirects_work(
+    make_server: MakeServer, make_http_pool: MakePool
+) -> None:
+    from io import BytesIO
+
+    server, pool = make_server(), make_http_pool()
+    body = FileBodyProducer(BytesIO(b"x" * 100_000))
+    told = await get(pool, server.url + b"/page", b"POST", body)
+    assert told == b"page of POST " + b"x" * 100_000
+    response = await RedirectAgent(Agent(reactor, pool=pool)).request(b"GET", server.url + b"/to")
+    assert await readBody(response) == b"page of GET "
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_request_that_follows_within_the_end_of_another_is_answered(
+    make_server: MakeServer, make_http_pool: MakePool
+) -> None:
+    server, pool = make_server(), make_http_pool(limit=1, acquire_timeout=30.0)
+
+    async def chain(length: int) -> None:
+        for _ in range(length):
+            assert await get(pool, server.url + b"/page")
+
+    await gatherResults([start(chain(30)) for _ in range(5)])
+    assert server.connections == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_that_closes_after_each_reply_is_connected_to_anew(
+    make_server: MakeServer, make_http_pool: MakePool
+) -> None:
+    server, pool = make_server(), make_http_pool(limit=1, acquire_timeout=30.0)
+    asked = [start(get(pool, server.url + b"/close")) for _ in range(10)]
+    assert set(await gatherResults(asked)) == {b"page of GET "}
+    assert server.connections == 10
+    assert pool.pool.counters().connect_failures == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_of_http_1_0_serves(
+    make_server: MakeServer, make_http_pool: MakePool
+) -> None:
+    server = make_server([b"HTTP/1.0 200 OK\r\n\r\nold"] * 12)
+    pool = make_http_pool()
+    for _ in range(12):
+        with pytest.raises(
+            PartialDownloadError
+        ) as caught:  # Twisted's: it ends with the connection
+            await get(pool, server.url)
+        assert caught.value.response == b"old"
+    assert pool.pool.counters().connect_failures == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_repeatable_request_on_a_stale_connection_is_sent_once_more(
+    make_server: MakeServer, make_http_pool: MakePool
+) -> None:
+    server, pool = make_server([OK, None, OK]), make_http_pool(limit=1)
+    assert await get(pool, server.url) == b"ok"
+    assert await get(pool, server.url) == b"ok"
+    assert len(server.requests) == 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_request_is_sent_twice_at_most(
+    make_server: MakeServer, make_http_pool: MakePool
+) -> None:
+    server, pool = make_server([OK, None, None, OK]), make_http_pool(limit=1)
+    assert await get(pool, server.url) == b"ok"
+    with pytest.raises(ResponseFailed):
+        await get(pool, server.url)
+    assert len(server.requests) == 3
+    await until(reactor, lambda: nothing_is_leased(pool))
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("method", [b"POST", b"PUT", b"PATCH"])
+async def test_other_requests_are_not_repeated(
+    make_server: MakeServer, make_http_pool: MakePool, method: bytes
+) -> None:
+    server, pool = make_server([OK, None, OK]), make_http_pool(limit=1)
+    assert await get(pool, server.url) == b"ok"
+    with pytest.raises(ResponseFailed):
+        await get(pool, server.url, method)
+    assert len(server.requests) == 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_body_that_nobody_reads_gives_its_connection_back_after_a_time(
+    make_server: MakeServer, make_http_pool: MakePool
+) -> None:
+    server, pool = make_server(), make_http_pool(body_timeout=0.2, limit=1)
+    response = await Agent(reactor, pool=pool).request(b"GET", server.url + b"/half")
+    assert await get(pool, server.url + b"/page")
+    with pytest.raises(ResponseFailed) as caught:
+        await readBody(response)
+    assert caught.value.reasons[0].check(BodyTimeout)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_body_that_stops_coming_is_an_error_after_a_time(
+    make_server: MakeServer, make_http_pool: MakePool
+) -> None:
+    server, pool = make_server(), make_http_pool(body_timeout=0.2, limit=1)
+    with pytest.raises(Exception, match=r"0\.2 s|BodyTimeout"):
+        await get(pool, server.url + b"/half")
+    await until(reactor, lambda: nothing_is_leased(pool))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_request_that_is_cancelled_gives_its_connection_back(
+    make_server: MakeServer, make_http_pool: MakePool
+) -> None:
+    server, pool = make_server(), make_http_pool(limit=2)
+    for turns in range(40):
+        asked = [start(get(pool, server.url + b"/slow")) for _ in range(4)]
+        for _ in range(turns % 12):
+            await deferLater(reactor, 0)
+        for each in asked:
+            each.addErrback(lambda failure: None)
+            each.cancel()
+        await gatherResults(asked)
+    assert await get(pool, server.url + b"/page")
+    await until(reactor, lambda: nothing_is_leased(pool))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_body_that_its_reader_closes_early_gives_its_connection_back(
+    make_server: MakeServer, make_http_pool: MakePool
+) -> None:
+    class Closes(Protocol):
+        def dataReceived(self, data: bytes) -> None:
+            transport: Any = self.transport
+            transport.loseConnection()
+
+    server, pool = make_server(), make_http_pool(limit=1)
+    response = await Agent(reactor, pool=pool).request(b"GET", server.url + b"/half")
+    response.deliverBody(Closes())
+    assert await get(pool, server.url + b"/page")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_byte_beyond_the_reply_costs_the_connection(
+    make_server: MakeServer, make_http_pool: MakePool
+) -> None:
+    server, pool = make_server([OK + b"!", OK, OK]), make_http_pool(limit=1)
+    for _ in range(3):
+        assert await get(pool, server.url) == b"ok"
+    assert pool.pool.counters().connects == 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_reply_before_the_request_is_sent_is_a_reply(
+    make_server: MakeServer, make_http_pool: MakePool
+) -> None:
+    class Endless:
+        """A body that never ends by itself."""
+
+        length = 10_000_000
+
+        def startProducing(self, consumer: Any) -> Deferred[None]:
+            consumer.write(b"x" * 1000)
+            return Deferred()
+
+        def pauseProducing(self) -> None: ...
+        def resumeProducing(self) -> None: ...
+        def stopProducing(self) -> None: ...
+
+    server = make_server([b"HTTP/1.1 413 No\r\nContent-Length: 2\r\n\r\nno", OK])
+    pool = make_http_pool(limit=1)
+    assert await get(pool, server.url, b"POST", Endless()) == b"no"
+    assert await get(pool, server.url) == b"ok"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_host_that_refuses_is_an_error_that_says_so(
+    make_server: MakeServer, make_http_pool: MakePool
+) -> None:
+    from tests.net.servers import free_port
+
+    pool = make_http_pool()
+    with pytest.raises(ConnectFailed, match="refused"):
+        await get(pool, b"http://127.0.0.1:%d/" % free_port())
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_full_pool_says_so_at_the_deadline(
+    make_server: MakeServer, make_http_pool: MakePool
+) -> None:
+    server, pool = make_server(), make_http_pool(limit=1, acquire_timeout=0.1)
+    await Agent(reactor, pool=pool).request(b"GET", server.url + b"/half")
+    with pytest.raises(LeaseTimeout, match="limit 1"):
+        await get(pool, server.url + b"/page")
+
+
+@pytest_twisted.ensureDeferred
+async def test_hosts_that_are_not_used_any_more_are_forgotten(
+    make_http_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kolus.clients import http
+
+    monkeypatch.setattr(http, "_MOST_KNOWN", 3)
+    from twisted.internet.endpoints import TCP4ClientEndpoint
+
+    pool = make_http_pool()
+    for number in range(20):
+        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", 1)
+        pool._backend((b"http", b"h", number), endpoint)
+    assert len(pool._backends) <= 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_cancelled_while_it_waits_it_leaves_the_queue(
+    make_server: MakeServer, make_http_pool: MakePool
+) -> None:
+    server, pool = make_server(), make_http_pool(limit=1)
+    await Agent(reactor, pool=pool).request(b"GET", server.url + b"/half")
+    waits = start(get(pool, server.url + b"/page"))
+    waits.cancel()
+    with pytest.raises(CancelledError):
+        await waits
+    assert pool.status()[0].waiting == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_treq_uses_it(make_server: MakeServer, make_http_pool: MakePool) -> None:
+    import treq
+
+    server, pool = make_server(), make_http_pool()
+    response = await treq.get(server.url.decode() + "/page", pool=pool)
+    assert await response.text() == "page of GET "
+    await until(reactor, lambda: idle(pool) == [1])

@@ -1,0 +1,222 @@
+"""C{kolus.clients.redis} with a real redis-server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+import txredisapi
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.task import deferLater
+
+from kolus import ConnectFailed, KolusError, Policy
+from kolus.clients.redis import RedisPool
+from tests.conftest import require
+from tests.net import servers
+from tests.net.asking import until
+from tests.net.servers import Server
+
+MakePool = Callable[..., RedisPool]
+
+
+@pytest_twisted.async_yield_fixture
+async def redis(tmp_path: Path) -> AsyncIterator[Server]:
+    server = servers.redis(reactor, require("redis-server", "redis-server"), tmp_path)
+    await server.start()
+    yield server
+    await server.kill()
+
+
+@pytest_twisted.async_yield_fixture
+async def make_redis(redis: Server) -> AsyncIterator[MakePool]:
+    pools: list[RedisPool] = []
+
+    def make(policy: Policy | None = None, **options: Any) -> RedisPool:
+        policy = policy or Policy(slots=10, limit=3)
+        pools.append(RedisPool(reactor, redis.endpoint, policy=policy, **options))
+        return pools[-1]
+
+    yield make
+    for pool in pools:
+        await pool.close(0)
+
+
+def connections(pool: RedisPool) -> int:
+    counters = pool.pool.counters()
+    return counters.connects - counters.closes
+
+
+def start(steps: Any) -> Deferred[Any]:
+    return Deferred.fromCoroutine(steps)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_command_is_a_method(make_redis: MakePool) -> None:
+    redis = make_redis()
+    assert await redis.set("key", "value") == "OK"
+    assert await redis.get("key") == "value"
+    assert await redis.incr("count") == 1
+    assert await redis.hmset("h", {"a": 1}) == "OK"
+    assert await redis.hgetall("h") == {"a": 1}
+
+
+@pytest_twisted.ensureDeferred
+async def test_many_commands_share_few_connections(make_redis: MakePool) -> None:
+    redis = make_redis()
+    replies = await gatherResults([redis.incr("count") for _ in range(500)])
+    assert sorted(replies) == list(range(1, 501))
+    assert connections(redis) <= 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_error_of_the_server_costs_no_connection(make_redis: MakePool) -> None:
+    redis = make_redis(Policy(slots=10, limit=1))
+    await redis.set("text", "no number")
+    for _ in range(3):
+        with pytest.raises(txredisapi.ResponseError):
+            await redis.incr("text")
+    with pytest.raises(Exception):  # noqa: B017, PT011 (txredisapi's own, before it sends)
+        await redis.sort("key", start=1)
+    assert redis.pool.counters().connects == 1
+    assert redis.status()[0].leased == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_cancelled_command_leaves_the_replies_in_step(make_redis: MakePool) -> None:
+    redis = make_redis(Policy(slots=10, limit=1))
+    await gatherResults([redis.set(f"key{number}", f"value{number}") for number in range(5)])
+    for _ in range(50):
+        asked = [redis.get(f"key{number}") for number in range(5)]
+        asked[1].addErrback(lambda failure: failure.trap(CancelledError))
+        asked[1].cancel()
+        replies = await gatherResults(asked)
+        assert [replies[each] for each in (0, 2, 3, 4)] == ["value0", "value2", "value3", "value4"]
+    assert redis.pool.counters().connects == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_waits_in_the_server_has_its_own_connection(make_redis: MakePool) -> None:
+    redis = make_redis()
+    waits = redis.blpop("list", timeout=5)
+    began = time.monotonic()
+    assert await redis.ping() == "PONG"
+    assert time.monotonic() - began < 1.0
+    await redis.lpush("list", "item")
+    assert await waits == ["list", "item"]
+    await until(reactor, lambda: all(status.leased == 0 for status in redis.status()))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_transaction_has_its_own_connection(make_redis: MakePool) -> None:
+    redis = make_redis()
+    async with redis.connection() as connection:
+        transaction = await connection.multi()
+        await transaction.set("a", 1)
+        await transaction.set("b", 2)
+        assert await redis.get("a") is None
+        await transaction.commit()
+    assert await redis.mget(["a", "b"]) == [1, 2]
+    assert redis.pool.counters().closes == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_transaction_that_lost_its_race_costs_no_connection(make_redis: MakePool) -> None:
+    redis = make_redis()
+    async with redis.connection() as connection:
+        transaction = await connection.multi("a")
+        await transaction.set("a", 1)
+        await redis.set("a", 2)
+        with pytest.raises(txredisapi.WatchError):
+            await transaction.commit()
+    assert await redis.get("a") == 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_transaction_left_open_costs_its_connection(make_redis: MakePool) -> None:
+    redis = make_redis()
+    async with redis.connection() as connection:
+        transaction = await connection.multi()
+        await transaction.set("a", 1)
+    await until(reactor, lambda: redis.pool.counters().closes == 1)
+    async with redis.connection() as connection:
+        assert await connection.get("a") is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_database_chosen_by_a_lessee_is_not_the_next_ones(make_redis: MakePool) -> None:
+    redis = make_redis(database=2)
+    await redis.set("where", "two")
+    async with redis.connection() as connection:
+        await connection.select(5)
+        assert await connection.get("where") is None
+    for _ in range(3):
+        async with redis.connection() as connection:
+            assert await connection.get("where") == "two"
+
+
+@pytest_twisted.ensureDeferred
+async def test_subscriptions_hear_messages(make_redis: MakePool) -> None:
+    redis, heard = make_redis(), []
+    async with redis.subscriber(lambda *message: heard.append(message)) as subscriber:
+        await subscriber.subscribe("news")
+        await redis.publish("news", "one")
+        await redis.publish("news", "two")
+        await until(reactor, lambda: len(heard) == 2)
+    assert heard == [(None, "news", "one"), (None, "news", "two")]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_wrong_command_or_one_that_binds_says_what_to_write(make_redis: MakePool) -> None:
+    redis = make_redis()
+    with pytest.raises(AttributeError, match="no command"):
+        redis.gett("key")
+    with pytest.raises(AttributeError, match=r"async with redis\.connection"):
+        redis.multi()
+    with pytest.raises(ValueError, match="slots=100"):
+        RedisPool(reactor, policy=Policy())
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_password_is_sent_and_told_to_nobody(make_redis: MakePool) -> None:
+    open_ = make_redis()
+    async with open_.connection() as connection:
+        await connection.execute_command("CONFIG", "SET", "requirepass", "opensesame")
+    good = make_redis(password=lambda: "opensesame")
+    assert await good.ping() == "PONG"
+    bad = make_redis(password="wrongsesame")
+    with pytest.raises(ConnectFailed) as caught:
+        await bad.ping()
+    assert "sesame" not in f"{caught.value!r} {bad.explain()} {bad.status()} {good.status()}"
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.time_limit(60)
+async def test_callers_survive_a_restart_of_the_server(make_redis: MakePool, redis: Server) -> None:
+    pool = make_redis(Policy(slots=50, limit=5, fail_fast=False))
+    good = bad = 0
+    over = False
+
+    async def call() -> None:
+        nonlocal good, bad
+        while not over:
+            try:
+                await pool.ping()
+                good += 1
+            except (txredisapi.RedisError, KolusError):
+                bad += 1
+                await deferLater(reactor, 0.01)
+
+    callers = [start(call()) for _ in range(200)]
+    await until(reactor, lambda: good > 1000)
+    await redis.kill()
+    await redis.start()
+    before = good
+    await until(reactor, lambda: good > before + 1000)
+    over = True
+    await gatherResults(callers)
+    assert bad <= 200 + 10  # who waited for a reply when it was killed
