@@ -42,6 +42,7 @@ __all__ = [
     "Rejected",
     "WrongIdent",
     "describe",
+    "pool_is_full",
     "reason_of",
 ]
 
@@ -134,6 +135,8 @@ class LeaseTimeout(KolusError, DeferredTimeoutError, TimeoutError):
     @ivar waited: seconds from the request until it failed, at its deadline or just after.
     @ivar last_error: the error of the last attempt to connect; C{None} if it succeeded.
     @ivar tried: for a request to several backends: those that could not serve it, and the errors.
+    @ivar pool_limit: the limit of the pool, if that was reached at the deadline and the backend's
+        own was not; else C{None}.
     """
 
     def __init__(
@@ -142,15 +145,19 @@ class LeaseTimeout(KolusError, DeferredTimeoutError, TimeoutError):
         waited: float,
         last_error: BaseException | None,
         tried: Mapping[AnyBackend, BaseException] | None = None,
+        *,
+        pool_limit: int | None = None,
     ) -> None:
         self.status = status
+        self.pool_limit = pool_limit
         self.waited = waited
         self.last_error = last_error
         self.tried = dict(tried or {})
         cause = f"; the last connect failed: {describe(last_error)}" if last_error else ""
         others = {each: why for each, why in self.tried.items() if each != status.backend}
         super().__init__(
-            f"no connection to {status} within {waited:.3g} s{cause}{_also_tried(others)}"
+            f"no connection to {status} within {waited:.3g} s{pool_is_full(pool_limit)}"
+            f"{cause}{_also_tried(others)}"
         )
         self.__cause__ = last_error
 
@@ -163,13 +170,21 @@ class LeaseTimeout(KolusError, DeferredTimeoutError, TimeoutError):
         @param tried: the backends of the earlier wait, and the errors.
         """
         everything = {**(tried or {}), **self.tried}
-        return LeaseTimeout(self.status, seconds + self.waited, self.last_error, everything)
+        return LeaseTimeout(
+            *(self.status, seconds + self.waited, self.last_error, everything),
+            pool_limit=self.pool_limit,
+        )
 
 
 def describe(error: BaseException) -> str:
     """An exception as text: its class, and its message if it has one."""
     text = safe_str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def pool_is_full(limit: int | None) -> str:
+    """A part of a message: the limit of the pool is reached; nothing if it is C{None}."""
+    return "" if limit is None else f"; the pool's limit of {limit} connections is reached"
 
 
 def _also_tried(others: Mapping[AnyBackend, BaseException]) -> str:

@@ -72,6 +72,9 @@ class Policy:
     """What happens if another ident asks for a backend that has a manager. C{"separate"}: it gets
     its own manager; all share the backend's limit. C{"replace"}: it takes over; idle connections
     are closed now, leased ones when they are settled. C{"reject"}: it gets C{WrongIdent}."""
+    max_idents: int | None = 1000
+    """How many managers of one backend, each for another ident, are kept. If there are more, those
+    without leases and waiters are closed, the longest unused first. C{None}: any number."""
     reuse: Literal["lifo", "fifo"] = "lifo"
     """Which idle connection is leased. C{"lifo"}: the last released, so surplus connections become
     idle and are closed. C{"fifo"}: the one that was idle longest."""
@@ -138,6 +141,7 @@ class Policy:
             check_whole(name, getattr(self, name), least)
         for name, least in (
             ("max_connecting", 1),
+            ("max_idents", 1),
             ("max_idle", 0),
             ("max_uses", 1),
             ("max_waiters", 0),

@@ -50,7 +50,8 @@ class Status:
     connecting: int
     """Connections that are being made and prepared."""
     unused: int | None
-    """How many more connections the limit allows; C{None} without a manager."""
+    """How many more connections the limits of backend and pool allow. C{None} without a manager,
+    unless the pool's limit allows fewer than the backend's."""
     waiting: int
     """Requests in the queue."""
     limit: int

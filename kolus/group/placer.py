@@ -113,10 +113,12 @@ class Placer:
                 request = self._requests[waiter]
                 there = waiter.placement.backend
                 if not (request.round or self._places.has_room(there)):  # nor for the others
-                    return
+                    break
                 self._begin_round(request)
                 self._short.move_to_end(waiter, last=False)  # there may be for the others
                 passed += 1
+            if self._short:
+                self._places.ask_pool()
         finally:
             self._relieving = False
 

@@ -1,7 +1,8 @@
 """C{Places}: finds backends with room: they may connect at once for one more request.
 
-Its state is the backends; those that may have room, in turn; those not looked at yet since the last
-sweep; when the next sweep over all of them is due; and what turned out not to be a backend.
+Its state is the backends; those that may have room, in turn; those that lack only a slot of the
+pool; those not looked at yet since the last sweep; when the next sweep over all of them is due; and
+what turned out not to be a backend.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class Places:
         self._servers = servers
         self._clock = clock
         self._roomy: OrderedDict[Backend, None] = OrderedDict()
+        self._lacking: OrderedDict[Backend, None] = OrderedDict()
         self.refused: Tried = {}
         self._unseen: Iterator[Hashable] = iter(())
         self._sweep_at = clock.seconds()
@@ -59,6 +61,7 @@ class Places:
         """Set the backends."""
         self.backends = backends
         self._roomy.clear()
+        self._lacking.clear()
         self.look_anew()
 
     def look_anew(self) -> None:
@@ -127,8 +130,15 @@ class Places:
         all queues anyway."""
         if not self._queue.may_serve(backend):
             return
-        self._servers.await_room(self._queue, backend)
+        if self._servers.await_room(self._queue, backend):
+            self._lacking[backend] = None
         self._queue.look_at(self._servers.attempt_due(backend))
+
+    def ask_pool(self) -> None:
+        """Somebody waits for whom no connection is on its way. Have a backend that lacks only a
+        slot of the pool ask for one."""
+        while self._lacking and not self._servers.ask_pool(next(iter(self._lacking))):
+            self._lacking.popitem(last=False)
 
     def _find(self, key: Any) -> Backend | None:
         """The backend with a key; C{None} if it has left meanwhile, or is not a backend."""

@@ -158,7 +158,7 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         if owner is not None:
             ownership = self._servers.index.owners.ownership(unguarded(owner))
         origin = server.admission.origin(ownership)
-        if ownership is not None and self._is_all_held_by(ownership.owner):
+        if ownership is not None and self._is_all_held_by(ownership.owner, server):
             raise server.deadlocks.find(ownership.owner, origin)
         server.admission.check_room()
         waiter = self.append(timeout)
@@ -214,11 +214,16 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
             placement.admission.cancelled(waiter)
 
     def fail_if_deadlocked(self, waiter: Waiter[Any], owner: Owner) -> None:
-        if self._is_all_held_by(owner) and waiter.queue is self:
+        if self._is_all_held_by(owner, waiter.placement) and waiter.queue is self:
             self.fail(waiter, waiter.placement.deadlocks.find(owner, waiter.origin))
 
-    def _is_all_held_by(self, owner: Owner | None) -> bool:
-        """Whether an owner itself holds all leases that could ever serve its request."""
+    def _is_all_held_by(self, owner: Owner | None, server: Any) -> bool:
+        """Whether an owner itself holds all leases that could ever serve its request.
+
+        @param server: the manager where it is placed.
+        """
+        if server.deadlocks.find_in_pool(owner, None) is not None:
+            return True
         for backend in self._places.all():
             server = self._servers.find(self.ident, backend)
             if server is None or server.deadlocks.find(owner, None) is None:

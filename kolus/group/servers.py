@@ -55,20 +55,39 @@ class Servers:
         """Whether a new ident's manager could be made, could connect at once, and would displace no
         other manager."""
         record = self._records.find(backend.key)
-        return self._managers.may_make(backend) and (record is None or record.has_room())
+        if record is None:
+            return self._managers.may_make(backend) and self._records.budget.obtainable() > 0
+        return self._managers.may_make(backend) and record.has_room()
 
     def of(self, ident: Hashable, backends: Backends) -> Iterator[Any]:
         """The running managers of these backends that can serve the queues of C{ident}."""
         found = [self.find(ident, each.backend) for each in self._records.among(backends)]
         return iter([each for each in found if each is not None])
 
-    def await_room(self, queue: GroupQueue, backend: Backend) -> None:
-        """Tell a queue when there is room at a backend, where there is none now."""
+    def await_room(self, queue: GroupQueue, backend: Backend) -> bool:
+        """Tell a queue when there is room at a backend, where there is none now.
+
+        @return: whether it lacks only a slot of the pool.
+        """
         server, record = self.find(queue.ident, backend), self._records.find(backend.key)
         if server is not None:
             server.placements.await_room(queue)
-        elif record is not None:  # other idents have all its slots
-            record.turns.outside[queue] = None
+        elif record is None and self._records.budget.limit is not None:
+            record = self._records.of(backend, self._managers.policy)
+        if server is None and record is not None:  # other idents or backends have all the slots
+            record.turns.await_room(None, queue)
+        return record is not None and record.binding_pool_limit() is not None
+
+    def ask_pool(self, backend: Backend) -> bool:
+        """Have a backend ask for a slot of the pool.
+
+        @return: whether it waits for one.
+        """
+        record = self._records.find(backend.key)
+        if record is None or record.binding_pool_limit() is None:
+            return False
+        record.budget.want(record)
+        return record in record.budget.wanting
 
     def forget(self, queue: GroupQueue) -> None:
         """Tell a queue nothing any more."""
@@ -86,7 +105,8 @@ class Servers:
             server = self.find(ident, record.backend)
             serves = self._managers.may_make(record.backend) if server is None else server.serves()
             others = [each for each in record.members if each is not server]
-            if serves and any(each.connections.all for each in others):
+            shares = any(each.connections.all for each in others)
+            if serves and (shares or record.binding_pool_limit() is not None):
                 yield record.backend
 
     def last_errors(self, backends: Backends) -> Iterator[tuple[Backend, BaseException]]:

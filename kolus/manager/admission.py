@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
 
-from kolus.errors import KolusError, LeaseTimeout, PoolFull, WrongIdent
+from kolus.errors import KolusError, LeaseTimeout, PoolFull, WrongIdent, pool_is_full
 from kolus.manager.fresh_queue import FreshQueue
 from kolus.manager.warming import Warming
 
@@ -132,6 +132,7 @@ class Admission(Generic[P]):
         if beyond >= 0 and beyond >= manager._coming():
             error = PoolFull(
                 f"{manager._numbers()} is full: max_waiters={most} lets no more requests wait"
+                + pool_is_full(manager._record.binding_pool_limit())
             )
             manager._recorder.rejected(error)
             raise error
@@ -189,7 +190,10 @@ class Admission(Generic[P]):
 
         @param tried: the other backends that could not serve it, and why.
         """
-        manager = self._manager
+        manager, record = self._manager, self._manager._record
         waited = manager._now() - waiter.since
         manager._recorder.timed_out(waited)
-        return LeaseTimeout(manager._numbers(), waited, manager._record.attempts.last_error, tried)
+        return LeaseTimeout(
+            *(manager._numbers(), waited, record.attempts.last_error, tried),
+            pool_limit=record.binding_pool_limit(),
+        )

@@ -29,6 +29,8 @@ def backend_status(managers: Managers, backend: Backend) -> Status:
         state = record.health.state(state)
     if statuses:  # of managers that wait for their last leases
         return replace(Status.total(backend, statuses), manager=None, ident=None, state=state)
+    slots, limit = managers.policy.slots or 1, managers.limit(backend)
+    unused = managers.records.budget.unused()
     return Status(
         backend=backend,
         manager=None,
@@ -36,9 +38,9 @@ def backend_status(managers: Managers, backend: Backend) -> Status:
         idle=None,
         leased=0,
         connecting=0,
-        unused=None,
+        unused=None if unused >= limit else max(0, unused) * slots,
         waiting=0,
-        limit=managers.limit(backend) * (managers.policy.slots or 1),
+        limit=limit * slots,
         state=state,
         ramp=1.0 if record is None else record.health.ramp(),
         detached=0 if record is None else len(record.detached),

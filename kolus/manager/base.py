@@ -37,6 +37,7 @@ from kolus.manager.process_guard import ProcessGuard
 from kolus.manager.queue import Waiter, WaiterQueue
 from kolus.manager.record import BackendRecord
 from kolus.manager.shutdown import Shutdown
+from kolus.manager.smoothness import is_plain
 from kolus.policy import Policy
 from kolus.status import Status
 from kolus.support import Alarm, check_seconds, check_whole, failed, fired, steady
@@ -80,6 +81,7 @@ class BaseManager(ABC, Generic[P]):
         *("__dict__", "_alarm", "_checks", "_feedbacks", "_group_queues", "_idle", "_lifecycle"),
         *("_now", "_observers", "_plain", "_record", "_settler", "_special", "_wanting"),
         *("_watchers", "connections", "counters", "ident", "passes_on", "smooth", "waiting"),
+        "_pool_wanting",
     )
 
     def __init__(
@@ -145,6 +147,7 @@ class BaseManager(ABC, Generic[P]):
         # What every lease needs, at hand.
         self._now = clock.seconds
         self._wanting = record.turns.wanting
+        self._pool_wanting = record.budget.wanting
         self._group_queues = self.groups.known
         self._watchers = record.watchers
         self._feedbacks = record.feedbacks
@@ -152,7 +155,7 @@ class BaseManager(ABC, Generic[P]):
         self._tracked = policy.debug or policy.hold_limit is not None
         self._special = self._tracked or policy.min_idle > 0
         self._checks = hooks.checks
-        self._plain = self._is_plain()
+        self._plain = is_plain(self)
         self._idle = connections.idle
         self.waiting = self._queue.waiting
         self._settler = self._settle
@@ -236,18 +239,14 @@ class BaseManager(ABC, Generic[P]):
         """The number of its waiters, those of groups that are placed here included."""
         return len(self.waiting) + len(self.placements.waiters)
 
+    def is_short(self) -> bool:
+        """Whether more wait here than can be served by what is ready or on its way."""
+        return self._dispatcher.is_short()
+
     def room(self) -> int:
         """The number of further requests that could be served without waiting for a release."""
         to_come = max(0, self._record.unused()) + len(self.connections.connecting)
         return self.ready() + to_come * (self._policy.slots or 1) - self.demand()
-
-    def _is_plain(self) -> bool:
-        """Whether a released connection can be leased again without a reset or another step."""
-        policy, record = self._policy, self._record
-        is_calm = record.health.is_well and not record.shrinking.active
-        has_hook = policy.reset is not None or policy.clean is not None
-        has_bound = policy.max_uses is not None or policy.max_idle is not None
-        return is_calm and not (has_hook or has_bound)
 
     # Requests
 
@@ -279,8 +278,7 @@ class BaseManager(ABC, Generic[P]):
     def demand_fell(self) -> None:
         """A waiter that was placed here has left."""
         self.placements.tell()
-        if self._wanting and self._idle and not self.demand():
-            self._record.turns.wake()  # what was idle for it makes way for a sibling's
+        self._record.turns.demand_fell(self)
 
     # Leases
 
@@ -316,7 +314,7 @@ class BaseManager(ABC, Generic[P]):
 
     def health_changed(self) -> None:
         """Its backend has become well, or is not well any more."""
-        self._plain = self._is_plain()
+        self._plain = is_plain(self)
         self.connections_changed()
 
     def limit_changed(self) -> None:
@@ -326,8 +324,8 @@ class BaseManager(ABC, Generic[P]):
         self.deadlocks.look_at_all()
 
     def shrinking_changed(self) -> None:
-        """The backend has come to have more connections than its limit, or no longer has."""
-        self._plain = self._is_plain()
+        """There have come to be more connections than a limit allows, or no longer are."""
+        self._plain = is_plain(self)
 
     def is_called(self, backend: Backend) -> None:
         """The name or other values of its backend have changed."""
@@ -354,6 +352,7 @@ class BaseManager(ABC, Generic[P]):
             self._record.changed()
             self._alarm.set(self.connections.vacant_until())
             self._dispatcher.decide()  # which may lead to its end
+            self._record.turns.wake()  # what is idle may make way for another manager's
             self._recorder.paused()
 
     def resume(self) -> None:

@@ -39,6 +39,7 @@ from kolus.manager.transports import is_sound, stop_telling, tell_before
 from kolus.support import Step
 
 if TYPE_CHECKING:
+    from kolus.errors import MachineFault
     from kolus.events import Why
     from kolus.lease import Lease
     from kolus.manager.connection_state import ConnectionState
@@ -78,6 +79,7 @@ class Connection(Generic[P]):
     @ivar why: why it is retired; C{None} if it is not, or if its peer or its protocol ended it.
     @ivar was_lost: whether it ended before the pool told it to.
     @ivar chance: from 0 to below 1, drawn by the connector: this one's share of every jitter.
+    @ivar fault: what this machine lacked for the last hook that failed.
     @ivar expires_at: when its lifetime ends, on the clock.
     @ivar origin: where it was leased, in debug mode.
     @ivar opening: the attempt to make it, while that is under way.
@@ -100,6 +102,7 @@ class Connection(Generic[P]):
     why: Why | None = None
     was_lost = False
     expires_at = math.inf
+    fault: MachineFault | None = None
     origin: str | None = None
     observed_since = -math.inf
     overdue_since = -math.inf

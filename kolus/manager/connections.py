@@ -117,6 +117,10 @@ class Connections(Generic[P]):
         """The number of connections that are leased, in a check or in a reset."""
         return len(self.all) - len(self.connecting) - len(self.idle) - len(self.closing)
 
+    def in_use(self) -> bool:
+        """Whether there are any that are neither idle nor being closed."""
+        return len(self.all) > len(self.idle) + len(self.closing)
+
     def slow_at(self) -> float:
         """When the oldest attempt to connect counts as slow, on the clock; infinity if none is. If
         the reactor was blocked, the time begins anew after that."""
@@ -127,8 +131,7 @@ class Connections(Generic[P]):
         """An attempt to connect has begun."""
         self.all.add(connection)
         self.connecting[connection] = self._clock.seconds()
-        self._record.all.add(connection)
-        self._record.connecting.add(connection)
+        self._record.begin(connection)
         self._record.turns.recount(connection.manager)
         self._record.changed()
 
@@ -181,6 +184,7 @@ class Connections(Generic[P]):
             self.closing[connection] = due
             self._record.connecting.discard(connection)
             self._record.closing.add(connection)
+            self._record.ends(connection)
             self._tell_moved(connection)
             self._alarm.set(due)
         elif connection.state is CLOSED or not abort:
@@ -193,8 +197,7 @@ class Connections(Generic[P]):
     def remove(self, connection: Connection[P]) -> None:
         """A connection is gone."""
         self.all.discard(connection)
-        for each in (self._record.all, self._record.connecting, self._record.closing):
-            each.discard(connection)
+        self._record.remove(connection)
         self._record.turns.recount(connection.manager)
         self.connecting.pop(connection, None)
         self.checking.discard(connection)

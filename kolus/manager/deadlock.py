@@ -32,7 +32,7 @@ class Deadlocks:
 
     def find(self, owner: Owner | None, origin: str | None) -> LeaseError | None:
         """The error of a request of C{owner}, if the owner holds all leases that this manager can
-        give; else C{None}.
+        give, or all that the pool's limit allows; else C{None}.
 
         @param origin: the place in the program that made the request.
         """
@@ -43,9 +43,24 @@ class Deadlocks:
             members = [self._manager, *[each for each in siblings if each is not self._manager]]
             held = [each.ownership_of(owner) for each in members]
             ownerships = [each for each in held if each is not None]
-        if not ownerships:
+        manager, find = self._manager, self._tracker.deadlock
+        error = find(ownerships, manager._capacity(), manager, origin) if ownerships else None
+        return self.find_in_pool(owner, origin) if error is None else error
+
+    def find_in_pool(self, owner: Owner | None, origin: str | None) -> LeaseError | None:
+        """The same if it holds all connections that the pool's limit allows."""
+        budget, found = self._record.budget, []
+        # A lease of a shared connection is only one slot of it.
+        if owner is None or budget.unused() > 0 or self._policy.slots is not None:
             return None
-        return self._tracker.deadlock(ownerships, self._manager._capacity(), self._manager, origin)
+        for record in budget.holders:
+            for member in record.members:
+                held = member.ownership_of(owner) if member.connections.all else None
+                if held is not None and len(held.leases) == len(member.connections.all):
+                    found.append(held)
+                elif member.connections.all:
+                    return None
+        return self._tracker.deadlock(found, budget.used, self._manager, origin)
 
     def fail_all_of(self, owner: Owner | None) -> None:
         """An owner has got a lease: fail its waiters, here and in groups, that can no longer be
@@ -53,17 +68,25 @@ class Deadlocks:
         # Look at one request first: looking at all waiters after each lease would take too long.
         if owner is None or self.find(owner, None) is None:
             return
-        ownership = self._tracker.owners.find(owner)
-        waiters: tuple[Any, ...] = () if ownership is None else tuple(ownership.waiters)
-        for waiter in waiters:
-            error = None if waiter.queue is None else self.find(owner, waiter.origin)
-            if error is not None:
-                waiter.queue.fail(waiter, error)
+        self.fail_here(owner)
+        in_pool = self.find_in_pool(owner, None) is not None
+        for record in tuple(self._record.budget.wanting) if in_pool else ():
+            for member in tuple(record.members):
+                member.deadlocks.fail_here(owner)
         listener = self._record.listener
         for waiter in () if listener is None else listener.group_waiters_of(owner):
             if waiter.placement is not None:
                 queue: Any = waiter.queue
                 queue.fail_if_deadlocked(waiter, owner)
+
+    def fail_here(self, owner: Owner) -> None:
+        """Fail those waiters of an owner in the manager's own queue that can never be served."""
+        ownership = self._tracker.owners.find(owner)
+        waiters: tuple[Any, ...] = () if ownership is None else tuple(ownership.waiters)
+        for waiter in waiters:
+            error = self.find(owner, waiter.origin) if waiter in self._manager.waiting else None
+            if error is not None:
+                self._manager._queue.fail(waiter, error)
 
     def look_at_all(self) -> None:
         """The capacity has fallen: an owner that waits may now hold all leases."""

@@ -67,8 +67,8 @@ def detach(
         stop_telling(connection.transport, for_good=True)
         connection._tells = False
     connection._connector = Detachment(connection, record if keep_slot else None)
-    connection.manager = connection._losses = None
     manager.connections.remove(connection)
+    connection.manager = connection._losses = None
     if keep_slot:
         record.slot_kept(connection)
     manager._recorder.detached(held)

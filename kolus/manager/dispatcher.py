@@ -9,6 +9,7 @@ home while it passed on another connection.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -90,6 +91,19 @@ class Dispatcher(Generic[P]):
                 if placed is not None and (oldest is None or placed.order < oldest.order):
                     oldest = placed
         return oldest
+
+    def is_short(self) -> bool:
+        """Whether more wait here than can be served by what is ready or on its way."""
+        manager, connections, slots = self._manager, self._connections, self._policy.slots or 1
+        fresh = len(self._placements.fresh)
+        ready = manager.ready() + len(connections.checking) * slots
+        lacking = max(0, manager.demand() - fresh - ready) + fresh
+        return lacking > len(connections.connecting) * slots
+
+    def next_order(self, *, reused: bool) -> float:
+        """The number of that waiter's arrival; infinity if there is none, or it serves nobody."""
+        waiter = self.next_waiter(reused=reused) if self._lifecycle.serves else None
+        return math.inf if waiter is None else waiter.order
 
     def is_asked(self, *, reused: bool = True) -> bool:
         """Whether there is a waiter that it may serve.
@@ -310,7 +324,7 @@ class Dispatcher(Generic[P]):
         """Make a returned connection idle, or close it if it is unfit or must make way."""
         if self._record.shrinking.is_above():
             self._connections.close(connection, Why.RESIZED)
-        elif self._record.turns.wanting and self._record.turns.claims(self._manager):
+        elif self._record.must_make_way(self._manager):
             self._connections.close(connection, Why.DISPLACED)
         elif not self._connections.take_back(connection):
             self._connections.close(connection, Why.UNFIT)
@@ -329,11 +343,11 @@ class Dispatcher(Generic[P]):
         self._manager.see_the_time()  # a check takes a while
         if not (fit and connection.usable()):
             stillborn = connection.stillborn() and not connection.retired
-            if not fit and connection.kept_since is None:
+            if not (fit or connection.fault) and connection.kept_since is None:
                 self._record.health.check_failed()  # a keep-alive tells only of the connection
             self._connections.close(connection, Why.UNFIT, abort=True)
             if stillborn:
-                error = ConnectionAbortedError("its check failed")
+                error = connection.fault or ConnectionAbortedError("its check failed")
                 # Count it as a failed check only: a connect must not end a row of failed checks.
                 tell = self._connector.failed if fit else self._connector.was_useless
                 tell(error, connection)

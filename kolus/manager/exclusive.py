@@ -15,7 +15,7 @@ from kolus.manager.connection_state import BUSY, IDLE, LEASED
 from kolus.manager.detachment import DETACHES, detach
 from kolus.manager.freshness import SoleFreshness
 from kolus.manager.quick_lease import QuickLease
-from kolus.manager.smoothness import look_if_smooth
+from kolus.manager.smoothness import is_plain, look_if_smooth
 
 if TYPE_CHECKING:
     from kolus.manager.connection import Connection
@@ -122,7 +122,7 @@ class ConnectionManager(BaseManager[P]):
         if (
             outcome is RELEASED
             and self._plain
-            and not self._wanting
+            and not (self._wanting or self._pool_wanting)
             and connection.become_idle(now, self._idle)
         ):
             self.counters.releases += 1
@@ -148,15 +148,15 @@ class ConnectionManager(BaseManager[P]):
 
     def _freed(self) -> None:
         """A connection was released: serve a waiter, or tell those that wait for an idle one."""
+        if len(self._idle) == 1:
+            self._record.turns.has_idle(self)
         if self._dispatcher.is_asked() or self.groups.fresh:
             self._dispatcher.decide()
             if not self._dispatcher.is_deciding:
                 look_if_smooth(self)  # the next release may go straight to who waits
             return
-        if len(self._idle) == 1:
-            self._record.turns.has_idle(self)
-            if self.placements.wait_for_idle:
-                self.placements.tell_idle()
+        if len(self._idle) == 1 and self.placements.wait_for_idle:
+            self.placements.tell_idle()
         look_if_smooth(self)
 
     def _settle_specially(self, connection: Connection[P], outcome: Outcome, held: float) -> None:
@@ -183,7 +183,7 @@ class ConnectionManager(BaseManager[P]):
         if not self._record.health.is_well:
             self._record.health.released(since)
         elif not self._plain:
-            self._plain = self._is_plain()  # the end of a slow start is not told
+            self._plain = is_plain(self)  # the end of a slow start is not told
         if self._feedbacks and not was_observed:
             self._record.observed(held)
         self._recorder.released(held)
@@ -253,7 +253,7 @@ class ConnectionManager(BaseManager[P]):
     def _coming(self) -> int:
         connections = self.connections
         ready = len(connections.idle) + len(connections.checking) + len(connections.connecting)
-        return self._record.unused() + ready
+        return self._record.obtainable() + ready
 
     def _capacity(self) -> int:
         return self._record.limit

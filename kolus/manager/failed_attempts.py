@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kolus.endpoints import machine_fault
+from kolus.endpoints import TIME_OUTS, machine_fault
 from kolus.errors import ConnectFailed, describe
 from kolus.support import drop_frames, steady, traceback_text
 
@@ -37,6 +37,8 @@ def is_to_blame(
     drop_frames(error)  # the error is kept, and must not keep the caller's frames
     now, attempts = steady(reactor).seconds(), record.attempts
     fault = machine_fault(error, reactor)
+    if fault is None and isinstance(error, TIME_OUTS) and attempts.shortage.explains(began):
+        fault = attempts.shortage.fault
     if fault is None:
         last = attempts.last_error
         is_news = last is None or describe(last) != describe(error)
@@ -50,6 +52,7 @@ def is_to_blame(
     else:
         shortage = attempts.shortage if fault.is_general else attempts.own_shortage
         is_news = shortage.failed(fault, now, rng)
+        attempts.paused_in = attempts.shortage.number
         failures = attempts.failures
     told = ConnectFailed(record.backend, fault or error, max(0.0, attempts.due_at - now))
     recorder.connect_failed(told, failures, where, is_news=is_news)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
+from kolus.endpoints import machine_fault
 from kolus.errors import reason_of
 from kolus.events import Why
 from kolus.manager.connection_state import BUSY
@@ -98,8 +99,10 @@ class Hooks:
         result = _unless_false(result)
         if not isinstance(result, Failure):
             return True
+        error = reason_of(result)
+        connection.fault = machine_fault(error)
         if connection.state is BUSY:
-            self._recorder.hook_failed(step, reason_of(result))
+            self._recorder.hook_failed(step, error)
         return False
 
 

@@ -217,7 +217,6 @@ class LeaseTracker:
         waiting = sorted(
             [*manager.waiting, *manager.placements.waiters], key=lambda waiter: waiter.order
         )
-        others = len(connections.all) + record.unused()
         now = self._now()
         owned = self._owned()
         leases = tuple(self._explain_lease(each, doing, owned, now) for each, doing in out.items())
@@ -231,7 +230,9 @@ class LeaseTracker:
             retry_in=retry_in if retry_in > 0 else None,
             shared=slots is not None,
             checking=len(connections.checking),
-            held_by_others=max(0, record.limit - others - len(record.detached)) * (slots or 1),
+            held_by_others=(len(record.all) - len(connections.all) - len(record.detached))
+            * (slots or 1),
+            pool_limit=record.binding_pool_limit(),
             siblings=len(record.members) - 1,
             silent=manager._silent(),
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from twisted.internet.defer import Deferred
@@ -57,9 +57,11 @@ class Managers:
         self._made: WeakSet[IKolusManager] = WeakSet()
         self._draining: dict[Hashable, bool] = {}
         self._descriptors = DescriptorWatch()
+        self._descriptors.most = records.budget.limit
         self._counted: dict[Hashable, int] = {}
         self._all_paused = False
         self._paused: dict[Hashable, bool] = {}
+        records.close_unused = self._close_unused
         self.process = ProcessGuard(lambda: "this pool", self._was_forked)
 
     def __iter__(self) -> Iterator[IKolusManager]:
@@ -138,6 +140,9 @@ class Managers:
         if self.is_paused(where):
             manager.pause()
         self.records.group_queues.manager_made(manager)
+        record = self.records.find(where.key)
+        if record is not None:
+            record.vacancies.close_some()
         if self.policy.idents == "replace":
             for each in others:  # their failed waiters may retry at once, and replace this one
                 self._replace(each)
@@ -171,8 +176,16 @@ class Managers:
         if members:
             members[0].placements.reconnect()
 
+    def _close_unused(self, record: BackendRecord, most: int) -> None:
+        """Close managers that nobody uses, if a backend has more than C{most}."""
+        for _ in range(len(self.at.get(record.backend.key, {})) - most):
+            unused: Any = record.vacancies.longest()
+            if unused is None:
+                return
+            self._replace(unused)
+
     def _replace(self, manager: IKolusManager) -> None:
-        """Another ident takes over: idle connections close now, the others when released."""
+        """It makes way for another ident: idle connections close now, the others when released."""
         managers = self.at.get(manager.backend.key, {})
         if managers.get(manager.ident) is manager:  # no third ident has taken over meanwhile
             del managers[manager.ident]
@@ -247,6 +260,14 @@ class Managers:
             records = list(self.records.among({backend.key: backend}))
             managers = self.of(backend)
         self._resize(limit, records, managers)
+
+    def resize_pool(self, limit: int | None) -> None:
+        """Set the limit of all backends together; C{None}: no limit."""
+        if limit is not None:
+            check_whole("limit", limit, 1)
+        self.process.check()
+        self._descriptors.most = limit
+        self.records.budget.resize(limit, self.records)
 
     def follow(self, before: Backends, now: Backends) -> None:
         """A group has another list: those of which another limit is said have that, whatever was

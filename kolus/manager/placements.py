@@ -173,7 +173,7 @@ class Placements:
         """Tell a queue when there is room here."""
         self.wait_for_room[queue] = None
         self._manager.passes_on = False
-        self._record.turns.awaited[self._manager] = None
+        self._record.turns.await_room(self._manager, queue)
 
     def tell_room(self) -> None:
         """Tell the queues that asked, one after the other, while there is room."""

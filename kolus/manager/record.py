@@ -18,9 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
+from kolus.errors import ConnectFailed, MachineFault
 from kolus.health import Attempts, Ejection, Health, Shortage
+from kolus.manager.budget import Budget
 from kolus.manager.shrinking import Shrinking
 from kolus.manager.turns import Turns
+from kolus.manager.vacancies import Vacancies
 from kolus.status import Counters
 
 if TYPE_CHECKING:
@@ -49,11 +52,13 @@ class BackendRecord:
     @ivar attempts: the results of attempts to connect.
     @ivar counters: the numbers of events so far.
     @ivar health: whether the backend may be chosen.
+    @ivar budget: the limit of all backends of the pool together.
     @ivar all: the connections of all its managers.
     @ivar connecting: those of them that are being made.
     @ivar closing: those of them that are being closed.
     @ivar detached: the connections that have left the pool and keep their slots; in C{all}, too.
     @ivar members: its managers.
+    @ivar vacancies: which of these nobody uses.
     @ivar turns: whose turn it is to connect.
     @ivar smooth: the managers that are smooth or pass on: see C{BaseManager}.
     @ivar arrivals: numbers the requests of all managers that may share a queue.
@@ -85,12 +90,17 @@ class BackendRecord:
         ejection: Ejection | None = None,
         rng: Rng = random,
         arrivals: Iterator[int] | None = None,
+        budget: Budget | None = None,
+        most_members: int | None = None,
         shortage: Shortage | None = None,
         starts_slowly: bool = True,
     ) -> None:
         """
         @param max_connecting: the most attempts to connect at a time; C{None}: no bound.
         @param ejection: when failures eject the backend; C{None}: never.
+        @param most_members: how many managers make the longest unused ones end; C{None}: any number
+            stays.
+        @param budget: the limit of the pool; C{None}: the backend is in no pool.
         @param shortage: what this machine lacks for connects to any backend.
         @param starts_slowly: whether there are few attempts at a time at first.
         """
@@ -102,6 +112,7 @@ class BackendRecord:
         self._clock = clock
         self.health = Health(self, clock, ejection, rng, self.attempts, self.counters)
         self.members: list[BaseManager[Any]] = []
+        self.vacancies = Vacancies(self, most_members)
         self.sole: BaseManager[Any] | None = None
         self.noted = _UNKNOWN
         self.idle: Sized = ()
@@ -109,6 +120,7 @@ class BackendRecord:
         self.all: set[Any] = set()
         self.connecting: set[Any] = set()
         self.closing: set[Any] = set()
+        self.budget = Budget() if budget is None else budget
         self.detached: set[Any] = set()
         self.shrinking = Shrinking(self)
         self.turns = Turns(self, clock)
@@ -120,28 +132,63 @@ class BackendRecord:
         self.last_ident: Hashable = None
         self._endpoint: IStreamClientEndpoint | None = None
 
+    def __repr__(self) -> str:
+        return f"<BackendRecord of {self.backend}>"
+
     def endpoint(self, reactor: Any) -> IStreamClientEndpoint:
         """The endpoint that all managers connect through. The first call makes it.
 
         @raise ValueError: the backend's endpoint string is of no use to this reactor.
+        @raise ConnectFailed: it cannot be made now, for a C{MachineFault}.
         """
         if self._endpoint is None:
-            self._endpoint = self.backend.connector(reactor)
+            try:
+                self._endpoint = self.backend.connector(reactor)
+            except MachineFault as fault:
+                raise ConnectFailed(self.backend, fault) from fault
         return self._endpoint
 
     def unused(self) -> int:
-        """How many more connections may be made; below 0 while there are more than the limit."""
-        return self.limit - len(self.all)
+        """How many more connections may be made; below 0 while there are more than the backend's
+        limit or the pool's."""
+        return min(self.limit - len(self.all), self.budget.unused())
+
+    def obtainable(self) -> int:
+        """The same, but at least 1 if an idle connection of another backend would make way."""
+        return min(self.limit - len(self.all), self.budget.obtainable())
+
+    # Its connections
+
+    def begin(self, connection: Any) -> None:
+        """An attempt to connect has begun."""
+        self.all.add(connection)
+        self.connecting.add(connection)
+        self.budget.begin(self)
+
+    def ends(self, connection: Any) -> None:
+        """A connection is being closed, or takes no new leases and will be."""
+        if connection in self.all:
+            self.budget.leaving.add(connection)
+
+    def remove(self, connection: Any) -> None:
+        """A connection is gone."""
+        self.connecting.discard(connection)
+        self.closing.discard(connection)
+        if connection in self.all:
+            self.all.discard(connection)
+            self.budget.remove(self, connection)
 
     def join(self, member: BaseManager[Any]) -> None:
         self.last_ident = member.ident
         self.members.append(member)
+        self.vacancies.add(member)
         self.turns.joined()
         self.changed()
 
     def leave(self, member: BaseManager[Any]) -> None:
         """It has no connections any more and wants none."""
         self.members.remove(member)
+        self.vacancies.discard(member)
         self.turns.left(member)
         self.smooth.pop(member, None)
         self.changed()
@@ -257,11 +304,12 @@ class BackendRecord:
     def slot_kept(self, connection: Any) -> None:
         """A connection has left the pool, and keeps its slot until it ends."""
         self.all.add(connection)
+        self.budget.begin(self)
         self.detached.add(connection)
 
     def slot_returned(self, connection: Any) -> None:
         """That connection has ended."""
-        self.all.discard(connection)
+        self.remove(connection)
         self.detached.discard(connection)
         self.changed()
         self.turns.wake()
@@ -270,16 +318,38 @@ class BackendRecord:
 
     def has_room(self) -> bool:
         """Whether one more connection may be made, and an attempt is due."""
-        return self.unused() > 0 and self.attempts.due_at <= self._clock.seconds()
+        return self.obtainable() > 0 and self._is_due()
+
+    def _is_due(self) -> bool:
+        return self.attempts.due_at <= self._clock.seconds()
 
     def may_connect(self) -> bool:
         """Whether one more attempt may begin beside those of all managers."""
+        return self.budget.unused() > 0 and self._may_attempt()
+
+    def has_own_room(self) -> bool:
+        """Whether one more attempt may begin and is due, but for the limit of the pool."""
+        return self._may_attempt() and self._is_due()
+
+    def _may_attempt(self) -> bool:
         under_way = len(self.connecting)
         return (
             under_way < self._max_connecting
-            and self.unused() > 0
+            and len(self.all) < self.limit
             and self.attempts.may_begin(self._clock.seconds(), under_way)
         )
+
+    def binding_pool_limit(self) -> int | None:
+        """The limit of the pool, if nothing but that prevents one more connection."""
+        binds = len(self.all) < self.limit and self.budget.unused() <= 0
+        return self.budget.limit if binds else None
+
+    def must_make_way(self, member: BaseManager[Any]) -> bool:
+        """Whether a connection that comes home to a manager is to make way for another manager's,
+        of this backend or of another."""
+        if self.turns.wanting and self.turns.claims(member):
+            return True
+        return bool(self.budget.wanting) and self.budget.claims(member)
 
     def resize(self, limit: int) -> None:
         """Set another limit: see C{IKolusManager}."""
@@ -303,4 +373,8 @@ class BackendRecord:
     def room_to_come(self) -> int:
         """How many more connections may be made once those that are closing are gone. It may be
         below 0 after the limit was lowered."""
-        return self.unused() + len(self.closing)
+        return min(self.own_room_to_come(), self.budget.room_to_come())
+
+    def own_room_to_come(self) -> int:
+        """The same by the limit of the backend alone."""
+        return self.limit - len(self.all) + len(self.closing)

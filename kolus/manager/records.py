@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IReactorTime
 from kolus.backend import Backend
 from kolus.errors import ConnectFailed
 from kolus.health import Phase, Shortage
+from kolus.manager.budget import Budget
 from kolus.manager.failed_attempts import is_to_blame
 from kolus.manager.group_queue_index import GroupQueueIndex
 from kolus.manager.record import BackendRecord, Watcher
@@ -42,10 +43,16 @@ Keyed = Mapping[Hashable, object]
 """A mapping whose keys are keys of backends. Only its keys matter."""
 
 
+def _do_nothing(*_: object) -> None:
+    """No managers are to be closed: there are none, or the pool is closed."""
+
+
 class Records:
     """Makes the record of a backend when it is first needed, and forgets the longest unused ones.
 
     @ivar find: returns the record of the backend with a key; C{None} if there is none.
+    @ivar budget: the limit of all backends together.
+    @ivar close_unused: called when a record has more managers than so many; C{Managers} sets it.
     @ivar limits: the limits set by hand, by the backends' keys.
     @ivar sick: the records of backends that are not well, by their keys.
     @ivar health_changes: how often C{sick} has changed.
@@ -59,12 +66,15 @@ class Records:
         rng: Rng,
         probe: Callable[[BackendRecord], object] | None,
         connect: Callable[[BackendRecord], object],
+        limit: int | None = None,
     ) -> None:
         """
         @param probe: probes a backend that is due and in use; C{None}: the next request is the
             probe.
         @param connect: connects to a backend that no request is to wait for.
+        @param limit: the most connections of all backends together; C{None}: no limit.
         """
+        self.budget = Budget(limit)
         self.recovery = Recovery(clock, connect)
         self.limits: dict[Hashable, int] = {}
         self.sick: dict[Hashable, BackendRecord] = {}
@@ -75,6 +85,7 @@ class Records:
         self._rng = rng
         self._records: dict[Hashable, BackendRecord] = {}
         self.find = self._records.get
+        self.close_unused: Callable[[BackendRecord, int], object] = _do_nothing
         self._unused: OrderedDict[Hashable, None] = OrderedDict()
         self._forgotten = Totals()
         self.arrivals = itertools.count()
@@ -131,6 +142,8 @@ class Records:
             ejection=policy.ejection,
             rng=self._rng,
             arrivals=self.arrivals,
+            budget=self.budget,
+            most_members=policy.max_idents,
             shortage=self._shortage,
             starts_slowly=policy.backoff is not None,
         )
@@ -299,5 +312,6 @@ class Records:
     def stop(self) -> None:
         """The pool is closed: stop the timers."""
         self.recovery.stop()
+        self.close_unused = _do_nothing
         for record in self:
             record.health.stop()

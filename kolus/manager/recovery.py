@@ -30,6 +30,10 @@ _PAUSE = 0.25
 """Seconds at least between two tries of a backend, for policies without a back-off."""
 
 
+def _do_nothing(_: BackendRecord) -> None:
+    """Connect to nothing: the pool is closed."""
+
+
 class Recovery:
     """Tries each ejected backend once for each request, or for many that come meanwhile."""
 
@@ -65,8 +69,9 @@ class Recovery:
                 self._alarm.set(due)
 
     def stop(self) -> None:
-        """The pool is closed."""
+        """The pool is closed, and is not kept alive by what is left of it."""
         self._stopped = True
+        self._connect = _do_nothing
         self._due.clear()
         self._since.clear()
         self._alarm.clear()

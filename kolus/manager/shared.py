@@ -22,6 +22,7 @@ from kolus.manager.detachment import DETACHES, detach
 from kolus.manager.freshness import SharedFreshness
 from kolus.manager.slot import Slot
 from kolus.manager.slots import Slots
+from kolus.manager.smoothness import is_plain
 from kolus.manager.transports import is_sound
 from kolus.status import Status
 
@@ -219,7 +220,7 @@ class SharedManager(BaseManager[P]):
         if (
             outcome is RELEASED
             and self._plain
-            and not (self._wanting or connection.retired)
+            and not (self._wanting or self._pool_wanting or connection.retired)
             and leased <= size
             and (connection.become_idle(now, self._idle) if is_last else is_sound(transport, True))
         ):
@@ -272,7 +273,7 @@ class SharedManager(BaseManager[P]):
             if not health.is_well:
                 health.released(slot.since)
             elif not self._plain:
-                self._plain = self._is_plain()  # the end of a slow start is not told
+                self._plain = is_plain(self)  # the end of a slow start is not told
             if self._feedbacks and not slot.was_observed():
                 self._record.observed(held)
             self._recorder.released(held)
@@ -301,10 +302,11 @@ class SharedManager(BaseManager[P]):
         self._slots.give_back(slot)
         self._record.shrinking.leases_changed()
         self._record.changed()
-        if ended is None and self._wanting and connection.slots and self._is_to_go():
-            ended = Why.DISPLACED
+        if ended is None and connection.slots:
+            ended = self._why_to_go()
         if ended is not None:
             connection.retire(ended)
+            self._record.ends(connection)
         if connection.slots or connection.state is not LEASED:
             self._slots.moved(connection)
         elif connection.usable():
@@ -313,12 +315,16 @@ class SharedManager(BaseManager[P]):
             abort = ended is Why.REVOKED
             self.connections.close(connection, connection.why or Why.FINISHED, abort=abort)
 
-    def _is_to_go(self) -> bool:
-        """Whether a connection makes way for a sibling although it still has leases.
+    def _why_to_go(self) -> Why | None:
+        """Why a connection takes no new leases although it still has some; C{None} if it does.
 
-        Otherwise a busy connection might never become idle. Only one at a time makes way.
+        Otherwise a busy connection might never become idle, to make way for another manager's or
+        because the pool's limit was lowered. Only one at a time makes way.
         """
-        return not self._slots.making_way and self._record.turns.claims(self)
+        if self._record.budget.is_above():
+            return Why.RESIZED
+        makes_way = not self._slots.making_way and self._record.must_make_way(self)
+        return Why.DISPLACED if makes_way else None
 
     # What a leasing manager asks
 
@@ -361,7 +367,9 @@ class SharedManager(BaseManager[P]):
 
     def _coming(self) -> int:
         connections = self.connections
-        to_come = self._record.unused() + len(connections.connecting) + len(connections.checking)
+        to_come = (
+            self._record.obtainable() + len(connections.connecting) + len(connections.checking)
+        )
         return to_come * self._slots.each + self._free()
 
     def _capacity(self) -> int:

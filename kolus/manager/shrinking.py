@@ -73,7 +73,7 @@ class Shrinking:
         ]
         heapq.heapify(heap)
         counts = [0] * len(members)
-        for _ in range(-self._record.room_to_come()):
+        for _ in range(-self._record.own_room_to_come()):
             if not heap:
                 break
             size, place, free = heap[0]

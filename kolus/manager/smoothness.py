@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kolus.manager.base import BaseManager
 
-__all__ = ["look_if_smooth"]
+__all__ = ["is_plain", "look_if_smooth"]
+
+
+def is_plain(manager: BaseManager[Any]) -> bool:
+    """Whether a released connection can be leased again without a reset or another step."""
+    policy, record = manager._policy, manager._record
+    is_calm = record.health.is_well and not record.shrinking.active
+    has_hook = policy.reset is not None or policy.clean is not None
+    has_bound = policy.max_uses is not None or policy.max_idle is not None
+    return is_calm and not (has_hook or has_bound)
 
 
 def look_if_smooth(manager: BaseManager[Any]) -> None:
@@ -17,8 +26,10 @@ def look_if_smooth(manager: BaseManager[Any]) -> None:
     asked = manager._group_queues or manager._wanting or placements.wait_for_idle
     if told or asked or manager._checks:
         return
-    has_siblings = len(manager._record.members) > 1  # which may need what is idle here
-    if has_siblings or not (manager._plain and manager._lifecycle.serves):
+    record = manager._record
+    # Others may need what is idle here.
+    has_rivals = len(record.members) > 1 or record.budget.limit is not None
+    if has_rivals or not (manager._plain and manager._lifecycle.serves):
         return
     manager._record.smooth[manager] = None
     manager.passes_on = not placements.wait_for_room  # one waiter fewer makes room

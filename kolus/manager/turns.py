@@ -3,29 +3,32 @@
 Its state is the managers that want a connection and may not make it yet, in turn; how many each of
 them has, and how many of them have so many; those that connect for waiters of groups; those at
 which queues of groups wait for room; the queues that wait for room and have no manager here; the
-alarm for the next attempt that is due; and, where there are several managers, a heap of those with
-something idle.
+alarm for the next attempt that is due; and, where there are several managers, those with something
+idle.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
-from heapq import heappop, heappush, heapreplace
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IReactorTime
 
 from kolus.events import Why
+from kolus.manager.idlers import Idlers
 from kolus.support import Alarm
 
 if TYPE_CHECKING:
     from kolus.manager.base import BaseManager
+    from kolus.manager.group_queues import ServedQueue
     from kolus.manager.record import BackendRecord
 
 __all__ = ["Turns"]
+
+_MOST_LOOKED_AT = 8  # of the queues that wait for room
 
 
 class Turns:
@@ -43,14 +46,12 @@ class Turns:
         self._clock = clock
         self.wanting: OrderedDict[BaseManager[Any], None] = OrderedDict()
         self.placing: dict[Any, None] = {}
-        self.awaited: dict[Any, None] = {}
+        self.awaited: dict[BaseManager[Any], None] = {}
         self._counted: dict[BaseManager[Any], int] = {}
         self._having: Counter[int] = Counter()
         self.outside: dict[Any, None] = {}
         self._alarm = Alarm(clock, self.wake)
-        self._idlers: list[tuple[float, int, BaseManager[Any]]] = []
-        self._known: set[BaseManager[Any]] = set()
-        self._ties = itertools.count()
+        self._idlers = Idlers()
 
     def joined(self) -> None:
         """A manager has joined. From now on, idle connections of the first may be displaced."""
@@ -64,7 +65,8 @@ class Turns:
         self.want_no_more(member)
         self.placing.pop(member, None)
         self.awaited.pop(member, None)
-        self._known.discard(member)
+        self._idlers.discard(member)
+        self._record.budget.left(member)
 
     def taken(self, member: BaseManager[Any]) -> None:
         """A manager has taken a slot. If it was the last, others connect in vain for groups."""
@@ -78,7 +80,18 @@ class Turns:
         self.wanting[member] = None
         self._count(member, len(member.connections.all))
         self._record.changed()
+        self._record.budget.want(self._record)
         self._ring_when_due()
+
+    def demand_fell(self, member: BaseManager[Any]) -> None:
+        """A waiter of a manager has left, and was not served."""
+        if member.demand():
+            return
+        if not member.connections.all:
+            self._record.vacancies.add(member)
+            self._record.vacancies.close_some()
+        elif member.connections.idle and (self.wanting or self._record.budget.wanting):
+            self.wake()  # what was idle for it makes way for another manager's
 
     def want_no_more(self, member: BaseManager[Any]) -> None:
         """It wants none any more, or has got one."""
@@ -96,6 +109,8 @@ class Turns:
 
     def recount(self, member: BaseManager[Any]) -> None:
         """A member has a connection more, or one less."""
+        if not member.connections.all:
+            self._record.vacancies.add(member)
         if member in self._counted:
             self._count(member, len(member.connections.all))
 
@@ -124,14 +139,16 @@ class Turns:
 
         @return: whether there is one. If not, the manager is told when it is its turn.
         """
-        first = self._first_claimant() or member if self._record.may_connect() else None
-        if first is member or (first and member.demand() and not first.demand()):
+        record = self._record
+        first = self._first_claimant() or member if record.may_connect() else None
+        is_its_turn = first is member or (first and member.is_short() and not first.is_short())
+        if is_its_turn and record.budget.grants(record, member):
             self.want_no_more(member)
             return True
         self.want(member)
-        if member.demand():
+        if member.is_short():
             self._make_room()
-        if first:
+        if first and not is_its_turn:
             first.connections_changed()  # it may not know yet that it is its turn
         return False
 
@@ -171,6 +188,16 @@ class Turns:
             first.connections_changed()
             if len(self._record.all) <= used:  # it did not take the slot
                 break
+        self._tell_room()
+        self._ring_when_due()
+        if self._record.unused() <= 0 and any(each.is_short() for each in self._claimants()):
+            self._make_room()
+        self._record.budget.want(self._record)
+        self._record.budget.wake()
+        self._record.vacancies.close_some()
+
+    def _tell_room(self) -> None:
+        """Tell the queues of groups that wait for room, while there is some."""
         for each in tuple(self.awaited):
             if self._record.unused() <= 0:
                 break
@@ -183,56 +210,65 @@ class Turns:
             queue = next(iter(self.outside))
             del self.outside[queue]
             queue.has_room_at(self._record)
-        self._ring_when_due()
-        if self._record.unused() <= 0 and any(each.demand() for each in self._claimants()):
-            self._make_room()
+
+    def await_room(self, where: BaseManager[Any] | None, queue: ServedQueue) -> None:
+        """A queue of a group waits for room.
+
+        @param where: the manager that knows it; C{None}: it has no manager here.
+        """
+        if where is None:
+            self.outside[queue] = None
+        else:
+            self.awaited[where] = None
+        self._record.budget.want(self._record)
+
+    def next_order(self) -> float | None:
+        """The number of the arrival of the waiter whom the next slot is for; infinity if nobody
+        waits for it; C{None} if no slot is wanted, or the backend has no room of its own."""
+        if not self._record.has_own_room():
+            return None
+        first = self._first_claimant()
+        if first is not None and first.is_short():
+            return first._dispatcher.next_order(reused=False)
+        known = chain.from_iterable(each.placements.wait_for_room for each in self.awaited)
+        queues = islice(chain(known, self.outside), _MOST_LOOKED_AT)
+        heads = [
+            each.head()
+            for each in queues
+            if each.is_short() and each.may_serve(self._record.backend)
+        ]
+        order = min([each.order for each in heads if each is not None], default=math.inf)
+        return None if first is None and order == math.inf else order
 
     def _claimants(self) -> Iterator[BaseManager[Any]]:
         """Those who want a slot and could use it now, in turn."""
         return (each for each in self.wanting if each.wants_connection())
 
     def _first_claimant(self) -> BaseManager[Any] | None:
-        """The first of these where somebody waits, else the first."""
+        """The first of these where somebody waits for whom nothing is on its way; or the first."""
         first = None
         for each in self._claimants():
-            if each.demand():
+            if each.is_short():
                 return each
             first = first or each
         return first
 
     def has_idle(self, member: BaseManager[Any]) -> None:
         """A manager that had nothing idle has something, which may have to make way."""
-        if len(self._record.members) > 1 and member not in self._known:
-            self._known.add(member)
-            entry = (member.connections.oldest_idle(), next(self._ties), member)
-            heappush(self._idlers, entry)
+        if len(self._record.members) > 1:
+            self._idlers.add(member)
+        self._record.budget.has_idle(member)
+
+    def longest_unused(self) -> BaseManager[Any] | None:
+        """The manager whose connections are idle longest, of those that nobody uses."""
+        return self._idlers.oldest(unused=True)
 
     def _make_room(self) -> None:
-        """Close the longest idle connection of all managers, unless a slot becomes free anyway."""
-        oldest = self._oldest_idle() if self._record.room_to_come() <= 0 else None
+        """Close the longest idle connection of those that share the limit that binds, unless a slot
+        becomes free anyway."""
+        if self._record.own_room_to_come() > 0:
+            self._record.budget.make_room()
+            return
+        oldest = self._idlers.oldest()
         if oldest is not None:
             oldest.connections.close_oldest_idle(Why.DISPLACED)
-
-    def _oldest_idle(self) -> BaseManager[Any] | None:
-        """The manager with the connection that is idle longest; not of those where somebody waits:
-        what is idle there is about to be leased.
-
-        An entry of the heap may be outdated; it is corrected when it reaches the top.
-        """
-        aside: list[tuple[float, int, BaseManager[Any]]] = []
-        found = None
-        while self._idlers and found is None:
-            since, tie, member = self._idlers[0]
-            now = member.connections.oldest_idle()
-            if now == math.inf:
-                heappop(self._idlers)
-                self._known.discard(member)
-            elif now != since:
-                heapreplace(self._idlers, (now, tie, member))
-            elif member.demand():
-                aside.append(heappop(self._idlers))
-            else:
-                found = member
-        for each in aside:
-            heappush(self._idlers, each)
-        return found

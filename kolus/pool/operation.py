@@ -35,6 +35,11 @@ class PoolOperation:
         """The policy of the pool. C{resize} changes its limit."""
         return self._managers.policy
 
+    @property
+    def limit(self) -> int | None:
+        """Most connections of all backends together; C{None}: only each backend has a limit."""
+        return self._managers.records.budget.limit
+
     # Watching
 
     def status(self, backends: Iterable[AnyBackend] | None = None) -> list[Status]:
@@ -83,7 +88,8 @@ class PoolOperation:
             if record.attempts.last_error is not None and not self._managers.of(record.backend):
                 status = backend_status(self._managers, record.backend)
                 told.append(ManagerExplanation.absent(status, record.attempts.last_error))
-        return PoolExplanation(tuple(told))
+        budget = self._managers.records.budget
+        return PoolExplanation(tuple(told), budget.used, budget.limit)
 
     # Operating
 
@@ -112,6 +118,18 @@ class PoolOperation:
         @raise ValueError: C{limit} is not a whole number of at least 1.
         """
         self._managers.resize(limit, None if backend is None else Backend.of(backend))
+
+    def resize_pool(self, limit: int | None) -> None:
+        """Change the limit of connections of all backends together.
+
+        A larger limit serves waiters at once. For a smaller limit, the connections that are idle
+        longest are closed now, then connects under way; then whatever comes home first is closed,
+        until the limit holds.
+
+        @param limit: C{None}: no limit but that of each backend.
+        @raise ValueError: C{limit} is not a whole number of at least 1.
+        """
+        self._managers.resize_pool(limit)
 
     def invalidate(self, backend: AnyBackend | None = None) -> None:
         """Replace all present connections to a backend, or to all backends if C{None}.

@@ -36,7 +36,7 @@ from kolus.policy import Policy
 from kolus.pool.groups import Groups
 from kolus.pool.operation import PoolOperation
 from kolus.pool.use import PoolUse
-from kolus.support import check_seconds, failed, steady
+from kolus.support import check_seconds, check_whole, failed, steady
 from kolus.watching import Owner, check_owner
 
 __all__ = ["Pool"]
@@ -58,6 +58,7 @@ class Pool(PoolUse[P], PoolOperation):
         protocol: Callable[[], P],
         *,
         policy: Policy | None = None,
+        limit: int | None = None,
         make_manager: MakeManager | None = None,
         observers: Iterable[Observer] = (),
         rng: Rng = random,
@@ -68,11 +69,18 @@ class Pool(PoolUse[P], PoolOperation):
         @param protocol: makes the protocol of each connection; a Protocol class will do. See
             L{protocol_factory} for a library's own factory.
         @param policy: all settings; C{Policy()} if C{None}.
+        @param limit: the most connections of all backends together, those included that are being
+            made or closed; C{None}: no limit but that of each backend, the policy's C{limit}. When
+            it is reached and somebody waits for a backend that is below its own, the connection
+            that is idle longest at any backend is closed. If none is idle, those who wait are
+            served by arrival. L{resize_pool} changes it. It counts the connections of the
+            managers that the pool makes itself.
         @param make_manager: makes the manager of a backend for an ident. The default makes a
             C{SharedManager} if the policy has C{slots}, otherwise a C{ConnectionManager}. If it
             raises, C{connect} raises the same; C{select} and groups try another backend.
         @param observers: are called with every event of the managers that the pool makes itself.
         @param rng: source of the jitter of these managers.
+        @raise ValueError: C{limit} is not a whole number of at least 1.
         @raise TypeError: C{protocol}, C{make_manager} or an observer is not callable, C{reactor} is
             neither a reactor nor a clock, or C{policy} is not a C{Policy}.
         """
@@ -83,6 +91,8 @@ class Pool(PoolUse[P], PoolOperation):
             raise TypeError(f"reactor must be a reactor or a clock, not {reactor!r}")
         if policy is not None and not isinstance(policy, Policy):
             raise TypeError(f"policy must be a Policy, not {policy!r}")
+        if limit is not None:
+            check_whole("limit", limit, 1)
         if make_manager is not None and not callable(make_manager):
             raise TypeError(f"make_manager must be callable, not {make_manager!r}")
         self._observers = list(observers)
@@ -98,6 +108,7 @@ class Pool(PoolUse[P], PoolOperation):
         records = Records(
             *(clock, self._observers, rng, probe),
             connect=lambda record: managers.reconnect(record),
+            limit=limit,
         )
         managers = Managers(policy, make_manager or self._make, records)
         self._selector = Selector(managers, clock)

@@ -34,6 +34,7 @@ class DescriptorWatch:
     """Adds up the limits of a pool's backends.
 
     @ivar total: the sum of the limits.
+    @ivar most: the limit of all backends together; C{None}: there is none.
     """
 
     def __init__(self, soft_limit: Callable[[], int | None] = soft_limit) -> None:
@@ -42,6 +43,7 @@ class DescriptorWatch:
             process may raise its limit.
         """
         self.total = 0
+        self.most: int | None = None
         self._soft_limit = soft_limit
         self._has_warned = False
 
@@ -51,13 +53,14 @@ class DescriptorWatch:
         if self._has_warned or new <= old:
             return
         soft = self._soft_limit()
-        if soft is not None and self.total * 100 > soft * _SHARE:
+        total = self.total if self.most is None else min(self.total, self.most)
+        if soft is not None and total * 100 > soft * _SHARE:
             self._has_warned = True
             _log.warn(
                 "the limits of this pool's backends add up to {total} connections, which is more "
                 "than {share} % of the {soft} descriptors that this process may have open; raise "
                 "that number (ulimit -n) or lower the limits",
-                total=self.total,
+                total=total,
                 share=_SHARE,
                 soft=soft,
             )

@@ -136,9 +136,16 @@ class PoolExplanation:
     """All managers of a pool."""
 
     managers: tuple[ManagerExplanation, ...]
+    connections: int = 0
+    """Connections of all backends, including those that are connecting or closing."""
+    limit: int | None = None
+    """Most connections of all backends together; C{None}: only each backend has a limit."""
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self.managers)) or "no manager runs"
+        told = "\n".join(map(str, self.managers)) or "no manager runs"
+        if self.limit is None:
+            return told
+        return f"{self.connections} of at most {self.limit} connections of the pool\n{told}"
 
 
 def why_waiting(
@@ -150,6 +157,7 @@ def why_waiting(
     oldest_lease: float | None = None,
     held_by_others: int = 0,
     siblings: int = 0,
+    pool_limit: int | None = None,
     silent: int = 0,
     last_error: BaseException | None = None,
     retry_in: float | None = None,
@@ -166,6 +174,7 @@ def why_waiting(
     @param held_by_others: the part of the limit that other managers of the backend hold, in the
         unit of the status.
     @param siblings: number of other managers of the backend.
+    @param pool_limit: the limit of the pool, if that is reached and the backend's own is not.
     @param silent: number of connections whose protocols report no slots now.
     @param last_error: the error of the last attempt to connect; C{None} if it succeeded.
     @param retry_in: seconds until the next attempt is due; C{None} or 0.0 if it may begin now.
@@ -189,6 +198,9 @@ def why_waiting(
     if status.leased >= status.limit:
         every = f"all {status.leased} {unit}s are" if status.leased > 1 else f"the only {unit} is"
         return f"{every} leased{oldest}"
+    own = f"; leased here: {status.leased}{oldest}" if status.leased else ""
+    if pool_limit is not None:
+        return f"the pool's limit of {pool_limit} connections is reached{own}"
     if held_by_others and not status.unused:
         return (
             f"the limit is shared: other idents of the backend hold {held_by_others} of its "

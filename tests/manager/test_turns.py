@@ -28,6 +28,9 @@ class FakeManager:
     def demand(self) -> int:
         return len(self.waiting)
 
+    def is_short(self) -> bool:
+        return self.demand() > 0
+
     def wants_connection(self) -> bool:
         self.asked += 1
         return True

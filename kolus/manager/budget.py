@@ -1,0 +1,255 @@
+"""C{Budget}: the most connections of all backends of a pool together, and whose turn it is.
+
+Within a backend, its C{Turns} decide which manager connects next. Where the pool's limit binds, the
+budget decides which backend does: the one whose next waiter arrived first.
+
+Its state is the limit; the number of connections; those of them that end; the backends that have
+some; the backends that have room of their own and wait for a slot here, with a heap of them by the
+arrival of their next waiters; those that want one that nobody waits for; the managers with
+something idle; and whether there were more connections than the limit. An entry of the heap may be
+outdated, and is corrected when it reaches the top. So each operation takes amortised O(log n) for n
+backends.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import sys
+from collections.abc import Iterable
+from heapq import heapify, heappop, heappush, heapreplace
+from typing import TYPE_CHECKING, Any
+
+from kolus.events import Why
+from kolus.manager.idlers import Idlers
+
+if TYPE_CHECKING:
+    from kolus.manager.base import BaseManager
+    from kolus.manager.record import BackendRecord
+
+__all__ = ["Budget"]
+
+_MOST_TOMBSTONES = 100  # and as many more as there are backends that want a slot
+
+
+class Budget:
+    """Gives the slots of one pool to its backends.
+
+    @ivar limit: the most connections; C{None}: as many as the backends' own limits allow.
+    @ivar used: the number of connections, those included that are being made or closed.
+    @ivar leaving: those that are being closed, or will be as soon as their last lease is settled.
+    @ivar holders: the backends that have connections.
+    @ivar wanting: the backends where somebody waits for a slot of the pool, each with the number of
+        the next waiter's arrival when last looked at. Only this class changes it.
+    """
+
+    def __init__(self, limit: int | None = None) -> None:
+        self.limit = limit
+        self.used = 0
+        self.leaving: set[Any] = set()
+        self.holders: dict[BackendRecord, None] = {}
+        self.wanting: dict[BackendRecord, float] = {}
+        self._heap: list[tuple[float, int, BackendRecord]] = []
+        self._ties = itertools.count()
+        self._spare: dict[BackendRecord, None] = {}
+        self._idlers = Idlers()
+        self._is_waking = self._was_above = False
+
+    # What is used
+
+    def begin(self, record: BackendRecord) -> None:
+        """A backend has one more connection."""
+        self.used += 1
+        self.holders[record] = None
+
+    def remove(self, record: BackendRecord, connection: Any) -> None:
+        """A connection of a backend is gone."""
+        self.used -= 1
+        self.leaving.discard(connection)
+        if not record.all:
+            self.holders.pop(record, None)
+
+    def unused(self) -> int:
+        """How many more connections the limit allows; below 0 while there are more."""
+        return sys.maxsize if self.limit is None else self.limit - self.used
+
+    def room_to_come(self) -> int:
+        """The same once those that are leaving are gone."""
+        return self.unused() + len(self.leaving)
+
+    def is_above(self) -> bool:
+        """Whether a connection that comes home must be closed, as the limit was lowered."""
+        return self._was_above and self.room_to_come() < 0
+
+    def obtainable(self) -> int:
+        """How many more connections could be made at once, or as soon as one that is idle has made
+        way."""
+        if self.limit is None:
+            return sys.maxsize
+        return self.unused() if self.unused() > 0 else int(self._idlers.oldest() is not None)
+
+    # Whose turn it is
+
+    def want(self, record: BackendRecord) -> None:
+        """A backend may want a slot. Only those are noted that have room of their own."""
+        if self.limit is None:
+            return
+        order = record.turns.next_order()
+        if order is None:
+            self.wanting.pop(record, None)
+            self._spare.pop(record, None)
+        elif order == math.inf:
+            self.wanting.pop(record, None)
+            self._spare[record] = None
+        elif self.wanting.get(record) != order:
+            self._spare.pop(record, None)
+            self.wanting[record] = order
+            if len(self._heap) > 2 * len(self.wanting) + _MOST_TOMBSTONES:
+                self._heap = [(at, next(self._ties), each) for each, at in self.wanting.items()]
+                heapify(self._heap)
+            else:
+                heappush(self._heap, (order, next(self._ties), record))
+
+    def _first(self) -> BackendRecord | None:
+        """The backend whose next waiter arrived first, of those that want a slot."""
+        heap = self._heap
+        while heap:
+            order, tie, record = heap[0]
+            if self.wanting.get(record) != order:
+                heappop(heap)
+                continue
+            now = record.turns.next_order()
+            if now == order:
+                return record
+            if now is None or now == math.inf:
+                heappop(heap)
+                self.want(record)
+            else:
+                self.wanting[record] = now
+                heapreplace(heap, (now, tie, record))
+        return None
+
+    def grants(self, record: BackendRecord, member: BaseManager[Any]) -> bool:
+        """Whether a manager may take a slot now. Backends with older waiters are offered it first.
+        Who wants one that nobody waits for gets none while somebody waits elsewhere.
+
+        @param record: the manager's.
+        """
+        while self.unused() > 0:
+            first = self._first() if self.wanting else None
+            if first is None:
+                return True
+            if not member.is_short():
+                return False
+            if first is record or self.wanting[first] >= member._dispatcher.next_order(
+                reused=False
+            ):
+                return True
+            used = self.used
+            first.turns.wake()
+            if self.used <= used:  # it is about to decide anyway
+                return self.unused() > 0
+        return False
+
+    def claims(self, member: BaseManager[Any]) -> bool:
+        """Whether the connection that comes home to C{member} is to make way for another backend's.
+
+        It must if nobody waits for it here, or if the other backend's waiter is older, and that
+        backend has no connection or at least two fewer. So not every other lease costs a
+        connection. But a waiter is overtaken by no more requests than the limit has connections.
+        """
+        if self.room_to_come() >= len(self.wanting):
+            return False
+        first, record = self._first(), member._record
+        order = member._dispatcher.next_order(reused=True)
+        if first is None or order == math.inf:
+            return first is not None
+        if first is record:  # its turns have decided
+            return False
+        older = self.wanting[first]
+        theirs, its = len(first.all), len(record.all)
+        is_due = not theirs or theirs + 1 < its or order - older > (self.limit or 0)
+        return older < order and is_due
+
+    def wake(self) -> None:
+        """Slots may be free: let backends connect, in the order of their waiters."""
+        if self._is_waking or self.limit is None:
+            return
+        if self._was_above and self.room_to_come() >= 0:
+            self._was_above = False
+            for record in tuple(self.holders):
+                record.shrinking.look()
+        self._is_waking = True
+        passed: list[BackendRecord] = []
+        try:
+            while self.unused() > 0:
+                first = self._first() or (None if passed else next(iter(self._spare), None))
+                if first is None:
+                    break
+                used = self.used
+                self._forget(first)
+                first.turns.wake()
+                if self.used <= used:  # it is about to decide anyway
+                    self._forget(first)
+                    passed.append(first)
+        finally:
+            self._is_waking = False
+        for each in passed:
+            self.want(each)
+        self.make_room()
+
+    def _forget(self, record: BackendRecord) -> None:
+        self.wanting.pop(record, None)
+        self._spare.pop(record, None)
+
+    def left(self, member: BaseManager[Any]) -> None:
+        """A manager has no connections any more and wants none."""
+        self._idlers.discard(member)
+        self.want(member._record)
+
+    # Making room
+
+    def has_idle(self, member: BaseManager[Any]) -> None:
+        """A manager that had nothing idle has something."""
+        if self.limit is not None:
+            self._idlers.add(member)
+
+    def make_room(self) -> None:
+        """Close the connections that are idle longest, one for each backend where somebody waits,
+        unless slots become free anyway."""
+        while self.room_to_come() < len(self.wanting) and self._first() is not None:
+            oldest = self._idlers.oldest()
+            if oldest is None:
+                return
+            oldest.connections.close_oldest_idle(Why.DISPLACED)
+
+    def resize(self, limit: int | None, records: Iterable[BackendRecord]) -> None:
+        """Set another limit.
+
+        @param records: those of all backends.
+        """
+        everything = list(records)
+        self.limit = limit
+        self._was_above = self.room_to_come() < 0
+        for record in everything:
+            for member in record.members:
+                if member.connections.idle:
+                    self.has_idle(member)
+            record.changed()
+            record.shrinking.look()
+        self._shed()
+        for record in everything:
+            for member in tuple(record.members):
+                member.connections_changed()
+                member.deadlocks.look_at_all()
+            self.want(record)
+        self.wake()
+
+    def _shed(self) -> None:
+        """Close the connections that are idle longest, then those being made, as many as needed."""
+        while self.room_to_come() < 0 and (oldest := self._idlers.oldest()) is not None:
+            oldest.connections.close_oldest_idle(Why.RESIZED)
+        for record in tuple(self.holders):
+            for connection in tuple(record.connecting):
+                if self.room_to_come() < 0:
+                    connection.manager.connections.close(connection, Why.RESIZED)
