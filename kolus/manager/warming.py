@@ -139,7 +139,11 @@ def warm_each(
         for then.
     """
     asked: list[Deferred[None]] = []
-    for backend in backends:
+    each_of, most = tuple(backends), managers.records.budget.limit
+    if most is not None and count * len(each_of) > most:
+        wanted = f"{count} connections to each of {len(each_of)} backends"
+        return fail(ValueError(f"{wanted} are more than the pool's limit of {most}"))
+    for backend in each_of:
         try:
             manager: Any = managers.provide(ident, backend)
             if not IServesGroups.providedBy(manager):

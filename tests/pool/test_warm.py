@@ -220,6 +220,17 @@ def test_more_than_the_limit_fails_with_a_value_error() -> None:
     rig.end()
 
 
+def test_more_than_the_limit_of_the_pool_fails_with_a_value_error() -> None:
+    rig = Warmed()
+    rig.pool = Pool(rig.clock, Protocol, policy=Policy(limit=4), limit=5)
+    with pytest.raises(ValueError, match=r"2 connections to each of 3 backends .* limit of 5"):
+        result_of(rig.pool.warm(rig.backends, 2, ident="us"))
+    asked = rig.warm(4)
+    rig.clock.advance(1.0)
+    result_of(asked)
+    rig.end()
+
+
 def test_more_than_are_kept_idle_fails_with_a_value_error() -> None:
     rig = Warmed(max_idle=1)
     with pytest.raises(ValueError, match="max_idle=1"):
