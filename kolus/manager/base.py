@@ -260,7 +260,9 @@ class BaseManager(ABC, Generic[P]):
         if timeout is not None:
             check_seconds("timeout", timeout)
         try:
-            lease = self.try_connect(ident, owner, *(True,) if fresh else ())
+            lease = (
+                self.try_connect(ident, owner, True) if fresh else self.try_connect(ident, owner)
+            )
         except KolusError:
             return failed(Waiter)
         if lease is not None:
