@@ -176,7 +176,12 @@ class Admission(Generic[P]):
         manager, record = self._manager, self._manager._record
         waited = manager._now() - waiter.since
         manager._recorder.timed_out(waited)
+        attempts, failed = record.attempts, manager._hooks.last_failure
+        _, hook, hook_error = failed if failed and failed[0] >= waiter.since else (0, None, None)
         return LeaseTimeout(
-            *(manager._numbers(), waited, record.attempts.last_error, tried),
+            *(manager._numbers(), waited, attempts.last_error, tried),
+            but=attempts.but,
+            hook=hook,
+            hook_error=hook_error,
             pool_limit=record.binding_pool_limit(),
         )

@@ -286,7 +286,7 @@ class Dispatcher(Generic[P]):
         connections, connector = self._connections, self._connector
         if connections.connecting:
             return
-        if connector.unpaid and not connections.leased():
+        if connector.unpaid and not connections.leased() and self._manager.demand():
             connector.pay()
             self._give_up_first()
         attempts = self._record.attempts
