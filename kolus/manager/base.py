@@ -126,7 +126,12 @@ class BaseManager(ABC, Generic[P]):
             self, reactor, protocol, policy, rng, connections, record, hooks, recorder
         )
         self._queue: WaiterQueue[Lease[P]] = WaiterQueue(
-            *(clock, policy.acquire_timeout, self._timed_out, self._alarm),
+            *(
+                clock,
+                policy.acquire_timeout,
+                lambda waiter: self.admission.timed_out(waiter),
+                self._alarm,
+            ),
             arrivals=record.arrivals,
             added=lambda: self.admission.came(),
             removed=lambda _: self.admission.left(),
@@ -265,8 +270,8 @@ class BaseManager(ABC, Generic[P]):
             )
         except KolusError:
             return failed(Waiter)
-        if lease is not None:
-            return fired(Waiter, lease)
+        if now is not None:
+            return fired(Waiter, now)
         try:
             return self.admission.wait(timeout, owner, fresh)
         except KolusError:
@@ -297,9 +302,6 @@ class BaseManager(ABC, Generic[P]):
         if self._policy.min_idle:
             self._dispatcher.decide()
         return lease
-
-    def _timed_out(self, waiter: Waiter[Lease[P]]) -> LeaseTimeout:
-        return self.admission.timed_out(waiter)
 
     def wants_connection(self) -> bool:
         """Whether it needs one more connection, and an attempt is due."""
