@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
 
-from kolus.errors import Closed, Draining, KolusError, LeaseTimeout
+from kolus.errors import Closed, Draining, KolusError
 from kolus.events import Observer, Why
 from kolus.manager.admission import Admission
 from kolus.manager.connections import Connections
@@ -125,17 +125,13 @@ class BaseManager(ABC, Generic[P]):
         self._connector = Connector(
             self, reactor, protocol, policy, rng, connections, record, hooks, recorder
         )
+        self.admission: Admission[P] = Admission(self)
         self._queue: WaiterQueue[Lease[P]] = WaiterQueue(
-            *(
-                clock,
-                policy.acquire_timeout,
-                lambda waiter: self.admission.timed_out(waiter),
-                self._alarm,
-            ),
+            *(clock, policy.acquire_timeout, self.admission.timed_out, self._alarm),
             arrivals=record.arrivals,
-            added=lambda: self.admission.came(),
+            added=self.admission.came,
             removed=lambda _: self.admission.left(),
-            cancelled=lambda waiter: self.admission.cancelled(waiter),
+            cancelled=self.admission.cancelled,
         )
         self.placements = Placements(self, record)
         self.groups = GroupQueues(self)
@@ -145,7 +141,6 @@ class BaseManager(ABC, Generic[P]):
         self._lifecycle = Lifecycle()
         self._shutdown = Shutdown(self)
         self._dispatcher: Dispatcher[P] = Dispatcher(self)
-        self.admission: Admission[P] = Admission(self)
         self._housekeeper = Housekeeper(self)
         self.process = ProcessGuard(self.__repr__, self._was_forked)
 
@@ -265,9 +260,7 @@ class BaseManager(ABC, Generic[P]):
         if timeout is not None:
             check_seconds("timeout", timeout)
         try:
-            lease = (
-                self.try_connect(ident, owner, True) if fresh else self.try_connect(ident, owner)
-            )
+            now = self.try_connect(ident, owner, True) if fresh else self.try_connect(ident, owner)
         except KolusError:
             return failed(Waiter)
         if now is not None:
