@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from kolus.events import Why
 from kolus.health import Phase
@@ -333,6 +333,9 @@ class Dispatcher(Generic[P]):
 
         @return: fires when that is done; never fails.
         """
+        descriptor = connection.descriptor
+        if descriptor is not None and not descriptor.is_quiet(self._manager._now()):
+            return succeed(None)  # the check would take it for an answer
         self._connections.checking.add(connection)
         self._record.changed()
         return self._hooks.check(connection).addCallback(self._was_checked, connection)
