@@ -284,9 +284,10 @@ class BaseManager(ABC, Generic[P]):
 
     def see_the_time(self) -> None:
         """Close what is too old or idle for too long, if the alarm should have rung already: the
-        reactor may have been blocked, or the machine suspended."""
+        reactor may have been blocked, the machine suspended, or the clock set back."""
         now = self._now()
         if now >= self._alarm.at:
+            self._clock.look()
             self.connections.close_overdue(now)
 
     def _lease_specially(self, leasable: Leasable[P], ownership: Ownership | None) -> Lease[P]:
