@@ -337,7 +337,9 @@ class BaseManager(ABC, Generic[P]):
 
     def is_clean(self, connection: Connection[P]) -> bool:
         """Whether nothing is under way on a connection; C{False} if the policy cannot tell."""
-        return self._hooks.cleans and self._hooks.why_unclean(connection) is None
+        if not self._hooks.cleans or self.process.is_foreign:
+            return False
+        return self._hooks.why_unclean(connection) is None
 
     def ownership_of(self, owner: object) -> Ownership | None:
         """The ownership of an owner at this manager, if there is one."""
