@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
 
-from kolus.errors import Closed, Draining, KolusError, LeaseTimeout
+from kolus.errors import Closed, Draining, KolusError
 from kolus.events import Observer, Why
 from kolus.manager.admission import Admission
 from kolus.manager.connections import Connections
@@ -125,12 +125,13 @@ class BaseManager(ABC, Generic[P]):
         self._connector = Connector(
             self, reactor, protocol, policy, rng, connections, record, hooks, recorder
         )
+        self.admission: Admission[P] = Admission(self)
         self._queue: WaiterQueue[Lease[P]] = WaiterQueue(
-            *(clock, policy.acquire_timeout, self._timed_out, self._alarm),
+            *(clock, policy.acquire_timeout, self.admission.timed_out, self._alarm),
             arrivals=record.arrivals,
-            added=lambda: self.admission.came(),
+            added=self.admission.came,
             removed=lambda _: self.admission.left(),
-            cancelled=lambda waiter: self.admission.cancelled(waiter),
+            cancelled=self.admission.cancelled,
         )
         self.placements = Placements(self, record)
         self.groups = GroupQueues(self)
@@ -140,7 +141,6 @@ class BaseManager(ABC, Generic[P]):
         self._lifecycle = Lifecycle()
         self._shutdown = Shutdown(self)
         self._dispatcher: Dispatcher[P] = Dispatcher(self)
-        self.admission: Admission[P] = Admission(self)
         self._housekeeper = Housekeeper(self)
         self.process = ProcessGuard(self.__repr__, self._shutdown.abandon)
 
@@ -260,11 +260,11 @@ class BaseManager(ABC, Generic[P]):
         if timeout is not None:
             check_seconds("timeout", timeout)
         try:
-            lease = self.try_connect(ident, owner, *(True,) if fresh else ())
+            now = self.try_connect(ident, owner, True) if fresh else self.try_connect(ident, owner)
         except KolusError:
             return failed(Waiter)
-        if lease is not None:
-            return fired(Waiter, lease)
+        if now is not None:
+            return fired(Waiter, now)
         try:
             return self.admission.wait(timeout, owner, fresh)
         except KolusError:
@@ -288,9 +288,6 @@ class BaseManager(ABC, Generic[P]):
         if self._policy.min_idle:
             self._dispatcher.decide()
         return lease
-
-    def _timed_out(self, waiter: Waiter[Lease[P]]) -> LeaseTimeout:
-        return self.admission.timed_out(waiter)
 
     def wants_connection(self) -> bool:
         """Whether it needs one more connection, and an attempt is due."""
