@@ -24,7 +24,13 @@ from kolus.group.group_use import GroupUse
 from kolus.group.queues import Keys, Queues
 from kolus.group.selection import Selection
 from kolus.health import Panic
-from kolus.manager import Managers, Waiter, as_waiter, backend_status
+from kolus.manager import (
+    Managers,
+    Waiter,
+    as_waiter,
+    backend_status,
+    connect_from_the_start,
+)
 from kolus.status import GroupStatus
 from kolus.support import check_seconds, failed
 from kolus.watching import Owner, check_owner
@@ -60,8 +66,10 @@ class Group(GroupUse[P]):
         clock: IReactorTime,
         balancer: Balancer,
         name: str | None,
+        ident: Hashable = None,
     ) -> None:
         self.name = name
+        self._ident = ident
         self._left = left
         self._told_closed = closed
         self._managers = managers
@@ -267,6 +275,9 @@ class Group(GroupUse[P]):
             if key not in self._backends:
                 self._left(backend)
         self._managers.records.probe_those_due(self._backends)
+        if self._ident is not None and self._managers.policy.min_idle:
+            joined = [each for key, each in self._backends.items() if key not in before]
+            connect_from_the_start(self._managers, self._ident, joined)
         self._early.tell()
 
     def _keyed(self, backends: Sequence[Backend]) -> dict[Hashable, Backend]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from kolus.events import Why
 from kolus.health import Phase
@@ -230,6 +230,8 @@ class Dispatcher(Generic[P]):
         finally:
             self.is_deciding = False
         self._connections.close_surplus()
+        if self._manager.admission.warming.wishes:
+            self._manager.admission.warming.look()
         if not self._lifecycle.serves:
             self._placements.tell()
 
@@ -254,7 +256,8 @@ class Dispatcher(Generic[P]):
         backend that fails is back."""
         record = self._record
         fails = record.attempts.failures > 0 or record.health.phase is Phase.EJECTED
-        return max(self._manager._wanted(), self.is_to_try and fails)
+        to_warm = self._manager.admission.warming.wanted()
+        return max(self._manager._wanted(), to_warm, self.is_to_try and fails)
 
     def _is_overlooked(self) -> bool:
         """Whether a request came after the newest attempt under way had begun. There may be as many
@@ -330,6 +333,9 @@ class Dispatcher(Generic[P]):
 
         @return: fires when that is done; never fails.
         """
+        descriptor = connection.descriptor
+        if descriptor is not None and not descriptor.is_quiet(self._manager._now()):
+            return succeed(None)  # the check would take it for an answer
         self._connections.checking.add(connection)
         self._record.changed()
         return self._hooks.check(connection).addCallback(self._was_checked, connection)
