@@ -54,16 +54,13 @@ class Shutdown:
         for connection in tuple(manager.connections.all):
             manager.connections.close(connection, Why.CLOSED, abort=True)
 
-    def abandon(self, why: str) -> None:
-        """This is a forked child: the connections are its parent's, so leave them alone.
-
-        @param why: the error of whoever uses one of them.
-        """
+    def abandon(self) -> None:
+        """This is a forked child: the connections are its parent's, so leave them alone."""
         manager = self._manager
         manager._lifecycle.serves = False
         manager._record.changed()
         manager._alarm.clear()
-        told: Any = Forked(why)
+        told: Any = Forked(manager.process.message())
         for connection in manager.connections.all:
             connection.retired = connection.doubtful = True
             connection.protocol = told
