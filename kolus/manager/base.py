@@ -142,7 +142,7 @@ class BaseManager(ABC, Generic[P]):
         self._shutdown = Shutdown(self)
         self._dispatcher: Dispatcher[P] = Dispatcher(self)
         self._housekeeper = Housekeeper(self)
-        self.process = ProcessGuard(self.__repr__, self._was_forked)
+        self.process = ProcessGuard(self.__repr__, self._shutdown.abandon)
 
         # What every lease needs, at hand.
         self._now = clock.seconds
@@ -282,13 +282,6 @@ class BaseManager(ABC, Generic[P]):
 
     # Leases
 
-    def see_the_time(self) -> None:
-        """Close what is too old or idle for too long, if the alarm should have rung already: the
-        reactor may have been blocked, or the machine suspended."""
-        now = self._now()
-        if now >= self._alarm.at:
-            self.connections.close_overdue(now)
-
     def _lease_specially(self, leasable: Leasable[P], ownership: Ownership | None) -> Lease[P]:
         """Lease what was ready at once, and see to the head-room."""
         lease = self._tracker.lease(leasable, ownership, self._tracker.origin(ownership))
@@ -332,10 +325,6 @@ class BaseManager(ABC, Generic[P]):
         """A lessee tells how long the backend took to answer."""
         self._record.observed(seconds)
 
-    def is_clean(self, connection: Connection[P]) -> bool:
-        """Whether nothing is under way on a connection; C{False} if the policy cannot tell."""
-        return self._hooks.cleans and self._hooks.why_unclean(connection) is None
-
     def ownership_of(self, owner: object) -> Ownership | None:
         """The ownership of an owner at this manager, if there is one."""
         return self._tracker.owners.find(owner)
@@ -372,9 +361,6 @@ class BaseManager(ABC, Generic[P]):
 
     def explain(self) -> ManagerExplanation:
         return self._tracker.explain(self)
-
-    def _was_forked(self) -> None:
-        self._shutdown.abandon(self.process.message())
 
     def drain(self) -> Deferred[None]:
         self.process.check()
