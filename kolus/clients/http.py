@@ -5,11 +5,12 @@ Needs C{pip install 'kolus[http]'} for HTTPS; plain HTTP needs Twisted alone.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
+from twisted.internet.interfaces import IDelayedCall, IProtocol, IStreamClientEndpoint
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -27,16 +28,17 @@ from kolus.lease import Lease
 from kolus.policy import Policy
 from kolus.pool import Pool
 from kolus.status import Status
-from kolus.support import check_seconds
+from kolus.support import check_seconds, steady
 from kolus.watching import PoolExplanation
 
-__all__ = ["BodyTimeout", "HTTPPool"]
+__all__ = ["BodyTimeout", "HTTPPool", "take_over"]
 
 _log = Logger()
 _IDENT = "http"
 _REPEATABLE = frozenset({b"GET", b"HEAD", b"OPTIONS", b"DELETE", b"TRACE"})
 _NO_ANSWER = (RequestNotSent, RequestTransmissionFailed, ResponseNeverReceived)
 _MOST_KNOWN = 1000
+_UPGRADED = "_kolus_upgraded"  # where a response of 101 carries its connection
 
 
 class BodyTimeout(Exception):
@@ -139,6 +141,25 @@ class HTTPPool:
         return self.pool.close(timeout)
 
 
+def take_over(response: Any, protocol: IProtocol) -> None:
+    """Speak another protocol on the connection of a response of 101 (Switching Protocols).
+
+    Such a connection has left the pool when the response comes: it is yours alone. Nothing is read
+    from it before this is called.
+
+    @param response: what C{Agent.request} gave for a request with an C{Upgrade} header.
+    @param protocol: is connected at once, and gets what came after the response first.
+    @raise ValueError: the response has another code, or its connection has been taken over.
+    """
+    exchange = vars(response).pop(_UPGRADED, None)
+    if exchange is None:
+        raise ValueError(
+            f"take_over needs a response of 101 to a request with an Upgrade header, once; this "
+            f"response is {response.code}"
+        )
+    exchange.become(protocol)
+
+
 class _Turn:
     """One lease, for one request."""
 
@@ -186,16 +207,52 @@ class _Exchange(HTTP11ClientProtocol):
         self._timer: IDelayedCall | None = None
         self._late: BodyTimeout | None = None
         self._out_of_step = False
+        self._rest = b""
+        self._heir: IProtocol | None = None
 
     def exchange(self, lease: Lease[_Exchange], request: Request) -> Deferred[Any]:
         """Send a request, and settle the lease when its response has been read."""
         self._lease = lease
-        return self.request(request).addCallbacks(self._answered, self._failed)
+        answer = self.request(request)
+        if self._parser is not None and request.headers.hasHeader(b"Upgrade"):
+            parser: Any = self._parser
+            parser.allHeadersReceived = partial(
+                self._headers_came, parser, parser.allHeadersReceived
+            )
+        return answer.addCallbacks(self._answered, self._failed)
+
+    def _headers_came(self, parser: Any, go_on: Callable[[], None]) -> None:
+        """All headers have come of what may be the response to an upgrade."""
+        if parser.response.code != 101 or self._lease is None:
+            go_on()
+            return
+        response, lease = parser.response, self._lease
+        self._lease = None
+        self._rest = parser.clearLineBuffer()
+        transport: Any = self.transport
+        transport.pauseProducing()
+        lease.detach()
+        setattr(response, _UPGRADED, self)
+        response.length = 0
+        answered = parser._responseDeferred
+        parser._finished(b"")
+        response._bodyDataFinished()
+        transport.pauseProducing()  # Twisted has resumed it
+        answered.callback(response)
+
+    def become(self, protocol: IProtocol) -> None:
+        """Pass everything on to another protocol."""
+        transport: Any = self.transport
+        self._heir = protocol
+        protocol.makeConnection(transport)
+        if self._rest:
+            protocol.dataReceived(self._rest)
+        transport.resumeProducing()
 
     def _answered(self, response: Any) -> Any:
         """The headers have come. If the body has as well, the lease is settled already."""
         if self._lease is not None and self._body_timeout is not None:
-            self._timer = self._reactor.callLater(self._body_timeout, self._give_up)
+            self._timer = steady(self._reactor).callLater(self._body_timeout, self._give_up)
         return response
 
     def _failed(self, failure: Failure) -> Failure:
@@ -216,6 +273,9 @@ class _Exchange(HTTP11ClientProtocol):
     def dataReceived(self, data: bytes) -> None:
         if self._timer is not None and self._body_timeout is not None:
             self._timer.reset(self._body_timeout)
+        if self._heir is not None:
+            self._heir.dataReceived(data)
+            return
         super().dataReceived(data)  # type: ignore[no-untyped-call]
 
     def _disconnectParser(self, reason: Failure) -> None:
@@ -234,6 +294,8 @@ class _Exchange(HTTP11ClientProtocol):
         super()._disconnectParser(reason)  # type: ignore[no-untyped-call]
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._heir is not None:
+            self._heir.connectionLost(reason)
         told = reason if self._late is None else Failure(self._late)
         super().connectionLost(told)  # type: ignore[no-untyped-call]
         self._settle()

@@ -28,7 +28,7 @@ if not __package__:  # run by its path
 from kolus import Backend, Lease, Policy, Pool
 from kolus.testing import FakeBackend, result_of
 from tests.bench.choosing import UnsortedClock
-from tests.bench.idle import MANY
+from tests.bench.idle import MANY, NEVER_DUE
 
 GOAL = 3.0
 """How many times dearer it may be, at most."""
@@ -106,7 +106,7 @@ def _cancelled(failure: Failure) -> None:
 
 
 def _pool(*, pool_limit: int | None = None, **policy: Any) -> Pool[Protocol]:
-    settings = Policy(max_waiters=MANY, **policy)
+    settings = Policy(**({"max_waiters": MANY} | NEVER_DUE | policy))
     return Pool(UnsortedClock(), Protocol, policy=settings, limit=pool_limit)
 
 

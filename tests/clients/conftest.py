@@ -13,6 +13,7 @@ import pytest_twisted
 from kolus import Policy
 from tests.clients.postgres_servers import PgBouncer, Postgres, binary_folder, make_cluster
 from tests.conftest import require
+from tests.net.servers import Server, free_port
 
 
 @pytest.fixture(scope="session")
@@ -85,3 +86,47 @@ async def make_postgres_pool(postgres: Postgres) -> AsyncIterator[Callable[..., 
     yield make
     for pool in pools:
         await pool.close(0)
+
+
+class Nginx(Server):
+    """An nginx that serves one page, and logs the number of the connection of each request."""
+
+    def __init__(self, reactor: Any, binary: str, folder: Path) -> None:
+        port = free_port()
+        self.log = folder / "access.log"
+        settings = folder / "nginx.conf"
+        settings.write_text(
+            f"daemon off; worker_processes 1; pid {folder}/pid; error_log stderr notice;\n"
+            "events { worker_connections 2000; }\n"
+            "http {\n"
+            "  log_format connections '$connection $status';\n"
+            f"  access_log {self.log} connections;\n"
+            f"  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;\n"
+            f"  fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi;\n"
+            f"  scgi_temp_path {folder}/scgi; keepalive_requests 100000;\n"
+            f"  server {{ listen 127.0.0.1:{port} backlog=2000; return 200 'a page'; }}\n"
+            "}\n"
+        )
+        command = [binary, "-c", str(settings), "-e", "stderr"]
+        super().__init__(reactor, command, folder, port, b"start worker process")
+        self.url = b"http://127.0.0.1:%d/" % port
+
+    def connections(self) -> list[str]:
+        """The number of the connection of each request that was answered with 200."""
+        return [line.split()[0] for line in self.log.read_text().splitlines() if " 200" in line]
+
+
+@pytest.fixture
+def nginx_binary() -> str:
+    return require("nginx", "nginx-light")
+
+
+@pytest_twisted.async_yield_fixture
+async def nginx(nginx_binary: str, tmp_path: Path) -> AsyncIterator[Nginx]:
+    """An nginx that accepts connections."""
+    from twisted.internet import reactor
+
+    server = Nginx(reactor, nginx_binary, tmp_path)
+    await server.start()
+    yield server
+    await server.terminate()

@@ -3,33 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from io import BytesIO
 from typing import Any
 
 import pytest
 import pytest_twisted
+import trustme
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.ssl import Certificate, PrivateCertificate, trustRootFromCertificates
 from twisted.internet.task import deferLater
 from twisted.web.client import (
     Agent,
+    BrowserLikePolicyForHTTPS,
     FileBodyProducer,
     PartialDownloadError,
+    ProxyAgent,
     RedirectAgent,
     ResponseFailed,
     readBody,
 )
+from twisted.web.http_headers import Headers
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
 from kolus import ConnectFailed, LeaseTimeout, Policy
-from kolus.clients.http import BodyTimeout, HTTPPool
+from kolus.clients.http import BodyTimeout, HTTPPool, take_over
+from tests.clients.conftest import Nginx
 from tests.net.asking import until
 
 MakeServer = Callable[..., Any]
 MakePool = Callable[..., HTTPPool]
 
-pytestmark = pytest.mark.filterwarnings("ignore:Using readBody:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Using readBody:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning"),  # by Twisted
+]
 
 
 class Page(Resource):
@@ -82,12 +93,15 @@ class Scripted(Protocol):
     def __init__(self) -> None:
         self._seen = b""
 
+    def connectionMade(self) -> None:
+        self.factory.connected.append(self)
+
     def dataReceived(self, data: bytes) -> None:
         self._seen += data
         while b"\r\n\r\n" in self._seen:
             request, _, self._seen = self._seen.partition(b"\r\n\r\n")
             self.factory.requests.append(request)
-            answer = self.factory.script.pop(0)
+            answer = self.factory.script.pop(0) if self.factory.script else b""
             transport: Any = self.transport
             if answer is None:
                 transport.abortConnection()
@@ -95,6 +109,22 @@ class Scripted(Protocol):
                 transport.write(answer)
                 if b"onnection: close" in answer or answer.startswith(b"HTTP/1.0"):
                     transport.loseConnection()
+
+
+class Heard(Protocol):
+    """Keeps what it hears."""
+
+    transport: Any
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.lost = False
+
+    def dataReceived(self, data: bytes) -> None:
+        self.data += data
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self.lost = True
 
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -109,7 +139,7 @@ async def make_server() -> AsyncIterator[MakeServer]:
         factory: Any = Counting()
         if script is not None:
             factory = Factory.forProtocol(Scripted)
-            factory.script, factory.requests = script, []
+            factory.script, factory.requests, factory.connected = script, [], []
         port = reactor.listenTCP(0, factory, interface="127.0.0.1")
         ports.append(port)
         factory.url = b"http://127.0.0.1:%d" % port.getHost().port
@@ -179,8 +209,6 @@ async def test_one_request_after_the_other_uses_one_connection(
 async def test_a_request_with_a_body_and_redirects_work(
     make_server: MakeServer, make_http_pool: MakePool
 ) -> None:
-    from io import BytesIO
-
     server, pool = make_server(), make_http_pool()
     body = FileBodyProducer(BytesIO(b"x" * 100_000))
     told = await get(pool, server.url + b"/page", b"POST", body)
@@ -378,8 +406,6 @@ async def test_hosts_that_are_not_used_any_more_are_forgotten(
     from kolus.clients import http
 
     monkeypatch.setattr(http, "_MOST_KNOWN", 3)
-    from twisted.internet.endpoints import TCP4ClientEndpoint
-
     pool = make_http_pool()
     for number in range(20):
         endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", 1)
@@ -398,6 +424,160 @@ async def test_cancelled_while_it_waits_it_leaves_the_queue(
     with pytest.raises(CancelledError):
         await waits
     assert pool.status()[0].waiting == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_upgraded_connection_leaves_the_pool_and_speaks_another_protocol(
+    make_server: MakeServer, make_http_pool: MakePool
+) -> None:
+    switching = b"HTTP/1.1 101 Switching\r\nUpgrade: echo\r\nConnection: Upgrade\r\n\r\nhello"
+    server, pool = make_server([switching, OK]), make_http_pool(limit=1)
+    headers = Headers({b"Upgrade": [b"echo"], b"Connection": [b"Upgrade"]})
+    response = await Agent(reactor, pool=pool).request(b"GET", server.url, headers)
+    assert response.code == 101
+    assert await get(pool, server.url) == b"ok"  # by another connection, under a limit of one
+    heard = Heard()
+    take_over(response, heard)
+    assert heard.data == b"hello"
+    heard.transport.write(b"more\r\n\r\n")
+    await until(reactor, lambda: b"more" in server.requests)
+    with pytest.raises(ValueError, match="once"):
+        take_over(response, heard)
+    heard.transport.loseConnection()
+    await until(reactor, lambda: heard.lost)
+    assert pool.pool.counters().detached == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_upgrade_that_is_refused_is_a_response_like_any_other(
+    make_server: MakeServer, make_http_pool: MakePool
+) -> None:
+    server, pool = make_server([OK, OK]), make_http_pool(limit=1)
+    headers = Headers({b"Upgrade": [b"echo"], b"Connection": [b"Upgrade"]})
+    response = await Agent(reactor, pool=pool).request(b"GET", server.url, headers)
+    assert await readBody(response) == b"ok"
+    with pytest.raises(ValueError, match="200"):
+        take_over(response, Heard())
+    assert await get(pool, server.url) == b"ok"
+    assert pool.pool.counters().connects == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_that_says_continue_first_is_waited_for(
+    make_server: MakeServer, make_http_pool: MakePool
+) -> None:
+    server = make_server([b"HTTP/1.1 100 Continue\r\n\r\n" + OK, OK])
+    pool = make_http_pool(limit=1)
+    headers = Headers({b"Expect": [b"100-continue"]})
+    response = await Agent(reactor, pool=pool).request(b"PUT", server.url, headers)
+    assert await readBody(response) == b"ok"
+    assert await get(pool, server.url) == b"ok"
+    assert pool.pool.counters().connects == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_proxy_is_one_host(make_server: MakeServer, make_http_pool: MakePool) -> None:
+    server, pool = make_server([OK] * 5), make_http_pool(limit=1)
+    port = int(server.url.rpartition(b":")[2])
+    agent = ProxyAgent(TCP4ClientEndpoint(reactor, "127.0.0.1", port), reactor, pool)
+    for number in range(5):
+        response = await agent.request(b"GET", b"http://host%d.test/" % number)
+        assert await readBody(response) == b"ok"
+    assert pool.pool.counters().connects == 1
+    assert server.requests[3].startswith(b"GET http://host3.test/ ")
+
+
+@pytest_twisted.ensureDeferred
+async def test_https_is_verified_and_pooled(make_http_pool: MakePool) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost")
+    certificate = issued.private_key_pem.bytes() + issued.cert_chain_pems[0].bytes()
+    server = Counting()
+    port = reactor.listenSSL(
+        0, server, PrivateCertificate.loadPEM(certificate).options(), interface="127.0.0.1"
+    )
+    url = b"https://localhost:%d/page" % port.getHost().port
+    root = trustRootFromCertificates([Certificate.loadPEM(authority.cert_pem.bytes())])
+    trusting = BrowserLikePolicyForHTTPS(root)
+    pool = make_http_pool(limit=2)
+    agent = Agent(reactor, trusting, pool=pool)
+
+    async def secure() -> bytes:
+        return await readBody(await agent.request(b"GET", url))
+
+    assert set(await gatherResults([start(secure()) for _ in range(20)])) == {b"page of GET "}
+    assert server.connections <= 2
+    with pytest.raises(ConnectFailed, match="certificate"):
+        await get(make_http_pool(), url)
+    await pool.close(0)
+    await port.stopListening()
+
+
+@pytest_twisted.ensureDeferred
+async def test_idle_connections_are_closed_after_a_time_or_by_hand(
+    make_server: MakeServer, make_http_pool: MakePool
+) -> None:
+    server, pool = make_server(), make_http_pool(idle_timeout=0.1)
+    assert await get(pool, server.url + b"/page")
+    await until(reactor, lambda: pool.pool.counters().closes == 1)
+    assert await get(pool, server.url + b"/page")
+    await pool.closeCachedConnections()
+    await until(reactor, lambda: pool.pool.counters().closes == 2)
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_idle_connection_that_the_server_closed_is_not_used(
+    make_server: MakeServer, make_http_pool: MakePool
+) -> None:
+    server, pool = make_server([OK, OK]), make_http_pool()
+    assert await get(pool, server.url) == b"ok"
+    pool.retryAutomatically = False
+    for each in server.connected:
+        each.transport.loseConnection()
+    await until(reactor, lambda: idle(pool) == [0])
+    assert await get(pool, server.url) == b"ok"
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("how", ["switched off", "with a body", "cancelled"])
+async def test_a_request_is_not_repeated(
+    make_server: MakeServer, make_http_pool: MakePool, how: str
+) -> None:
+    server, pool = make_server([OK, b"" if how == "cancelled" else None]), make_http_pool(limit=1)
+    assert await get(pool, server.url) == b"ok"
+    pool.retryAutomatically = how != "switched off"
+    body = FileBodyProducer(BytesIO(b"body")) if how == "with a body" else None
+    asked = start(get(pool, server.url, body=body))
+    if how == "cancelled":
+        await until(reactor, lambda: len(server.requests) == 2)
+        asked.cancel()
+    with pytest.raises((ResponseFailed, CancelledError)):
+        await asked
+    await until(reactor, lambda: nothing_is_leased(pool))
+    assert len(server.requests) == 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_nginx_sees_ten_connections_of_a_thousand_requests_at_a_time(
+    nginx: Nginx, make_http_pool: MakePool
+) -> None:
+    pool = make_http_pool(limit=10, acquire_timeout=50.0)
+    bodies = await gatherResults([start(get(pool, nginx.url)) for _ in range(1000)])
+    assert set(bodies) == {b"a page"}
+    await until(reactor, lambda: len(nginx.connections()) == 1000)
+    assert len(set(nginx.connections())) <= 10
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_restart_of_nginx_fails_no_request_that_may_be_repeated(
+    nginx: Nginx, make_http_pool: MakePool
+) -> None:
+    pool = make_http_pool(limit=5)
+    for _ in range(5):
+        await gatherResults([start(get(pool, nginx.url)) for _ in range(20)])
+        await nginx.terminate()
+        await nginx.start()
+    assert await get(pool, nginx.url) == b"a page"
 
 
 @pytest_twisted.ensureDeferred
