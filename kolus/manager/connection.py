@@ -10,7 +10,6 @@ it is closed, and tells its connector so exactly once.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -37,7 +36,6 @@ from kolus.manager.connection_state import (
 from kolus.manager.descriptor import Descriptor, descriptor_of
 from kolus.manager.losses import Losses
 from kolus.manager.transports import is_sound, layers, stop_telling, tell_before
-from kolus.support import Step
 
 if TYPE_CHECKING:
     from kolus.errors import MachineFault
@@ -46,6 +44,7 @@ if TYPE_CHECKING:
     from kolus.manager.connection_state import ConnectionState
     from kolus.manager.connector import Connector
     from kolus.manager.opening import Opening
+    from kolus.support import Step
 
 __all__ = ["STILLBORN", "Connection"]
 
@@ -87,6 +86,7 @@ class Connection(Generic[P]):
     @ivar mistake: what the user's own code raised while it was made, with which the backend has
         nothing to do.
     @ivar but: what it is that fails, in words, from when it is connected.
+    @ivar step: what is under way to make it ready, if anything is.
     @ivar slots: its leased slots, if it is shared.
     @ivar hearings: who wants to know whether anything comes: see C{Hearing}.
     @ivar observed_since: C{since} of the last lease whose lessee called C{observe}.
@@ -113,9 +113,9 @@ class Connection(Generic[P]):
     slots: Any = frozenset()
     hearings: dict[Any, None] | None = None
     opening: Opening | None = None
+    step: Step | None = None
     mistake: Exception | None = None
     but: str | None = None
-    _step: Step | None = None
     _losses: Losses | None = None
     _ended: Failure | None = None
     _tells = False
@@ -169,31 +169,11 @@ class Connection(Generic[P]):
 
     # What the manager does with it
 
-    def begin(
-        self, step: str, timeout: float | None, work: Callable[..., object], *args: object
-    ) -> Deferred[object]:
-        """Begin a step of making it ready.
-
-        When the time is over or the connection is lost, what C{work} returned is cancelled, and
-        not waited for.
-
-        @param work: what it returns may be a Deferred or a coroutine.
-        @return: fires with what the work gave; fails with its exception, with C{TimeoutError}
-            after C{timeout} seconds, with the reason of the loss. It always fires.
-        """
-        self._step = begun = Step(self._connector.clock, step, timeout)
-        begun.outcome.addBoth(self._step_done)
-        return begun.begin(work, *args)
-
-    def _step_done(self, result: object) -> object:
-        self._step = None
-        return result
-
     def _give_up(self, reason: Failure) -> None:
         if self.opening is not None and self.opening.is_making:
             self.opening.give_up(reason)
-        elif self._step is not None:
-            self._step.give_up(reason)
+        elif self.step is not None:
+            self.step.give_up(reason)
 
     def lease(self, now: float) -> bool:
         """Hand it to a lessee: from here to C{rest} the transport talks to the protocol.
@@ -278,7 +258,9 @@ class Connection(Generic[P]):
 
     def is_clean(self) -> bool:
         """Whether nothing is under way on it; C{False} if that is not known."""
-        return bool(self.manager.is_clean(self))
+        hooks = self.manager._hooks
+        can_tell = hooks.cleans and not self.manager.process.is_foreign
+        return can_tell and hooks.why_unclean(self) is None
 
     def why_not_detach(self) -> str | None:
         """Why it cannot leave the pool now; C{None} if it can."""

@@ -342,7 +342,7 @@ class Dispatcher(Generic[P]):
 
     def _was_checked(self, fit: bool, connection: Connection[P]) -> None:
         self._connections.checking.discard(connection)
-        self._manager.see_the_time()  # a check takes a while
+        self._connections.see_the_time()  # a check takes a while
         if not (fit and connection.usable()):
             stillborn = connection.stillborn() and not connection.retired
             if not (fit or connection.fault) and connection.kept_since is None:

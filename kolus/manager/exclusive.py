@@ -77,7 +77,7 @@ class ConnectionManager(BaseManager[P]):
             self.admission.refuse(ident)
             return None
         ownership = None if owner is None else self._tracker.ownership(owner)
-        self.see_the_time()
+        self.connections.see_the_time()
         while True:
             if not self.has_idle() or self.waiting:
                 return None
@@ -214,7 +214,7 @@ class ConnectionManager(BaseManager[P]):
         self._dispatcher.decide()
 
     def _hand_out(self) -> None:
-        self.see_the_time()
+        self.connections.see_the_time()
         while self._idle and self._lifecycle.serves and self._dispatcher.is_asked():
             if not (self._checks and self._next_is_stale()):
                 connection, _ = self._idle.popitem()

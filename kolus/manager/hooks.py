@@ -16,6 +16,7 @@ from kolus.endpoints import machine_fault
 from kolus.errors import reason_of
 from kolus.events import Why
 from kolus.manager.connection_state import BUSY
+from kolus.manager.connection_step import begin_step
 from kolus.support import drop_frames
 
 if TYPE_CHECKING:
@@ -53,8 +54,8 @@ class Hooks:
         policy = self._policy
         if policy.prepare is None:
             return succeed(None)
-        prepared = connection.begin(
-            "prepare", policy.prepare_timeout, policy.prepare, connection.protocol
+        prepared = begin_step(
+            connection, "prepare", policy.prepare_timeout, policy.prepare, connection.protocol
         )
         return prepared.addCallback(_unless_false)
 
@@ -95,7 +96,7 @@ class Hooks:
     ) -> Deferred[bool]:
         assert hook is not None
         connection.occupy(self._now())
-        return connection.begin(step, timeout, hook, connection.protocol).addBoth(
+        return begin_step(connection, step, timeout, hook, connection.protocol).addBoth(
             self._is_fit, step, connection
         )
 

@@ -86,7 +86,7 @@ class SharedManager(BaseManager[P]):
             self.admission.refuse(ident)
             return None
         ownership = None if owner is None else self._tracker.ownership(owner)
-        self.see_the_time()
+        self.connections.see_the_time()
         slot = None
         while slot is None:
             if self.waiting or (self._group_queues and self._dispatcher.is_asked()):
@@ -323,7 +323,7 @@ class SharedManager(BaseManager[P]):
     # What a leasing manager asks
 
     def _hand_out(self) -> None:
-        self.see_the_time()
+        self.connections.see_the_time()
         while self._lifecycle.serves and self._dispatcher.is_asked():
             connection = self._next(check=True)
             if connection is None:
