@@ -83,6 +83,9 @@ class Connection(Generic[P]):
     @ivar expires_at: when its lifetime ends, on the clock.
     @ivar origin: where it was leased, in debug mode.
     @ivar opening: the attempt to make it, while that is under way.
+    @ivar mistake: what the user's own code raised while it was made, with which the backend has
+        nothing to do.
+    @ivar but: what it is that fails, in words, from when it is connected.
     @ivar slots: its leased slots, if it is shared.
     @ivar hearings: who wants to know whether anything comes: see C{Hearing}.
     @ivar observed_since: C{since} of the last lease whose lessee called C{observe}.
@@ -109,6 +112,8 @@ class Connection(Generic[P]):
     slots: Any = frozenset()
     hearings: dict[Any, None] | None = None
     opening: Opening | None = None
+    mistake: Exception | None = None
+    but: str | None = None
     _step: Step | None = None
     _losses: Losses | None = None
     _ended: Failure | None = None

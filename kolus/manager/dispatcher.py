@@ -230,6 +230,8 @@ class Dispatcher(Generic[P]):
         finally:
             self.is_deciding = False
         self._connections.close_surplus()
+        if self._manager.admission.warming.wishes:
+            self._manager.admission.warming.look()
         if not self._lifecycle.serves:
             self._placements.tell()
 
@@ -254,7 +256,8 @@ class Dispatcher(Generic[P]):
         backend that fails is back."""
         record = self._record
         fails = record.attempts.failures > 0 or record.health.phase is Phase.EJECTED
-        return max(self._manager._wanted(), self.is_to_try and fails)
+        to_warm = self._manager.admission.warming.wanted()
+        return max(self._manager._wanted(), to_warm, self.is_to_try and fails)
 
     def _is_overlooked(self) -> bool:
         """Whether a request came after the newest attempt under way had begun. There may be as many
@@ -286,7 +289,7 @@ class Dispatcher(Generic[P]):
         connections, connector = self._connections, self._connector
         if connections.connecting:
             return
-        if connector.unpaid and not connections.leased():
+        if connector.unpaid and not connections.leased() and self._manager.demand():
             connector.pay()
             self._give_up_first()
         attempts = self._record.attempts

@@ -16,6 +16,7 @@ from kolus.endpoints import machine_fault
 from kolus.errors import reason_of
 from kolus.events import Why
 from kolus.manager.connection_state import BUSY
+from kolus.support import drop_frames
 
 if TYPE_CHECKING:
     from kolus.manager.connection import Connection
@@ -31,6 +32,8 @@ class Hooks:
     @ivar checks: whether the policy has a check.
     @ivar resets: whether the policy has a reset.
     @ivar cleans: whether the policy has a clean.
+    @ivar last_failure: when the last check or reset failed, on the clock, which of them it was, and
+        its error.
     """
 
     def __init__(self, policy: Policy, recorder: Recorder, now: Callable[[], float]) -> None:
@@ -39,6 +42,7 @@ class Hooks:
         self._recorder = recorder
         self.checks = policy.check is not None
         self.resets = policy.reset is not None
+        self.last_failure: tuple[float, str, BaseException] | None = None
         self.cleans = policy.clean is not None
 
     def prepare(self, connection: Connection[Any]) -> Deferred[object]:
@@ -103,6 +107,8 @@ class Hooks:
         connection.fault = machine_fault(error)
         if connection.state is BUSY:
             self._recorder.hook_failed(step, error)
+            drop_frames(error)  # it is kept
+            self.last_failure = self._now(), step, error
         return False
 
 

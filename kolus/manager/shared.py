@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Hashable, Iterable
-from functools import partial
+from functools import partial, wraps
 from heapq import nlargest
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -73,6 +73,7 @@ class SharedManager(BaseManager[P]):
                 "a SharedManager needs a Policy with slots, how many share a connection"
             )
 
+        @wraps(protocol)
         def build() -> P:
             made: Any = protocol()
             if ISlots.providedBy(made):

@@ -38,6 +38,7 @@ class Shutdown:
         while manager.waiting:
             manager._queue.fail(next(iter(manager.waiting)), refusal(message))
         manager.placements.give_up_all(refusal(message))
+        manager.admission.warming.fail_all(refusal(message))
         self.end_if_empty()
 
     def abort_all(self) -> None:
