@@ -107,6 +107,10 @@ class ConnectFailed(KolusError):
     @ivar retry_in: seconds until the next attempt is due; 0.0 if it may begin at once.
     @ivar tried: for a request to several backends: the error of the request, or of the last
         attempt, at each of them. The key is the C{Backend}, or the string if that was invalid.
+    @ivar but: what failed when it was connected, such as the policy's C{prepare}, in words;
+        C{None} if it was not connected.
+    @ivar is_mistake: whether your own code raised while the protocol was made and connected. That
+        is not held against the backend: it costs no back-off and ejects nothing.
     """
 
     def __init__(
@@ -115,17 +119,31 @@ class ConnectFailed(KolusError):
         reason: BaseException,
         retry_in: float = 0.0,
         tried: Mapping[AnyBackend, BaseException] | None = None,
+        *,
+        but: str | None = None,
+        is_mistake: bool = False,
     ) -> None:
         self.backend = backend
         self.reason = reason
         self.retry_in = retry_in
         self.tried = dict(tried or {})
+        self.but = but
+        self.is_mistake = is_mistake
+        done = (
+            f"cannot connect to {backend}" if but is None else f"connected to {backend}, but {but}"
+        )
         later = f"; the next attempt is due in {retry_in:.3g} s" if retry_in > 0 else ""
         others = {each: why for each, why in self.tried.items() if each != backend}
-        super().__init__(
-            f"cannot connect to {backend}: {describe(reason)}{later}{_also_tried(others)}"
-        )
+        super().__init__(f"{done}: {describe(reason)}{later}{_also_tried(others)}")
         self.__cause__ = reason
+
+    def having_tried(self, tried: Mapping[AnyBackend, BaseException]) -> ConnectFailed:
+        """The same error, for a request that was tried at other backends, too."""
+        return ConnectFailed(
+            *(self.backend, self.reason, self.retry_in, tried),
+            but=self.but,
+            is_mistake=self.is_mistake,
+        )
 
 
 class LeaseTimeout(KolusError, DeferredTimeoutError, TimeoutError):
@@ -135,6 +153,9 @@ class LeaseTimeout(KolusError, DeferredTimeoutError, TimeoutError):
     @ivar waited: seconds from the request until it failed, at its deadline or just after.
     @ivar last_error: the error of the last attempt to connect; C{None} if it succeeded.
     @ivar tried: for a request to several backends: those that could not serve it, and the errors.
+    @ivar but: what failed in that attempt when it was connected, in words; C{None} if it was not.
+    @ivar hook: C{"check"} or C{"reset"}, if one of them failed while the request waited.
+    @ivar hook_error: the error of the last that did.
     @ivar pool_limit: the limit of the pool, if that was reached at the deadline and the backend's
         own was not; else C{None}.
     """
@@ -146,6 +167,9 @@ class LeaseTimeout(KolusError, DeferredTimeoutError, TimeoutError):
         last_error: BaseException | None,
         tried: Mapping[AnyBackend, BaseException] | None = None,
         *,
+        but: str | None = None,
+        hook: str | None = None,
+        hook_error: BaseException | None = None,
         pool_limit: int | None = None,
     ) -> None:
         self.status = status
@@ -153,13 +177,21 @@ class LeaseTimeout(KolusError, DeferredTimeoutError, TimeoutError):
         self.waited = waited
         self.last_error = last_error
         self.tried = dict(tried or {})
-        cause = f"; the last connect failed: {describe(last_error)}" if last_error else ""
+        self.but = but
+        self.hook = hook
+        self.hook_error = hook_error
+        why = ""
+        if last_error is not None:
+            what = "the last connect failed" if but is None else f"it connected, but {but}"
+            why = f"; {what}: {describe(last_error)}"
+        if hook_error is not None:
+            why += f"; the last {hook} failed: {describe(hook_error)}"
         others = {each: why for each, why in self.tried.items() if each != status.backend}
         super().__init__(
             f"no connection to {status} within {waited:.3g} s{pool_is_full(pool_limit)}"
-            f"{cause}{_also_tried(others)}"
+            f"{why}{_also_tried(others)}"
         )
-        self.__cause__ = last_error
+        self.__cause__ = last_error or hook_error
 
     def after(
         self, seconds: float, tried: Mapping[AnyBackend, BaseException] | None = None
@@ -172,6 +204,9 @@ class LeaseTimeout(KolusError, DeferredTimeoutError, TimeoutError):
         everything = {**(tried or {}), **self.tried}
         return LeaseTimeout(
             *(self.status, seconds + self.waited, self.last_error, everything),
+            but=self.but,
+            hook=self.hook,
+            hook_error=self.hook_error,
             pool_limit=self.pool_limit,
         )
 

@@ -22,13 +22,17 @@ class Feedback:
     It refers to the balancer weakly, if Python allows it: the balancer may be made for one request.
     If C{observe} is a bound method of another balancer, as C{prefer_zone} sets it, that one counts.
 
-    @ivar number: the C{id} of the balancer. When the balancer is gone, another may get this number.
+    @ivar number: the C{id} of who is told. When that is gone, another may get this number.
     """
 
     def __init__(self, balancer: Any) -> None:
-        owner = getattr(balancer.observe, "__self__", None)
-        if getattr(owner, "observe", None) != balancer.observe:
-            owner = balancer
+        observe = balancer.observe
+        owner = getattr(observe, "__self__", None)
+        self._is_function = False
+        if getattr(owner, "observe", None) != observe:
+            # What wraps a balancer may have its function, which is to hear of each lease once.
+            self._is_function = balancer.observe is observe  # else it is made anew each time
+            owner = observe if self._is_function else balancer
         self.number = id(owner)
         self._owner: Callable[[], Any]
         try:
@@ -54,6 +58,6 @@ class Feedback:
         owner = self._owner()
         try:
             if owner is not None:
-                owner.observe(backend, seconds)
+                (owner if self._is_function else owner.observe)(backend, seconds)
         except Exception:
             _log.failure("{balancer!r} raised in observe", balancer=owner)

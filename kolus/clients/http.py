@@ -28,7 +28,7 @@ from kolus.lease import Lease
 from kolus.policy import Policy
 from kolus.pool import Pool
 from kolus.status import Status
-from kolus.support import check_seconds
+from kolus.support import check_seconds, steady
 from kolus.watching import PoolExplanation
 
 __all__ = ["BodyTimeout", "HTTPPool", "take_over"]
@@ -252,7 +252,7 @@ class _Exchange(HTTP11ClientProtocol):
     def _answered(self, response: Any) -> Any:
         """The headers have come. If the body has as well, the lease is settled already."""
         if self._lease is not None and self._body_timeout is not None:
-            self._timer = self._reactor.callLater(self._body_timeout, self._give_up)
+            self._timer = steady(self._reactor).callLater(self._body_timeout, self._give_up)
         return response
 
     def _failed(self, failure: Failure) -> Failure:

@@ -5,10 +5,11 @@ other module.
 """
 
 from kolus.endpoints.from_string import check_endpoint_string, endpoint_from_string, is_of_plugin
-from kolus.endpoints.machine import machine_fault
+from kolus.endpoints.machine import TIME_OUTS, machine_fault
 from kolus.endpoints.named import NamedEndpoint
 
 __all__ = [
+    "TIME_OUTS",
     "NamedEndpoint",
     "check_endpoint_string",
     "endpoint_from_string",

@@ -15,6 +15,7 @@ from twisted.internet.interfaces import (
 from twisted.plugin import getPlugins
 from twisted.python.filepath import UnlistableError
 
+from kolus.endpoints.machine import machine_fault
 from kolus.endpoints.named import NamedEndpoint
 from kolus.errors import describe
 
@@ -94,7 +95,8 @@ def _parse(reactor: Any, description: str) -> IStreamClientEndpoint:
     try:
         return clientFromString(reactor, description)  # type: ignore[no-any-return]
     except Exception as error:
-        raise _unusable(description, _why(description, error)) from error
+        fault = machine_fault(error)  # Twisted looks for plugins and certificates in files
+        raise fault or _unusable(description, _why(description, error)) from error
 
 
 def _why(description: str, error: Exception) -> str:

@@ -20,7 +20,7 @@ from twisted.internet.defer import FirstError
 from kolus.errors import MachineFault
 from kolus.support import soft_limit
 
-__all__ = ["machine_fault", "threads_fault"]
+__all__ = ["TIME_OUTS", "machine_fault", "threads_fault"]
 
 _LACKING = {
     errno.EMFILE: "this process has no file descriptor left: raise its limit{limit}, such as with "
@@ -35,15 +35,16 @@ _NO_ADDRESS = (
 )
 _NO_THREAD = "can't start new thread"
 _THREADS = "host names cannot be resolved in the reactor's thread pool: {why}"
-_TIME_OUTS = (defer.TimeoutError, error.TimeoutError)
-_VAGUE = (*_TIME_OUTS, error.DNSLookupError, error.UnknownHostError)
+TIME_OUTS = (defer.TimeoutError, error.TimeoutError)
+_VAGUE = (*TIME_OUTS, error.DNSLookupError, error.UnknownHostError)
 
 
-def machine_fault(failed: BaseException, reactor: Any) -> MachineFault | None:
+def machine_fault(failed: BaseException, reactor: Any = None) -> MachineFault | None:
     """The fault of this machine that an attempt to connect failed for; C{None} if it is none.
 
     @param failed: the error of the attempt. Errors that it was caused by are looked at, too.
-    @param reactor: what connects. It is asked for its threads if the error says little.
+    @param reactor: what connects. It is asked for its threads if the error is a time-out; C{None}
+        for what resolves no name.
     """
     for each in _causes(failed):
         if isinstance(each, MachineFault):
@@ -51,7 +52,7 @@ def machine_fault(failed: BaseException, reactor: Any) -> MachineFault | None:
         number = getattr(each, "osError", None) or getattr(each, "errno", None)
         if number == errno.EADDRNOTAVAIL:
             return MachineFault(_NO_ADDRESS, failed, is_general=False)
-        if number in _LACKING:
+        if isinstance(number, int) and number in _LACKING:
             return _lacks(number, failed)
         if isinstance(each, RuntimeError) and str(each) == _NO_THREAD:
             return MachineFault(_THREADS.format(why="no thread can be started"), failed)
@@ -61,7 +62,7 @@ def machine_fault(failed: BaseException, reactor: Any) -> MachineFault | None:
     number = _descriptors_fault()
     if number is not None:
         return _lacks(number, failed)
-    return threads_fault(reactor, failed) if isinstance(failed, _TIME_OUTS) else None
+    return threads_fault(reactor, failed) if isinstance(failed, TIME_OUTS) else None
 
 
 def threads_fault(

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kolus.errors import NoBackend
+from kolus.errors import LeaseTimeout, NoBackend, PoolFull
 from kolus.manager import Waiter, WaiterQueue
 from kolus.support import Alarm
 from kolus.watching import unguarded
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IReactorTime
 
     from kolus.group.group import Group
+    from kolus.lease import Lease
     from kolus.manager import Managers
     from kolus.watching import Owner
 
@@ -24,10 +28,41 @@ class FirstList(WaiterQueue[None]):
 
     def __init__(self, group: Group[Any], clock: IReactorTime, managers: Managers) -> None:
         self._group = group
+        self._managers = managers
         self._owners = managers.records.group_queues.owners
         super().__init__(
             *(clock, managers.policy.acquire_timeout, self._no_list, Alarm(clock, self._wake))
         )
+
+    async def connect(
+        self,
+        serve: Callable[[float | None], Deferred[Lease[Any]]],
+        timeout: float | None,
+        owner: Owner | None,
+    ) -> Lease[Any]:
+        """Wait for the list, and then for a lease.
+
+        @param serve: asks for the lease within so many seconds, the rest of C{timeout}.
+        @raise Closed: the group is closed.
+        @raise PoolFull: as many wait as the policy allows.
+        """
+        self._group.check_open()
+        most = self._managers.policy.max_waiters
+        if most is not None and len(self.waiting) >= most:
+            raise PoolFull(
+                f"{self._group!r} has no backends yet, and {most} requests wait for them: "
+                f"max_waiters={most} lets no more wait"
+            )
+        waiter = self.wait(timeout, owner)
+        await waiter
+        waited = self._clock.seconds() - waiter.since
+        if timeout is None:
+            timeout = self._managers.policy.acquire_timeout
+        self._group.check_open()
+        try:
+            return await serve(None if timeout is None else max(0.0, timeout - waited))
+        except LeaseTimeout as error:
+            raise error.after(waited) from error.last_error
 
     def wait(self, timeout: float | None, owner: Owner | None) -> Waiter[None]:
         """

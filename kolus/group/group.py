@@ -17,14 +17,20 @@ from twisted.logger import Logger
 
 from kolus.backend import AnyBackend, Backend, Backends, named, several
 from kolus.balance import Balancer, Feedback, usable
-from kolus.errors import Closed, LeaseError, LeaseTimeout, PoolFull
+from kolus.errors import Closed, LeaseError
 from kolus.group.first_list import FirstList
 from kolus.group.group_statuses import GroupStatuses
 from kolus.group.group_use import GroupUse
 from kolus.group.queues import Keys, Queues
 from kolus.group.selection import Selection
 from kolus.health import Panic
-from kolus.manager import Managers, Waiter, as_waiter, backend_status
+from kolus.manager import (
+    Managers,
+    Waiter,
+    as_waiter,
+    backend_status,
+    connect_from_the_start,
+)
 from kolus.status import GroupStatus
 from kolus.support import check_seconds, failed
 from kolus.watching import Owner, check_owner
@@ -60,8 +66,10 @@ class Group(GroupUse[P]):
         clock: IReactorTime,
         balancer: Balancer,
         name: str | None,
+        ident: Hashable = None,
     ) -> None:
         self.name = name
+        self._ident = ident
         self._left = left
         self._told_closed = closed
         self._managers = managers
@@ -144,8 +152,12 @@ class Group(GroupUse[P]):
                 return failed(Waiter)
         if self._closed or self._early.waiting or not self._backends:
             excluded = self._excluded(exclude)
-            later = self._connect_later(ident, timeout, owner, excluded, balancer, fresh)
-            return as_waiter(Deferred.fromCoroutine(later))
+
+            def serve(left: float | None) -> Waiter[Lease[P]]:
+                selection = self._select(excluded, balancer, fresh)
+                return self._selector.connect(ident, selection, left, owner)
+
+            return as_waiter(Deferred.fromCoroutine(self._early.connect(serve, timeout, owner)))
         selection = self._selection
         if exclude or balancer is not None or fresh:
             selection = self._select(self._excluded(exclude), balancer, fresh)
@@ -168,8 +180,7 @@ class Group(GroupUse[P]):
         @raise LeaseError: C{owner} has ended.
         """
         check_owner(owner)
-        if self._closed:
-            raise self._is_closed()
+        self.check_open()
         if not self._backends:
             return None
         selection = self._select(self._excluded(exclude), balancer, fresh)
@@ -207,8 +218,7 @@ class Group(GroupUse[P]):
         @param fresh: whether they want connections that were never leased. As with C{exclude}.
         @raise Closed: the group was closed while a request was retried.
         """
-        if self._closed:
-            raise self._is_closed()
+        self.check_open()
         left_out = frozenset(map(Backend.key_of, exclude))
         queue = self._queues.find(ident, left_out, fresh)
         if queue is None:
@@ -225,36 +235,12 @@ class Group(GroupUse[P]):
             return self._backends
         return {key: each for key, each in self._backends.items() if key not in left_out}
 
-    async def _connect_later(
-        self,
-        ident: Hashable,
-        timeout: float | None,
-        owner: Owner | None,
-        excluded: list[Backend],
-        balancer: Balancer | None,
-        fresh: bool,
-    ) -> Lease[P]:
+    def check_open(self) -> None:
+        """
+        @raise Closed: it is closed.
+        """
         if self._closed:
             raise self._is_closed()
-        most = self._managers.policy.max_waiters
-        if most is not None and len(self._early.waiting) >= most:
-            raise PoolFull(
-                f"{self!r} has no backends yet, and {most} requests wait for them: "
-                f"max_waiters={most} lets no more wait"
-            )
-        began = self._clock.seconds()
-        await self._early.wait(timeout, owner)
-        waited = self._clock.seconds() - began
-        if timeout is None:
-            timeout = self._managers.policy.acquire_timeout
-        left = None if timeout is None else max(0.0, timeout - waited)
-        if self._closed:
-            raise self._is_closed()
-        try:
-            selection = self._select(excluded, balancer, fresh)
-            return await self._selector.connect(ident, selection, left, owner)
-        except LeaseTimeout as error:
-            raise error.after(waited) from error.last_error
 
     def _is_closed(self) -> Closed:
         return Closed(f"{self!r} is closed")
@@ -289,6 +275,9 @@ class Group(GroupUse[P]):
             if key not in self._backends:
                 self._left(backend)
         self._managers.records.probe_those_due(self._backends)
+        if self._ident is not None and self._managers.policy.min_idle:
+            joined = [each for key, each in self._backends.items() if key not in before]
+            connect_from_the_start(self._managers, self._ident, joined)
         self._early.tell()
 
     def _keyed(self, backends: Sequence[Backend]) -> dict[Hashable, Backend]:

@@ -9,6 +9,8 @@ from twisted.internet.defer import Deferred
 
 from kolus.backend import AnyBackend, Backend, several
 from kolus.group.run import Run
+from kolus.manager import warm_each
+from kolus.support import check_seconds, check_whole
 from kolus.watching import Owner
 
 if TYPE_CHECKING:
@@ -60,3 +62,35 @@ class GroupUse(Generic[P]):
             return asked
 
         return run.begin(ask, group._managers.policy.acquire_timeout, elsewhere=True)
+
+    def warm(
+        self, count: int = 1, timeout: float | None = None, *, ident: Hashable = None
+    ) -> Deferred[None]:
+        """Make connections to each of the backends before anybody asks for a lease. See
+        C{Pool.warm}.
+
+        @param count: how many connections should be ready at each backend that the group has when
+            it is called, or when its source tells the first list.
+        @param timeout: as for C{Pool.warm}; the wait for that list included.
+        @param ident: as for C{Pool.warm}.
+        @return: as C{Pool.warm}. Fails with C{NoBackend} if the source tells no list before the
+            deadline; with C{Closed} if the group is closed.
+        @raise ValueError: C{count} or C{timeout} is invalid.
+        """
+        check_whole("count", count, 1)
+        check_seconds("timeout", timeout)
+        return Deferred.fromCoroutine(self._warm(count, timeout, ident))
+
+    async def _warm(self, count: int, timeout: float | None, ident: Hashable) -> None:
+        group: Any = self
+        waited = 0.0
+        if not (group._closed or group._backends):
+            began = group._clock.seconds()
+            await group._early.wait(timeout, None)
+            waited = group._clock.seconds() - began
+        if group._closed:
+            raise group._is_closed()
+        if timeout is None:
+            timeout = group._managers.policy.acquire_timeout
+        left = None if timeout is None else max(0.0, timeout - waited)
+        await warm_each(group._managers, ident, group.backends, count, left)

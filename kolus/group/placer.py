@@ -164,6 +164,9 @@ class Placer:
             return
         request = self._requests[waiter]
         self._note(request, error)
+        if isinstance(error, ConnectFailed) and error.is_mistake:
+            self._queue.fail(waiter, error)  # it would fail everywhere
+            return
         for place in self._next_places(request):
             refusal = self._place_at(waiter, place)
             if refusal is None:
@@ -176,7 +179,7 @@ class Placer:
             return
         if isinstance(error, ConnectFailed):
             everything = self._queue.failures(waiter)
-            error = ConnectFailed(error.backend, error.reason, error.retry_in, everything)
+            error = error.having_tried(everything)
         self._queue.fail(waiter, error)
 
     def _note(self, request: _Request, error: Exception) -> None:

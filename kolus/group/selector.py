@@ -240,7 +240,7 @@ class Selector:
             waited = self._clock.seconds() - began
             other = selection.choose_again(tried)
             if other is None or (patience is not None and waited >= patience):
-                raise ConnectFailed(refusal.backend, refusal.reason, refusal.retry_in, tried)
+                raise refusal.having_tried(tried)
             place = other
             left = None if patience is None else patience - waited
             queue = selection.queue(ident)

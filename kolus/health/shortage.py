@@ -1,7 +1,7 @@
 """C{Shortage}: a fault of this machine prevents connects, and they pause for a short time.
 
-Its state is the fault, when it began, how often connecting failed again after a pause, and until
-when connects pause.
+Its state is the fault, when it began and was last seen, the number of pauses since, and when the
+present one and the one before it end.
 """
 
 from __future__ import annotations
@@ -24,14 +24,16 @@ class Shortage:
     """Connects pause while this machine lacks what they need; no backend is to blame.
 
     @ivar fault: the fault of the last attempt; C{None} if connecting works.
-    @ivar until: the clock time from which the next attempt is allowed.
+    @ivar until: when the present pause ends, on the clock.
+    @ivar number: the number of pauses in a row.
     """
 
     def __init__(self) -> None:
         self.fault: MachineFault | None = None
         self.until = -math.inf
-        self._since = 0.0
-        self._pauses = 0
+        self.number = 0
+        self._before = -math.inf
+        self._since = self._last = 0.0
 
     def failed(self, fault: MachineFault, now: float, rng: Rng) -> bool:
         """An attempt failed for it. What fails in the same pause counts once.
@@ -42,10 +44,27 @@ class Shortage:
         if is_new:
             self._since = now
         if now >= self.until:
-            self._pauses += 1
-            self.until = now + _PAUSE.delay(self._pauses, rng)
+            self.number += 1
+            before, self.until = self.until, now + _PAUSE.delay(self.number, rng)
+            self._before = before if self.number > 1 else self.until
         self.fault = fault
+        self._last = now
         return is_new
+
+    def explains(self, began: float) -> bool:
+        """Whether an attempt that began then, and was not answered, can have lacked this, too."""
+        return self.fault is not None and began <= self._last
+
+    def due_at(self, tried_in: int) -> float:
+        """The clock time from which a backend's next attempt is allowed: the end of the pause. If
+        it was not tried since the pause before, the end of that one. Else, where several backends
+        are to be tried when a pause ends, the failure of the first would keep the others waiting
+        for ever.
+
+        @param tried_in: the number of the pause that the failure of its last attempt began, or was
+            in; 0 if it did not fail for want of this.
+        """
+        return self.until if tried_in == self.number else self._before
 
     def over(self, now: float) -> float:
         """An attempt succeeded.
@@ -54,5 +73,6 @@ class Shortage:
         """
         self.fault = None
         self.until = -math.inf
-        self._pauses = 0
+        self._before = -math.inf
+        self.number = 0
         return now - self._since

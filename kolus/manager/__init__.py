@@ -16,6 +16,7 @@ from kolus.manager.queue import Waiter, WaiterQueue, as_waiter
 from kolus.manager.record import BackendRecord
 from kolus.manager.records import Records
 from kolus.manager.shared import SharedManager
+from kolus.manager.warming import connect_from_the_start, warm_each
 
 __all__ = [
     "BackendRecord",
@@ -33,5 +34,7 @@ __all__ = [
     "ask",
     "ask_now",
     "backend_status",
+    "connect_from_the_start",
     "protocol_factory",
+    "warm_each",
 ]

@@ -1,7 +1,7 @@
 """C{Admission}: takes requests into a manager's queue, or refuses them.
 
 Its state is the queue of those who want a connection that was never leased, from the first of them
-on.
+on, and the calls of C{warm}.
 """
 
 from __future__ import annotations
@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from twisted.internet.defer import Deferred
+
 from kolus.errors import KolusError, LeaseTimeout, PoolFull, WrongIdent, pool_is_full
 from kolus.manager.fresh_queue import FreshQueue
+from kolus.manager.warming import Warming
 
 if TYPE_CHECKING:
     from kolus.backend import AnyBackend
@@ -25,12 +28,16 @@ P = TypeVar("P")
 
 
 class Admission(Generic[P]):
-    """Decides which requests may wait at one manager, in its own queue or placed by a group."""
+    """Decides which requests may wait at one manager, in its own queue or placed by a group.
+
+    @ivar warming: the calls of C{warm}.
+    """
 
     def __init__(self, manager: BaseManager[P]) -> None:
         self._manager = manager
         self._fresh: WaiterQueue[Lease[P]] | None = None
         self._most_waiters = manager._policy.max_waiters
+        self.warming = Warming(manager)
 
     def wait(
         self, timeout: float | None, owner: Owner | None, fresh: bool = False
@@ -130,6 +137,16 @@ class Admission(Generic[P]):
             manager._recorder.rejected(error)
             raise error
 
+    def warm(self, ident: Hashable, count: int, timeout: float | None) -> Deferred[None]:
+        """See C{Pool.warm}.
+
+        @raise WrongIdent: the manager belongs to another ident.
+        @raise Draining: it gives no new leases.
+        @raise Closed: it is closed or closing.
+        """
+        self.refuse(ident)
+        return self.warming.ask(count, timeout)
+
     def accepts(self, ident: Hashable) -> bool:
         """Whether the manager takes requests of C{ident}."""
         manager = self._manager
@@ -176,7 +193,12 @@ class Admission(Generic[P]):
         manager, record = self._manager, self._manager._record
         waited = manager._now() - waiter.since
         manager._recorder.timed_out(waited)
+        attempts, failed = record.attempts, manager._hooks.last_failure
+        _, hook, hook_error = failed if failed and failed[0] >= waiter.since else (0, None, None)
         return LeaseTimeout(
-            *(manager._numbers(), waited, record.attempts.last_error, tried),
+            *(manager._numbers(), waited, attempts.last_error, tried),
+            but=attempts.but,
+            hook=hook,
+            hook_error=hook_error,
             pool_limit=record.binding_pool_limit(),
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from kolus.errors import ConnectFailed, reason_of
@@ -86,7 +87,7 @@ class Connector(Generic[P]):
 
     @property
     def unpaid(self) -> bool:
-        """Whether the last attempt failed and the policy has no pause after failures. The next is
+        """Whether the last attempt failed and there is no pause after that. The next is
         made only after a request has failed for it, a new request has come, or an attempt of a
         sibling has succeeded. Otherwise attempts would be repeated without end."""
         return self._unpaid and self.attempts.failures > 0
@@ -101,9 +102,11 @@ class Connector(Generic[P]):
 
     def error(self) -> ConnectFailed:
         """The error of a request that fails because the last attempt failed."""
-        assert self.attempts.last_error is not None
-        retry_in = max(0.0, self.due_in())
-        return ConnectFailed(self.manager.backend, self.attempts.last_error, retry_in)
+        attempts, retry_in = self.attempts, max(0.0, self.due_in())
+        error, but = attempts.last_error, attempts.but
+        assert error is not None
+        backend, is_mistake = self.manager.backend, attempts.is_mistake
+        return ConnectFailed(backend, error, retry_in, but=but, is_mistake=is_mistake)
 
     def connect(self) -> None:
         """Begin an attempt: connect, then run the policy's prepare."""
@@ -114,9 +117,14 @@ class Connector(Generic[P]):
         self._connections.begin(connection)
         opening = Opening(connection, self._policy.tcp_timeout)
         made = opening.begin(self._endpoint, self.build, self._policy.connect_timeout)
-        made.addCallback(lambda _: self._hooks.prepare(connection))
+        made.addCallback(self._prepare, connection)
         ours = (connection,)
         made.addCallbacks(self._connected, self._failed, callbackArgs=ours, errbackArgs=ours)
+
+    def _prepare(self, _: object, connection: Connection[P]) -> Deferred[object]:
+        if self._policy.prepare is not None:
+            connection.but = "prepare failed"
+        return self._hooks.prepare(connection)
 
     def failed(self, error: BaseException, connection: Connection[P]) -> None:
         """The attempt C{connection} failed, or gave a connection that could not be used."""
@@ -126,12 +134,14 @@ class Connector(Generic[P]):
     def was_useless(self, error: BaseException, connection: Connection[P]) -> bool:
         """As C{failed}, if the backend's health was told already.
 
-        @return: whether the backend is to blame, and not this machine.
+        @return: whether the backend is to blame, and not this machine or the user's own code.
         """
-        self._unpaid = self._policy.backoff is None
+        self._unpaid = self._policy.backoff is None or connection.mistake is not None
         return is_to_blame(
             *(self._record, error, connection.failures, connection.begun_at),
             *(self._reactor, self._policy, self._rng, self._recorder),
+            but=connection.but,
+            is_mistake=connection.mistake is not None,
         )
 
     def _connected(self, _: object, connection: Connection[P]) -> None:
@@ -140,6 +150,7 @@ class Connector(Generic[P]):
             self._failed(Failure(closed), connection)
             return
         self._connections.connected(connection)
+        connection.but = "it was of no use"
         is_back = has_recovered(self._record, self.now(), self._recorder)
         self.pay()
         if self._connections.take_back(connection):
@@ -150,7 +161,7 @@ class Connector(Generic[P]):
 
     def _failed(self, failure: Failure, connection: Connection[P]) -> None:
         if connection.state is CONNECTING:
-            self.failed(reason_of(failure), connection)
+            self.failed(connection.mistake or reason_of(failure), connection)
             self._connections.close(connection, Why.UNFIT, abort=True)
         self.manager.connections_changed()
         self._record.turns.wake()
@@ -170,9 +181,9 @@ class Connector(Generic[P]):
         self.manager.connections_changed()
         self._record.turns.wake()
 
-    def connection_out_of_step(self, connection: Connection[P], why: str) -> None:
-        """An idle connection got data or an end that belong to no request: it is unusable."""
-        self._connections.close(connection, Why.OUT_OF_STEP)
+    def connection_out_of_step(self, connection: Connection[P], why: str, abort: bool) -> None:
+        """A connection has data or an end that belong to no request: it is unusable."""
+        self._connections.close(connection, Why.OUT_OF_STEP, abort=abort)
         self._recorder.out_of_step(why)
         if self._is_stillborn(connection):
             self.failed(ConnectionAbortedError(why), connection)

@@ -80,13 +80,13 @@ class Deadlocks:
                 queue.fail_if_deadlocked(waiter, owner)
 
     def fail_here(self, owner: Owner) -> None:
-        """Fail those waiters of an owner in the manager's own queue that can never be served."""
+        """Fail those waiters of an owner in the manager's own queues that can never be served."""
         ownership = self._tracker.owners.find(owner)
         waiters: tuple[Any, ...] = () if ownership is None else tuple(ownership.waiters)
         for waiter in waiters:
-            error = self.find(owner, waiter.origin) if waiter in self._manager.waiting else None
-            if error is not None:
-                self._manager._queue.fail(waiter, error)
+            error = None if waiter.queue is None else self.find(owner, waiter.origin)
+            if error is not None and waiter.queue is not None:
+                waiter.queue.fail(waiter, error)
 
     def look_at_all(self) -> None:
         """The capacity has fallen: an owner that waits may now hold all leases."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from kolus.events import Why
 from kolus.health import Phase
@@ -230,6 +230,8 @@ class Dispatcher(Generic[P]):
         finally:
             self.is_deciding = False
         self._connections.close_surplus()
+        if self._manager.admission.warming.wishes:
+            self._manager.admission.warming.look()
         if not self._lifecycle.serves:
             self._placements.tell()
 
@@ -254,7 +256,8 @@ class Dispatcher(Generic[P]):
         backend that fails is back."""
         record = self._record
         fails = record.attempts.failures > 0 or record.health.phase is Phase.EJECTED
-        return max(self._manager._wanted(), self.is_to_try and fails)
+        to_warm = self._manager.admission.warming.wanted()
+        return max(self._manager._wanted(), to_warm, self.is_to_try and fails)
 
     def _is_overlooked(self) -> bool:
         """Whether a request came after the newest attempt under way had begun. There may be as many
@@ -286,7 +289,7 @@ class Dispatcher(Generic[P]):
         connections, connector = self._connections, self._connector
         if connections.connecting:
             return
-        if connector.unpaid and not connections.leased():
+        if connector.unpaid and not connections.leased() and self._manager.demand():
             connector.pay()
             self._give_up_first()
         attempts = self._record.attempts
@@ -330,20 +333,23 @@ class Dispatcher(Generic[P]):
 
         @return: fires when that is done; never fails.
         """
+        descriptor = connection.descriptor
+        if descriptor is not None and not descriptor.is_quiet(self._manager._now()):
+            return succeed(None)  # the check would take it for an answer
         self._connections.checking.add(connection)
         self._record.changed()
         return self._hooks.check(connection).addCallback(self._was_checked, connection)
 
     def _was_checked(self, fit: bool, connection: Connection[P]) -> None:
         self._connections.checking.discard(connection)
-        self._manager.see_the_time()  # a check takes a while
+        self._connections.see_the_time()  # a check takes a while
         if not (fit and connection.usable()):
             stillborn = connection.stillborn() and not connection.retired
-            if not fit and connection.kept_since is None:
+            if not (fit or connection.fault) and connection.kept_since is None:
                 self._record.health.check_failed()  # a keep-alive tells only of the connection
             self._connections.close(connection, Why.UNFIT, abort=True)
             if stillborn:
-                error = ConnectionAbortedError("its check failed")
+                error = connection.fault or ConnectionAbortedError("its check failed")
                 # Count it as a failed check only: a connect must not end a row of failed checks.
                 tell = self._connector.failed if fit else self._connector.was_useless
                 tell(error, connection)

@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
+from kolus.endpoints import machine_fault
 from kolus.errors import reason_of
 from kolus.events import Why
 from kolus.manager.connection_state import BUSY
+from kolus.manager.connection_step import begin_step
+from kolus.support import drop_frames
 
 if TYPE_CHECKING:
     from kolus.manager.connection import Connection
@@ -30,6 +33,8 @@ class Hooks:
     @ivar checks: whether the policy has a check.
     @ivar resets: whether the policy has a reset.
     @ivar cleans: whether the policy has a clean.
+    @ivar last_failure: when the last check or reset failed, on the clock, which of them it was, and
+        its error.
     """
 
     def __init__(self, policy: Policy, recorder: Recorder, now: Callable[[], float]) -> None:
@@ -38,6 +43,7 @@ class Hooks:
         self._recorder = recorder
         self.checks = policy.check is not None
         self.resets = policy.reset is not None
+        self.last_failure: tuple[float, str, BaseException] | None = None
         self.cleans = policy.clean is not None
 
     def prepare(self, connection: Connection[Any]) -> Deferred[object]:
@@ -48,8 +54,8 @@ class Hooks:
         policy = self._policy
         if policy.prepare is None:
             return succeed(None)
-        prepared = connection.begin(
-            "prepare", policy.prepare_timeout, policy.prepare, connection.protocol
+        prepared = begin_step(
+            connection, "prepare", policy.prepare_timeout, policy.prepare, connection.protocol
         )
         return prepared.addCallback(_unless_false)
 
@@ -90,7 +96,7 @@ class Hooks:
     ) -> Deferred[bool]:
         assert hook is not None
         connection.occupy(self._now())
-        return connection.begin(step, timeout, hook, connection.protocol).addBoth(
+        return begin_step(connection, step, timeout, hook, connection.protocol).addBoth(
             self._is_fit, step, connection
         )
 
@@ -98,8 +104,12 @@ class Hooks:
         result = _unless_false(result)
         if not isinstance(result, Failure):
             return True
+        error = reason_of(result)
+        connection.fault = machine_fault(error)
         if connection.state is BUSY:
-            self._recorder.hook_failed(step, reason_of(result))
+            self._recorder.hook_failed(step, error)
+            drop_frames(error)  # it is kept
+            self.last_failure = self._now(), step, error
         return False
 
 

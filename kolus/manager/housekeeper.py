@@ -48,7 +48,7 @@ class Housekeeper:
         if now >= manager._lifecycle.abort_at:
             manager._shutdown.abort_all()
         manager._queue.expire_due(now)
-        if manager.demand():
+        if manager.demand() or manager.admission.warming.wishes:
             manager.connections.is_needed()
         elif now >= manager.connections.vacant_until():
             manager._shutdown.begin(Closed)

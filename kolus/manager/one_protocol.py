@@ -9,6 +9,8 @@ from twisted.internet.interfaces import IFileDescriptorReceiver, IHalfCloseableP
 from twisted.internet.protocol import Factory
 from zope.interface import directlyProvides
 
+from kolus.support import place_of_mistake
+
 if TYPE_CHECKING:
     from kolus.manager.connection import Connection
 
@@ -36,9 +38,16 @@ class OneProtocol(Factory):
         connection = self._connection
         if connection.was_made():
             return None
-        protocol = self._make()
-        if not callable(getattr(protocol, "dataReceived", None)):
-            raise TypeError(f"not a protocol, it has no dataReceived: {protocol!r}")
+        try:
+            protocol = self._make()
+            if not callable(getattr(protocol, "dataReceived", None)):
+                raise TypeError(f"not a protocol, it has no dataReceived: {protocol!r}")
+        except Exception as error:
+            connection.mistake = error
+            connection.but = (
+                f"its protocol could not be made, at {place_of_mistake(error, self._make)}"
+            )
+            raise
         connection.protocol = protocol
         directlyProvides(connection, [each for each in _OPTIONAL if each.providedBy(protocol)])
         return connection

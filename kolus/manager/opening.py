@@ -10,14 +10,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectError, ConnectionClosed, ConnectionDone
 from twisted.internet.interfaces import ISSLTransport, IStreamClientEndpoint, ITransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import alsoProvides, directlyProvidedBy
 
+from kolus.manager.connection_step import begin_step
 from kolus.manager.one_protocol import OneProtocol
 from kolus.manager.silence import limit_silence
+from kolus.support import place_of_mistake
 
 if TYPE_CHECKING:
     from kolus.manager.connection import Connection
@@ -55,7 +57,7 @@ class Opening:
         """
         self._connection.opening = self
         factory = OneProtocol(self._connection, build)
-        reached = self._connection.begin("connect", timeout, self._reach, endpoint, factory)
+        reached = begin_step(self._connection, "connect", timeout, self._reach, endpoint, factory)
         return reached.addBoth(self._ended)
 
     def _ended(self, result: object) -> object:
@@ -88,8 +90,12 @@ class Opening:
         self.is_making = True
         try:
             connection.protocol.makeConnection(transport)
-        except Exception:
+        except Exception as error:
             self._failure = Failure()
+            if not isinstance(error, OSError | ConnectError | ConnectionClosed):
+                connection.mistake = error
+                where = place_of_mistake(error, connection.protocol.makeConnection)
+                connection.but = f"its protocol raised in makeConnection, at {where}"
             _log.failure("{protocol!r} raised in makeConnection", protocol=connection.protocol)
         finally:
             self.is_making = False

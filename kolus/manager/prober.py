@@ -10,7 +10,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from kolus.errors import KolusError
+from kolus.endpoints import machine_fault
+from kolus.errors import KolusError, reason_of
 from kolus.support import Step
 
 if TYPE_CHECKING:
@@ -68,9 +69,13 @@ class Prober:
         step = Step(self._clock, "the probe", left)
         lease.when_lost().addCallback(lambda reason: step.give_up(Failure(reason)))
         step.begin(self._policy.probe, lease.protocol)
-        went_well = await step.outcome.addCallbacks(lambda said: said is not False, lambda _: False)
+        error = await step.outcome.addCallbacks(_unless_false, reason_of)
         if lease.held:
-            if went_well:
+            if error is None:
                 lease.release()
             else:
-                lease.finished(failed=True)
+                lease.finished(failed=machine_fault(error) is None)
+
+
+def _unless_false(said: object) -> BaseException | None:
+    return ValueError("it returned False") if said is False else None

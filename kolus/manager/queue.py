@@ -43,7 +43,7 @@ class Waiter(QuickDeferred, Deferred[T]):
     @ivar since: when it arrived, on the clock.
     @ivar deadline: when it fails, on the clock; infinity if never.
     @ivar order: its number. An earlier request has a smaller one, in all queues.
-    @ivar queue: the queue that it is in; C{None} when it has left.
+    @ivar queue: the queue that it is in; C{None} if it is in none, or has left.
     @ivar origin: the place in the program that made it, if known.
     @ivar ownership: the ownership that has it, if it has an owner.
     @ivar placement: the manager where it is placed, if it is in a group's queue.
@@ -53,7 +53,7 @@ class Waiter(QuickDeferred, Deferred[T]):
     since: float
     deadline: float
     order: int
-    queue: WaiterQueue[T] | None
+    queue: WaiterQueue[T] | None = None
     origin: str | None = None
     ownership: Ownership | None = None
     placement: Any = None

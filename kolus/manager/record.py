@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
+from kolus.errors import ConnectFailed, MachineFault
 from kolus.health import Attempts, Ejection, Health, Shortage
 from kolus.manager.budget import Budget
 from kolus.manager.shrinking import Shrinking
@@ -138,9 +139,13 @@ class BackendRecord:
         """The endpoint that all managers connect through. The first call makes it.
 
         @raise ValueError: the backend's endpoint string is of no use to this reactor.
+        @raise ConnectFailed: it cannot be made now, for a C{MachineFault}.
         """
         if self._endpoint is None:
-            self._endpoint = self.backend.connector(reactor)
+            try:
+                self._endpoint = self.backend.connector(reactor)
+            except MachineFault as fault:
+                raise ConnectFailed(self.backend, fault) from fault
         return self._endpoint
 
     def unused(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IReactorTime
@@ -35,7 +35,11 @@ class Groups:
         self._open: list[Group[Any]] = []
 
     def make(
-        self, source: Any | Iterable[AnyBackend], balancer: Balancer, name: str | None
+        self,
+        source: Any | Iterable[AnyBackend],
+        balancer: Balancer,
+        name: str | None,
+        ident: Hashable,
     ) -> Group[Any]:
         """See C{Pool.group}."""
         self._managers.process.check()
@@ -47,6 +51,7 @@ class Groups:
             *(self._left, self._open.remove, self._managers, self._selector, self._clock),
             balancer=balancer,
             name=name,
+            ident=ident,
         )
         self._open.append(group)
         try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocolFactory, ISystemHandle
@@ -17,7 +17,7 @@ from kolus.backoff import Rng
 from kolus.balance import Balancer, usable
 from kolus.errors import Closed, KolusError, LeaseError
 from kolus.events import Observer
-from kolus.group import Group, Run, Selector
+from kolus.group import Group, Selector
 from kolus.interfaces import IKolusManager
 from kolus.lease import Lease
 from kolus.manager import (
@@ -35,6 +35,7 @@ from kolus.manager import (
 from kolus.policy import Policy
 from kolus.pool.groups import Groups
 from kolus.pool.operation import PoolOperation
+from kolus.pool.use import PoolUse
 from kolus.support import check_seconds, check_whole, failed, steady
 from kolus.watching import Owner, check_owner
 
@@ -43,7 +44,7 @@ __all__ = ["Pool"]
 P = TypeVar("P")
 
 
-class Pool(PoolOperation, Generic[P]):
+class Pool(PoolUse[P], PoolOperation):
     """Keeps connections to any number of backends, and leases them out.
 
     The first request for a backend makes a manager, which belongs to the ident of that request. The
@@ -229,74 +230,13 @@ class Pool(PoolOperation, Generic[P]):
             ident, backends, chosen_by, exclude, timeout, owner, fresh
         )
 
-    def run(
-        self,
-        ident: Hashable,
-        where: AnyBackend | IKolusManager | Group[P] | Sequence[AnyBackend],
-        function: Callable[[P], Any],
-        *,
-        idempotent: bool = False,
-        retries: int = 1,
-        timeout: float | None = None,
-        owner: Owner | None = None,
-    ) -> Deferred[Any]:
-        """Lease a connection, call a function with its protocol, and settle the lease.
-
-        When the function has ended well, the connection is released. When it has failed, the
-        connection is finished, unless the policy's C{clean} says that nothing is under way on it.
-
-        A connection that was idle may have been ended by its peer, and the function is the first to
-        find out. So if C{idempotent} is true, the function is called again with another connection
-        when the first was leased before, and ended before anything had come on it. Of a shared
-        connection, what comes for any of its leases counts. What the function fails with otherwise
-        is never repeated.
-
-        @param ident: as for C{connect}.
-        @param where: what C{connect} takes; a group; or a list or tuple of backends, as for
-            C{select}.
-        @param function: is called with the protocol. It may return a Deferred, a coroutine or any
-            other awaitable, and the connection stays leased until that has ended.
-        @param idempotent: whether the function may be called again although the backend may have
-            done already what it asked for.
-        @param retries: how often it is repeated at most. Each repetition goes to another backend,
-            if there is one that can serve it; the last one has a fresh connection.
-        @param timeout: seconds for everything: the waits for leases, and the function, in all
-            attempts. C{None}: the policy's C{acquire_timeout} for all waits together, and no limit
-            for the function.
-        @param owner: as for C{connect}, for the lease of each attempt. If it ends while the
-            function runs, the lease is finished, and the function learns it from the protocol.
-        @return: fires with what the function gives. Fails with what it fails with; with what
-            C{connect} or C{Group.connect} fail with; or with C{TimeoutError} if the time is over
-            while the function runs, which is cancelled then. The error of a repetition has that of
-            the attempt before it as its C{__context__}. Cancelling it cancels the wait or the
-            function, and settles the lease at once.
-        @raise ValueError: C{where}, C{idempotent}, C{retries} or C{timeout} is invalid.
-        @raise TypeError: C{where} or C{owner} has a wrong type, or C{function} cannot be called.
-        """
-        settings: Any = {"idempotent": idempotent, "retries": retries, "timeout": timeout}
-        if isinstance(where, Group):
-            return where.run(ident, function, owner=owner, **settings)
-        run = Run(self._clock, function, owner=owner, **settings)
-        backends = _list_of(where)
-        if backends is None:
-            place: Any = where if IKolusManager.providedBy(where) else Backend.of(where)  # type: ignore[arg-type]
-
-        def ask(
-            timeout: float | None, lost: Collection[AnyBackend], fresh: bool
-        ) -> Deferred[Lease[P]]:
-            how: Any = {"timeout": timeout, "owner": owner, "fresh": fresh}
-            if backends is None:
-                return self.connect(ident, place, **how)
-            return self.select(ident, backends, exclude=lost, **how)
-
-        elsewhere = backends is not None
-        return run.begin(ask, self.policy.acquire_timeout, elsewhere=elsewhere)
-
     def group(
         self,
         source: Any | Iterable[AnyBackend],
         balancer: Balancer | None = None,
         name: str | None = None,
+        *,
+        ident: Hashable = None,
     ) -> Group[P]:
         """Make a group: a list of backends that serve the same requests, and that may change.
 
@@ -306,12 +246,14 @@ class Pool(PoolOperation, Generic[P]):
         @param source: an C{ISource}, or the backends.
         @param balancer: chooses among the statuses of the backends; the policy's if C{None}.
         @param name: the name of the group in messages.
+        @param ident: for whom the policy's C{min_idle} is kept ready at each of the backends, from
+            the start. C{None}: for each ident from its first request at a backend on.
         @raise Closed: the pool is closed.
         @raise ValueError: a backend is invalid or given twice, or there is none.
         @raise TypeError: the balancer is not callable, or C{source} has a wrong type.
         """
         chosen_by = self.policy.balancer if balancer is None else usable(balancer)
-        return self._groups.make(source, chosen_by, name)
+        return self._groups.make(source, chosen_by, name, ident)
 
     # The calls of the original in Erlang, under their names there
 
@@ -371,11 +313,3 @@ class Pool(PoolOperation, Generic[P]):
     def __repr__(self) -> str:
         state = "closed" if self._managers.closed else "open"
         return f"<Pool of {len(tuple(self._managers))} managers, {state}>"
-
-
-def _list_of(where: Any) -> Sequence[AnyBackend] | None:
-    """The backends, if these are several; C{None} if it is one. A pair C{(host, port)} is one."""
-    is_pair = isinstance(where, tuple) and len(where) == 2 and isinstance(where[1], int)
-    if is_pair or not isinstance(where, list | tuple):
-        return None
-    return [Backend.of(each) for each in where]

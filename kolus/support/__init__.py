@@ -10,7 +10,7 @@ from kolus.support.descriptors import DescriptorWatch, soft_limit
 from kolus.support.fork import after_fork
 from kolus.support.frames import drop_frames, traceback_text
 from kolus.support.quick import QuickDeferred, failed, fire, fired, following, waiting
-from kolus.support.stacks import place, stack
+from kolus.support.stacks import place, place_of_mistake, stack
 from kolus.support.steady import SteadyClock, steady, steady_seconds
 from kolus.support.step import Step
 
@@ -31,6 +31,7 @@ __all__ = [
     "following",
     "is_duration",
     "place",
+    "place_of_mistake",
     "soft_limit",
     "stack",
     "steady",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import linecache
 import sys
+import traceback
+from collections.abc import Callable
 from types import FrameType
 
-__all__ = ["place", "stack"]
+__all__ = ["place", "place_of_mistake", "stack"]
 
 _MOST_FRAMES = 12
 
@@ -36,6 +39,22 @@ def stack() -> str:
             calls.append(f"{call}    {source}\n" if source else call)
         frame = frame.f_back
     return "".join(reversed(calls))
+
+
+def place_of_mistake(error: BaseException, called: Callable[..., object]) -> str:
+    """The first line of the user's code in an exception's traceback. If C{called} did not even
+    begin, because it takes other arguments: where it is defined."""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        name = frame.f_globals.get("__name__", "")
+        if not _is_ours(name) and name.partition(".")[0] != "twisted":
+            return f"{frame.f_code.co_filename}:{line} in {frame.f_code.co_qualname}"
+    makes: object = inspect.unwrap(called)
+    if isinstance(makes, type):
+        makes = inspect.getattr_static(makes, "__init__")
+    code = getattr(makes, "__code__", None)
+    if code is None:
+        return repr(called)
+    return f"{code.co_filename}:{code.co_firstlineno} in {code.co_qualname}"
 
 
 def _is_ours(module: str) -> bool:

@@ -74,6 +74,7 @@ class SteadyClock:
     length.
 
     @ivar seconds: tells the time in seconds; it has nothing to do with the time of day.
+    @ivar in_next_turn: calls what it is given in the reactor's next turn.
     @ivar resumed_at: when the reactor ran on after it was last known to be blocked; minus infinity
         if it never was.
     """
@@ -89,6 +90,9 @@ class SteadyClock:
         self.resumed_at = -math.inf
         # A clock without threads is a test's; there, time is skipped and nothing is left unread.
         self._can_stall = hasattr(clock, "callFromThread")
+        self.in_next_turn: Callable[[Callable[[], object]], object] = getattr(
+            clock, "callFromThread", lambda what: what()
+        )
         self.seconds: Callable[[], float] = self._never_less
         if clock.seconds in _KNOWN:
             self.seconds = steady_seconds
@@ -130,7 +134,8 @@ class SteadyClock:
     ) -> IDelayedCall:
         """See C{IReactorTime}."""
         self.look()
-        self._ran_at = now = self.seconds()
+        now = self.seconds()
+        self.ran(now)
         call = _Call(self, now + delay, partial(callable, *args, **kw))
         call.wait(delay)
         return call
@@ -151,17 +156,21 @@ class SteadyClock:
         """A call was made or cancelled."""
         self._calls.pop(call, None)
 
+    def ran(self, now: float) -> None:
+        """The reactor runs."""
+        self._ran_at = now
+
     def came_late(self, due: float, now: float) -> None:
-        """A call that was due has come now, and the clock was not set."""
-        if self._can_stall and now - due >= STALL and due > self.resumed_at:
+        """The reactor comes to a call only now, and its clock was not set."""
+        least = now - due
+        if self._can_stall and least >= STALL and due > self.resumed_at:
             self.resumed_at = now
             _log.warn(
                 "the reactor was blocked for {least:.2f} to {most:.2f} s; what came meanwhile is "
                 "read before anything times out",
-                least=now - due,
-                most=now - self._ran_at,
+                least=least,
+                most=max(least, now - self._ran_at),
             )
-        self._ran_at = now
 
 
 @implementer(IDelayedCall)
@@ -194,7 +203,9 @@ class _Call:
         was_set = self._clock.look()
         now = self._clock.seconds()
         if now < self._at - _EARLY:
-            self.wait(self._at - now)
+            # If the clock was set back while the reactor makes its calls, the one on asyncio would
+            # make a new one at once, and again, and again.
+            self._clock.in_next_turn(self._wait_on)
         elif now > self._at and not self._has_turned:
             self._has_turned = True
             if not was_set:
@@ -203,7 +214,12 @@ class _Call:
         else:
             self._over = AlreadyCalled
             self._clock.gone(self)
+            self._clock.ran(now)
             self._what()
+
+    def _wait_on(self) -> None:
+        if self._over is None and self._call is None:
+            self.wait(self._at - self._clock.seconds())
 
     # IDelayedCall
 
@@ -213,6 +229,8 @@ class _Call:
     def cancel(self) -> None:
         self._check()
         self._over = AlreadyCancelled
+        if not (self._has_turned or self._clock.look()):  # the reactor on asyncio has read first
+            self._clock.came_late(self._at, self._clock.seconds())
         self._clock.gone(self)
         if self._call is not None:
             self._call.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -156,3 +157,25 @@ def test_who_learns_through_another_balancer_hears_each_lease_once() -> None:
         rig.clock.advance(1)
         lease.release()
     assert len(rig.balancer.heard) == 3
+
+
+@pytest.mark.parametrize("wrap", [functools.wraps, lambda inner: prefer_zone("", inner)])
+def test_a_function_that_a_wrapper_has_too_hears_each_lease_once(wrap: Any) -> None:
+    heard: list[str] = []
+
+    def first(statuses: Sequence[Status]) -> Status:
+        return statuses[0]
+
+    first.observe = lambda backend, seconds: heard.append(str(backend))  # type: ignore[attr-defined]
+    rig = Rig()
+    group = rig.pool.group([rig.backend], first)
+    for _ in range(3):
+        made = wrap(first)
+        wrapper = made(lambda statuses: first(statuses)) if wrap is functools.wraps else made
+        result_of(group.connect("us", balancer=wrapper)).release()
+        del made, wrapper
+        result_of(group.connect("us")).release()
+    assert heard == ["a"] * 6
+    group.close()
+    result_of(rig.pool.connect("us", rig.backend)).release()
+    assert heard == ["a"] * 6

@@ -71,10 +71,8 @@ class Crowd:
 
     @classmethod
     def of(cls, size: int) -> Crowd:
-        pool, backends = (
-            Pool(UnsortedClock(), Protocol, policy=Policy(**NEVER_DUE)),
-            many_backends(size),
-        )
+        pool = Pool(UnsortedClock(), Protocol, policy=Policy(**NEVER_DUE))
+        backends = many_backends(size)
         managers = []
         for backend in backends:
             result_of(pool.connect("us", backend)).release()

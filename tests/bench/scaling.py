@@ -28,7 +28,7 @@ if not __package__:  # run by its path
 from kolus import Backend, Lease, Policy, Pool
 from kolus.testing import FakeBackend, result_of
 from tests.bench.choosing import UnsortedClock
-from tests.bench.idle import MANY
+from tests.bench.idle import MANY, NEVER_DUE
 
 GOAL = 3.0
 """How many times dearer it may be, at most."""
@@ -106,7 +106,9 @@ def _cancelled(failure: Failure) -> None:
 
 
 def _pool(**policy: Any) -> Pool[Protocol]:
-    return Pool(UnsortedClock(), Protocol, policy=Policy(max_waiters=MANY, **policy))
+    return Pool(
+        UnsortedClock(), Protocol, policy=Policy(**({"max_waiters": MANY} | NEVER_DUE | policy))
+    )
 
 
 def _backends(number: int) -> list[Backend]:

@@ -9,13 +9,22 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from zope.interface.verify import verifyObject
 
-from kolus import Closed, ConnectFailed, Draining, LeaseError, LeaseTimeout, PoolFull, WrongIdent
+from kolus import (
+    Closed,
+    ConnectFailed,
+    Draining,
+    LeaseError,
+    LeaseTimeout,
+    Pool,
+    PoolFull,
+    WrongIdent,
+)
 from kolus.events import Retired, Why
 from kolus.interfaces import IGivesFresh
 from kolus.testing import NotFired, result_of
 from tests.rigs.either import either, use
 from tests.rigs.idents import Idents
-from tests.rigs.pools import Managed
+from tests.rigs.pools import Managed, Pooled
 from tests.rigs.sharing import Hears, Multiplexed, Sharing
 
 
@@ -589,6 +598,41 @@ def test_a_fresh_connection_for_one_ident_never_takes_more_than_the_limit() -> N
     rig.end()
 
 
+# Under one limit over all backends
+
+
+@pytest.mark.parametrize("slots", [None, 2])
+def test_where_the_limit_of_the_pool_binds_an_idle_connection_makes_way(slots: int | None) -> None:
+    rig = Pooled(limit=3, slots=slots)
+    rig.pool = Pool(rig.clock, Hears, policy=rig.pool.policy, limit=1)
+    for used in rig.backends[:2]:
+        for _ in range(2):
+            other = rig.pool.connect("us", used)
+            rig.turn()
+            result_of(other).release()
+        asked = rig.pool.connect("us", used, fresh=True)
+        rig.turn()
+        lease = result_of(asked)
+        assert not lease.reused
+        assert sum([len(each.connections) for each in rig.fakes]) == 1
+        lease.release()
+
+
+def test_where_the_limit_of_the_pool_binds_the_first_to_come_home_makes_way() -> None:
+    rig = Pooled(limit=3)
+    rig.pool = Pool(rig.clock, Hears, policy=rig.pool.policy, limit=1)
+    held = result_of(rig.pool.connect("us", rig.backends[0]))
+    elsewhere = rig.pool.connect("us", rig.backends[1], fresh=True)
+    here = rig.pool.connect("us", rig.backends[0], fresh=True)
+    held.release()
+    rig.turn()
+    lease = result_of(elsewhere)
+    assert not lease.reused
+    lease.release()
+    rig.turn()
+    settle(rig, here)
+
+
 # What it costs others
 
 
@@ -632,3 +676,14 @@ def test_a_lost_connection_is_replaced_by_a_fresh_one() -> None:
     lease.release()
     rig.turn()
     settle(rig, asked)
+
+
+@either
+def test_a_fresh_request_that_is_cancelled_is_counted_once(rig_of: Callable[..., Any]) -> None:
+    rig = rig_of(limit=1)
+    rig.fake.never_answer()
+    asked = fresh(rig)
+    asked.cancel()
+    with pytest.raises(CancelledError):
+        result_of(asked)
+    assert rig.manager.counters.cancels == 1

@@ -37,6 +37,7 @@ def test_every_example_is_run_here() -> None:
     assert written == {
         *("redis_cache.py", "memcached_counter.py", "select_three.py"),
         *("amp_calls.py", "asyncio_tasks.py", "http_pages.py", "postgres_accounts.py"),
+        "run_again.py",
     }
 
 
@@ -72,6 +73,13 @@ async def test_redis_cache_finds_at_the_second_look_what_it_kept_at_the_first(
 async def test_memcached_counter_loses_no_count(memcached: Server) -> None:
     out, err, status = await run("memcached_counter.py", memcached.endpoint)
     assert (out, err, status) == ("counted to 200 on 4 connections\n", "", 0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_run_again_reads_all_that_it_has_written(memcached: Server) -> None:
+    out, err, status = await run("run_again.py", memcached.endpoint, "--pause", "0.01")
+    lines = [*["20 of 20 keys were there"] * 3, "4 leases on 2 connections"]
+    assert (out.splitlines(), err, status) == (lines, "", 0)
 
 
 @pytest_twisted.ensureDeferred

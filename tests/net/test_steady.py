@@ -77,6 +77,7 @@ def set_back():
     clock.callLater(0.2, passed, "after")
 
 clock.callLater(0.5, passed, "before")
+clock.callLater(30, passed, "never")
 clock.callLater(1.0, reactor.stop)
 reactor.callLater(0.1, set_back)
 reactor.run()

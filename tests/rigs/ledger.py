@@ -290,7 +290,7 @@ class Ledger:
         asked.addCallbacks(
             self._served, self._failed, callbackArgs=(request,), errbackArgs=(request,)
         )
-        if isinstance(asked, Waiter) and not request.fired:
+        if isinstance(asked, Waiter) and asked.queue is not None:
             if asked.placement is not None:
                 request.manager = asked.placement
             else:

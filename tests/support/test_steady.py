@@ -194,6 +194,17 @@ def test_the_log_tells_the_bounds_of_what_is_known_of_a_stall(log_events: list[L
     assert "blocked for 3.00 to 4.00 s" in told
 
 
+def test_a_stall_is_noticed_by_a_call_that_is_cancelled_too_late(
+    log_events: list[LogEvent],
+) -> None:
+    clock, now, calls = rig(StallingClock)
+    call = now.callLater(1, calls.note)
+    clock.rightNow += 3
+    call.cancel()  # as a reactor does that reads first
+    assert stalls(log_events) == [2]
+    assert now.resumed_at == now.seconds()
+
+
 def test_it_tells_when_the_reactor_ran_on() -> None:
     clock, now, calls = rig(StallingClock)
     assert now.resumed_at < now.seconds()

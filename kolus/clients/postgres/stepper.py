@@ -17,6 +17,8 @@ from twisted.internet.interfaces import IDelayedCall, IReadWriteDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from kolus.support import steady
+
 __all__ = ["Stepper"]
 
 _NOTHING, _READ, _WRITE = 0, int(Wait.R), int(Wait.W)
@@ -64,7 +66,7 @@ class Stepper:
         outcome: Deferred[Any] = Deferred(self._cancelled)
         self._outcome = outcome
         if timeout is not None:
-            self._timer = self._reactor.callLater(timeout, self._timed_out)
+            self._timer = steady(self._reactor).callLater(timeout, self._timed_out)
         self._watch(wanted)
         return outcome
 

@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from kolus.clients.postgres.stepper import Stepper
+from kolus.support import steady
 
 if TYPE_CHECKING:
     from psycopg.errors import Diagnostic
@@ -114,7 +115,7 @@ class PostgresTransport:
         """Say good-bye to the server, and close the socket."""
         if not self.disconnecting:
             self.disconnecting = True
-            self._reactor.callLater(0, self._gone, ConnectionDone())
+            steady(self._reactor).callLater(0, self._gone, ConnectionDone())
 
     abortConnection = loseConnection
 

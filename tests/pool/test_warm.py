@@ -1,0 +1,473 @@
+"""C{pool.warm} and C{group.warm}: connections that are ready before anybody asks for a lease."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock
+from zope.interface import implementer
+
+from kolus import (
+    Backend,
+    Closed,
+    ConnectFailed,
+    Draining,
+    ISource,
+    LeaseTimeout,
+    NoBackend,
+    Policy,
+    Pool,
+    WrongIdent,
+)
+from kolus.testing import FakeBackend, NotFired, result_of
+from tests.group.test_group_fresh import Others
+
+
+class Warmed:
+    """A pool on a clock with three fake backends, to which a connect takes a second."""
+
+    def __init__(self, **policy: Any) -> None:
+        self.clock = Clock()
+        self.fakes = [FakeBackend(self.clock).accept(after=1.0, always=True) for _ in range(3)]
+        self.backends = [
+            Backend(fake, name=name) for fake, name in zip(self.fakes, "abc", strict=True)
+        ]
+        settings = {"limit": 4, "acquire_timeout": 5.0} | policy
+        self.pool: Pool[Any] = Pool(self.clock, Protocol, policy=Policy(**settings))
+
+    @property
+    def fake(self) -> FakeBackend:
+        return self.fakes[0]
+
+    def warm(self, count: int = 3, timeout: float | None = None, **how: Any) -> Deferred[None]:
+        return self.pool.warm(self.backends[0], count, timeout, **({"ident": "us"} | how))
+
+    def connect(self, which: int = 0, ident: str = "us") -> Deferred[Any]:
+        return self.pool.connect(ident, self.backends[which])
+
+    def idle(self) -> list[int | None]:
+        return [each.idle for each in self.pool.status(self.backends)]
+
+    def end(self) -> None:
+        closed = self.pool.close(0)
+        self.clock.pump([0, 60])
+        result_of(closed)
+        assert not self.clock.getDelayedCalls()
+
+
+def pending(asked: Deferred[Any]) -> bool:
+    return not asked.called
+
+
+@pytest.mark.parametrize("slots", [None, 4])
+def test_it_fires_when_so_many_connections_are_ready(slots: int | None) -> None:
+    rig = Warmed(slots=slots)
+    asked = rig.warm(3)
+    rig.clock.advance(0.9)
+    assert pending(asked)
+    rig.clock.advance(0.1)
+    assert result_of(asked) is None
+    assert rig.fake.attempts == 3
+    assert rig.idle()[0] == 3 * (slots or 1)
+    rig.end()
+
+
+def test_it_fires_at_once_if_they_are_ready() -> None:
+    rig = Warmed()
+    rig.warm(3)
+    rig.clock.advance(1.0)
+    assert result_of(rig.warm(2)) is None
+    assert result_of(rig.warm(3)) is None
+    assert rig.fake.attempts == 3
+    rig.end()
+
+
+def test_leased_connections_count() -> None:
+    rig = Warmed()
+    first = rig.connect()
+    rig.clock.advance(1.0)
+    lease = result_of(first)
+    asked = rig.warm(2)
+    assert rig.fake.attempts == 2
+    rig.clock.advance(1.0)
+    result_of(asked)
+    lease.release()
+    rig.end()
+
+
+def test_requests_are_served_meanwhile_and_what_they_use_counts() -> None:
+    rig = Warmed()
+    asked = rig.warm(3)
+    wanted = rig.connect()
+    rig.clock.advance(1.0)
+    lease = result_of(wanted)
+    result_of(asked)
+    assert rig.fake.attempts == 3
+    lease.release()
+    rig.end()
+
+
+def test_a_connection_that_is_lost_meanwhile_is_replaced() -> None:
+    rig = Warmed(limit=2)
+    rig.warm(1)
+    rig.clock.advance(1.0)
+    asked = rig.warm(2)
+    rig.fake.connections[0].reset()
+    rig.clock.pump([1.0, 1.0])
+    result_of(asked)
+    assert rig.idle()[0] == 2
+    rig.end()
+
+
+def test_several_calls_wait_for_the_most_of_them() -> None:
+    rig = Warmed()
+    one, three = rig.warm(1), rig.warm(3)
+    rig.clock.advance(1.0)
+    result_of(one)
+    result_of(three)
+    assert rig.fake.attempts == 3
+    rig.end()
+
+
+def test_the_idents_of_a_backend_are_warmed_apart() -> None:
+    rig = Warmed(idents="separate")
+    asked = [rig.warm(2), rig.warm(2, ident="them")]
+    rig.clock.advance(1.0)
+    for each in asked:
+        result_of(each)
+    assert rig.fake.attempts == 4
+    rig.end()
+
+
+def test_the_default_is_one_connection_for_the_ident_none() -> None:
+    rig = Warmed()
+    asked = rig.pool.warm(rig.backends[0])
+    rig.clock.advance(1.0)
+    result_of(asked)
+    manager = next(iter(rig.pool.status())).manager
+    assert manager is not None
+    assert manager.ident is None
+    rig.end()
+
+
+# What prevents it
+
+
+def test_a_failed_connect_fails_it_with_its_error() -> None:
+    rig = Warmed()
+    rig.fake.refuse(reason=OSError("no route"), always=True)
+    with pytest.raises(ConnectFailed, match="no route"):
+        result_of(rig.warm(2))
+    with pytest.raises(ConnectFailed, match="no route"):  # while the next attempt is not due
+        result_of(rig.warm(2))
+    rig.end()
+
+
+def test_a_failed_connect_does_not_fail_it_while_others_are_under_way() -> None:
+    rig = Warmed(limit=2)
+    rig.fake.refuse()
+    rig.fake.accept(after=1.0)
+    asked = rig.warm(1)
+    with pytest.raises(ConnectFailed):
+        result_of(asked)
+    rig.clock.advance(5)
+    asked = rig.warm(2)
+    rig.clock.advance(1.0)
+    rig.clock.advance(1.0)
+    result_of(asked)
+    rig.end()
+
+
+def test_without_fail_fast_it_waits_for_a_backend_that_comes_back() -> None:
+    rig = Warmed(fail_fast=False)
+    rig.fake.refuse()
+    rig.fake.refuse()
+    asked = rig.warm(2, 20.0)
+    rig.clock.pump([0.25] * 40)
+    result_of(asked)
+    rig.end()
+
+
+def test_without_back_off_a_failed_connect_fails_it_and_the_next_call_tries_again() -> None:
+    rig = Warmed(backoff=None)
+    rig.fake.refuse(after=0.5)
+    one, two = rig.warm(1), rig.warm(1)
+    rig.clock.advance(0.5)
+    for each in (one, two):
+        with pytest.raises(ConnectFailed):
+            result_of(each)
+    rig.fake.refuse()
+    with pytest.raises(ConnectFailed):
+        result_of(rig.warm(1))
+    assert rig.fake.attempts == 2
+    asked = rig.warm(1)
+    rig.clock.advance(1.0)
+    result_of(asked)
+    rig.end()
+
+
+def test_more_than_the_limit_fails_with_a_value_error() -> None:
+    rig = Warmed()
+    with pytest.raises(ValueError, match=r"5 connections to a are more than its limit of 4"):
+        result_of(rig.warm(5))
+    asked = rig.warm(3)
+    rig.pool.resize(2)
+    with pytest.raises(ValueError, match="its limit of 2"):
+        result_of(asked)
+    rig.end()
+
+
+def test_more_than_the_limit_of_the_pool_fails_with_a_value_error() -> None:
+    rig = Warmed()
+    rig.pool = Pool(rig.clock, Protocol, policy=Policy(limit=4), limit=5)
+    with pytest.raises(ValueError, match=r"2 connections to each of 3 backends .* limit of 5"):
+        result_of(rig.pool.warm(rig.backends, 2, ident="us"))
+    asked = rig.warm(4)
+    rig.clock.advance(1.0)
+    result_of(asked)
+    rig.end()
+
+
+def test_more_than_are_kept_idle_fails_with_a_value_error() -> None:
+    rig = Warmed(max_idle=1)
+    with pytest.raises(ValueError, match="max_idle=1"):
+        result_of(rig.warm(2))
+    rig.end()
+
+
+@pytest.mark.parametrize("timeout", [None, 2.0])
+def test_at_the_deadline_it_says_what_is_there(timeout: float | None) -> None:
+    rig = Warmed(connect_timeout=30.0)
+    rig.fake.accept(after=1.0)
+    rig.fake.never_answer(always=True)
+    asked = rig.warm(2, timeout)
+    rig.clock.advance(1.0)
+    rig.clock.advance(0.9)
+    assert pending(asked)
+    rig.clock.advance(3.1)
+    with pytest.raises(LeaseTimeout) as caught:
+        result_of(asked)
+    assert caught.value.__notes__ == ["1 of 2 connections were ready"]
+    assert caught.value.status.idle == 1
+    assert rig.pool.counters().timeouts == 0  # no request has timed out
+    rig.end()
+
+
+def test_while_paused_it_waits() -> None:
+    rig = Warmed()
+    rig.pool.pause()
+    asked = rig.warm(1)
+    rig.clock.advance(3.0)
+    assert rig.fake.attempts == 0
+    rig.pool.resume()
+    rig.clock.advance(0.5)
+    rig.clock.advance(0.5)
+    result_of(asked)
+    rig.end()
+
+
+@pytest.mark.parametrize(("how", "error"), [("drain", Draining), ("close", Closed)])
+def test_draining_and_closing_end_it(how: str, error: type[Exception]) -> None:
+    rig = Warmed()
+    held = rig.connect()
+    rig.clock.advance(1.0)
+    lease = result_of(held)
+    asked = rig.warm(2)
+    getattr(rig.pool, how)(*([rig.backends[0]] if how == "drain" else []))
+    with pytest.raises(error):
+        result_of(asked)
+    with pytest.raises(error):
+        result_of(rig.warm(2))
+    lease.release()
+    rig.end()
+
+
+def test_another_ident_is_refused() -> None:
+    rig = Warmed(idents="reject")
+    asked = rig.warm(1)
+    with pytest.raises(WrongIdent):
+        result_of(rig.warm(1, ident="them"))
+    rig.clock.advance(1.0)
+    result_of(asked)
+    rig.end()
+
+
+def test_cancelling_ends_the_wait_and_the_connects_go_on() -> None:
+    rig = Warmed()
+    asked = rig.warm(2)
+    asked.cancel()
+    with pytest.raises(CancelledError):
+        result_of(asked)
+    rig.clock.advance(1.0)
+    assert rig.idle()[0] == 2
+    rig.end()
+
+
+def test_a_manager_that_closes_itself_soon_waits_for_it() -> None:
+    rig = Warmed(manager_idle_timeout=0.0)
+    rig.fake.never_answer(always=True)
+    rig.pool.pause()
+    asked = rig.warm(1, 3.0)
+    rig.clock.pump([0.5] * 6)
+    with pytest.raises(LeaseTimeout):
+        result_of(asked)
+    rig.end()
+
+
+def test_what_warm_has_told_may_do_anything() -> None:
+    rig = Warmed()
+    closed: list[Any] = []
+    rig.warm(1).addCallback(lambda _: closed.append(rig.pool.close()))
+    other = rig.warm(1)
+    rig.clock.advance(1.0)
+    with pytest.raises(Closed):
+        result_of(other)
+    rig.clock.advance(0)
+    result_of(closed[0])
+
+
+def test_a_third_party_s_manager_is_told_so_clearly() -> None:
+    rig = Others()
+    with pytest.raises(TypeError, match="IServesGroups"):
+        result_of(rig.pool.warm(rig.backends[0], ident="us"))
+
+
+def test_bad_arguments_are_refused_at_once() -> None:
+    rig = Warmed()
+    for how in ({"count": 0}, {"count": 1.5}, {"timeout": -1}):
+        with pytest.raises(ValueError, match=next(iter(how))):
+            rig.pool.warm(rig.backends[0], **how)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=next(iter(how))):
+            rig.pool.group(rig.backends).warm(**how)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="no backend"):
+        rig.pool.warm([])
+    with pytest.raises(TypeError):
+        rig.pool.warm(5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="port"):
+        rig.pool.warm(("host", 0))
+
+
+# Several backends
+
+
+@pytest.mark.parametrize("is_group", [False, True])
+def test_of_several_each_is_warmed(is_group: bool) -> None:
+    rig = Warmed()
+    where = rig.pool.group(rig.backends) if is_group else rig.backends
+    asked = rig.pool.warm(where, 2, ident="us")
+    rig.clock.advance(0.5)
+    assert pending(asked)
+    rig.clock.advance(0.5)
+    assert result_of(asked) is None
+    assert rig.idle() == [2, 2, 2]
+    rig.end()
+
+
+@pytest.mark.parametrize("is_group", [False, True])
+def test_the_first_backend_that_fails_fails_it(is_group: bool) -> None:
+    rig = Warmed()
+    rig.fakes[1].refuse(reason=OSError("no route"), after=0.5, always=True)
+    where = rig.pool.group(rig.backends) if is_group else rig.backends
+    asked = rig.pool.warm(where, 2, ident="us")
+    rig.clock.advance(0.5)
+    with pytest.raises(ConnectFailed, match="no route"):
+        result_of(asked)
+    rig.clock.advance(0.5)
+    assert rig.idle()[::2] == [2, 2]
+    rig.end()
+
+
+def test_cancelling_it_for_several_cancels_all() -> None:
+    rig = Warmed()
+    asked = rig.pool.group(rig.backends).warm(2, ident="us")
+    asked.cancel()
+    with pytest.raises(CancelledError):
+        result_of(asked)
+    rig.end()
+
+
+@implementer(ISource)
+class Late:
+    """A source that the test tells."""
+
+    def start(self, listener: Any) -> None:
+        self.tell = listener
+
+    def stop(self) -> None:
+        pass
+
+
+def test_a_group_without_a_list_waits_for_the_first() -> None:
+    rig = Warmed()
+    source = Late()
+    group = rig.pool.group(source)
+    asked, late = group.warm(1, 4.0, ident="us"), group.warm(1, 1.0, ident="us")
+    rig.clock.advance(1.0)
+    with pytest.raises(NoBackend):
+        result_of(late)
+    source.tell(rig.backends[:2])
+    rig.clock.advance(1.0)
+    result_of(asked)
+    assert rig.idle()[:2] == [1, 1]
+    group.close()
+    with pytest.raises(Closed):
+        result_of(group.warm(ident="us"))
+    rig.end()
+
+
+# The head-room, from the start
+
+
+def test_min_idle_is_kept_for_what_warm_has_named() -> None:
+    rig = Warmed(min_idle=2)
+    asked = rig.warm(1)
+    rig.clock.advance(1.0)
+    result_of(asked)
+    rig.clock.advance(1.0)
+    assert rig.idle()[0] == 2
+    rig.end()
+
+
+def test_min_idle_is_kept_from_the_start_for_the_ident_of_a_group() -> None:
+    rig = Warmed(min_idle=2)
+    source = Late()
+    rig.pool.group(source, ident="us")
+    source.tell(rig.backends[:2])
+    rig.clock.pump([0, 1.0, 1.0])
+    assert rig.idle()[:2] == [2, 2]
+    source.tell(rig.backends)
+    rig.clock.pump([0, 1.0, 1.0])
+    assert rig.idle() == [2, 2, 2]
+    lease = result_of(rig.connect(2))
+    assert not lease.reused
+    lease.release()
+    rig.end()
+
+
+def test_without_an_ident_a_group_connects_from_the_first_request_on() -> None:
+    rig = Warmed(min_idle=2)
+    rig.pool.group(rig.backends)
+    rig.clock.pump([0, 1.0])
+    assert not any(each.attempts for each in rig.fakes)
+    rig.end()
+
+
+def test_without_min_idle_a_group_makes_no_manager_for_its_ident() -> None:
+    rig = Warmed()
+    rig.pool.group(rig.backends, ident="us")
+    assert rig.pool.status() == []
+    rig.end()
+
+
+def test_a_backend_that_fails_at_the_start_does_not_keep_the_others_from_it() -> None:
+    rig = Warmed(min_idle=1)
+    rig.fakes[0].refuse(always=True)
+    rig.pool.group(rig.backends, ident="us")
+    rig.clock.pump([0, 1.0])
+    assert rig.idle() == [0, 1, 1]
+    with pytest.raises(NotFired):
+        result_of(Deferred())
+    rig.end()
