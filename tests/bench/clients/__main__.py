@@ -51,7 +51,7 @@ async def run(row: Row, server: Any, seconds: float) -> dict[str, Any] | None:
         from twisted.internet import reactor
 
         await deferLater(reactor, 0.5 + seconds / 3)
-        await (server.stop() if isinstance(server, Postgres) else server.kill())
+        await end(server)
         await deferLater(reactor, 0.2)
         await server.start()
     out, err, _ = await ended
@@ -60,6 +60,17 @@ async def run(row: Row, server: Any, seconds: float) -> dict[str, Any] | None:
     except (IndexError, ValueError):
         print(f"{kind}, {client}: {err.decode().strip().splitlines()[-1:]}", file=sys.stderr)
         return None
+
+
+async def end(server: Any) -> None:
+    """End a server and its clients' connections. Only redis may be killed: the others' children
+    would outlive them."""
+    if isinstance(server, Postgres):
+        await server.stop()
+    elif isinstance(server, Nginx):
+        await server.terminate()
+    else:
+        await server.kill()
 
 
 async def start_servers(reactor: Any, folder: Path) -> dict[str, Server]:
@@ -118,7 +129,7 @@ async def main(reactor: Any, options: argparse.Namespace) -> None:
                         figures[row].append(figure)
         finally:
             for each in started.values():
-                await each.kill()
+                await end(each)
     print()
     for line in table(figures):
         print(line)
