@@ -10,7 +10,6 @@ it is closed, and tells its connector so exactly once.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -34,9 +33,9 @@ from kolus.manager.connection_state import (
     LEASED,
     NEXT,
 )
+from kolus.manager.descriptor import Descriptor, descriptor_of
 from kolus.manager.losses import Losses
-from kolus.manager.transports import is_sound, stop_telling, tell_before
-from kolus.support import Step
+from kolus.manager.transports import is_sound, layers, stop_telling, tell_before
 
 if TYPE_CHECKING:
     from kolus.errors import MachineFault
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     from kolus.manager.connection_state import ConnectionState
     from kolus.manager.connector import Connector
     from kolus.manager.opening import Opening
+    from kolus.support import Step
 
 __all__ = ["STILLBORN", "Connection"]
 
@@ -86,6 +86,7 @@ class Connection(Generic[P]):
     @ivar mistake: what the user's own code raised while it was made, with which the backend has
         nothing to do.
     @ivar but: what it is that fails, in words, from when it is connected.
+    @ivar step: what is under way to make it ready, if anything is.
     @ivar slots: its leased slots, if it is shared.
     @ivar hearings: who wants to know whether anything comes: see C{Hearing}.
     @ivar observed_since: C{since} of the last lease whose lessee called C{observe}.
@@ -93,8 +94,8 @@ class Connection(Generic[P]):
     """
 
     __slots__ = (
-        *("__dict__", "dataReceived", "doubtful", "manager", "protocol", "retired", "since"),
-        *("state", "transport", "unasked", "uses"),
+        *("__dict__", "dataReceived", "descriptor", "doubtful", "manager", "protocol", "retired"),
+        *("since", "state", "transport", "unasked", "uses"),
     )
 
     protocol: P
@@ -112,9 +113,9 @@ class Connection(Generic[P]):
     slots: Any = frozenset()
     hearings: dict[Any, None] | None = None
     opening: Opening | None = None
+    step: Step | None = None
     mistake: Exception | None = None
     but: str | None = None
-    _step: Step | None = None
     _losses: Losses | None = None
     _ended: Failure | None = None
     _tells = False
@@ -125,6 +126,7 @@ class Connection(Generic[P]):
         self.failures = failures
         self.state = CONNECTING
         self.transport: ITransport | None = None
+        self.descriptor: Descriptor | None = None
         self.since = -math.inf
         self.uses = 0
         self.retired = False
@@ -167,39 +169,22 @@ class Connection(Generic[P]):
 
     # What the manager does with it
 
-    def begin(
-        self, step: str, timeout: float | None, work: Callable[..., object], *args: object
-    ) -> Deferred[object]:
-        """Begin a step of making it ready.
-
-        When the time is over or the connection is lost, what C{work} returned is cancelled, and
-        not waited for.
-
-        @param work: what it returns may be a Deferred or a coroutine.
-        @return: fires with what the work gave; fails with its exception, with C{TimeoutError}
-            after C{timeout} seconds, with the reason of the loss. It always fires.
-        """
-        self._step = begun = Step(self._connector.clock, step, timeout)
-        begun.outcome.addBoth(self._step_done)
-        return begun.begin(work, *args)
-
-    def _step_done(self, result: object) -> object:
-        self._step = None
-        return result
-
     def _give_up(self, reason: Failure) -> None:
         if self.opening is not None and self.opening.is_making:
             self.opening.give_up(reason)
-        elif self._step is not None:
-            self._step.give_up(reason)
+        elif self.step is not None:
+            self.step.give_up(reason)
 
     def lease(self, now: float) -> bool:
         """Hand it to a lessee: from here to C{rest} the transport talks to the protocol.
 
         @return: whether it may be leased; looked at is only what can have happened while it was
-            idle, that its protocol closed it. If not, nothing has changed.
+            idle: that its protocol closed it, or that something has come. If not, close it, unless
+            it is closing.
         """
         if self.doubtful and not self.usable(producing=True):
+            return False
+        if self.descriptor is not None and not self.descriptor.is_quiet(now):
             return False
         if self.state is not IDLE:
             self._become(LEASED)
@@ -209,6 +194,12 @@ class Connection(Generic[P]):
         self.uses += 1
         self.dataReceived = self.protocol.dataReceived  # type: ignore[attr-defined]
         return True
+
+    def out_of_step(self, why: str, *, abort: bool = False) -> None:
+        """It has what belongs to no request: close it.
+
+        @param abort: do not wait until what was written is sent."""
+        self._connector.connection_out_of_step(self, why, abort)
 
     def occupy(self, now: float) -> None:
         """Begin a check or a reset."""
@@ -223,6 +214,8 @@ class Connection(Generic[P]):
         """
         doubtful = self.doubtful
         if doubtful and not self.usable():
+            return False
+        if self.state is BUSY and self.descriptor is not None and not self.descriptor.is_quiet(now):
             return False
         self.since = now
         if self.state is LEASED:
@@ -265,7 +258,9 @@ class Connection(Generic[P]):
 
     def is_clean(self) -> bool:
         """Whether nothing is under way on it; C{False} if that is not known."""
-        return bool(self.manager.is_clean(self))
+        hooks = self.manager._hooks
+        can_tell = hooks.cleans and not self.manager.process.is_foreign
+        return can_tell and hooks.why_unclean(self) is None
 
     def why_not_detach(self) -> str | None:
         """Why it cannot leave the pool now; C{None} if it can."""
@@ -327,13 +322,13 @@ class Connection(Generic[P]):
             return
         self.transport = transport
         self._tells = tell_before(transport, self)
+        self.descriptor = descriptor_of(self, layers(transport))
         self.connected_at = self._connector.now()
         self.opening.make(transport)
 
     def _data_received(self, data: bytes) -> None:
         if self.state is IDLE:
-            why = f"{len(data)} bytes came while it was idle"
-            self._connector.connection_out_of_step(self, why)
+            self.out_of_step(f"{len(data)} bytes came while it was idle")
         elif self.state < CLOSING:
             self._protocol.dataReceived(data)
 
@@ -345,14 +340,14 @@ class Connection(Generic[P]):
 
     def readConnectionLost(self) -> None:
         if self.state is IDLE:
-            self._connector.connection_out_of_step(self, "its peer closed it")
+            self.out_of_step("its peer closed it")
         elif self.state < CLOSING:
             self.retired = self.doubtful = self.was_lost = True
             self._protocol.readConnectionLost()
 
     def writeConnectionLost(self) -> None:
         if self.state is IDLE:
-            self._connector.connection_out_of_step(self, "its protocol closed its half")
+            self.out_of_step("its protocol closed its half")
         self.retired = self.doubtful = True
         self._protocol.writeConnectionLost()
 
@@ -364,7 +359,7 @@ class Connection(Generic[P]):
             return  # it came after this attempt had been given up, and was sent away
         if self._tells:
             stop_telling(self.transport)
-        self.transport = None
+        self.transport = self.descriptor = None
         self.doubtful = True
         self.was_lost = self.state < CLOSING
         self._ended = reason

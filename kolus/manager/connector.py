@@ -205,9 +205,9 @@ class Connector(Generic[P]):
         self.manager.connections_changed()
         self._record.turns.wake()
 
-    def connection_out_of_step(self, connection: Connection[P], why: str) -> None:
-        """An idle connection got data or an end that belong to no request: it is unusable."""
-        self._connections.close(connection, Why.OUT_OF_STEP)
+    def connection_out_of_step(self, connection: Connection[P], why: str, abort: bool) -> None:
+        """A connection has data or an end that belong to no request: it is unusable."""
+        self._connections.close(connection, Why.OUT_OF_STEP, abort=abort)
         self._recorder.out_of_step(why)
         if self._is_stillborn(connection):
             self.failed(ConnectionAbortedError(why), connection)

@@ -16,6 +16,7 @@ from kolus.endpoints import machine_fault
 from kolus.errors import reason_of
 from kolus.events import Why
 from kolus.manager.connection_state import BUSY
+from kolus.manager.connection_step import begin_step
 from kolus.support import drop_frames, fewest_arguments
 
 if TYPE_CHECKING:
@@ -59,7 +60,9 @@ class Hooks:
         arguments: tuple[object, ...] = (connection.protocol,)
         if self._tells_context:
             arguments = (connection.protocol, context)
-        prepared = connection.begin("prepare", policy.prepare_timeout, policy.prepare, *arguments)
+        prepared = begin_step(
+            connection, "prepare", policy.prepare_timeout, policy.prepare, *arguments
+        )
         return prepared.addCallback(_unless_false)
 
     def is_stale(self, connection: Connection[Any]) -> bool:
@@ -99,7 +102,7 @@ class Hooks:
     ) -> Deferred[bool]:
         assert hook is not None
         connection.occupy(self._now())
-        return connection.begin(step, timeout, hook, connection.protocol).addBoth(
+        return begin_step(connection, step, timeout, hook, connection.protocol).addBoth(
             self._is_fit, step, connection
         )
 

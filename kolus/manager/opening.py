@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import alsoProvides, directlyProvidedBy
 
+from kolus.manager.connection_step import begin_step
 from kolus.manager.one_protocol import OneProtocol
 from kolus.manager.silence import limit_silence
 from kolus.support import place_of_mistake
@@ -60,7 +61,7 @@ class Opening:
         """
         self._connection.opening = self
         factory = OneProtocol(self._connection, build)
-        reached = self._connection.begin("connect", timeout, self._reach, endpoint, factory)
+        reached = begin_step(self._connection, "connect", timeout, self._reach, endpoint, factory)
         return reached.addBoth(self._ended)
 
     def _ended(self, result: object) -> object:
