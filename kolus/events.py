@@ -65,7 +65,8 @@ class Why(Enum):
     """Its check or reset failed, C{clean} raised, or its own protocol closed it while it was
     idle."""
     OUT_OF_STEP = "out of step"
-    """Its peer sent data or closed its direction while the connection was idle."""
+    """Its peer sent data or closed its direction while the connection was idle, or did not take all
+    that a lessee had written before it released it."""
     INVALIDATED = "invalidated"
     """It was open when C{invalidate()} was called."""
     RESIZED = "resized"

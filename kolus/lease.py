@@ -177,8 +177,8 @@ class Lease(Generic[P]):
         """Return the connection for the next lessee. If it is closed or too old, it is not reused.
 
         Leave it as you found it, without a request under way. If you told it to close, left a
-        producer registered, or the policy's C{clean} says that something is under way, this counts
-        as C{finished}.
+        producer registered, wrote more than its peer takes now, left something unread, or if the
+        policy's C{clean} says that something is under way, this counts as C{finished}.
 
         @raise LeaseError: the lease was settled before.
         """
@@ -191,7 +191,8 @@ class Lease(Generic[P]):
     def finished(self, *, failed: bool = False) -> None:
         """Return the connection to be closed and not used again.
 
-        @param failed: whether the backend failed. Several such leases in a row eject the backend,
+        @param failed: whether the backend failed. If it ended the connection before that had served
+            anything, this counts as failed anyway. Several such leases in a row eject the backend,
             so that others are chosen.
         @raise LeaseError: the lease was settled before.
         """

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
 
-from kolus.errors import Closed, Draining, KolusError, LeaseTimeout
+from kolus.errors import Closed, Draining, KolusError
 from kolus.events import Observer, Why
 from kolus.manager.admission import Admission
 from kolus.manager.connections import Connections
@@ -125,12 +125,13 @@ class BaseManager(ABC, Generic[P]):
         self._connector = Connector(
             self, reactor, protocol, policy, rng, connections, record, hooks, recorder
         )
+        self.admission: Admission[P] = Admission(self)
         self._queue: WaiterQueue[Lease[P]] = WaiterQueue(
-            *(clock, policy.acquire_timeout, self._timed_out, self._alarm),
+            *(clock, policy.acquire_timeout, self.admission.timed_out, self._alarm),
             arrivals=record.arrivals,
-            added=lambda: self.admission.came(),
+            added=self.admission.came,
             removed=lambda _: self.admission.left(),
-            cancelled=lambda waiter: self.admission.cancelled(waiter),
+            cancelled=self.admission.cancelled,
         )
         self.placements = Placements(self, record)
         self.groups = GroupQueues(self)
@@ -140,9 +141,8 @@ class BaseManager(ABC, Generic[P]):
         self._lifecycle = Lifecycle()
         self._shutdown = Shutdown(self)
         self._dispatcher: Dispatcher[P] = Dispatcher(self)
-        self.admission: Admission[P] = Admission(self)
         self._housekeeper = Housekeeper(self)
-        self.process = ProcessGuard(self.__repr__, self._was_forked)
+        self.process = ProcessGuard(self.__repr__, self._shutdown.abandon)
 
         # What every lease needs, at hand.
         self._now = clock.seconds
@@ -260,11 +260,11 @@ class BaseManager(ABC, Generic[P]):
         if timeout is not None:
             check_seconds("timeout", timeout)
         try:
-            lease = self.try_connect(ident, owner, *(True,) if fresh else ())
+            now = self.try_connect(ident, owner, True) if fresh else self.try_connect(ident, owner)
         except KolusError:
             return failed(Waiter)
-        if lease is not None:
-            return fired(Waiter, lease)
+        if now is not None:
+            return fired(Waiter, now)
         try:
             return self.admission.wait(timeout, owner, fresh)
         except KolusError:
@@ -282,22 +282,12 @@ class BaseManager(ABC, Generic[P]):
 
     # Leases
 
-    def see_the_time(self) -> None:
-        """Close what is too old or idle for too long, if the alarm should have rung already: the
-        reactor may have been blocked, or the machine suspended."""
-        now = self._now()
-        if now >= self._alarm.at:
-            self.connections.close_overdue(now)
-
     def _lease_specially(self, leasable: Leasable[P], ownership: Ownership | None) -> Lease[P]:
         """Lease what was ready at once, and see to the head-room."""
         lease = self._tracker.lease(leasable, ownership, self._tracker.origin(ownership))
         if self._policy.min_idle:
             self._dispatcher.decide()
         return lease
-
-    def _timed_out(self, waiter: Waiter[Lease[P]]) -> LeaseTimeout:
-        return self.admission.timed_out(waiter)
 
     def wants_connection(self) -> bool:
         """Whether it needs one more connection, and an attempt is due."""
@@ -335,10 +325,6 @@ class BaseManager(ABC, Generic[P]):
         """A lessee tells how long the backend took to answer."""
         self._record.observed(seconds)
 
-    def is_clean(self, connection: Connection[P]) -> bool:
-        """Whether nothing is under way on a connection; C{False} if the policy cannot tell."""
-        return self._hooks.cleans and self._hooks.why_unclean(connection) is None
-
     def ownership_of(self, owner: object) -> Ownership | None:
         """The ownership of an owner at this manager, if there is one."""
         return self._tracker.owners.find(owner)
@@ -369,15 +355,13 @@ class BaseManager(ABC, Generic[P]):
 
     def invalidate(self) -> None:
         self.process.check()
+        self._record.renew()
         self.connections.retire_all(Why.INVALIDATED)
         self.connections_changed()
         self.deadlocks.look_at_all()
 
     def explain(self) -> ManagerExplanation:
         return self._tracker.explain(self)
-
-    def _was_forked(self) -> None:
-        self._shutdown.abandon(self.process.message())
 
     def drain(self) -> Deferred[None]:
         self.process.check()

@@ -10,7 +10,6 @@ it is closed, and tells its connector so exactly once.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -34,9 +33,10 @@ from kolus.manager.connection_state import (
     LEASED,
     NEXT,
 )
+from kolus.manager.descriptor import Descriptor, descriptor_of
+from kolus.manager.history import History
 from kolus.manager.losses import Losses
-from kolus.manager.transports import is_sound, stop_telling, tell_before
-from kolus.support import Step
+from kolus.manager.transports import is_ending, is_sound, layers, stop_telling, tell_before
 
 if TYPE_CHECKING:
     from kolus.errors import MachineFault
@@ -45,18 +45,16 @@ if TYPE_CHECKING:
     from kolus.manager.connection_state import ConnectionState
     from kolus.manager.connector import Connector
     from kolus.manager.opening import Opening
+    from kolus.support import Step
 
-__all__ = ["STILLBORN", "Connection"]
+__all__ = ["Connection"]
 
 P = TypeVar("P")
 _log = Logger()
 
-STILLBORN = 1.0
-"""A connection that ends within so many seconds without a lease counts as a failed attempt."""
-
 
 @implementer(IProtocol, IHandshakeListener, ILoggingContext)
-class Connection(Generic[P]):
+class Connection(History, Generic[P]):
     """A slot of a manager, and the connection that fills it.
 
     The transport talks to this object and it passes everything on, so optional interfaces of the
@@ -65,19 +63,14 @@ class Connection(Generic[P]):
 
     @ivar protocol: the user's protocol, once there is one.
     @ivar begun_at: when the attempt to make it began, on the clock.
-    @ivar connected_at: when it was connected, on the clock.
-    @ivar since: when it was last leased, became idle, or began a check or a reset, on the clock;
-        minus infinity before it was ready.
-    @ivar checked_at: when it last passed a keep-alive check, on the clock.
     @ivar kept_since: since when it is idle, on the clock, while it is in a keep-alive check.
-    @ivar uses: the number of its leases so far.
     @ivar failures: the number of failed attempts in a row before it.
     @ivar retired: whether it is closed as soon as it is not leased.
     @ivar doubtful: whether it must be checked for being usable before it is leased or becomes idle:
-        it is retired, or its transport was told to close or pause, or does not report that.
+        it is retired, has not served a lease yet, or its transport was told to close or pause, or
+        does not report that.
     @ivar manager: the manager whose slot it holds.
     @ivar why: why it is retired; C{None} if it is not, or if its peer or its protocol ended it.
-    @ivar was_lost: whether it ended before the pool told it to.
     @ivar chance: from 0 to below 1, drawn by the connector: this one's share of every jitter.
     @ivar fault: what this machine lacked for the last hook that failed.
     @ivar expires_at: when its lifetime ends, on the clock.
@@ -86,37 +79,32 @@ class Connection(Generic[P]):
     @ivar mistake: what the user's own code raised while it was made, with which the backend has
         nothing to do.
     @ivar but: what it is that fails, in words, from when it is connected.
+    @ivar step: what is under way to make it ready, if anything is.
     @ivar slots: its leased slots, if it is shared.
     @ivar hearings: who wants to know whether anything comes: see C{Hearing}.
-    @ivar observed_since: C{since} of the last lease whose lessee called C{observe}.
     @ivar overdue_since: C{since} of the lease that was last reported as a possible leak.
     """
 
     __slots__ = (
-        *("__dict__", "dataReceived", "doubtful", "manager", "protocol", "retired", "since"),
-        *("state", "transport", "unasked", "uses"),
+        *("dataReceived", "descriptor", "doubtful", "manager", "protocol", "retired"),
+        *("since", "state", "transport", "unasked", "uses"),
     )
 
     protocol: P
     begun_at = 0.0
-    connected_at = 0.0
-    checked_at = -math.inf
     kept_since: float | None = None
     why: Why | None = None
-    was_lost = False
     expires_at = math.inf
     fault: MachineFault | None = None
     origin: str | None = None
-    observed_since = -math.inf
     overdue_since = -math.inf
     slots: Any = frozenset()
     hearings: dict[Any, None] | None = None
     opening: Opening | None = None
+    step: Step | None = None
     mistake: Exception | None = None
     but: str | None = None
-    _step: Step | None = None
     _losses: Losses | None = None
-    _ended: Failure | None = None
     _tells = False
 
     def __init__(self, connector: Connector[P], chance: float, failures: int) -> None:
@@ -125,6 +113,7 @@ class Connection(Generic[P]):
         self.failures = failures
         self.state = CONNECTING
         self.transport: ITransport | None = None
+        self.descriptor: Descriptor | None = None
         self.since = -math.inf
         self.uses = 0
         self.retired = False
@@ -138,68 +127,28 @@ class Connection(Generic[P]):
         """Itself: see C{Leasable}."""
         return self
 
-    @property
-    def age(self) -> float:
-        """Seconds since it was connected."""
-        return float(self._connector.now() - self.connected_at)
-
-    @property
-    def was_ready(self) -> bool:
-        """Whether it was ever made and prepared."""
-        return self.since > -math.inf
-
     def was_made(self) -> bool:
         """Whether its protocol was made, or this attempt has been given up."""
         return self.state is not CONNECTING or hasattr(self, "protocol")
 
-    def stillborn(self) -> bool:
-        """Whether it was never leased, and is younger than C{STILLBORN}."""
-        return self.uses == 0 and self.age < STILLBORN
-
-    def in_state_for(self) -> float:
-        """Seconds since it was last leased or came home."""
-        return float(self._connector.now() - self.since)
-
-    @property
-    def reused(self) -> bool:
-        """Whether the present lease is not its first."""
-        return self.uses > 1
-
     # What the manager does with it
-
-    def begin(
-        self, step: str, timeout: float | None, work: Callable[..., object], *args: object
-    ) -> Deferred[object]:
-        """Begin a step of making it ready.
-
-        When the time is over or the connection is lost, what C{work} returned is cancelled, and
-        not waited for.
-
-        @param work: what it returns may be a Deferred or a coroutine.
-        @return: fires with what the work gave; fails with its exception, with C{TimeoutError}
-            after C{timeout} seconds, with the reason of the loss. It always fires.
-        """
-        self._step = begun = Step(self._connector.clock, step, timeout)
-        begun.outcome.addBoth(self._step_done)
-        return begun.begin(work, *args)
-
-    def _step_done(self, result: object) -> object:
-        self._step = None
-        return result
 
     def _give_up(self, reason: Failure) -> None:
         if self.opening is not None and self.opening.is_making:
             self.opening.give_up(reason)
-        elif self._step is not None:
-            self._step.give_up(reason)
+        elif self.step is not None:
+            self.step.give_up(reason)
 
     def lease(self, now: float) -> bool:
         """Hand it to a lessee: from here to C{rest} the transport talks to the protocol.
 
         @return: whether it may be leased; looked at is only what can have happened while it was
-            idle, that its protocol closed it. If not, nothing has changed.
+            idle: that its protocol closed it, or that something has come. If not, close it, unless
+            it is closing.
         """
         if self.doubtful and not self.usable(producing=True):
+            return False
+        if self.descriptor is not None and not self.descriptor.is_quiet(now):
             return False
         if self.state is not IDLE:
             self._become(LEASED)
@@ -207,8 +156,20 @@ class Connection(Generic[P]):
         self.state = LEASED
         self.since = now
         self.uses += 1
-        self.dataReceived = self.protocol.dataReceived  # type: ignore[attr-defined]
+        self.dataReceived = self._protocol.dataReceived if self.answered else self._first_answer
         return True
+
+    def _first_answer(self, data: bytes) -> None:
+        """The first that comes during a lease. From here on the pool has no part in that."""
+        self.answered = True
+        self.dataReceived = self._protocol.dataReceived
+        self.dataReceived(data)
+
+    def out_of_step(self, why: str, *, abort: bool = False) -> None:
+        """It has what belongs to no request: close it.
+
+        @param abort: do not wait until what was written is sent."""
+        self._connector.connection_out_of_step(self, why, abort)
 
     def occupy(self, now: float) -> None:
         """Begin a check or a reset."""
@@ -224,10 +185,13 @@ class Connection(Generic[P]):
         doubtful = self.doubtful
         if doubtful and not self.usable():
             return False
+        if self.state is BUSY and self.descriptor is not None and not self.descriptor.is_quiet(now):
+            return False
         self.since = now
         if self.state is LEASED:
             self.state = IDLE
             self.dataReceived = self.unasked
+            self.answered = self.proven = True
         else:
             self._become(IDLE)
             if self.kept_since is not None:
@@ -235,13 +199,10 @@ class Connection(Generic[P]):
         idle[self] = None
         if doubtful:
             transport: Any = self.transport
-            self.doubtful = not self._tells or getattr(transport, "TLS", False)  # by a STARTTLS
+            tells = self._tells and not getattr(transport, "TLS", False)  # by a STARTTLS
+            self.doubtful = not (tells and self.proven)
             getattr(transport, "resumeProducing", object)()
         return True
-
-    def known_good_at(self) -> float:
-        """When it last came home or passed a keep-alive check, on the clock."""
-        return max(self.since, self.checked_at)
 
     def usable(self, producing: bool = False) -> bool:
         """Whether it may be leased: it is open, not retired, and nobody told it to close."""
@@ -265,20 +226,13 @@ class Connection(Generic[P]):
 
     def is_clean(self) -> bool:
         """Whether nothing is under way on it; C{False} if that is not known."""
-        return bool(self.manager.is_clean(self))
+        hooks = self.manager._hooks
+        can_tell = hooks.cleans and not self.manager.process.is_foreign
+        return can_tell and hooks.why_unclean(self) is None
 
     def why_not_detach(self) -> str | None:
         """Why it cannot leave the pool now; C{None} if it can."""
         return None if self.transport and self.state is LEASED else "its connection has ended"
-
-    def observe(self, seconds: float) -> None:
-        """See C{Lease.observe}."""
-        self.observed_since = self.since
-        self.manager.observe(seconds)
-
-    def was_observed(self) -> bool:
-        """Whether its current lessee has called C{observe}."""
-        return self.observed_since == self.since
 
     def close(self) -> None:
         """Close it once everything written is sent; the connector hears when it is gone."""
@@ -327,13 +281,13 @@ class Connection(Generic[P]):
             return
         self.transport = transport
         self._tells = tell_before(transport, self)
+        self.descriptor = descriptor_of(self, layers(transport))
         self.connected_at = self._connector.now()
         self.opening.make(transport)
 
     def _data_received(self, data: bytes) -> None:
         if self.state is IDLE:
-            why = f"{len(data)} bytes came while it was idle"
-            self._connector.connection_out_of_step(self, why)
+            self.out_of_step(f"{len(data)} bytes came while it was idle")
         elif self.state < CLOSING:
             self._protocol.dataReceived(data)
 
@@ -345,14 +299,15 @@ class Connection(Generic[P]):
 
     def readConnectionLost(self) -> None:
         if self.state is IDLE:
-            self._connector.connection_out_of_step(self, "its peer closed it")
+            self.out_of_step("its peer closed it")
         elif self.state < CLOSING:
             self.retired = self.doubtful = self.was_lost = True
+            self.left_lessee = self.state is LEASED
             self._protocol.readConnectionLost()
 
     def writeConnectionLost(self) -> None:
         if self.state is IDLE:
-            self._connector.connection_out_of_step(self, "its protocol closed its half")
+            self.out_of_step("its protocol closed its half")
         self.retired = self.doubtful = True
         self._protocol.writeConnectionLost()
 
@@ -364,7 +319,9 @@ class Connection(Generic[P]):
             return  # it came after this attempt had been given up, and was sent away
         if self._tells:
             stop_telling(self.transport)
-        self.transport = None
+        if self.state is LEASED and not is_ending(self.transport):
+            self.left_lessee = True
+        self.transport = self.descriptor = None
         self.doubtful = True
         self.was_lost = self.state < CLOSING
         self._ended = reason

@@ -290,6 +290,14 @@ class Connections(Generic[P]):
                 if of_use and connection.state < CLOSING:
                     self.expiring[connection] = None
 
+    def see_the_time(self) -> None:
+        """Close what is too old or idle for too long, if the alarm should have rung already: the
+        reactor may have been blocked, the machine suspended, or the clock set back."""
+        now = self._clock.seconds()
+        if now >= self._alarm.at:
+            self._clock.look()
+            self.close_overdue(now)
+
     def close_overdue(self, now: float) -> None:
         """Close connections that are too old or idle for too long, which nobody may lease now."""
         if self._lifetimes is not None:

@@ -68,7 +68,7 @@ def detach(
         connection._tells = False
     connection._connector = Detachment(connection, record if keep_slot else None)
     manager.connections.remove(connection)
-    connection.manager = connection._losses = None
+    connection.manager = connection._losses = connection.descriptor = None
     if keep_slot:
         record.slot_kept(connection)
     manager._recorder.detached(held)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from kolus.events import Why
 from kolus.health import Phase
@@ -333,13 +333,16 @@ class Dispatcher(Generic[P]):
 
         @return: fires when that is done; never fails.
         """
+        descriptor = connection.descriptor
+        if descriptor is not None and not descriptor.is_quiet(self._manager._now()):
+            return succeed(None)  # the check would take it for an answer
         self._connections.checking.add(connection)
         self._record.changed()
         return self._hooks.check(connection).addCallback(self._was_checked, connection)
 
     def _was_checked(self, fit: bool, connection: Connection[P]) -> None:
         self._connections.checking.discard(connection)
-        self._manager.see_the_time()  # a check takes a while
+        self._connections.see_the_time()  # a check takes a while
         if not (fit and connection.usable()):
             stillborn = connection.stillborn() and not connection.retired
             if not (fit or connection.fault) and connection.kept_since is None:

@@ -55,13 +55,15 @@ class ConnectionManager(BaseManager[P]):
         if now >= self._alarm.at:
             return self._try_closely(ident, owner)
         connection, _ = idle.popitem()
-        if connection.doubtful and not connection.usable(producing=True):
-            self.connections.close(connection, Why.UNFIT)
-            return self._try_closely(ident, owner)
-        connection.state = LEASED
-        connection.since = now
-        connection.uses += 1
-        connection.dataReceived = connection.protocol.dataReceived  # type: ignore[attr-defined]
+        if connection.doubtful or connection.descriptor is not None:
+            if not connection.lease(now):
+                self.connections.close(connection, Why.UNFIT)
+                return self._try_closely(ident, owner)
+        else:
+            connection.state = LEASED
+            connection.since = now
+            connection.uses += 1
+            connection.dataReceived = connection.protocol.dataReceived  # type: ignore[attr-defined]
         self.counters.leases += 1
         lease: QuickLease[P] = QuickLease()
         lease._connection = connection
@@ -75,21 +77,20 @@ class ConnectionManager(BaseManager[P]):
             self.admission.refuse(ident)
             return None
         ownership = None if owner is None else self._tracker.ownership(owner)
-        self.see_the_time()
-        idle = self._idle
-        if not idle or self.waiting or (self._group_queues and self._dispatcher.is_asked()):
-            return None
-        if self._checks and not fresh and self._next_is_stale():
-            return None
-        now = self._now
-        connection = self.freshness.take() if fresh else idle.popitem()[0]
-        while connection is not None and not connection.lease(now()):
-            self.connections.close(connection, Why.UNFIT)
-            if fresh or not idle:
+        self.connections.see_the_time()
+        while True:
+            if not self.has_idle() or self.waiting:
                 return None
-            connection, _ = idle.popitem()
-        if connection is None:
-            return None
+            if self._group_queues and self._dispatcher.is_asked():
+                return None
+            if self._checks and not fresh and self._next_is_stale():
+                return None
+            connection = self.freshness.take() if fresh else self._idle.popitem()[0]
+            if connection is None:
+                return None
+            if connection.lease(self._now()):
+                break
+            self.connections.close(connection, Why.UNFIT)
         self.counters.leases += 1
         if len(self._record.members) > 1:
             self._record.noted += 1
@@ -101,6 +102,8 @@ class ConnectionManager(BaseManager[P]):
         return Lease(connection, self._settler)
 
     def _settle(self, connection: Connection[P], outcome: Outcome) -> None:
+        if connection.descriptor is not None and outcome is RELEASED:
+            connection.descriptor.leave(self._now())
         if self.smooth and outcome is RELEASED and not (connection.doubtful or self._observers):
             connection.state = IDLE
             connection.since = self._now()
@@ -161,8 +164,9 @@ class ConnectionManager(BaseManager[P]):
 
     def _settle_specially(self, connection: Connection[P], outcome: Outcome, held: float) -> None:
         self.process.check()
-        if outcome is FAILED:
-            self._record.health.lease_failed(connection.since)
+        self._record.health.lease_ended(
+            connection.since, outcome is FAILED, connection.ended_in_vain(outcome is RELEASED)
+        )
         if outcome in DETACHES:
             detach(self, connection, outcome, held)
             return
@@ -200,6 +204,9 @@ class ConnectionManager(BaseManager[P]):
     def _reclaim(self, connection: Connection[P], origin: str | None) -> None:
         if not self.process.is_foreign:
             self._tracker.reclaimed(connection)
+            self._record.health.lease_ended(
+                connection.since, False, connection.ended_in_vain(False)
+            )
             self._recorder.forgotten(connection.in_state_for(), origin)
             self.connections.close(connection, Why.FORGOTTEN)
 
@@ -211,7 +218,7 @@ class ConnectionManager(BaseManager[P]):
         self._dispatcher.decide()
 
     def _hand_out(self) -> None:
-        self.see_the_time()
+        self.connections.see_the_time()
         while self._idle and self._lifecycle.serves and self._dispatcher.is_asked():
             if not (self._checks and self._next_is_stale()):
                 connection, _ = self._idle.popitem()

@@ -29,9 +29,10 @@ class FreshQueue(WaiterQueue[Lease[Any]]):
     def __init__(self, manager: BaseManager[Any]) -> None:
         clock = manager._clock
         super().__init__(
-            *(clock, manager._policy.acquire_timeout, manager._timed_out, Alarm(clock, self._wake)),
-            arrivals=manager._record.arrivals,
+            *(clock, manager._policy.acquire_timeout, manager.admission.timed_out),
+            *(Alarm(clock, self._wake), manager._record.arrivals),
             removed=self._has_left,
+            cancelled=manager.admission.cancelled,
         )
         self._manager = manager
 

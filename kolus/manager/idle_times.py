@@ -5,8 +5,8 @@ together. A release takes no time for that: all that are idle are put in order a
 first of them may be due. What becomes idle later cannot be due before the next such look, or is
 added.
 
-Its state is a heap of the times at which connections are due, as of the last look; these
-connections by their ids, as long as they exist; and when the next look is due.
+Its state is a heap of the times at which connections are due, as of the last look; the same times
+with their connections, by the ids of these, as long as they exist; and when the next look is due.
 """
 
 from __future__ import annotations
@@ -50,17 +50,17 @@ class IdleTimes(Generic[C]):
         self._idle = idle
         self._due = due
         self._dues: list[tuple[float, int]] = []
-        self._known: dict[int, C] = {}
+        self._known: dict[int, tuple[float, C]] = {}
         self._look_at = -math.inf if shortest < math.inf else math.inf
 
     def pop_due(self, now: float) -> C | None:
         """The connection that is due first; C{None} if none is due. It is told once."""
         if now >= self._look_at:
-            self._known = {id(each): each for each in self._idle}
-            self._dues = [(self._due(each), key) for key, each in self._known.items()]
+            self._known = {id(each): (self._due(each), each) for each in self._idle}
+            self._dues = [(due, key) for key, (due, _) in self._known.items()]
             heapify(self._dues)
             self._look_at = now + self.shortest
-        return self._known.pop(heappop(self._dues)[1]) if self._first_due() <= now else None
+        return self._known.pop(heappop(self._dues)[1])[1] if self._first_due() <= now else None
 
     def next_due(self) -> float:
         """When C{pop_due} is to be called, on the clock, if anything is idle."""
@@ -68,8 +68,10 @@ class IdleTimes(Generic[C]):
 
     def add(self, connection: C) -> None:
         """A connection is idle again, as since long: it may be due before the next look."""
-        self._known[id(connection)] = connection
-        heappush(self._dues, (self._due(connection), id(connection)))
+        key, due = id(connection), self._due(connection)
+        if key not in self._known and due < math.inf:
+            self._known[key] = due, connection
+            heappush(self._dues, (due, key))
 
     def remove(self, connection: C) -> None:
         """A connection is gone."""
@@ -78,8 +80,10 @@ class IdleTimes(Generic[C]):
     def _first_due(self) -> float:
         while self._dues:
             due, key = self._dues[0]
-            connection = self._known.get(key)
-            if connection is not None and connection.state is IDLE and self._due(connection) == due:
-                return due
+            known = self._known.get(key)
+            if known is not None and known[0] == due:
+                if known[1].state is IDLE and self._due(known[1]) == due:
+                    return due
+                del self._known[key]
             heappop(self._dues)  # it is gone, or was leased since
         return math.inf

@@ -6,7 +6,7 @@ C{makeConnection} is running; and what failed in it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import alsoProvides, directlyProvidedBy
 
+from kolus.manager.connection_step import begin_step
 from kolus.manager.one_protocol import OneProtocol
 from kolus.manager.silence import limit_silence
 from kolus.support import place_of_mistake
@@ -47,28 +48,34 @@ class Opening:
         self.is_making = False
 
     def begin(
-        self, endpoint: IStreamClientEndpoint, build: Callable[[], Any], timeout: float | None
+        self,
+        endpoint: Callable[[], Awaitable[IStreamClientEndpoint]],
+        build: Callable[[], Any],
+        timeout: float | None,
     ) -> Deferred[object]:
         """Connect, through the handshake of TLS.
 
+        @param endpoint: gives the endpoint.
         @param build: makes the user's protocol.
         @return: fires when the connection can be used; fails with the reason why it cannot.
         """
         self._connection.opening = self
         factory = OneProtocol(self._connection, build)
-        reached = self._connection.begin("connect", timeout, self._reach, endpoint, factory)
+        reached = begin_step(self._connection, "connect", timeout, self._reach, endpoint, factory)
         return reached.addBoth(self._ended)
 
     def _ended(self, result: object) -> object:
         self._connection.opening = None
         return result
 
-    async def _reach(self, endpoint: IStreamClientEndpoint, factory: OneProtocol) -> object:
-        await endpoint.connect(factory)
+    async def _reach(
+        self, endpoint: Callable[[], Awaitable[IStreamClientEndpoint]], factory: OneProtocol
+    ) -> object:
+        await (await endpoint()).connect(factory)
         if self._failure is not None:
             return self._failure  # raised, it would know our callers: all losses may share it
         if self._connection.transport is None:
-            raise ConnectionDone(f"{endpoint!r} fired without a connection")
+            raise ConnectionDone("the endpoint fired without a connection")
         if self._handshake is not None:
             await self._handshake
         return None

@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Hashable, Iterable
-from functools import partial, wraps
 from heapq import nlargest
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from zope.interface import implementer
 
 from kolus.events import Observer, Why
-from kolus.interfaces import IGivesFresh, IKolusManager, IServesGroups, ISlots
+from kolus.interfaces import IGivesFresh, IKolusManager, IServesGroups
 from kolus.lease import FAILED, FORGOTTEN, RELEASED, REVOKED, Lease, Outcome
 from kolus.manager.base import BaseManager
 from kolus.manager.connection_state import LEASED
 from kolus.manager.detachment import DETACHES, detach
 from kolus.manager.freshness import SharedFreshness
 from kolus.manager.slot import Slot
-from kolus.manager.slots import Slots
+from kolus.manager.slots import Slots, watched
 from kolus.manager.smoothness import is_plain
 from kolus.manager.transports import is_sound
 from kolus.status import Status
@@ -72,16 +71,8 @@ class SharedManager(BaseManager[P]):
             raise ValueError(
                 "a SharedManager needs a Policy with slots, how many share a connection"
             )
-
-        @wraps(protocol)
-        def build() -> P:
-            made: Any = protocol()
-            if ISlots.providedBy(made):
-                made.watch_slots(partial(self._slots_changed, id(made)))
-            return made  # type: ignore[no-any-return]
-
         super().__init__(
-            *(reactor, build, backend, ident, policy),
+            *(reactor, watched(protocol, self._slots_changed), backend, ident, policy),
             observers=observers,
             record=record,
             rng=rng,
@@ -95,7 +86,7 @@ class SharedManager(BaseManager[P]):
             self.admission.refuse(ident)
             return None
         ownership = None if owner is None else self._tracker.ownership(owner)
-        self.see_the_time()
+        self.connections.see_the_time()
         slot = None
         while slot is None:
             if self.waiting or (self._group_queues and self._dispatcher.is_asked()):
@@ -214,10 +205,12 @@ class SharedManager(BaseManager[P]):
     # Settling
 
     def _settle(self, slot: Slot, outcome: Outcome) -> None:
-        connection = slot.connection
+        connection, now = slot.connection, self._now()
+        is_last = len(connection.slots) == 1
+        if is_last and connection.descriptor is not None and outcome is RELEASED:
+            connection.descriptor.leave(now)
         transport: Any = connection.transport
         leased, size = len(connection.slots), connection.slots.size
-        is_last, now = leased == 1, self._now()
         if (
             outcome is RELEASED
             and self._plain
@@ -225,6 +218,7 @@ class SharedManager(BaseManager[P]):
             and leased <= size
             and (connection.become_idle(now, self._idle) if is_last else is_sound(transport, True))
         ):
+            connection.answered = connection.proven = True
             self._slots.give_back(slot)
             self.counters.releases += 1
             if not is_last or len(self._record.members) > 1:
@@ -260,8 +254,8 @@ class SharedManager(BaseManager[P]):
             self._slots.give_back(slot)
             detach(self, connection, outcome, held)
             return
-        if outcome is FAILED:
-            health.lease_failed(slot.since)
+        in_vain = connection.ended_in_vain(outcome is RELEASED)
+        health.lease_ended(slot.since, outcome is FAILED, in_vain)
         # A producer may be another lessee's, if there is one.
         others = len(connection.slots) > (slot in connection.slots)
         if outcome is not RELEASED or not is_sound(connection.transport, others):
@@ -269,6 +263,7 @@ class SharedManager(BaseManager[P]):
             self._vacate(slot, why)
             self._recorder.ended(why, held, slot.origin)
         else:
+            connection.answered = connection.proven = True
             self._vacate(slot, None)
             self.counters.releases += 1
             if not health.is_well:
@@ -283,6 +278,8 @@ class SharedManager(BaseManager[P]):
     def _reclaim(self, slot: Slot) -> None:
         if not self.process.is_foreign:
             self._tracker.reclaimed(slot)
+            in_vain = slot.connection.ended_in_vain(False)
+            self._record.health.lease_ended(slot.since, False, in_vain)
             self._recorder.forgotten(self._now() - slot.since, slot.origin)
             self._vacate(slot, Why.FORGOTTEN)
             self._was_vacated(slot)
@@ -330,7 +327,7 @@ class SharedManager(BaseManager[P]):
     # What a leasing manager asks
 
     def _hand_out(self) -> None:
-        self.see_the_time()
+        self.connections.see_the_time()
         while self._lifecycle.serves and self._dispatcher.is_asked():
             connection = self._next(check=True)
             if connection is None:

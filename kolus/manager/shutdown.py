@@ -16,10 +16,11 @@ __all__ = ["Shutdown"]
 
 
 class Shutdown:
-    """Ends one manager. The state is in the manager's C{Lifecycle}."""
+    """Ends one manager. The state is in its C{Lifecycle}, but for whether it begins to end."""
 
     def __init__(self, manager: BaseManager[Any]) -> None:
         self._manager = manager
+        self._begins = False
 
     def begin(self, refusal: type[Draining] | type[Closed]) -> None:
         """Take no more requests, and close every connection that is not leased.
@@ -30,6 +31,7 @@ class Shutdown:
         if not manager._lifecycle.end(refusal):
             self.end_if_empty()  # the alarm may call this while it ends, and would stay due
             return
+        self._begins = True
         manager._record.changed()
         manager.connections.retire_all(Why.CLOSED)
         for connection in tuple(manager.connections.checking):
@@ -39,6 +41,7 @@ class Shutdown:
             manager._queue.fail(next(iter(manager.waiting)), refusal(message))
         manager.placements.give_up_all(refusal(message))
         manager.admission.warming.fail_all(refusal(message))
+        self._begins = False
         self.end_if_empty()
 
     def abort_all(self) -> None:
@@ -51,23 +54,23 @@ class Shutdown:
         for connection in tuple(manager.connections.all):
             manager.connections.close(connection, Why.CLOSED, abort=True)
 
-    def abandon(self, why: str) -> None:
-        """This is a forked child: the connections are its parent's, so leave them alone.
-
-        @param why: the error of whoever uses one of them.
-        """
+    def abandon(self) -> None:
+        """This is a forked child: the connections are its parent's, so leave them alone."""
         manager = self._manager
         manager._lifecycle.serves = False
         manager._record.changed()
         manager._alarm.clear()
-        told: Any = Forked(why)
+        told: Any = Forked(manager.process.message())
         for connection in manager.connections.all:
             connection.retired = connection.doubtful = True
             connection.protocol = told
 
     def end_if_empty(self) -> None:
-        """If the manager is ending and has no connections left, it is closed."""
+        """If the manager is ending and has no connections left, it is closed. Not before its
+        waiters have left: they would be placed at the next manager of the same backend."""
         manager, lifecycle = self._manager, self._manager._lifecycle
+        if self._begins:
+            return
         if lifecycle.refusal is not None and not manager.connections.all and not lifecycle.closed:
             manager._alarm.clear()
             manager._record.leave(manager)

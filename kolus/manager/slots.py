@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kolus.events import Why
 from kolus.interfaces import ISlots
@@ -25,7 +26,25 @@ if TYPE_CHECKING:
     from kolus.manager.connection import Connection
     from kolus.manager.connections import Connections
 
-__all__ = ["Slots", "Taken"]
+__all__ = ["Slots", "Taken", "watched"]
+
+P = TypeVar("P")
+
+
+def watched(build: Callable[[], P], changed: Callable[[int], object]) -> Callable[[], P]:
+    """A maker of protocols that tell when their slots change.
+
+    @param changed: is called with the C{id} of such a protocol, since it may not be hashable.
+    """
+
+    @wraps(build)
+    def make() -> P:
+        made: Any = build()
+        if ISlots.providedBy(made):
+            made.watch_slots(partial(changed, id(made)))
+        return made  # type: ignore[no-any-return]
+
+    return make
 
 
 class Standing(Enum):

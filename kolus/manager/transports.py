@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from twisted.protocols.policies import ProtocolWrapper
 
-__all__ = ["is_ending", "is_sound", "stop_telling", "tell_before"]
+__all__ = ["is_ending", "is_sound", "layers", "stop_telling", "tell_before"]
 
 _TOLD = (
     "abortConnection",
@@ -45,25 +45,25 @@ def tell_before(transport: Any, doubter: Doubter) -> bool:
 
     @return: whether that is possible. If not, the doubter must look each time.
     """
-    layers = list(_layers(transport))
-    classes = [_telling_class(type(each)) for each in layers]
-    own = [getattr(each, "__dict__", {}) for each in layers]
+    found = list(layers(transport))
+    classes = [_telling_class(type(each)) for each in found]
+    own = [getattr(each, "__dict__", {}) for each in found]
     if None in classes or any(not each.keys().isdisjoint(_TOLD) for each in own):
         return False
     try:
-        for layer, telling in zip(layers, classes, strict=True):
+        for layer, telling in zip(found, classes, strict=True):
             layer._kolus_doubter = doubter
             layer.__class__ = telling
     except (AttributeError, TypeError):
         return False
-    return not getattr(layers[0], "TLS", False)  # after STARTTLS, Twisted bypasses the methods
+    return not getattr(found[0], "TLS", False)  # after STARTTLS, Twisted bypasses the methods
 
 
 def stop_telling(transport: Any, *, for_good: bool = False) -> None:
     """Drop the transport's reference to the doubter.
 
     @param for_good: whether the transport lives on without it, and gets its own class back."""
-    for layer in _layers(transport):
+    for layer in layers(transport):
         del layer._kolus_doubter
         if for_good and "_kolus_doubter" in vars(type(layer)):
             layer.__class__ = type(layer).__base__
@@ -75,7 +75,7 @@ class _NoDoubter:
     doubtful = True
 
 
-def _layers(transport: Any) -> Iterator[Any]:
+def layers(transport: Any) -> Iterator[Any]:
     """The transport, the transport that it wraps, and so on."""
     yield transport
     while isinstance(transport, ProtocolWrapper):

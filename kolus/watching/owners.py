@@ -21,6 +21,7 @@ from twisted.logger import Logger
 
 from kolus.errors import LeaseError
 from kolus.watching.explanation import label
+from kolus.watching.running import watch_running
 
 if TYPE_CHECKING:
     import asyncio
@@ -169,6 +170,13 @@ class _Hook:
         for ownership in tuple(self.ownerships):
             ownership.end()
 
+    def runs(self, running: bool) -> None:
+        """The owner is a service, and now it runs or not."""
+        if running:
+            self.begin_again()
+        else:
+            self.end()
+
     def begin_again(self) -> None:
         """The owner is a service and was started."""
         for ownership in tuple(self.ownerships):
@@ -229,6 +237,8 @@ def _hooks_of(owner: Owner) -> set[_Hook]:
         return {_replace(owner, "connectionLost", hook, hook.end, first=False)}
     # Before the methods: a service that stops may wait for the answers that come by its leases.
     stop = _replace(owner, "stopService", hook, hook.end, first=True)
+    if stop is hook:
+        watch_running(owner, hook.runs)
     return {stop, _replace(owner, "startService", stop, stop.begin_again, first=True)}
 
 

@@ -199,7 +199,11 @@ class Recorder:
         )
 
     def out_of_step(self, why: str) -> None:
-        _log.info("an idle connection to {backend} is closed: {why}", backend=self.backend, why=why)
+        _log.info(
+            "a connection to {backend} is out of step, and closed: {why}",
+            backend=self.backend,
+            why=why,
+        )
 
     def closed(self, why: Why | None, reason: BaseException) -> None:
         """A connection that was ready has ended.

@@ -11,7 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.protocol import Protocol
 from twisted.logger import LogEvent
 
-from kolus import Lease, Policy
+from kolus import Lease, LeaseError, Policy
 from kolus.events import Finished, Released, Retired, Why
 from kolus.metrics import Metrics
 from kolus.testing import result_of
@@ -263,3 +263,14 @@ async def test_a_lease_of_a_manager_that_knows_nothing_of_clean_is_finished() ->
         async with lease:
             raise ValueError("mine")
     assert settled == ["finished"]
+
+
+@pytest.mark.parametrize("leave", ["release", "an exception"])
+def test_a_forked_child_asks_nobody_whether_a_lease_is_clean(leave: str) -> None:
+    asked: list[Any] = []
+    rig = Managed(Busy, clean=lambda protocol: bool(asked.append(protocol)))
+    lease = rig.lease()
+    rig.manager.process.forked()
+    with pytest.raises(LeaseError):
+        use(lease, None if leave == "release" else ValueError())
+    assert asked == []

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
-from kolus import Lease, LeaseError
+from kolus import Backend, Lease, LeaseError, Pool
 from kolus.events import Detached, Finished, Lost, Overdue, Released, Retired
 from kolus.metrics import Metrics
-from kolus.testing import NotFired, result_of
+from kolus.testing import FakeBackend, NotFired, result_of
 from kolus.testing.backend import FakeTransport
 from tests.rigs.pools import Managed, Pooled
 from tests.rigs.sharing import Hears, Sharing
@@ -333,6 +334,28 @@ def test_a_manager_that_cannot_detach_says_so() -> None:
         lease.detach()
     assert lease.held
     lease.release()
+
+
+@KEEPS
+@pytest.mark.parametrize("ask", ["connect", "select", "group"])
+def test_the_slot_is_free_for_the_other_backends_of_a_pool_with_a_limit(
+    ask: str, keep_slot: bool
+) -> None:
+    clock = Clock()
+    backends = [Backend(FakeBackend(clock), name=name) for name in "ab"]
+    pool: Pool[Any] = Pool(clock, Hears, limit=1)
+    lease = result_of(pool.connect("us", backends[0]))
+    asked = {
+        "connect": lambda: pool.connect("us", backends[1]),
+        "select": lambda: pool.select("us", backends[1:]),
+        "group": lambda: pool.group(backends).connect("us"),
+    }[ask]()
+    protocol = lease.detach(keep_slot=keep_slot)
+    clock.pump([0, 0, 0])
+    assert asked.called is not keep_slot
+    protocol.transport.loseConnection()
+    clock.pump([0, 0, 0])
+    result_of(asked).release()
 
 
 # Shared connections

@@ -59,6 +59,7 @@ USES: dict[str, Callable[[Forking], object]] = {
     "finished": lambda rig: rig.others[0].finished(),
     "return_": lambda rig: rig.pool.return_(rig.others[1]),
     "get_socket": lambda rig: rig.pool.get_socket(rig.others[2]),
+    "detach": lambda rig: rig.others[2].detach(),
     "drain": lambda rig: rig.pool.drain(rig.backends[0]),
     "the manager's drain": lambda rig: rig.lease.manager.drain(),
     "close": lambda rig: rig.pool.close(0),

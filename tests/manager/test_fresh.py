@@ -676,3 +676,14 @@ def test_a_lost_connection_is_replaced_by_a_fresh_one() -> None:
     lease.release()
     rig.turn()
     settle(rig, asked)
+
+
+@either
+def test_a_fresh_request_that_is_cancelled_is_counted_once(rig_of: Callable[..., Any]) -> None:
+    rig = rig_of(limit=1)
+    rig.fake.never_answer()
+    asked = fresh(rig)
+    asked.cancel()
+    with pytest.raises(CancelledError):
+        result_of(asked)
+    assert rig.manager.counters.cancels == 1

@@ -196,6 +196,18 @@ def test_surplus_connections_become_too_old_although_they_are_kept_alive() -> No
     assert rig.numbers()[0] == 1
 
 
+@pytest.mark.parametrize("idle_timeout", [None, 1000.0])
+def test_many_keep_alives_leave_nothing_behind(idle_timeout: float | None) -> None:
+    rig = Managed(check=Checks(True), keepalive=1, idle_timeout=idle_timeout, limit=3)
+    idle(rig, 3)
+    rig.clock.pump([1.0] * 300)
+    connections = rig.manager.connections
+    assert rig.manager.status().idle == 3
+    for times in (connections._idle_times, connections._check_times):
+        assert len(times._dues) <= 3
+        assert len(times._known) <= 3
+
+
 # Requests that come meanwhile
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from twisted.application.service import MultiService, Service
+from twisted.application.service import IService, MultiService, Service
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IProtocol
 from twisted.internet.protocol import Protocol
@@ -238,3 +240,65 @@ def test_an_owner_that_equals_another_is_not_taken_for_it() -> None:
     owners.ownership(one)
     with pytest.raises(TypeError, match="it equals another"):
         owners.ownership(two)
+
+
+# A service that is stopped by a method that was taken before
+
+
+class Parent(MultiService):
+    """Has slots beside its attributes."""
+
+    __slots__ = ("children",)
+
+
+KINDS = [Service, MultiService, Parent]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stop_that_was_taken_before_the_first_lease_ends_the_owner(kind: Any) -> None:
+    leased, owners, owner = Leased(), Owners(), kind()
+    owner.startService()
+    start, stop = owner.startService, owner.stopService
+    ownership = owners.ownership(owner)
+    ownership.hold(first := leased.lease())
+    assert owner.running
+    stop()
+    assert not first.held
+    assert leased.outcomes == [FINISHED]
+    assert not owner.running
+    with pytest.raises(LeaseError, match="has ended"):
+        owners.ownership(owner)
+    start()
+    ownership.hold(lease := leased.lease())
+    assert owner.running
+    assert lease.held
+    stop()
+    assert leased.outcomes == [FINISHED, FINISHED]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_service_that_owns_is_what_it_was_in_all_else(kind: Any) -> None:
+    owners, owner, other = Owners(), kind(), kind()
+    said = repr(owner).partition(" at ")[0]
+    owner.setName("mine")
+    owners.ownership(owner)
+    owners.ownership(other)
+    assert isinstance(owner, kind)
+    assert repr(owner).partition(" at ")[0] == said
+    assert type(owner) is type(other)
+    assert (owner.name, other.name) == ("mine", None)
+    assert IService.providedBy(owner)
+    assert not owner.running
+    parent = MultiService()
+    owner.setServiceParent(parent)
+    parent.startService()
+    assert (owner.running, other.running) == (True, False)
+
+
+def test_a_service_that_owns_can_be_garbage() -> None:
+    owners, owner = Owners(), Service()
+    owners.ownership(owner)
+    gone = weakref.ref(owner)
+    del owner
+    gc.collect()
+    assert gone() is None

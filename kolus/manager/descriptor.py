@@ -1,0 +1,145 @@
+"""C{Descriptor}: the socket of a connection: what lies in it unread, and what is still unsent.
+
+The reactor reads a socket only in its next turn. So a connection that looks idle may have bytes or
+an end to be read, which the next lessee would take for its own answer.
+
+Its state is the connection, the transport at the bottom, which has the socket, the layer of TLS
+above it, and what asks the kernel, once it was asked.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.abstract import FileDescriptor
+from twisted.logger import Logger
+
+if TYPE_CHECKING:
+    from kolus.manager.connection import Connection
+
+__all__ = ["Descriptor", "descriptor_of"]
+
+_log = Logger()
+
+LOOK_AFTER = 0.0001
+"""A connection that was idle or leased for less than so many seconds is not looked at. A look takes
+half a microsecond."""
+
+_CLOSED = "its peer closed it"
+
+
+class Descriptor:
+    """The socket of one connection."""
+
+    __slots__ = ("_base", "_connection", "_poll", "_wrapper")
+
+    def __init__(self, connection: Connection[Any], base: Any, wrapper: Any) -> None:
+        """
+        @param base: the transport that has the socket.
+        @param wrapper: the layer of TLS above it; C{None} if there is none yet.
+        """
+        self._connection = connection
+        self._base = base
+        self._wrapper = wrapper
+        self._poll: Any = None
+
+    def is_quiet(self, now: float) -> bool:
+        """Whether nothing has come that nobody asked for; if something has, the connection is
+        closing now. It is looked at only if much can have come since it was leased or idle."""
+        connection = self._connection
+        if now - connection.since < LOOK_AFTER:
+            return True
+        came: list[bytes] = []
+        connection.dataReceived = came.append
+        why = self._came()
+        connection.dataReceived = connection.unasked
+        if came:
+            why = f"{sum(map(len, came))} bytes that nobody had asked for were unread"
+        if why:
+            connection.out_of_step(why, abort=True)
+        return not why
+
+    def leave(self, now: float) -> None:
+        """The last lessee releases the connection. Send what is unsent, and close it if that cannot
+        be sent at once, or if something lies in it unread."""
+        connection = self._connection
+        if connection.doubtful and not connection.usable():
+            return  # it is not leased again anyway
+        if self._send():
+            self.is_quiet(now)
+        else:
+            connection.out_of_step("its peer has not taken all that was written")
+
+    def _send(self) -> bool:
+        """Send what was written and not sent yet, as far as the kernel takes it.
+
+        @return: whether nothing is left.
+        """
+        base = self._base
+        tls = self._tls()
+        if tls is not None:
+            aggregator = getattr(tls, "_aggregator", None)
+            if aggregator is not None:
+                aggregator.flush()
+            if tls._appSendBuffer:
+                return False
+        if (base._tempDataBuffer or base.dataBuffer) and not base.disconnecting:
+            base.doWrite()  # an error shows up again when the reactor writes or reads
+        return not (base._tempDataBuffer or base.dataBuffer)
+
+    def _came(self) -> str:
+        """What has come and was not read; empty if nothing was.
+
+        Over TLS what has come is read, since it may be of no concern to the protocol, such as a
+        session ticket. What is for the protocol is given to the connection.
+        """
+        poll = self._poll
+        if poll is None:
+            poll = self._poll = select.poll()
+            poll.register(self._base.fileno(), select.POLLIN)
+        is_readable, tls = poll.poll(0), self._tls()
+        if tls is not None:
+            return self._read(tls, bool(is_readable))
+        return self._peek() if is_readable else ""
+
+    def _peek(self) -> str:
+        try:
+            data = self._base.socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return ""
+        except OSError as error:
+            return f"its peer broke it: {error}"
+        return "bytes that nobody had asked for were unread" if data else _CLOSED
+
+    def _read(self, tls: Any, is_readable: bool) -> str:
+        try:
+            if is_readable:
+                ended = self._base.doRead() is not None
+            else:
+                tls._flushReceiveBIO()  # it may be giving what it has, piece by piece
+                ended = False
+        except Exception:
+            _log.failure("reading what had come raised")
+            ended = True
+        return _CLOSED if ended or tls._lostTLSConnection or self._base.disconnecting else ""
+
+    def _tls(self) -> Any:
+        """The layer of TLS; C{None} if there is none."""
+        return self._base.protocol if self._base.TLS else self._wrapper  # after a STARTTLS
+
+
+def descriptor_of(connection: Connection[Any], layers: Iterable[Any]) -> Descriptor | None:
+    """
+    @param layers: its transport, the transport that this wraps, and so on.
+    @return: C{None} if it has no socket that can be asked.
+    """
+    *wrappers, base = layers
+    is_known = isinstance(base, FileDescriptor) and hasattr(base, "TLS")
+    has_socket = is_known and isinstance(getattr(base, "socket", None), socket.socket)
+    if not (has_socket and hasattr(select, "poll")):
+        return None
+    tls = next((each for each in wrappers if hasattr(each, "_tlsConnection")), None)
+    return Descriptor(connection, base, tls)
