@@ -52,12 +52,8 @@ def pass_time(clock: Clock, seconds: float) -> None:
 
 
 def settings(peers: Peers, **more: Any) -> dict[str, Any]:
-    return {
-        "check": peers.check,
-        "check_after": 5.0,
-        "check_timeout": 1.0,
-        "idle_timeout": None,
-    } | (more)
+    checks = {"check": peers.check, "check_after": 5.0, "check_timeout": 1.0}
+    return checks | {"idle_timeout": None} | more
 
 
 @REUSE
@@ -72,7 +68,8 @@ def test_a_slow_check_gets_a_connect_beside_it(rig_of: Any, reuse: Any) -> None:
         result_of(asked)
     assert len(peers.checked) == 1
     pass_time(rig.clock, 0.1)
-    assert result_of(asked).protocol not in peers.dead
+    lease = result_of(asked)
+    assert lease.protocol not in peers.dead
     pass_time(rig.clock, 2.0)
     assert len(rig.fake.connections) == 1
 
