@@ -292,9 +292,10 @@ class Connections(Generic[P]):
 
     def see_the_time(self) -> None:
         """Close what is too old or idle for too long, if the alarm should have rung already: the
-        reactor may have been blocked, or the machine suspended."""
+        reactor may have been blocked, the machine suspended, or the clock set back."""
         now = self._clock.seconds()
         if now >= self._alarm.at:
+            self._clock.look()
             self.close_overdue(now)
 
     def close_overdue(self, now: float) -> None:

@@ -35,7 +35,7 @@ class World:
         self.clock = Reactor(Resolver())
         self.clock.rightNow = 100_000.0
         self.fakes = [FakeBackend(self.clock) for _ in range(2)]
-        self.one, self.other = [
+        self.one, self.other = self.backends = [
             Backend(fake, name=name) for fake, name in zip(self.fakes, "ab", strict=True)
         ]
         self.events: list[Event] = []
@@ -170,6 +170,43 @@ def a_lease_that_is_held() -> Any:
     world = World(leak_after=20.0)
     lease = world.lease()
     return world, 20.0, lambda: lease.held and [e for e in world.events if type(e) is Overdue]
+
+
+def a_hold_limit() -> Any:
+    world = World(hold_limit=20.0, leak_after=None)
+    lease = world.lease()
+    return world, 20.0, lambda: not lease.held
+
+
+def an_idle_time_before_a_keepalive() -> Any:
+    checked: list[int] = []
+    world = World(check=lambda protocol: checked.append(1), keepalive=20.0, idle_timeout=None)
+    world.lease().release()
+    return world, 20.0, lambda: checked
+
+
+def a_run() -> Any:
+    world = World()
+    ran = world.pool.run("us", world.one, never, timeout=7.0)
+    ran.addErrback(lambda _: None)
+    return world, 7.0, lambda: ran.called
+
+
+def a_wait_for_a_new_connection() -> Any:
+    world = World(acquire_timeout=7.0)
+    world.lease()
+    asked = world.pool.connect("us", world.one, fresh=True)
+    asked.addErrback(lambda _: None)
+    return world, 7.0, lambda: asked.called
+
+
+def a_recovery() -> Any:
+    world = World(ejection=Ejection(failures=1, first=60.0))
+    world.fakes[0].refuse()
+    world.ask()
+    for _ in range(2):
+        world.pool.select("us", world.backends).addCallback(Lease.release)
+    return world, 1.0, lambda: world.fakes[0].attempts == 2
 
 
 def a_back_off() -> Any:
@@ -320,6 +357,11 @@ def an_alarm() -> Any:
         a_lifetime,
         a_manager_without_connections,
         a_lease_that_is_held,
+        a_hold_limit,
+        an_idle_time_before_a_keepalive,
+        a_run,
+        a_wait_for_a_new_connection,
+        a_recovery,
         a_back_off,
         a_back_off_that_fails_at_once,
         an_ejection,
