@@ -130,6 +130,19 @@ class GroupStatus:
     panicked: int
     """How many requests were given to an ejected backend for that reason."""
 
+    def __str__(self) -> str:
+        counts = {
+            "idle": sum([each.idle or 0 for each in self.backends]),
+            "leased": sum([each.leased for each in self.backends]),
+            "connecting": sum([each.connecting for each in self.backends]),
+            "waiting": self.waiting,
+        }
+        told = ", ".join([f"{name} {count}" for name, count in counts.items()])
+        ejected = f", {self.ejected} ejected" if self.ejected else ""
+        panic = ", in panic: all may be chosen" if self.panics else ""
+        name = "a group" if self.name is None else f"group {self.name}"
+        return f"{name} ({len(self.backends)} backends{ejected}{panic}: {told})"
+
 
 @dataclass(slots=True)
 class Counters:
@@ -168,6 +181,11 @@ class Counters:
     """Requests in the queue that were cancelled by their callers, or because their owners ended."""
     rejections: int = 0
     """Requests refused at once with a C{Rejected} or C{Closed}."""
+
+    def __str__(self) -> str:
+        counts = {each.name: getattr(self, each.name) for each in fields(self)}
+        told = [f"{name.replace('_', ' ')} {count}" for name, count in counts.items() if count]
+        return ", ".join(told) or "nothing yet"
 
     def __add__(self, other: Counters) -> Counters:
         return Counters(
