@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from kolus.backoff import Backoff
 from kolus.balance import Balancer, fill_first, pick_two
+from kolus.context import ConnectContext
 from kolus.health import Ejection
-from kolus.support import check_seconds, check_whole
+from kolus.support import check_seconds, check_whole, fewest_arguments, name_of
 
 __all__ = ["Hook", "Policy"]
 
@@ -61,7 +62,9 @@ class Policy:
     @ivar reuse: which idle connection is leased. C{"lifo"}: the last released, so surplus
         connections become idle and are closed. C{"fifo"}: the one that was idle longest.
     @ivar prepare: called once with each new protocol before its first lease, for example to
-        authenticate.
+        authenticate. If it cannot be called with one argument, it gets the L{ConnectContext} as the
+        second: for whom the connection is, for example. A second argument that has a default keeps
+        its default.
     @ivar prepare_timeout: time-out of C{prepare}. If it is exceeded, the attempt to connect has
         failed.
     @ivar check: called before a lease with a connection that was idle for C{check_after}.
@@ -125,7 +128,7 @@ class Policy:
     idents: Literal["separate", "replace", "reject"] = "separate"
     max_idents: int | None = 1000
     reuse: Literal["lifo", "fifo"] = "lifo"
-    prepare: Hook | None = None
+    prepare: Hook | Callable[[Any, ConnectContext], object] | None = None
     prepare_timeout: float | None = 5.0
     check: Hook | None = None
     check_timeout: float | None = 1.0
@@ -182,6 +185,11 @@ class Policy:
             hook = getattr(self, name)
             if hook is not None and not callable(hook):
                 raise TypeError(f"{name} must be callable with a protocol, not {hook!r}")
+        if self.prepare is not None and fewest_arguments(self.prepare, 1, 2) is None:
+            raise TypeError(
+                "prepare must be callable with a protocol, or with a protocol and a context, but "
+                f"{name_of(self.prepare)} takes neither"
+            )
         if not callable(self.balancer):
             raise TypeError(f"balancer must be callable with statuses, not {self.balancer!r}")
         if self.ejection is not None and not isinstance(self.ejection, Ejection):
