@@ -1,6 +1,7 @@
 """A protocol-level connection pooler and balancer for Twisted."""
 
 from kolus.backend import Backend
+from kolus.context import ConnectContext
 from kolus.errors import (
     Closed,
     ConnectFailed,
@@ -26,6 +27,7 @@ from kolus.status import GroupStatus, Status
 __all__ = [
     "Backend",
     "Closed",
+    "ConnectContext",
     "ConnectFailed",
     "ConnectionManager",
     "Draining",

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import CancelledError
 from twisted.internet.endpoints import quoteStringArgument
 from twisted.internet.interfaces import IReactorPluggableNameResolver, IStreamClientEndpoint
 
 from kolus.endpoints import check_endpoint_string, endpoint_from_string, is_of_plugin
+from kolus.errors import describe
+from kolus.support import fewest_arguments, hide_secrets, name_of
+
+if TYPE_CHECKING:
+    from kolus.context import ConnectContext
 
 __all__ = ["AnyBackend", "Backend", "Backends", "named", "several"]
 
@@ -23,16 +31,24 @@ class Backend:
     """A place to connect to.
 
     Two backends with the same endpoint string are equal, whatever their name or weight, and a pool
-    keeps one set of connections for both. A backend made from an endpoint object equals only
-    itself.
+    keeps one set of connections for both. A backend made from an endpoint object or from a callable
+    equals only itself.
+
+    Its C{str} and C{repr} do not show values whose names say that they are passwords or tokens.
 
     @raise ValueError: the endpoint string cannot be parsed, or a value is out of its range.
-    @raise TypeError: C{endpoint} is none of the three forms.
+    @raise TypeError: C{endpoint} is none of the four forms.
     """
 
-    endpoint: str | IStreamClientEndpoint
+    endpoint: str | IStreamClientEndpoint | Callable[..., object]
     """A client endpoint string, an C{IStreamClientEndpoint}, or a pair C{(host, port)}. The pair is
-    turned into the string C{tcp:host:port}."""
+    turned into the string C{tcp:host:port}.
+
+    Or a callable that gives an endpoint or an endpoint string, or an awaitable of one. It is called
+    for each connect, within its time-out, so that certificates and passwords that change are read
+    anew. It is called without arguments if that is possible, otherwise with the L{ConnectContext}.
+    If it raises, or gives something else, the attempt to connect has failed. Host names in its
+    strings are resolved for each connect, and no answer is kept."""
     _: KW_ONLY
     name: str | None = None
     """The name that messages use; C{None}: the endpoint."""
@@ -54,12 +70,13 @@ class Backend:
         if isinstance(endpoint, str):
             check_endpoint_string(endpoint)
             object.__setattr__(self, "key", endpoint)
-        elif IStreamClientEndpoint.providedBy(endpoint):
+        elif IStreamClientEndpoint.providedBy(endpoint) or _may_make_endpoints(endpoint):
             object.__setattr__(self, "key", object())
         else:
             raise TypeError(
-                "not a backend: expected a client endpoint string, a (host, port) pair or an "
-                f"IStreamClientEndpoint, got {endpoint!r}"
+                "not a backend: expected a client endpoint string, a (host, port) pair, an "
+                "IStreamClientEndpoint, or a callable of at most one argument that gives one, got "
+                f"{hide_secrets(repr(endpoint))}"
             )
         if not (self.name is None or isinstance(self.name, str)):
             raise ValueError(f"name must be a string, not {self.name!r}")
@@ -88,10 +105,10 @@ class Backend:
         """
         if isinstance(backend, cls):
             return backend
-        if IStreamClientEndpoint.providedBy(backend):
+        if IStreamClientEndpoint.providedBy(backend) or callable(backend):
             raise TypeError(
-                f"make one Backend of the endpoint {backend!r} and use it each time: two Backends "
-                "made from one endpoint object are different backends"
+                f"make one Backend of the endpoint {_shown(backend)} and use it each time: two "
+                "Backends made from one endpoint object are different backends"
             )
         return cls(backend)  # type: ignore[arg-type]
 
@@ -120,6 +137,40 @@ class Backend:
         ):
             self.connector(reactor)
 
+    @property
+    def makes_endpoints(self) -> bool:
+        """Whether it was made from a callable that gives an endpoint for each connect."""
+        endpoint = self.endpoint
+        return callable(endpoint) and not IStreamClientEndpoint.providedBy(endpoint)
+
+    async def endpoint_for(self, reactor: Any, context: ConnectContext) -> IStreamClientEndpoint:
+        """The endpoint for one connect, from the callable that this backend was made from.
+
+        @raise RuntimeError: the callable raises. What it raises is the cause.
+        @raise TypeError: it gives something else.
+        @raise ValueError: it gives a string that is no client endpoint string. No error shows what
+            it gives, for that may contain secrets.
+        """
+        make: Any = self.endpoint
+        who = f"the callable {name_of(make)} that makes its endpoints"
+        try:
+            made = make(*(context,) if fewest_arguments(make, 0, 1) else ())
+            if isawaitable(made):
+                made = await made
+        except CancelledError:
+            raise
+        except Exception as error:
+            raise RuntimeError(f"{who} raised {describe(error)}") from error
+        if isinstance(made, str):
+            with suppress(ValueError):
+                check_endpoint_string(made)
+                return endpoint_from_string(reactor, made)
+            raise ValueError(f"{who} gave a string that is not a client endpoint string")
+        if not IStreamClientEndpoint.providedBy(made):
+            kind = type(made).__name__
+            raise TypeError(f"{who} gave an object of type {kind}, not an endpoint or a string")
+        return made
+
     def connector(self, reactor: Any) -> IStreamClientEndpoint:
         """The endpoint to connect through. If this backend is a string, a new one is made. What is
         known of the addresses of a host belongs to it, so keep it.
@@ -130,10 +181,13 @@ class Backend:
         first IPv4 address only.
 
         @raise ValueError: a plugin refuses the arguments of the string.
+        @raise TypeError: it makes an endpoint for each connect.
         """
         if isinstance(self.endpoint, str):
             return endpoint_from_string(reactor, self.endpoint)
-        return self.endpoint
+        if self.makes_endpoints:
+            raise TypeError(f"{self} makes an endpoint for each connect")
+        return self.endpoint  # type: ignore[return-value]
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Backend):
@@ -144,7 +198,14 @@ class Backend:
         return hash(self.key)
 
     def __str__(self) -> str:
-        return self.name or str(self.endpoint)
+        return self.name or _shown(self.endpoint)
+
+    def __repr__(self) -> str:
+        endpoint = self.endpoint
+        shown = hide_secrets(repr(endpoint)) if isinstance(endpoint, str) else _shown(endpoint)
+        values = {"name": self.name, "limit": self.limit, "weight": self.weight, "zone": self.zone}
+        told = "".join([f", {name}={value!r}" for name, value in values.items()])
+        return f"Backend(endpoint={shown}{told})"
 
 
 AnyBackend = Backend | str | tuple[str, int]
@@ -173,6 +234,17 @@ def named(backends: Sequence[Backend]) -> str:
     names = ", ".join(map(str, backends[:_MOST_NAMED]))
     more = len(backends) - _MOST_NAMED
     return f"{names} and {more} more" if more > 0 else names or "none"
+
+
+def _may_make_endpoints(endpoint: Any) -> bool:
+    return callable(endpoint) and fewest_arguments(endpoint, 0, 1) is not None
+
+
+def _shown(endpoint: Any) -> str:
+    """An endpoint in a message."""
+    if callable(endpoint) and not IStreamClientEndpoint.providedBy(endpoint):
+        return f"{name_of(endpoint)}()"
+    return hide_secrets(str(endpoint))
 
 
 def _tcp_string(pair: tuple[Any, ...]) -> str:

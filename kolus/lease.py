@@ -191,7 +191,8 @@ class Lease(Generic[P]):
     def finished(self, *, failed: bool = False) -> None:
         """Return the connection to be closed and not used again.
 
-        @param failed: whether the backend failed. Several such leases in a row eject the backend,
+        @param failed: whether the backend failed. If it ended the connection before that had served
+            anything, this counts as failed anyway. Several such leases in a row eject the backend,
             so that others are chosen.
         @raise LeaseError: the lease was settled before.
         """

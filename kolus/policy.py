@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from kolus.backoff import Backoff
 from kolus.balance import Balancer, fill_first, pick_two
+from kolus.context import ConnectContext
 from kolus.health import Ejection
-from kolus.support import check_seconds, check_whole
+from kolus.support import check_seconds, check_whole, fewest_arguments, name_of
 
 __all__ = ["Hook", "Policy"]
 
@@ -78,8 +79,10 @@ class Policy:
     reuse: Literal["lifo", "fifo"] = "lifo"
     """Which idle connection is leased. C{"lifo"}: the last released, so surplus connections become
     idle and are closed. C{"fifo"}: the one that was idle longest."""
-    prepare: Hook | None = None
-    """Called once with each new protocol before its first lease, for example to authenticate."""
+    prepare: Hook | Callable[[Any, ConnectContext], object] | None = None
+    """Called once with each new protocol before its first lease, for example to authenticate. If it
+    cannot be called with one argument, it gets the L{ConnectContext} as the second: for whom the
+    connection is, for example. A second argument that has a default keeps its default."""
     prepare_timeout: float | None = 5.0
     """Time-out of C{prepare}. If it is exceeded, the attempt to connect has failed."""
     check: Hook | None = None
@@ -172,6 +175,11 @@ class Policy:
             hook = getattr(self, name)
             if hook is not None and not callable(hook):
                 raise TypeError(f"{name} must be callable with a protocol, not {hook!r}")
+        if self.prepare is not None and fewest_arguments(self.prepare, 1, 2) is None:
+            raise TypeError(
+                "prepare must be callable with a protocol, or with a protocol and a context, but "
+                f"{name_of(self.prepare)} takes neither"
+            )
         if not callable(self.balancer):
             raise TypeError(f"balancer must be callable with statuses, not {self.balancer!r}")
         if self.ejection is not None and not isinstance(self.ejection, Ejection):

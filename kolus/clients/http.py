@@ -66,16 +66,18 @@ class HTTPPool:
         reactor: Any,
         *,
         policy: Policy | None = None,
+        limit: int | None = None,
         body_timeout: float | None = 60.0,
         observers: Iterable[Observer] = (),
     ) -> None:
         """
         @param policy: all settings of the pool; C{limit} is that of each host. The default is
             C{Policy(leak_after=None)}: a long download is no leak.
+        @param limit: the most connections to all hosts together; C{None}: no such limit.
         @param body_timeout: seconds for which nothing of a body may come, or be read. Then the
             connection is closed, and whoever reads the body gets C{ResponseFailed} with
             C{BodyTimeout}. C{None}: for ever.
-        @raise ValueError: C{body_timeout} is invalid.
+        @raise ValueError: C{limit} or C{body_timeout} is invalid.
         """
         check_seconds("body_timeout", body_timeout)
         self.retryAutomatically = True
@@ -86,6 +88,7 @@ class HTTPPool:
             reactor,
             lambda: _Exchange(reactor, body_timeout),
             policy=policy or Policy(leak_after=None),
+            limit=limit,
             observers=observers,
         )
 

@@ -18,6 +18,7 @@ from twisted.python.filepath import UnlistableError
 from kolus.endpoints.machine import machine_fault
 from kolus.endpoints.named import NamedEndpoint
 from kolus.errors import describe
+from kolus.support import hide_secrets
 
 __all__ = ["check_endpoint_string", "endpoint_from_string", "is_of_plugin"]
 
@@ -121,4 +122,4 @@ def _kind_of(description: str) -> str:
 
 
 def _unusable(description: str, why: str) -> ValueError:
-    return ValueError(f"not a client endpoint string: {description!r} ({why})")
+    return ValueError(hide_secrets(f"not a client endpoint string: {description!r} ({why})"))

@@ -1,9 +1,9 @@
 """C{Group}: a live set of backends that can serve the same requests.
 
-Its state is the backends by their keys and their statuses; the queues, one for each ident and set
-of excluded backends that had waiters; the waiters for the first list of backends; the panic; and
-whether the group is closed. A new list from the source changes the backends, the statuses and the
-backends of the queues.
+Its state is the backends by their keys and their statuses; the balancer; the queues, one for each
+ident and set of excluded backends that had waiters; the waiters for the first list of backends; the
+panic; and whether the group is closed. A new list from the source changes the backends, the
+statuses and the backends of the queues.
 """
 
 from __future__ import annotations

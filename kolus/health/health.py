@@ -59,9 +59,10 @@ class HealthListener(Protocol):
 class Health:
     """Failures in a row eject a backend. After a time one request probes it, and may admit it.
 
-    A failure is a connect that fails or is too slow, a check that fails, or a lease settled with
-    C{finished(failed=True)}. A successful connect ends a row that consists only of failed
-    connects. A released lease ends any row.
+    A failure is a connect that fails or is too slow, a check that fails, a lease settled with
+    C{finished(failed=True)}, or one whose connection the backend ends before it has served
+    anything. A successful connect ends a row that consists only of failed connects. A released
+    lease ends any row.
 
     @ivar failures: number of failures in a row.
     @ivar phase: the current phase.
@@ -109,12 +110,16 @@ class Health:
     def check_failed(self) -> None:
         self._failed("a check failed")
 
-    def lease_failed(self, since: float) -> None:
-        """
+    def lease_ended(self, since: float, has_failed: bool, in_vain: bool) -> None:
+        """A lease was settled; the connection is not leased again.
+
         @param since: when the lease was given. A lease from before the probe is ignored.
+        @param has_failed: whether it was settled as failed.
+        @param in_vain: whether the backend had ended the connection, and it has served nothing.
         """
-        if self.phase is not Phase.PROBED or since >= self._since:
-            self._failed("a lease was settled as failed")
+        if (has_failed or in_vain) and (self.phase is not Phase.PROBED or since >= self._since):
+            what = "a lease was settled as failed"
+            self._failed(what if has_failed else "a connection ended before it served a lease")
 
     def connected(self, is_back: bool = False) -> None:
         """A connect succeeded.

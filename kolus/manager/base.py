@@ -355,6 +355,7 @@ class BaseManager(ABC, Generic[P]):
 
     def invalidate(self) -> None:
         self.process.check()
+        self._record.renew()
         self.connections.retire_all(Why.INVALIDATED)
         self.connections_changed()
         self.deadlocks.look_at_all()

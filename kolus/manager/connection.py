@@ -34,8 +34,9 @@ from kolus.manager.connection_state import (
     NEXT,
 )
 from kolus.manager.descriptor import Descriptor, descriptor_of
+from kolus.manager.history import History
 from kolus.manager.losses import Losses
-from kolus.manager.transports import is_sound, layers, stop_telling, tell_before
+from kolus.manager.transports import is_ending, is_sound, layers, stop_telling, tell_before
 
 if TYPE_CHECKING:
     from kolus.errors import MachineFault
@@ -46,17 +47,14 @@ if TYPE_CHECKING:
     from kolus.manager.opening import Opening
     from kolus.support import Step
 
-__all__ = ["STILLBORN", "Connection"]
+__all__ = ["Connection"]
 
 P = TypeVar("P")
 _log = Logger()
 
-STILLBORN = 1.0
-"""A connection that ends within so many seconds without a lease counts as a failed attempt."""
-
 
 @implementer(IProtocol, IHandshakeListener, ILoggingContext)
-class Connection(Generic[P]):
+class Connection(History, Generic[P]):
     """A slot of a manager, and the connection that fills it.
 
     The transport talks to this object and it passes everything on, so optional interfaces of the
@@ -65,19 +63,14 @@ class Connection(Generic[P]):
 
     @ivar protocol: the user's protocol, once there is one.
     @ivar begun_at: when the attempt to make it began, on the clock.
-    @ivar connected_at: when it was connected, on the clock.
-    @ivar since: when it was last leased, became idle, or began a check or a reset, on the clock;
-        minus infinity before it was ready.
-    @ivar checked_at: when it last passed a keep-alive check, on the clock.
     @ivar kept_since: since when it is idle, on the clock, while it is in a keep-alive check.
-    @ivar uses: the number of its leases so far.
     @ivar failures: the number of failed attempts in a row before it.
     @ivar retired: whether it is closed as soon as it is not leased.
     @ivar doubtful: whether it must be checked for being usable before it is leased or becomes idle:
-        it is retired, or its transport was told to close or pause, or does not report that.
+        it is retired, has not served a lease yet, or its transport was told to close or pause, or
+        does not report that.
     @ivar manager: the manager whose slot it holds.
     @ivar why: why it is retired; C{None} if it is not, or if its peer or its protocol ended it.
-    @ivar was_lost: whether it ended before the pool told it to.
     @ivar chance: from 0 to below 1, drawn by the connector: this one's share of every jitter.
     @ivar fault: what this machine lacked for the last hook that failed.
     @ivar expires_at: when its lifetime ends, on the clock.
@@ -89,26 +82,21 @@ class Connection(Generic[P]):
     @ivar step: what is under way to make it ready, if anything is.
     @ivar slots: its leased slots, if it is shared.
     @ivar hearings: who wants to know whether anything comes: see C{Hearing}.
-    @ivar observed_since: C{since} of the last lease whose lessee called C{observe}.
     @ivar overdue_since: C{since} of the lease that was last reported as a possible leak.
     """
 
     __slots__ = (
-        *("__dict__", "dataReceived", "descriptor", "doubtful", "manager", "protocol", "retired"),
+        *("dataReceived", "descriptor", "doubtful", "manager", "protocol", "retired"),
         *("since", "state", "transport", "unasked", "uses"),
     )
 
     protocol: P
     begun_at = 0.0
-    connected_at = 0.0
-    checked_at = -math.inf
     kept_since: float | None = None
     why: Why | None = None
-    was_lost = False
     expires_at = math.inf
     fault: MachineFault | None = None
     origin: str | None = None
-    observed_since = -math.inf
     overdue_since = -math.inf
     slots: Any = frozenset()
     hearings: dict[Any, None] | None = None
@@ -117,7 +105,6 @@ class Connection(Generic[P]):
     mistake: Exception | None = None
     but: str | None = None
     _losses: Losses | None = None
-    _ended: Failure | None = None
     _tells = False
 
     def __init__(self, connector: Connector[P], chance: float, failures: int) -> None:
@@ -140,32 +127,9 @@ class Connection(Generic[P]):
         """Itself: see C{Leasable}."""
         return self
 
-    @property
-    def age(self) -> float:
-        """Seconds since it was connected."""
-        return float(self._connector.now() - self.connected_at)
-
-    @property
-    def was_ready(self) -> bool:
-        """Whether it was ever made and prepared."""
-        return self.since > -math.inf
-
     def was_made(self) -> bool:
         """Whether its protocol was made, or this attempt has been given up."""
         return self.state is not CONNECTING or hasattr(self, "protocol")
-
-    def stillborn(self) -> bool:
-        """Whether it was never leased, and is younger than C{STILLBORN}."""
-        return self.uses == 0 and self.age < STILLBORN
-
-    def in_state_for(self) -> float:
-        """Seconds since it was last leased or came home."""
-        return float(self._connector.now() - self.since)
-
-    @property
-    def reused(self) -> bool:
-        """Whether the present lease is not its first."""
-        return self.uses > 1
 
     # What the manager does with it
 
@@ -192,8 +156,14 @@ class Connection(Generic[P]):
         self.state = LEASED
         self.since = now
         self.uses += 1
-        self.dataReceived = self.protocol.dataReceived  # type: ignore[attr-defined]
+        self.dataReceived = self._protocol.dataReceived if self.answered else self._first_answer
         return True
+
+    def _first_answer(self, data: bytes) -> None:
+        """The first that comes during a lease. From here on the pool has no part in that."""
+        self.answered = True
+        self.dataReceived = self._protocol.dataReceived
+        self.dataReceived(data)
 
     def out_of_step(self, why: str, *, abort: bool = False) -> None:
         """It has what belongs to no request: close it.
@@ -221,6 +191,7 @@ class Connection(Generic[P]):
         if self.state is LEASED:
             self.state = IDLE
             self.dataReceived = self.unasked
+            self.answered = self.proven = True
         else:
             self._become(IDLE)
             if self.kept_since is not None:
@@ -228,13 +199,10 @@ class Connection(Generic[P]):
         idle[self] = None
         if doubtful:
             transport: Any = self.transport
-            self.doubtful = not self._tells or getattr(transport, "TLS", False)  # by a STARTTLS
+            tells = self._tells and not getattr(transport, "TLS", False)  # by a STARTTLS
+            self.doubtful = not (tells and self.proven)
             getattr(transport, "resumeProducing", object)()
         return True
-
-    def known_good_at(self) -> float:
-        """When it last came home or passed a keep-alive check, on the clock."""
-        return max(self.since, self.checked_at)
 
     def usable(self, producing: bool = False) -> bool:
         """Whether it may be leased: it is open, not retired, and nobody told it to close."""
@@ -265,15 +233,6 @@ class Connection(Generic[P]):
     def why_not_detach(self) -> str | None:
         """Why it cannot leave the pool now; C{None} if it can."""
         return None if self.transport and self.state is LEASED else "its connection has ended"
-
-    def observe(self, seconds: float) -> None:
-        """See C{Lease.observe}."""
-        self.observed_since = self.since
-        self.manager.observe(seconds)
-
-    def was_observed(self) -> bool:
-        """Whether its current lessee has called C{observe}."""
-        return self.observed_since == self.since
 
     def close(self) -> None:
         """Close it once everything written is sent; the connector hears when it is gone."""
@@ -343,6 +302,7 @@ class Connection(Generic[P]):
             self.out_of_step("its peer closed it")
         elif self.state < CLOSING:
             self.retired = self.doubtful = self.was_lost = True
+            self.left_lessee = self.state is LEASED
             self._protocol.readConnectionLost()
 
     def writeConnectionLost(self) -> None:
@@ -359,6 +319,8 @@ class Connection(Generic[P]):
             return  # it came after this attempt had been given up, and was sent away
         if self._tells:
             stop_telling(self.transport)
+        if self.state is LEASED and not is_ending(self.transport):
+            self.left_lessee = True
         self.transport = self.descriptor = None
         self.doubtful = True
         self.was_lost = self.state < CLOSING

@@ -8,11 +8,13 @@ manager.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from kolus.context import ConnectContext
 from kolus.errors import ConnectFailed, reason_of
 from kolus.events import Why
 from kolus.manager.connection import Connection
@@ -22,6 +24,8 @@ from kolus.manager.opening import Opening
 from kolus.support import steady
 
 if TYPE_CHECKING:
+    from twisted.internet.interfaces import IStreamClientEndpoint
+
     from kolus.backend import Backend
     from kolus.backoff import Rng
     from kolus.manager.connections import Connections
@@ -77,7 +81,8 @@ class Connector(Generic[P]):
         self.now: Callable[[], float] = clock.seconds
         self.attempts = record.attempts
         self._unpaid = False
-        self._endpoint = record.endpoint(reactor)
+        if not record.backend.makes_endpoints:
+            record.endpoint(reactor)
         self._policy = policy
         self._rng = rng
         self._connections = connections
@@ -116,15 +121,34 @@ class Connector(Generic[P]):
         connection.begun_at = now
         self._connections.begin(connection)
         opening = Opening(connection, self._policy.tcp_timeout)
-        made = opening.begin(self._endpoint, self.build, self._policy.connect_timeout)
-        made.addCallback(self._prepare, connection)
+        context = self._context()
+        endpoint = partial(self._endpoint, context)
+        made = opening.begin(endpoint, self.build, self._policy.connect_timeout)
+        made.addCallback(self._prepare, connection, context)
         ours = (connection,)
         made.addCallbacks(self._connected, self._failed, callbackArgs=ours, errbackArgs=ours)
 
-    def _prepare(self, _: object, connection: Connection[P]) -> Deferred[object]:
+    def _context(self) -> ConnectContext:
+        number = self.attempts.failures + 1
+        return ConnectContext(
+            self.manager.ident, self.manager.backend, number, self._record.generation
+        )
+
+    async def _endpoint(self, context: ConnectContext) -> IStreamClientEndpoint:
+        backend = self._record.backend
+        if backend.makes_endpoints:
+            return await backend.endpoint_for(self._reactor, context)
+        try:
+            return self._record.endpoint(self._reactor)
+        except ConnectFailed as error:  # this machine's fault, as an attempt's
+            raise error.reason from None
+
+    def _prepare(
+        self, _: object, connection: Connection[P], context: ConnectContext
+    ) -> Deferred[object]:
         if self._policy.prepare is not None:
             connection.but = "prepare failed"
-        return self._hooks.prepare(connection)
+        return self._hooks.prepare(connection, context)
 
     def failed(self, error: BaseException, connection: Connection[P]) -> None:
         """The attempt C{connection} failed, or gave a connection that could not be used."""

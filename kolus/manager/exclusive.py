@@ -55,15 +55,15 @@ class ConnectionManager(BaseManager[P]):
         if now >= self._alarm.at:
             return self._try_closely(ident, owner)
         connection, _ = idle.popitem()
-        if (connection.doubtful and not connection.usable(producing=True)) or (
-            connection.descriptor is not None and not connection.descriptor.is_quiet(now)
-        ):
-            self.connections.close(connection, Why.UNFIT)
-            return self._try_closely(ident, owner)
-        connection.state = LEASED
-        connection.since = now
-        connection.uses += 1
-        connection.dataReceived = connection.protocol.dataReceived  # type: ignore[attr-defined]
+        if connection.doubtful or connection.descriptor is not None:
+            if not connection.lease(now):
+                self.connections.close(connection, Why.UNFIT)
+                return self._try_closely(ident, owner)
+        else:
+            connection.state = LEASED
+            connection.since = now
+            connection.uses += 1
+            connection.dataReceived = connection.protocol.dataReceived  # type: ignore[attr-defined]
         self.counters.leases += 1
         lease: QuickLease[P] = QuickLease()
         lease._connection = connection
@@ -164,8 +164,9 @@ class ConnectionManager(BaseManager[P]):
 
     def _settle_specially(self, connection: Connection[P], outcome: Outcome, held: float) -> None:
         self.process.check()
-        if outcome is FAILED:
-            self._record.health.lease_failed(connection.since)
+        self._record.health.lease_ended(
+            connection.since, outcome is FAILED, connection.ended_in_vain(outcome is RELEASED)
+        )
         if outcome in DETACHES:
             detach(self, connection, outcome, held)
             return
@@ -203,6 +204,9 @@ class ConnectionManager(BaseManager[P]):
     def _reclaim(self, connection: Connection[P], origin: str | None) -> None:
         if not self.process.is_foreign:
             self._tracker.reclaimed(connection)
+            self._record.health.lease_ended(
+                connection.since, False, connection.ended_in_vain(False)
+            )
             self._recorder.forgotten(connection.in_state_for(), origin)
             self.connections.close(connection, Why.FORGOTTEN)
 

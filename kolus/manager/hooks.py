@@ -17,9 +17,10 @@ from kolus.errors import reason_of
 from kolus.events import Why
 from kolus.manager.connection_state import BUSY
 from kolus.manager.connection_step import begin_step
-from kolus.support import drop_frames
+from kolus.support import drop_frames, fewest_arguments
 
 if TYPE_CHECKING:
+    from kolus.context import ConnectContext
     from kolus.manager.connection import Connection
     from kolus.policy import Hook, Policy
     from kolus.watching import Recorder
@@ -45,8 +46,10 @@ class Hooks:
         self.resets = policy.reset is not None
         self.last_failure: tuple[float, str, BaseException] | None = None
         self.cleans = policy.clean is not None
+        prepare = policy.prepare
+        self._tells_context = prepare is not None and fewest_arguments(prepare, 1, 2) == 2
 
-    def prepare(self, connection: Connection[Any]) -> Deferred[object]:
+    def prepare(self, connection: Connection[Any], context: ConnectContext) -> Deferred[object]:
         """
         @return: fires when the new connection is prepared; fails with the hook's error or its
             time-out, which the caller reports.
@@ -54,8 +57,11 @@ class Hooks:
         policy = self._policy
         if policy.prepare is None:
             return succeed(None)
+        arguments: tuple[object, ...] = (connection.protocol,)
+        if self._tells_context:
+            arguments = (connection.protocol, context)
         prepared = begin_step(
-            connection, "prepare", policy.prepare_timeout, policy.prepare, connection.protocol
+            connection, "prepare", policy.prepare_timeout, policy.prepare, *arguments
         )
         return prepared.addCallback(_unless_false)
 

@@ -6,7 +6,7 @@ C{makeConnection} is running; and what failed in it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -48,10 +48,14 @@ class Opening:
         self.is_making = False
 
     def begin(
-        self, endpoint: IStreamClientEndpoint, build: Callable[[], Any], timeout: float | None
+        self,
+        endpoint: Callable[[], Awaitable[IStreamClientEndpoint]],
+        build: Callable[[], Any],
+        timeout: float | None,
     ) -> Deferred[object]:
         """Connect, through the handshake of TLS.
 
+        @param endpoint: gives the endpoint.
         @param build: makes the user's protocol.
         @return: fires when the connection can be used; fails with the reason why it cannot.
         """
@@ -64,12 +68,14 @@ class Opening:
         self._connection.opening = None
         return result
 
-    async def _reach(self, endpoint: IStreamClientEndpoint, factory: OneProtocol) -> object:
-        await endpoint.connect(factory)
+    async def _reach(
+        self, endpoint: Callable[[], Awaitable[IStreamClientEndpoint]], factory: OneProtocol
+    ) -> object:
+        await (await endpoint()).connect(factory)
         if self._failure is not None:
             return self._failure  # raised, it would know our callers: all losses may share it
         if self._connection.transport is None:
-            raise ConnectionDone(f"{endpoint!r} fired without a connection")
+            raise ConnectionDone("the endpoint fired without a connection")
         if self._handshake is not None:
             await self._handshake
         return None

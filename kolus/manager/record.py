@@ -48,6 +48,7 @@ class BackendRecord:
     """What kolus keeps of one backend.
 
     @ivar backend: the backend, with the name and values of the newest list.
+    @ivar generation: grows with each C{renew}.
     @ivar limit: the most connections of all its managers together.
     @ivar attempts: the results of attempts to connect.
     @ivar counters: the numbers of events so far.
@@ -131,9 +132,15 @@ class BackendRecord:
         self.listener: Records | None = None
         self.last_ident: Hashable = None
         self._endpoint: IStreamClientEndpoint | None = None
+        self.generation = 0
 
     def __repr__(self) -> str:
         return f"<BackendRecord of {self.backend}>"
+
+    def renew(self) -> None:
+        """Read the endpoint string anew, with its files, before the next connect."""
+        self._endpoint = None
+        self.generation += 1
 
     def endpoint(self, reactor: Any) -> IStreamClientEndpoint:
         """The endpoint that all managers connect through. The first call makes it.

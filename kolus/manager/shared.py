@@ -218,6 +218,7 @@ class SharedManager(BaseManager[P]):
             and leased <= size
             and (connection.become_idle(now, self._idle) if is_last else is_sound(transport, True))
         ):
+            connection.answered = connection.proven = True
             self._slots.give_back(slot)
             self.counters.releases += 1
             if not is_last or len(self._record.members) > 1:
@@ -253,8 +254,8 @@ class SharedManager(BaseManager[P]):
             self._slots.give_back(slot)
             detach(self, connection, outcome, held)
             return
-        if outcome is FAILED:
-            health.lease_failed(slot.since)
+        in_vain = connection.ended_in_vain(outcome is RELEASED)
+        health.lease_ended(slot.since, outcome is FAILED, in_vain)
         # A producer may be another lessee's, if there is one.
         others = len(connection.slots) > (slot in connection.slots)
         if outcome is not RELEASED or not is_sound(connection.transport, others):
@@ -262,6 +263,7 @@ class SharedManager(BaseManager[P]):
             self._vacate(slot, why)
             self._recorder.ended(why, held, slot.origin)
         else:
+            connection.answered = connection.proven = True
             self._vacate(slot, None)
             self.counters.releases += 1
             if not health.is_well:
@@ -276,6 +278,8 @@ class SharedManager(BaseManager[P]):
     def _reclaim(self, slot: Slot) -> None:
         if not self.process.is_foreign:
             self._tracker.reclaimed(slot)
+            in_vain = slot.connection.ended_in_vain(False)
+            self._record.health.lease_ended(slot.since, False, in_vain)
             self._recorder.forgotten(self._now() - slot.since, slot.origin)
             self._vacate(slot, Why.FORGOTTEN)
             self._was_vacated(slot)

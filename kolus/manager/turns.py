@@ -46,10 +46,10 @@ class Turns:
         self._clock = clock
         self.wanting: OrderedDict[BaseManager[Any], None] = OrderedDict()
         self.placing: dict[Any, None] = {}
-        self.awaited: dict[BaseManager[Any], None] = {}
+        self.awaited: OrderedDict[BaseManager[Any], None] = OrderedDict()
         self._counted: dict[BaseManager[Any], int] = {}
         self._having: Counter[int] = Counter()
-        self.outside: dict[Any, None] = {}
+        self.outside: OrderedDict[Any, None] = OrderedDict()
         self._alarm = Alarm(clock, self.wake)
         self._idlers = Idlers()
 
@@ -87,6 +87,8 @@ class Turns:
         """A waiter of a manager has left, and was not served."""
         if member.demand():
             return
+        if member.wants_connection():  # what it keeps ready while nobody waits
+            member.connections_changed()
         if not member.connections.all:
             self._record.vacancies.add(member)
             self._record.vacancies.close_some()
@@ -198,17 +200,18 @@ class Turns:
 
     def _tell_room(self) -> None:
         """Tell the queues of groups that wait for room, while there is some."""
-        for each in tuple(self.awaited):
-            if self._record.unused() <= 0:
+        for _ in range(len(self.awaited)):
+            if self._record.unused() <= 0 or not self.awaited:
                 break
+            each = next(iter(self.awaited))
+            self.awaited.move_to_end(each)
             each.placements.tell_room()
             if not each.placements.wait_for_room:
                 self.awaited.pop(each, None)
         for _ in range(len(self.outside)):
             if self._record.unused() <= 0 or not self.outside:
                 break
-            queue = next(iter(self.outside))
-            del self.outside[queue]
+            queue, _ = self.outside.popitem(last=False)
             queue.has_room_at(self._record)
 
     def await_room(self, where: BaseManager[Any] | None, queue: ServedQueue) -> None:

@@ -135,12 +135,16 @@ class PoolOperation:
         """Replace all present connections to a backend, or to all backends if C{None}.
 
         Idle connections are closed now, leased ones when they are settled. Present leases stay
-        valid, and new ones are given as usual.
+        valid, and new ones are given as usual. Endpoint strings are read anew, with the files of
+        certificates that they name, and C{prepare} sees another C{generation}.
         """
         self._managers.process.check()
-        for manager in tuple(
-            self._managers if backend is None else self._managers.of(Backend.of(backend))
-        ):
+        records = self._managers.records
+        where = None if backend is None else Backend.of(backend)
+        for record in records if where is None else records.among({where.key: where}):
+            if not record.members:  # else a manager does it
+                record.renew()
+        for manager in tuple(self._managers if where is None else self._managers.of(where)):
             manager.invalidate()
 
     def eject(self, backend: AnyBackend) -> None:

@@ -10,6 +10,8 @@ from kolus.support.descriptors import DescriptorWatch, soft_limit
 from kolus.support.fork import after_fork
 from kolus.support.frames import drop_frames, traceback_text
 from kolus.support.quick import QuickDeferred, failed, fire, fired, following, waiting
+from kolus.support.secrets import hide_secrets
+from kolus.support.signatures import fewest_arguments, name_of
 from kolus.support.stacks import place, place_of_mistake, stack
 from kolus.support.steady import SteadyClock, steady, steady_seconds
 from kolus.support.step import Step
@@ -26,10 +28,13 @@ __all__ = [
     "check_whole",
     "drop_frames",
     "failed",
+    "fewest_arguments",
     "fire",
     "fired",
     "following",
+    "hide_secrets",
     "is_duration",
+    "name_of",
     "place",
     "place_of_mistake",
     "soft_limit",

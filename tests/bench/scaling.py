@@ -105,10 +105,9 @@ def _cancelled(failure: Failure) -> None:
     failure.trap(CancelledError)
 
 
-def _pool(**policy: Any) -> Pool[Protocol]:
-    return Pool(
-        UnsortedClock(), Protocol, policy=Policy(**({"max_waiters": MANY} | NEVER_DUE | policy))
-    )
+def _pool(*, pool_limit: int | None = None, **policy: Any) -> Pool[Protocol]:
+    settings = Policy(**({"max_waiters": MANY} | NEVER_DUE | policy))
+    return Pool(UnsortedClock(), Protocol, policy=settings, limit=pool_limit)
 
 
 def _backends(number: int) -> list[Backend]:
@@ -169,6 +168,13 @@ def backends(size: int) -> Scene:
     return Scene(held, [partial(pool.group(members).connect, "us")], WAITERS)
 
 
+def backends_under_a_limit(size: int) -> Scene:
+    """Each has a connection and somebody who waits, and the limit of the pool is reached."""
+    pool, members = _pool(limit=2, pool_limit=size), _backends(size)
+    asks = [partial(pool.connect, "us", each) for each in members]
+    return Scene([lease for each in members for lease in _leased(pool, each)], asks, size)
+
+
 def owners(size: int) -> Scene:
     pool, (backend,) = _pool(limit=2), _backends(1)
     ends = [Deferred[None]() for _ in range(size)]
@@ -190,6 +196,7 @@ SCENES: Mapping[str, Callable[[int], Scene]] = {
     "groups with the backend": groups,
     "lists with the backend": lists,
     "backends of the group": backends,
+    "backends under the pool's limit": backends_under_a_limit,
     "owners": owners,
     "slots of the connection": slots,
 }

@@ -140,7 +140,7 @@ async def make_server() -> AsyncIterator[MakeServer]:
         if script is not None:
             factory = Factory.forProtocol(Scripted)
             factory.script, factory.requests, factory.connected = script, [], []
-        port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        port = reactor.listenTCP(0, factory, backlog=500)
         ports.append(port)
         factory.url = b"http://127.0.0.1:%d" % port.getHost().port
         return factory
@@ -154,10 +154,13 @@ async def make_server() -> AsyncIterator[MakeServer]:
 async def make_http_pool() -> AsyncIterator[MakePool]:
     pools: list[HTTPPool] = []
 
-    def make(body_timeout: float | None = 60.0, **options: Any) -> HTTPPool:
+    def make(
+        body_timeout: float | None = 60.0, over_all: int | None = None, **options: Any
+    ) -> HTTPPool:
         policy = Policy(**{"leak_after": None, "limit": 2} | options)
-        pools.append(HTTPPool(reactor, policy=policy, body_timeout=body_timeout))
-        return pools[-1]
+        pool = HTTPPool(reactor, policy=policy, limit=over_all, body_timeout=body_timeout)
+        pools.append(pool)
+        return pool
 
     yield make
     for pool in pools:
@@ -555,6 +558,27 @@ async def test_a_request_is_not_repeated(
         await asked
     await until(reactor, lambda: nothing_is_leased(pool))
     assert len(server.requests) == 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_crawl_over_two_hundred_hosts_keeps_to_its_limit_over_all(
+    make_server: MakeServer, make_http_pool: MakePool
+) -> None:
+    server = make_server()
+    port = int(server.url.rpartition(b":")[2])
+    pool = make_http_pool(over_all=50, limit=4, acquire_timeout=50.0)
+    most = 0
+
+    async def crawl(host: int) -> None:
+        nonlocal most
+        url = b"http://127.0.1.%d:%d/page" % (host, port)
+        for _ in range(5):
+            assert await get(pool, url) == b"page of GET "
+            counters = pool.pool.counters()
+            most = max(most, counters.connects - counters.closes)
+
+    await gatherResults([start(crawl(host)) for host in range(1, 201)])
+    assert 40 <= most <= 50
 
 
 @pytest_twisted.ensureDeferred

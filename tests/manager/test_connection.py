@@ -82,6 +82,7 @@ def test_while_it_is_leased_the_transport_calls_the_protocol_itself() -> None:
     rig = Managed(Recorder)
     lease = rig.lease()
     (connection,) = rig.manager.connections.all
+    rig.fake.connections[0].speak(b"the first answer")  # proves that the backend serves
     assert connection.dataReceived == lease.protocol.dataReceived
     lease.release()
     assert connection.dataReceived != connection.protocol.dataReceived

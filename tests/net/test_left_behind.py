@@ -335,3 +335,22 @@ async def test_a_connection_out_of_step_is_told(server: Server) -> None:
     await until(reactor, lambda: pool.counters().closes == 1)
     assert [each.why for each in events if isinstance(each, Retired)] == [Why.OUT_OF_STEP]
     await pool.close(0)
+
+
+# 37: served nothing
+
+
+@SLOTS
+@pytest.mark.parametrize("news", [ends, resets])
+@pytest_twisted.ensureDeferred
+async def test_a_connection_that_has_served_nothing_counts_against_its_backend(
+    server: Server, make_pool: MakePool, slots: int | None, news: Any
+) -> None:
+    pool = make_pool(Hears, limit=1, slots=slots)
+    lease, peer = await lease_of(pool, server)
+    lost = lease.when_lost()
+    news(peer)
+    await lost
+    lease.finished()
+    manager: Any = pool.manager(server.backend)
+    assert manager._record.health.failures == 1

@@ -31,7 +31,7 @@ __all__ = [
 
 FLOORS = (
     "errors backoff status support events",
-    "endpoints lease balance health watching",
+    "endpoints lease balance health watching context",
     "backend policy interfaces tunnel",
     "manager sources metrics",
     "group",
@@ -48,9 +48,9 @@ MOST_FLOORS_IN_A_ROOM = 5
 MOST_LINES = 400
 
 PUBLIC = """
-    Backend Closed ConnectFailed ConnectionManager Draining Ejection Group GroupStatus IKolusManager
-    ISlots ISource KolusError Lease LeaseError LeaseTimeout NoBackend Policy Pool PoolFull
-    PoolService Rejected SharedManager Status WrongIdent
+    Backend Closed ConnectContext ConnectFailed ConnectionManager Draining Ejection Group
+    GroupStatus IKolusManager ISlots ISource KolusError Lease LeaseError LeaseTimeout NoBackend
+    Policy Pool PoolFull PoolService Rejected SharedManager Status WrongIdent
     protocol_factory
 """
 

@@ -44,6 +44,7 @@ def check(ledger: Ledger) -> None:
         an_ident_has_its_connections_to_itself(ledger, backend, fake)
         idents_make_way_for_each_other(ledger, backend)
         above_the_limit_nothing_stays_that_nobody_has(ledger, backend)
+    the_pools_limit_holds(ledger)
     the_sums_agree(ledger)
     ledger.look_at_loads()
     every_request_is_answered_once_or_waits(ledger)
@@ -145,7 +146,8 @@ def somebody_will_look_again(manager: Manager) -> None:
     connector, is_making_room = manager._connector, bool(manager.connections.closing)
     if manager.wants_connection() and not is_making_room:
         assert manager in record.turns.wanting, "nobody knows that a manager wants a connection"
-        assert not record.may_connect(), "a manager waits for a slot that is free"
+        is_spare = bool(record.budget.wanting) and not manager.is_short()
+        assert is_spare or not record.may_connect(), "a manager waits for a slot that is free"
     wants = lifecycle.serves and manager._wanted() > len(manager.connections.connecting)
     if wants and not is_making_room and connector.due_in() > 0 and record.may_connect():
         assert record.turns._alarm.at <= record.attempts.due_at, (
@@ -198,6 +200,27 @@ def above_the_limit_nothing_stays_that_nobody_has(ledger: Ledger, backend: Backe
     if record.shrinking.active:
         assert not any(each._plain for each in record.members)
         assert record.unused() < 0 or any(each.connections.closing for each in record.members)
+
+
+def the_pools_limit_holds(ledger: Ledger) -> None:
+    """Of all backends together, and what is counted is what is there. Nobody waits for a slot of
+    the pool while there is one, or something idle could make way."""
+    records = list(ledger.pool._managers.records)
+    budget = ledger.pool._managers.records.budget
+    everything = {one for each in records for one in each.all}
+    assert budget.used == len(everything)
+    assert budget.leaving <= everything
+    assert budget.limit is None or budget.used <= max(ledger.most_in_pool, budget.limit)
+    ledger.most_in_pool = budget.used
+    if budget.limit is None or budget.room_to_come() < 0:
+        return
+    short = [
+        each
+        for each in records
+        if each.has_own_room() and any(m.is_short() and m.wants_connection() for m in each.members)
+    ]
+    if budget.room_to_come() < len(short):
+        assert budget.obtainable() <= 0, f"{short} wait although something is idle"
 
 
 def the_sums_agree(ledger: Ledger) -> None:
@@ -283,8 +306,8 @@ def the_reasons_are_possible(ledger: Ledger) -> None:
         Why.IDLE: policy.idle_timeout is None,
         Why.LIFETIME: policy.lifetime is None,
         Why.USES: policy.max_uses is None,
-        Why.DISPLACED: policy.idents != "separate",
-        Why.RESIZED: not sum(told["Resized"] for told in ledger.told.values()),
+        Why.DISPLACED: policy.idents != "separate" and not ledger.was_limited,
+        Why.RESIZED: not (sum(t["Resized"] for t in ledger.told.values()) or ledger.was_limited),
     }
     assert not any(impossible.get(each) for each in ledger.reasons)
     lost = sum(told["Lost"] for told in ledger.told.values())

@@ -150,7 +150,8 @@ class Ledger:
         self.reasons: set[Why] = set()
         self.metrics = Metrics()
         self.traps: dict[str, Callable[[], object]] = {}
-        self.trapped = False
+        self.trapped = self.was_limited = False
+        self.most_in_pool = 0
         self.blows = 0
         self.complaints: list[str] = []
         self.hooks = dict.fromkeys(("prepare", "check", "reset"), "succeed")
@@ -224,6 +225,7 @@ class Ledger:
             fake._script.clear()
             fake.accept(always=True)
         self.pool.resume()
+        self.pool.resize_pool(None)
 
     def hook(self, name: str) -> Callable[[Any], object]:
         """The hook of that name; it does what C{hooks} says."""

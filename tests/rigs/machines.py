@@ -263,9 +263,13 @@ class Machine(RuleBasedStateMachine):
         for _ in range(times):
             self.ledger.clock.advance(seconds / times)
 
-    @rule(side=st.sampled_from([0, 1, None]), limit=st.integers(1, 5))
+    @rule(side=st.sampled_from([0, 1, None, 2]), limit=st.integers(1, 5))
     def resize(self, side: int | None, limit: int) -> None:
-        self._resize(side, limit)
+        if side == 2:
+            self.ledger.was_limited = True
+            self.ledger.pool.resize_pool(limit)
+        else:
+            self._resize(side, limit)
 
     def _resize(self, side: int | None, limit: int) -> None:
         ledger = self.ledger
@@ -360,7 +364,7 @@ class Machine(RuleBasedStateMachine):
             if self.slots is not None and isinstance(each, Multiplexed):
                 each.change(SLOTS)
         ledger.heal()
-        for _ in range(40):
+        for _ in range(80):
             for lease in tuple(ledger.holding()):
                 ledger.settle(lease, "release")
             ledger.clock.advance(1)

@@ -1,0 +1,95 @@
+"""C{History}: what a connection has been through, and what it has served."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
+
+__all__ = ["STILLBORN", "History"]
+
+STILLBORN = 1.0
+"""A connection that ends within so many seconds without a lease counts as a failed attempt."""
+
+
+class History:
+    """The past of a connection; C{Connection} sets it.
+
+    @ivar connected_at: when it was connected, on the clock.
+    @ivar since: when it was last leased, became idle, or began a check or a reset, on the clock;
+        minus infinity before it was ready.
+    @ivar checked_at: when it last passed a keep-alive check.
+    @ivar uses: the number of its leases so far.
+    @ivar observed_since: C{since} of the last lease whose lessee called C{observe}.
+    @ivar answered: whether anything came during a lease, or a lease was released.
+    @ivar proven: whether a lease was released while it was open, or its end was held against its
+        backend.
+    @ivar was_lost: whether it ended before the pool told it to.
+    @ivar left_lessee: whether its peer ended it while it was leased.
+    """
+
+    __slots__ = ("__dict__",)
+
+    since: float
+    uses: int
+    manager: Any
+    _connector: Any
+    connected_at = 0.0
+    checked_at = -math.inf
+    observed_since = -math.inf
+    answered = False
+    proven = False
+    was_lost = False
+    left_lessee = False
+    _ended: Failure | None = None
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was connected."""
+        return float(self._connector.now() - self.connected_at)
+
+    @property
+    def was_ready(self) -> bool:
+        """Whether it was ever made and prepared."""
+        return self.since > -math.inf
+
+    @property
+    def reused(self) -> bool:
+        """Whether the present lease is not its first."""
+        return self.uses > 1
+
+    def stillborn(self) -> bool:
+        """Whether it was never leased, and is younger than C{STILLBORN}."""
+        return self.uses == 0 and self.age < STILLBORN
+
+    def in_state_for(self) -> float:
+        """Seconds since it was last leased or came home."""
+        return float(self._connector.now() - self.since)
+
+    def known_good_at(self) -> float:
+        """When it last came home or passed a keep-alive check, on the clock."""
+        return max(self.since, self.checked_at)
+
+    def observe(self, seconds: float) -> None:
+        """See C{Lease.observe}."""
+        self.observed_since = self.since
+        self.manager.observe(seconds)
+
+    def was_observed(self) -> bool:
+        """Whether its current lessee has called C{observe}."""
+        return self.observed_since == self.since
+
+    def ended_in_vain(self, is_well: bool) -> bool:
+        """Whether its peer ended it while it was leased, and it has served nothing: no lease of it
+        was released while it was open, and nothing came during one. If something came, it served
+        nothing if it was broken off, unless its lessee says that all went well. It is said once.
+
+        @param is_well: whether the lease that is settled now was released.
+        """
+        if self.proven or not self.left_lessee:
+            return False
+        self.proven = True
+        is_whole = self._ended is not None and bool(self._ended.check(ConnectionDone))
+        return not (self.answered and (is_well or is_whole))

@@ -1,0 +1,155 @@
+"""Times clients of kolus beside other pools, in shuffled rounds, before real servers.
+
+Needs nginx, redis-server and PostgreSQL, and the peers of the extra C{bench}; what is missing is
+left out, and said.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater, react
+from twisted.internet.utils import getProcessOutputAndValue
+
+from tests.bench.clients import asyncio_calls, twisted_calls
+from tests.bench.clients.plot import plot
+from tests.clients.conftest import Nginx
+from tests.clients.postgres_servers import Postgres, binary_folder, make_cluster
+from tests.net import servers
+from tests.net.servers import Server
+
+LIMIT = 10
+CALLERS = (1, 50, 500)
+CLIENTS = (*twisted_calls.CALLS, *asyncio_calls.CALLS)
+
+_GRACE = 15.0
+"""Seconds that a client may take beyond its time."""
+
+Row = tuple[str, str, int]
+"""A kind of server, a client, and the number of callers; 0: 50 of them, and the server is killed
+and started again."""
+
+
+async def run(row: Row, server: Any, seconds: float) -> dict[str, Any] | None:
+    """One client in a process of its own; C{None} if it is not installed, or ended badly."""
+    kind, client, callers = row
+    arguments = [kind, client, server.port, callers or 50, LIMIT, seconds]
+    worker = [sys.executable, "-m", "tests.bench.clients.worker", *map(str, arguments)]
+    command = [str(seconds + _GRACE), *worker]  # some peers never end when their server is killed
+    ended: Deferred[Any] = getProcessOutputAndValue("/usr/bin/timeout", command, env=None)
+    if callers == 0:
+        from twisted.internet import reactor
+
+        await deferLater(reactor, 0.5 + seconds / 3)
+        await end(server)
+        await deferLater(reactor, 0.2)
+        await server.start()
+    out, err, _ = await ended
+    try:
+        return json.loads(out.splitlines()[-1])  # type: ignore[no-any-return]
+    except (IndexError, ValueError):
+        print(f"{kind}, {client}: {err.decode().strip().splitlines()[-1:]}", file=sys.stderr)
+        return None
+
+
+async def end(server: Any) -> None:
+    """End a server and its clients' connections. Only redis may be killed: the others' children
+    would outlive them."""
+    if isinstance(server, Postgres):
+        await server.stop()
+    elif isinstance(server, Nginx):
+        await server.terminate()
+    else:
+        await server.kill()
+
+
+async def start_servers(reactor: Any, folder: Path) -> dict[str, Server]:
+    binaries = binary_folder()
+    assert binaries is not None, "needs Debian's postgresql"
+    for name in ("nginx", "redis", "postgres"):
+        (folder / name).mkdir()
+    make_cluster(binaries, folder / "postgres")
+    started: dict[str, Server] = {
+        "http": Nginx(reactor, "/usr/sbin/nginx", folder / "nginx"),
+        "redis": servers.redis(reactor, "/usr/bin/redis-server", folder / "redis"),
+        "postgres": Postgres(reactor, binaries, folder / "postgres"),
+    }
+    for each in started.values():
+        await each.start()
+    return started
+
+
+def table(figures: dict[Row, list[dict[str, Any]]]) -> Iterator[str]:
+    """The lines of the table, in Markdown: the medians of the rounds."""
+    for kind in ("http", "redis", "postgres"):
+        yield f"\n| {kind} | callers | calls/s | CPU us/call | longest ms | failures |"
+        yield "| --- | --- | --- | --- | --- | --- |"
+        for callers in (*CALLERS, 0):
+            for its, client in CLIENTS:
+                rounds = figures.get((kind, client, callers), [])
+                if its != kind or not rounds:
+                    continue
+                rate, cpu, longest, failures = (
+                    median([each[name] for each in rounds])
+                    for name in ("rate", "cpu", "longest", "failures")
+                )
+                who = str(callers) if callers else "50, server killed"
+                yield (
+                    f"| {client} | {who} | {rate:.0f} | {cpu:.0f} | {1000 * longest:.0f} | "
+                    f"{failures:.0f} |"
+                )
+
+
+async def main(reactor: Any, options: argparse.Namespace) -> None:
+    figures: dict[Row, list[dict[str, Any]]] = defaultdict(list)
+    rows = [(*each, callers) for each in CLIENTS for callers in (*CALLERS, 0)]
+    if options.only:
+        rows = [row for row in rows if row[0] == options.only]
+    with tempfile.TemporaryDirectory(prefix="kolus") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        started = await start_servers(reactor, folder)
+        try:
+            for number in range(options.rounds):
+                random.shuffle(rows)
+                for place, row in enumerate(rows):
+                    print(f"\rround {number + 1}, {place + 1} of {len(rows)}", end="", flush=True)
+                    figure = await run(row, started[row[0]], options.seconds)
+                    if figure is not None:
+                        figures[row].append(figure)
+        finally:
+            for each in started.values():
+                await end(each)
+    print()
+    for line in table(figures):
+        print(line)
+    if options.plot:
+        medians = {
+            row: median([each["rate"] for each in rounds]) for row, rounds in figures.items()
+        }
+        Path(options.plot).write_text(plot(medians), encoding="utf-8")
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench.clients", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="how often each (default: 3)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each load (default: 2)")
+    parser.add_argument("--only", choices=["http", "redis", "postgres"], help="one kind of server")
+    parser.add_argument("--plot", metavar="FILE", help="write an SVG of calls per second")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    react(main, [parse(sys.argv[1:])])

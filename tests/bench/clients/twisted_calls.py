@@ -1,0 +1,99 @@
+"""One call by each of Twisted's clients: kolus, and what its users have without it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+
+__all__ = ["CALLS", "Client"]
+
+Client = tuple[Callable[[], Awaitable[object]], Callable[[], Deferred[Any]]]
+"""A call, and what closes the client."""
+
+
+def _http(reactor: Any, pool: Any, port: int) -> Callable[[], Awaitable[object]]:
+    from twisted.web.client import Agent, readBody
+
+    agent, url = Agent(reactor, pool=pool), b"http://127.0.0.1:%d/" % port
+
+    async def call() -> bytes:
+        return bytes(await readBody(await agent.request(b"GET", url)))
+
+    return call
+
+
+async def http_kolus(reactor: Any, port: int, limit: int) -> Client:
+    from kolus import Policy
+    from kolus.clients.http import HTTPPool
+
+    pool = HTTPPool(reactor, policy=Policy(limit=limit, acquire_timeout=30.0))
+    return _http(reactor, pool, port), lambda: pool.close(0)
+
+
+async def http_twisted(reactor: Any, port: int, limit: int) -> Client:
+    from twisted.web.client import HTTPConnectionPool
+
+    pool = HTTPConnectionPool(reactor)
+    pool.maxPersistentPerHost = limit
+    return _http(reactor, pool, port), pool.closeCachedConnections
+
+
+async def redis_kolus(reactor: Any, port: int, limit: int) -> Client:
+    from kolus import Policy
+    from kolus.clients.redis import RedisPool
+
+    policy = Policy(limit=limit, slots=100, acquire_timeout=30.0, fail_fast=False)
+    redis = RedisPool(reactor, ("127.0.0.1", port), policy=policy)
+    return lambda: redis.get("key"), lambda: redis.close(0)
+
+
+async def redis_txredisapi(reactor: Any, port: int, limit: int) -> Client:
+    import txredisapi
+
+    redis = await txredisapi.ConnectionPool("127.0.0.1", port, poolsize=limit)
+    return lambda: redis.get("key"), redis.disconnect
+
+
+async def postgres_kolus(reactor: Any, port: int, limit: int) -> Client:
+    from kolus import Policy
+    from kolus.clients.postgres import PostgresPool
+
+    policy = Policy(limit=limit, acquire_timeout=30.0, fail_fast=False)
+    conninfo = f"host=127.0.0.1 port={port} user=postgres password=secret"
+    pool = PostgresPool(reactor, conninfo, policy=policy, autocommit=True)
+
+    async def call() -> object:
+        async with pool.connection() as connection:
+            return await (await connection.execute("select 1")).fetchone()
+
+    return call, lambda: pool.close(0)
+
+
+async def postgres_adbapi(reactor: Any, port: int, limit: int) -> Client:
+    from twisted.enterprise.adbapi import ConnectionPool
+
+    pool = ConnectionPool(
+        "psycopg2",
+        f"host=127.0.0.1 port={port} user=postgres password=secret",
+        cp_min=1,
+        cp_max=limit,
+        cp_reconnect=True,
+    )
+
+    def close() -> Deferred[None]:
+        pool.close()
+        return succeed(None)
+
+    return lambda: pool.runQuery("select 1"), close
+
+
+CALLS = {
+    ("http", "kolus"): http_kolus,
+    ("http", "HTTPConnectionPool"): http_twisted,
+    ("redis", "kolus"): redis_kolus,
+    ("redis", "txredisapi"): redis_txredisapi,
+    ("postgres", "kolus"): postgres_kolus,
+    ("postgres", "adbapi"): postgres_adbapi,
+}
