@@ -20,7 +20,7 @@ from twisted.logger import Logger
 if TYPE_CHECKING:
     from kolus.manager.connection import Connection
 
-__all__ = ["Descriptor", "descriptor_of"]
+__all__ = ["LOOK_AFTER", "Descriptor", "descriptor_of"]
 
 _log = Logger()
 
@@ -65,9 +65,13 @@ class Descriptor:
     def leave(self, now: float) -> None:
         """The last lessee releases the connection. Send what is unsent, and close it if that cannot
         be sent at once, or if something lies in it unread."""
-        connection = self._connection
-        if connection.doubtful and not connection.usable():
-            return  # it is not leased again anyway
+        connection, base = self._connection, self._base
+        is_sent = not (base._tempDataBuffer or base.dataBuffer or self._wrapper)
+        if connection.doubtful:  # after a STARTTLS, too
+            if not connection.usable():
+                return  # it is not leased again anyway
+        elif is_sent and now - connection.since < LOOK_AFTER:
+            return  # the quick way of most leases
         if self._send():
             self.is_quiet(now)
         else:

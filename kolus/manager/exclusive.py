@@ -12,6 +12,7 @@ from kolus.interfaces import IGivesFresh, IKolusManager, IServesGroups
 from kolus.lease import FAILED, FORGOTTEN, RELEASED, REVOKED, Lease, Outcome
 from kolus.manager.base import BaseManager
 from kolus.manager.connection_state import BUSY, IDLE, LEASED
+from kolus.manager.descriptor import LOOK_AFTER
 from kolus.manager.detachment import DETACHES, detach
 from kolus.manager.freshness import SoleFreshness
 from kolus.manager.quick_lease import QuickLease
@@ -55,7 +56,9 @@ class ConnectionManager(BaseManager[P]):
         if now >= self._alarm.at:
             return self._try_closely(ident, owner)
         connection, _ = idle.popitem()
-        if connection.doubtful or connection.descriptor is not None:
+        if connection.doubtful or (
+            connection.descriptor is not None and now - connection.since >= LOOK_AFTER
+        ):
             if not connection.lease(now):
                 self.connections.close(connection, Why.UNFIT)
                 return self._try_closely(ident, owner)
@@ -102,11 +105,12 @@ class ConnectionManager(BaseManager[P]):
         return Lease(connection, self._settler)
 
     def _settle(self, connection: Connection[P], outcome: Outcome) -> None:
+        now = self._now()
         if connection.descriptor is not None and outcome is RELEASED:
-            connection.descriptor.leave(self._now())
+            connection.descriptor.leave(now)
         if self.smooth and outcome is RELEASED and not (connection.doubtful or self._observers):
             connection.state = IDLE
-            connection.since = self._now()
+            connection.since = now
             connection.dataReceived = connection.unasked
             self._idle[connection] = None
             self.counters.releases += 1
