@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred, succeed
 from kolus.events import Why
 from kolus.health import Phase
 from kolus.lease import RELEASED, Leasable, Lease
+from kolus.manager.checks import doubt
 from kolus.manager.quick_lease import QuickLease
 from kolus.manager.smoothness import look_if_smooth
 from kolus.support import fire
@@ -96,7 +97,7 @@ class Dispatcher(Generic[P]):
         """Whether more wait here than can be served by what is ready or on its way."""
         manager, connections, slots = self._manager, self._connections, self._policy.slots or 1
         fresh = len(self._placements.fresh)
-        ready = manager.ready() + len(connections.checking) * slots
+        ready = manager.ready() + connections.checking.hopeful * slots
         lacking = max(0, manager.demand() - fresh - ready) + fresh
         return lacking > len(connections.connecting) * slots
 
@@ -336,16 +337,18 @@ class Dispatcher(Generic[P]):
         descriptor = connection.descriptor
         if descriptor is not None and not descriptor.is_quiet(self._manager._now()):
             return succeed(None)  # the check would take it for an answer
-        self._connections.checking.add(connection)
+        self._connections.checking.begin(connection)
+        self._manager._alarm.set(self._connections.checking.slow_at())
         self._record.changed()
         return self._hooks.check(connection).addCallback(self._was_checked, connection)
 
     def _was_checked(self, fit: bool, connection: Connection[P]) -> None:
-        self._connections.checking.discard(connection)
+        is_news = fit or self._connections.checking.is_news(connection)
+        self._connections.checking.end(connection)
         self._connections.see_the_time()  # a check takes a while
         if not (fit and connection.usable()):
             stillborn = connection.stillborn() and not connection.retired
-            if not (fit or connection.fault) and connection.kept_since is None:
+            if is_news and not (fit or connection.fault) and connection.kept_since is None:
                 self._record.health.check_failed()  # a keep-alive tells only of the connection
             self._connections.close(connection, Why.UNFIT, abort=True)
             if stillborn:
@@ -354,6 +357,8 @@ class Dispatcher(Generic[P]):
                 tell = self._connector.failed if fit else self._connector.was_useless
                 tell(error, connection)
                 self._record.turns.wake()
+            if not fit:
+                doubt(self._manager, is_told=True)
         elif (
             self._lifecycle.serves
             and self.is_asked(reused=connection.uses > 0)

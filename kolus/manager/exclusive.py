@@ -222,8 +222,8 @@ class ConnectionManager(BaseManager[P]):
         while self._idle and self._lifecycle.serves and self._dispatcher.is_asked():
             if not (self._checks and self._next_is_stale()):
                 connection, _ = self._idle.popitem()
-            elif len(self.connections.checking) < self._dispatcher.asked(
-                len(self.connections.checking) + 1
+            elif self.connections.checking.hopeful < self._dispatcher.asked(
+                self.connections.checking.hopeful + 1
             ):
                 connection, _ = self._idle.popitem()
                 self._dispatcher.check(connection)
@@ -248,7 +248,7 @@ class ConnectionManager(BaseManager[P]):
         fresh, new = len(self.placements.fresh), self.freshness.ready()
         # Not both: what is made for a waiter may be idle in the next moment.
         ahead = self.demand() - fresh if self.demand() else self._policy.min_idle
-        ahead -= len(connections.checking) + len(connections.idle) - new
+        ahead -= connections.checking.hopeful + len(connections.idle) - new
         return max(0, ahead) + max(0, fresh - new) + len(connections.expiring)
 
     def ready(self) -> int:
@@ -259,7 +259,7 @@ class ConnectionManager(BaseManager[P]):
 
     def _coming(self) -> int:
         connections = self.connections
-        ready = len(connections.idle) + len(connections.checking) + len(connections.connecting)
+        ready = len(connections.idle) + connections.checking.hopeful + len(connections.connecting)
         return self._record.obtainable() + ready
 
     def _capacity(self) -> int:

@@ -51,8 +51,9 @@ class Recovery:
         self._alarm = Alarm(clock, self._try_due)
 
     def add(self, record: BackendRecord) -> None:
-        """A backend was ejected, or connecting to it failed while it was."""
-        if record not in self._since and not self._stopped:
+        """A backend was ejected, or connecting to it failed while it was. One that was ejected by
+        hand is not tried: only C{admit} ends that."""
+        if not (record in self._since or record.health.is_by_hand or self._stopped):
             now = self._clock.seconds()
             self._since[record] = now
             due = max(record.attempts.due_at, now + _PAUSE)

@@ -130,7 +130,7 @@ class SharedManager(BaseManager[P]):
         that it serves may call anything."""
         slots = self._slots
         while self._lifecycle.serves and self._dispatcher.is_asked() and slots.free:
-            checked = len(self.connections.checking) * slots.each
+            checked = self.connections.checking.hopeful * slots.each
             if checked >= self._dispatcher.asked(checked + 1):
                 return
             connection = slots.next_idle(self._hooks.is_stale)
@@ -355,7 +355,7 @@ class SharedManager(BaseManager[P]):
         # Of a new one that can carry nothing yet, it is about to hear how much it can.
         slots = self._slots.heard()
         fresh, new = len(self.placements.fresh), self.freshness.ready()
-        ready = (len(connections.checking) - new) * slots.each + self._free()
+        ready = (connections.checking.hopeful - new) * slots.each + self._free()
         leases = fresh + max(0, self.demand() - fresh - ready)
         lacking = self.freshness.connections_for(leases) - new - len(slots.fresh)
         return expiring + max(0, lacking)
@@ -366,7 +366,7 @@ class SharedManager(BaseManager[P]):
     def _coming(self) -> int:
         connections = self.connections
         to_come = (
-            self._record.obtainable() + len(connections.connecting) + len(connections.checking)
+            self._record.obtainable() + len(connections.connecting) + connections.checking.hopeful
         )
         return to_come * self._slots.each + self._free()
 

@@ -6,10 +6,10 @@ Its state is its managers, which C{Managers} keeps, and its observers.
 from __future__ import annotations
 
 import random
+import weakref
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocolFactory, ISystemHandle
 
 from kolus.backend import AnyBackend, Backend, several
@@ -33,6 +33,7 @@ from kolus.manager import (
     ask_now,
 )
 from kolus.policy import Policy
+from kolus.pool.forgotten import let_go_with
 from kolus.pool.groups import Groups
 from kolus.pool.operation import PoolOperation
 from kolus.pool.use import PoolUse
@@ -104,13 +105,19 @@ class Pool(PoolUse[P], PoolOperation):
         self._protocol = protocol
         self._rng = rng
         policy = policy or Policy()
-        probe = None if policy.probe is None else Prober(self._connect_to, clock, policy).probe
+        # Nothing here may refer to the pool itself, so that it is garbage if its user forgets it.
+        its = weakref.ref(self)
+        probe = None
+        if policy.probe is not None:
+            probe = Prober(lambda *what, **how: managers.connect(*what, **how), clock, policy).probe
         records = Records(
             *(clock, self._observers, rng, probe),
             connect=lambda record: managers.reconnect(record),
             limit=limit,
         )
-        managers = Managers(policy, make_manager or self._make, records)
+        managers = Managers(policy, make_manager or (lambda *what: _make(its, *what)), records)
+        if policy.min_idle:
+            let_go_with(self, managers, reactor)
         self._selector = Selector(managers, clock)
         super().__init__(managers, Groups(managers, self._selector, clock))
 
@@ -253,7 +260,9 @@ class Pool(PoolUse[P], PoolOperation):
         @raise TypeError: the balancer is not callable, or C{source} has a wrong type.
         """
         chosen_by = self.policy.balancer if balancer is None else usable(balancer)
-        return self._groups.make(source, chosen_by, name, ident)
+        group: Group[P] = self._groups.make(source, chosen_by, name, ident)
+        group.kept = self
+        return group
 
     # The calls of the original in Erlang, under their names there
 
@@ -295,12 +304,6 @@ class Pool(PoolUse[P], PoolOperation):
             raise LeaseError(f"{lease!r} is not of this pool")
         return lease
 
-    def _connect_to(
-        self, ident: Hashable, backend: Backend, timeout: float | None
-    ) -> Deferred[Lease[P]]:
-        """The same as C{connect}, for a probe: if no manager can be made, the Deferred fails."""
-        return self._managers.provide(ident, backend).connect(ident, timeout)
-
     def _make(self, backend: Backend, ident: Hashable) -> IKolusManager:
         kind = ConnectionManager if self.policy.slots is None else SharedManager
         return kind(
@@ -313,3 +316,10 @@ class Pool(PoolUse[P], PoolOperation):
     def __repr__(self) -> str:
         state = "closed" if self._managers.closed else "open"
         return f"<Pool of {len(tuple(self._managers))} managers, {state}>"
+
+
+def _make(its: weakref.ref[Pool[Any]], backend: Backend, ident: Hashable) -> IKolusManager:
+    pool = its()
+    if pool is None:
+        raise Closed("the pool is forgotten: nobody refers to it any more")
+    return pool._make(backend, ident)
