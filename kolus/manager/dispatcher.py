@@ -358,7 +358,7 @@ class Dispatcher(Generic[P]):
                 tell(error, connection)
                 self._record.turns.wake()
             if not fit:
-                doubt(self._manager, is_told=True)
+                doubt(self._manager, is_told=connection.kept_since is None)
         elif (
             self._lifecycle.serves
             and self.is_asked(reused=connection.uses > 0)
