@@ -175,9 +175,9 @@ class Backend:
         known of the addresses of a host belongs to it, so keep it.
 
         A C{tcp} or C{tls} string with a host name connects to all addresses of the host in turn,
-        IPv4 and IPv6; the name is resolved again when the addresses are 15 s old. See
-        C{NamedEndpoint}. An C{ssl} string leaves its host to the reactor, which connects to the
-        first IPv4 address only.
+        IPv4 and IPv6; the name is resolved again when the addresses are 15 s old, or have all
+        failed. See C{NamedEndpoint}. An C{ssl} string leaves its host to the reactor, which
+        connects to the first IPv4 address only.
 
         @raise ValueError: a plugin refuses the arguments of the string.
         @raise TypeError: it makes an endpoint for each connect.

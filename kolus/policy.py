@@ -191,7 +191,10 @@ class Policy:
                 f"{name_of(self.prepare)} takes neither"
             )
         if not callable(self.balancer):
-            raise TypeError(f"balancer must be callable with statuses, not {self.balancer!r}")
+            raise TypeError(
+                "balancer must be callable with statuses, such as balance.pick_two(), not "
+                f"{self.balancer!r}"
+            )
         if self.ejection is not None and not isinstance(self.ejection, Ejection):
             raise TypeError(f"ejection must be an Ejection or None, not {self.ejection!r}")
         if self.backoff is not None and not isinstance(self.backoff, Backoff):

@@ -230,9 +230,8 @@ class Connections(Generic[P]):
         """Take out an idle connection that is to be checked now; C{None} if there is none."""
         connection = self._check_times.pop_due(now)
         if connection is not None:
-            del self.idle[connection]
             connection.kept_since = connection.since
-            self._tell_moved(connection)
+            self.take(connection)
         return connection
 
     def retire_all(self, why: Why) -> None:

@@ -297,8 +297,9 @@ class Dispatcher(Generic[P]):
         while self._manager.demand() and self._policy.fail_fast:
             if attempts.retry_at <= self._manager._now() or connections.leased():
                 return
-            number = self._first().order
-            if attempts.failures == 1 and number < attempts.number:
+            first = self._first()
+            number, has_time = first.order, first.deadline > attempts.retry_at
+            if attempts.failures == 1 and number < attempts.number and has_time:
                 if not attempts.is_owed:
                     return  # a first failure fails one request; the others have the next attempt
                 attempts.is_owed = False
@@ -358,7 +359,7 @@ class Dispatcher(Generic[P]):
                 tell(error, connection)
                 self._record.turns.wake()
             if not fit:
-                doubt(self._manager, is_told=True)
+                doubt(self._manager, is_told=connection.kept_since is None)
         elif (
             self._lifecycle.serves
             and self.is_asked(reused=connection.uses > 0)

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from twisted.internet.interfaces import IProtocolFactory, ISystemHandle
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, ISystemHandle
 
 from kolus.backend import AnyBackend, Backend, several
 from kolus.backoff import Rng
@@ -87,6 +87,7 @@ class Pool(PoolUse[P], PoolOperation):
         """
         if not callable(protocol):
             hint = ": see protocol_factory" if IProtocolFactory.providedBy(protocol) else ""
+            hint = ": give the class itself" if IProtocol.providedBy(protocol) else hint
             raise TypeError(f"protocol must be callable without arguments, not {protocol!r}{hint}")
         if not (hasattr(reactor, "callLater") and hasattr(reactor, "seconds")):
             raise TypeError(f"reactor must be a reactor or a clock, not {reactor!r}")
