@@ -32,18 +32,18 @@ _CLOSED = "its peer closed it"
 
 
 class Descriptor:
-    """The socket of one connection."""
+    """The socket of one connection.
 
-    __slots__ = ("_base", "_connection", "_poll", "_wrapper")
+    @ivar base: the transport that has the socket.
+    @ivar wrapper: the layer of TLS above it; C{None} if there is none yet.
+    """
+
+    __slots__ = ("_connection", "_poll", "base", "wrapper")
 
     def __init__(self, connection: Connection[Any], base: Any, wrapper: Any) -> None:
-        """
-        @param base: the transport that has the socket.
-        @param wrapper: the layer of TLS above it; C{None} if there is none yet.
-        """
         self._connection = connection
-        self._base = base
-        self._wrapper = wrapper
+        self.base = base
+        self.wrapper = wrapper
         self._poll: Any = None
 
     def is_quiet(self, now: float) -> bool:
@@ -65,13 +65,9 @@ class Descriptor:
     def leave(self, now: float) -> None:
         """The last lessee releases the connection. Send what is unsent, and close it if that cannot
         be sent at once, or if something lies in it unread."""
-        connection, base = self._connection, self._base
-        is_sent = not (base._tempDataBuffer or base.dataBuffer or self._wrapper)
-        if connection.doubtful:  # after a STARTTLS, too
-            if not connection.usable():
-                return  # it is not leased again anyway
-        elif is_sent and now - connection.since < LOOK_AFTER:
-            return  # the quick way of most leases
+        connection = self._connection
+        if connection.doubtful and not connection.usable():
+            return  # it is not leased again anyway
         if self._send():
             self.is_quiet(now)
         else:
@@ -82,7 +78,7 @@ class Descriptor:
 
         @return: whether nothing is left.
         """
-        base = self._base
+        base = self.base
         tls = self._tls()
         if tls is not None:
             aggregator = getattr(tls, "_aggregator", None)
@@ -103,7 +99,7 @@ class Descriptor:
         poll = self._poll
         if poll is None:
             poll = self._poll = select.poll()
-            poll.register(self._base.fileno(), select.POLLIN)
+            poll.register(self.base.fileno(), select.POLLIN)
         is_readable, tls = poll.poll(0), self._tls()
         if tls is not None:
             return self._read(tls, bool(is_readable))
@@ -111,7 +107,7 @@ class Descriptor:
 
     def _peek(self) -> str:
         try:
-            data = self._base.socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            data = self.base.socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
             return ""
         except OSError as error:
@@ -121,18 +117,18 @@ class Descriptor:
     def _read(self, tls: Any, is_readable: bool) -> str:
         try:
             if is_readable:
-                ended = self._base.doRead() is not None
+                ended = self.base.doRead() is not None
             else:
                 tls._flushReceiveBIO()  # it may be giving what it has, piece by piece
                 ended = False
         except Exception:
             _log.failure("reading what had come raised")
             ended = True
-        return _CLOSED if ended or tls._lostTLSConnection or self._base.disconnecting else ""
+        return _CLOSED if ended or tls._lostTLSConnection or self.base.disconnecting else ""
 
     def _tls(self) -> Any:
         """The layer of TLS; C{None} if there is none."""
-        return self._base.protocol if self._base.TLS else self._wrapper  # after a STARTTLS
+        return self.base.protocol if self.base.TLS else self.wrapper  # after a STARTTLS
 
 
 def descriptor_of(connection: Connection[Any], layers: Iterable[Any]) -> Descriptor | None:

@@ -106,8 +106,19 @@ class ConnectionManager(BaseManager[P]):
 
     def _settle(self, connection: Connection[P], outcome: Outcome) -> None:
         now = self._now()
-        if connection.descriptor is not None and outcome is RELEASED:
-            connection.descriptor.leave(now)
+        descriptor = connection.descriptor
+        if (
+            descriptor is not None
+            and outcome is RELEASED
+            and (
+                now - connection.since >= LOOK_AFTER
+                or connection.doubtful  # after a STARTTLS, too
+                or descriptor.wrapper is not None
+                or descriptor.base._tempDataBuffer
+                or descriptor.base.dataBuffer
+            )
+        ):
+            descriptor.leave(now)
         if self.smooth and outcome is RELEASED and not (connection.doubtful or self._observers):
             connection.state = IDLE
             connection.since = now
