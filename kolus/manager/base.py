@@ -25,6 +25,7 @@ from kolus.manager.admission import Admission
 from kolus.manager.connections import Connections
 from kolus.manager.connector import Connector
 from kolus.manager.deadlock import Deadlocks
+from kolus.manager.descriptor import LOOK_AFTER
 from kolus.manager.dispatcher import Dispatcher
 from kolus.manager.group_queues import GroupQueues
 from kolus.manager.hooks import Hooks
@@ -81,7 +82,7 @@ class BaseManager(ABC, Generic[P]):
         *("__dict__", "_alarm", "_checks", "_feedbacks", "_group_queues", "_idle", "_lifecycle"),
         *("_now", "_observers", "_plain", "_record", "_settler", "_special", "_wanting"),
         *("_watchers", "connections", "counters", "ident", "passes_on", "smooth", "waiting"),
-        "_pool_wanting",
+        *("_pool_wanting", "_sure_for"),
     )
 
     def __init__(
@@ -130,7 +131,7 @@ class BaseManager(ABC, Generic[P]):
             *(clock, policy.acquire_timeout, self.admission.timed_out, self._alarm),
             arrivals=record.arrivals,
             added=self.admission.came,
-            removed=lambda _: self.admission.left(),
+            removed=self.admission.left,
             cancelled=self.admission.cancelled,
         )
         self.placements = Placements(self, record)
@@ -155,6 +156,7 @@ class BaseManager(ABC, Generic[P]):
         self._tracked = policy.debug or policy.hold_limit is not None
         self._special = self._tracked or policy.min_idle > 0
         self._checks = hooks.checks
+        self._sure_for = min(LOOK_AFTER, policy.check_after) if hooks.checks else LOOK_AFTER
         self._plain = is_plain(self)
         self._idle = connections.idle
         self.waiting = self._queue.waiting

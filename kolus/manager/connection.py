@@ -156,7 +156,8 @@ class Connection(History, Generic[P]):
         self.state = LEASED
         self.since = now
         self.uses += 1
-        self.dataReceived = self._protocol.dataReceived if self.answered else self._first_answer
+        protocol: Any = self.protocol
+        self.dataReceived = protocol.dataReceived if self.answered else self._first_answer
         return True
 
     def _first_answer(self, data: bytes) -> None:
@@ -173,6 +174,8 @@ class Connection(History, Generic[P]):
 
     def occupy(self, now: float) -> None:
         """Begin a check or a reset."""
+        if self.state is LEASED:  # it was released
+            self.answered = self.proven = True
         self._become(BUSY)
         self.since = now
 
@@ -191,7 +194,8 @@ class Connection(History, Generic[P]):
         if self.state is LEASED:
             self.state = IDLE
             self.dataReceived = self.unasked
-            self.answered = self.proven = True
+            if doubtful:
+                self.answered = self.proven = True
         else:
             self._become(IDLE)
             if self.kept_since is not None:
