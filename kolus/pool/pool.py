@@ -74,7 +74,7 @@ class Pool(PoolUse[P], PoolOperation):
             made or closed; C{None}: no limit but that of each backend, the policy's C{limit}. When
             it is reached and somebody waits for a backend that is below its own, the connection
             that is idle longest at any backend is closed. If none is idle, those who wait are
-            served by arrival. L{resize_pool} changes it. It counts the connections of the
+            served by arrival. C{resize_pool} changes it. It counts the connections of the
             managers that the pool makes itself.
         @param make_manager: makes the manager of a backend for an ident. The default makes a
             C{SharedManager} if the policy has C{slots}, otherwise a C{ConnectionManager}. If it
