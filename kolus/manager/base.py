@@ -25,7 +25,6 @@ from kolus.manager.admission import Admission
 from kolus.manager.connections import Connections
 from kolus.manager.connector import Connector
 from kolus.manager.deadlock import Deadlocks
-from kolus.manager.descriptor import LOOK_AFTER
 from kolus.manager.dispatcher import Dispatcher
 from kolus.manager.group_queues import GroupQueues
 from kolus.manager.hooks import Hooks
@@ -82,7 +81,7 @@ class BaseManager(ABC, Generic[P]):
         *("__dict__", "_alarm", "_checks", "_feedbacks", "_group_queues", "_idle", "_lifecycle"),
         *("_now", "_observers", "_plain", "_record", "_settler", "_special", "_wanting"),
         *("_watchers", "connections", "counters", "ident", "passes_on", "smooth", "waiting"),
-        *("_pool_wanting", "_sure_for"),
+        "_pool_wanting",
     )
 
     def __init__(
@@ -156,7 +155,6 @@ class BaseManager(ABC, Generic[P]):
         self._tracked = policy.debug or policy.hold_limit is not None
         self._special = self._tracked or policy.min_idle > 0
         self._checks = hooks.checks
-        self._sure_for = min(LOOK_AFTER, policy.check_after) if hooks.checks else LOOK_AFTER
         self._plain = is_plain(self)
         self._idle = connections.idle
         self.waiting = self._queue.waiting

@@ -56,7 +56,7 @@ class ConnectionManager(BaseManager[P]):
         if now >= self._alarm.at:
             return self._try_closely(ident, owner)
         connection, _ = idle.popitem()
-        if connection.doubtful or now - connection.since >= self._sure_for:
+        if connection.doubtful or now - connection.since >= connection.sure_for:
             if self._checks and self._hooks.is_stale(connection):
                 self.connections.put_back(connection)
                 return self._try_closely(ident, owner)

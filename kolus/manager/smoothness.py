@@ -33,7 +33,7 @@ def look_if_smooth(manager: BaseManager[Any]) -> None:
         return
     manager._record.smooth[manager] = None
     # One waiter fewer makes room. And a check before each lease is one before each hand-off, too.
-    manager.passes_on = manager._sure_for > 0 and not placements.wait_for_room
+    manager.passes_on = manager._hooks.check_after > 0 and not placements.wait_for_room
     if not manager.waiting:
         shortest_idle = manager.connections.shortest_idle
         manager.smooth = manager._alarm.at <= manager._now() + shortest_idle
