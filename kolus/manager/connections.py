@@ -246,6 +246,12 @@ class Connections(Generic[P]):
         else:
             self._tell_moved(connection)
 
+    def put_back(self, connection: Connection[P]) -> None:
+        """Make what C{popitem} of C{idle} took out the next again."""
+        self.idle[connection] = None
+        if isinstance(self.idle, _FirstOut):
+            self.idle.move_to_end(connection, last=False)
+
     def take(self, connection: Connection[P]) -> None:
         """Take an idle connection, to check it."""
         del self.idle[connection]

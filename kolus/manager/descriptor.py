@@ -52,6 +52,10 @@ class Descriptor:
         connection = self._connection
         if now - connection.since < LOOK_AFTER:
             return True
+        if self.wrapper is None and not self.base.TLS:  # else some may have been read already
+            poll = self._poll or self._ready()
+            if not poll(0):
+                return True
         came: list[bytes] = []
         connection.dataReceived = came.append
         why = self._came()
@@ -68,7 +72,9 @@ class Descriptor:
         connection = self._connection
         if connection.doubtful and not connection.usable():
             return  # it is not leased again anyway
-        if self._send():
+        base = self.base
+        is_sent = not (base._tempDataBuffer or base.dataBuffer or base.TLS or self.wrapper)
+        if is_sent or self._send():
             self.is_quiet(now)
         else:
             connection.out_of_step("its peer has not taken all that was written")
@@ -96,14 +102,17 @@ class Descriptor:
         Over TLS what has come is read, since it may be of no concern to the protocol, such as a
         session ticket. What is for the protocol is given to the connection.
         """
-        poll = self._poll
-        if poll is None:
-            poll = self._poll = select.poll()
-            poll.register(self.base.fileno(), select.POLLIN)
-        is_readable, tls = poll.poll(0), self._tls()
+        tls = self._tls()
         if tls is not None:
-            return self._read(tls, bool(is_readable))
-        return self._peek() if is_readable else ""
+            return self._read(tls, bool((self._poll or self._ready())(0)))
+        return self._peek()
+
+    def _ready(self) -> Any:
+        """Make what asks the kernel."""
+        poll = select.poll()
+        poll.register(self.base.fileno(), select.POLLIN)
+        self._poll = poll.poll
+        return self._poll
 
     def _peek(self) -> str:
         try:

@@ -152,11 +152,13 @@ class Dispatcher(Generic[P]):
         if waiter.ownership is not None:
             self._deadlocks.fail_all_of(waiter.ownership.owner)
 
-    def pass_on(self, connection: Connection[P]) -> None:
+    def pass_on(self, connection: Connection[P], moment: float) -> None:
         """Give what comes home to the oldest waiter, where the manager C{passes_on}.
 
         Whoever is fired may release in turn. What comes home then is passed on in the same loop,
         so it needs no recursion.
+
+        @param moment: the time on the clock.
         """
         if self._released is not None:
             self._released.append(connection)
@@ -174,7 +176,6 @@ class Dispatcher(Generic[P]):
         try:
             while released and waiting and manager.passes_on and not observers:
                 connection = released.pop()
-                moment = now()
                 if connection.doubtful or moment >= alarm.at:
                     released.append(connection)
                     break
@@ -192,6 +193,8 @@ class Dispatcher(Generic[P]):
                     fire(waiter, lease)
                 else:
                     self._fire(waiter, connection)
+                if released:
+                    moment = now()
         finally:
             self._released = None
             for each in released:

@@ -56,9 +56,10 @@ class ConnectionManager(BaseManager[P]):
         if now >= self._alarm.at:
             return self._try_closely(ident, owner)
         connection, _ = idle.popitem()
-        if connection.doubtful or (
-            connection.descriptor is not None and now - connection.since >= LOOK_AFTER
-        ):
+        if connection.doubtful or now - connection.since >= connection.sure_for:
+            if self._checks and self._hooks.is_stale(connection):
+                self.connections.put_back(connection)
+                return self._try_closely(ident, owner)
             if not connection.lease(now):
                 self.connections.close(connection, Why.UNFIT)
                 return self._try_closely(ident, owner)
@@ -80,9 +81,12 @@ class ConnectionManager(BaseManager[P]):
             self.admission.refuse(ident)
             return None
         ownership = None if owner is None else self._tracker.ownership(owner)
-        self.connections.see_the_time()
+        if not self._idle:
+            return None
+        if self._now() >= self._alarm.at:
+            self.connections.see_the_time()
         while True:
-            if not self.has_idle() or self.waiting:
+            if self.waiting or not (self._idle and self._lifecycle.serves):
                 return None
             if self._group_queues and self._dispatcher.is_asked():
                 return None
@@ -107,18 +111,16 @@ class ConnectionManager(BaseManager[P]):
     def _settle(self, connection: Connection[P], outcome: Outcome) -> None:
         now = self._now()
         descriptor = connection.descriptor
-        if (
-            descriptor is not None
-            and outcome is RELEASED
-            and (
+        if descriptor is not None and outcome is RELEASED:
+            base = descriptor.base
+            if (
                 now - connection.since >= LOOK_AFTER
+                or base._tempDataBuffer
+                or base.dataBuffer
                 or connection.doubtful  # after a STARTTLS, too
                 or descriptor.wrapper is not None
-                or descriptor.base._tempDataBuffer
-                or descriptor.base.dataBuffer
-            )
-        ):
-            descriptor.leave(now)
+            ):
+                descriptor.leave(now)
         if self.smooth and outcome is RELEASED and not (connection.doubtful or self._observers):
             connection.state = IDLE
             connection.since = now
@@ -131,12 +133,12 @@ class ConnectionManager(BaseManager[P]):
             and outcome is RELEASED
             and not (connection.doubtful or self._observers)
         ):
-            self._dispatcher.pass_on(connection)
+            self._dispatcher.pass_on(connection, now)
         else:
-            self._settle_closely(connection, outcome)
+            self._settle_closely(connection, outcome, now)
 
-    def _settle_closely(self, connection: Connection[P], outcome: Outcome) -> None:
-        since, now = connection.since, self._now()
+    def _settle_closely(self, connection: Connection[P], outcome: Outcome, now: float) -> None:
+        since = connection.since
         if (
             outcome is RELEASED
             and self._plain

@@ -86,7 +86,8 @@ class SharedManager(BaseManager[P]):
             self.admission.refuse(ident)
             return None
         ownership = None if owner is None else self._tracker.ownership(owner)
-        self.connections.see_the_time()
+        if self._now() >= self._alarm.at:
+            self.connections.see_the_time()
         slot = None
         while slot is None:
             if self.waiting or (self._group_queues and self._dispatcher.is_asked()):
@@ -218,7 +219,8 @@ class SharedManager(BaseManager[P]):
             and leased <= size
             and (connection.become_idle(now, self._idle) if is_last else is_sound(transport, True))
         ):
-            connection.answered = connection.proven = True
+            if not connection.proven:
+                connection.answered = connection.proven = True
             self._slots.give_back(slot)
             self.counters.releases += 1
             if not is_last or len(self._record.members) > 1:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
+from kolus.support import SteadyClock, steady
+
 if TYPE_CHECKING:
     from kolus.manager import Managers
 
@@ -27,11 +29,12 @@ def let_go_with(pool: object, managers: Managers, reactor: Any) -> None:
     @param managers: nothing that they refer to refers to C{pool}.
     """
     # A finalizer runs in any thread and in the middle of any code, so it only schedules the rest.
-    call_soon = getattr(reactor, "callFromThread", None) or partial(reactor.callLater, 0)
-    weakref.finalize(pool, call_soon, _let_go, managers, reactor).atexit = False
+    clock = steady(reactor)
+    call_soon = getattr(reactor, "callFromThread", None) or partial(clock.callLater, 0)
+    weakref.finalize(pool, call_soon, _let_go, managers, clock).atexit = False
 
 
-def _let_go(managers: Managers, reactor: Any, *, is_told: bool = False) -> None:
+def _let_go(managers: Managers, clock: SteadyClock, *, is_told: bool = False) -> None:
     if managers.closed or managers.process.is_foreign:
         return
     left = tuple(managers)
@@ -46,4 +49,4 @@ def _let_go(managers: Managers, reactor: Any, *, is_told: bool = False) -> None:
         if not each.status().waiting:  # who asked while there was a pool is served
             each.drain()
     if any(each.status().waiting for each in left):
-        reactor.callLater(_PAUSE, partial(_let_go, managers, reactor, is_told=True))
+        clock.callLater(_PAUSE, partial(_let_go, managers, clock, is_told=True))
