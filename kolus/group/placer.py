@@ -84,6 +84,14 @@ class Placer:
         """Whether somebody waits for whom no connection is on its way."""
         return bool(self._short)
 
+    def wants_room_at(self, backend: Backend) -> bool:
+        """Whether one of those would be placed at a backend if that had room. Who is placed there
+        already has an attempt of its own there, which is slow."""
+        if not (self._short and self._queue.may_serve(backend)):
+            return False
+        some = islice(self._short, _MOST_CHOSEN)
+        return any(each.placement.backend.key != backend.key for each in some)
+
     def _waits(self, waiter: Waiter[Any]) -> bool:
         return waiter.queue is self._queue
 

@@ -76,7 +76,7 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         self._places = Places(self, ident, backends, servers, clock)
         self._placer = placer = Placer(self, servers, self._places)
         self.refused, self.relieve = placer.refused, placer.relieve
-        self.is_short = placer.is_short
+        self.is_short, self.wants_room_at = placer.is_short, placer.wants_room_at
         self._ready: OrderedDict[Any, None] = OrderedDict()
         self._to_join: dict[Any, None] = {}
         self._misses = 0

@@ -5,7 +5,8 @@ idle as long has probably died, too: none of it is counted on, so others are con
 What waiters would have got is checked at once, rather than one after the other.
 
 Its state is the connections in a check, each with the time when it began, the oldest first; those
-of them that are doubted; and whether the backend was told of the failure that they have in common.
+of them that are doubted; those that are not and were never leased; and whether the backend was told
+of the failure that they have in common.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Checks:
         self._clock = clock
         self._began: dict[Connection[Any], float] = {}
         self._doubted: set[Connection[Any]] = set()
+        self._new: set[Connection[Any]] = set()
         self._is_told = False
         self.is_doubting = False
 
@@ -51,14 +53,22 @@ class Checks:
         """The number of those that are expected to pass soon."""
         return len(self._began) - len(self._doubted)
 
+    @property
+    def new(self) -> int:
+        """The number of those of them that were never leased."""
+        return len(self._new)
+
     def begin(self, connection: Connection[Any]) -> None:
         self._began[connection] = self._clock.seconds()
         if self.is_doubting:
             self._doubted.add(connection)
+        elif not connection.uses:
+            self._new.add(connection)
 
     def end(self, connection: Connection[Any]) -> None:
         self._began.pop(connection, None)
         self._doubted.discard(connection)
+        self._new.discard(connection)
         if not self._doubted:
             self._is_told = False
 
@@ -80,6 +90,7 @@ class Checks:
     def doubt_all(self, *, is_told: bool) -> None:
         """Count on none of them any more."""
         self._doubted.update(self._began)
+        self._new.clear()
         self._is_told = (self._is_told or is_told) and bool(self._doubted)
 
 

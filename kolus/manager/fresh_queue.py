@@ -62,6 +62,9 @@ class FreshQueue(WaiterQueue[Lease[Any]]):
     def is_short(self) -> bool:
         return False
 
+    def wants_room_at(self, backend: Backend) -> bool:
+        return False
+
     def relieve(self, waiter: Waiter[Any]) -> None:
         """It waits on: there is no other place."""
 

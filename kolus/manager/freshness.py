@@ -15,6 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from kolus.events import Why
+from kolus.manager.connection_state import LEASED
 
 if TYPE_CHECKING:
     from kolus.manager.base import BaseManager
@@ -60,11 +61,14 @@ class Freshness(ABC):
         """How many new connections so many leases need."""
 
     def ready(self) -> int:
-        """How many connections of the kind are ready for the requests that are placed here."""
+        """How many connections of the kind are ready for the requests that are placed here, or are
+        expected to be after their check."""
         if not self._placed:
             return 0
-        most = self.connections_for(len(self._placed))
-        return sum([1 for _ in islice(self.new_idle(), most)])
+        most = self.connections_for(len(self._placed)) - self._connections.checking.new
+        return self._connections.checking.new + sum(
+            [1 for _ in islice(self.new_idle(), max(0, most))]
+        )
 
     def _hand_out(self) -> None:
         manager = self._manager
@@ -73,8 +77,12 @@ class Freshness(ABC):
             if connection is None:
                 return
             is_stale = manager._hooks.is_stale(connection)
-            if is_stale and self._connections.checking.hopeful >= manager.demand():
-                return
+            in_check, wanted = (
+                self._connections.checking.new,
+                self.connections_for(len(self._placed)),
+            )
+            if is_stale and in_check >= wanted:
+                return  # those in a check that were leased before are of no use here
             del self._connections.idle[connection]
             if is_stale:
                 manager._dispatcher.check(connection)
@@ -108,8 +116,9 @@ class Freshness(ABC):
         return False
 
     def _coming(self) -> int:
-        """How many fresh connections are being made, or may be without another's end."""
-        return len(self._connections.connecting) + max(0, self._manager._record.room_to_come())
+        """How many fresh connections are ready or being made, or may be without another's end."""
+        to_come = max(0, self._manager._record.room_to_come())
+        return self.ready() + len(self._connections.connecting) + to_come
 
 
 class SoleFreshness(Freshness):
@@ -159,6 +168,8 @@ class SharedFreshness(Freshness):
                 return
             slot.fresh = waiter.fresh
             manager._dispatcher.serve(slot)
+            if connection.state is not LEASED and connection not in self._connections.idle:
+                return  # whoever had it has detached it, or it is in a check already
 
     def _make_way(self) -> bool:
         if super()._make_way():

@@ -50,6 +50,10 @@ class ServedQueue(Protocol):
     def is_short(self) -> bool:
         """Whether somebody waits for whom no connection is on its way."""
 
+    def wants_room_at(self, backend: Backend) -> bool:
+        """Whether one of those would be placed at a backend if that had room. Who is placed there
+        already has an attempt of its own there, which is slow."""
+
     def relieve(self, waiter: Waiter[Any]) -> None:
         """No connection is being made for a waiter where it is placed. Place it at a backend with
         room; if there is none, as soon as there is one."""

@@ -235,11 +235,7 @@ class Turns:
             return first._dispatcher.next_order(reused=False)
         known = chain.from_iterable(each.placements.wait_for_room for each in self.awaited)
         queues = islice(chain(known, self.outside), _MOST_LOOKED_AT)
-        heads = [
-            each.head()
-            for each in queues
-            if each.is_short() and each.may_serve(self._record.backend)
-        ]
+        heads = [each.head() for each in queues if each.wants_room_at(self._record.backend)]
         order = min([each.order for each in heads if each is not None], default=math.inf)
         return None if first is None and order == math.inf else order
 

@@ -418,3 +418,26 @@ def test_a_detached_protocol_may_be_changed_at_any_time() -> None:
     protocol.dataReceived = heard.append
     rig.fake.connections[0].speak(b"new")
     assert heard == [b"new"]
+
+
+@KEEPS
+def test_a_new_shared_connection_that_its_first_lessee_detaches_serves_no_other(
+    keep_slot: bool,
+) -> None:
+    rig = Sharing(Hears, limit=2, slots=3, check=lambda protocol: None, check_after=0.0)
+    asked = [rig.ask(), rig.ask()]
+    rig.turn()
+    for each in asked:
+        assert each.called
+        result_of(each).release()
+    rig.fake.accept(after=1.0, always=True)
+    detached: list[Any] = []
+    asked = [rig.manager.connect("us", fresh=True) for _ in range(2)]
+    asked[0].addCallback(lambda lease: detached.append(lease.detach(keep_slot=keep_slot)))
+    rig.clock.advance(1.0)
+    rig.turn()
+    rig.clock.advance(1.0)
+    rig.turn()
+    lease = result_of(asked[1])
+    assert lease.protocol is not detached[0]
+    lease.release()

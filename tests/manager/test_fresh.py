@@ -125,6 +125,38 @@ def test_a_fresh_connection_that_was_idle_for_long_is_checked_first(
     lease.release()
 
 
+@either
+def test_a_check_of_one_that_was_leased_before_keeps_no_new_one_from_its_own(
+    rig_of: Callable[..., Any],
+) -> None:
+    checks: list[Deferred[bool]] = []
+
+    def check(protocol: Any) -> Deferred[bool]:
+        checks.append(Deferred())
+        return checks[-1]
+
+    rig = rig_of(limit=2, check=check, check_after=0.0)
+    first = rig.ask()
+    checks[0].callback(True)
+    result_of(first).release()
+    others, asked = [rig.ask(), rig.ask()], fresh(rig)
+    rig.clock.pump([0.0] * 4)
+    assert rig.fake.attempts == 2, "what waits for its check is not replaced"
+    for check_under_way in checks[1:]:
+        check_under_way.callback(True)
+    settle(rig, *others)
+    for check_under_way in checks:
+        if not check_under_way.called:
+            check_under_way.callback(True)
+    rig.clock.pump([0.0] * 4)
+    for check_under_way in checks:
+        if not check_under_way.called:
+            check_under_way.callback(True)
+    lease = result_of(asked)
+    assert not lease.reused
+    lease.release()
+
+
 # At the limit
 
 

@@ -345,3 +345,18 @@ def test_a_busy_shared_connection_goes_too_when_the_limit_is_lowered() -> None:
     for lease in held:
         lease.release()
     rig.end()
+
+
+@pytest.mark.parametrize("slots", [None, 1])
+def test_nothing_makes_way_for_a_request_whose_own_attempt_is_slow(slots: int | None) -> None:
+    rig = LimitedPool(2, backends=1, slots=slots, min_idle=1, connect_timeout=None)
+    for ident in ("x", "z"):
+        asked = rig.ask("a", ident)
+        rig.turn()
+        result_of(asked).release()  # and one is kept ready from here on
+    rig.fakes["a"].never_answer()
+    asked = rig.pool.group([rig.backends["a"]]).connect("y", timeout=1.0)
+    asked.addErrback(lambda _: None)
+    rig.clock.pump([0.2] * 4)
+    assert rig.fakes["a"].attempts <= 4
+    asked.cancel()
