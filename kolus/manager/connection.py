@@ -73,6 +73,7 @@ class Connection(History, Generic[P]):
     @ivar why: why it is retired; C{None} if it is not, or if its peer or its protocol ended it.
     @ivar chance: from 0 to below 1, drawn by the connector: this one's share of every jitter.
     @ivar fault: what this machine lacked for the last hook that failed.
+    @ivar unfit_by: what its check or reset failed with.
     @ivar sure_for: it may be leased without a look when it was idle for less than so many seconds.
     @ivar expires_at: when its lifetime ends, on the clock.
     @ivar origin: where it was leased, in debug mode.
@@ -97,6 +98,7 @@ class Connection(History, Generic[P]):
     why: Why | None = None
     expires_at = math.inf
     fault: MachineFault | None = None
+    unfit_by: BaseException | None = None
     origin: str | None = None
     overdue_since = -math.inf
     slots: Any = frozenset()
