@@ -210,6 +210,7 @@ class _Exchange(HTTP11ClientProtocol):
         self._timer: IDelayedCall | None = None
         self._late: BodyTimeout | None = None
         self._out_of_step = False
+        self._awaits_body = False
         self._rest = b""
         self._heir: IProtocol | None = None
 
@@ -253,9 +254,8 @@ class _Exchange(HTTP11ClientProtocol):
         transport.resumeProducing()
 
     def _answered(self, response: Any) -> Any:
-        """The headers have come. If the body has as well, the lease is settled already."""
-        if self._lease is not None and self._body_timeout is not None:
-            self._timer = steady(self._reactor).callLater(self._body_timeout, self._give_up)
+        """The headers have come. A body that does not come with them has a time limit."""
+        self._awaits_body = self._lease is not None
         return response
 
     def _failed(self, failure: Failure) -> Failure:
@@ -274,12 +274,19 @@ class _Exchange(HTTP11ClientProtocol):
         super()._finishResponse(rest)
 
     def dataReceived(self, data: bytes) -> None:
-        if self._timer is not None and self._body_timeout is not None:
-            self._timer.reset(self._body_timeout)
         if self._heir is not None:
             self._heir.dataReceived(data)
             return
         super().dataReceived(data)  # type: ignore[no-untyped-call]
+        if self._awaits_body and self._body_timeout is not None:
+            self._wait_for_body(self._body_timeout)
+
+    def _wait_for_body(self, seconds: float) -> None:
+        """Begin the time limit of the body anew: something came, and more is to come."""
+        if self._timer is None:
+            self._timer = steady(self._reactor).callLater(seconds, self._give_up)
+        else:
+            self._timer.reset(seconds)
 
     def _disconnectParser(self, reason: Failure) -> None:
         parser: Any = self._parser
@@ -304,9 +311,11 @@ class _Exchange(HTTP11ClientProtocol):
         self._settle()
 
     def _settle(self) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None
+        self._awaits_body = False
+        if self._timer is not None:
+            if self._timer.active():
+                self._timer.cancel()
+            self._timer = None
         lease, self._lease = self._lease, None
         if lease is None or not lease.held:
             return
