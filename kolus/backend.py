@@ -36,31 +36,30 @@ class Backend:
 
     Its C{str} and C{repr} do not show values whose names say that they are passwords or tokens.
 
+    @ivar endpoint: a client endpoint string, an C{IStreamClientEndpoint}, or a pair C{(host,
+        port)}. The pair is turned into the string C{tcp:host:port}. Or a callable that gives an
+        endpoint or an endpoint string, or an awaitable of one. It is called for each connect,
+        within its time-out, so that certificates and passwords that change are read anew. It is
+        called without arguments if that is possible, otherwise with the L{ConnectContext}. If it
+        raises, or gives something else, the attempt to connect has failed. Host names in its
+        strings are resolved for each connect, and no answer is kept.
+    @ivar name: the name that messages use; C{None}: the endpoint.
+    @ivar limit: the maximum number of connections; C{None}: the policy's C{limit}.
+    @ivar weight: its share of the load, relative to the other backends; from 0.000001 to 1000000.
+        In this range, sums and ratios of thousands of weights lose no weight to rounding.
+    @ivar zone: where it is, for balancers that prefer backends nearby.
+    @ivar key: equal for equal backends. A pool finds what it has of a backend by it.
     @raise ValueError: the endpoint string cannot be parsed, or a value is out of its range.
     @raise TypeError: C{endpoint} is none of the four forms.
     """
 
     endpoint: str | IStreamClientEndpoint | Callable[..., object]
-    """A client endpoint string, an C{IStreamClientEndpoint}, or a pair C{(host, port)}. The pair is
-    turned into the string C{tcp:host:port}.
-
-    Or a callable that gives an endpoint or an endpoint string, or an awaitable of one. It is called
-    for each connect, within its time-out, so that certificates and passwords that change are read
-    anew. It is called without arguments if that is possible, otherwise with the L{ConnectContext}.
-    If it raises, or gives something else, the attempt to connect has failed. Host names in its
-    strings are resolved for each connect, and no answer is kept."""
     _: KW_ONLY
     name: str | None = None
-    """The name that messages use; C{None}: the endpoint."""
     limit: int | None = None
-    """The maximum number of connections; C{None}: the policy's C{limit}."""
     weight: float = 1.0
-    """Its share of the load, relative to the other backends; from 0.000001 to 1000000. In this
-    range, sums and ratios of thousands of weights lose no weight to rounding."""
     zone: str = ""
-    """Where it is, for balancers that prefer backends nearby."""
     key: Hashable = field(init=False, repr=False)
-    """Equal for equal backends. A pool finds what it has of a backend by it."""
 
     def __post_init__(self) -> None:
         endpoint: Any = self.endpoint
@@ -176,9 +175,9 @@ class Backend:
         known of the addresses of a host belongs to it, so keep it.
 
         A C{tcp} or C{tls} string with a host name connects to all addresses of the host in turn,
-        IPv4 and IPv6; the name is resolved again when the addresses are 15 s old. See
-        C{NamedEndpoint}. An C{ssl} string leaves its host to the reactor, which connects to the
-        first IPv4 address only.
+        IPv4 and IPv6; the name is resolved again when the addresses are 15 s old, or have all
+        failed. See C{NamedEndpoint}. An C{ssl} string leaves its host to the reactor, which
+        connects to the first IPv4 address only.
 
         @raise ValueError: a plugin refuses the arguments of the string.
         @raise TypeError: it makes an endpoint for each connect.

@@ -22,15 +22,15 @@ class Backoff:
     Full jitter spreads the attempts of many clients best and causes the fewest attempts; see
     Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
 
+    @ivar first: the bound after one failure, in seconds.
+    @ivar factor: the factor by which the bound grows with each failure in a row.
+    @ivar most: the largest bound, in seconds.
     @raise ValueError: a number is out of its range.
     """
 
     first: float = 0.25
-    """The bound after one failure, in seconds."""
     factor: float = 2.0
-    """The factor by which the bound grows with each failure in a row."""
     most: float = 2.0
-    """The largest bound, in seconds."""
 
     def __post_init__(self) -> None:
         for name in ("first", "factor", "most"):

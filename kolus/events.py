@@ -43,47 +43,54 @@ __all__ = [
 
 
 class Why(Enum):
-    """Why the pool ended a connection that was ready."""
+    """Why the pool ended a connection that was ready.
+
+    @cvar FINISHED: its lease was settled with C{finished()}, or its lessee closed the connection.
+    @cvar FORGOTTEN: its lease was garbage-collected before it was settled.
+    @cvar UNCLEAN: its lease was released while something was under way, as the policy's C{clean}
+        said.
+    @cvar REVOKED: a lease of it was held for longer than the policy's C{hold_limit}.
+    @cvar IDLE: it was idle for the idle time-out.
+    @cvar SURPLUS: as many as C{max_idle} were idle already when it came home.
+    @cvar LIFETIME: it reached its lifetime, or was replaced shortly before.
+    @cvar USES: it was leased C{max_uses} times.
+    @cvar UNFIT: its check or reset failed, C{clean} raised, or its own protocol closed it while it
+        was idle.
+    @cvar OUT_OF_STEP: its peer sent data or closed its direction while the connection was idle, or
+        did not take all that a lessee had written before it released it.
+    @cvar INVALIDATED: it was open when C{invalidate()} was called.
+    @cvar RESIZED: the limit became smaller.
+    @cvar DISPLACED: it was closed to make room for a connection of another ident, or for a fresh
+        one.
+    @cvar CLOSED: its manager was drained or closed.
+    """
 
     FINISHED = "finished"
-    """Its lease was settled with C{finished()}, or its lessee closed the connection."""
     FORGOTTEN = "forgotten"
-    """Its lease was garbage-collected before it was settled."""
     UNCLEAN = "not clean"
-    """Its lease was released while something was under way, as the policy's C{clean} said."""
     REVOKED = "revoked"
-    """A lease of it was held for longer than the policy's C{hold_limit}."""
     IDLE = "idle"
-    """It was idle for the idle time-out."""
     SURPLUS = "surplus"
-    """As many as C{max_idle} were idle already when it came home."""
     LIFETIME = "lifetime"
-    """It reached its lifetime, or was replaced shortly before."""
     USES = "uses"
-    """It was leased C{max_uses} times."""
     UNFIT = "unfit"
-    """Its check or reset failed, C{clean} raised, or its own protocol closed it while it was
-    idle."""
     OUT_OF_STEP = "out of step"
-    """Its peer sent data or closed its direction while the connection was idle, or did not take all
-    that a lessee had written before it released it."""
     INVALIDATED = "invalidated"
-    """It was open when C{invalidate()} was called."""
     RESIZED = "resized"
-    """The limit became smaller."""
     DISPLACED = "displaced"
-    """It was closed to make room for a connection of another ident, or for a fresh one."""
     CLOSED = "closed"
-    """Its manager was drained or closed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event at one manager, or at one backend."""
+    """An event at one manager, or at one backend.
+
+    @ivar backend: the backend.
+    @ivar ident: the manager's ident; C{None} if the event is about the backend.
+    """
 
     backend: Backend
     ident: Hashable
-    """The manager's ident; C{None} if the event is about the backend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,132 +100,163 @@ class Connected(Event):
 
 @dataclass(frozen=True, slots=True)
 class ConnectFailure(Event):
-    """An attempt to connect ended without a usable connection."""
+    """An attempt to connect ended without a usable connection.
+
+    @ivar reason: the error of the attempt.
+    @ivar retry_in: seconds until the next attempt is due.
+    """
 
     reason: BaseException
-    """The error of the attempt."""
     retry_in: float
-    """Seconds until the next attempt is due."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recovered(Event):
-    """An attempt to connect succeeded, and the one before it had failed."""
+    """An attempt to connect succeeded, and the one before it had failed.
+
+    @ivar after: seconds since the first of the failed attempts.
+    """
 
     after: float
-    """Seconds since the first of the failed attempts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Leased(Event):
-    """A lease was given."""
+    """A lease was given.
+
+    @ivar reused: whether the connection had been leased before.
+    @ivar waited: seconds that the request was in the queue; 0.0 if it was served at once.
+    @ivar queued: whether the request was in the queue, even if it was served in the same instant.
+    """
 
     reused: bool
-    """Whether the connection had been leased before."""
     waited: float
-    """Seconds that the request was in the queue; 0.0 if it was served at once."""
     queued: bool = False
-    """Whether the request was in the queue, even if it was served in the same instant."""
 
 
 @dataclass(frozen=True, slots=True)
 class Released(Event):
-    """A lease was settled with C{release()}."""
+    """A lease was settled with C{release()}.
+
+    @ivar held: seconds from the lease to the release.
+    """
 
     held: float
-    """Seconds from the lease to the release."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finished(Event):
-    """A lease was settled with C{finished()}."""
+    """A lease was settled with C{finished()}.
+
+    @ivar held: seconds from the lease to its end.
+    @ivar unclean: whether it was released, but the policy's C{clean} said that something was under
+        way.
+    """
 
     held: float
-    """Seconds from the lease to its end."""
     unclean: bool = field(default=False, compare=False)
-    """Whether it was released, but the policy's C{clean} said that something was under way."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forgotten(Event):
-    """A lease was garbage-collected before it was settled, and is reclaimed."""
+    """A lease was garbage-collected before it was settled, and is reclaimed.
+
+    @ivar held: seconds from the lease to its reclaim.
+    """
 
     held: float
-    """Seconds from the lease to its reclaim."""
 
 
 @dataclass(frozen=True, slots=True)
 class Revoked(Event):
-    """A lease was held for longer than the policy's C{hold_limit}, and its connection is ended."""
+    """A lease was held for longer than the policy's C{hold_limit}, and its connection is ended.
+
+    @ivar held: seconds since the lease was given.
+    """
 
     held: float
-    """Seconds since the lease was given."""
 
 
 @dataclass(frozen=True, slots=True)
 class Detached(Event):
-    """A lease was settled with C{detach()}: its connection has left the pool."""
+    """A lease was settled with C{detach()}: its connection has left the pool.
+
+    @ivar held: seconds from the lease to that.
+    """
 
     held: float
-    """Seconds from the lease to that."""
 
 
 @dataclass(frozen=True, slots=True)
 class Overdue(Event):
-    """A lease has been held for so long that it may be a leak; reported once for each lease."""
+    """A lease has been held for so long that it may be a leak; reported once for each lease.
+
+    @ivar held: seconds since the lease was given.
+    """
 
     held: float
-    """Seconds since the lease was given."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lost(Event):
-    """A connection that was ready has ended, but not by the pool."""
+    """A connection that was ready has ended, but not by the pool.
+
+    @ivar reason: the reason that Twisted gave to C{connectionLost}.
+    """
 
     reason: BaseException
-    """The reason that Twisted gave to C{connectionLost}."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retired(Event):
-    """A connection that was ready has ended because the pool ended it."""
+    """A connection that was ready has ended because the pool ended it.
+
+    @ivar why: why the pool ended it.
+    """
 
     why: Why
-    """Why the pool ended it."""
 
 
 @dataclass(frozen=True, slots=True)
 class TimedOut(Event):
-    """A request reached its deadline in the queue."""
+    """A request reached its deadline in the queue.
+
+    @ivar waited: seconds from the request to its deadline.
+    """
 
     waited: float
-    """Seconds from the request to its deadline."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cancelled(Event):
-    """A request in the queue was cancelled by its caller, or because its owner had ended."""
+    """A request in the queue was cancelled by its caller, or because its owner had ended.
+
+    @ivar waited: seconds from the request to that.
+    """
 
     waited: float
-    """Seconds from the request to that."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection(Event):
-    """A request was refused at once with a C{Rejected} or C{Closed}."""
+    """A request was refused at once with a C{Rejected} or C{Closed}.
+
+    @ivar reason: the error.
+    """
 
     reason: BaseException
-    """The error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ejected(Event):
-    """The backend was ejected: balancers do not choose it. The ident is C{None}."""
+    """The backend was ejected: balancers do not choose it. The ident is C{None}.
+
+    @ivar reason: why it was ejected.
+    @ivar seconds: seconds until a probe is due; infinity: until C{admit()} is called.
+    """
 
     reason: str
-    """Why it was ejected."""
     seconds: float
-    """Seconds until a probe is due; infinity: until C{admit()} is called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,10 +266,12 @@ class ProbeDue(Event):
 
 @dataclass(frozen=True, slots=True)
 class Admitted(Event):
-    """Balancers may choose an ejected backend again. The ident is C{None}."""
+    """Balancers may choose an ejected backend again. The ident is C{None}.
+
+    @ivar reason: why it was admitted.
+    """
 
     reason: str
-    """Why it was admitted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,10 +286,12 @@ class Resumed(Event):
 
 @dataclass(frozen=True, slots=True)
 class Resized(Event):
-    """The manager has another limit."""
+    """The manager has another limit.
+
+    @ivar limit: the new limit of connections.
+    """
 
     limit: int
-    """The new limit of connections."""
 
 
 Observer = Callable[[Event], object]

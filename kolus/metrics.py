@@ -44,58 +44,66 @@ __all__ = ["Counts", "Metrics"]
 
 @dataclass(slots=True)
 class Counts:
-    """What happened at one backend, or at several together."""
+    """What happened at one backend, or at several together.
+
+    @ivar connects: connections that were made and are ready to use.
+    @ivar connect_failures: attempts to connect that gave no usable connection.
+    @ivar closes: connections that have ended, by the value of their C{Why}; C{"lost"} if the pool
+        did not end them.
+    @ivar recoveries: connects that succeeded when the one before had failed.
+    @ivar leases: leases given.
+    @ivar waits: leases whose request was in the queue, even if it was served in the same instant.
+    @ivar waited: seconds that these requests waited, added up.
+    @ivar longest_wait: seconds of the longest wait.
+    @ivar releases: leases settled with C{release()}.
+    @ivar finishes: leases settled with C{finished()}.
+    @ivar forgotten: leases that nobody settled, reclaimed when nobody referred to them any more.
+    @ivar revoked: leases that were held for longer than the policy allows.
+    @ivar detached: leases whose connection left the pool.
+    @ivar unclean: leases that were released with something under way; they count as finished, too.
+    @ivar overdue: leases that were held for so long that they may have leaked, settled since or
+        not.
+    @ivar held_for: seconds that settled leases were held, added up.
+    @ivar longest_held: seconds of the settled lease that was held longest.
+    @ivar timeouts: requests that were not served before their deadline.
+    @ivar cancels: requests that were cancelled while they waited.
+    @ivar rejections: requests that were refused at once, by the name of the error's class.
+    @ivar pauses: how often a manager was paused.
+    @ivar resumes: how often a manager was resumed.
+    @ivar resizes: how often a manager had another limit.
+    @ivar ejections: how often the backend was ejected.
+    @ivar probes: how often a probe of an ejected backend became due.
+    @ivar admissions: how often it was admitted again.
+    @ivar others: events of classes that this module does not know, by the name of the class.
+    """
 
     connects: int = 0
-    """Connections that were made and are ready to use."""
     connect_failures: int = 0
-    """Attempts to connect that gave no usable connection."""
     closes: Counter[str] = field(default_factory=Counter)
-    """Connections that have ended, by the value of their C{Why}; C{"lost"} if the pool did not end
-    them."""
     recoveries: int = 0
-    """Connects that succeeded when the one before had failed."""
     leases: int = 0
-    """Leases given."""
     waits: int = 0
-    """Leases whose request was in the queue, even if it was served in the same instant."""
     waited: float = 0.0
-    """Seconds that these requests waited, added up."""
     longest_wait: float = 0.0
-    """Seconds of the longest wait."""
     releases: int = 0
-    """Leases settled with C{release()}."""
     finishes: int = 0
-    """Leases settled with C{finished()}."""
     forgotten: int = 0
-    """Leases that nobody settled, reclaimed when nobody referred to them any more."""
     revoked: int = 0
-    """Leases that were held for longer than the policy allows."""
     detached: int = 0
-    """Leases whose connection left the pool."""
     unclean: int = 0
-    """Leases that were released with something under way; they count as finished, too."""
     overdue: int = 0
-    """Leases that were held for so long that they may have leaked, settled since or not."""
     held_for: float = 0.0
-    """Seconds that settled leases were held, added up."""
     longest_held: float = 0.0
-    """Seconds of the settled lease that was held longest."""
     timeouts: int = 0
-    """Requests that were not served before their deadline."""
     cancels: int = 0
-    """Requests that were cancelled while they waited."""
     rejections: Counter[str] = field(default_factory=Counter)
-    """Requests that were refused at once, by the name of the error's class."""
     pauses: int = 0
     resumes: int = 0
     resizes: int = 0
     ejections: int = 0
     probes: int = 0
-    """How often a probe of an ejected backend became due."""
     admissions: int = 0
     others: Counter[str] = field(default_factory=Counter)
-    """Events of classes that this module does not know, by the name of the class."""
 
     @property
     def open(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
@@ -25,119 +26,129 @@ or returns what cannot be awaited, as a generator, the connection is closed."""
 class Policy:
     """The settings of a pool. Times are in seconds; C{None} means no bound, or off.
 
+    @ivar limit: most connections of one manager, including those that are connecting or closing.
+    @ivar max_waiters: most requests in the queue of a manager, not counting those for which a
+        connection is or may be made. One more is rejected with C{PoolFull}. C{None}: any number
+        wait, each until its deadline. 0: none waits; a request is rejected if the limit is reached.
+    @ivar slots: number of leases that share one connection, for multiplexed or pipelined protocols.
+        C{None}: each lease has its own connection.
+    @ivar min_idle: number of idle connections to keep ready, as far as the limit allows.
+    @ivar max_idle: most idle connections to keep: with so many idle, the next that comes home is
+        closed, unless a request waits for it. C{None}: as many as the limit allows.
+    @ivar acquire_timeout: the default time-out of a request.
+    @ivar connect_timeout: time-out of an attempt to connect, including its TLS handshake.
+    @ivar tcp_timeout: after so many seconds without an answer, a TCP connection counts as lost: the
+        kernel asks an idle peer after half the time, and then every sixth (C{SO_KEEPALIVE},
+        C{TCP_KEEPIDLE}, C{TCP_KEEPINTVL}, C{TCP_KEEPCNT}), and waits no longer for what was sent to
+        be taken (C{TCP_USER_TIMEOUT}), also if the peer lives and does not read. Linux by itself
+        asks after two hours, and waits a quarter of an hour, or for ever. Two minutes are longer
+        than a network takes to recover and a busy peer to read on; a minute is shorter than address
+        translators take to forget a connection. What C{connectionMade} sets prevails. C{None}:
+        leave the socket alone.
+    @ivar idle_timeout: a connection that was idle for so long is closed.
+    @ivar idle_jitter: the idle time-out of each connection is shortened by up to this share, at
+        random. So a burst of idle connections is not closed at once.
+    @ivar lifetime: a connection older than this is closed as soon as it is not leased.
+    @ivar lifetime_jitter: the lifetime of each connection is shortened by up to this share, at
+        random.
+    @ivar max_uses: a connection that was leased so many times is closed when it is released.
+    @ivar manager_idle_timeout: a manager without any connection for so long closes itself.
+    @ivar idents: what happens if another ident asks for a backend that has a manager.
+        C{"separate"}: it gets its own manager; all share the backend's limit. C{"replace"}: it
+        takes over; idle connections are closed now, leased ones when they are settled. C{"reject"}:
+        it gets C{WrongIdent}.
+    @ivar max_idents: how many managers of one backend, each for another ident, are kept. If there
+        are more, those without leases and waiters are closed, the longest unused first. C{None}:
+        any number.
+    @ivar reuse: which idle connection is leased. C{"lifo"}: the last released, so surplus
+        connections become idle and are closed. C{"fifo"}: the one that was idle longest.
+    @ivar prepare: called once with each new protocol before its first lease, for example to
+        authenticate. If it cannot be called with one argument, it gets the L{ConnectContext} as the
+        second: for whom the connection is, for example. A second argument that has a default keeps
+        its default.
+    @ivar prepare_timeout: time-out of C{prepare}. If it is exceeded, the attempt to connect has
+        failed.
+    @ivar check: called before a lease with a connection that was idle for C{check_after}.
+    @ivar check_timeout: time-out of C{check}. If it is exceeded, the connection is closed.
+    @ivar check_after: a connection that was idle for less time is leased without a check.
+    @ivar keepalive: an idle connection is checked with C{check} every so many seconds, so that one
+        that died in silence is found and closed before a request gets it. This is not a use: the
+        idle time-out goes on. A few connections are checked at a time, the others can be leased
+        meanwhile.
+    @ivar reset: called when a lease is released, before the next lease of the connection. It
+        excludes C{slots}.
+    @ivar reset_timeout: time-out of C{reset}. If it is exceeded, the connection is closed.
+    @ivar clean: called with the protocol when a lease ends, before C{reset}; returns whether
+        nothing is under way on it. Then an exception in the lease's block releases the lease if it
+        is clean; and a lease that is released but not clean is finished, counted (C{unclean}) and
+        logged. If it raises or returns anything but C{True} or C{False}, the connection is closed.
+        It excludes C{slots}. C{None}: an exception finishes the lease, and what is released counts
+        as clean.
+    @ivar close_timeout: a connection that has not closed after this time is aborted.
+    @ivar max_connecting: most attempts to connect to a backend at a time; C{None}: as many as the
+        limit allows. With a C{backoff} a burst of attempts begins with four, and their number
+        doubles while they succeed. After a failed attempt there is one at a time.
+    @ivar backoff: the delays between attempts to connect after failures; C{None}: no delays.
+    @ivar fail_fast: whether a request fails at once with the last error, if the next attempt is not
+        due and nothing else can serve it. After a first failure one request fails, and those that
+        wait behind it have the next attempt. C{False}: a request waits until its deadline, as the
+        backend may recover.
+    @ivar ejection: when a failing backend is ejected, and for how long; C{None}: never.
+    @ivar probe: called with a connection to an ejected backend when a probe is due. If it succeeds,
+        the backend is admitted. C{None}: one request is the probe.
+    @ivar probe_timeout: time-out of C{probe}, from the request for the connection.
+    @ivar balancer: the default balancer of C{select} and groups: takes statuses, and returns one of
+        them.
+    @ivar hold_limit: a lease that is held for so long is revoked: its connection is aborted, and
+        later use of it is an error that says so. Of a shared connection only this lease ends; the
+        connection is closed when its last lease has ended.
+    @ivar leak_after: a lease that is held for so long is counted and logged, once, as a possible
+        leak.
+    @ivar debug: whether to record where each lease was taken and settled, for messages about leases
+        that were forgotten, held too long, or used after their end. The protocol of a lease is then
+        a proxy that refuses to work after the lease is settled.
     @raise ValueError: a number is out of its range, a word is unknown, or two settings contradict
         each other.
     @raise TypeError: a hook or the balancer is not callable.
     """
 
     limit: int = 10
-    """Most connections of one manager, including those that are connecting or closing."""
     max_waiters: int | None = None
-    """Most requests in the queue of a manager, not counting those for which a connection is or may
-    be made. One more is rejected with C{PoolFull}. C{None}: any number wait, each until its
-    deadline. 0: none waits; a request is rejected if the limit is reached."""
     slots: int | None = None
-    """Number of leases that share one connection, for multiplexed or pipelined protocols. C{None}:
-    each lease has its own connection."""
     min_idle: int = 0
-    """Number of idle connections to keep ready, as far as the limit allows."""
     max_idle: int | None = None
-    """Most idle connections to keep: with so many idle, the next that comes home is closed, unless
-    a request waits for it. C{None}: as many as the limit allows."""
     acquire_timeout: float | None = 5.0
-    """The default time-out of a request."""
     connect_timeout: float | None = 5.0
-    """Time-out of an attempt to connect, including its TLS handshake."""
     tcp_timeout: float | None = 120.0
-    """After so many seconds without an answer, a TCP connection counts as lost: the kernel asks an
-    idle peer after half the time, and then every sixth (C{SO_KEEPALIVE}, C{TCP_KEEPIDLE},
-    C{TCP_KEEPINTVL}, C{TCP_KEEPCNT}), and waits no longer for what was sent to be taken
-    (C{TCP_USER_TIMEOUT}), also if the peer lives and does not read. Linux by itself asks after two
-    hours, and waits a quarter of an hour, or for ever. Two minutes are longer than a network takes
-    to recover and a busy peer to read on; a minute is shorter than address translators take to
-    forget a connection. What C{connectionMade} sets prevails. C{None}: leave the socket alone."""
     idle_timeout: float | None = 60.0
-    """A connection that was idle for so long is closed."""
     idle_jitter: float = 0.1
-    """The idle time-out of each connection is shortened by up to this share, at random. So a burst
-    of idle connections is not closed at once."""
     lifetime: float | None = 1800.0
-    """A connection older than this is closed as soon as it is not leased."""
     lifetime_jitter: float = 0.2
-    """The lifetime of each connection is shortened by up to this share, at random."""
     max_uses: int | None = None
-    """A connection that was leased so many times is closed when it is released."""
     manager_idle_timeout: float | None = 300.0
-    """A manager without any connection for so long closes itself."""
     idents: Literal["separate", "replace", "reject"] = "separate"
-    """What happens if another ident asks for a backend that has a manager. C{"separate"}: it gets
-    its own manager; all share the backend's limit. C{"replace"}: it takes over; idle connections
-    are closed now, leased ones when they are settled. C{"reject"}: it gets C{WrongIdent}."""
     max_idents: int | None = 1000
-    """How many managers of one backend, each for another ident, are kept. If there are more, those
-    without leases and waiters are closed, the longest unused first. C{None}: any number."""
     reuse: Literal["lifo", "fifo"] = "lifo"
-    """Which idle connection is leased. C{"lifo"}: the last released, so surplus connections become
-    idle and are closed. C{"fifo"}: the one that was idle longest."""
     prepare: Hook | Callable[[Any, ConnectContext], object] | None = None
-    """Called once with each new protocol before its first lease, for example to authenticate. If it
-    cannot be called with one argument, it gets the L{ConnectContext} as the second: for whom the
-    connection is, for example. A second argument that has a default keeps its default."""
     prepare_timeout: float | None = 5.0
-    """Time-out of C{prepare}. If it is exceeded, the attempt to connect has failed."""
     check: Hook | None = None
-    """Called before a lease with a connection that was idle for C{check_after}."""
     check_timeout: float | None = 1.0
-    """Time-out of C{check}. If it is exceeded, the connection is closed."""
     check_after: float = 5.0
-    """A connection that was idle for less time is leased without a check."""
     keepalive: float | None = None
-    """An idle connection is checked with C{check} every so many seconds, so that one that died in
-    silence is found and closed before a request gets it. This is not a use: the idle time-out goes
-    on. A few connections are checked at a time, the others can be leased meanwhile."""
     reset: Hook | None = None
-    """Called when a lease is released, before the next lease of the connection. It excludes
-    C{slots}."""
     reset_timeout: float | None = 5.0
-    """Time-out of C{reset}. If it is exceeded, the connection is closed."""
     clean: Callable[[Any], bool] | None = None
-    """Called with the protocol when a lease ends, before C{reset}; returns whether nothing is under
-    way on it. Then an exception in the lease's block releases the lease if it is clean; and a lease
-    that is released but not clean is finished, counted (C{unclean}) and logged. If it raises or
-    returns anything but C{True} or C{False}, the connection is closed. It excludes C{slots}.
-    C{None}: an exception finishes the lease, and what is released counts as clean."""
     close_timeout: float | None = 5.0
-    """A connection that has not closed after this time is aborted."""
     max_connecting: int | None = None
-    """Most attempts to connect to a backend at a time; C{None}: as many as the limit allows. With a
-    C{backoff} a burst of attempts begins with four, and their number doubles while they succeed.
-    After a failed attempt there is one at a time."""
     backoff: Backoff | None = Backoff()  # noqa: RUF009 (it is frozen)
-    """The delays between attempts to connect after failures; C{None}: no delays."""
     fail_fast: bool = True
-    """Whether a request fails at once with the last error, if the next attempt is not due and
-    nothing else can serve it. After a first failure one request fails, and those that wait behind
-    it have the next attempt. C{False}: a request waits until its deadline, as the backend may
-    recover."""
     ejection: Ejection | None = Ejection()  # noqa: RUF009 (it is frozen)
-    """When a failing backend is ejected, and for how long; C{None}: never."""
     probe: Hook | None = None
-    """Called with a connection to an ejected backend when a probe is due. If it succeeds, the
-    backend is admitted. C{None}: one request is the probe."""
     probe_timeout: float | None = 5.0
-    """Time-out of C{probe}, from the request for the connection."""
     balancer: Balancer = pick_two()  # noqa: RUF009 (it has no state but the module random's)
-    """The default balancer of C{select} and groups: takes statuses, and returns one of them."""
     hold_limit: float | None = None
-    """A lease that is held for so long is revoked: its connection is aborted, and later use of it
-    is an error that says so. Of a shared connection only this lease ends; the connection is closed
-    when its last lease has ended."""
     leak_after: float | None = 60.0
-    """A lease that is held for so long is counted and logged, once, as a possible leak."""
     debug: bool = False
-    """Whether to record where each lease was taken and settled, for messages about leases that were
-    forgotten, held too long, or used after their end. The protocol of a lease is then a proxy that
-    refuses to work after the lease is settled."""
 
     def __post_init__(self) -> None:
         for name, least in (("limit", 1), ("min_idle", 0)):
@@ -180,8 +191,18 @@ class Policy:
                 "prepare must be callable with a protocol, or with a protocol and a context, but "
                 f"{name_of(self.prepare)} takes neither"
             )
+        for name in ("check", "reset", "clean", "probe"):
+            hook = getattr(self, name)
+            if hook is not None and fewest_arguments(hook, 1, 1) is None:
+                raise TypeError(
+                    f"{name} must be callable with a protocol, but {name_of(hook)} cannot be "
+                    "called with one argument"
+                )
         if not callable(self.balancer):
-            raise TypeError(f"balancer must be callable with statuses, not {self.balancer!r}")
+            raise TypeError(
+                "balancer must be callable with statuses, such as balance.pick_two(), not "
+                f"{self.balancer!r}"
+            )
         if self.ejection is not None and not isinstance(self.ejection, Ejection):
             raise TypeError(f"ejection must be an Ejection or None, not {self.ejection!r}")
         if self.backoff is not None and not isinstance(self.backoff, Backoff):
@@ -204,10 +225,15 @@ class Policy:
             raise ValueError("slots and clean exclude each other: others use a shared connection")
         if self.keepalive is not None and self.check is None:
             raise ValueError(f"keepalive={self.keepalive} needs a check: that is what it runs")
-        if self._keeps_alive_never():
+        if self.keepalive is not None and self.max_idle == 0:
             raise ValueError(
-                f"keepalive={self.keepalive} is more than idle_timeout={self.idle_timeout}: no "
-                "connection is idle for so long; lower keepalive, or raise idle_timeout"
+                f"keepalive={self.keepalive} is of no use with max_idle=0: no connection is idle"
+            )
+        ends_by, most = self._longest_idle()
+        if self.keepalive is not None and self.keepalive > most:
+            raise ValueError(
+                f"keepalive={self.keepalive} is more than {ends_by}={most}: no connection is idle "
+                f"for so long; lower keepalive, or raise {ends_by}"
             )
         if self.slots is not None and self.reset is not None:
             raise ValueError("slots and reset exclude each other: others use a shared connection")
@@ -217,24 +243,20 @@ class Policy:
             raise ValueError("min_idle needs a backoff: without one, attempts never pause")
         if self.probe is not None and self.ejection is None:
             raise ValueError("probe needs an ejection: only an ejected backend is probed")
-        if self._checks_never():
+        if self.check is not None and self.keepalive is None and self.check_after > most:
             raise ValueError(
                 f"check is never called, because check_after={self.check_after} is more than "
-                f"idle_timeout={self.idle_timeout}; lower check_after, or raise idle_timeout"
+                f"{ends_by}={most}; lower check_after, or raise {ends_by}"
             )
 
-    def _checks_never(self) -> bool:
-        """Whether no connection is ever idle for long enough to be checked. Those that C{min_idle}
-        keeps may be, whatever the idle time-out."""
-        if self.check is None or self.idle_timeout is None or self.min_idle:
-            return False
-        return self.keepalive is None and self.check_after > self.idle_timeout
-
-    def _keeps_alive_never(self) -> bool:
-        """The same for the checks of C{keepalive}."""
-        if self.keepalive is None or self.idle_timeout is None or self.min_idle:
-            return False
-        return self.keepalive > self.idle_timeout
+    def _longest_idle(self) -> tuple[str, float]:
+        """The setting that ends an idle connection first, and its value. The idle time-out does not
+        end those that C{min_idle} keeps."""
+        times = {"lifetime": self.lifetime}
+        if not self.min_idle:
+            times["idle_timeout"] = self.idle_timeout
+        set_ones = [(name, value) for name, value in times.items() if value is not None]
+        return min(set_ones, key=lambda each: each[1], default=("", math.inf))
 
     def resized(self, limit: int) -> Policy:
         """The same policy with the limit that C{Pool.resize} sets. It may be less than C{min_idle},

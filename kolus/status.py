@@ -16,52 +16,57 @@ __all__ = ["Counters", "GroupStatus", "State", "Status"]
 
 
 class State(Enum):
-    """What the backend does with a new request."""
+    """What the backend does with a new request.
+
+    @cvar ABSENT: it has no manager: the first request makes one.
+    @cvar OPEN: it serves requests.
+    @cvar EJECTED: it is open, but balancers do not choose it, because of its health.
+    @cvar DUE: it is ejected, and may get one request as a probe.
+    @cvar PAUSED: requests wait until it is resumed.
+    @cvar DRAINING: it gives no new leases; present leases may still be held.
+    @cvar CLOSED: its manager is closed.
+    """
 
     ABSENT = "absent"
-    """It has no manager: the first request makes one."""
     OPEN = "open"
-    """It serves requests."""
     EJECTED = "ejected"
-    """It is open, but balancers do not choose it, because of its health."""
     DUE = "due"
-    """It is ejected, and may get one request as a probe."""
     PAUSED = "paused"
-    """Requests wait until it is resumed."""
     DRAINING = "draining"
-    """It gives no new leases; present leases may still be held."""
     CLOSED = "closed"
-    """Its manager is closed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The numbers of one backend's manager at the time of the call."""
+    """The numbers of one backend's manager at the time of the call.
+
+    @ivar backend: the backend.
+    @ivar manager: the manager; C{None} if there is none, or if there is one for each ident.
+    @ivar ident: the manager's ident; C{None} if C{manager} is C{None}.
+    @ivar idle: idle connections, or free slots on connections; C{None} without a manager.
+    @ivar leased: leased connections, including those in a check or in a reset.
+    @ivar connecting: connections that are being made and prepared.
+    @ivar unused: how many more connections the limits of backend and pool allow. C{None} without a
+        manager, unless the pool's limit allows fewer than the backend's.
+    @ivar waiting: requests in the queue.
+    @ivar limit: most connections at a time; for shared connections, most leases.
+    @ivar state: what the backend does with a new request.
+    @ivar ramp: the share of the backend's weight that counts now: less than 1.0 in slow start.
+    @ivar detached: connections that have left the pool and keep their slots until they end.
+    """
 
     backend: Backend
     manager: IKolusManager | None
-    """The manager; C{None} if there is none, or if there is one for each ident."""
     ident: Hashable
-    """The manager's ident; C{None} if C{manager} is C{None}."""
     idle: int | None
-    """Idle connections, or free slots on connections; C{None} without a manager."""
     leased: int
-    """Leased connections, including those in a check or in a reset."""
     connecting: int
-    """Connections that are being made and prepared."""
     unused: int | None
-    """How many more connections the limits of backend and pool allow. C{None} without a manager,
-    unless the pool's limit allows fewer than the backend's."""
     waiting: int
-    """Requests in the queue."""
     limit: int
-    """Most connections at a time; for shared connections, most leases."""
     state: State
-    """What the backend does with a new request."""
     ramp: float = 1.0
-    """The share of the backend's weight that counts now: less than 1.0 in slow start."""
     detached: int = 0
-    """Connections that have left the pool and keep their slots until they end."""
 
     @property
     def takes_requests(self) -> bool:
@@ -114,21 +119,36 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class GroupStatus:
-    """The numbers of one group; out of date as soon as you have it."""
+    """The numbers of one group; out of date as soon as you have it.
+
+    @ivar name: what it is called.
+    @ivar backends: the numbers of its backends, in the source's order.
+    @ivar waiting: requests that any of the backends may serve, each of which is counted at one of
+        them, too; or that wait for the first list of backends.
+    @ivar ejected: how many of its backends are ejected.
+    @ivar panics: whether so many are that all may be chosen.
+    @ivar panicked: how many requests were given to an ejected backend for that reason.
+    """
 
     name: str | None
-    """What it is called."""
     backends: tuple[Status, ...]
-    """The numbers of its backends, in the source's order."""
     waiting: int
-    """Requests that any of the backends may serve, each of which is counted at one of them, too;
-    or that wait for the first list of backends."""
     ejected: int
-    """How many of its backends are ejected."""
     panics: bool
-    """Whether so many are that all may be chosen."""
     panicked: int
-    """How many requests were given to an ejected backend for that reason."""
+
+    def __str__(self) -> str:
+        counts = {
+            "idle": sum([each.idle or 0 for each in self.backends]),
+            "leased": sum([each.leased for each in self.backends]),
+            "connecting": sum([each.connecting for each in self.backends]),
+            "waiting": self.waiting,
+        }
+        told = ", ".join([f"{name} {count}" for name, count in counts.items()])
+        ejected = f", {self.ejected} ejected" if self.ejected else ""
+        panic = ", in panic: all may be chosen" if self.panics else ""
+        name = "a group" if self.name is None else f"group {self.name}"
+        return f"{name} ({len(self.backends)} backends{ejected}{panic}: {told})"
 
 
 @dataclass(slots=True)
@@ -137,37 +157,46 @@ class Counters:
 
     C{leases == releases + finishes + forgotten + revoked + detached +} the leases held now, and
     C{connects == closes + detached +} the connections open now.
+
+    @ivar connects: connections that were made and prepared.
+    @ivar connect_failures: attempts that failed, timed out, or ended as soon as they were
+        connected.
+    @ivar closes: connections that have ended, for whatever reason.
+    @ivar leases: leases given.
+    @ivar releases: leases settled with C{release()}.
+    @ivar finishes: leases settled with C{finished()}.
+    @ivar forgotten: leases reclaimed after they were garbage-collected.
+    @ivar revoked: leases that were held for longer than the policy's C{hold_limit}.
+    @ivar detached: leases whose connection left the pool, by C{detach()}.
+    @ivar unclean: leases that were released with something under way, as the policy's C{clean}
+        said. They count as finished.
+    @ivar overdue: leases that were held for longer than the policy's C{leak_after}, whether settled
+        or not.
+    @ivar timeouts: requests that reached their deadline in the queue.
+    @ivar cancels: requests in the queue that were cancelled by their callers, or because their
+        owners ended.
+    @ivar rejections: requests refused at once with a C{Rejected} or C{Closed}.
     """
 
     connects: int = 0
-    """Connections that were made and prepared."""
     connect_failures: int = 0
-    """Attempts that failed, timed out, or ended as soon as they were connected."""
     closes: int = 0
-    """Connections that have ended, for whatever reason."""
     leases: int = 0
-    """Leases given."""
     releases: int = 0
-    """Leases settled with C{release()}."""
     finishes: int = 0
-    """Leases settled with C{finished()}."""
     forgotten: int = 0
-    """Leases reclaimed after they were garbage-collected."""
     revoked: int = 0
-    """Leases that were held for longer than the policy's C{hold_limit}."""
     detached: int = 0
-    """Leases whose connection left the pool, by C{detach()}."""
     unclean: int = 0
-    """Leases that were released with something under way, as the policy's C{clean} said. They count
-    as finished."""
     overdue: int = 0
-    """Leases that were held for longer than the policy's C{leak_after}, whether settled or not."""
     timeouts: int = 0
-    """Requests that reached their deadline in the queue."""
     cancels: int = 0
-    """Requests in the queue that were cancelled by their callers, or because their owners ended."""
     rejections: int = 0
-    """Requests refused at once with a C{Rejected} or C{Closed}."""
+
+    def __str__(self) -> str:
+        counts = {each.name: getattr(self, each.name) for each in fields(self)}
+        told = [f"{name.replace('_', ' ')} {count}" for name, count in counts.items() if count]
+        return ", ".join(told) or "nothing yet"
 
     def __add__(self, other: Counters) -> Counters:
         return Counters(

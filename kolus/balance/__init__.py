@@ -5,7 +5,7 @@ manager and no pool.
 """
 
 from kolus.balance.balancer import Balancer, usable
-from kolus.balance.candidates import Rank, lighter_of, two_of
+from kolus.balance.candidates import Rank, lighter_of
 from kolus.balance.consistent import Consistent, Ring, consistent
 from kolus.balance.feedback import Feedback
 from kolus.balance.lowest import fill_first, idle_first, least_leased
@@ -34,6 +34,5 @@ __all__ = [
     "pick_two",
     "prefer_zone",
     "round_robin",
-    "two_of",
     "usable",
 ]

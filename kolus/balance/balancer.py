@@ -35,5 +35,7 @@ def usable(balancer: Balancer) -> Balancer:
     @raise TypeError: it is not callable.
     """
     if not callable(balancer):
-        raise TypeError(f"balancer must be callable with statuses, not {balancer!r}")
+        raise TypeError(
+            f"balancer must be callable with statuses, such as balance.pick_two(), not {balancer!r}"
+        )
     return balancer

@@ -41,6 +41,8 @@ by_load: Rank = attrgetter("load")
 def two_of(draw: Callable[[], float], count: int) -> tuple[int, int]:
     """Draw two different numbers below C{count}, which is at least 2.
 
+    Selectors do the same in place: the call would cost a tenth of a request.
+
     @param draw: draws a number from 0 to 1, without the latter.
     """
     first = int(draw() * count)

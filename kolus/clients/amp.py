@@ -59,7 +59,7 @@ class AMPPool:
         self.group = self.pool.group([Backend.of(each) for each in backends], balancer, _IDENT)
 
     def callRemote(self, command: Any, **arguments: Any) -> Deferred[Any]:
-        """See L{AMP.callRemote}. A call without an answer counts as answered when it is written.
+        """See C{AMP.callRemote}. A call without an answer counts as answered when it is written.
 
         @raise TypeError: the command would switch the protocol, which a pooled connection cannot.
         """

@@ -80,7 +80,7 @@ class MemcachedPool:
         return call
 
     def getMultiple(self, keys: Iterable[bytes]) -> Deferred[dict[bytes, Any]]:
-        """See L{MemCacheProtocol.getMultiple}; the keys may be those of several servers."""
+        """See C{MemCacheProtocol.getMultiple}; the keys may be those of several servers."""
         asked = tuple(dict.fromkeys(keys))
         answers = gatherResults([self.get(key) for key in asked], consumeErrors=True)
         return answers.addCallback(lambda all_: dict(zip(asked, all_, strict=True)))

@@ -112,7 +112,8 @@ class Options(usage.Options):
             None,
             None,
             "Show for so many seconds how clients lease connections to three backends inside "
-            "this process, then stop. Takes no other option.",
+            "this process, of which one dies and one becomes slow; then stop. Takes no other "
+            "option.",
         ],
     ]
 
@@ -258,7 +259,8 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     if options["demo"] is not None:
-        return Demo(reactor, options["demo"], partial(_stop, reactor), _print)
+        stop, on_terminal = partial(_stop, reactor), _is_terminal()
+        return Demo(reactor, options["demo"], stop, _print, on_terminal=on_terminal)
     failures = options["eject-after"]
     policy = Policy(
         limit=options["limit"],
@@ -348,6 +350,12 @@ def _seconds(
 def _print(text: str) -> None:
     # twistd redirects sys.stdout to its log.
     print(text, file=sys.__stdout__, flush=True)
+
+
+def _is_terminal() -> bool:
+    """Whether what C{_print} prints is seen on a terminal that has colours and a cursor."""
+    plain = "NO_COLOR" in os.environ or os.environ.get("TERM") in (None, "", "dumb")
+    return not plain and sys.__stdout__ is not None and sys.__stdout__.isatty()
 
 
 def _stop(reactor: Any, succeeded: bool) -> None:

@@ -1,7 +1,8 @@
 """C{Addresses}: the addresses of a host name, and how connecting to each of them went.
 
-Its state is the addresses, until when they may be used, the question that is under way, and how
-many attempts there were. A question has who waits for it, and the addresses of its answer so far.
+Its state is the addresses, until when they may be used, whether all have failed, the question that
+is under way, and how many attempts there were. A question has who waits for it, and the addresses
+of its answer so far.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class Address:
     turn: int = 0
     """The number of the last attempt to connect to it; 0 if there was none."""
     failed: bool = False
-    """Whether an attempt failed, or was overtaken by a later one, since the name was resolved."""
+    """Whether an attempt failed, or was overtaken by a later one, since the name was resolved. If
+    it was resolved because all had failed, this stays, so that what is new is tried first."""
 
 
 class Addresses:
@@ -55,6 +57,7 @@ class Addresses:
         self._turns = count(1)
         self._known: list[Address] = []
         self._kept_until = -math.inf
+        self._is_doubtful = False
         self._question: _Question | None = None
 
     def get(self) -> Deferred[list[Address]]:
@@ -66,7 +69,7 @@ class Addresses:
             cancels the resolution if nobody else waits for it.
         """
         now = self.now()
-        if now < self._kept_until:
+        if now < self._kept_until and not self._is_doubtful:
             return succeed(self._known)
         question = self._question
         if question is not None and now < question.asked_at + _KEPT:
@@ -88,16 +91,24 @@ class Addresses:
         """Called by a question that has ended.
 
         @param hosts: its answer. If that is empty, what is known stays as it is.
-        @return: the addresses of the answer.
+        @return: the addresses of the answer. If there are none, and it was asked because all that
+            are known had failed, these.
         """
         self.forget(question)
+        was_doubtful, self._is_doubtful = self._is_doubtful, False
         if hosts:
             known = {each.host: each for each in self._known}
             self._known = [known.get(host) or Address(host) for host in hosts]
             for address in self._known:
-                address.failed = False
+                address.failed = address.failed and was_doubtful
             self._kept_until = self.now() + _KEPT
-        return self._known if hosts else []
+        is_kept = was_doubtful and self.now() < self._kept_until
+        return self._known if hosts or is_kept else []
+
+    def all_failed(self) -> None:
+        """None of the addresses answered: the host may have others, so ask before the next
+        connect."""
+        self._is_doubtful = True
 
     def forget(self, question: _Question) -> None:
         """Called by a question that nobody is to wait for any more."""

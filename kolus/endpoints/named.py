@@ -140,6 +140,7 @@ class _Race:
             self._attempts[address] = attempt
             attempt.addCallbacks(self._connected, self._failed, errbackArgs=(address,))
         elif not self._attempts:
+            self._endpoint.addresses.all_failed()
             self._fail(Failure(self._error()))
 
     def build(self, address: Address, peer: IAddress) -> IProtocol | None:

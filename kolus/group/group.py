@@ -55,6 +55,7 @@ class Group(GroupUse[P]):
     balancer's attribute C{bound} is true, the request waits for the chosen backend only.
 
     @ivar statuses: what the balancer chooses from.
+    @ivar kept: what is not to be forgotten while there is the group: its pool.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Group(GroupUse[P]):
         self._selector = selector
         self._clock = clock
         self._source: Any = None
+        self.kept: object = None
         self._closed = False
         self._backends: dict[Hashable, Backend] = {}
         self._queues = Queues(managers, clock)

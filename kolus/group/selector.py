@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 
 from kolus.backend import Backend, several
-from kolus.balance import Feedback, draw_of, two_of
+from kolus.balance import Feedback, draw_of
 from kolus.errors import ConnectFailed, KolusError, LeaseTimeout, Rejected
 from kolus.group.queues import Queues
 from kolus.group.selection import Selection
@@ -67,7 +67,10 @@ class Selector:
         try:
             draw, statuses = selection.draw, selection.statuses
             if draw is not None and drawn is None and statuses.size > 1 and not selection.fresh:
-                first, second = drawn = two_of(draw, statuses.size)
+                count = statuses.size
+                first, second = int(draw() * count), int(draw() * (count - 1))  # see two_of
+                if second >= first:
+                    second += 1
                 record = statuses.lighter_record(first, second)
                 if record is not None:
                     sole = record.sole
@@ -75,6 +78,7 @@ class Selector:
                         lease = sole.try_connect(ident, owner)
                         if lease is not None:
                             return fired(Waiter, lease)
+                drawn = first, second
             chosen = selection.choose(statuses, drawn)
             record = chosen.record
             sole = None if record is None or selection.fresh else record.sole
@@ -108,8 +112,11 @@ class Selector:
             self._recovery.asked()
         draw, drawn = draw_of(balancer), None
         is_list = type(backends) in (list, tuple)  # to look at others twice may cost or tell more
-        if draw is not None and is_list and not (exclude or fresh) and len(backends) > 1:
-            first, second = drawn = two_of(draw, len(backends))
+        if draw is not None and is_list and not (exclude or fresh) and (count := len(backends)) > 1:
+            first, second = int(draw() * count), int(draw() * (count - 1))
+            if second >= first:
+                second += 1
+            drawn = first, second
             one, other = backends[first], backends[second]
             if type(one) is Backend and type(other) is Backend:
                 record, its = self._find_record(one.key), self._find_record(other.key)

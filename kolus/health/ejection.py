@@ -23,18 +23,18 @@ class Ejection:
     backend is always left alone for a while. See Marc Brooker, "Exponential Backoff And Jitter",
     AWS Architecture Blog, 2015.
 
+    @ivar failures: number of failures in a row that ejects a backend.
+    @ivar first: the bound of the first ejection, in seconds.
+    @ivar most: the largest bound, in seconds.
+    @ivar slow_start: seconds in which the weight of a backend that is admitted again grows to its
+        full value; 0.0: it has its full weight at once.
     @raise ValueError: a number is out of its range.
     """
 
     failures: int = 5
-    """Number of failures in a row that ejects a backend."""
     first: float = 5.0
-    """The bound of the first ejection, in seconds."""
     most: float = 300.0
-    """The largest bound, in seconds."""
     slow_start: float = 0.0
-    """Seconds in which the weight of a backend that is admitted again grows to its full value; 0.0:
-    it has its full weight at once."""
 
     def __post_init__(self) -> None:
         check_whole("failures", self.failures, 1)

@@ -131,7 +131,7 @@ class Health:
             self.failures = 0
             if self.phase is Phase.PROBED and not self._hook_decides:
                 self._admit("a probe could connect")
-        if is_back and self.phase is Phase.EJECTED and not self.is_by_hand:
+        if is_back and self.may_be_over:
             self._is_due()
 
     def released(self, since: float) -> None:
@@ -223,6 +223,11 @@ class Health:
     def is_by_hand(self) -> bool:
         """Whether C{eject} ejected it, so only C{admit} can end it."""
         return self.phase is Phase.EJECTED and self.reason == BY_HAND
+
+    @property
+    def may_be_over(self) -> bool:
+        """Whether it is ejected, but not by hand: a connect may show that it is well again."""
+        return self.phase is Phase.EJECTED and not self.is_by_hand
 
     @property
     def is_given_up(self) -> bool:

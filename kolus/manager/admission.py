@@ -50,7 +50,7 @@ class Admission(Generic[P]):
         """
         manager = self._manager
         if owner is None and not (fresh or manager._debug):
-            if self._most_waiters is not None:
+            if self._most_waiters is not None and manager.demand() >= self._most_waiters:
                 self.check_room()
             waiter = manager._queue.append(timeout)
         else:
@@ -101,7 +101,7 @@ class Admission(Generic[P]):
         if manager._watchers:
             manager._record.tell_watchers()
 
-    def left(self) -> None:
+    def left(self, _: Waiter[Lease[P]]) -> None:
         """A request has left that queue, and was not served."""
         manager = self._manager
         if not manager._lifecycle.closed:  # else it counts here no more
@@ -181,7 +181,9 @@ class Admission(Generic[P]):
     def cancelled(self, waiter: Waiter[Any]) -> None:
         """A waiter of the manager's queue, or one that was placed here, was cancelled."""
         manager = self._manager
-        manager._recorder.cancelled(manager._now() - waiter.since)
+        manager.counters.cancels += 1
+        if manager._observers:
+            manager._recorder.cancelled(manager._now() - waiter.since)
 
     def timed_out(
         self, waiter: Waiter[Any], tried: Mapping[AnyBackend, BaseException] | None = None

@@ -130,7 +130,7 @@ class BaseManager(ABC, Generic[P]):
             *(clock, policy.acquire_timeout, self.admission.timed_out, self._alarm),
             arrivals=record.arrivals,
             added=self.admission.came,
-            removed=lambda _: self.admission.left(),
+            removed=self.admission.left,
             cancelled=self.admission.cancelled,
         )
         self.placements = Placements(self, record)

@@ -33,7 +33,7 @@ from kolus.manager.connection_state import (
     LEASED,
     NEXT,
 )
-from kolus.manager.descriptor import Descriptor, descriptor_of
+from kolus.manager.descriptor import LOOK_AFTER, Descriptor, descriptor_of
 from kolus.manager.history import History
 from kolus.manager.losses import Losses
 from kolus.manager.transports import is_ending, is_sound, layers, stop_telling, tell_before
@@ -67,12 +67,14 @@ class Connection(History, Generic[P]):
     @ivar failures: the number of failed attempts in a row before it.
     @ivar retired: whether it is closed as soon as it is not leased.
     @ivar doubtful: whether it must be checked for being usable before it is leased or becomes idle:
-        it is retired, has not served a lease yet, or its transport was told to close or pause, or
-        does not report that.
+        it is retired, has not served a lease yet, or its transport was told to close, or is paused,
+        or does not report that.
     @ivar manager: the manager whose slot it holds.
     @ivar why: why it is retired; C{None} if it is not, or if its peer or its protocol ended it.
     @ivar chance: from 0 to below 1, drawn by the connector: this one's share of every jitter.
     @ivar fault: what this machine lacked for the last hook that failed.
+    @ivar unfit_by: what its check or reset failed with.
+    @ivar sure_for: it may be leased without a look when it was idle for less than so many seconds.
     @ivar expires_at: when its lifetime ends, on the clock.
     @ivar origin: where it was leased, in debug mode.
     @ivar opening: the attempt to make it, while that is under way.
@@ -87,7 +89,7 @@ class Connection(History, Generic[P]):
 
     __slots__ = (
         *("dataReceived", "descriptor", "doubtful", "manager", "protocol", "retired"),
-        *("since", "state", "transport", "unasked", "uses"),
+        *("since", "state", "sure_for", "transport", "unasked", "uses"),
     )
 
     protocol: P
@@ -96,6 +98,7 @@ class Connection(History, Generic[P]):
     why: Why | None = None
     expires_at = math.inf
     fault: MachineFault | None = None
+    unfit_by: BaseException | None = None
     origin: str | None = None
     overdue_since = -math.inf
     slots: Any = frozenset()
@@ -118,6 +121,7 @@ class Connection(History, Generic[P]):
         self.uses = 0
         self.retired = False
         self.doubtful = True
+        self.sure_for = 0.0
         self.manager: Any = connector.manager
         self.unasked: Any = self._data_received
         self.dataReceived: Any = self.unasked
@@ -156,7 +160,8 @@ class Connection(History, Generic[P]):
         self.state = LEASED
         self.since = now
         self.uses += 1
-        self.dataReceived = self._protocol.dataReceived if self.answered else self._first_answer
+        protocol: Any = self.protocol
+        self.dataReceived = protocol.dataReceived if self.answered else self._first_answer
         return True
 
     def _first_answer(self, data: bytes) -> None:
@@ -173,6 +178,8 @@ class Connection(History, Generic[P]):
 
     def occupy(self, now: float) -> None:
         """Begin a check or a reset."""
+        if self.state is LEASED:  # it was released
+            self.answered = self.proven = True
         self._become(BUSY)
         self.since = now
 
@@ -191,7 +198,8 @@ class Connection(History, Generic[P]):
         if self.state is LEASED:
             self.state = IDLE
             self.dataReceived = self.unasked
-            self.answered = self.proven = True
+            if doubtful:
+                self.answered = self.proven = True
         else:
             self._become(IDLE)
             if self.kept_since is not None:
@@ -282,6 +290,8 @@ class Connection(History, Generic[P]):
         self.transport = transport
         self._tells = tell_before(transport, self)
         self.descriptor = descriptor_of(self, layers(transport))
+        look_after = math.inf if self.descriptor is None else LOOK_AFTER
+        self.sure_for = min(look_after, self.manager._hooks.check_after)
         self.connected_at = self._connector.now()
         self.opening.make(transport)
 

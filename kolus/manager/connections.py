@@ -16,6 +16,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from kolus.events import Why
+from kolus.manager.checks import Checks
 from kolus.manager.connection import Connection
 from kolus.manager.connection_state import CLOSED, CLOSING, CONNECTING, IDLE
 from kolus.manager.idle_times import IdleTimes
@@ -50,7 +51,7 @@ class Connections(Generic[P]):
         self.all: set[Connection[P]] = set()
         self.connecting: dict[Connection[P], float] = {}
         """Each with the time when the attempt began, in the order of these times."""
-        self.checking: set[Connection[P]] = set()
+        self.checking = Checks(clock)
         self.new: dict[Connection[P], None] = {}
         """Those that were never leased when they became idle. The lease path does not look here, so
         some may have been leased since."""
@@ -200,7 +201,7 @@ class Connections(Generic[P]):
         self._record.remove(connection)
         self._record.turns.recount(connection.manager)
         self.connecting.pop(connection, None)
-        self.checking.discard(connection)
+        self.checking.end(connection)
         self.closing.pop(connection, None)
         self.idle.pop(connection, None)
         self.new.pop(connection, None)
@@ -229,9 +230,8 @@ class Connections(Generic[P]):
         """Take out an idle connection that is to be checked now; C{None} if there is none."""
         connection = self._check_times.pop_due(now)
         if connection is not None:
-            del self.idle[connection]
             connection.kept_since = connection.since
-            self._tell_moved(connection)
+            self.take(connection)
         return connection
 
     def retire_all(self, why: Why) -> None:
@@ -245,6 +245,17 @@ class Connections(Generic[P]):
             self.close(connection, why)
         else:
             self._tell_moved(connection)
+
+    def put_back(self, connection: Connection[P]) -> None:
+        """Make what C{popitem} of C{idle} took out the next again."""
+        self.idle[connection] = None
+        if isinstance(self.idle, _FirstOut):
+            self.idle.move_to_end(connection, last=False)
+
+    def take(self, connection: Connection[P]) -> None:
+        """Take an idle connection, to check it."""
+        del self.idle[connection]
+        self._tell_moved(connection)
 
     def _tell_moved(self, connection: Connection[P]) -> None:
         if self.moved is not None:
@@ -326,7 +337,7 @@ class Connections(Generic[P]):
     def next_due(self) -> float:
         """When C{close_due} or the end of the manager is due, on the clock; infinity if never."""
         due = next((due for due in self.closing.values() if due < math.inf), math.inf)
-        due = min(due, self.vacant_until())
+        due = min(due, self.vacant_until(), self.checking.slow_at())
         if self._lifetimes is not None:
             due = min(due, self._lifetimes.next_due())
         if len(self.idle) > self._policy.min_idle:

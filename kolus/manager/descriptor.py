@@ -20,7 +20,7 @@ from twisted.logger import Logger
 if TYPE_CHECKING:
     from kolus.manager.connection import Connection
 
-__all__ = ["Descriptor", "descriptor_of"]
+__all__ = ["LOOK_AFTER", "Descriptor", "descriptor_of"]
 
 _log = Logger()
 
@@ -32,18 +32,18 @@ _CLOSED = "its peer closed it"
 
 
 class Descriptor:
-    """The socket of one connection."""
+    """The socket of one connection.
 
-    __slots__ = ("_base", "_connection", "_poll", "_wrapper")
+    @ivar base: the transport that has the socket.
+    @ivar wrapper: the layer of TLS above it; C{None} if there is none yet.
+    """
+
+    __slots__ = ("_connection", "_poll", "base", "wrapper")
 
     def __init__(self, connection: Connection[Any], base: Any, wrapper: Any) -> None:
-        """
-        @param base: the transport that has the socket.
-        @param wrapper: the layer of TLS above it; C{None} if there is none yet.
-        """
         self._connection = connection
-        self._base = base
-        self._wrapper = wrapper
+        self.base = base
+        self.wrapper = wrapper
         self._poll: Any = None
 
     def is_quiet(self, now: float) -> bool:
@@ -52,6 +52,10 @@ class Descriptor:
         connection = self._connection
         if now - connection.since < LOOK_AFTER:
             return True
+        if self.wrapper is None and not self.base.TLS:  # else some may have been read already
+            poll = self._poll or self._ready()
+            if not poll(0):
+                return True
         came: list[bytes] = []
         connection.dataReceived = came.append
         why = self._came()
@@ -68,7 +72,9 @@ class Descriptor:
         connection = self._connection
         if connection.doubtful and not connection.usable():
             return  # it is not leased again anyway
-        if self._send():
+        base = self.base
+        is_sent = not (base._tempDataBuffer or base.dataBuffer or base.TLS or self.wrapper)
+        if is_sent or self._send():
             self.is_quiet(now)
         else:
             connection.out_of_step("its peer has not taken all that was written")
@@ -78,7 +84,7 @@ class Descriptor:
 
         @return: whether nothing is left.
         """
-        base = self._base
+        base = self.base
         tls = self._tls()
         if tls is not None:
             aggregator = getattr(tls, "_aggregator", None)
@@ -96,18 +102,21 @@ class Descriptor:
         Over TLS what has come is read, since it may be of no concern to the protocol, such as a
         session ticket. What is for the protocol is given to the connection.
         """
-        poll = self._poll
-        if poll is None:
-            poll = self._poll = select.poll()
-            poll.register(self._base.fileno(), select.POLLIN)
-        is_readable, tls = poll.poll(0), self._tls()
+        tls = self._tls()
         if tls is not None:
-            return self._read(tls, bool(is_readable))
-        return self._peek() if is_readable else ""
+            return self._read(tls, bool((self._poll or self._ready())(0)))
+        return self._peek()
+
+    def _ready(self) -> Any:
+        """Make what asks the kernel."""
+        poll = select.poll()
+        poll.register(self.base.fileno(), select.POLLIN)
+        self._poll = poll.poll
+        return self._poll
 
     def _peek(self) -> str:
         try:
-            data = self._base.socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            data = self.base.socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
             return ""
         except OSError as error:
@@ -117,18 +126,18 @@ class Descriptor:
     def _read(self, tls: Any, is_readable: bool) -> str:
         try:
             if is_readable:
-                ended = self._base.doRead() is not None
+                ended = self.base.doRead() is not None
             else:
                 tls._flushReceiveBIO()  # it may be giving what it has, piece by piece
                 ended = False
         except Exception:
             _log.failure("reading what had come raised")
             ended = True
-        return _CLOSED if ended or tls._lostTLSConnection or self._base.disconnecting else ""
+        return _CLOSED if ended or tls._lostTLSConnection or self.base.disconnecting else ""
 
     def _tls(self) -> Any:
         """The layer of TLS; C{None} if there is none."""
-        return self._base.protocol if self._base.TLS else self._wrapper  # after a STARTTLS
+        return self.base.protocol if self.base.TLS else self.wrapper  # after a STARTTLS
 
 
 def descriptor_of(connection: Connection[Any], layers: Iterable[Any]) -> Descriptor | None:

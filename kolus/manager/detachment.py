@@ -39,14 +39,13 @@ class Detachment:
     def _watch(self, connection: Connection[Any]) -> None:
         """Hear of the end of the transport, even if it is given another protocol."""
         transport: Any = connection.transport
-        lose = getattr(transport, "connectionLost", None)
 
         def lost(reason: Failure) -> None:
             del transport.connectionLost
             transport.connectionLost(reason)
             self.connection_closed(connection, reason)
 
-        if lose is not None:
+        if hasattr(transport, "connectionLost"):
             with suppress(AttributeError):  # the connection's own connectionLost is told, too
                 transport.connectionLost = lost
 

@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred, succeed
 from kolus.events import Why
 from kolus.health import Phase
 from kolus.lease import RELEASED, Leasable, Lease
+from kolus.manager.checks import doubt
 from kolus.manager.quick_lease import QuickLease
 from kolus.manager.smoothness import look_if_smooth
 from kolus.support import fire
@@ -96,7 +97,7 @@ class Dispatcher(Generic[P]):
         """Whether more wait here than can be served by what is ready or on its way."""
         manager, connections, slots = self._manager, self._connections, self._policy.slots or 1
         fresh = len(self._placements.fresh)
-        ready = manager.ready() + len(connections.checking) * slots
+        ready = manager.ready() + connections.checking.hopeful * slots
         lacking = max(0, manager.demand() - fresh - ready) + fresh
         return lacking > len(connections.connecting) * slots
 
@@ -151,11 +152,13 @@ class Dispatcher(Generic[P]):
         if waiter.ownership is not None:
             self._deadlocks.fail_all_of(waiter.ownership.owner)
 
-    def pass_on(self, connection: Connection[P]) -> None:
+    def pass_on(self, connection: Connection[P], moment: float) -> None:
         """Give what comes home to the oldest waiter, where the manager C{passes_on}.
 
         Whoever is fired may release in turn. What comes home then is passed on in the same loop,
         so it needs no recursion.
+
+        @param moment: the time on the clock.
         """
         if self._released is not None:
             self._released.append(connection)
@@ -173,7 +176,6 @@ class Dispatcher(Generic[P]):
         try:
             while released and waiting and manager.passes_on and not observers:
                 connection = released.pop()
-                moment = now()
                 if connection.doubtful or moment >= alarm.at:
                     released.append(connection)
                     break
@@ -191,6 +193,8 @@ class Dispatcher(Generic[P]):
                     fire(waiter, lease)
                 else:
                     self._fire(waiter, connection)
+                if released:
+                    moment = now()
         finally:
             self._released = None
             for each in released:
@@ -296,8 +300,9 @@ class Dispatcher(Generic[P]):
         while self._manager.demand() and self._policy.fail_fast:
             if attempts.retry_at <= self._manager._now() or connections.leased():
                 return
-            number = self._first().order
-            if attempts.failures == 1 and number < attempts.number:
+            first = self._first()
+            number, has_time = first.order, first.deadline > attempts.retry_at
+            if attempts.failures == 1 and number < attempts.number and has_time:
                 if not attempts.is_owed:
                     return  # a first failure fails one request; the others have the next attempt
                 attempts.is_owed = False
@@ -336,24 +341,31 @@ class Dispatcher(Generic[P]):
         descriptor = connection.descriptor
         if descriptor is not None and not descriptor.is_quiet(self._manager._now()):
             return succeed(None)  # the check would take it for an answer
-        self._connections.checking.add(connection)
+        self._connections.checking.begin(connection)
+        self._manager._alarm.set(self._connections.checking.slow_at())
         self._record.changed()
         return self._hooks.check(connection).addCallback(self._was_checked, connection)
 
     def _was_checked(self, fit: bool, connection: Connection[P]) -> None:
-        self._connections.checking.discard(connection)
+        is_news = fit or self._connections.checking.is_news(connection)
+        self._connections.checking.end(connection)
         self._connections.see_the_time()  # a check takes a while
         if not (fit and connection.usable()):
             stillborn = connection.stillborn() and not connection.retired
-            if not (fit or connection.fault) and connection.kept_since is None:
+            if is_news and not (fit or connection.fault) and connection.kept_since is None:
                 self._record.health.check_failed()  # a keep-alive tells only of the connection
             self._connections.close(connection, Why.UNFIT, abort=True)
             if stillborn:
-                error = connection.fault or ConnectionAbortedError("its check failed")
+                error: BaseException = ConnectionAbortedError("it was closed in its check")
+                if connection.unfit_by is not None:
+                    error, connection.but = connection.unfit_by, "its check failed"
+                error = connection.fault or error
                 # Count it as a failed check only: a connect must not end a row of failed checks.
                 tell = self._connector.failed if fit else self._connector.was_useless
                 tell(error, connection)
                 self._record.turns.wake()
+            if not fit:
+                doubt(self._manager, is_told=connection.kept_since is None)
         elif (
             self._lifecycle.serves
             and self.is_asked(reused=connection.uses > 0)

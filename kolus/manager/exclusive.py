@@ -12,6 +12,7 @@ from kolus.interfaces import IGivesFresh, IKolusManager, IServesGroups
 from kolus.lease import FAILED, FORGOTTEN, RELEASED, REVOKED, Lease, Outcome
 from kolus.manager.base import BaseManager
 from kolus.manager.connection_state import BUSY, IDLE, LEASED
+from kolus.manager.descriptor import LOOK_AFTER
 from kolus.manager.detachment import DETACHES, detach
 from kolus.manager.freshness import SoleFreshness
 from kolus.manager.quick_lease import QuickLease
@@ -55,7 +56,10 @@ class ConnectionManager(BaseManager[P]):
         if now >= self._alarm.at:
             return self._try_closely(ident, owner)
         connection, _ = idle.popitem()
-        if connection.doubtful or connection.descriptor is not None:
+        if connection.doubtful or now - connection.since >= connection.sure_for:
+            if self._checks and self._hooks.is_stale(connection):
+                self.connections.put_back(connection)
+                return self._try_closely(ident, owner)
             if not connection.lease(now):
                 self.connections.close(connection, Why.UNFIT)
                 return self._try_closely(ident, owner)
@@ -77,9 +81,12 @@ class ConnectionManager(BaseManager[P]):
             self.admission.refuse(ident)
             return None
         ownership = None if owner is None else self._tracker.ownership(owner)
-        self.connections.see_the_time()
+        if not self._idle:
+            return None
+        if self._now() >= self._alarm.at:
+            self.connections.see_the_time()
         while True:
-            if not self.has_idle() or self.waiting:
+            if self.waiting or not (self._idle and self._lifecycle.serves):
                 return None
             if self._group_queues and self._dispatcher.is_asked():
                 return None
@@ -102,11 +109,21 @@ class ConnectionManager(BaseManager[P]):
         return Lease(connection, self._settler)
 
     def _settle(self, connection: Connection[P], outcome: Outcome) -> None:
-        if connection.descriptor is not None and outcome is RELEASED:
-            connection.descriptor.leave(self._now())
+        now = self._now()
+        descriptor = connection.descriptor
+        if descriptor is not None and outcome is RELEASED:
+            base = descriptor.base
+            if (
+                now - connection.since >= LOOK_AFTER
+                or base._tempDataBuffer
+                or base.dataBuffer
+                or connection.doubtful  # after a STARTTLS, too
+                or descriptor.wrapper is not None
+            ):
+                descriptor.leave(now)
         if self.smooth and outcome is RELEASED and not (connection.doubtful or self._observers):
             connection.state = IDLE
-            connection.since = self._now()
+            connection.since = now
             connection.dataReceived = connection.unasked
             self._idle[connection] = None
             self.counters.releases += 1
@@ -116,12 +133,12 @@ class ConnectionManager(BaseManager[P]):
             and outcome is RELEASED
             and not (connection.doubtful or self._observers)
         ):
-            self._dispatcher.pass_on(connection)
+            self._dispatcher.pass_on(connection, now)
         else:
-            self._settle_closely(connection, outcome)
+            self._settle_closely(connection, outcome, now)
 
-    def _settle_closely(self, connection: Connection[P], outcome: Outcome) -> None:
-        since, now = connection.since, self._now()
+    def _settle_closely(self, connection: Connection[P], outcome: Outcome, now: float) -> None:
+        since = connection.since
         if (
             outcome is RELEASED
             and self._plain
@@ -222,8 +239,8 @@ class ConnectionManager(BaseManager[P]):
         while self._idle and self._lifecycle.serves and self._dispatcher.is_asked():
             if not (self._checks and self._next_is_stale()):
                 connection, _ = self._idle.popitem()
-            elif len(self.connections.checking) < self._dispatcher.asked(
-                len(self.connections.checking) + 1
+            elif self.connections.checking.hopeful < self._dispatcher.asked(
+                self.connections.checking.hopeful + 1
             ):
                 connection, _ = self._idle.popitem()
                 self._dispatcher.check(connection)
@@ -248,7 +265,7 @@ class ConnectionManager(BaseManager[P]):
         fresh, new = len(self.placements.fresh), self.freshness.ready()
         # Not both: what is made for a waiter may be idle in the next moment.
         ahead = self.demand() - fresh if self.demand() else self._policy.min_idle
-        ahead -= len(connections.checking) + len(connections.idle) - new
+        ahead -= connections.checking.hopeful + len(connections.idle) - new
         return max(0, ahead) + max(0, fresh - new) + len(connections.expiring)
 
     def ready(self) -> int:
@@ -259,7 +276,7 @@ class ConnectionManager(BaseManager[P]):
 
     def _coming(self) -> int:
         connections = self.connections
-        ready = len(connections.idle) + len(connections.checking) + len(connections.connecting)
+        ready = len(connections.idle) + connections.checking.hopeful + len(connections.connecting)
         return self._record.obtainable() + ready
 
     def _capacity(self) -> int:

@@ -73,7 +73,7 @@ class Freshness(ABC):
             if connection is None:
                 return
             is_stale = manager._hooks.is_stale(connection)
-            if is_stale and len(self._connections.checking) >= manager.demand():
+            if is_stale and self._connections.checking.hopeful >= manager.demand():
                 return
             del self._connections.idle[connection]
             if is_stale:

@@ -6,6 +6,7 @@ reported.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ class Hooks:
     """Runs the hooks of a policy on connections, before and after leases.
 
     @ivar checks: whether the policy has a check.
+    @ivar check_after: the seconds that a connection may be idle without a check.
     @ivar resets: whether the policy has a reset.
     @ivar cleans: whether the policy has a clean.
     @ivar last_failure: when the last check or reset failed, on the clock, which of them it was, and
@@ -43,6 +45,7 @@ class Hooks:
         self._now = now
         self._recorder = recorder
         self.checks = policy.check is not None
+        self.check_after = policy.check_after if self.checks else math.inf
         self.resets = policy.reset is not None
         self.last_failure: tuple[float, str, BaseException] | None = None
         self.cleans = policy.clean is not None
@@ -67,7 +70,7 @@ class Hooks:
 
     def is_stale(self, connection: Connection[Any]) -> bool:
         """Whether an idle connection must be checked before it is leased."""
-        return self.checks and self._now() - connection.known_good_at() >= self._policy.check_after
+        return self.checks and self._now() - connection.known_good_at() >= self.check_after
 
     def check(self, connection: Connection[Any]) -> Deferred[bool]:
         """
@@ -113,6 +116,7 @@ class Hooks:
         error = reason_of(result)
         connection.fault = machine_fault(error)
         if connection.state is BUSY:
+            connection.unfit_by = error
             self._recorder.hook_failed(step, error)
             drop_frames(error)  # it is kept
             self.last_failure = self._now(), step, error

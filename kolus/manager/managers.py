@@ -25,6 +25,7 @@ from kolus.manager.process_guard import ProcessGuard
 from kolus.support import DescriptorWatch, check_whole
 
 if TYPE_CHECKING:
+    from kolus.lease import Lease
     from kolus.manager.record import BackendRecord
     from kolus.manager.records import Records
     from kolus.policy import Policy
@@ -156,7 +157,9 @@ class Managers:
 
         @raise ConnectFailed: a manager cannot be made.
         @raise KolusError: as C{find_or_make} does.
+        @raise TypeError: C{ident} is not hashable. That is not the backend's fault.
         """
+        hash(ident)
         try:
             return self.find_or_make(ident, backend)
         except KolusError:
@@ -183,6 +186,12 @@ class Managers:
             if unused is None:
                 return
             self._replace(unused)
+
+    def connect(
+        self, ident: Hashable, backend: Backend, timeout: float | None
+    ) -> Deferred[Lease[Any]]:
+        """Ask for a lease, for a probe. If no manager can be made, the Deferred fails."""
+        return self.provide(ident, backend).connect(ident, timeout)
 
     def _replace(self, manager: IKolusManager) -> None:
         """It makes way for another ident: idle connections close now, the others when released."""

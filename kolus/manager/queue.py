@@ -137,7 +137,7 @@ class WaiterQueue(Generic[T]):
         """
         self.waiting: OrderedDict[Waiter[T], None] = OrderedDict()
         self._clock = clock = steady(clock)
-        self._now, self._look = clock.seconds, clock.look
+        self._now = clock.seconds
         self._timeout = math.inf if timeout is None else timeout
         self._expired = expired
         self._timed: deque[Waiter[T]] = deque()
@@ -162,9 +162,10 @@ class WaiterQueue(Generic[T]):
         """
         waiter: Waiter[T] = waiting(Waiter, _give_up)
         waiter.queue = self
-        self._look()
         waiter.order = next(self._arrivals)
         waiter.since = now = self._now()
+        if now >= self._clock.look_at:
+            self._clock.look()
         if timeout is None or timeout == self._timeout:
             waiter.deadline = due = now + self._timeout
             if due < math.inf:

@@ -183,6 +183,7 @@ class Records:
             self.health_changes += 1
         record.listener = None
         record.health.stop()
+        self.recovery.remove(record)
         self._forgotten.expect(record)
 
     def connect_failed(self, backend: Backend, policy: Policy, why: Exception) -> ConnectFailed:
@@ -217,6 +218,7 @@ class Records:
 
     def admitted(self, record: BackendRecord, reason: str) -> None:
         self.sick.pop(record.backend.key, None)
+        self.recovery.remove(record)
         self.unused(record)
         self.health_changes += 1
         self._recorder(record).admitted(reason)

@@ -13,12 +13,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IReactorTime
 
-from kolus.health import Phase
 from kolus.support import Alarm
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Recovery"]
 
+_MOST_TOMBSTONES = 16  # and as many more as there are backends to try
 _PAUSE = 0.25
 """Seconds at least between two tries of a backend, for policies without a back-off."""
 
@@ -51,12 +51,20 @@ class Recovery:
         self._alarm = Alarm(clock, self._try_due)
 
     def add(self, record: BackendRecord) -> None:
-        """A backend was ejected, or connecting to it failed while it was."""
-        if record not in self._since and not self._stopped:
+        """A backend was ejected, or connecting to it failed while it was. One that was ejected by
+        hand is not tried: only C{admit} ends that."""
+        if not (record in self._since or record.health.is_by_hand or self._stopped):
             now = self._clock.seconds()
             self._since[record] = now
             due = max(record.attempts.due_at, now + _PAUSE)
             heappush(self._due, (due, next(self._ties), record))
+
+    def remove(self, record: BackendRecord) -> None:
+        """A backend is admitted, or forgotten."""
+        self._since.pop(record, None)
+        if len(self._due) > 2 * len(self._since) + _MOST_TOMBSTONES:
+            self._due = [each for each in self._due if each[2] in self._since]
+            heapify(self._due)
 
     def asked(self) -> None:
         """A request comes while a backend is ejected."""
@@ -78,18 +86,17 @@ class Recovery:
 
     def _try_due(self) -> None:
         now = self._clock.seconds()
-        while self._due and self._due[0][0] <= now and self._is_asked_for():
-            _, _, record = heappop(self._due)
-            del self._since[record]
-            if record.health.phase is not Phase.EJECTED or record.health.is_by_hand:
+        while self._due:
+            due, _, record = self._due[0]
+            since = self._since.get(record)
+            if since is not None and (due > now or since > self._asked_at):
+                if since <= self._asked_at:
+                    self._alarm.set(due)
+                return
+            heappop(self._due)
+            if self._since.pop(record, None) is None or not record.health.may_be_over:
                 continue
             if record.attempts.due_at > now:
                 self.add(record)
             else:
                 self._connect(record)
-        if self._due and self._is_asked_for():
-            self._alarm.set(self._due[0][0])
-
-    def _is_asked_for(self) -> bool:
-        """Whether a request came since the next to try was ejected, or failed last."""
-        return self._since[self._due[0][2]] <= self._asked_at

@@ -86,7 +86,8 @@ class SharedManager(BaseManager[P]):
             self.admission.refuse(ident)
             return None
         ownership = None if owner is None else self._tracker.ownership(owner)
-        self.connections.see_the_time()
+        if self._now() >= self._alarm.at:
+            self.connections.see_the_time()
         slot = None
         while slot is None:
             if self.waiting or (self._group_queues and self._dispatcher.is_asked()):
@@ -130,7 +131,7 @@ class SharedManager(BaseManager[P]):
         that it serves may call anything."""
         slots = self._slots
         while self._lifecycle.serves and self._dispatcher.is_asked() and slots.free:
-            checked = len(self.connections.checking) * slots.each
+            checked = self.connections.checking.hopeful * slots.each
             if checked >= self._dispatcher.asked(checked + 1):
                 return
             connection = slots.next_idle(self._hooks.is_stale)
@@ -218,7 +219,8 @@ class SharedManager(BaseManager[P]):
             and leased <= size
             and (connection.become_idle(now, self._idle) if is_last else is_sound(transport, True))
         ):
-            connection.answered = connection.proven = True
+            if not connection.proven:
+                connection.answered = connection.proven = True
             self._slots.give_back(slot)
             self.counters.releases += 1
             if not is_last or len(self._record.members) > 1:
@@ -355,7 +357,7 @@ class SharedManager(BaseManager[P]):
         # Of a new one that can carry nothing yet, it is about to hear how much it can.
         slots = self._slots.heard()
         fresh, new = len(self.placements.fresh), self.freshness.ready()
-        ready = (len(connections.checking) - new) * slots.each + self._free()
+        ready = (connections.checking.hopeful - new) * slots.each + self._free()
         leases = fresh + max(0, self.demand() - fresh - ready)
         lacking = self.freshness.connections_for(leases) - new - len(slots.fresh)
         return expiring + max(0, lacking)
@@ -366,7 +368,7 @@ class SharedManager(BaseManager[P]):
     def _coming(self) -> int:
         connections = self.connections
         to_come = (
-            self._record.obtainable() + len(connections.connecting) + len(connections.checking)
+            self._record.obtainable() + len(connections.connecting) + connections.checking.hopeful
         )
         return to_come * self._slots.each + self._free()
 

@@ -24,7 +24,7 @@ def look_if_smooth(manager: BaseManager[Any]) -> None:
     told = manager._special or manager._observers or manager._watchers or manager._feedbacks
     placements = manager.placements
     asked = manager._group_queues or manager._wanting or placements.wait_for_idle
-    if told or asked or manager._checks:
+    if told or asked:
         return
     record = manager._record
     # Others may need what is idle here.
@@ -32,7 +32,8 @@ def look_if_smooth(manager: BaseManager[Any]) -> None:
     if has_rivals or not (manager._plain and manager._lifecycle.serves):
         return
     manager._record.smooth[manager] = None
-    manager.passes_on = not placements.wait_for_room  # one waiter fewer makes room
+    # One waiter fewer makes room. And a check before each lease is one before each hand-off, too.
+    manager.passes_on = manager._hooks.check_after > 0 and not placements.wait_for_room
     if not manager.waiting:
         shortest_idle = manager.connections.shortest_idle
         manager.smooth = manager._alarm.at <= manager._now() + shortest_idle

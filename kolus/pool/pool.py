@@ -6,11 +6,11 @@ Its state is its managers, which C{Managers} keeps, and its observers.
 from __future__ import annotations
 
 import random
+import weakref
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IProtocolFactory, ISystemHandle
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, ISystemHandle
 
 from kolus.backend import AnyBackend, Backend, several
 from kolus.backoff import Rng
@@ -33,6 +33,7 @@ from kolus.manager import (
     ask_now,
 )
 from kolus.policy import Policy
+from kolus.pool.forgotten import let_go_with
 from kolus.pool.groups import Groups
 from kolus.pool.operation import PoolOperation
 from kolus.pool.use import PoolUse
@@ -73,7 +74,7 @@ class Pool(PoolUse[P], PoolOperation):
             made or closed; C{None}: no limit but that of each backend, the policy's C{limit}. When
             it is reached and somebody waits for a backend that is below its own, the connection
             that is idle longest at any backend is closed. If none is idle, those who wait are
-            served by arrival. L{resize_pool} changes it. It counts the connections of the
+            served by arrival. C{resize_pool} changes it. It counts the connections of the
             managers that the pool makes itself.
         @param make_manager: makes the manager of a backend for an ident. The default makes a
             C{SharedManager} if the policy has C{slots}, otherwise a C{ConnectionManager}. If it
@@ -86,6 +87,7 @@ class Pool(PoolUse[P], PoolOperation):
         """
         if not callable(protocol):
             hint = ": see protocol_factory" if IProtocolFactory.providedBy(protocol) else ""
+            hint = ": give the class itself" if IProtocol.providedBy(protocol) else hint
             raise TypeError(f"protocol must be callable without arguments, not {protocol!r}{hint}")
         if not (hasattr(reactor, "callLater") and hasattr(reactor, "seconds")):
             raise TypeError(f"reactor must be a reactor or a clock, not {reactor!r}")
@@ -104,13 +106,19 @@ class Pool(PoolUse[P], PoolOperation):
         self._protocol = protocol
         self._rng = rng
         policy = policy or Policy()
-        probe = None if policy.probe is None else Prober(self._connect_to, clock, policy).probe
+        # Nothing here may refer to the pool itself, so that it is garbage if its user forgets it.
+        its = weakref.ref(self)
+        probe = None
+        if policy.probe is not None:
+            probe = Prober(lambda *what, **how: managers.connect(*what, **how), clock, policy).probe
         records = Records(
             *(clock, self._observers, rng, probe),
             connect=lambda record: managers.reconnect(record),
             limit=limit,
         )
-        managers = Managers(policy, make_manager or self._make, records)
+        managers = Managers(policy, make_manager or (lambda *what: _make(its, *what)), records)
+        if policy.min_idle:
+            let_go_with(self, managers, reactor)
         self._selector = Selector(managers, clock)
         super().__init__(managers, Groups(managers, self._selector, clock))
 
@@ -241,7 +249,7 @@ class Pool(PoolUse[P], PoolOperation):
         """Make a group: a list of backends that serve the same requests, and that may change.
 
         It does what C{select} does, but keeps the list and the indices that its balancer needs to
-        choose fast.
+        choose fast. It is open, and kept by the pool, until its C{close} is called, or the pool's.
 
         @param source: an C{ISource}, or the backends.
         @param balancer: chooses among the statuses of the backends; the policy's if C{None}.
@@ -253,7 +261,9 @@ class Pool(PoolUse[P], PoolOperation):
         @raise TypeError: the balancer is not callable, or C{source} has a wrong type.
         """
         chosen_by = self.policy.balancer if balancer is None else usable(balancer)
-        return self._groups.make(source, chosen_by, name, ident)
+        group: Group[P] = self._groups.make(source, chosen_by, name, ident)
+        group.kept = self
+        return group
 
     # The calls of the original in Erlang, under their names there
 
@@ -295,12 +305,6 @@ class Pool(PoolUse[P], PoolOperation):
             raise LeaseError(f"{lease!r} is not of this pool")
         return lease
 
-    def _connect_to(
-        self, ident: Hashable, backend: Backend, timeout: float | None
-    ) -> Deferred[Lease[P]]:
-        """The same as C{connect}, for a probe: if no manager can be made, the Deferred fails."""
-        return self._managers.provide(ident, backend).connect(ident, timeout)
-
     def _make(self, backend: Backend, ident: Hashable) -> IKolusManager:
         kind = ConnectionManager if self.policy.slots is None else SharedManager
         return kind(
@@ -313,3 +317,10 @@ class Pool(PoolUse[P], PoolOperation):
     def __repr__(self) -> str:
         state = "closed" if self._managers.closed else "open"
         return f"<Pool of {len(tuple(self._managers))} managers, {state}>"
+
+
+def _make(its: weakref.ref[Pool[Any]], backend: Backend, ident: Hashable) -> IKolusManager:
+    pool = its()
+    if pool is None:
+        raise Closed("the pool is forgotten: nobody refers to it any more")
+    return pool._make(backend, ident)

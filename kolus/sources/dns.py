@@ -41,6 +41,8 @@ _DEADLINE = 60.0
 """Seconds after which a query fails, even if the resolver still retries."""
 
 _BACKOFF = Backoff(first=1.0, most=30.0)
+_FIRST_LIST_WITHIN = 2.0
+"""Seconds at most between two lookups while there is no list yet, for which requests wait."""
 
 _Answers = dict[str, Sequence[Any]]
 
@@ -240,7 +242,8 @@ class DNSSource:
                 if self._subscription.has_heard
                 else "there is no list yet",
             )
-        return self._backoff.delay(self._failures, self._rng)
+        delay = self._backoff.delay(self._failures, self._rng)
+        return delay if self._subscription.has_heard else min(delay, _FIRST_LIST_WITHIN)
 
     def _close_resolver(self) -> None:
         own, self._own_resolver = self._own_resolver, None

@@ -32,6 +32,9 @@ STALL = 0.25
 _STEP = 0.05
 """Seconds by which the time of day must differ from what it should be, to have been set."""
 
+_LOOK_EVERY = 0.001
+"""Seconds for which a look is enough, as long as nobody has to know it exactly."""
+
 _EARLY = 0.001
 """A call that comes so many seconds too early, by rounding, is on time."""
 
@@ -75,6 +78,8 @@ class SteadyClock:
 
     @ivar seconds: tells the time in seconds; it has nothing to do with the time of day.
     @ivar in_next_turn: calls what it is given in the reactor's next turn.
+    @ivar look_at: when C{look} is to be called again by whatever comes; infinity if reading the
+        time is enough.
     @ivar resumed_at: when the reactor ran on after it was last known to be blocked; minus infinity
         if it never was.
     """
@@ -88,6 +93,7 @@ class SteadyClock:
         self._last = -math.inf
         self._ahead = 0.0
         self.resumed_at = -math.inf
+        self.look_at = math.inf
         # A clock without threads is a test's; there, time is skipped and nothing is left unread.
         self._can_stall = hasattr(clock, "callFromThread")
         self.in_next_turn: Callable[[Callable[[], object]], object] = getattr(
@@ -97,6 +103,7 @@ class SteadyClock:
         if clock.seconds in _KNOWN:
             self.seconds = steady_seconds
             self._ahead = steady_seconds() - clock.seconds()
+            self.look_at = -math.inf
         self._ran_at = self.seconds()
 
     def _never_less(self) -> float:
@@ -115,7 +122,9 @@ class SteadyClock:
             before = self._ahead
             self._never_less()
             return self._ahead != before
-        ahead = steady_seconds() - self._clock.seconds()
+        now = steady_seconds()
+        self.look_at = now + _LOOK_EVERY
+        ahead = now - self._clock.seconds()
         if abs(ahead - self._ahead) < _STEP:
             return False
         self._stepped(ahead)

@@ -24,12 +24,14 @@ __all__ = ["Pump", "Traffic", "join"]
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """The bytes that went through a tunnel."""
+    """The bytes that went through a tunnel.
+
+    @ivar sent: bytes from the client to the backend.
+    @ivar received: bytes from the backend to the client.
+    """
 
     sent: int
-    """Bytes from the client to the backend."""
     received: int
-    """Bytes from the backend to the client."""
 
 
 Pump = Callable[[End, End], Deferred[Traffic]]

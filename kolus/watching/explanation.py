@@ -39,18 +39,20 @@ _NOT_OPEN = {
 
 @dataclass(frozen=True, slots=True)
 class LeaseExplanation:
-    """A lease, or a connection in a check or in a reset."""
+    """A lease, or a connection in a check or in a reset.
+
+    @ivar held: seconds since the lease was given, or the check or reset began.
+    @ivar uses: number of leases of the connection so far, including this one.
+    @ivar owner: the label of the owner, see L{label}; C{None} without an owner.
+    @ivar origin: where the lease was taken, perhaps in several lines; C{None} if that is unknown.
+    @ivar doing: C{"leased"}, C{"in a check"}, C{"in a keep-alive check"} or C{"in a reset"}.
+    """
 
     held: float
-    """Seconds since the lease was given, or the check or reset began."""
     uses: int
-    """Number of leases of the connection so far, including this one."""
     owner: str | None
-    """The label of the owner, see L{label}; C{None} without an owner."""
     origin: str | None
-    """Where the lease was taken, perhaps in several lines; C{None} if that is unknown."""
     doing: str = "leased"
-    """C{"leased"}, C{"in a check"}, C{"in a keep-alive check"} or C{"in a reset"}."""
 
     def __str__(self) -> str:
         facts = f"{self.doing} for {_s(self.held)}, use {self.uses} of its connection"
@@ -59,20 +61,22 @@ class LeaseExplanation:
 
 @dataclass(frozen=True, slots=True)
 class WaiterExplanation:
-    """A request in the queue."""
+    """A request in the queue.
+
+    @ivar position: the position in the queue; 1 is served next.
+    @ivar why: the reason why it waits.
+    @ivar waited: seconds since the request was made.
+    @ivar deadline_in: seconds until the request fails; C{None} if it has no deadline.
+    @ivar owner: the label of the owner, see L{label}; C{None} without an owner.
+    @ivar origin: where the request was made, perhaps in several lines; C{None} if that is unknown.
+    """
 
     position: int
-    """The position in the queue; 1 is served next."""
     why: str
-    """The reason why it waits."""
     waited: float
-    """Seconds since the request was made."""
     deadline_in: float | None
-    """Seconds until the request fails; C{None} if it has no deadline."""
     owner: str | None
-    """The label of the owner, see L{label}; C{None} without an owner."""
     origin: str | None
-    """Where the request was made, perhaps in several lines; C{None} if that is unknown."""
 
     def __str__(self) -> str:
         return self._text(self.why)
@@ -85,19 +89,22 @@ class WaiterExplanation:
 
 @dataclass(frozen=True, slots=True)
 class ManagerExplanation:
-    """One manager: its status, leases, queue, and last attempt to connect."""
+    """One manager: its status, leases, queue, and last attempt to connect.
+
+    @ivar status: its numbers.
+    @ivar waiters: the queue, the oldest request first.
+    @ivar leases: the leases, in any order.
+    @ivar last_error: the error of the last attempt to connect; C{None} if it succeeded.
+    @ivar retry_in: seconds until the next attempt is due; C{None} if it may begin at once.
+    @ivar why: the reason why the first request waits; empty if the queue is empty.
+    """
 
     status: Status
     waiters: tuple[WaiterExplanation, ...]
-    """The queue, the oldest request first."""
     leases: tuple[LeaseExplanation, ...]
-    """The leases, in any order."""
     last_error: BaseException | None
-    """The error of the last attempt to connect; C{None} if it succeeded."""
     retry_in: float | None
-    """Seconds until the next attempt is due; C{None} if it may begin at once."""
     why: str
-    """The reason why the first request waits; empty if the queue is empty."""
 
     @classmethod
     def absent(cls, status: Status, last_error: BaseException) -> ManagerExplanation:
@@ -133,13 +140,16 @@ class ManagerExplanation:
 
 @dataclass(frozen=True, slots=True)
 class PoolExplanation:
-    """All managers of a pool."""
+    """All managers of a pool.
+
+    @ivar managers: each manager, and each backend without one whose last attempt failed.
+    @ivar connections: connections of all backends, including those that are connecting or closing.
+    @ivar limit: most connections of all backends together; C{None}: only each backend has a limit.
+    """
 
     managers: tuple[ManagerExplanation, ...]
     connections: int = 0
-    """Connections of all backends, including those that are connecting or closing."""
     limit: int | None = None
-    """Most connections of all backends together; C{None}: only each backend has a limit."""
 
     def __str__(self) -> str:
         told = "\n".join(map(str, self.managers)) or "no manager runs"

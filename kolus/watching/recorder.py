@@ -54,7 +54,7 @@ class Recorder:
 
     @ivar backend: the backend in events and messages.
     @ivar counters: the counts so far. The recorder changes them; for speed its callers themselves
-        count leases and releases.
+        count leases, releases and cancels.
     @ivar observers: the pool's list of observers, which may change at any time.
     """
 
@@ -148,7 +148,6 @@ class Recorder:
         self._tell(TimedOut, waited)
 
     def cancelled(self, waited: float) -> None:
-        self.counters.cancels += 1
         self._tell(Cancelled, waited)
 
     def rejected(self, error: KolusError) -> None:

@@ -223,3 +223,29 @@ def test_an_address_that_failed_is_tried_when_the_others_fail(rig: Rig) -> None:
     failure_of(ConnectionRefusedError, made)
     assert rig.begins_at() == ONE
     assert rig.begins_at() == ONE
+
+
+# When all addresses have failed
+
+
+def test_when_all_addresses_have_failed_the_name_is_resolved_again(rig: Rig) -> None:
+    rig.resolver.answers = [ONE, TWO]
+    made = rig.connect()
+    rig.refuse()
+    rig.refuse()
+    failure_of(ConnectionRefusedError, made)
+    rig.resolver.answers = [ONE, TWO, THREE]
+    assert rig.begins_at() == THREE
+    assert rig.begins_at() == THREE  # the others have failed
+    assert len(rig.resolver.asked) == 2
+
+
+def test_when_all_addresses_have_failed_and_the_name_too_these_are_tried_again(rig: Rig) -> None:
+    rig.resolver.answers = [ONE]
+    made = rig.connect()
+    rig.refuse()
+    failure_of(ConnectionRefusedError, made)
+    rig.resolver.answers = []
+    assert rig.begins_at() == ONE
+    rig.reactor.advance(15)
+    failure_of(DNSLookupError, rig.connect())

@@ -151,6 +151,13 @@ def test_what_came_in_a_hook_is_no_answer(hook: str) -> None:
     assert failures(rig) == 1
 
 
+def test_a_connection_that_was_reset_after_a_lease_has_served_something() -> None:
+    rig = Grouped(1, limit=1, reset=repr)
+    rig.lease().release()
+    use(rig, finished, FakeConnection.reset)
+    assert failures(rig) == 0
+
+
 # The black hole
 
 

@@ -9,6 +9,7 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 
 from kolus import Backend, ConnectFailed, Policy, Pool, balance
+from kolus.backoff import Backoff
 from kolus.testing import FakeBackend, result_of
 from tests.rigs.either import either
 from tests.rigs.pools import Half
@@ -51,6 +52,16 @@ def test_a_first_failure_after_success_fails_one_request_of_a_hundred(rig_of: An
     rig.clock.advance(0.125)
     rig.turn()
     assert (len(served), len(failed)) == (99, 1)
+
+
+@either
+def test_a_first_failure_fails_those_whose_deadline_is_before_the_next_attempt(rig_of: Any) -> None:
+    rig = rig_of(limit=1, backoff=Backoff(first=60, most=60))
+    rig.fake.refuse(after=0.01)
+    served, failed = crowd(rig)
+    rig.clock.advance(0.01)
+    assert (len(served), len(failed)) == (0, 100)
+    assert {each.type for each in failed} == {ConnectFailed}
 
 
 @either

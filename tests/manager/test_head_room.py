@@ -41,6 +41,17 @@ def test_head_room_never_goes_beyond_the_limit(rig_of: Any) -> None:
 
 
 @either
+def test_head_room_is_made_when_the_request_that_came_first_is_cancelled(rig_of: Any) -> None:
+    rig = rig_of(limit=5, min_idle=2)
+    rig.fake.accept(after=1, always=True)
+    asked = rig.manager.connect("us")
+    asked.addErrback(lambda _: None)
+    asked.cancel()
+    rig.clock.advance(1)
+    assert rig.manager.status().idle == 2 * (rig.manager._policy.slots or 1)
+
+
+@either
 def test_head_room_that_is_lost_is_made_again_at_once(rig_of: Any) -> None:
     rig = rig_of(limit=5, min_idle=2)
     use(rig)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
-from kolus import Policy
+from kolus import Ejection, Policy
 from kolus.events import Retired, Why
 from kolus.manager.keepalive import MOST_AT_A_TIME
 from kolus.testing import NotFired, result_of
@@ -253,6 +253,22 @@ def test_a_request_with_nothing_else_idle_is_served_by_another_when_the_check_fa
     assert not result_of(asked).reused
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_request_does_not_wait_for_a_slow_keep_alive(shared: bool) -> None:
+    checks = Checks()
+    kind: Any = Sharing if shared else Managed
+    rig = kind(check=checks, keepalive=10, limit=2, check_timeout=None)
+    (protocol,) = idle(rig)
+    rig.clock.advance(10)
+    asked = rig.ask()
+    rig.clock.pump([0.1, 0.1, 0.1])
+    lease = result_of(asked)
+    assert lease.protocol is not protocol
+    checks.answer()
+    assert rig.lease().protocol in (protocol, lease.protocol)
+    lease.release()
+
+
 def test_a_request_that_leaves_during_the_check_loses_nothing() -> None:
     checks = Checks()
     rig = Managed(check=checks, keepalive=10, limit=1, idle_timeout=30, idle_jitter=0)
@@ -346,6 +362,25 @@ def test_failed_keep_alives_are_not_held_against_the_backend() -> None:
     assert len(checks.asked) == 10
     assert rig.manager.status().state.value == "open"
     assert rig.manager._record.health.failures == 0
+
+
+def test_a_failed_keep_alive_does_not_hide_that_the_check_for_a_request_fails() -> None:
+    checks = Checks()
+    rig = Managed(check=checks, keepalive=10, check_after=1, ejection=Ejection(failures=9))
+    first = idle(rig, 2)[0]
+    rig.clock.advance(0.5)
+    idle(rig)
+    rig.clock.advance(9.5)
+    assert [protocol for protocol, _ in checks.asked] == [first]
+    waiting = [rig.ask(), rig.ask()]
+    assert len(checks.open) == 2
+    checks.open[0].callback(False)
+    assert rig.manager._record.health.failures == 0
+    checks.open[0].callback(False)
+    assert rig.manager._record.health.failures == 1
+    rig.turn()
+    for each in waiting:
+        result_of(each).release()
 
 
 def test_a_check_that_closes_the_manager_is_harmless() -> None:

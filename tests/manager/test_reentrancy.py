@@ -247,7 +247,7 @@ def test_a_connection_made_after_the_attempt_was_given_up_is_closed() -> None:
             built.append(factory.buildProtocol(None))
             return Deferred(lambda _: None)
 
-    rig.manager._connector._endpoint = Stubborn()  # type: ignore[assignment]
+    rig.manager._record._endpoint = Stubborn()  # type: ignore[assignment]
     rig.ask().addErrback(lambda failure: failure.trap(Closed))
     rig.manager.close(0)
     rig.fake.accepted.clear()
@@ -276,7 +276,7 @@ def test_a_new_attempt_begins_after_the_one_that_took_too_long_is_cancelled() ->
             order.append("begun")
             return Deferred(lambda _: order.append("cancelled"))
 
-    rig.manager._connector._endpoint = Slow()  # type: ignore[assignment]
+    rig.manager._record._endpoint = Slow()  # type: ignore[assignment]
     for _ in range(2):
         rig.ask().addErrback(lambda failure: None)
     rig.clock.pump([1, 1])

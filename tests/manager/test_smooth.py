@@ -232,3 +232,60 @@ def test_an_observer_that_comes_later_hears_of_the_next_lease_and_release() -> N
     lease.release()
     rig.lease().release()
     assert [type(each) for each in events] == [Released, Leased, Released]
+
+
+# With a check
+
+
+class Checking:
+    """A smooth manager whose check notes whom it checks."""
+
+    def __init__(self, **policy: Any) -> None:
+        self.checked: list[Any] = []
+        self.rig = smooth(check=self._check, **policy)
+
+    def _check(self, protocol: Any) -> None:
+        self.checked.append(protocol)
+
+
+@pytest.mark.parametrize("reuse", ["lifo", "fifo"])
+def test_what_was_idle_for_long_is_checked_first_though_the_manager_is_smooth(reuse: str) -> None:
+    checking = Checking(check_after=10.0, reuse=reuse)
+    rig = checking.rig
+    leases = [rig.lease() for _ in range(2)]
+    for each in leases:
+        each.release()
+    assert rig.manager.smooth
+    idle = [each.protocol for each in rig.manager.connections.idle]
+    rig.clock.rightNow += 10.0
+    assert rig.manager.try_connect("us") is None
+    assert [each.protocol for each in rig.manager.connections.idle] == idle
+    lease = rig.lease()
+    assert checking.checked == [lease.protocol]
+    assert lease.protocol is idle[-1 if reuse == "lifo" else 0]
+
+
+def test_what_was_idle_for_a_short_time_is_leased_without_a_check() -> None:
+    checking = Checking(check_after=10.0)
+    checking.rig.clock.rightNow += 9.0
+    assert checking.rig.manager.try_connect("us") is not None
+    assert checking.checked == []
+
+
+def test_with_a_check_before_each_lease_each_hand_off_has_one() -> None:
+    checking = Checking(check_after=0.0, limit=1)
+    rig = checking.rig
+    lease = rig.lease()
+    for _ in range(3):
+        del checking.checked[:]
+        waiter = rig.ask()
+        lease.release()
+        lease = result_of(waiter)
+        assert checking.checked == [lease.protocol]
+
+
+def test_a_connection_that_was_reset_after_a_lease_is_not_doubtful_any_more() -> None:
+    rig = Managed(limit=1, reset=repr)
+    rig.lease().release()
+    (connection,) = rig.manager.connections.idle
+    assert not connection.doubtful

@@ -99,7 +99,7 @@ async def test_server_killed_while_connections_are_made_fails_who_asked_for_them
     pool = make_pool(build(), limit=4, prepare=choose_database, backoff=SOON)
     redis.freeze()
     asked = ask_often(pool, redis, times=6, timeout=5.0)
-    assert pool.status([redis.endpoint])[0].connecting == 2
+    assert pool.status([redis.endpoint])[0].connecting == 4
     await redis.kill()
     outcomes = await all_of(asked)
     assert failed(outcomes) == [ConnectFailed] * 6

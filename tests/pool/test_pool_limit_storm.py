@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from random import Random
 from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
 
-from kolus import Lease
+from kolus import Lease, LeaseError
 from kolus.balance import fill_first, pick_two
 from tests.rigs.pool_limits import LimitedPool
 
@@ -48,10 +49,11 @@ class Storm:
 
     def ask(self) -> None:
         ident, name = self.random.choice(IDENTS), self.random.choice(NAMES)
+        options: dict[str, Any] = {"timeout": 10_000, "fresh": self.random.random() < 0.1}
         if self.random.random() < 0.6:
-            self._follow(self.rig.ask(name, ident, timeout=10_000))
+            self._follow(self.rig.ask(name, ident, **options))
         elif self.random.random() < 0.7:
-            self._follow(self.random.choice(self.groups).connect(ident, timeout=10_000))
+            self._follow(self.random.choice(self.groups).connect(ident, **options))
         else:
             some = [self.rig.backends[each] for each in self.random.sample(NAMES, 2)]
             self._follow(self.rig.pool.select(ident, some, timeout=10_000))
@@ -59,6 +61,11 @@ class Storm:
     def settle(self) -> None:
         if self.held:
             lease = self.held.pop(self.random.randrange(len(self.held)))
+            if self.random.random() < 0.05:
+                with suppress(LeaseError):  # its connection has ended, or is shared
+                    lease.detach(keep_slot=True).transport.loseConnection()
+            if not lease.held:
+                return
             if self.random.random() < 0.2:
                 lease.finished()
             else:

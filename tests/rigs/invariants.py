@@ -64,7 +64,7 @@ def everything_is_where_its_state_says(manager: Manager) -> None:
     assert by_state[ConnectionState.IDLE] == set(connections.idle)
     assert by_state[ConnectionState.CLOSING] == set(connections.closing)
     assert not by_state[ConnectionState.CLOSED]
-    assert connections.checking <= by_state[ConnectionState.BUSY]
+    assert set(connections.checking) <= by_state[ConnectionState.BUSY]
     out = by_state[ConnectionState.LEASED] | by_state[ConnectionState.BUSY]
     assert connections.leased() == len(out)
     status = manager.status()

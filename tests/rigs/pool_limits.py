@@ -121,7 +121,8 @@ class LimitedPool:
         assert not self.open()
         assert not self.clock.getDelayedCalls()
         counters = self.pool.counters()
-        assert counters.leases == counters.releases + counters.finishes + counters.forgotten
-        assert counters.connects == counters.closes
+        settled = counters.releases + counters.finishes + counters.forgotten + counters.detached
+        assert counters.leases == settled
+        assert counters.connects == counters.closes + counters.detached
         budget = self.pool._managers.records.budget
         assert (budget.used, len(budget.leaving), len(budget.holders)) == (0, 0, 0)

@@ -171,13 +171,23 @@ def test_a_failure_from_the_beginning_is_logged_and_asked_again(ask: Ask) -> Non
     assert asked.endpoints == [["tcp:10.0.0.7:6379"]]
 
 
-def test_failures_in_a_row_are_asked_again_with_back_off(ask: Ask) -> None:
-    asked = ask(v4=server_failed(), v6=server_failed())
+@pytest.mark.parametrize(
+    ("heard", "expected"), [(True, [1.0, 2.0, 4.0, 4.0]), (False, [1.0, 2.0, 2.0, 2.0])]
+)
+def test_failures_in_a_row_are_asked_again_with_back_off_and_soon_while_there_is_no_list(
+    ask: Ask, heard: bool, expected: list[float]
+) -> None:
+    if heard:
+        asked = ask(v4=[a("10.0.0.7")], v6=())
+        asked.names.v4, asked.names.v6 = server_failed(), server_failed()
+        asked.ask_again()
+    else:
+        asked = ask(v4=server_failed(), v6=server_failed())
     delays = []
     for _ in range(4):
         delays.append(asked.delay)
         asked.ask_again()
-    assert delays == [1.0, 2.0, 4.0, 4.0]
+    assert delays == expected
 
 
 def test_failures_in_a_row_are_logged_once_until_it_works_again(ask: Ask) -> None:

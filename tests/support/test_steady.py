@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, formatEvent
 from zope.interface.verify import verifyObject
 
+from kolus.manager import WaiterQueue
 from kolus.support import Alarm, SteadyClock, steady
 from tests.rigs.stalling import StallingClock
 
@@ -223,3 +225,21 @@ def test_only_the_steady_clock_asks_a_reactor_for_the_time_or_for_a_later_call()
         if asks.search(line)
     ]
     assert found == []
+
+
+def test_whoever_waits_looks_whether_the_clock_was_set_but_not_a_thousand_times_a_second(
+    monkeypatch: Any,
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(clock, "seconds", time.time)
+    now = steady(clock)
+    looks: list[None] = []
+    monkeypatch.setattr(now, "look", lambda: looks.append(None) or SteadyClock.look(now))
+    queue: WaiterQueue[Any] = WaiterQueue(clock, None, None, Alarm(clock, repr))
+    began = time.monotonic()
+    for _ in range(100):
+        queue.append()
+    assert 1 <= len(looks) <= 1 + (time.monotonic() - began) / 0.001
+    now.look_at = 0.0  # a millisecond later
+    queue.append()
+    assert now.look_at > now.seconds()

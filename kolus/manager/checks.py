@@ -1,0 +1,107 @@
+"""C{Checks}: the connections of one manager that are in a check, and which of them to count on.
+
+When a check fails or takes longer than 0.25 s, the peer may have died without a word. Then what was
+idle as long has probably died, too: none of it is counted on, so others are connected beside it.
+What waiters would have got is checked at once, rather than one after the other.
+
+Its state is the connections in a check, each with the time when it began, the oldest first; those
+of them that are doubted; and whether the backend was told of the failure that they have in common.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kolus.manager.base import BaseManager
+    from kolus.manager.connection import Connection
+    from kolus.support import SteadyClock
+
+__all__ = ["Checks", "doubt"]
+
+_SLOW = 0.25
+
+
+class Checks:
+    """Knows which connections are in a check.
+
+    @ivar is_doubting: whether C{doubt} is running.
+    """
+
+    def __init__(self, clock: SteadyClock) -> None:
+        self._clock = clock
+        self._began: dict[Connection[Any], float] = {}
+        self._doubted: set[Connection[Any]] = set()
+        self._is_told = False
+        self.is_doubting = False
+
+    def __len__(self) -> int:
+        return len(self._began)
+
+    def __iter__(self) -> Iterator[Connection[Any]]:
+        return iter(tuple(self._began))
+
+    def __contains__(self, connection: object) -> bool:
+        return connection in self._began
+
+    @property
+    def hopeful(self) -> int:
+        """The number of those that are expected to pass soon."""
+        return len(self._began) - len(self._doubted)
+
+    def begin(self, connection: Connection[Any]) -> None:
+        self._began[connection] = self._clock.seconds()
+        if self.is_doubting:
+            self._doubted.add(connection)
+
+    def end(self, connection: Connection[Any]) -> None:
+        self._began.pop(connection, None)
+        self._doubted.discard(connection)
+        if not self._doubted:
+            self._is_told = False
+
+    def slow_at(self) -> float:
+        """When the oldest check that is not doubted counts as slow, on the clock; infinity if there
+        is none. If the reactor was blocked, the time begins anew after that."""
+        if not self.hopeful:
+            return math.inf
+        oldest = next(each for each in self._began if each not in self._doubted)
+        return max(self._began[oldest], self._clock.resumed_at) + _SLOW
+
+    def is_news(self, connection: Connection[Any]) -> bool:
+        """Whether the failure of a check, which has not ended yet, is to be held against the
+        backend. The failures of those that are doubted have one cause, so they count once."""
+        was_told, is_doubted = self._is_told, connection in self._doubted
+        self._is_told = was_told or bool(self._doubted)
+        return not (was_told and is_doubted)
+
+    def doubt_all(self, *, is_told: bool) -> None:
+        """Count on none of them any more."""
+        self._doubted.update(self._began)
+        self._is_told = (self._is_told or is_told) and bool(self._doubted)
+
+
+def doubt(manager: BaseManager[Any], *, is_told: bool) -> None:
+    """A check has failed, or is slow: doubt all that are in a check or would have to be checked.
+    If somebody waits, check the latter now.
+
+    @param is_told: whether the backend was told of that.
+    """
+    connections, dispatcher = manager.connections, manager._dispatcher
+    checks = connections.checking
+    if checks.is_doubting:
+        return
+    checks.is_doubting = True
+    try:
+        checks.doubt_all(is_told=is_told)
+        for connection in tuple(connections.idle):
+            if not (manager._lifecycle.serves and dispatcher.is_asked()):
+                break
+            if connection in connections.idle and manager._hooks.is_stale(connection):
+                connections.take(connection)
+                dispatcher.check(connection)
+        checks.doubt_all(is_told=is_told)
+    finally:
+        checks.is_doubting = False
