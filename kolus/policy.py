@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
@@ -190,6 +191,13 @@ class Policy:
                 "prepare must be callable with a protocol, or with a protocol and a context, but "
                 f"{name_of(self.prepare)} takes neither"
             )
+        for name in ("check", "reset", "clean", "probe"):
+            hook = getattr(self, name)
+            if hook is not None and fewest_arguments(hook, 1, 1) is None:
+                raise TypeError(
+                    f"{name} must be callable with a protocol, but {name_of(hook)} cannot be "
+                    "called with one argument"
+                )
         if not callable(self.balancer):
             raise TypeError(
                 "balancer must be callable with statuses, such as balance.pick_two(), not "
@@ -217,10 +225,15 @@ class Policy:
             raise ValueError("slots and clean exclude each other: others use a shared connection")
         if self.keepalive is not None and self.check is None:
             raise ValueError(f"keepalive={self.keepalive} needs a check: that is what it runs")
-        if self._keeps_alive_never():
+        if self.keepalive is not None and self.max_idle == 0:
             raise ValueError(
-                f"keepalive={self.keepalive} is more than idle_timeout={self.idle_timeout}: no "
-                "connection is idle for so long; lower keepalive, or raise idle_timeout"
+                f"keepalive={self.keepalive} is of no use with max_idle=0: no connection is idle"
+            )
+        ends_by, most = self._longest_idle()
+        if self.keepalive is not None and self.keepalive > most:
+            raise ValueError(
+                f"keepalive={self.keepalive} is more than {ends_by}={most}: no connection is idle "
+                f"for so long; lower keepalive, or raise {ends_by}"
             )
         if self.slots is not None and self.reset is not None:
             raise ValueError("slots and reset exclude each other: others use a shared connection")
@@ -230,24 +243,20 @@ class Policy:
             raise ValueError("min_idle needs a backoff: without one, attempts never pause")
         if self.probe is not None and self.ejection is None:
             raise ValueError("probe needs an ejection: only an ejected backend is probed")
-        if self._checks_never():
+        if self.check is not None and self.keepalive is None and self.check_after > most:
             raise ValueError(
                 f"check is never called, because check_after={self.check_after} is more than "
-                f"idle_timeout={self.idle_timeout}; lower check_after, or raise idle_timeout"
+                f"{ends_by}={most}; lower check_after, or raise {ends_by}"
             )
 
-    def _checks_never(self) -> bool:
-        """Whether no connection is ever idle for long enough to be checked. Those that C{min_idle}
-        keeps may be, whatever the idle time-out."""
-        if self.check is None or self.idle_timeout is None or self.min_idle:
-            return False
-        return self.keepalive is None and self.check_after > self.idle_timeout
-
-    def _keeps_alive_never(self) -> bool:
-        """The same for the checks of C{keepalive}."""
-        if self.keepalive is None or self.idle_timeout is None or self.min_idle:
-            return False
-        return self.keepalive > self.idle_timeout
+    def _longest_idle(self) -> tuple[str, float]:
+        """The setting that ends an idle connection first, and its value. The idle time-out does not
+        end those that C{min_idle} keeps."""
+        times = {"lifetime": self.lifetime}
+        if not self.min_idle:
+            times["idle_timeout"] = self.idle_timeout
+        set_ones = [(name, value) for name, value in times.items() if value is not None]
+        return min(set_ones, key=lambda each: each[1], default=("", math.inf))
 
     def resized(self, limit: int) -> Policy:
         """The same policy with the limit that C{Pool.resize} sets. It may be less than C{min_idle},

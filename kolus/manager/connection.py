@@ -67,12 +67,13 @@ class Connection(History, Generic[P]):
     @ivar failures: the number of failed attempts in a row before it.
     @ivar retired: whether it is closed as soon as it is not leased.
     @ivar doubtful: whether it must be checked for being usable before it is leased or becomes idle:
-        it is retired, has not served a lease yet, or its transport was told to close or pause, or
-        does not report that.
+        it is retired, has not served a lease yet, or its transport was told to close, or is paused,
+        or does not report that.
     @ivar manager: the manager whose slot it holds.
     @ivar why: why it is retired; C{None} if it is not, or if its peer or its protocol ended it.
     @ivar chance: from 0 to below 1, drawn by the connector: this one's share of every jitter.
     @ivar fault: what this machine lacked for the last hook that failed.
+    @ivar unfit_by: what its check or reset failed with.
     @ivar sure_for: it may be leased without a look when it was idle for less than so many seconds.
     @ivar expires_at: when its lifetime ends, on the clock.
     @ivar origin: where it was leased, in debug mode.
@@ -97,6 +98,7 @@ class Connection(History, Generic[P]):
     why: Why | None = None
     expires_at = math.inf
     fault: MachineFault | None = None
+    unfit_by: BaseException | None = None
     origin: str | None = None
     overdue_since = -math.inf
     slots: Any = frozenset()

@@ -356,7 +356,10 @@ class Dispatcher(Generic[P]):
                 self._record.health.check_failed()  # a keep-alive tells only of the connection
             self._connections.close(connection, Why.UNFIT, abort=True)
             if stillborn:
-                error = connection.fault or ConnectionAbortedError("its check failed")
+                error: BaseException = ConnectionAbortedError("it was closed in its check")
+                if connection.unfit_by is not None:
+                    error, connection.but = connection.unfit_by, "its check failed"
+                error = connection.fault or error
                 # Count it as a failed check only: a connect must not end a row of failed checks.
                 tell = self._connector.failed if fit else self._connector.was_useless
                 tell(error, connection)

@@ -116,6 +116,7 @@ class Hooks:
         error = reason_of(result)
         connection.fault = machine_fault(error)
         if connection.state is BUSY:
+            connection.unfit_by = error
             self._recorder.hook_failed(step, error)
             drop_frames(error)  # it is kept
             self.last_failure = self._now(), step, error

@@ -157,7 +157,9 @@ class Managers:
 
         @raise ConnectFailed: a manager cannot be made.
         @raise KolusError: as C{find_or_make} does.
+        @raise TypeError: C{ident} is not hashable. That is not the backend's fault.
         """
+        hash(ident)
         try:
             return self.find_or_make(ident, backend)
         except KolusError:

@@ -249,7 +249,7 @@ class Pool(PoolUse[P], PoolOperation):
         """Make a group: a list of backends that serve the same requests, and that may change.
 
         It does what C{select} does, but keeps the list and the indices that its balancer needs to
-        choose fast.
+        choose fast. It is open, and kept by the pool, until its C{close} is called, or the pool's.
 
         @param source: an C{ISource}, or the backends.
         @param balancer: chooses among the statuses of the backends; the policy's if C{None}.

@@ -122,6 +122,13 @@ def test_a_check_that_fails_costs_its_connection_and_is_reported(
     assert event["error"] in ("RuntimeError: the hook is broken", "ValueError: it returned False")
 
 
+@pytest.mark.parametrize("hook", BROKEN_HOOKS)
+def test_the_error_for_a_new_connection_tells_what_its_check_failed_with(hook: Any) -> None:
+    rig = Managed(check_after=0, check=hook)
+    error = result_of(rig.ask().addErrback(lambda failure: str(failure.value)))
+    assert "connected to fake, but its check failed: RuntimeError: the hook is broken" in error
+
+
 def test_a_check_that_never_answers_costs_its_connection() -> None:
     rig = Managed(limit=1, check=lambda protocol: Deferred(), check_after=10, check_timeout=1)
     rig.lease().release()

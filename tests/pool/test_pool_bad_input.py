@@ -12,8 +12,10 @@ from zope.interface import classImplements
 from kolus import (
     Backend,
     ConnectionManager,
+    Ejection,
     IKolusManager,
     LeaseError,
+    Policy,
     Pool,
 )
 from kolus.testing import FakeBackend, result_of
@@ -29,6 +31,21 @@ def test_a_backend_that_is_none_is_refused(backend: Any) -> None:
     with pytest.raises(TypeError, match="not a backend"):
         pool.select("us", [backend])
     assert pool.status() == []
+
+
+def test_an_ident_that_cannot_be_hashed_is_held_against_no_backend() -> None:
+    clock = Clock()
+    backend = Backend(FakeBackend(clock), name="a")
+    pool: Pool[Any] = Pool(clock, Protocol, policy=Policy(ejection=Ejection(failures=1)))
+    ident: Any = ["us"]
+    for call in (pool.connect, pool.try_connect):
+        with pytest.raises(TypeError, match="unhashable"):
+            call(ident, backend)
+    with pytest.raises(TypeError, match="unhashable"):
+        pool.select(ident, [backend])
+    for asked in (pool.warm(backend, 1, ident=ident), pool.run(ident, [backend], repr)):
+        assert result_of(asked.addErrback(lambda failure: failure.type)) is TypeError
+    assert pool.connect("us", backend).called
 
 
 def test_nothing_is_not_several() -> None:

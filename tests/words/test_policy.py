@@ -90,6 +90,19 @@ def test_a_hook_that_is_no_callable_is_refused(name: str) -> None:
         Policy(**{name: "PING"})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("name", ["prepare", "check", "reset", "clean", "probe"])
+@pytest.mark.parametrize("wrong", [lambda: True, lambda a, b, c: True, lambda a, *, b: True])
+def test_a_hook_that_cannot_be_called_with_a_protocol_is_refused(name: str, wrong: Any) -> None:
+    with pytest.raises(TypeError, match=f"{name} must be callable with a protocol.*<lambda>"):
+        Policy(**{name: wrong})
+
+
+@pytest.mark.parametrize("name", ["check", "reset", "clean", "probe"])
+@pytest.mark.parametrize("fine", [lambda a, b=1: True, lambda *a: True, bytes.strip, dict])
+def test_a_hook_that_can_be_called_with_a_protocol_is_accepted(name: str, fine: Any) -> None:
+    assert getattr(Policy(**{name: fine}), name) is fine
+
+
 def test_a_back_off_that_is_none_is_refused() -> None:
     with pytest.raises(TypeError, match="backoff must be a Backoff"):
         Policy(backoff=1.0)  # type: ignore[arg-type]
@@ -109,6 +122,10 @@ CONTRADICTIONS: list[tuple[dict[str, Any], list[str]]] = [
     ({"probe": hook, "ejection": None}, ["probe", "ejection"]),
     ({"check": hook, "check_after": 61}, ["check_after=61", "idle_timeout=60.0"]),
     ({"check": hook, "idle_timeout": 2.0}, ["check_after=5.0", "idle_timeout=2.0"]),
+    ({"check": hook, "lifetime": 4.0}, ["check_after=5.0", "lifetime=4.0"]),
+    ({"check": hook, "lifetime": 4.0, "min_idle": 1}, ["check_after=5.0", "lifetime=4.0"]),
+    ({"check": hook, "keepalive": 20.0, "lifetime": 10.0}, ["keepalive=20.0", "lifetime=10.0"]),
+    ({"check": hook, "keepalive": 20.0, "max_idle": 0}, ["keepalive=20.0", "max_idle=0"]),
 ]
 
 
