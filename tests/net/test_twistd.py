@@ -156,6 +156,7 @@ async def test_clients_that_outstay_the_grace_are_aborted_and_counted() -> None:
             assert echoes.connected == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("slow", ["client", "backend"])
 @pytest_twisted.ensureDeferred
 async def test_a_gibibyte_through_a_slow_reader_needs_little_memory(slow: str) -> None:
