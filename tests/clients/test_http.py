@@ -571,6 +571,7 @@ async def test_a_request_is_not_repeated(
     assert len(server.requests) == 2
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_a_crawl_over_two_hundred_hosts_keeps_to_its_limit_over_all(
     make_server: MakeServer, make_http_pool: MakePool

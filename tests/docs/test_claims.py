@@ -68,7 +68,9 @@ async def connections_for_300_requests(pool: Any) -> int:
 @pytest_twisted.ensureDeferred
 async def test_of_the_connections_that_300_requests_make() -> None:
     text = " ".join(Page(ROOT / "README.md").text.split())
-    assert "made 300 connections with `HTTPConnectionPool(maxPersistentPerHost=5)` and 5" in text
+    assert (
+        "made 300 connections with `HTTPConnectionPool` (`maxPersistentPerHost = 5`) and 5" in text
+    )
     twisteds = HTTPConnectionPool(reactor)
     twisteds.maxPersistentPerHost = 5
     assert await connections_for_300_requests(twisteds) == 300
