@@ -119,7 +119,7 @@ class ConnectionManager(BaseManager[P]):
                 or base._tempDataBuffer
                 or base.dataBuffer
                 or connection.doubtful  # after a STARTTLS, too
-                or descriptor.wrapper is not None
+                or (descriptor.wrapper is not None and descriptor.holds_back())
             ):
                 descriptor.leave(now)
         if self.smooth and outcome is RELEASED and not (connection.doubtful or self._observers):
