@@ -26,6 +26,7 @@ TIME_LIMIT = 60.0
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "time_limit(seconds): of a coroutine test")
+    config.addinivalue_line("markers", 'long: takes many seconds, runs with pytest -m "" only')
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -93,6 +94,7 @@ def logged_failures() -> Iterator[LoggedFailures]:
     try:
         yield failures
         gc.collect()
+        gc.freeze()  # what pytest keeps of a test would make each later collection longer
     finally:
         globalLogPublisher.removeObserver(observe)
     assert not failures, "logged: " + "; ".join(repr(_failure_in(each).value) for each in failures)

@@ -5,12 +5,13 @@ Needs C{pip install 'kolus[http]'} for HTTPS; plain HTTP needs Twisted alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall, IProtocol, IStreamClientEndpoint
+from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -28,7 +29,7 @@ from kolus.lease import Lease
 from kolus.policy import Policy
 from kolus.pool import Pool
 from kolus.status import Status
-from kolus.support import check_seconds, steady
+from kolus.support import Alarm, check_seconds, steady
 from kolus.watching import PoolExplanation
 
 __all__ = ["BodyTimeout", "HTTPPool", "take_over"]
@@ -204,10 +205,11 @@ class _Exchange(HTTP11ClientProtocol):
 
     def __init__(self, reactor: Any, body_timeout: float | None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._reactor = reactor
-        self._body_timeout = body_timeout
+        self._now = steady(reactor).seconds
+        self._body_timeout = math.inf if body_timeout is None else body_timeout
+        self._body_due = math.inf
+        self._alarm = Alarm(reactor, self._look_at_body)
         self._lease: Lease[_Exchange] | None = None
-        self._timer: IDelayedCall | None = None
         self._late: BodyTimeout | None = None
         self._out_of_step = False
         self._rest = b""
@@ -254,9 +256,21 @@ class _Exchange(HTTP11ClientProtocol):
 
     def _answered(self, response: Any) -> Any:
         """The headers have come. If the body has as well, the lease is settled already."""
-        if self._lease is not None and self._body_timeout is not None:
-            self._timer = steady(self._reactor).callLater(self._body_timeout, self._give_up)
+        if self._lease is not None:
+            self._wait_for_body()
         return response
+
+    def _wait_for_body(self) -> None:
+        # A timer for each response, or each piece of it, would cost as much as the lease.
+        self._body_due = self._now() + self._body_timeout
+        self._alarm.set(self._body_due)
+
+    def _look_at_body(self) -> None:
+        """The alarm rings: it was set for this response, or for one before it."""
+        if self._now() < self._body_due:
+            self._alarm.set(self._body_due)
+        else:
+            self._give_up()
 
     def _failed(self, failure: Failure) -> Failure:
         self._out_of_step = True
@@ -274,8 +288,8 @@ class _Exchange(HTTP11ClientProtocol):
         super()._finishResponse(rest)
 
     def dataReceived(self, data: bytes) -> None:
-        if self._timer is not None and self._body_timeout is not None:
-            self._timer.reset(self._body_timeout)
+        if self._body_due < math.inf:
+            self._wait_for_body()
         if self._heir is not None:
             self._heir.dataReceived(data)
             return
@@ -302,11 +316,10 @@ class _Exchange(HTTP11ClientProtocol):
         told = reason if self._late is None else Failure(self._late)
         super().connectionLost(told)  # type: ignore[no-untyped-call]
         self._settle()
+        self._alarm.clear()
 
     def _settle(self) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None
+        self._body_due = math.inf
         lease, self._lease = self._lease, None
         if lease is None or not lease.held:
             return

@@ -79,7 +79,7 @@ class Places:
         server = self._servers.find(self._ident, backend)
         if server is None:
             return self._servers.may_make(backend)
-        return bool(server.placements.surplus(fresh=self._queue.fresh) > 0)
+        return bool(server.placements.has_surplus(fresh=self._queue.fresh))
 
     def next(
         self, exclude: Container[object] = (), besides: Backend | None = None

@@ -67,8 +67,8 @@ class Connection(History, Generic[P]):
     @ivar failures: the number of failed attempts in a row before it.
     @ivar retired: whether it is closed as soon as it is not leased.
     @ivar doubtful: whether it must be checked for being usable before it is leased or becomes idle:
-        it is retired, has not served a lease yet, or its transport was told to close or pause, or
-        does not report that.
+        it is retired, has not served a lease yet, or its transport was told to close, or is paused,
+        or does not report that.
     @ivar manager: the manager whose slot it holds.
     @ivar why: why it is retired; C{None} if it is not, or if its peer or its protocol ended it.
     @ivar chance: from 0 to below 1, drawn by the connector: this one's share of every jitter.

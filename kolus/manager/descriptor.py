@@ -79,6 +79,12 @@ class Descriptor:
         else:
             connection.out_of_step("its peer has not taken all that was written")
 
+    def holds_back(self) -> bool:
+        """Whether the layer of TLS above it may have what it was to write; there must be one."""
+        tls = self.wrapper
+        aggregator = getattr(tls, "_aggregator", None)
+        return bool(tls._appSendBuffer or getattr(aggregator, "_buffer", True))
+
     def _send(self) -> bool:
         """Send what was written and not sent yet, as far as the kernel takes it.
 

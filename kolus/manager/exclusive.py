@@ -83,7 +83,8 @@ class ConnectionManager(BaseManager[P]):
         ownership = None if owner is None else self._tracker.ownership(owner)
         if not self._idle:
             return None
-        if self._now() >= self._alarm.at:
+        now = self._now()
+        if now >= self._alarm.at:
             self.connections.see_the_time()
         while True:
             if self.waiting or not (self._idle and self._lifecycle.serves):
@@ -95,7 +96,7 @@ class ConnectionManager(BaseManager[P]):
             connection = self.freshness.take() if fresh else self._idle.popitem()[0]
             if connection is None:
                 return None
-            if connection.lease(self._now()):
+            if connection.lease(now):
                 break
             self.connections.close(connection, Why.UNFIT)
         self.counters.leases += 1
@@ -118,7 +119,7 @@ class ConnectionManager(BaseManager[P]):
                 or base._tempDataBuffer
                 or base.dataBuffer
                 or connection.doubtful  # after a STARTTLS, too
-                or descriptor.wrapper is not None
+                or (descriptor.wrapper is not None and descriptor.holds_back())
             ):
                 descriptor.leave(now)
         if self.smooth and outcome is RELEASED and not (connection.doubtful or self._observers):

@@ -163,7 +163,7 @@ class SharedFreshness(Freshness):
                 if manager._hooks.is_stale(connection):
                     return
                 del self._connections.idle[connection]
-            slot = manager._take(connection)
+            slot = manager._take(connection, manager._now())
             if slot is None:
                 return
             slot.fresh = waiter.fresh

@@ -116,6 +116,15 @@ class Placements:
             coming += any(True for _ in manager.freshness.new_idle()) - manager.ready()
         return coming - manager.demand()
 
+    def has_surplus(self, *, fresh: bool = False) -> bool:
+        """Whether C{surplus} is above 0. Where many wait, that is known at once."""
+        manager = self._manager
+        if manager._policy.slots is None:
+            most = max(self._record.limit, len(manager.connections.all))
+            if manager.demand() >= most:
+                return False
+        return self.surplus(fresh=fresh) > 0
+
     def has_lease_out(self) -> bool:
         """Whether there is a lease that may serve others when it is settled."""
         return self._manager.serves() and self._manager.connections.leased() > 0
@@ -179,7 +188,7 @@ class Placements:
         """Tell the queues that asked, one after the other, while there is room."""
         for _ in range(len(self.wait_for_room)):
             queue = next(iter(self.wait_for_room), None)
-            if queue is None or self.surplus() <= 0:
+            if queue is None or not self.has_surplus():
                 return
             del self.wait_for_room[queue]
             queue.has_room_at(self._manager)
@@ -198,10 +207,12 @@ class Placements:
                 if queue is not None and not queue.may_serve(self._manager.backend):
                     self._relieve(waiter)
         in_vain = len(self.waiters) - len(self._hopeful)
-        while self._hopeful and -self.surplus() > in_vain:
+        surplus = self.surplus()
+        while self._hopeful and -surplus > in_vain:
             self._relieve(next(reversed(self._hopeful)))
             in_vain = len(self.waiters) - len(self._hopeful)
-        if in_vain and self.surplus() < 0:
+            surplus = self.surplus()
+        if in_vain and surplus < 0:
             self._relieve_others()
         if not self._hopeful:
             self._record.turns.placing.pop(self._manager, None)

@@ -86,7 +86,8 @@ class SharedManager(BaseManager[P]):
             self.admission.refuse(ident)
             return None
         ownership = None if owner is None else self._tracker.ownership(owner)
-        if self._now() >= self._alarm.at:
+        now = self._now()
+        if now >= self._alarm.at:
             self.connections.see_the_time()
         slot = None
         while slot is None:
@@ -95,7 +96,7 @@ class SharedManager(BaseManager[P]):
             connection = self.freshness.take() if fresh else self._next(check=False)
             if connection is None:
                 return None
-            slot = self._take(connection)
+            slot = self._take(connection, now)
         self.counters.leases += 1
         if ownership is not None or self._special or self._observers:
             return self._lease_specially(slot, ownership)
@@ -144,7 +145,7 @@ class SharedManager(BaseManager[P]):
             elif not is_sound(connection.transport):
                 self.connections.close(connection, Why.UNFIT)
 
-    def _take(self, connection: Connection[P]) -> Slot | None:
+    def _take(self, connection: Connection[P], now: float) -> Slot | None:
         """Lease a slot of a connection that has a free one, as last measured."""
         slots = self._slots
         in_use = connection.state is LEASED
@@ -152,9 +153,9 @@ class SharedManager(BaseManager[P]):
             if connection.retired or not is_sound(connection.transport, True):
                 slots.note(connection, 0)
                 return None
-            connection.since = self._now()
+            connection.since = now
             connection.uses += 1
-        elif not connection.lease(self._now()):
+        elif not connection.lease(now):
             self.connections.close(connection, Why.UNFIT)
             return None
         slot = Slot(connection)
@@ -334,7 +335,7 @@ class SharedManager(BaseManager[P]):
             connection = self._next(check=True)
             if connection is None:
                 return
-            slot = self._take(connection)
+            slot = self._take(connection, self._now())
             if slot is not None:
                 self._dispatcher.serve(slot)
 
@@ -345,7 +346,7 @@ class SharedManager(BaseManager[P]):
         if not connection.uses:
             self.freshness.give(connection)
             return
-        slot = self._take(connection)
+        slot = self._take(connection, self._now())
         if slot is not None:
             self._dispatcher.serve(slot)
 

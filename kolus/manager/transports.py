@@ -14,25 +14,16 @@ from twisted.protocols.policies import ProtocolWrapper
 
 __all__ = ["is_ending", "is_sound", "layers", "stop_telling", "tell_before"]
 
-_TOLD = (
-    "abortConnection",
-    "loseConnection",
-    "loseWriteConnection",
-    "pauseProducing",
-    "registerProducer",
-    "startTLS",
-    "stopProducing",
-    "stopReading",
-)
-"""The methods whose call may leave a transport unfit for the next lessee."""
-
 _telling: dict[type, type | None] = {}
 
 
 class Doubter(Protocol):
-    """Has a transport, and must look at it again while C{doubtful} is true."""
+    """Has a transport, and must look at it again while C{doubtful} is true.
 
-    doubtful: bool
+    @ivar doubtful: C{True}; C{False}; or the transport that was paused, if that is the only reason.
+    """
+
+    doubtful: Any
 
 
 def tell_before(transport: Any, doubter: Doubter) -> bool:
@@ -102,7 +93,7 @@ def _is_known(kind: type) -> bool:
 
 def _make_telling(kind: type) -> type:
     made: dict[str, Any] = {
-        name: _telling_method(getattr(kind, name)) for name in _TOLD if hasattr(kind, name)
+        name: tell(getattr(kind, name)) for name, tell in _TOLD.items() if hasattr(kind, name)
     }
     made |= {
         "_kolus_doubter": _NoDoubter,
@@ -119,6 +110,41 @@ def _telling_method(method: Callable[..., object]) -> Callable[..., object]:
         return method(self, *arguments, **keywords)
 
     return told
+
+
+def _telling_pause(method: Callable[..., object]) -> Callable[..., object]:
+    def told(self: Any) -> object:
+        doubter = self._kolus_doubter
+        if not doubter.doubtful:
+            doubter.doubtful = self
+        return method(self)
+
+    return told
+
+
+def _telling_resume(method: Callable[..., object]) -> Callable[..., object]:
+    def told(self: Any) -> object:
+        doubter = self._kolus_doubter
+        if doubter.doubtful is self:
+            doubter.doubtful = False
+        return method(self)
+
+    return told
+
+
+_TOLD = {
+    "abortConnection": _telling_method,
+    "loseConnection": _telling_method,
+    "loseWriteConnection": _telling_method,
+    "pauseProducing": _telling_pause,
+    "registerProducer": _telling_method,
+    "resumeProducing": _telling_resume,
+    "startTLS": _telling_method,
+    "stopProducing": _telling_method,
+    "stopReading": _telling_pause,
+}
+"""The methods whose call may leave a transport unfit for the next lessee, or ends that: a protocol
+may pause its transport and resume it for each answer."""
 
 
 def is_sound(transport: Any, producing: bool = False) -> bool:

@@ -33,6 +33,8 @@ def call(clock: IReactorTime, action: Callable[..., object], *args: object) -> D
 
 
 def _result_of(returned: Any, clock: IReactorTime) -> Deferred[object]:
+    if returned is None or isinstance(returned, bool):  # as of most hooks that need not wait
+        return succeed(returned)
     if isinstance(returned, Deferred):
         return returned.addCallback(_to_the_end, clock)
     if isinstance(returned, Failure):

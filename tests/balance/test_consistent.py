@@ -115,6 +115,7 @@ def test_those_that_take_no_requests_leave_their_keys_to_the_next() -> None:
     assert homes(statuses, spill=None) == without
 
 
+@pytest.mark.long
 def test_places_are_the_same_in_every_process() -> None:
     program = (
         "from kolus.balance import Ring, consistent\n"

@@ -209,6 +209,7 @@ def test_a_file_that_cannot_take_the_table_is_refused_before_anything_is_measure
 # All of it
 
 
+@pytest.mark.long
 def test_a_quick_run_tells_a_figure_for_every_row_and_every_goal() -> None:
     command = [sys.executable, "-m", "tests.bench.core", "--quick", "--no-peers"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110)

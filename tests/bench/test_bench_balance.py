@@ -53,6 +53,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
 
 
+@pytest.mark.long
 def test_the_quick_form_has_a_row_for_each_balancer_in_each_table(told: dict[str, str]) -> None:
     sections = told["first"].split("\n**")[1:]
     in_one_order = [each for each in sections if "in one order" in each]
@@ -68,18 +69,22 @@ def test_every_balancer_that_has_a_name_is_simulated() -> None:
     assert set(balance.NAMES) | {"consistent", "prefer_zone"} == set(BALANCERS)
 
 
+@pytest.mark.long
 def test_the_same_seed_tells_the_same_in_every_process(told: dict[str, str]) -> None:
     assert told["first"] == told["second"]
 
 
+@pytest.mark.long
 def test_what_is_written_stands_between_the_markers(told: dict[str, str]) -> None:
     assert told["page"] == f"before\n{BEGIN}\n{told['first']}{END}\nafter\n"
 
 
+@pytest.mark.long
 def test_each_case_is_told_of_when_it_is_done(told: dict[str, str]) -> None:
     assert len(told["progress"].splitlines()) == len(list(cases(quick=True)))
 
 
+@pytest.mark.long
 def test_the_plot_is_an_svg_with_a_pair_of_bars_for_each_balancer(told: dict[str, str]) -> None:
     root = ElementTree.fromstring(told["plot"])
     space = "{http://www.w3.org/2000/svg}"
@@ -91,6 +96,7 @@ def test_the_plot_is_an_svg_with_a_pair_of_bars_for_each_balancer(told: dict[str
     assert bars == 2 * len(BALANCERS)
 
 
+@pytest.mark.long
 def test_another_seed_is_another_simulation() -> None:
     setting = replace(ALONE, backends=5, requests=200)
     case = Case(setting, "pick_two")
@@ -108,6 +114,7 @@ def test_a_request_of_a_backend_that_fails_is_told_of_as_lost() -> None:
     assert not outcome.defects
 
 
+@pytest.mark.long
 def test_late_binding_spares_waits() -> None:
     setting = replace(ALONE, backends=20, requests=3000)
     late, first = [run(Case(setting, "pick_two", bound=each), 1) for each in (False, True)]

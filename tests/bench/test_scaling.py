@@ -6,6 +6,8 @@ import pytest
 
 from tests.bench.scaling import FEW, GOAL, SCENES, WHAT, compare, table
 
+pytestmark = pytest.mark.long
+
 SIZE, ROUNDS = 300, 3
 
 

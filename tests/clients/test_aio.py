@@ -25,6 +25,7 @@ def names_of_scenes() -> list[str]:
     ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", names_of_scenes())
 def test_in_an_asyncio_task(name: str) -> None:
     command = [sys.executable, "-W", "error", "-m", "tests.clients.aio_scenes", name]

@@ -317,6 +317,17 @@ async def test_a_body_that_stops_coming_is_an_error_after_a_time(
 
 
 @pytest_twisted.ensureDeferred
+async def test_the_time_for_a_body_begins_with_each_response(
+    make_server: MakeServer, make_http_pool: MakePool
+) -> None:
+    server, pool = make_server(), make_http_pool(body_timeout=0.4, limit=1)
+    for _ in range(6):
+        await get(pool, server.url + b"/page")
+        await deferLater(reactor, 0.1)
+    assert pool.pool.counters().connects == 1
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_request_that_is_cancelled_gives_its_connection_back(
     make_server: MakeServer, make_http_pool: MakePool
 ) -> None:
@@ -560,6 +571,7 @@ async def test_a_request_is_not_repeated(
     assert len(server.requests) == 2
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_a_crawl_over_two_hundred_hosts_keeps_to_its_limit_over_all(
     make_server: MakeServer, make_http_pool: MakePool

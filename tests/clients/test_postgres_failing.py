@@ -21,6 +21,8 @@ from tests.clients.test_postgres import ask, start
 from tests.net.asking import until
 from tests.net.servers import free_port
 
+pytestmark = pytest.mark.long
+
 MakePool = Callable[..., Any]
 
 

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.internet.task import Clock
 
-from kolus import Pool
+from kolus import Backend, Pool
+from kolus.testing import FakeBackend, result_of
 from tests.docs.running import BLOCKS, FRAGMENTS, PROGRAMS, TESTS
 from tests.rigs.pages import ROOT, Block, Page, pages
 
@@ -43,7 +45,7 @@ def test_every_link_leads_to_a_page_and_a_heading(page: Page) -> None:
 def test_the_site_shows_every_page() -> None:
     site = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     shown = set(re.findall(r"^ +- .*?([\w/-]+\.md)$", site, re.MULTILINE))
-    assert shown == {str(each.path.relative_to(ROOT / "docs")) for each in pages()[1:]}
+    assert shown == {str(each.relative_to(ROOT / "docs")) for each in (ROOT / "docs").rglob("*.md")}
 
 
 @pytest.mark.parametrize(
@@ -85,3 +87,20 @@ def test_the_tests_that_a_page_shows_pass(block: Block) -> None:
             each()
             ran += 1
     assert ran == block.text.count("def test_")
+
+
+def test_the_client_that_contributing_shows_asks_a_server() -> None:
+    clock, names = Clock(), dict[str, Any]()
+    (block,) = [each for each in FRAGMENTS if "class LinePool" in each.text]
+    block.run(names)
+    fake = FakeBackend(clock)
+    lines = names["LinePool"](clock, Backend(fake))
+    asked = [lines.ask(b"one"), lines.ask(b"two")]
+    (connection,) = fake.connections
+    assert connection.received == b"one\r\ntwo\r\n"
+    connection.speak(b"ONE\r\nTWO\r\n")
+    assert [result_of(each) for each in asked] == [b"ONE", b"TWO"]
+    closed = lines.close()
+    connection.close()
+    clock.advance(0)
+    assert result_of(closed) is None

@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -70,6 +71,7 @@ async def test_each_program_prints_what_the_page_says(walk: Walk) -> None:
         assert await walk.run(name) == (walk.prints[name], "", 0)
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_only_what_a_server_was_answering_is_lost_when_it_ends(walk: Walk) -> None:
     watching = Deferred.fromCoroutine(walk.run("watched.py"))
@@ -84,6 +86,7 @@ async def test_only_what_a_server_was_answering_is_lost_when_it_ends(walk: Walk)
     assert int(counts[2]) <= 6  # those under way, and those that connected while it ended
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_its_tests_pass(walk: Walk) -> None:
     out, err, status = await walk.run(

@@ -282,6 +282,7 @@ def test_closing_a_group_fails_who_waits_and_leaves_leases_be() -> None:
     assert result_of(rig.pool.connect("us", rig.backends[0])).reused
 
 
+@pytest.mark.long
 def test_a_hundred_thousand_who_release_in_their_callback_need_no_recursion() -> None:
     rig = Grouped(2, max_waiters=1_000_000, acquire_timeout=None)
     leases = rig.fill()

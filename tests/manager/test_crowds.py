@@ -10,10 +10,13 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
 from kolus import Lease
 from tests.rigs.either import either
+
+pytestmark = pytest.mark.long
 
 CROWD = 100_000
 GONE = 10_000

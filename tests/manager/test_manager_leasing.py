@@ -129,6 +129,7 @@ def test_a_hand_off_to_a_waiter_that_was_cancelled_moves_on_to_the_next() -> Non
     assert result_of(patient).held
 
 
+@pytest.mark.long
 def test_a_hundred_thousand_waiters_that_release_in_their_callback_need_no_recursion() -> None:
     rig = Managed(limit=1, max_waiters=100_000)
     held = rig.lease()

@@ -10,6 +10,8 @@ from tests.rigs.group_machines import MACHINES
 from tests.rigs.ledger import repeatable
 from tests.rigs.machines import Machine
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda each: each.__name__)
 def test_whatever_happens_nothing_is_lost_or_stuck(machine: type[Machine]) -> None:

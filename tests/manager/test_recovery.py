@@ -90,7 +90,7 @@ def is_silent(fake: FakeBackend) -> None:
 @pytest.mark.parametrize("fail_fast", [True, False])
 @pytest.mark.parametrize("way", ["connect", "select", "group"])
 @pytest.mark.parametrize("outage", [refuses, refuses_slowly, is_silent])
-@pytest.mark.parametrize("seconds", [0.5, 7, 100])
+@pytest.mark.parametrize("seconds", [0.5, 7, pytest.param(100, marks=pytest.mark.long)])
 def test_a_backend_that_is_back_serves_within_two_seconds_however_long_it_was_away(
     seconds: float, outage: Callable[[FakeBackend], None], way: str, fail_fast: bool
 ) -> None:
@@ -178,7 +178,7 @@ def test_a_failure_for_another_reason_is_told(log_events: list[Any]) -> None:
 
 @pytest.mark.parametrize("way", ["select", "group"])
 @pytest.mark.parametrize("name", ["fill_first", "pick_two", "round_robin", "least_leased"])
-@pytest.mark.parametrize("seconds", [8, 100, 1000])
+@pytest.mark.parametrize("seconds", [8, 100, pytest.param(1000, marks=pytest.mark.long)])
 def test_an_ejected_backend_that_is_back_is_used_again_within_two_seconds(
     seconds: float, name: str, way: str
 ) -> None:

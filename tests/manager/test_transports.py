@@ -143,3 +143,56 @@ def test_one_that_is_not_trusted_is_looked_at_before_each_lease(
     lease.release()
     getattr(transport, spoil)()
     assert rig.manager.try_connect("us") is None
+
+
+PAUSES = pytest.mark.parametrize("wrap", [lambda transport: transport, wrapped])
+
+
+@PAUSES
+def test_a_transport_that_was_paused_and_resumed_is_as_it_was(wrap: Any) -> None:
+    transport, doubter = wrap(Telling()), Doubter()
+    tell_before(transport, doubter)
+    for _ in range(2):
+        transport.pauseProducing()
+        assert doubter.doubtful
+        transport.resumeProducing()
+        assert not doubter.doubtful
+
+
+@PAUSES
+@pytest.mark.parametrize(
+    "name", sorted({*TELLS} - {"pauseProducing", "stopProducing", "stopReading"})
+)
+@pytest.mark.parametrize("is_paused_first", [True, False])
+def test_to_resume_a_transport_ends_no_other_doubt(
+    wrap: Any, name: str, is_paused_first: bool
+) -> None:
+    transport, doubter = wrap(Telling(lenient=True)), Doubter()
+    tell_before(transport, doubter)
+    if is_paused_first:
+        transport.pauseProducing()
+    getattr(transport, name)(*TELLS[name])
+    if not is_paused_first:
+        transport.pauseProducing()
+    transport.resumeProducing()
+    assert doubter.doubtful
+
+
+def test_to_resume_a_transport_ends_no_doubt_of_somebody_else() -> None:
+    transport, doubter = Telling(), Doubter()
+    tell_before(transport, doubter)
+    transport.pauseProducing()
+    doubter.doubtful = True
+    transport.resumeProducing()
+    assert doubter.doubtful
+
+
+def test_what_is_released_while_it_is_paused_is_looked_at_once() -> None:
+    rig = Managed(limit=1)
+    rig.lease().release()
+    lease = rig.lease()
+    lease.protocol.transport.pauseProducing()
+    (connection,) = rig.manager.connections.all
+    assert connection.doubtful
+    lease.release()
+    assert not rig.manager.connections.next_idle().doubtful

@@ -5,7 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from tests.net.child import CHECKOUT
+
+pytestmark = pytest.mark.long
 
 
 def test_on_the_asyncio_reactor_a_task_is_told_what_to_write_and_nothing_is_lost() -> None:

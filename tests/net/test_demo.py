@@ -8,6 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
+import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -49,6 +50,7 @@ async def test_the_demo_shows_a_table_adds_up_and_stops_by_itself(tmp_path: Path
         assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_the_demo_fits_80_columns_and_has_plain_lines_in_a_pipe() -> None:
     async with twistd(reactor, "--demo", "2") as child:
@@ -57,6 +59,7 @@ async def test_the_demo_fits_80_columns_and_has_plain_lines_in_a_pipe() -> None:
         assert "\x1b" not in child.output
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_the_demo_shows_that_a_killed_backend_is_ejected_and_admitted_again() -> None:
     async with twistd(reactor, "--demo", "6") as child:
@@ -86,6 +89,7 @@ class Terminal(ProcessProtocol):
         self.ended.callback(self.output)
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_on_a_terminal_the_table_has_colours_and_is_drawn_in_place() -> None:
     terminal = Terminal()
@@ -101,6 +105,7 @@ async def test_on_a_terminal_the_table_has_colours_and_is_drawn_in_place() -> No
     assert b"\x1b[5F\x1b[J" in output  # five lines up, and they are gone
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_a_demo_that_is_interrupted_still_sums_up() -> None:
     async with twistd(reactor, "--demo", "600") as child:

@@ -16,6 +16,8 @@ from tests.net import servers
 from tests.net.asking import in_parallel
 from tests.net.servers import Server, free_port
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -10,6 +10,8 @@ from twisted.internet import reactor
 
 from tests.net.group_storm import GroupStorm, Plan
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.time_limit(120.0)
 @pytest_twisted.ensureDeferred

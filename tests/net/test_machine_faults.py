@@ -9,6 +9,8 @@ import pytest
 
 from tests.net.child import CHECKOUT
 
+pytestmark = pytest.mark.long
+
 NAMED = ["a name", "tls with a name", "HostnameEndpoint"]
 KINDS = [*NAMED, "tcp", "unix", "tls", "ssl", "TCP4ClientEndpoint"]
 

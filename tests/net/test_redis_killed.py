@@ -28,6 +28,8 @@ from tests.net.asking import (
 from tests.net.redis_calls import answers, ask, build, choose_database
 from tests.net.servers import Server
 
+pytestmark = pytest.mark.long
+
 MakePool = Callable[..., Pool[Any]]
 SOON = Backoff(first=0.02, most=0.1)
 """So that the tests need not wait long for the next attempt."""

@@ -12,6 +12,8 @@ from twisted.internet.utils import getProcessOutputAndValue
 
 from tests.net.child import CHECKOUT
 
+pytestmark = pytest.mark.long
+
 REACTORS = pytest.mark.parametrize("kind", ["select", "poll", "epoll", "asyncio"])
 
 BEGIN = """

@@ -40,6 +40,7 @@ async def exchange(port: int, data: bytes) -> bool:
         return bytes(client.got) == data
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_two_hundred_clients_over_two_backends_of_limit_five_get_every_byte() -> None:
     rng = random.Random(2)
@@ -109,6 +110,7 @@ def _fired(event: Deferred[None]) -> Deferred[None]:
     return waiting
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_clients_that_were_not_accepted_yet_when_sigterm_came_are_served() -> None:
     async with (
@@ -156,6 +158,7 @@ async def test_clients_that_outstay_the_grace_are_aborted_and_counted() -> None:
             assert echoes.connected == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("slow", ["client", "backend"])
 @pytest_twisted.ensureDeferred
 async def test_a_gibibyte_through_a_slow_reader_needs_little_memory(slow: str) -> None:
@@ -247,6 +250,7 @@ async def test_a_backend_that_is_away_at_the_start_gets_its_connections_when_it_
             await until(reactor, lambda: len(back.connected) == 2)
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_a_refused_client_is_closed_and_the_log_says_so_once_a_second() -> None:
     async with backend(reactor) as away:

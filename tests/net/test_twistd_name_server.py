@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
 import pytest_twisted
 from twisted.internet import reactor
 
@@ -13,6 +14,8 @@ from tests.net.child import LISTEN, twistd
 from tests.net.name_servers import NAME, SERVICE
 from tests.net.servers import Server, free_port
 from tests.net.tunnel_peers import connected
+
+pytestmark = pytest.mark.long
 
 LOCAL = "_redis._tcp.local.test"
 WAIT = "--wait=30"

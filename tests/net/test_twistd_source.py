@@ -17,6 +17,8 @@ from twisted.internet.defer import Deferred, gatherResults
 from tests.net.child import LISTEN, Child, twistd
 from tests.net.tunnel_peers import Backend, Peer, backend, connected, until
 
+pytestmark = pytest.mark.long
+
 TERMINATED = -signal.SIGTERM
 WAIT = "--wait=30"
 _DAEMON = "import sys; sys.argv[1:3] = {options!r}; from twisted.scripts.twistd import run; run()"

@@ -13,6 +13,8 @@ from kolus import Lease, LeaseError
 from kolus.balance import fill_first, pick_two
 from tests.rigs.pool_limits import LimitedPool
 
+pytestmark = pytest.mark.long
+
 NAMES, IDENTS, LIMIT = "abcde", "xyz", 4
 
 

@@ -92,5 +92,6 @@ class Page:
 
 
 def pages() -> list[Page]:
-    """The README and all pages of C{docs}."""
-    return [Page(ROOT / "README.md"), *map(Page, sorted((ROOT / "docs").rglob("*.md")))]
+    """The README, CONTRIBUTING, and all pages of C{docs}."""
+    above = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    return [Page(path) for path in (*above, *sorted((ROOT / "docs").rglob("*.md")))]

@@ -117,6 +117,7 @@ class PostgresPool:
         if role == "prefer-standby":
             choose = _standby_first(choose)
         self.group = self.pool.group(backends, choose, name="postgres")
+        self._only = backends[0] if len(backends) == 1 else None
 
     def connect(
         self, *, timeout: float | None = None, owner: Owner | None = None
@@ -125,6 +126,8 @@ class PostgresPool:
 
         See L{Group.connect}. C{connection} does the same, and ends the transaction, too.
         """
+        if self._only is not None:
+            return self.pool.connect(_IDENT, self._only, timeout=timeout, owner=owner)
         return self.group.connect(_IDENT, timeout=timeout, owner=owner)
 
     @asynccontextmanager

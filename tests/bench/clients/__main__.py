@@ -18,11 +18,13 @@ from statistics import median
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater, react
-from twisted.internet.utils import getProcessOutputAndValue
+from twisted.python.failure import Failure
 
 from tests.bench.clients import asyncio_calls, twisted_calls
 from tests.bench.clients.plot import plot
+from tests.bench.clients.worker import BEGUN
 from tests.clients.conftest import Nginx
 from tests.clients.postgres_servers import Postgres, binary_folder, make_cluster
 from tests.net import servers
@@ -37,29 +39,61 @@ _GRACE = 15.0
 
 Row = tuple[str, str, int]
 """A kind of server, a client, and the number of callers; 0: 50 of them, and the server is killed
-and started again."""
+and started again after a third of the time."""
 
 
 async def run(row: Row, server: Any, seconds: float) -> dict[str, Any] | None:
     """One client in a process of its own; C{None} if it is not installed, or ended badly."""
     kind, client, callers = row
     arguments = [kind, client, server.port, callers or 50, LIMIT, seconds]
-    worker = [sys.executable, "-m", "tests.bench.clients.worker", *map(str, arguments)]
-    command = [str(seconds + _GRACE), *worker]  # some peers never end when their server is killed
-    ended: Deferred[Any] = getProcessOutputAndValue("/usr/bin/timeout", command, env=None)
-    if callers == 0:
-        from twisted.internet import reactor
+    from twisted.internet import reactor
 
-        await deferLater(reactor, 0.5 + seconds / 3)
+    worker = Worker(reactor, arguments, seconds + _GRACE)
+    if callers == 0 and await worker.begun:
+        await deferLater(reactor, seconds / 3)
         await end(server)
         await deferLater(reactor, 0.2)
         await server.start()
-    out, err, _ = await ended
+    await worker.ended
     try:
-        return json.loads(out.splitlines()[-1])  # type: ignore[no-any-return]
+        return json.loads(worker.out.splitlines()[-1])  # type: ignore[no-any-return]
     except (IndexError, ValueError):
-        print(f"{kind}, {client}: {err.decode().strip().splitlines()[-1:]}", file=sys.stderr)
+        print(f"{kind}, {client}: {worker.err.decode().strip().splitlines()[-1:]}", file=sys.stderr)
         return None
+
+
+class Worker(ProcessProtocol):
+    """A worker's process.
+
+    @ivar begun: fires with whether its load has begun, at the latest when it has ended.
+    @ivar ended: fires when it has ended.
+    @ivar out: what it has printed.
+    @ivar err: what it has complained of.
+    """
+
+    def __init__(self, reactor: Any, arguments: Sequence[object], seconds: float) -> None:
+        """
+        @param seconds: how long it may take. Some peers never end when their server is killed.
+        """
+        self.begun: Deferred[bool] = Deferred()
+        self.ended: Deferred[None] = Deferred()
+        self.out = self.err = b""
+        worker = [sys.executable, "-m", "tests.bench.clients.worker", *map(str, arguments)]
+        command = ["timeout", str(seconds), *worker]
+        reactor.spawnProcess(self, "/usr/bin/timeout", command, env=None)
+
+    def outReceived(self, data: bytes) -> None:
+        self.out += data
+        if not self.begun.called and b"\n" in self.out:
+            self.begun.callback(self.out.startswith(BEGUN.encode()))
+
+    def errReceived(self, data: bytes) -> None:
+        self.err += data
+
+    def processEnded(self, reason: Failure) -> None:
+        if not self.begun.called:
+            self.begun.callback(False)
+        self.ended.callback(None)
 
 
 async def end(server: Any) -> None:

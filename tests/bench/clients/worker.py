@@ -1,7 +1,7 @@
 """One client in a process of its own: callers that call for a time, and what that took.
 
-C{python -m tests.bench.clients.worker KIND CLIENT PORT CALLERS LIMIT SECONDS} prints one line of
-JSON.
+C{python -m tests.bench.clients.worker KIND CLIENT PORT CALLERS LIMIT SECONDS} prints a line when
+the load begins, and at its end one of JSON.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Any
 
 from tests.bench.clients import asyncio_calls, twisted_calls
 
+BEGUN = "begun"
+
 
 class Load:
     """Counts what the callers do until the time is over."""
@@ -28,6 +30,7 @@ class Load:
         self.errors: dict[str, int] = {}
 
     def begin(self) -> None:
+        print(BEGUN, flush=True)
         self._cpu = _cpu()
         self._began = time.perf_counter()
         self._until = self._began + self._seconds
