@@ -187,6 +187,10 @@ class Turns:
             first, used = self._first_claimant(), len(self._record.all)
             if first is None:
                 break
+            if not first.is_short():
+                self._tell_room()  # what is only kept ready comes after those who wait
+                if len(self._record.all) > used:
+                    continue
             first.connections_changed()
             if len(self._record.all) <= used:  # it did not take the slot
                 break

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
-from kolus import Lease
+from kolus import Lease, balance
 from kolus.events import Why
 from kolus.testing import result_of
 from tests.rigs.pool_limits import LimitedPool, is_waiting
@@ -360,3 +360,18 @@ def test_nothing_makes_way_for_a_request_whose_own_attempt_is_slow(slots: int | 
     rig.clock.pump([0.2] * 4)
     assert rig.fakes["a"].attempts <= 4
     asked.cancel()
+
+
+@pytest.mark.parametrize("slots", [None, 3])
+@pytest.mark.parametrize("idents", ["separate", "replace"])
+def test_what_is_only_kept_ready_does_not_come_and_go_while_somebody_waits(
+    idents: Any, slots: Any
+) -> None:
+    rig = LimitedPool(1, backends=2, slots=slots, idents=idents, min_idle=1, fail_fast=False)
+    rig.lease("a", "x").release()  # and one is kept ready from here on
+    rig.fakes["b"].refuse(after=0.01, always=True)
+    group = rig.pool.group([rig.backends["b"], rig.backends["a"]], balance.fill_first)
+    asked = group.connect("y", timeout=3.0)
+    rig.clock.pump([0.05] * 40)
+    assert rig.fakes["a"].attempts <= 10
+    asked.addErrback(lambda _: None).cancel()
