@@ -42,7 +42,8 @@ class Connection(psycopg.AsyncConnection[Row]):
         """Be used through a transport, by a pool."""
         self._transport = transport
         self._reactor = reactor
-        self._pool = transport  # type: ignore[assignment]  # psycopg closes what has none
+        its: Any = self
+        its._pool = transport  # psycopg closes what has none
         self.lock = DeferredLock()  # type: ignore[assignment]
 
     async def wait(self, gen: Any, interval: float = 0.0, timeout: float | None = None) -> Any:
