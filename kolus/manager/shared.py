@@ -368,10 +368,8 @@ class SharedManager(BaseManager[P]):
         return len(self._slots.heard().silent)
 
     def _coming(self) -> int:
-        connections = self.connections
-        to_come = (
-            self._record.obtainable() + len(connections.connecting) + connections.checking.hopeful
-        )
+        connecting, checking = self.connections.connecting, self.connections.checking
+        to_come = self._record.obtainable() + len(connecting) + checking.hopeful
         return to_come * self._slots.each + self._free()
 
     def _capacity(self) -> int:
