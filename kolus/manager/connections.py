@@ -253,7 +253,7 @@ class Connections(Generic[P]):
             self.idle.move_to_end(connection, last=False)
 
     def take(self, connection: Connection[P]) -> None:
-        """Take an idle connection, to check it."""
+        """Take an idle connection, to check or to lease it."""
         del self.idle[connection]
         self._tell_moved(connection)
 

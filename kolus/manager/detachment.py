@@ -5,7 +5,9 @@ Its state is the record whose slot the connection keeps, until it has ended.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kolus.lease import DETACHED_WITH_SLOT, Outcome
@@ -15,6 +17,7 @@ from kolus.manager.transports import stop_telling
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
+    from kolus.backend import Backend
     from kolus.manager.base import BaseManager
     from kolus.manager.connection import Connection
     from kolus.manager.record import BackendRecord
@@ -23,6 +26,15 @@ __all__ = ["DETACHES", "Detachment", "detach"]
 
 DETACHES = {Outcome.DETACHED: False, DETACHED_WITH_SLOT: True}
 """The outcomes of leases whose connection leaves the pool, and whether it keeps its slot."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Former:
+    """Stands for the manager of a connection that has left the pool. Leases of it that had ended
+    before still tell what they were of."""
+
+    backend: Backend
+    ident: Hashable
 
 
 class Detachment:
@@ -67,7 +79,8 @@ def detach(
         connection._tells = False
     connection._connector = Detachment(connection, record if keep_slot else None)
     manager.connections.remove(connection)
-    connection.manager = connection._losses = connection.descriptor = None
+    connection.manager = _Former(manager.backend, manager.ident)
+    connection._losses = connection.descriptor = None
     if keep_slot:
         record.slot_kept(connection)
     manager._recorder.detached(held)

@@ -115,6 +115,10 @@ class Dispatcher(Generic[P]):
             bool(self._group_queues) and self.next_waiter(reused=reused) is not None
         )
 
+    def serves_others(self) -> bool:
+        """Whether a request that comes now is behind others for what is idle."""
+        return self.is_asked() or (bool(self._groups.fresh) and self.is_deciding)
+
     def asked(self, most: int) -> int:
         """The number of waiters that take any connection; C{most} or more if there are so many."""
         return len(self._waiting) + (self._groups.count(most) if self._group_queues else 0)

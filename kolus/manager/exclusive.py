@@ -89,7 +89,7 @@ class ConnectionManager(BaseManager[P]):
         while True:
             if self.waiting or not (self._idle and self._lifecycle.serves):
                 return None
-            if self._group_queues and self._dispatcher.is_asked():
+            if self._group_queues and self._dispatcher.serves_others():
                 return None
             if self._checks and not fresh and self._next_is_stale():
                 return None

@@ -83,7 +83,7 @@ class Freshness(ABC):
             )
             if is_stale and in_check >= wanted:
                 return  # those in a check that were leased before are of no use here
-            del self._connections.idle[connection]
+            self._connections.take(connection)
             if is_stale:
                 manager._dispatcher.check(connection)
             else:

@@ -166,7 +166,7 @@ class Managers:
             raise
         except Exception as error:
             why = error
-        raise self.records.connect_failed(backend, self.policy, why)
+        raise self.records.connect_failed(backend, self.policy, why, ident)
 
     def reconnect(self, record: BackendRecord) -> None:
         """Connect to a backend that no request is to wait for, to find out whether it is back."""
@@ -277,6 +277,8 @@ class Managers:
         self.process.check()
         self._descriptors.most = limit
         self.records.budget.resize(limit, self.records)
+        for queue in self.records.group_queues.all():
+            queue.look_anew()
 
     def follow(self, before: Backends, now: Backends) -> None:
         """A group has another list: those of which another limit is said have that, whatever was

@@ -64,7 +64,7 @@ class BackendRecord:
     @ivar smooth: the managers that are smooth or pass on: see C{BaseManager}.
     @ivar arrivals: numbers the requests of all managers that may share a queue.
     @ivar shrinking: lets connections go while there are more than the limit.
-    @ivar last_ident: whom its newest manager is for.
+    @ivar last_ident: whom its newest manager is for, or the last that could not be made.
     @ivar listener: the pool's records, which hear of the backend's health and know the groups.
     @ivar watchers: who is told what changes; a live list.
     @ivar feedbacks: who is told how long leases take, by the ids of their balancers; live.

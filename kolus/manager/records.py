@@ -186,12 +186,15 @@ class Records:
         self.recovery.remove(record)
         self._forgotten.expect(record)
 
-    def connect_failed(self, backend: Backend, policy: Policy, why: Exception) -> ConnectFailed:
+    def connect_failed(
+        self, backend: Backend, policy: Policy, why: Exception, ident: Hashable
+    ) -> ConnectFailed:
         """A manager could not be made. This counts as a failed attempt to connect.
 
         @return: the error for the request.
         """
         record = self.of(backend, policy)
+        record.last_ident = ident
         attempts = record.attempts
         if is_to_blame(
             *(record, why, attempts.failures, self._clock.seconds()),

@@ -91,7 +91,7 @@ class SharedManager(BaseManager[P]):
             self.connections.see_the_time()
         slot = None
         while slot is None:
-            if self.waiting or (self._group_queues and self._dispatcher.is_asked()):
+            if self.waiting or (self._group_queues and self._dispatcher.serves_others()):
                 return None
             connection = self.freshness.take() if fresh else self._next(check=False)
             if connection is None:
@@ -354,7 +354,8 @@ class SharedManager(BaseManager[P]):
         connections = self.connections
         expiring = len(connections.expiring)
         if not self.demand():
-            return max(0, self._policy.min_idle - len(connections.idle)) + expiring
+            ready = len(connections.idle) + connections.checking.hopeful
+            return max(0, self._policy.min_idle - ready) + expiring
         # Of a new one that can carry nothing yet, it is about to hear how much it can.
         slots = self._slots.heard()
         fresh, new = len(self.placements.fresh), self.freshness.ready()
@@ -367,10 +368,8 @@ class SharedManager(BaseManager[P]):
         return len(self._slots.heard().silent)
 
     def _coming(self) -> int:
-        connections = self.connections
-        to_come = (
-            self._record.obtainable() + len(connections.connecting) + connections.checking.hopeful
-        )
+        connecting, checking = self.connections.connecting, self.connections.checking
+        to_come = self._record.obtainable() + len(connecting) + checking.hopeful
         return to_come * self._slots.each + self._free()
 
     def _capacity(self) -> int:

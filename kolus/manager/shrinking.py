@@ -38,9 +38,10 @@ class Shrinking:
     def look(self) -> None:
         """Check whether the limit holds."""
         self._fewest = None
-        was, self.active = self.active, self._record.room_to_come() < 0
+        record = self._record
+        was, self.active = self.active, bool(record.all) and record.room_to_come() < 0
         if was is not self.active:
-            for member in tuple(self._record.members):
+            for member in tuple(record.members):
                 member.shrinking_changed()
 
     def leases_changed(self) -> None:

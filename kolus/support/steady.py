@@ -169,6 +169,13 @@ class SteadyClock:
         """The reactor runs."""
         self._ran_at = now
 
+    def catch_up(self, at: float) -> None:
+        """A call is made a rounding error before its time C{at}: that is the time now. Otherwise
+        whoever looks whether it is due would call again, and with a C{Clock} for ever."""
+        if self.seconds is not steady_seconds:
+            error = math.ulp(max(at, self._last, abs(self._ahead)))
+            self._ahead += at - (self._last + self._ahead) + 2 * error
+
     def came_late(self, due: float, now: float) -> None:
         """The reactor comes to a call only now, and its clock was not set."""
         least = now - due
@@ -221,6 +228,8 @@ class _Call:
                 self._clock.came_late(self._at, now)
             self.wait(0)
         else:
+            if now < self._at:
+                self._clock.catch_up(self._at)
             self._over = AlreadyCalled
             self._clock.gone(self)
             self._clock.ran(now)

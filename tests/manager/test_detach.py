@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 
-from kolus import Backend, Lease, LeaseError, Pool
+from kolus import Backend, Lease, LeaseError, Policy, Pool
 from kolus.events import Detached, Finished, Lost, Overdue, Released, Retired
 from kolus.metrics import Metrics
 from kolus.testing import FakeBackend, NotFired, result_of
@@ -242,6 +243,23 @@ def test_nothing_of_the_pool_is_kept_alive_by_a_detached_connection(keep_slot: b
     gc.collect()
     assert (manager(), pool()) == (None, None)
     assert protocol.transport.connected
+
+
+@pytest.mark.parametrize("slots", [None, 2])
+def test_an_earlier_lease_of_a_detached_connection_still_tells_what_it_was_of(
+    slots: int | None,
+) -> None:
+    clock = Clock()
+    backend = Backend(FakeBackend(clock), name="it")
+    pool: Pool[Any] = Pool(clock, Protocol, policy=Policy(slots=slots))
+    earlier = result_of(pool.connect("us", backend))
+    earlier.release()
+    result_of(pool.connect("us", backend)).detach()
+    assert repr(earlier) == "<Lease of it for 'us', settled>"
+    assert (earlier.backend, earlier.ident) == (backend, "us")
+    for use in (earlier.release, earlier.detach, lambda: earlier.protocol):
+        with pytest.raises(LeaseError, match="Lease of it for 'us'"):
+            use()
 
 
 def test_a_detached_transport_has_its_own_class_again() -> None:

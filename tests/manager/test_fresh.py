@@ -719,3 +719,45 @@ def test_a_fresh_request_that_is_cancelled_is_counted_once(rig_of: Callable[...,
     with pytest.raises(CancelledError):
         result_of(asked)
     assert rig.manager.counters.cancels == 1
+
+
+@either
+def test_who_asks_from_a_callback_does_not_take_what_a_fresh_request_waits_for(
+    rig_of: Callable[..., Any],
+) -> None:
+    rig = rig_of(limit=5, min_idle=2)
+    held = rig.lease()
+    rig.turn()
+    ready = [each.protocol for each in rig.manager.connections.idle]
+    assert len(ready) == 2
+    rig.manager.pause()
+    first, second = fresh(rig), fresh(rig)
+    again: list[Deferred[Any]] = []
+
+    def ask(lease: Any) -> Any:
+        again.append(rig.ask())
+        return lease
+
+    first.addCallback(ask)
+    rig.manager.resume()
+    leases = [result_of(first), result_of(second)]
+    assert [each.protocol for each in leases] == ready
+    rig.turn()
+    settle(rig, *again)
+    for each in (*leases, held):
+        each.release()
+
+
+def test_a_shared_connection_that_is_checked_for_a_fresh_request_counts_as_out() -> None:
+    answers: list[Any] = [True]
+    rig = Sharing(check=lambda protocol: answers[-1], check_after=0.0, min_idle=1)
+    held = rig.lease()
+    answers.append(Deferred())
+    rig.turn()
+    asked = fresh(rig)
+    (connection,) = rig.manager.connections.checking
+    assert not connection.uses
+    assert rig.manager.status().idle == 3 - 1, "the free slots of the other"
+    answers[-1].callback(True)
+    settle(rig, asked)
+    held.release()

@@ -446,3 +446,18 @@ def test_settings_of_the_keep_alive_that_make_no_sense_are_refused(
 
 def test_a_keep_alive_is_of_use_with_any_check_after() -> None:
     Policy(check=bool, check_after=100, keepalive=10)
+
+
+@pytest.mark.parametrize("rig_of", [Managed, Sharing])
+def test_what_is_checked_still_counts_as_kept_ready(rig_of: Callable[..., Any]) -> None:
+    checks = Checks()
+    rig = rig_of(check=checks, keepalive=10, check_timeout=None, limit=5, min_idle=2)
+    idle(rig)
+    rig.turn()
+    assert rig.fake.attempts == 3
+    rig.clock.advance(10)
+    assert len(checks.open) == 3
+    rig.clock.advance(0.2)
+    assert rig.fake.attempts == 3
+    checks.answer()
+    assert rig.manager.status().idle == (3 if rig_of is Managed else 9)

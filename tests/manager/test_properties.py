@@ -7,8 +7,8 @@ from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.rigs.group_machines import MACHINES
-from tests.rigs.ledger import repeatable
 from tests.rigs.machines import Machine
+from tests.rigs.repeatable import repeatable
 
 pytestmark = pytest.mark.long
 

@@ -15,6 +15,7 @@ from kolus import Backend, Policy, Pool, balance
 from kolus.backoff import Backoff
 from kolus.events import Admitted, Ejected, Event, ProbeDue, Recovered
 from kolus.health import Ejection
+from kolus.status import State
 from kolus.testing import FakeBackend
 from tests.rigs.pools import Half, Managed
 
@@ -308,3 +309,32 @@ def test_a_closed_pool_tries_nothing() -> None:
     world.ask("group")
     world.clock.advance(0)
     assert not world.clock.getDelayedCalls()
+
+
+def test_the_manager_that_tries_a_backend_is_for_who_asked_and_not_for_nobody() -> None:
+    """Otherwise it would keep everybody else out for a while, where idents exclude each other."""
+    usable = False
+    clock = Clock()
+    backend = Backend(FakeBackend(clock), name="a")
+
+    def make(where: Backend, ident: Any) -> Any:
+        if not usable:
+            raise ValueError("not yet")
+        return pool._make(where, ident)
+
+    policy = Policy(idents="reject", fail_fast=False, ejection=Ejection(failures=1, first=60.0))
+    pool: Pool[Any] = Pool(clock, Protocol, policy=policy, make_manager=make, rng=Half())
+    other = Backend(FakeBackend(clock), name="b")
+    third = Backend(FakeBackend(clock), name="c")
+    usable = True
+    made_there = pool.connect("us", other), pool.connect("us", third)
+    usable = False
+    group = pool.group([backend, other, third], balance.fill_first)
+    for _ in range(20):
+        group.connect("us").addBoth(lambda got: getattr(got, "release", bool)())
+        clock.advance(0.1)
+        usable = usable or pool.status([backend])[0].state is State.EJECTED
+    assert len(made_there) == 2
+    made = pool.manager(backend)
+    assert made is not None
+    assert made.ident == "us"

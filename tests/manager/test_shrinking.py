@@ -16,6 +16,7 @@ from kolus.events import Retired, Why
 from kolus.testing import FakeBackend, NotFired, result_of
 from tests.rigs.either import either
 from tests.rigs.idents import Idents
+from tests.rigs.pool_limits import LimitedPool
 from tests.rigs.sharing import Sharing
 
 
@@ -352,3 +353,19 @@ def test_the_short_way_of_a_release_is_taken_again_when_the_limit_holds() -> Non
     leases.pop().release()
     clock.pump([0] * 5)
     assert manager._plain
+
+
+def test_a_backend_without_connections_has_none_to_let_go() -> None:
+    """The pool has too many, all of them elsewhere: this backend's leases take the short way."""
+    rig = LimitedPool(4)
+    leases = [result_of(rig.ask("a")) for _ in range(3)]
+    rig.lease("b").finished()
+    rig.turn()
+    rig.pool.resize_pool(1)
+    record = rig.pool._managers.records.find(rig.backends["b"].key)
+    assert record is not None
+    assert not record.shrinking.active
+    for each in leases:
+        each.release()
+    rig.turn()
+    rig.end()

@@ -10,6 +10,7 @@ from kolus.balance import fill_first, idle_first, least_leased
 from kolus.balance import lowest as ranked
 from kolus.balance.candidates import by_load, lowest, total_load
 from kolus.manager.connection_state import ConnectionState
+from kolus.manager.fresh_queue import FreshQueue
 from tests.rigs.ledger import Ledger, Manager
 
 __all__ = ["check_groups", "check_nothing_is_left"]
@@ -49,13 +50,19 @@ def managers_serve_the_queues_where_somebody_waits(ledger: Ledger, index: Any) -
             served = queue in manager.groups.known
             assert served or (not queue.waiting and manager in queue._to_join)
             known = manager in queue._ready or queue in manager.placements.wait_for_idle
-            assert known, "nobody would tell a queue that something is idle"
-        assert set(manager.groups.known) <= set(queues)
+            assert known or queue.fresh, "nobody would tell a queue that something is idle"
+        own = [each for each in manager.groups.known if isinstance(each, FreshQueue)]
+        assert set(manager.groups.known) <= {*queues, *own}
         assert set(manager.placements.wait_for_idle) <= set(queues)
-        first = manager.groups.first()
-        heads = [each.head() for each in queues if each.may_serve(manager.backend)]
-        orders = [each.order for each in heads if each is not None]
-        assert (None if first is None else first.head().order) == min(orders, default=None)
+        for fresh in (False, True):
+            first: Any = manager.groups.first(fresh=fresh)
+            heads = [
+                each.head()
+                for each in (*queues, *own)
+                if each.fresh is fresh and each.may_serve(manager.backend)
+            ]
+            orders = [each.order for each in heads if each is not None]
+            assert (None if first is None else first.head().order) == min(orders, default=None)
 
 
 def the_index_knows_the_lowest(group: Group[Any]) -> None:
@@ -92,7 +99,9 @@ def nobody_waits_for_what_is_idle_elsewhere(ledger: Ledger, queue: Any) -> None:
     for manager in servers(ledger, queue):
         connections = manager.connections
         ready = [each for each in connections.idle if each.usable()]
-        if manager._policy.slots is not None:
+        if queue.fresh:
+            ready = list(manager.freshness.new_idle())
+        elif manager._policy.slots is not None:
             ready += [each for each in connections.all if each.state is ConnectionState.LEASED]
             ready = [each for each in ready if manager._room(each)]
         ready = [each for each in ready if not manager._hooks.is_stale(each)]
@@ -103,13 +112,14 @@ def nobody_waits_where_fewer_can_be_served(ledger: Ledger, queue: Any) -> None:
     placed: dict[Any, list[Any]] = {}
     for waiter in queue.waiting:
         placed.setdefault(waiter.placement, []).append(waiter)
-    rounds = queue._placer._requests
+    rounds, fresh = queue._placer._requests, queue.fresh
     short = [
         each
         for each, here in placed.items()
-        if each.placements.surplus() < 0 and not any(rounds[waiter].round for waiter in here)
+        if each.placements.surplus(fresh=fresh) < 0
+        and not any(rounds[waiter].round for waiter in here)
     ]
-    roomy = [each for each in servers(ledger, queue) if each.placements.surplus() > 0]
+    roomy = [each for each in servers(ledger, queue) if each.placements.surplus(fresh=fresh) > 0]
     roomy = [each for each in roomy if each._record.may_connect()]  # else its siblings connect
     told = [
         (

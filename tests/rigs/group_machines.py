@@ -13,9 +13,10 @@ from hypothesis.stateful import invariant, precondition, rule
 from zope.interface import implementer
 
 from kolus import Backend, Closed, Group, ISource, balance
-from tests.rigs.draws import THEN, TIMEOUTS, WHICH
+from tests.rigs.draws import COUNTS, FRESH, THEN, TIMEOUTS, WHICH
 from tests.rigs.group_invariants import check_groups, check_nothing_is_left
 from tests.rigs.machines import PLAIN_MACHINES, Machine, SharedMachine
+from tests.rigs.pending import Wish
 
 __all__ = ["MACHINES"]
 
@@ -97,6 +98,7 @@ class GroupMachine(Machine):
         then=THEN,
         times=st.sampled_from([1, 1, 3]),
         balancer=OWN,
+        fresh=FRESH,
     )
     def ask_group(
         self,
@@ -108,11 +110,12 @@ class GroupMachine(Machine):
         then: str,
         times: int,
         balancer: Any,
+        fresh: bool,
     ) -> None:
         for _ in range(times):
             connect = partial(self.groups[which].connect, balancer=balancer)
             whose, without = self.owner(owner), self.some(exclude)
-            self.ledger.ask_any(self.ident(ident), connect, without, timeout, whose, then)
+            self.ledger.ask_any(self.ident(ident), connect, without, timeout, whose, then, fresh)
 
     @rule(
         members=SETS,
@@ -121,6 +124,7 @@ class GroupMachine(Machine):
         exclude=EXCLUDED,
         timeout=TIMEOUTS,
         then=THEN,
+        fresh=FRESH,
     )
     def select(
         self,
@@ -130,11 +134,18 @@ class GroupMachine(Machine):
         exclude: list[int],
         timeout: float | None,
         then: str,
+        fresh: bool,
     ) -> None:
         def connect(ident: Any, **how: Any) -> Any:
             return self.ledger.pool.select(ident, self.some(members), self.made[which], **how)
 
-        self.ledger.ask_any(self.ident(ident), connect, self.some(exclude), timeout, None, then)
+        without = self.some(exclude)
+        self.ledger.ask_any(self.ident(ident), connect, without, timeout, None, then, fresh)
+
+    @rule(which=st.sampled_from([0, 0, 1]), ident=WHICH, count=COUNTS, timeout=TIMEOUTS)
+    def warm_group(self, which: int, ident: int, count: int, timeout: float | None) -> None:
+        told = self.groups[which].warm(count, timeout, ident=self.ident(ident))
+        self.ledger.wishes.append(Wish(told, lambda: None))
 
     @precondition(lambda self: self.age % 3 == 2)
     @rule(which=st.sampled_from([0, 1]), members=SETS)

@@ -10,8 +10,10 @@ from typing import Any
 from kolus.backend import Backend
 from kolus.events import Why
 from kolus.manager.connection_state import ConnectionState
+from kolus.manager.keepalive import MOST_AT_A_TIME
 from kolus.metrics import Counts
 from kolus.status import Counters, State
+from tests.rigs.lease_invariants import check_leases
 from tests.rigs.ledger import Ledger, Manager
 
 __all__ = ["check", "check_the_end"]
@@ -25,6 +27,7 @@ _EVENT_OF = {
     "forgotten": "Forgotten",
     "revoked": "Revoked",
     "detached": "Detached",
+    "unclean": "Unclean",
     "overdue": "Overdue",
     "timeouts": "TimedOut",
     "cancels": "Cancelled",
@@ -45,6 +48,7 @@ def check(ledger: Ledger) -> None:
         idents_make_way_for_each_other(ledger, backend)
         above_the_limit_nothing_stays_that_nobody_has(ledger, backend)
     the_pools_limit_holds(ledger)
+    check_leases(ledger)
     the_sums_agree(ledger)
     ledger.look_at_loads()
     every_request_is_answered_once_or_waits(ledger)
@@ -110,6 +114,13 @@ def the_slots_are_counted(manager: Manager) -> None:
 def nobody_waits_for_what_is_there(manager: Manager) -> None:
     if not (manager.demand() and manager._lifecycle.serves):
         return
+    fresh = len(manager.placements.fresh)
+    if fresh:
+        new = [each for each in manager.freshness.new_idle() if not manager._hooks.is_stale(each)]
+        assert not new, "somebody waits while something fresh is ready"
+    demand = manager.demand() - fresh
+    if not demand:
+        return
     connections, shared = manager.connections, manager._policy.slots is not None
     ready = [
         each for each in connections.idle if each.usable() and not manager._hooks.is_stale(each)
@@ -119,7 +130,7 @@ def nobody_waits_for_what_is_there(manager: Manager) -> None:
         ready = [each for each in ready if manager._room(each)]
     assert not ready, "somebody waits while something is ready"
     checked = len(connections.checking) * (manager._policy.slots or 1)
-    if manager.demand() > checked:
+    if demand > checked:
         idle = [each for each in connections.idle if each.usable()]
         if shared:
             idle = [each for each in idle if manager._room(each)]
@@ -129,6 +140,7 @@ def nobody_waits_for_what_is_there(manager: Manager) -> None:
 def somebody_will_look_again(manager: Manager) -> None:
     """A manager that wants to connect has room, or is registered to be told when there is room."""
     record, lifecycle, alarm = manager._record, manager._lifecycle, manager._alarm
+    policy = manager._policy
     if lifecycle.closed:
         assert manager not in record.turns.wanting
         assert alarm.at == math.inf
@@ -136,9 +148,13 @@ def somebody_will_look_again(manager: Manager) -> None:
     due = min(lifecycle.abort_at, manager._queue.next_due(), manager._tracker.leaks_due)
     connections = manager.connections
     due = min(due, connections.vacant_until(), *connections.closing.values())
+    due = min(due, manager._tracker.next_due(), connections.checking.slow_at())
+    if policy.keepalive is not None and len(connections.checking) < MOST_AT_A_TIME:
+        times = [each.known_good_at() + policy.keepalive for each in connections.idle]
+        due = min(due, *times, math.inf)
     if connections._lifetimes is not None:
         due = min(due, connections._lifetimes.next_due())
-    if connections.idle and not manager._policy.min_idle:
+    if connections.idle and not policy.min_idle:
         due = min(due, *map(connections._idle_times._due, connections.idle))
     assert alarm.at <= due, "nothing rings when something is due"
     if not (manager.connections.all or manager.demand()):
@@ -147,7 +163,10 @@ def somebody_will_look_again(manager: Manager) -> None:
     if manager.wants_connection() and not is_making_room:
         assert manager in record.turns.wanting, "nobody knows that a manager wants a connection"
         is_spare = bool(record.budget.wanting) and not manager.is_short()
-        assert is_spare or not record.may_connect(), "a manager waits for a slot that is free"
+        # The pause for a fault of the machine may have been ended early by another backend.
+        is_pausing = record.attempts.paused_in and record.turns._alarm.at <= manager._now() + 1.0
+        is_free = record.may_connect() and not (is_spare or is_pausing)
+        assert not is_free, "a manager waits for a slot that is free"
     wants = lifecycle.serves and manager._wanted() > len(manager.connections.connecting)
     if wants and not is_making_room and connector.due_in() > 0 and record.may_connect():
         assert record.turns._alarm.at <= record.attempts.due_at, (
@@ -158,7 +177,8 @@ def somebody_will_look_again(manager: Manager) -> None:
 def the_backend_sees_no_more_than_the_slots(ledger: Ledger, backend: Backend, fake: Any) -> None:
     rosters = [each.connections for each in ledger.managers if each.backend == backend]
     with_transport = [each for connections in rosters for each in connections.all if each.transport]
-    assert len(fake.connections) <= len(with_transport)
+    gone = [each for each in ledger.detached if each.backend == backend and each.is_open]
+    assert len(fake.connections) <= len(with_transport) + len(gone)
 
 
 def an_ident_has_its_connections_to_itself(ledger: Ledger, backend: Backend, fake: Any) -> None:
@@ -194,7 +214,7 @@ def above_the_limit_nothing_stays_that_nobody_has(ledger: Ledger, backend: Backe
     record = ledger.record(backend)
     if record is None:
         return
-    if record.room_to_come() < 0:
+    if record.room_to_come() < 0 and record.all:
         assert record.shrinking.active
         assert not any(each.connections.unleased() for each in record.members)
     if record.shrinking.active:
@@ -211,7 +231,6 @@ def the_pools_limit_holds(ledger: Ledger) -> None:
     assert budget.used == len(everything)
     assert budget.leaving <= everything
     assert budget.limit is None or budget.used <= max(ledger.most_in_pool, budget.limit)
-    ledger.most_in_pool = budget.used
     if budget.limit is None or budget.room_to_come() < 0:
         return
     short = [
@@ -239,10 +258,12 @@ def _agree(
 ) -> None:
     held = sum(each.backend in backends for each in ledger.holding())
     held += sum(map(ledger.forgotten_at, backends))
-    assert counters.leases == counters.releases + counters.finishes + counters.forgotten + held
+    settled = counters.releases + counters.finishes + counters.forgotten
+    settled += counters.revoked + counters.detached
+    assert counters.leases == settled + held
     managers = [each for each in ledger.managers if each.backend in backends]
     ready = [each for manager in managers for each in manager.connections.all if each.was_ready]
-    assert counters.connects == counters.closes + len(ready)
+    assert counters.connects == counters.closes + counters.detached + len(ready)
     if not ledger.observed:
         return
     for name, event in _EVENT_OF.items():
@@ -259,7 +280,9 @@ def _agree(
 def every_request_is_answered_once_or_waits(ledger: Ledger) -> None:
     assert all(each.fired <= 1 for each in ledger.requests)
     waiting = [each for each in ledger.requests if not each.fired]
-    queued = [each for manager in ledger.managers for each in manager.waiting]
+    own = [each.admission._fresh for each in ledger.managers]
+    queued = [each for queue in own if queue is not None for each in queue.waiting]
+    queued += [each for manager in ledger.managers for each in manager.waiting]
     index = ledger.pool._managers.records.group_queues
     queued += [each for queue in index.all() for each in queue.waiting]
     known = {id(each.deferred) for each in waiting}
@@ -306,7 +329,11 @@ def the_reasons_are_possible(ledger: Ledger) -> None:
         Why.IDLE: policy.idle_timeout is None,
         Why.LIFETIME: policy.lifetime is None,
         Why.USES: policy.max_uses is None,
-        Why.DISPLACED: policy.idents != "separate" and not ledger.was_limited,
+        Why.DISPLACED: policy.idents != "separate"
+        and not (ledger.was_limited or ledger.wanted_fresh),
+        Why.SURPLUS: policy.max_idle is None,
+        Why.REVOKED: policy.hold_limit is None,
+        Why.UNCLEAN: policy.clean is None,
         Why.RESIZED: not (sum(t["Resized"] for t in ledger.told.values()) or ledger.was_limited),
     }
     assert not any(impossible.get(each) for each in ledger.reasons)
@@ -317,9 +344,11 @@ def the_reasons_are_possible(ledger: Ledger) -> None:
 def check_the_end(ledger: Ledger) -> None:
     """Check that a closed pool has nothing left."""
     assert all(each.fired == 1 for each in ledger.requests), "a request was never answered"
+    assert all(each.fired == 1 for each in ledger.wishes), "a call of warm was never answered"
     assert all(each._lifecycle.closed for each in ledger.managers)
     for backend, fake in zip(ledger.backends, ledger.fakes, strict=True):
-        assert not fake.connections
+        gone = [each.protocol.transport for each in ledger.detached if each.is_open]
+        assert all(each.transport in gone for each in fake.connections)
         record = ledger.record(backend)
         assert record is None or not (record.members or record.turns.wanting)
         assert not ledger.forgotten_at(backend)

@@ -12,105 +12,30 @@ import itertools
 import random
 import weakref
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable
 from typing import Any
-from unittest.mock import patch
 
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.task import Clock, deferLater
 from twisted.python.failure import Failure
 
-from kolus import Backend, Lease, Policy, Pool
-from kolus.events import Event, Retired, Why
-from kolus.manager import Connection, connector, records
+from kolus import Backend, Lease, LeaseError, Policy, Pool
+from kolus.events import Event, Finished, Retired, Why
+from kolus.manager import records
+from kolus.manager.connection_state import ConnectionState
 from kolus.manager.queue import Waiter
 from kolus.metrics import Metrics
+from kolus.support.steady import _Call
 from kolus.testing import FakeBackend
-from kolus.watching import Owner, Ownership, owners
+from tests.rigs.pending import Block, Detached, Request, Wish, may_serve
+from tests.rigs.repeatable import begin_anew
 from tests.rigs.speakers import Speaker
 
 Manager = Any
 
 
-@contextmanager
-def repeatable() -> Iterator[None]:
-    """Make all runs with one seed equal.
-
-    Sets keep the order in which their elements were made. Only a ledger collects garbage."""
-    gc.disable()
-    try:
-        with (
-            patch.object(connector, "Connection", _Connection),
-            patch.object(owners, "Ownership", _Ownership),
-            patch.object(records, "_MOST_UNUSED", records._MOST_UNUSED),
-        ):
-            yield
-    finally:
-        gc.enable()
-
-
 class Unusable(ValueError):
     """The error when a manager cannot be made."""
-
-
-class _Numbers:
-    """Consecutive numbers as hashes. Each ledger begins anew: the order in a set depends on the
-    number, so the same run must give the same numbers."""
-
-    ahead = itertools.count()
-    ledgers = itertools.count(1)
-
-
-class _Connection(Connection[Any]):
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self._number = next(_Numbers.ahead)
-
-    def __hash__(self) -> int:
-        return self._number
-
-
-class _Ownership(Ownership):
-    def __init__(self, owner: Owner, waiting: dict[Ownership, None]) -> None:
-        super().__init__(owner, waiting)
-        self._number = next(_Numbers.ahead)
-
-    def __hash__(self) -> int:
-        return self._number
-
-
-def may_serve(manager: Manager, asked: Any) -> bool:
-    """Whether a manager could serve a request that waits."""
-    if asked in manager.waiting:
-        return True
-    if asked in manager.placements.waiters:
-        return True
-    queues = [each for each in manager.groups if each.may_serve(manager.backend)]
-    return any(asked in each.waiting for each in queues)
-
-
-class Request:
-    """One request for a lease.
-
-    @ivar fired: how often its Deferred has fired.
-    @ivar ahead: the requests that waited when it was made.
-    @ivar then: the action when the lease comes; C{"ask"} is done also if the request fails.
-    @ivar anywhere: whether it waits for several backends at once.
-    @ivar exclude: the backends that must not serve it.
-    """
-
-    def __init__(self, ident: Hashable, backend: Backend, then: str, ahead: list[Request]) -> None:
-        self.ident = ident
-        self.backend = backend
-        self.owner: Any = None
-        self.then = then
-        self.ahead = ahead
-        self.fired = 0
-        self.deferred: Deferred[Any] | None = None
-        self.manager: Manager = None
-        self.anywhere = False
-        self.exclude: list[Backend] = []
 
 
 class Ledger:
@@ -121,18 +46,18 @@ class Ledger:
         policy: Policy,
         seed: int,
         kind: type[Speaker] = Speaker,
+        limit: int | None = None,
         *,
         observed: bool = True,
         count: int = 2,
     ) -> None:
         """
         @param kind: what makes the protocols.
+        @param limit: the pool's.
         @param count: how many backends there are.
         @param observed: whether the pool has an observer. Without one, leases take the fast path.
         """
-        _Numbers.ahead = itertools.count()
-        if next(_Numbers.ledgers) % 20 == 0:
-            gc.collect()
+        begin_anew()
         self.clock = Clock()
         self.fakes = [FakeBackend(self.clock) for _ in range(count)]
         names = ("one", "two", "three", "four")
@@ -144,17 +69,25 @@ class Ledger:
         self.managers: list[Manager] = []
         self.requests: list[Request] = []
         self.held: list[Lease[Any]] = []
+        self.blocks: list[Block] = []
+        self.wishes: list[Wish] = []
+        self.detached: list[Detached] = []
+        self.made: list[Speaker] = []
+        self.numbers = itertools.count()
+        self.taken_at: weakref.WeakKeyDictionary[Any, float] = weakref.WeakKeyDictionary()
         self.owner_of: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
         self.forgotten: Counter[Backend] = Counter()
         self.told: defaultdict[Backend, Counter[str]] = defaultdict(Counter)
         self.reasons: set[Why] = set()
         self.metrics = Metrics()
         self.traps: dict[str, Callable[[], object]] = {}
-        self.trapped = self.was_limited = False
+        self.trapped = False
+        self.was_limited = limit is not None
+        self.wanted_fresh = False
         self.most_in_pool = 0
         self.blows = 0
         self.complaints: list[str] = []
-        self.hooks = dict.fromkeys(("prepare", "check", "reset"), "succeed")
+        self.hooks = dict.fromkeys(("prepare", "check", "reset", "clean"), "succeed")
         self.chance = random.Random(seed)
         self.observed = observed
         self.forgets = False
@@ -165,6 +98,7 @@ class Ledger:
             self.clock,
             lambda: kind(self),
             policy=policy,
+            limit=limit,
             make_manager=self._make,
             observers=[self.metrics, self._observe] if observed else [],
             rng=random.Random(seed),
@@ -190,7 +124,22 @@ class Ledger:
 
     def used(self, backend: Backend) -> int:
         """The slots of a backend that are taken."""
-        return sum(len(each.connections.all) for each in self.managers if each.backend == backend)
+        its = [each for each in self.managers if each.backend == backend]
+        count = sum(len(each.connections.all) for each in its)
+        for each in self.kept(backend):
+            here = [one for manager in its for one in manager.connections.all]
+            count += each.protocol not in [getattr(one, "protocol", None) for one in here]
+        return count
+
+    def kept(self, backend: Backend) -> list[Detached]:
+        """What has left the pool and keeps its slot."""
+        gone = [each for each in self.detached if each.backend == backend and each.is_open]
+        return [each for each in gone if each.keeps_slot]
+
+    def made_at(self, side: int) -> list[Speaker]:
+        """The protocols of the open connections to a backend."""
+        transports = [each.transport for each in self.fakes[side].connections]
+        return [each for each in self.made if each.transport in transports]
 
     # What happens
 
@@ -199,6 +148,8 @@ class Ledger:
         self.told[event.backend][name] += 1
         if isinstance(event, Retired):
             self.reasons.add(event.why)
+        if isinstance(event, Finished) and event.unclean:
+            self.told[event.backend]["Unclean"] += 1
         self.look_at_limit(event.backend)
         self.spring(name)
 
@@ -209,6 +160,10 @@ class Ledger:
             self.complaints.append(f"{used} connections to {backend}, not {self.ceiling[backend]}")
         if record is not None:
             self.ceiling[backend] = max(record.limit, used)
+        total, limit = sum(map(self.used, self.backends)), self.pool.limit
+        if limit is not None and total > max(limit, self.most_in_pool):
+            self.complaints.append(f"{total} connections, not {max(limit, self.most_in_pool)}")
+        self.most_in_pool = total
 
     def spring(self, name: str) -> None:
         trap = self.traps.pop(name, None)
@@ -221,11 +176,28 @@ class Ledger:
         self.traps.clear()
         self.unusable.clear()
         self.hooks = dict.fromkeys(self.hooks, "succeed")
+        for speaker in self.made:
+            speaker.is_silent = False
+        for each in self.detached:
+            if each.keeps_slot:
+                each.protocol.transport.abortConnection()
         for fake in self.fakes:
             fake._script.clear()
             fake.accept(always=True)
         self.pool.resume()
         self.pool.resize_pool(None)
+
+    def now(self) -> float:
+        """The pool's time."""
+        return self.pool._clock.seconds()
+
+    def set_back(self, seconds: float) -> None:
+        """Set the clock of this machine back. What backends do takes as long as before."""
+        self.clock.rightNow -= seconds
+        for call in self.clock.calls:
+            if not isinstance(getattr(call.func, "__self__", None), _Call):
+                call.time -= seconds
+        self.clock._sortCalls()
 
     def hook(self, name: str) -> Callable[[Any], object]:
         """The hook of that name; it does what C{hooks} says."""
@@ -233,6 +205,10 @@ class Ledger:
         def run(protocol: Any) -> object:
             self.spring(name)
             how = self.hooks[name]
+            if name == "check" and protocol.is_silent:
+                return Deferred()
+            if name == "clean" and protocol.under_way:
+                return False
             if how == "raise":
                 raise ValueError("the hook raises")
             if how == "abort":
@@ -256,18 +232,46 @@ class Ledger:
         owner: Any = None,
         then: str = "hold",
         manager: Manager = None,
+        *,
+        fresh: bool = False,
     ) -> None:
         """
         @param manager: whom to ask; the backend's if C{None}.
         """
-        request = Request(ident, backend, then, self.waiting())
-        request.owner = owner
-        self.requests.append(request)
+        request = self._request(ident, backend, then, owner, fresh)
+        how: Any = {"timeout": timeout, "owner": owner, "fresh": fresh}
         try:
-            asked = self.pool.connect(ident, manager or backend, timeout=timeout, owner=owner)
+            asked = self.pool.connect(ident, manager or backend, **how)
         except Unusable:
             asked = fail()
         self._asked(request, asked)
+        asked.addCallbacks(
+            self._served, self._failed, callbackArgs=(request,), errbackArgs=(request,)
+        )
+
+    def enter(
+        self, ident: Hashable, backend: Backend, timeout: float | None, owner: Any, fresh: bool
+    ) -> None:
+        """Ask by C{async with}."""
+        request = self._request(ident, backend, "hold", owner, fresh)
+        how: Any = {"timeout": timeout, "owner": owner, "fresh": fresh}
+        try:
+            asked = self.pool.connect(ident, backend, **how)
+        except Unusable:
+            request.fired += 1
+            return
+        self._asked(request, asked)
+
+        def served(lease: Lease[Any]) -> None:
+            request.fired += 1
+            self._check_served(lease, request)
+
+        def failed(failure: Failure) -> None:
+            if request.fired:
+                self.complaints.append(f"a block failed: {failure}")
+            request.fired += 1
+
+        self.blocks.append(Block(asked, served, failed))
 
     def ask_any(
         self,
@@ -277,32 +281,55 @@ class Ledger:
         timeout: float | None,
         owner: Any,
         then: str,
+        fresh: bool,
     ) -> None:
         """
         @param connect: a group's C{connect}, or a C{select} that knows its list.
         """
-        request = Request(ident, self.backends[0], then, self.waiting())
-        request.owner = owner
+        request = self._request(ident, self.backends[0], then, owner, fresh)
         request.anywhere, request.exclude = True, exclude
-        self.requests.append(request)
-        self._asked(request, connect(ident, timeout=timeout, owner=owner, exclude=exclude))
-
-    def _asked(self, request: Request, asked: Deferred[Any]) -> None:
-        request.deferred = asked
+        asked = connect(ident, timeout=timeout, owner=owner, exclude=exclude, fresh=fresh)
+        self._asked(request, asked)
         asked.addCallbacks(
             self._served, self._failed, callbackArgs=(request,), errbackArgs=(request,)
         )
+
+    def _request(
+        self, ident: Hashable, backend: Backend, then: str, owner: Any, fresh: bool
+    ) -> Request:
+        number = next(self.numbers)
+        request = Request(number, ident, backend, then, self.waiting(), fresh)
+        request.owner = owner
+        self.wanted_fresh |= fresh
+        self.requests.append(request)
+        return request
+
+    def _asked(self, request: Request, asked: Deferred[Any]) -> None:
+        request.deferred = asked
         if isinstance(asked, Waiter) and asked.queue is not None:
             if asked.placement is not None:
                 request.manager = asked.placement
             else:
                 (request.manager,) = [each for each in self.managers if asked in each.waiting]
 
-    def try_connect(self, ident: Hashable, backend: Backend, owner: Any = None) -> None:
-        ahead = self.waiting()
-        lease = self.pool.try_connect(ident, backend, owner=owner)
+    def try_connect(
+        self, ident: Hashable, backend: Backend, owner: Any = None, fresh: bool = False
+    ) -> None:
+        request = Request(next(self.numbers), ident, backend, "hold", self.waiting(), fresh)
+        request.owner = owner
+        lease = self.pool.try_connect(ident, backend, owner=owner, fresh=fresh)
         if lease is not None:
-            self._take(lease, ident, owner, ahead)
+            self._take(lease, request)
+            self._keep(lease)
+
+    def warm(self, ident: Hashable, backend: Backend, count: int, timeout: float | None) -> None:
+        def done() -> None:
+            manager: Any = self.pool.manager(backend, ident)
+            if manager is None or manager.admission.warming._ready() < count:
+                self.complaints.append(f"warm fired, but {count} are not ready")
+
+        told = self.pool.warm(backend, count, timeout, ident=ident)
+        self.wishes.append(Wish(told, done))
 
     def waiting(self) -> list[Request]:
         """The requests whose callers wait."""
@@ -315,19 +342,27 @@ class Ledger:
 
     def _served(self, lease: Lease[Any], request: Request) -> None:
         request.fired += 1
-        manager = lease.manager
-        if manager.backend in request.exclude:
-            self.complaints.append("a request was served by a backend that it excludes")
-        if request.manager not in (None, manager) and not request.anywhere:
-            self.complaints.append("a request was served by another manager than it waits for")
-        self._take(lease, request.ident, request.owner, request.ahead)
-        self.look_at_loads()
+        self._check_served(lease, request)
+        self._keep(lease)
         if request.then == "release":
             self.settle(lease, "release")
         elif request.then == "finish":
             self.settle(lease, "finished")
         elif request.then == "ask":
             self.ask(request.ident, request.backend, 1.0, then="release")
+
+    def _check_served(self, lease: Lease[Any], request: Request) -> None:
+        manager = lease.manager
+        if manager.backend in request.exclude:
+            self.complaints.append("a request was served by a backend that it excludes")
+        if request.manager not in (None, manager) and not request.anywhere:
+            self.complaints.append("a request was served by another manager than it waits for")
+        self._take(lease, request)
+        self.look_at_loads()
+
+    def _keep(self, lease: Lease[Any]) -> None:
+        if lease.held:  # not if its owner has ended just now
+            self.held.append(lease)
 
     def look_at_loads(self) -> None:
         """Check the cached loads. They must be right at any time, even in the middle of a step."""
@@ -342,22 +377,59 @@ class Ledger:
                 self.complaints.append(f"{record.sole} is noted as the only manager: {members}")
             record.load()  # or nothing would be noted
 
-    def _take(self, lease: Lease[Any], ident: Hashable, owner: Any, ahead: list[Request]) -> None:
-        manager: Manager = lease.manager
-        if any(may_serve(manager, each.deferred) for each in ahead):
-            passed = [each.deferred for each in ahead if may_serve(manager, each.deferred)]
-            self.complaints.append(f"{passed} had asked before somebody whom {manager} served")
-        if lease.ident != ident:
-            self.complaints.append(f"{ident!r} was given a lease of {lease.ident!r}")
-        if lease.held:  # not if its owner has ended just now
-            transport = lease.protocol.transport
-            if not (transport.connected or self.trapped):
-                self.complaints.append("a lease was given of a connection that was lost")
-            transport.write(str(ident).encode())
-            self.held.append(lease)
-            if self.chance.random() < 0.5:
-                lease.when_lost().addBoth(self.losses.setdefault(lease, []).append)
-            self.owner_of[lease] = owner
+    def _take(self, lease: Lease[Any], request: Request) -> None:
+        """Look at a lease that was given."""
+        if lease.ident != request.ident:
+            self.complaints.append(f"{request.ident!r} was given a lease of {lease.ident!r}")
+        if not lease.held:  # its owner has ended just now
+            return
+        leasable: Any = lease.leasable
+        self._take_protocol(leasable.protocol, lease, request)
+        lease.protocol.transport.write(str(request.ident).encode())
+        if self.chance.random() < 0.5:
+            lease.when_lost().addBoth(self.losses.setdefault(lease, []).append)
+        self.owner_of[lease] = request.owner
+        self.taken_at[lease] = self.now()
+
+    def _take_protocol(self, protocol: Speaker, lease: Lease[Any], request: Request) -> None:
+        reused, manager = protocol.first_lease is not None, lease.manager
+        passed = [each for each in request.ahead if may_serve(manager, each, reused=reused)]
+        if passed:
+            told = [each.deferred for each in passed]
+            self.complaints.append(f"{told} had asked before somebody whom {manager} served")
+        if protocol.first_lease is None:
+            protocol.first_lease = next(self.numbers)
+        if request.fresh and (lease.reused or protocol.first_lease < request.number):
+            self.complaints.append("a request for a fresh connection was given a used one")
+        if protocol.under_way and "clean" in self.asked_hooks():
+            self.complaints.append("a connection that is not clean was given")
+        if any(each.protocol is protocol for each in self.detached):
+            self.complaints.append("a connection that has left the pool was given")
+        transport: Any = protocol.transport
+        if not (transport.connected or self.trapped):
+            self.complaints.append("a lease was given of a connection that was lost")
+
+    def asked_hooks(self) -> set[str]:
+        """The hooks that the policy has."""
+        return {each for each in self.hooks if getattr(self.pool.policy, each) is not None}
+
+    def detach(self, lease: Lease[Any], keep_slot: bool) -> None:
+        """Take the connection of a lease out of the pool, unless that is not possible."""
+        leasable: Any = lease.leasable
+        detached = Detached(lease.backend, leasable.protocol, keep_slot)
+        self.detached.append(detached)
+        try:
+            lease.detach(keep_slot=keep_slot)
+        except LeaseError:
+            self.detached.remove(detached)
+            connection = getattr(leasable, "connection", leasable)
+            shared = len(connection.slots or ()) > 1
+            is_ending = connection.state is not ConnectionState.LEASED
+            if not lease.held or not (shared or is_ending):
+                self.complaints.append(f"{lease!r} cannot be detached")
+            return
+        if lease in self.held:
+            self.held.remove(lease)
 
     def settle(self, lease: Lease[Any], how: str) -> None:
         """Settle a lease, unless a trap or its owner did so before."""
@@ -393,7 +465,12 @@ class Ledger:
         reclaimed = told["Forgotten"] if self.forgets else counters.forgotten
         return self.forgotten[backend] - reclaimed
 
-    def holding(self) -> list[Lease[Any]]:
-        """The leases that the test holds, without those that ended with their owners."""
+    def forgettable(self) -> list[Lease[Any]]:
+        """The leases that only the test refers to."""
         self.held = [each for each in self.held if each.held]
         return self.held
+
+    def holding(self) -> list[Lease[Any]]:
+        """The leases that the test holds, without those that ended with their owners."""
+        within = [each.lease for each in self.blocks if each.lease is not None]
+        return self.forgettable() + [each for each in within if each.held]

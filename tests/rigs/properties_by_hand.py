@@ -21,8 +21,8 @@ from twisted.logger import ILogObserver, LogEvent, globalLogBeginner
 from zope.interface import implementer
 
 from tests.rigs.group_machines import MACHINES
-from tests.rigs.ledger import repeatable
 from tests.rigs.machines import Machine
+from tests.rigs.repeatable import repeatable
 
 _TELL_EVERY = 30.0
 _STUCK_AFTER = 600.0

@@ -18,17 +18,29 @@ SLOTS = 3
 
 
 class Speaker(Protocol):
-    """Runs the ledger's trap when its connection is made or lost."""
+    """Runs the ledger's trap when its connection is made or lost.
+
+    @ivar served: the ident that it has served.
+    @ivar first_lease: the number of its first lease.
+    @ivar is_silent: whether its peer has died without a word.
+    @ivar under_way: whether something was left under way on it.
+    @ivar ends: how often the loss of its connection was told.
+    """
 
     served: Hashable = None
+    first_lease: int | None = None
+    is_silent = under_way = False
+    ends = 0
 
     def __init__(self, ledger: Any) -> None:
         self._ledger = ledger
+        ledger.made.append(self)
 
     def connectionMade(self) -> None:
         self._ledger.spring("made")
 
     def connectionLost(self, reason: Failure = None) -> None:  # type: ignore[assignment]
+        self.ends += 1
         self._ledger.spring("lost")
 
 

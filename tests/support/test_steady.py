@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import time
 from collections.abc import Callable
@@ -115,6 +116,24 @@ def test_an_alarm_rings_when_it_would_have_before_the_clock_was_set_back() -> No
     assert calls == []
     clock.advance(0.5)
     assert calls == [began + 5]
+
+
+def test_no_call_is_made_before_its_time_by_a_rounding_error() -> None:
+    draw = random.Random(1)
+    early = []
+    for _ in range(1000):
+        clock = Clock()
+        clock.advance(draw.random() * 10 ** draw.randint(0, 5))
+        time = steady(clock)
+        time.seconds()
+        clock.rightNow -= draw.choice([0.2, 3.0, 3600.0])
+        time.seconds()
+        seconds, told = draw.random() * 700, []
+        call = time.callLater(seconds, lambda time=time, told=told: told.append(time.seconds()))
+        clock.pump([seconds / 10] * 10 + [0.0005])
+        (at,) = told
+        early += [call.getTime() - at] if at < call.getTime() else []
+    assert early == [], "whoever looks whether it is due would call again at once, for ever"
 
 
 def test_a_call_can_be_cancelled_put_off_and_brought_forward() -> None:
