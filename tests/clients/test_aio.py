@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import asyncio
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kolus import aio
+from tests.rigs.loops import run_in_a_loop
 
 SCENES = Path(__file__).with_name("aio_scenes.py")
 
@@ -38,4 +38,4 @@ def test_the_wrong_loop_is_an_error_that_says_what_to_write() -> None:
     from twisted.internet import reactor  # noqa: F401
 
     with pytest.raises(RuntimeError, match=r"asyncioreactor\.install"):
-        asyncio.run(aio.connect(None))
+        run_in_a_loop(aio.connect(None))

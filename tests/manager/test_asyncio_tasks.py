@@ -11,6 +11,7 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from tests.rigs.idents import Idents
+from tests.rigs.loops import run_in_a_loop
 
 ADVICE = r"kolus\.aio\.lease"
 
@@ -80,7 +81,7 @@ def test_a_request_that_waits_is_cancelled_and_says_what_to_write(
 ) -> None:
     held = rig.lease("u")
     with pytest.raises(RuntimeError, match=ADVICE):
-        asyncio.run(manner(way(rig)))
+        run_in_a_loop(manner(way(rig)))
     assert rig.pool.status([rig.backend])[0].waiting == 0
     held.release()
     del held
@@ -92,7 +93,7 @@ def test_a_request_that_waits_is_cancelled_and_says_what_to_write(
 def test_a_lease_that_was_given_at_once_comes_home(rig: Idents, way: Any, manner: Any) -> None:
     rig.lease("u").release()
     with pytest.raises(RuntimeError, match=ADVICE):
-        asyncio.run(manner(way(rig)))
+        run_in_a_loop(manner(way(rig)))
     assert rig.pool.status([rig.backend])[0].idle == 1
     assert rig.pool.counters().releases == 2
     ending(rig)
@@ -101,7 +102,7 @@ def test_a_lease_that_was_given_at_once_comes_home(rig: Idents, way: Any, manner
 def test_what_is_connected_for_it_serves_the_next_request(rig: Idents) -> None:
     rig.fake.accept(after=1)
     with pytest.raises(RuntimeError, match=ADVICE):
-        asyncio.run(plainly(rig.pool.connect("u", rig.backend)))
+        run_in_a_loop(plainly(rig.pool.connect("u", rig.backend)))
     rig.clock.advance(1)
     rig.lease("u").release()
     assert rig.fake.attempts == 1
@@ -111,7 +112,7 @@ def test_what_is_connected_for_it_serves_the_next_request(rig: Idents) -> None:
 def test_a_request_that_failed_says_what_to_write_and_logs_nothing(rig: Idents) -> None:
     rig.fake.refuse(always=True)
     with pytest.raises(RuntimeError, match=ADVICE):
-        asyncio.run(plainly(rig.pool.connect("u", rig.backend)))
+        run_in_a_loop(plainly(rig.pool.connect("u", rig.backend)))
     ending(rig)
 
 
@@ -122,7 +123,7 @@ def test_as_a_future_it_can_be_awaited(rig: Idents) -> None:
         async with lease:
             assert lease.held
 
-    asyncio.run(task())
+    run_in_a_loop(task())
     ending(rig)
 
 
@@ -136,5 +137,5 @@ def test_a_coroutine_that_twisted_runs_may_be_called_from_a_task(rig: Idents) ->
     async def task() -> str:
         return await Deferred.fromCoroutine(use()).asFuture(asyncio.get_running_loop())
 
-    assert asyncio.run(task()) == "u"
+    assert run_in_a_loop(task()) == "u"
     ending(rig)

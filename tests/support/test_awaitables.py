@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 
 from kolus.support import call
 from kolus.testing import NotFired, result_of
+from tests.rigs.loops import run_in_a_loop
 
 
 class Awaitable:
@@ -196,7 +197,7 @@ def in_loop(asks: Callable[[Clock], Deferred[object]], then: Callable[..., objec
             await asyncio.sleep(0)
         return asked
 
-    return result_of(asyncio.run(run()))
+    return result_of(run_in_a_loop(run()))
 
 
 async def sleeps() -> str:
@@ -225,7 +226,7 @@ def test_what_awaits_asyncio_is_awaited(
         await asyncio.wait_for(ended.wait(), 5.0)
         return result_of(asked)
 
-    assert asyncio.run(run()) == "an answer"
+    assert run_in_a_loop(run()) == "an answer"
 
 
 def test_a_future_gives_its_result_and_its_error() -> None:
