@@ -12,8 +12,27 @@ from tests.rigs.repeatable import repeatable
 
 pytestmark = pytest.mark.long
 
+OPEN = {
+    "RejectSharedGroupMachine": "nothing rings for the next attempt of a request for a fresh one",
+    "SeparateGroupMachine": "the index of loads is not told that the pool's limit binds",
+    "SeparateSharedMachine": "after resize, connections above the limit stay that nobody has",
+}
+"""What these machines have found that is not mended yet. Take an entry away with its fault."""
 
-@pytest.mark.parametrize("machine", MACHINES, ids=lambda each: each.__name__)
+
+@pytest.mark.parametrize(
+    "machine",
+    [
+        pytest.param(
+            each,
+            id=each.__name__,
+            marks=[pytest.mark.xfail(reason=OPEN[each.__name__], raises=AssertionError)]
+            if each.__name__ in OPEN
+            else [],
+        )
+        for each in MACHINES
+    ],
+)
 def test_whatever_happens_nothing_is_lost_or_stuck(machine: type[Machine]) -> None:
     chosen = settings(
         max_examples=180,
