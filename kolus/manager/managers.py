@@ -277,8 +277,7 @@ class Managers:
         self.process.check()
         self._descriptors.most = limit
         self.records.budget.resize(limit, self.records)
-        for queue in self.records.group_queues.all():
-            queue.look_anew()
+        self.records.tell_watchers(None)
 
     def follow(self, before: Backends, now: Backends) -> None:
         """A group has another list: those of which another limit is said have that, whatever was

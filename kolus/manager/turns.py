@@ -233,6 +233,7 @@ class Turns:
         """The number of the arrival of the waiter whom the next slot is for; infinity if nobody
         waits for it; C{None} if no slot is wanted, or the backend has no room of its own."""
         if not self._record.has_own_room():
+            self._ring_when_due()  # the fault of another backend may have begun a pause for all
             return None
         first = self._first_claimant()
         if first is not None and first.is_short():

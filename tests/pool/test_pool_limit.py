@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectError
 
 from kolus import Lease, balance
 from kolus.events import Why
@@ -375,3 +377,33 @@ def test_what_is_only_kept_ready_does_not_come_and_go_while_somebody_waits(
     rig.clock.pump([0.05] * 40)
     assert rig.fakes["a"].attempts <= 10
     asked.addErrback(lambda _: None).cancel()
+
+
+def test_a_waiter_is_served_in_time_although_its_turn_came_in_a_pause_for_another_backend() -> None:
+    """A fault of the machine at one backend pauses all connects, also of who waits for a slot."""
+    rig = LimitedPool(2)
+    rig.lease("a")
+    rig.fakes["c"].refuse(after=1.0, reason=ConnectError(osError=errno.EMFILE))
+    asked = rig.ask("c")
+    waits = rig.ask("b", timeout=20.0)
+    rig.turn()
+    asked.addErrback(lambda _: None)
+    rig.clock.advance(0.5)
+    asked.cancel()
+    rig.clock.advance(0.5)
+    assert is_waiting(waits)
+    rig.clock.pump([0.1] * 10)
+    result_of(waits).release()
+    rig.end()
+
+
+def test_the_first_backend_with_room_is_known_when_the_limit_is_lifted() -> None:
+    rig = LimitedPool(1, limit=1)
+    group = rig.pool.group(list(rig.backends.values()), balance.fill_first)
+    lease = result_of(group.connect("us"))
+    assert balance.fill_first(group.statuses).backend.name == "a"
+    rig.pool.resize_pool(None)
+    assert balance.fill_first(group.statuses).backend.name == "b"
+    lease.release()
+    rig.turn()
+    rig.end()

@@ -131,6 +131,9 @@ class Ledger:
             count += each.protocol not in [getattr(one, "protocol", None) for one in here]
         return count
 
+    def used_in_pool(self) -> int:
+        return sum(map(self.used, self.backends))
+
     def kept(self, backend: Backend) -> list[Detached]:
         """What has left the pool and keeps its slot."""
         gone = [each for each in self.detached if each.backend == backend and each.is_open]
@@ -160,7 +163,7 @@ class Ledger:
             self.complaints.append(f"{used} connections to {backend}, not {self.ceiling[backend]}")
         if record is not None:
             self.ceiling[backend] = max(record.limit, used)
-        total, limit = sum(map(self.used, self.backends)), self.pool.limit
+        total, limit = self.used_in_pool(), self.pool.limit
         if limit is not None and total > max(limit, self.most_in_pool):
             self.complaints.append(f"{total} connections, not {max(limit, self.most_in_pool)}")
         self.most_in_pool = total

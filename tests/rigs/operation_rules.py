@@ -28,6 +28,7 @@ class OperationRules(Rules):
     @rule(limit=st.sampled_from([None, 1, 2, 3, 4, 5]))
     def resize_pool(self, limit: int | None) -> None:
         self.ledger.was_limited |= limit is not None
+        self.ledger.most_in_pool = self.ledger.used_in_pool()
         self.ledger.pool.resize_pool(limit)
 
     @rule(side=st.sampled_from([0, 1, None]), how=st.sampled_from(["pause", "resume", "resume"]))
