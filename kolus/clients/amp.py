@@ -5,34 +5,35 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionClosed
 from twisted.protocols.amp import AMP, ProtocolSwitchCommand
 
 from kolus.backend import AnyBackend, Backend
 from kolus.balance import Balancer
 from kolus.clients.calls import run_call
+from kolus.clients.client import Client, with_slots
 from kolus.events import Observer
+from kolus.group import Group
 from kolus.lease import Lease
 from kolus.policy import Policy
 from kolus.pool import Pool
-from kolus.status import Status
-from kolus.watching import PoolExplanation
 
 __all__ = ["AMPPool"]
 
 _IDENT = "amp"
 
 
-class AMPPool:
+class AMPPool(Client):
     """A pool of AMP connections: C{await calls.callRemote(Sum, a=1, b=2)}.
 
     An error that the server answers with is the caller's, and the connection goes on: other calls
     share it.
 
-    @ivar pool: the pool of kolus, with all that it can do.
     @ivar group: the servers.
     """
+
+    group: Group[AMP]
 
     def __init__(
         self,
@@ -52,9 +53,7 @@ class AMPPool:
         @param balancer: chooses the server; the policy's if C{None}.
         @raise ValueError: a backend is invalid, or C{policy} has no C{slots}.
         """
-        policy = policy or Policy(slots=100)
-        if policy.slots is None:
-            raise ValueError("policy has no slots: write Policy(slots=100), calls share them")
+        policy = with_slots(policy)
         self.pool: Pool[AMP] = Pool(reactor, protocol, policy=policy, observers=observers)
         self.group = self.pool.group([Backend.of(each) for each in backends], balancer, _IDENT)
 
@@ -70,28 +69,10 @@ class AMPPool:
 
         def call(protocol: Any) -> Deferred[Any]:
             answer = protocol.callRemote(command, **arguments)
-            return _answered() if answer is None else answer
+            return succeed(None) if answer is None else answer
 
         asked: Deferred[Lease[Any]] = self.group.connect(_IDENT)
         return asked.addCallback(run_call, call, _is_harmless)
-
-    def status(self) -> list[Status]:
-        """The numbers of each server."""
-        return self.pool.status(self.group.backends)
-
-    def explain(self) -> PoolExplanation:
-        """See L{Pool.explain}."""
-        return self.pool.explain()
-
-    def close(self, timeout: float = 10.0) -> Deferred[None]:
-        """See L{Pool.close}."""
-        return self.pool.close(timeout)
-
-
-def _answered() -> Deferred[None]:
-    answered: Deferred[None] = Deferred()
-    answered.callback(None)
-    return answered
 
 
 def _is_harmless(error: BaseException) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
@@ -24,13 +24,12 @@ from twisted.web._newclient import (
 )
 
 from kolus.backend import Backend
+from kolus.clients.client import Client
 from kolus.events import Observer
 from kolus.lease import Lease
 from kolus.policy import Policy
 from kolus.pool import Pool
-from kolus.status import Status
 from kolus.support import Alarm, check_seconds, steady
-from kolus.watching import PoolExplanation
 
 __all__ = ["BodyTimeout", "HTTPPool", "take_over"]
 
@@ -46,14 +45,13 @@ class BodyTimeout(Exception):
     """The body of a response was not read, or did not come, for too long."""
 
 
-class HTTPPool:
+class HTTPPool(Client):
     """A pool of HTTP connections: C{Agent(reactor, pool=HTTPPool(reactor))}.
 
     It takes the place of C{HTTPConnectionPool}. Each host, port and scheme is a backend of its own,
     with the policy's C{limit} of connections. A request waits if all of them are in use. Its
     connection comes home when the body of the response has been read to its end.
 
-    @ivar pool: the pool of kolus, with all that it can do: C{pool.pool.pause()} and so on.
     @ivar persistent: C{True}: connections serve one request after the other.
     @ivar retryAutomatically: whether a request that may be repeated is sent once more, on a new
         connection, if a used connection ended before any answer came. That are GET, HEAD, OPTIONS,
@@ -109,9 +107,7 @@ class HTTPPool:
         @return: has fired already. C{close} waits.
         """
         self.pool.invalidate()
-        done: Deferred[None] = Deferred()
-        done.callback(None)
-        return done
+        return succeed(None)
 
     def fresh(self, backend: Backend) -> Deferred[Lease[_Exchange]]:
         """A lease of a connection that has not been used before."""
@@ -129,20 +125,6 @@ class HTTPPool:
     def _forget_unused(self) -> None:
         used = {status.backend for status in self.pool.status()}
         self._backends = {key: each for key, each in self._backends.items() if each in used}
-
-    # Watching and closing
-
-    def status(self) -> list[Status]:
-        """The numbers of each host that has connections or waiters."""
-        return self.pool.status()
-
-    def explain(self) -> PoolExplanation:
-        """See L{Pool.explain}."""
-        return self.pool.explain()
-
-    def close(self, timeout: float = 10.0) -> Deferred[None]:
-        """See L{Pool.close}."""
-        return self.pool.close(timeout)
 
 
 def take_over(response: Any, protocol: IProtocol) -> None:

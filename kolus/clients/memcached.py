@@ -13,12 +13,12 @@ from twisted.python.failure import Failure
 from kolus.backend import AnyBackend, Backend
 from kolus.balance import Ring, consistent
 from kolus.clients.calls import run_call
+from kolus.clients.client import Client, with_slots
 from kolus.errors import ConnectFailed
 from kolus.events import Observer
+from kolus.group import Group
 from kolus.policy import Policy
 from kolus.pool import Pool
-from kolus.status import Status
-from kolus.watching import PoolExplanation
 
 __all__ = ["MemcachedPool"]
 
@@ -31,15 +31,16 @@ _OF_A_KEY = frozenset(
 )
 
 
-class MemcachedPool:
+class MemcachedPool(Client):
     """A pool of connections to memcached servers: C{await cache.get(b"key")}.
 
     The methods of C{MemCacheProtocol} that take a key are methods here. Consistent hashing gives
     each key its server. While that server cannot be reached, the key belongs to the next one.
 
-    @ivar pool: the pool of kolus, with all that it can do.
     @ivar group: the servers.
     """
+
+    group: Group[MemCacheProtocol]
 
     def __init__(
         self,
@@ -55,9 +56,7 @@ class MemcachedPool:
             a time. The default is C{Policy(slots=100)}.
         @raise ValueError: a backend is invalid, or C{policy} has no C{slots}.
         """
-        policy = policy or Policy(slots=100)
-        if policy.slots is None:
-            raise ValueError("policy has no slots: write Policy(slots=100), calls share them")
+        policy = with_slots(policy)
         policy = replace(policy, check=policy.check or _version)
         self.pool: Pool[MemCacheProtocol] = Pool(
             reactor, MemCacheProtocol, policy=policy, observers=observers
@@ -99,18 +98,6 @@ class MemcachedPool:
             return self._call(key, ask, (*dead, its.backend))
 
         return asked.addCallbacks(run_call, failed, (ask, _is_harmless))
-
-    def status(self) -> list[Status]:
-        """The numbers of each server."""
-        return self.pool.status(self.group.backends)
-
-    def explain(self) -> PoolExplanation:
-        """See L{Pool.explain}."""
-        return self.pool.explain()
-
-    def close(self, timeout: float = 10.0) -> Deferred[None]:
-        """See L{Pool.close}."""
-        return self.pool.close(timeout)
 
 
 def _is_harmless(error: BaseException) -> bool:

@@ -14,14 +14,14 @@ from twisted.internet.defer import Deferred
 
 from kolus.backend import AnyBackend, Backend
 from kolus.clients.calls import run_call
+from kolus.clients.client import Client, with_slots
 from kolus.events import Observer
 from kolus.interfaces import IKolusManager
 from kolus.lease import Lease
 from kolus.manager import ConnectionManager, SharedManager
 from kolus.policy import Policy
 from kolus.pool import Pool
-from kolus.status import Status
-from kolus.watching import Owner, PoolExplanation
+from kolus.watching import Owner
 
 try:
     from txredisapi import (
@@ -45,14 +45,13 @@ _REFUSALS = (ResponseError, WatchError, InvalidData)
 _BINDING = frozenset({"auth", "commit", "discard", "execute_pipeline", "quit", "select", "unwatch"})
 
 
-class RedisPool:
+class RedisPool(Client):
     """A pool of connections to one Redis server: C{await redis.get("key")}.
 
     Each command of txredisapi is a method here. Many commands at a time share a connection. Those
     that wait in the server, such as C{blpop}, get a connection of their own, and so do
     C{connection}, for C{WATCH} and C{MULTI}, and C{subscriber}. All count under one limit.
 
-    @ivar pool: the pool of kolus, with all that it can do: C{redis.pool.pause()} and so on.
     @ivar backend: the server.
     """
 
@@ -77,9 +76,7 @@ class RedisPool:
         @param charset: what replies are decoded with; C{None}: they are bytes.
         @raise ValueError: C{backend} is invalid, or C{policy} has no C{slots}.
         """
-        policy = policy or Policy(slots=100)
-        if policy.slots is None:
-            raise ValueError("policy has no slots: write Policy(slots=100), commands share them")
+        policy = with_slots(policy)
         self._login = username, password
         self._database = database
         self._charset = charset
@@ -148,18 +145,6 @@ class RedisPool:
         finally:
             if lease.held:
                 lease.finished()
-
-    def status(self) -> list[Status]:
-        """The numbers of the shared connections, and of the others."""
-        return self.pool.status()
-
-    def explain(self) -> PoolExplanation:
-        """See L{Pool.explain}."""
-        return self.pool.explain()
-
-    def close(self, timeout: float = 10.0) -> Deferred[None]:
-        """See L{Pool.close}."""
-        return self.pool.close(timeout)
 
     async def _prepare(self, protocol: Any) -> None:
         username, password = self._login

@@ -14,15 +14,17 @@ from twisted.logger import Logger
 
 from kolus.backend import Backend
 from kolus.balance import Balancer, fill_first
+from kolus.clients.client import Client
 from kolus.clients.postgres.connection import Connection
 from kolus.clients.postgres.endpoint import PostgresEndpoint
 from kolus.clients.postgres.session import Session, Settings
 from kolus.events import Observer
+from kolus.group import Group
 from kolus.lease import Lease
 from kolus.policy import Policy
 from kolus.pool import Pool
 from kolus.status import Status
-from kolus.watching import Owner, PoolExplanation
+from kolus.watching import Owner
 
 __all__ = ["PostgresPool"]
 
@@ -30,16 +32,17 @@ _log = Logger()
 _IDENT = "postgres"
 
 
-class PostgresPool:
+class PostgresPool(Client):
     """Pooled connections to PostgreSQL: C{async with pool.connection() as conn:}.
 
     If the conninfo names several hosts, each is a backend of its own, with its own limit and
     health. C{target_session_attrs} says which of them serve, and C{load_balance_hosts=random} that
     they share the load; otherwise the first that works is preferred, as by libpq.
 
-    @ivar pool: the pool of kolus, with all that it can do: C{pool.pool.pause()} and so on.
     @ivar group: its backends.
     """
+
+    group: Group[Session]
 
     def __init__(
         self,
@@ -149,18 +152,6 @@ class PostgresPool:
                 raise
             if not connection.closed:
                 await connection.commit()
-
-    def status(self) -> list[Status]:
-        """The numbers of each server."""
-        return self.pool.status(self.group.backends)
-
-    def explain(self) -> PoolExplanation:
-        """See L{Pool.explain}."""
-        return self.pool.explain()
-
-    def close(self, timeout: float = 10.0) -> Deferred[None]:
-        """See L{Pool.close}."""
-        return self.pool.close(timeout)
 
 
 async def _roll_back(connection: Connection[Any]) -> None:
