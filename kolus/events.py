@@ -60,8 +60,8 @@ class Why(Enum):
         did not take all that a lessee had written before it released it.
     @cvar INVALIDATED: it was open when C{invalidate()} was called.
     @cvar RESIZED: the limit became smaller.
-    @cvar DISPLACED: it was closed to make room for a connection of another ident, or for a fresh
-        one.
+    @cvar DISPLACED: it was closed to make room for a connection of another ident or backend, or for
+        a fresh one.
     @cvar CLOSED: its manager was drained or closed.
     """
 

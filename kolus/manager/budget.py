@@ -250,6 +250,9 @@ class Budget:
         while self.room_to_come() < 0 and (oldest := self._idlers.oldest()) is not None:
             oldest.connections.close_oldest_idle(Why.RESIZED)
         for record in tuple(self.holders):
+            for member in tuple(record.members):  # where only requests for fresh ones wait
+                while self.room_to_come() < 0 and member.connections.idle:
+                    member.connections.close_oldest_idle(Why.RESIZED)
             for connection in tuple(record.connecting):
                 if self.room_to_come() < 0:
                     connection.manager.connections.close(connection, Why.RESIZED)

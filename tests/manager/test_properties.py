@@ -15,7 +15,6 @@ pytestmark = pytest.mark.long
 OPEN = {
     "RejectSharedGroupMachine": "nothing rings for the next attempt of a request for a fresh one",
     "SeparateGroupMachine": "the index of loads is not told that the pool's limit binds",
-    "SeparateSharedMachine": "after resize, connections above the limit stay that nobody has",
 }
 """What these machines have found that is not mended yet. Take an entry away with its fault."""
 

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError
 
 from kolus import Lease, balance
+from kolus.backoff import Backoff
 from kolus.events import Why
 from kolus.testing import result_of
 from tests.rigs.pool_limits import LimitedPool, is_waiting
@@ -406,4 +407,22 @@ def test_the_first_backend_with_room_is_known_when_the_limit_is_lifted() -> None
     assert balance.fill_first(group.statuses).backend.name == "b"
     lease.release()
     rig.turn()
+    rig.end()
+
+
+@pytest.mark.parametrize("slots", [None, 2])
+def test_a_smaller_limit_closes_what_is_idle_though_a_fresh_request_waits(
+    slots: int | None,
+) -> None:
+    rig = LimitedPool(5, slots=slots, limit=4, fail_fast=False, backoff=Backoff(first=60, most=60))
+    for each in [rig.lease("a") for _ in range(3 * (slots or 1))]:
+        each.release()
+    assert rig.open() == 3
+    rig.fakes["a"].refuse(always=True)
+    asked = rig.ask("a", fresh=True)
+    rig.turn()
+    rig.pool.resize_pool(1)
+    rig.turn()
+    assert rig.open() <= 1
+    asked.addErrback(lambda _: None).cancel()
     rig.end()
