@@ -175,6 +175,7 @@ class Connector(Generic[P]):
             return
         self._connections.connected(connection)
         connection.but = "it was of no use"
+        was_short = self._record.attempts.shortage.fault is not None
         is_back = has_recovered(self._record, self.now(), self._recorder)
         self.pay()
         if self._connections.take_back(connection):
@@ -182,6 +183,8 @@ class Connector(Generic[P]):
         self._record.health.connected(is_back)
         self.manager.connections_changed()
         self._record.turns.wake()
+        if was_short and self._record.listener is not None:
+            self._record.listener.shortage_over()
 
     def _failed(self, failure: Failure, connection: Connection[P]) -> None:
         if connection.state is CONNECTING:

@@ -299,6 +299,11 @@ class Records:
                 if not any(record.backend.key in each for each in others):
                     record.unteach(feedback)
 
+    def shortage_over(self) -> None:
+        """The pause of all backends, for what this machine lacked, is over early."""
+        for record in self:
+            record.turns.wake()
+
     def tell_watchers(self, backend: Backend | None) -> None:
         """Tell queues and watchers that a backend has changed; C{None}: all backends."""
         for queue in self.group_queues.all() if backend is None else self.group_queues.at(backend):

@@ -291,3 +291,19 @@ def test_a_manager_that_cannot_be_made_for_a_fault_costs_its_backend_nothing() -
         pool.select("us", [backend]).addErrback(lambda failure: None)
         clock.advance(0.1)
     assert not [each for each in events if isinstance(each, Ejected)]
+
+
+@pytest.mark.parametrize("slots", [None, 4])
+def test_the_end_of_a_fault_at_one_backend_ends_the_pause_of_all(slots: int | None) -> None:
+    for moment in range(10):  # wherever in its pause the other is
+        world = World(slots=slots)
+        waits, works = world.fakes
+        waits.refuse(reason=OSError(errno.EMFILE, "Too many open files"), always=True)
+        asked = world.pool.connect("us", world.backends[0], timeout=60.0)
+        for _ in range(1000 + 10 * moment):
+            world.clock.advance(0.01)
+        waits.accept(always=True)
+        works.accept(always=True)
+        result_of(world.pool.connect("us", world.backends[1]))
+        world.clock.advance(0)
+        result_of(asked)
