@@ -13,8 +13,9 @@ from tests.rigs.repeatable import repeatable
 pytestmark = pytest.mark.long
 
 OPEN = {
-    "RejectSharedGroupMachine": "nothing rings for the next attempt of a request for a fresh one",
-    "SeparateGroupMachine": "the index of loads is not told that the pool's limit binds",
+    "SeparateGroupMachine": (
+        "the index of fill_first is not told when another backend takes or frees a slot of the pool"
+    ),
 }
 """What these machines have found that is not mended yet. Take an entry away with its fault."""
 
