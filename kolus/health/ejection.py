@@ -33,7 +33,7 @@ class Ejection:
 
     failures: int = 5
     first: float = 5.0
-    most: float = 300.0
+    most: float = 60.0
     slow_start: float = 0.0
 
     def __post_init__(self) -> None:

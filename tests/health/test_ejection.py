@@ -26,18 +26,18 @@ def times(ejection: Ejection, drawn: float, count: int) -> list[float]:
     return [ejection.time(each, Drawn(drawn)) for each in range(1, count + 1)]
 
 
-def test_five_failures_in_a_row_eject_a_backend_for_5_s_at_first_and_300_s_at_most() -> None:
+def test_five_failures_in_a_row_eject_a_backend_for_5_s_at_first_and_60_s_at_most() -> None:
     ejection = Ejection()
-    assert (ejection.failures, ejection.first, ejection.most) == (5, 5.0, 300.0)
+    assert (ejection.failures, ejection.first, ejection.most) == (5, 5.0, 60.0)
     assert ejection.slow_start == 0.0
 
 
 def test_the_time_doubles_up_to_the_most() -> None:
-    assert times(Ejection(), 1.0, 9) == [5, 10, 20, 40, 80, 160, 300, 300, 300]
+    assert times(Ejection(), 1.0, 9) == [5, 10, 20, 40, 60, 60, 60, 60, 60]
 
 
 def test_the_time_is_at_least_half_of_its_bound() -> None:
-    assert times(Ejection(), 0.0, 8) == [2.5, 5, 10, 20, 40, 80, 150, 150]
+    assert times(Ejection(), 0.0, 8) == [2.5, 5, 10, 20, 30, 30, 30, 30]
 
 
 def test_the_time_is_spread_over_the_upper_half_of_its_bound() -> None:
@@ -49,19 +49,19 @@ def test_the_time_is_spread_over_the_upper_half_of_its_bound() -> None:
 
 
 def test_the_time_is_a_number_after_however_many_ejections() -> None:
-    assert Ejection().time(10**6, Drawn(1.0)) == 300.0
+    assert Ejection().time(10**6, Drawn(1.0)) == 60.0
     assert math.isfinite(Ejection(first=1e-300, most=1e300).time(10**9, Drawn(1.0)))
 
 
 def test_no_time_is_longer_than_the_longest() -> None:
     longest = [Ejection().is_longest(each) for each in range(9)]
-    assert longest == [False] * 7 + [True] * 2
+    assert longest == [False] * 5 + [True] * 4
     assert Ejection(first=5, most=5).is_longest(1)
 
 
 def test_an_ejection_is_a_value() -> None:
     ejection = Ejection(failures=3)
-    assert ejection == Ejection(3, 5.0, 300.0, 0.0)
+    assert ejection == Ejection(3, 5.0, 60.0, 0.0)
     assert hash(ejection) == hash(Ejection(failures=3))
     with pytest.raises(dataclasses.FrozenInstanceError):
         ejection.failures = 4  # type: ignore[misc]
@@ -86,7 +86,7 @@ def test_a_number_out_of_its_range_is_refused(name: str, value: Any) -> None:
 
 
 def test_the_most_is_not_below_the_first() -> None:
-    with pytest.raises(ValueError, match=r"most must be at least first \(400\), not 300"):
+    with pytest.raises(ValueError, match=r"most must be at least first \(400\), not 60"):
         Ejection(first=400)
     assert Ejection(first=400, most=400).time(3, Drawn(1.0)) == 400
 
