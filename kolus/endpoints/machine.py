@@ -4,10 +4,14 @@ Such a failure says nothing of the backend. It concerns all backends if descript
 threads are lacking; only one if there is no address or port from which to connect to it. That there
 is no route to a backend, or that a firewall forbids it, may be true of one backend alone, and is
 held against it.
+
+Python reads a codec from its file when it first needs it, and remembers for ever that it could not.
+C{getaddrinfo} needs that of host names, so it is read here, while there are descriptors.
 """
 
 from __future__ import annotations
 
+import encodings.idna  # noqa: F401
 import errno
 import socket
 from collections.abc import Iterator

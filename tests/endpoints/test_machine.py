@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -123,3 +125,9 @@ def test_a_name_that_cannot_be_asked_for_fails_with_the_fault(rig: Rig) -> None:
 
     rig.resolver.resolveHostName = resolve  # type: ignore[method-assign,assignment]
     failure_of(MachineFault, rig.connect())
+
+
+def test_a_program_without_descriptors_can_encode_host_names() -> None:
+    said = "import sys, kolus; print('encodings.idna' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True)
+    assert ran.stdout == "True\n"
