@@ -9,16 +9,14 @@ from kolus.tunnel.end import End
 from kolus.tunnel.front import Front
 from kolus.tunnel.networks import Networks
 from kolus.tunnel.pump import Traffic, join
-from kolus.tunnel.settings import Ident, ListenerSettings, ListenerTLS, TLSVersion
+from kolus.tunnel.settings import Ident, ListenerSettings
 
 __all__ = [
     "End",
     "Front",
     "Ident",
     "ListenerSettings",
-    "ListenerTLS",
     "Networks",
-    "TLSVersion",
     "Traffic",
     "join",
 ]

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from kolus.support import check_seconds, check_whole
+from kolus.tls import ListenerTLS
 from kolus.tunnel.networks import Networks
 
-__all__ = ["Ident", "ListenerSettings", "ListenerTLS", "TLSVersion"]
+__all__ = ["Ident", "ListenerSettings"]
 
 Ident = Literal["fixed", "address", "server_name"]
-TLSVersion = Literal["1.2", "1.3"]
 
 _OPTIONAL_SECONDS = (
     "client_timeout",
@@ -29,39 +29,6 @@ _OPTIONAL_SECONDS = (
 _SECONDS = ("queue_timeout", "handshake_timeout", "proxy_header_timeout")
 _NUMBERS = ("max_clients", "max_clients_per_address", "max_new_clients")
 _NETWORKS = ("allow", "deny", "accept_proxy_from")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListenerTLS:
-    """The TLS of a listener: it ends here, and the backend gets the bytes within.
-
-    @ivar certificates: a folder, or files. Each file is PEM and has a private key, its certificate
-        and the chain. In a folder the name of a file is the server name that it is for:
-        C{shop.example.pem}; C{_.shop.example.pem} is for every name directly below shop.example;
-        C{default.pem} is for all other names, and for clients that tell none. Of files the first is
-        for all names that are in no other file's certificate.
-    @ivar client_ca: a file with the certificates of the authorities that sign clients'
-        certificates; a client without one is then refused. C{None}: clients are not asked for one.
-    @ivar minimum_version: the oldest version of TLS that is spoken: older than 1.2 is broken, and
-        1.2 is still spoken by clients of all ages.
-    """
-
-    certificates: tuple[str, ...]
-    client_ca: str | None = None
-    minimum_version: TLSVersion = "1.2"
-
-    def __post_init__(self) -> None:
-        """
-        @raise ValueError: a setting has a wrong value; the message begins with the setting's name.
-        """
-        _check_texts("certificates", self.certificates)
-        if not self.certificates:
-            raise ValueError(
-                "certificates must name a folder or a file: a TLS listener needs certificates"
-            )
-        if self.client_ca is not None and not (isinstance(self.client_ca, str) and self.client_ca):
-            raise ValueError(f"client_ca must be the name of a file, not {self.client_ca!r}")
-        _check_word("minimum_version", self.minimum_version, get_args(TLSVersion))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from kolus.tunnel import ListenerSettings, ListenerTLS
+from kolus.tls import ListenerTLS
+from kolus.tunnel import ListenerSettings
 
 _TLS = ListenerTLS(certificates=("certificates",))
 
@@ -55,22 +56,6 @@ def test_the_defaults_bound_what_could_hold_a_connection_for_ever() -> None:
 def test_a_wrong_value_is_refused_with_the_name_of_its_key(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=rf"^{name}\b"):
         ListenerSettings(**{name: value})
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("certificates", ()),
-        ("certificates", "folder"),
-        ("certificates", ("",)),
-        ("client_ca", ""),
-        ("minimum_version", "1.1"),
-    ],
-)
-def test_a_wrong_value_of_tls_is_refused_with_the_name_of_its_key(name: str, value: Any) -> None:
-    given = {"certificates": ("certificates",), name: value}
-    with pytest.raises(ValueError, match=rf"^{name}\b"):
-        ListenerTLS(**given)
 
 
 def test_an_ident_by_server_name_needs_tls() -> None:
