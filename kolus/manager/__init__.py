@@ -13,7 +13,7 @@ from kolus.manager.managers import MakeManager, Managers
 from kolus.manager.prober import Prober
 from kolus.manager.protocol_factory import protocol_factory
 from kolus.manager.queue import Waiter, WaiterQueue, as_waiter
-from kolus.manager.record import BackendRecord
+from kolus.manager.record import BackendRecord, MakeEndpoint
 from kolus.manager.records import Records
 from kolus.manager.shared import SharedManager
 from kolus.manager.warming import connect_from_the_start, warm_each
@@ -23,6 +23,7 @@ __all__ = [
     "Connection",
     "ConnectionManager",
     "Hearing",
+    "MakeEndpoint",
     "MakeManager",
     "Managers",
     "Prober",

@@ -33,7 +33,10 @@ if TYPE_CHECKING:
     from kolus.manager.base import BaseManager
     from kolus.manager.records import Records
 
-__all__ = ["BackendRecord", "Watcher"]
+__all__ = ["BackendRecord", "MakeEndpoint", "Watcher"]
+
+MakeEndpoint = Callable[[Any, "Backend"], IStreamClientEndpoint]
+"""Makes the endpoint of a backend for a reactor, in the place of C{Backend.connector}."""
 
 _UNKNOWN = -(1 << 40)
 """A load that must be computed anew. It stays below 0 whatever is added to it."""
@@ -65,6 +68,7 @@ class BackendRecord:
     @ivar arrivals: numbers the requests of all managers that may share a queue.
     @ivar shrinking: lets connections go while there are more than the limit.
     @ivar last_ident: whom its newest manager is for, or the last that could not be made.
+    @ivar make_endpoint: makes the endpoint; C{None}: the backend does.
     @ivar listener: the pool's records, which hear of the backend's health and know the groups.
     @ivar watchers: who is told what changes; a live list.
     @ivar feedbacks: who is told how long leases take, by the ids of their balancers; live.
@@ -130,6 +134,7 @@ class BackendRecord:
         self.feedbacks: dict[int, Feedback] = {}
         self._most_feedbacks = 1
         self.listener: Records | None = None
+        self.make_endpoint: MakeEndpoint | None = None
         self.last_ident: Hashable = None
         self._endpoint: IStreamClientEndpoint | None = None
         self.generation = 0
@@ -150,7 +155,9 @@ class BackendRecord:
         """
         if self._endpoint is None:
             try:
-                self._endpoint = self.backend.connector(reactor)
+                make = self.make_endpoint
+                its = self.backend
+                self._endpoint = make(reactor, its) if make else its.connector(reactor)
             except MachineFault as fault:
                 raise ConnectFailed(self.backend, fault) from fault
         return self._endpoint

@@ -21,7 +21,7 @@ from kolus.health import Phase, Shortage
 from kolus.manager.budget import Budget
 from kolus.manager.failed_attempts import is_to_blame
 from kolus.manager.group_queue_index import GroupQueueIndex
-from kolus.manager.record import BackendRecord, Watcher
+from kolus.manager.record import BackendRecord, MakeEndpoint, Watcher
 from kolus.manager.recovery import Recovery
 from kolus.manager.totals import Totals
 from kolus.watching import Owner, Recorder
@@ -67,12 +67,14 @@ class Records:
         probe: Callable[[BackendRecord], object] | None,
         connect: Callable[[BackendRecord], object],
         limit: int | None = None,
+        make_endpoint: MakeEndpoint | None = None,
     ) -> None:
         """
         @param probe: probes a backend that is due and in use; C{None}: the next request is the
             probe.
         @param connect: connects to a backend that no request is to wait for.
         @param limit: the most connections of all backends together; C{None}: no limit.
+        @param make_endpoint: see C{Pool}.
         """
         self.budget = Budget(limit)
         self.recovery = Recovery(clock, connect)
@@ -90,6 +92,7 @@ class Records:
         self._forgotten = Totals()
         self.arrivals = itertools.count()
         self._shortage = Shortage()
+        self._make_endpoint = make_endpoint
         self.group_queues = GroupQueueIndex()
         self._lists: dict[int, Backends] = {}  # by their identity, the newest last
         self._watchers: list[tuple[Watcher, Keyed]] = []
@@ -148,6 +151,7 @@ class Records:
             starts_slowly=policy.backoff is not None,
         )
         record.listener = self
+        record.make_endpoint = self._make_endpoint
         self._records[backend.key] = record
         record.watchers += [each for each, keyed in self._watchers if backend.key in keyed]
         for feedback, keyed in self._feedbacks:
@@ -174,7 +178,7 @@ class Records:
                 self._forget(oldest)
 
     def _is_of_use(self, record: BackendRecord) -> bool:
-        needed = record.members or record.detached or record.health.is_by_hand
+        needed = record.members or record.detached or record.health.is_held
         return bool(needed) or self._is_listed(record)
 
     def _forget(self, record: BackendRecord) -> None:

@@ -22,6 +22,7 @@ from kolus.interfaces import IKolusManager
 from kolus.lease import Lease
 from kolus.manager import (
     ConnectionManager,
+    MakeEndpoint,
     MakeManager,
     Managers,
     Prober,
@@ -61,6 +62,7 @@ class Pool(PoolUse[P], PoolOperation):
         policy: Policy | None = None,
         limit: int | None = None,
         make_manager: MakeManager | None = None,
+        make_endpoint: MakeEndpoint | None = None,
         observers: Iterable[Observer] = (),
         rng: Rng = random,
     ) -> None:
@@ -79,11 +81,13 @@ class Pool(PoolUse[P], PoolOperation):
         @param make_manager: makes the manager of a backend for an ident. The default makes a
             C{SharedManager} if the policy has C{slots}, otherwise a C{ConnectionManager}. If it
             raises, C{connect} raises the same; C{select} and groups try another backend.
+        @param make_endpoint: makes the endpoint of a backend that is an endpoint string or object:
+            it is called with the reactor and the C{Backend}. The default is C{Backend.connector}.
         @param observers: are called with every event of the managers that the pool makes itself.
         @param rng: source of the jitter of these managers.
         @raise ValueError: C{limit} is not a whole number of at least 1.
-        @raise TypeError: C{protocol}, C{make_manager} or an observer is not callable, C{reactor} is
-            neither a reactor nor a clock, or C{policy} is not a C{Policy}.
+        @raise TypeError: C{protocol}, C{make_manager}, C{make_endpoint} or an observer is not
+            callable, C{reactor} is neither a reactor nor a clock, or C{policy} is not a C{Policy}.
         """
         if not callable(protocol):
             hint = ": see protocol_factory" if IProtocolFactory.providedBy(protocol) else ""
@@ -97,6 +101,8 @@ class Pool(PoolUse[P], PoolOperation):
             check_whole("limit", limit, 1)
         if make_manager is not None and not callable(make_manager):
             raise TypeError(f"make_manager must be callable, not {make_manager!r}")
+        if make_endpoint is not None and not callable(make_endpoint):
+            raise TypeError(f"make_endpoint must be callable, not {make_endpoint!r}")
         self._observers = list(observers)
         for each in self._observers:
             if not callable(each):
@@ -115,6 +121,7 @@ class Pool(PoolUse[P], PoolOperation):
             *(clock, self._observers, rng, probe),
             connect=lambda record: managers.reconnect(record),
             limit=limit,
+            make_endpoint=make_endpoint,
         )
         managers = Managers(policy, make_manager or (lambda *what: _make(its, *what)), records)
         if policy.min_idle:

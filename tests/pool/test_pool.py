@@ -226,3 +226,23 @@ def test_a_factory_has_to_be_adapted() -> None:
         Pool(Clock(), Factory())  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="not an IProtocolFactory"):
         protocol_factory(Protocol)  # type: ignore[arg-type]
+
+
+def test_the_pool_makes_the_endpoints_of_its_backends_as_it_is_told() -> None:
+    clock = Clock()
+    rig = FakeBackend(clock)
+    made: list[Backend] = []
+
+    def make(reactor: object, backend: Backend) -> FakeBackend:
+        made.append(backend)
+        return rig
+
+    pool = Pool(clock, Protocol, make_endpoint=make)
+    backend = Backend("tcp:192.0.2.1:80")
+    leases = [result_of(pool.connect("us", backend)) for _ in range(2)]
+    assert made == [backend]
+    assert rig.attempts == 2
+    for lease in leases:
+        lease.finished()
+    with pytest.raises(TypeError, match="make_endpoint must be callable"):
+        Pool(clock, Protocol, make_endpoint=3)  # type: ignore[arg-type]

@@ -1,0 +1,111 @@
+"""C{BackendCertificates}: whom the connections to backends trust, and what certificate they show.
+
+Its state is one OpenSSL context; C{reload} changes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+from weakref import ref
+
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from kolus.tls.pem import import_openssl, show_certificate, trust
+from kolus.tls.settings import BackendTLS
+
+__all__ = ["BackendCertificates"]
+
+
+class BackendCertificates:
+    """The client's side of TLS for the backends of a group."""
+
+    def __init__(self, settings: BackendTLS) -> None:
+        """
+        @raise CertificateError: a file cannot be used.
+        """
+        self.settings = settings
+        self._context = self._read()
+
+    def reload(self) -> None:
+        """Read the files again. Open connections stay as they are.
+
+        @raise CertificateError: a file cannot be used. Then all is as before.
+        """
+        self._context = self._read()
+
+    def creator(self, host: str) -> Any:
+        """
+        @param host: the host of the backend: its name, unless the settings give another.
+        @return: an C{IOpenSSLClientConnectionCreator}. What it makes is of the files as they were
+            read last.
+        """
+        return _Creator(self._connection, self.settings.server_name or host, self.settings.verify)
+
+    def _connection(self) -> Any:
+        return import_openssl().Connection(self._context, None)
+
+    def _read(self) -> Any:
+        SSL = import_openssl()
+        context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+        context.set_min_proto_version(SSL.TLS1_2_VERSION)
+        if self.settings.ca is not None:
+            trust(context, "tls.ca", self.settings.ca)
+        else:
+            context.set_default_verify_paths()
+        if self.settings.certificate is not None:
+            show_certificate(
+                context, "tls.certificate", self.settings.certificate, self.settings.key
+            )
+        return context
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class _Creator:
+    """Tells the server's name (SNI), and verifies that the certificate is for it."""
+
+    def __init__(self, connect: Callable[[], Any], name: str, verify: bool) -> None:
+        self._connect = connect
+        self._is_address = isIPAddress(name) or isIPv6Address(name)
+        self._name = name if self._is_address else name.encode("idna").decode("ascii")
+        self._verify = verify
+
+    def clientConnectionForTLS(self, tlsProtocol: Any) -> Any:
+        connection = self._connect()
+        if not self._is_address:
+            connection.set_tlsext_host_name(self._name.encode("ascii"))
+        if self._verify:
+            demanded = import_openssl().VERIFY_PEER
+            connection.set_verify(demanded, partial(self._verified, ref(tlsProtocol)))
+        return connection
+
+    def _verified(
+        self,
+        protocol: Callable[[], Any],
+        connection: object,
+        certificate: Any,
+        error: int,
+        depth: int,
+        is_signed: int,
+    ) -> bool:
+        """Called by OpenSSL for each certificate of the chain, the server's own last."""
+        if not is_signed or depth:
+            return bool(is_signed)
+        from service_identity import VerificationError
+        from service_identity.cryptography import (
+            verify_certificate_hostname,
+            verify_certificate_ip_address,
+        )
+
+        verify = verify_certificate_ip_address if self._is_address else verify_certificate_hostname
+        try:
+            verify(certificate.to_cryptography(), self._name)
+        except (VerificationError, ValueError) as why:
+            if (failing := protocol()) is not None:
+                failing.failVerification(Failure(why))
+            return False
+        return True

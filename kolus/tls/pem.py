@@ -1,0 +1,111 @@
+"""Reads certificates and keys from PEM files into OpenSSL's contexts.
+
+Functions only. Each raises C{CertificateError}, which names the setting and the file.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+__all__ = ["CertificateError", "import_openssl", "names_in", "show_certificate", "trust"]
+
+
+class CertificateError(ValueError):
+    """A file of certificates or keys cannot be used. Its text begins with the setting's name."""
+
+
+def import_openssl() -> Any:
+    """The module C{OpenSSL.SSL}.
+
+    @raise CertificateError: it is not installed.
+    """
+    try:
+        from OpenSSL import SSL
+    except ImportError:
+        raise CertificateError("tls needs pyOpenSSL: pip install 'kolus[tls]'") from None
+    return SSL
+
+
+def show_certificate(context: Any, setting: str, certificate: str, key: str | None = None) -> None:
+    """Let a context show a certificate, with its chain.
+
+    @param setting: the name of the setting, for errors.
+    @param certificate: a PEM file with the certificate, then its chain.
+    @param key: a PEM file with its private key; C{None}: the same file.
+    @raise CertificateError: a file cannot be read, or does not have what it should.
+    """
+    SSL = import_openssl()
+    key = key or certificate
+    for path in (certificate, key):
+        _check_readable(setting, path)
+    try:
+        context.use_certificate_chain_file(certificate)
+    except SSL.Error:
+        raise CertificateError(f"{setting}: {certificate} has no PEM certificate") from None
+    _check_key(setting, key)
+    try:
+        context.use_privatekey_file(key)
+        context.check_privatekey()
+    except SSL.Error:
+        raise CertificateError(
+            f"{setting}: the private key in {key} is not that of the certificate in {certificate}"
+        ) from None
+
+
+def trust(context: Any, setting: str, path: str) -> None:
+    """Let a context trust the authorities in a PEM file, and no others.
+
+    @raise CertificateError: the file cannot be read, or has no certificate.
+    """
+    SSL = import_openssl()
+    _check_readable(setting, path)
+    try:
+        context.load_verify_locations(path)
+    except SSL.Error:
+        raise CertificateError(f"{setting}: {path} has no PEM certificate") from None
+
+
+def names_in(setting: str, path: str) -> list[str]:
+    """The DNS names that the first certificate of a PEM file is for, in lower case.
+
+    @raise CertificateError: the file cannot be read, or has no certificate.
+    """
+    from cryptography import x509
+
+    _check_readable(setting, path)
+    try:
+        with open(path, "rb") as file:
+            certificate = x509.load_pem_x509_certificate(file.read())
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return []
+    except ValueError:
+        raise CertificateError(f"{setting}: {path} has no PEM certificate") from None
+    return [each.lower() for each in found.value.get_values_for_type(x509.DNSName)]
+
+
+def _check_key(setting: str, path: str) -> None:
+    """OpenSSL itself would ask on the terminal for the password of an encrypted key."""
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        with open(path, "rb") as file:
+            load_pem_private_key(file.read(), None)
+    except TypeError:
+        raise CertificateError(
+            f"{setting}: the private key in {path} is encrypted: expected one without a password"
+        ) from None
+    except ValueError:
+        raise CertificateError(
+            f"{setting}: {path} has no PEM private key: expected it beside the certificate"
+        ) from None
+
+
+def _check_readable(setting: str, path: str) -> None:
+    try:
+        with open(path, "rb"):
+            pass
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise CertificateError(f"{setting}: cannot read {os.fspath(path)}: {why}") from None

@@ -1,0 +1,78 @@
+"""C{ClientLimits}: which clients a listener accepts, and how many.
+
+Its state is the number of clients, in all and by address, and the token bucket of new ones.
+"""
+
+from __future__ import annotations
+
+import math
+
+from twisted.internet.interfaces import IReactorTime
+
+from kolus.support import steady
+from kolus.tunnel.networks import Networks
+from kolus.tunnel.settings import ListenerSettings
+from kolus.tunnel.token_bucket import TokenBucket
+
+__all__ = ["ClientLimits"]
+
+
+class ClientLimits:
+    """Counts clients, as HAProxy does: who comes when there are too many waits in the kernel's
+    queue, and who is not welcome is closed.
+
+    @ivar clients: number of clients now.
+    """
+
+    def __init__(self, clock: IReactorTime, settings: ListenerSettings) -> None:
+        self.clients = 0
+        self._by_address: dict[str, int] = {}
+        self._most = math.inf if settings.max_clients is None else settings.max_clients
+        self._most_of_one = settings.max_clients_per_address
+        self._allow = Networks(settings.allow)
+        self._deny = Networks(settings.deny)
+        rate = settings.max_new_clients
+        self._bucket = None if rate is None else TokenBucket(steady(clock).seconds, rate)
+
+    def accept_in(self) -> float:
+        """Seconds until one more client may be accepted: 0 if it may be now; infinity: one has to
+        leave first."""
+        if self.clients >= self._most:
+            return math.inf
+        return 0.0 if self._bucket is None else self._bucket.wait()
+
+    def arrived(self) -> None:
+        """A client was accepted. C{left} is due for it."""
+        self.clients += 1
+        if self._bucket is not None:
+            self._bucket.take()
+
+    def left(self) -> None:
+        """A client is gone."""
+        self.clients -= 1
+
+    def refusal(self, host: str | None) -> str:
+        """Why a client is not welcome; empty if it is.
+
+        @param host: its address; C{None} if it came by a UNIX socket.
+        """
+        if host in self._deny:
+            return "deny has its address"
+        if self._allow and host not in self._allow:
+            return "allow does not have its address"
+        most = self._most_of_one
+        if most is not None and host is not None and self._by_address.get(host, 0) >= most:
+            return f"it has max_clients_per_address = {most} connections already"
+        return ""
+
+    def admitted(self, host: str | None) -> None:
+        """A client that is welcome goes on. C{departed} is due for it."""
+        if self._most_of_one is not None and host is not None:
+            self._by_address[host] = self._by_address.get(host, 0) + 1
+
+    def departed(self, host: str | None) -> None:
+        """A client that was admitted is gone."""
+        if self._most_of_one is not None and host is not None:
+            left = self._by_address.pop(host) - 1
+            if left:
+                self._by_address[host] = left
