@@ -28,7 +28,8 @@ async def http_kolus(reactor: Any, port: int, limit: int) -> Client:
     from kolus import Policy
     from kolus.clients.http import HTTPPool
 
-    pool = HTTPPool(reactor, policy=Policy(limit=limit, acquire_timeout=30.0))
+    policy = Policy(limit=limit, acquire_timeout=30.0, fail_fast=False)
+    pool = HTTPPool(reactor, policy=policy)
     return _http(reactor, pool, port), lambda: pool.close(0)
 
 
