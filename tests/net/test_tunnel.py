@@ -38,7 +38,6 @@ async def front(
         Front(reactor, lambda ident: pool.select(ident, endpoints)),
         pool,
         [(listen, serverFromString(reactor, listen))],
-        ident="test",
         grace=grace,
     )
     service.startService()
