@@ -26,6 +26,7 @@ from kolus.support import steady
 from kolus.tunnel.client_limits import ClientLimits
 from kolus.tunnel.doorway import Doorway, begin_tls
 from kolus.tunnel.end import End
+from kolus.tunnel.gate import Gate
 from kolus.tunnel.networks import Networks
 from kolus.tunnel.pump import Pump, Tunnel, join
 from kolus.tunnel.refusals import Refusals
@@ -49,8 +50,8 @@ class Front(Factory):
     @ivar refused: number of clients that were closed because they got no lease.
     @ivar refusals: the clients that were closed before they had one, counted by reason.
     @ivar times_out: number of sessions that were ended because of the time, by the setting.
-    @ivar limits: which clients are accepted, and how many; whoever listens asks it before he
-        accepts one more.
+    @ivar limits: which clients are accepted, and how many.
+    @ivar gate: whoever listens for this front adds his ports to it.
     @ivar sent: bytes from served clients to backends.
     @ivar received: bytes from backends to served clients.
     """
@@ -88,6 +89,7 @@ class Front(Factory):
         self._ident = ident
         self._balancers = Networks(settings.accept_proxy_from)
         self.limits = ClientLimits(clock, settings)
+        self.gate = Gate(clock, self.limits)
         self.refusals = Refusals(clock)
         self.times_out: Counter[str] = Counter()
         self._times = SessionTimes(clock, settings, self._time_is_up)
@@ -165,6 +167,7 @@ class Front(Factory):
             stops nothing.
         """
         self._draining = ended = Deferred[int]()
+        self.gate.close()
         for each in tuple(self._arriving):
             each.abort()
         if self._clients:
