@@ -21,6 +21,7 @@ from kolus.daemon.ahead_source import AheadSource
 from kolus.daemon.demo import Demo
 from kolus.daemon.front_service import BEHIND_BALANCERS, FrontService
 from kolus.daemon.steady_time import use_steady_time
+from kolus.endpoints import refuse_unverified
 from kolus.health import Ejection
 from kolus.policy import Policy
 from kolus.pool import Pool
@@ -127,6 +128,7 @@ class Options(usage.Options):
     def opt_backend(self, endpoint: str) -> None:
         """A backend, as a client endpoint string; one option for each backend; or see --source."""
         try:
+            refuse_unverified(endpoint)
             backend = Backend(endpoint)
         except ValueError as error:
             raise usage.UsageError(f"--backend: {error}") from error

@@ -58,6 +58,12 @@ def test_without_options_the_numbers_are_those_of_the_readme() -> None:
     assert options["balance"] == "pick_two"
 
 
+def test_a_backend_that_nobody_would_verify_is_refused_with_what_to_write() -> None:
+    told = complaint("--backend=ssl:db.example:7444", LISTEN)
+    assert told.startswith("--backend: not a client endpoint string: 'ssl:db.example:7444'")
+    assert "write tls:db.example:7444, which does both" in told
+
+
 def test_the_help_tells_every_default() -> None:
     words = str(Options()).split()
     text = " ".join(words)
