@@ -16,6 +16,8 @@ from kolus.tunnel.token_bucket import TokenBucket
 
 __all__ = ["ClientLimits"]
 
+_WELCOME = ("", "")
+
 
 class ClientLimits:
     """Counts clients, as HAProxy does: who comes when there are too many waits in the kernel's
@@ -31,6 +33,7 @@ class ClientLimits:
         self._most_of_one = settings.max_clients_per_address
         self._allow = Networks(settings.allow)
         self._deny = Networks(settings.deny)
+        self._has_rules = bool(self._allow or self._deny or self._most_of_one)
         rate = settings.max_new_clients
         self._bucket = None if rate is None else TokenBucket(steady(clock).seconds, rate)
 
@@ -51,19 +54,24 @@ class ClientLimits:
         """A client is gone."""
         self.clients -= 1
 
-    def refusal(self, host: str | None) -> str:
-        """Why a client is not welcome; empty if it is.
+    def refusal(self, host: str | None) -> tuple[str, str]:
+        """Why a client is not welcome.
 
         @param host: its address; C{None} if it came by a UNIX socket.
+        @return: the name of the setting, and a sentence without its subject; both empty if the
+            client is welcome.
         """
+        if not self._has_rules:
+            return _WELCOME
         if host in self._deny:
-            return "deny has its address"
+            return "deny", "is in a network of deny"
         if self._allow and host not in self._allow:
-            return "allow does not have its address"
+            return "allow", "is in no network of allow"
         most = self._most_of_one
         if most is not None and host is not None and self._by_address.get(host, 0) >= most:
-            return f"it has max_clients_per_address = {most} connections already"
-        return ""
+            name = "max_clients_per_address"
+            return name, f"has {name} = {most} connections already"
+        return _WELCOME
 
     def admitted(self, host: str | None) -> None:
         """A client that is welcome goes on. C{departed} is due for it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import pytest
@@ -39,10 +40,12 @@ class Stage:
         self.reactor = WireReactor()
         self.asked: list[Deferred[Lease[End]]] = []
         self.cancelled: list[Deferred[Lease[End]]] = []
+        self.idents: list[Hashable] = []
         self.outcomes: list[Outcome] = []
         self.front = Front(self.reactor, self._ask, **settings)
 
-    def _ask(self) -> Deferred[Lease[End]]:
+    def _ask(self, ident: Hashable) -> Deferred[Lease[End]]:
+        self.idents.append(ident)
         self.asked.append(Deferred(self.cancelled.append))
         return self.asked[-1]
 
