@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,6 +25,7 @@ from twisted.python.failure import Failure
 
 from kolus.lease import Lease
 from kolus.pool import Pool
+from kolus.tunnel import Front, set_silence_limits
 
 if TYPE_CHECKING:
     from kolus.group import Group
@@ -142,6 +144,11 @@ class FrontService(Service):
 
     def _listens(self, port: IListeningPort) -> None:
         self.ports.append(port)
+        front: Any = self._front
+        listening = getattr(port, "socket", None)
+        if isinstance(front, Front) and isinstance(listening, socket.socket):
+            set_silence_limits(listening, front.settings)
+            front.gate.add(port)  # type: ignore[arg-type]
         _log.info("kolus listens on {address}", address=_readable(port.getHost()))
 
 

@@ -6,6 +6,7 @@ Its state is the number of clients, in all and by address, and the token bucket 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -24,7 +25,10 @@ class ClientLimits:
     queue, and who is not welcome is closed.
 
     @ivar clients: number of clients now.
+    @ivar changed: is called when a client was accepted or is gone, and there is a limit.
     """
+
+    changed: Callable[[], object] | None = None
 
     def __init__(self, clock: IReactorTime, settings: ListenerSettings) -> None:
         self.clients = 0
@@ -35,6 +39,7 @@ class ClientLimits:
         self._deny = Networks(settings.deny)
         self._has_rules = bool(self._allow or self._deny or self._most_of_one)
         rate = settings.max_new_clients
+        self._is_limited = rate is not None or settings.max_clients is not None
         self._bucket = None if rate is None else TokenBucket(steady(clock).seconds, rate)
 
     def accept_in(self) -> float:
@@ -49,10 +54,14 @@ class ClientLimits:
         self.clients += 1
         if self._bucket is not None:
             self._bucket.take()
+        if self._is_limited and self.changed is not None:
+            self.changed()
 
     def left(self) -> None:
         """A client is gone."""
         self.clients -= 1
+        if self._is_limited and self.changed is not None:
+            self.changed()
 
     def refusal(self, host: str | None) -> tuple[str, str]:
         """Why a client is not welcome.

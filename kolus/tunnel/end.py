@@ -69,6 +69,12 @@ class End(Protocol):
         """Whether the connection is lost."""
         return self._lost is not None
 
+    @property
+    def has_unsent(self) -> bool:
+        """Whether bytes wait to be taken by the peer."""
+        its = self.transport
+        return bool(getattr(its, "dataBuffer", b"") or getattr(its, "_tempDataBuffer", ()))
+
     def listen(self, listener: Listener) -> None:
         """Set the listener, and give it at once the bytes and events that came before."""
         self._listener = listener

@@ -8,6 +8,7 @@ lease is settled.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -18,16 +19,18 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from kolus.errors import KolusError, describe
+from kolus.errors import KolusError, LeaseTimeout, describe
 from kolus.lease import Lease
 from kolus.proxy_protocol import ProxyVersion
 from kolus.support import steady
 from kolus.tunnel.client_limits import ClientLimits
 from kolus.tunnel.doorway import Doorway, begin_tls
 from kolus.tunnel.end import End
+from kolus.tunnel.gate import Gate
 from kolus.tunnel.networks import Networks
-from kolus.tunnel.pump import Pump, join
+from kolus.tunnel.pump import Pump, Tunnel, join
 from kolus.tunnel.refusals import Refusals
+from kolus.tunnel.session_times import SessionTimes
 from kolus.tunnel.settings import ListenerSettings
 from kolus.tunnel.throttle import Throttle
 from kolus.tunnel.visitor import Visitor
@@ -45,9 +48,10 @@ class Front(Factory):
 
     @ivar served: number of clients that had a lease and have ended.
     @ivar refused: number of clients that were closed because they got no lease.
-    @ivar refusals: the clients that were closed before they asked for one.
-    @ivar limits: which clients are accepted, and how many; whoever listens asks it before he
-        accepts one more.
+    @ivar refusals: the clients that were closed before they had one, counted by reason.
+    @ivar times_out: number of sessions that were ended because of the time, by the setting.
+    @ivar limits: which clients are accepted, and how many.
+    @ivar gate: whoever listens for this front adds his ports to it.
     @ivar sent: bytes from served clients to backends.
     @ivar received: bytes from backends to served clients.
     """
@@ -85,7 +89,10 @@ class Front(Factory):
         self._ident = ident
         self._balancers = Networks(settings.accept_proxy_from)
         self.limits = ClientLimits(clock, settings)
+        self.gate = Gate(clock, self.limits)
         self.refusals = Refusals(clock)
+        self.times_out: Counter[str] = Counter()
+        self._times = SessionTimes(clock, settings, self._time_is_up)
         self._arriving: set[Doorway | _Client] = set()
         self._connect = connect
         self._pump = pump
@@ -160,6 +167,7 @@ class Front(Factory):
             stops nothing.
         """
         self._draining = ended = Deferred[int]()
+        self.gate.close()
         for each in tuple(self._arriving):
             each.abort()
         if self._clients:
@@ -217,6 +225,8 @@ class Front(Factory):
             lease = await client.wait
         except KolusError as error:
             self.refused += 1
+            reason = "queue_timeout" if isinstance(error, LeaseTimeout) else "no_lease"
+            self.refusals.counts[reason] += 1
             self._without_lease.add(error)
             client.close()
             return
@@ -225,13 +235,17 @@ class Front(Factory):
         try:
             if self._send_proxy is not None:
                 lease.protocol.write(client.visitor.header_for_backend(self._send_proxy))
-            traffic = await self._pump(client, lease.protocol)
+            traffic = await self._pump(client, lease.protocol, self._times)
         finally:
             self._settle(lease)
         self.served += 1
         self.sent += traffic.sent
         self.received += traffic.received
         client.close()
+
+    def _time_is_up(self, session: Tunnel, reason: str) -> None:
+        self.times_out[reason] += 1
+        session.stop()
 
     def _ident_of(self, visitor: Visitor) -> Hashable:
         kind = self.settings.ident

@@ -24,8 +24,8 @@ class _Refused(Exception):
 class Refusals:
     """The clients that a listener refuses.
 
-    @ivar counts: how many, by the reason: the name of the setting, C{"proxy_header"} or
-        C{"handshake"}.
+    @ivar counts: how many, by the reason: the name of the setting, C{"proxy_header"},
+        C{"handshake"} or C{"no_lease"}.
     """
 
     def __init__(self, clock: IReactorTime) -> None:

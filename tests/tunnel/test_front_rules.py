@@ -9,8 +9,13 @@ from typing import Any
 import pytest
 from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
+from kolus import Pool
+from kolus.errors import LeaseTimeout
+from kolus.lease import FINISHED
 from kolus.proxy_protocol import ProxyHeader, TLVType, decode, encode
 from kolus.tls import ListenerCertificates, ListenerTLS
 from kolus.tunnel import ListenerSettings
@@ -348,3 +353,86 @@ def test_a_front_that_drains_closes_who_is_not_a_client_yet(files: Files) -> Non
     assert drained == [0]
     assert not stage.front.refusals.counts
     assert stage.reactor.getDelayedCalls() == []
+
+
+# Time
+
+
+def joined(stage: Ruled) -> tuple[WireSocket, WireSocket]:
+    """A client and the backend that it is joined to."""
+    client = stage.comes()
+    backend = stage.grant()
+    stage.settle()
+    return client, backend
+
+
+def wait(stage: Ruled, seconds: float) -> None:
+    stage.settle()
+    for _ in range(round(seconds * 10)):
+        stage.reactor.advance(0.1)
+    stage.settle()
+
+
+@pytest.mark.parametrize("end", ["client", "backend"])
+def test_a_half_closed_session_in_which_nothing_comes_is_ended(end: str) -> None:
+    stage = Ruled()  # with the default of ten seconds
+    client, backend = joined(stage)
+    (client if end == "client" else backend).finish()
+    wait(stage, 9.9)
+    assert stage.outcomes == []
+    wait(stage, 0.6)
+    assert stage.outcomes == [FINISHED]
+    assert client.closed == "closed"
+    assert stage.front.times_out == {"half_closed_timeout": 1}
+
+
+def test_an_idle_session_is_ended_and_its_client_gets_an_end_and_no_reset() -> None:
+    stage = Ruled(client_timeout=20.0)
+    client, backend = joined(stage)
+    wait(stage, 19.0)
+    backend.arrive(b"news")
+    wait(stage, 19.0)
+    assert client.closed is None
+    wait(stage, 3.1)
+    assert (client.sent, client.closed, backend.closed) == (b"news", "closed", "closed")
+    assert stage.front.times_out == {"client_timeout": 1}
+    assert stage.front.limits.clients == 0
+
+
+def test_a_client_that_takes_nothing_is_reset_when_the_session_is_old() -> None:
+    stage = Ruled(session_limit=5.0)
+    client, backend = joined(stage)
+    client.room = 10
+    backend.arrive(b"x" * 1000)
+    wait(stage, 5.6)
+    assert client.closed == "reset"
+    assert stage.front.times_out == {"session_limit": 1}
+
+
+def test_a_backend_that_owes_an_answer_loses_its_session() -> None:
+    stage = Ruled(backend_timeout=5.0)
+    client, _ = joined(stage)
+    client.arrive(b"question")
+    wait(stage, 5.6)
+    assert client.closed == "closed"
+    assert stage.front.times_out == {"backend_timeout": 1}
+
+
+def test_a_session_that_ends_by_itself_leaves_no_timer() -> None:
+    stage = Ruled(client_timeout=20.0)
+    client, backend = joined(stage)
+    client.finish()
+    backend.finish()
+    stage.settle()
+    assert stage.outcomes == [FINISHED]
+    assert stage.reactor.getDelayedCalls() == []
+
+
+def test_a_client_that_waits_too_long_is_counted() -> None:
+    stage = Ruled()
+    client = stage.comes()
+    (status,) = Pool(Clock(), Protocol).status(["tcp:10.0.0.7:1"])
+    stage.asked[0].errback(LeaseTimeout(status, 5.0, None))
+    stage.settle()
+    assert client.closed
+    assert stage.front.refusals.counts == {"queue_timeout": 1}
