@@ -31,6 +31,7 @@ from kolus.tunnel.networks import Networks
 from kolus.tunnel.pump import Pump, Tunnel, join
 from kolus.tunnel.refusals import Refusals
 from kolus.tunnel.session_times import SessionTimes
+from kolus.tunnel.sessions import Sessions
 from kolus.tunnel.settings import ListenerSettings
 from kolus.tunnel.throttle import Throttle
 from kolus.tunnel.visitor import Visitor
@@ -46,6 +47,7 @@ class Front(Factory):
     If the request for a lease fails, the client is closed, and the log says so at most once a
     second. A client that disconnects leaves the queue; a client that only half-closes stays in it.
 
+    @ivar sessions: its clients, for an operator.
     @ivar served: number of clients that had a lease and have ended.
     @ivar refused: number of clients that were closed because they got no lease.
     @ivar refusals: the clients that were closed before they had one, counted by reason.
@@ -98,6 +100,7 @@ class Front(Factory):
         self._pump = pump
         self._settle = settle
         self._clients: dict[_Client, Deferred[None]] = {}
+        self.sessions = Sessions(self._clock)
         self._draining: Deferred[int] | None = None
         self._grace_timer: IDelayedCall | None = None
         self._aborted = 0
@@ -196,6 +199,7 @@ class Front(Factory):
     def arrived(self, client: _Client) -> None:
         """A client is connected, and its TLS handshake completed. Called by the client."""
         self._end_handshake(client)
+        self.sessions.begins(client)
         self._clients[client] = task = Deferred.fromCoroutine(self._serve(client))
         task.addErrback(self._failed, client)
         task.addCallback(self._done, client)
@@ -232,6 +236,7 @@ class Front(Factory):
             return
         finally:
             client.wait = None
+        self.sessions.served(client, lease)
         try:
             if self._send_proxy is not None:
                 lease.protocol.write(client.visitor.header_for_backend(self._send_proxy))
@@ -265,7 +270,21 @@ class Front(Factory):
     def _forget(self, client: _Client) -> None:
         # A client that is gone stays until its task is done: the backend may still be receiving.
         if client.done and client.gone and self._clients.pop(client, None) is not None:
+            self.sessions.ends(client)
             self._end_if_drained()
+
+    def close_client(self, number: int) -> bool:
+        """Abort a client.
+
+        @param number: its number in the status of C{sessions}.
+        @return: whether there was such a client.
+        """
+        client = self.sessions.find(number)
+        if client is None:
+            return False
+        self._clients[client].cancel()
+        client.abort()
+        return True
 
     def _abort_all(self) -> None:
         self._grace_timer = None
