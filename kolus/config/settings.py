@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 from kolus.backend import Backend
 from kolus.balance import NAMES
@@ -15,6 +16,7 @@ from kolus.checking import HealthCheck
 from kolus.config.mistakes import did_you_mean
 from kolus.health import Ejection
 from kolus.policy import Policy
+from kolus.proxy_protocol import ProxyVersion
 from kolus.sources import name_server_from_string
 from kolus.support import check_seconds, check_whole, is_duration
 from kolus.tls import BackendTLS
@@ -58,7 +60,7 @@ class GroupSettings:
     max_waiters: int | None = None
     connect_timeout: float = 5.0
     eject_after: int = Ejection().failures
-    send_proxy: str | None = None
+    send_proxy: ProxyVersion | None = None
     tls: BackendTLS | None = None
     check: HealthCheck | None = None
 
@@ -80,7 +82,7 @@ class GroupSettings:
         if self.balance not in NAMES:
             hint = did_you_mean(str(self.balance), NAMES)
             raise ValueError(f"balance must be a balancer, not {self.balance!r}: {hint}")
-        if self.send_proxy not in (None, "v1", "v2"):
+        if self.send_proxy not in (None, *get_args(ProxyVersion)):
             raise ValueError(f'send_proxy must be "v1" or "v2", not {self.send_proxy!r}')
         if self.connect_ahead > self.limit:
             raise ValueError(

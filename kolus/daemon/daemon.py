@@ -5,7 +5,7 @@ Its state is the groups and the listeners by their names, and the configuration 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any
 
@@ -14,13 +14,13 @@ from twisted.internet.defer import Deferred, gatherResults
 
 from kolus.config import Config
 from kolus.daemon.front_service import FrontService
-from kolus.daemon.served_group import AHEAD, ServedGroup
+from kolus.daemon.served_group import ServedGroup
 from kolus.lease import Lease
 
 __all__ = ["Connect", "Daemon"]
 
-Connect = Callable[[], Deferred[Lease[Any]]]
-"""Asks for a lease for a client of a listener."""
+Connect = Callable[[Hashable], Deferred[Lease[Any]]]
+"""Asks for a lease for a client of a listener, whose ident it is given."""
 
 
 class Daemon(Service):
@@ -49,14 +49,15 @@ class Daemon(Service):
             for name in config.listeners
         }
 
-    def connect(self, name: str) -> Deferred[Lease[Any]]:
+    def connect(self, name: str, ident: Hashable) -> Deferred[Lease[Any]]:
         """Ask for a lease for a client.
 
         @param name: the name of its listener.
+        @param ident: the client's.
         @return: as C{Group.connect}. It waits until the source of the group has given a list.
         """
         its = self.config.listeners[name]
-        return self.groups[its.group].connect(AHEAD, its.settings.queue_timeout)
+        return self.groups[its.group].connect(ident, its.settings.queue_timeout)
 
     def privilegedStartService(self) -> None:
         """Listen.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -21,6 +22,9 @@ from twisted.internet.interfaces import (
 )
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+
+from kolus.daemon.listen_endpoint import BEHIND_BALANCERS
+from kolus.tunnel import Front, set_silence_limits
 
 __all__ = ["CannotListen", "Drainable", "FrontService", "Listening"]
 
@@ -98,6 +102,8 @@ class FrontService(Service):
     def _listen(self, description: str, endpoint: IStreamServerEndpoint) -> None:
         failures: list[Failure] = []
         factory: Any = self.front
+        if description.startswith(BEHIND_BALANCERS):
+            factory = factory.behind_balancers()
         assert IProtocolFactory.providedBy(factory)
         listened = endpoint.listen(factory).addCallbacks(self._listens, failures.append)
         for failure in failures:
@@ -106,6 +112,10 @@ class FrontService(Service):
 
     def _listens(self, port: IListeningPort) -> None:
         self.ports.append(port)
+        listening = getattr(port, "socket", None)
+        if isinstance(self.front, Front) and isinstance(listening, socket.socket):
+            set_silence_limits(listening, self.front.settings)
+            self.front.gate.add(port)  # type: ignore[arg-type]
         _log.info("kolus listens on {address}", address=_readable(port.getHost()))
 
 

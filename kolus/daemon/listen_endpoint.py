@@ -8,7 +8,10 @@ from typing import Any
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IStreamServerEndpoint
 
-__all__ = ["listen_endpoint"]
+__all__ = ["BEHIND_BALANCERS", "listen_endpoint"]
+
+BEHIND_BALANCERS = "haproxy:"
+"""The prefix, as Twisted has it, of a server endpoint string whose clients send a PROXY header."""
 
 _BACKLOG = 1024
 
@@ -20,6 +23,8 @@ def listen_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
 
     @raise ValueError: the description is no server endpoint string; the message says what is wrong.
     """
+    whole = description
+    description = description.removeprefix(BEHIND_BALANCERS)  # the front reads the headers itself
     kind = description.partition(":")[0]
     made: Any = None
     try:
@@ -34,7 +39,7 @@ def listen_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
             _tolerate_alpn(made._sslContextFactory.getContext())
     except Exception as error:
         raise ValueError(
-            f"not a server endpoint string: {description!r} ({error}); expected for example "
+            f"not a server endpoint string: {whole!r} ({error}); expected for example "
             "tcp:6380:interface=127.0.0.1"
         ) from error
     listening: IStreamServerEndpoint = made

@@ -9,8 +9,9 @@ from kolus.config import Config
 from kolus.daemon.daemon import Connect, Daemon
 from kolus.daemon.front_service import FrontService
 from kolus.daemon.listen_endpoint import listen_endpoint
-from kolus.daemon.served_group import ServedGroup, make_source
+from kolus.daemon.served_group import AHEAD, ServedGroup, make_source
 from kolus.sources import HostResolver, name_server_from_string
+from kolus.tls import ListenerCertificates
 from kolus.tunnel import Front
 
 __all__ = ["make_daemon"]
@@ -31,5 +32,15 @@ def _make_group(reactor: Any, config: Config, name: str) -> ServedGroup:
 
 
 def _make_listener(reactor: Any, config: Config, name: str, connect: Connect) -> FrontService:
-    listening = [(each, listen_endpoint(reactor, each)) for each in config.listeners[name].listen]
-    return FrontService(Front(reactor, connect), listening, grace=config.grace)
+    its = config.listeners[name]
+    tls = its.settings.tls
+    front = Front(
+        reactor,
+        connect,
+        settings=its.settings,
+        certificates=None if tls is None else ListenerCertificates(tls),
+        send_proxy=config.groups[its.group].send_proxy,
+        ident=AHEAD,
+    )
+    listening = [(each, listen_endpoint(reactor, each)) for each in its.listen]
+    return FrontService(front, listening, grace=config.grace)

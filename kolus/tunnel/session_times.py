@@ -67,7 +67,7 @@ class SessionTimes:
         end: Callable[[Any, str], object],
     ) -> None:
         """
-        @param end: ends a session; it gets one of C{REASONS}, too. C{ended} has to follow.
+        @param end: ends a session; it gets one of C{REASONS}, too. It is called once.
         """
         self._clock = steady(clock)
         self._end = end
@@ -117,10 +117,10 @@ class SessionTimes:
         for session, watched in tuple(self._sessions.items()):
             self._note(session, watched)
             if now - watched.began >= limits["session_limit"]:
-                self._end(session, "session_limit")
+                self._stop(session, "session_limit")
             elif now - watched.since >= limits[watched.limit]:
                 reason = watched.limit if watched.limit != "both" else "client_timeout"
-                self._end(session, reason)
+                self._stop(session, reason)
 
     def _look_at_halves(self) -> None:
         self._half_timer = self._clock.callLater(self._half_period, self._look_at_halves)
@@ -128,7 +128,11 @@ class SessionTimes:
         for session, watched in tuple(self._halves.items()):
             self._note(session, watched)
             if now - watched.since >= limit:
-                self._end(session, "half_closed_timeout")
+                self._stop(session, "half_closed_timeout")
+
+    def _stop(self, session: Session, reason: str) -> None:
+        self.ended(session)
+        self._end(session, reason)
 
     def _note(self, session: Session, watched: _Watched) -> None:
         """Note what has moved since the last look."""

@@ -74,13 +74,14 @@ def test_every_setting_of_groups_and_listeners_is_a_key(tmp_path: Path) -> None:
 
 def test_all_mistakes_are_told_at_once_with_line_and_key(tmp_path: Path) -> None:
     text = GOOD.replace("limit = 50", "limti = 50").replace("weight", "wieght")
-    text = text.replace('"least_leased"', '"least_lease"').replace("= 500", "= 0")
+    text = text.replace('"least_leased"', '"leas_leased"').replace("= 500", "= 0")
     text = text.replace("10.0.0.0/8", "10.0.0.0/80").replace("grace = 5", 'grace = "5"')
     assert mistakes(tmp_path, text) == [
         "2: grace must be a number of seconds, not '5'",
         "6: groups.carts.backends[1]: unknown key 'wieght'; did you mean 'weight'?",
         "7: groups.carts.limti: unknown key: did you mean 'limit'?",
-        "8: groups.carts.balance must be a balancer, not 'least_lease': did you mean 'least_leased'?",
+        "8: groups.carts.balance must be a balancer, not 'leas_leased': did "
+        "you mean 'least_leased'?",
         "18: listeners.carts.allow: not a network: '10.0.0.0/80'; expected for example "
         "'10.0.0.0/8', '2001:db8::/32', '10.0.0.7' or 'unix'",
         "19: listeners.carts.max_clients must be a whole number of at least 1, not 0",

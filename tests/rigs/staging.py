@@ -17,7 +17,7 @@ from kolus.backend import Backend
 from kolus.config import Config, GroupSettings, ListenerConfig
 from kolus.daemon.daemon import Daemon
 from kolus.daemon.front_service import FrontService
-from kolus.daemon.served_group import ServedGroup
+from kolus.daemon.served_group import AHEAD, ServedGroup
 from kolus.interfaces import ISource
 from kolus.lease import Lease
 from kolus.testing import FakeBackend, result_of
@@ -139,7 +139,7 @@ class Stage:
 
     def connect(self) -> Deferred[Lease[Any]]:
         """Ask for a lease, as the front does for a client."""
-        return self.service.connect("clients")
+        return self.service.connect("clients", AHEAD)
 
     @property
     def ports(self) -> list[IListeningPort]:

@@ -14,6 +14,8 @@ from kolus.tunnel.client_limits import ClientLimits
 from kolus.tunnel.settings import ListenerSettings
 from kolus.tunnel.token_bucket import TokenBucket
 
+WELCOME = ("", "")
+
 
 def limits(clock: Clock | None = None, **settings: Any) -> ClientLimits:
     return ClientLimits(clock or Clock(), ListenerSettings(**settings))
@@ -24,7 +26,7 @@ def test_by_default_everybody_is_welcome() -> None:
     for _ in range(1000):
         limited.arrived()
     assert limited.accept_in() == 0
-    assert limited.refusal("10.0.0.7") == limited.refusal(None) == ""
+    assert limited.refusal("10.0.0.7") == limited.refusal(None) == WELCOME
 
 
 def test_at_the_most_clients_the_next_waits_until_one_leaves() -> None:
@@ -73,30 +75,31 @@ def test_no_more_tokens_are_given_than_the_rate_allows(rate: int, pauses: list[f
     ("settings", "host", "why"),
     [
         ({"allow": ("10.0.0.0/8",)}, "10.0.0.7", ""),
-        ({"allow": ("10.0.0.0/8",)}, "11.0.0.7", "allow does not have its address"),
-        ({"allow": ("10.0.0.0/8",)}, None, "allow does not have its address"),
+        ({"allow": ("10.0.0.0/8",)}, "11.0.0.7", "allow"),
+        ({"allow": ("10.0.0.0/8",)}, None, "allow"),
         ({"allow": ("unix",)}, None, ""),
         ({"deny": ("10.0.0.0/8",)}, "11.0.0.7", ""),
-        ({"deny": ("10.0.0.0/8",)}, "10.0.0.7", "deny has its address"),
-        ({"allow": ("10.0.0.0/8",), "deny": ("10.0.0.7",)}, "10.0.0.7", "deny has its address"),
-        ({"deny": ("10.0.0.0/8",)}, "::ffff:10.0.0.7", "deny has its address"),
+        ({"deny": ("10.0.0.0/8",)}, "10.0.0.7", "deny"),
+        ({"allow": ("10.0.0.0/8",), "deny": ("10.0.0.7",)}, "10.0.0.7", "deny"),
+        ({"deny": ("10.0.0.0/8",)}, "::ffff:10.0.0.7", "deny"),
     ],
 )
 def test_networks_are_allowed_and_denied(
     settings: dict[str, Any], host: str | None, why: str
 ) -> None:
-    assert limits(**settings).refusal(host) == why
+    assert limits(**settings).refusal(host)[0] == why
 
 
 def test_one_address_has_so_many_clients_and_no_more() -> None:
     limited = limits(max_clients_per_address=2)
     for _ in range(2):
-        assert limited.refusal("10.0.0.7") == ""
+        assert limited.refusal("10.0.0.7") == WELCOME
         limited.admitted("10.0.0.7")
-    assert "max_clients_per_address = 2" in limited.refusal("10.0.0.7")
-    assert limited.refusal("10.0.0.8") == limited.refusal(None) == ""
+    assert limited.refusal("10.0.0.7")[0] == "max_clients_per_address"
+    assert "= 2 connections" in limited.refusal("10.0.0.7")[1]
+    assert limited.refusal("10.0.0.8") == limited.refusal(None) == WELCOME
     limited.departed("10.0.0.7")
-    assert limited.refusal("10.0.0.7") == ""
+    assert limited.refusal("10.0.0.7") == WELCOME
 
 
 def test_nothing_is_kept_of_addresses_that_are_gone() -> None:
