@@ -125,7 +125,7 @@ async def test_a_backend_with_the_certificate_of_another_is_not_used(files: File
         options.append("--backend-tls-server-name=other.example")
         async with twistd(reactor, *options, *LISTEN) as child:
             async with connected(reactor, await child.port()) as client:
-                await client.lost()
+                await client.ended()
             await child.seen("cannot connect|VerificationError|CertificateError")
 
 
@@ -155,6 +155,6 @@ async def test_a_denied_client_is_closed() -> None:
         twistd(reactor, "--backend", echoes.endpoint, *LISTEN, "--deny=127.0.0.0/8") as child,
     ):
         async with connected(reactor, await child.port()) as client:
-            await client.lost()
+            await client.ended()
         await child.seen(r"127\.0\.0\.1 is in a network of deny")
     assert not echoes.peers
