@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.python.failure import Failure
 
 from kolus.lease import Lease
 
-__all__ = ["run_call"]
+__all__ = ["call_again", "run_call"]
 
 
 def run_call(
@@ -22,16 +23,12 @@ def run_call(
 
     @param is_harmless: whether an error says nothing against the connection. A call that was
         cancelled is harmless: these protocols skip its answer when it comes.
-    @return: what the call gives.
+    @return: what the call gives; fails with what it raises.
     """
     try:
         answer = call(lease.protocol)
-    except BaseException as error:
-        if is_harmless(error):
-            lease.release()
-        else:
-            lease.finished()
-        raise
+    except BaseException:
+        answer = fail()
     return answer.addBoth(_settle, lease, is_harmless)
 
 
@@ -44,3 +41,28 @@ def _settle(result: Any, lease: Lease[Any], is_harmless: Callable[[BaseException
     else:
         lease.finished()
     return result
+
+
+def call_again(
+    answer: Deferred[Any],
+    again: Callable[[float | None], Deferred[Any]],
+    is_lost: Callable[[BaseException], bool],
+    now: Callable[[], float],
+    timeout: float | None,
+) -> Deferred[Any]:
+    """Make a call that may be repeated once more, if its connection ended before the answer came.
+
+    @param again: makes it, given the seconds that are left for a connection.
+    @param is_lost: whether an error says that the connection ended.
+    @param timeout: seconds from now in which a call may begin; C{None}: no limit.
+    @return: C{answer}.
+    """
+    due = math.inf if timeout is None else now() + timeout
+
+    def failed(failure: Failure) -> Any:
+        error, left = failure.value, due - now()
+        if error is None or left <= 0 or not is_lost(error):
+            return failure
+        return again(None if left == math.inf else left)
+
+    return answer.addErrback(failed)

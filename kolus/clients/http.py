@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
@@ -83,9 +83,10 @@ class HTTPPool(Client):
         self._reactor = reactor
         self._body_timeout = body_timeout
         self._backends: dict[Hashable, Backend] = {}
+        self._connected: set[_Exchange] = set()
         self.pool: Pool[_Exchange] = Pool(
             reactor,
-            lambda: _Exchange(reactor, body_timeout),
+            lambda: _Exchange(reactor, body_timeout, self._connected),
             policy=policy or Policy(leak_after=None),
             limit=limit,
             observers=observers,
@@ -104,10 +105,11 @@ class HTTPPool(Client):
     def closeCachedConnections(self) -> Deferred[None]:
         """Close idle connections now, and the others when their responses have been read.
 
-        @return: has fired already. C{close} waits.
+        @return: fires when those that were idle are closed. C{close} waits for the others, too.
         """
+        gone = [each.when_gone() for each in self._connected if not each.is_in_use]
         self.pool.invalidate()
-        return succeed(None)
+        return gatherResults(gone).addCallback(lambda _: None)
 
     def fresh(self, backend: Backend) -> Deferred[Lease[_Exchange]]:
         """A lease of a connection that has not been used before."""
@@ -185,8 +187,13 @@ class _Exchange(HTTP11ClientProtocol):
     settled between the two.
     """
 
-    def __init__(self, reactor: Any, body_timeout: float | None) -> None:
+    def __init__(self, reactor: Any, body_timeout: float | None, connected: set[_Exchange]) -> None:
+        """
+        @param connected: holds this while it is connected.
+        """
         super().__init__()  # type: ignore[no-untyped-call]
+        self._connected = connected
+        self._gone: list[Deferred[None]] = []
         self._now = steady(reactor).seconds
         self._body_timeout = math.inf if body_timeout is None else body_timeout
         self._body_due = math.inf
@@ -196,6 +203,18 @@ class _Exchange(HTTP11ClientProtocol):
         self._out_of_step = False
         self._rest = b""
         self._heir: IProtocol | None = None
+
+    @property
+    def is_in_use(self) -> bool:
+        return self._lease is not None
+
+    def when_gone(self) -> Deferred[None]:
+        self._gone.append(Deferred())
+        return self._gone[-1]
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self._connected.add(self)
 
     def exchange(self, lease: Lease[_Exchange], request: Request) -> Deferred[Any]:
         """Send a request, and settle the lease when its response has been read."""
@@ -299,6 +318,10 @@ class _Exchange(HTTP11ClientProtocol):
         super().connectionLost(told)  # type: ignore[no-untyped-call]
         self._settle()
         self._alarm.clear()
+        self._connected.discard(self)
+        gone, self._gone = self._gone, []
+        for each in gone:
+            each.callback(None)
 
     def _settle(self) -> None:
         self._body_due = math.inf

@@ -7,18 +7,21 @@ from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.error import ConnectionClosed
+from twisted.internet.protocol import connectionDone
 from twisted.protocols.memcache import ClientError, MemCacheProtocol, NoSuchCommand, ServerError
 from twisted.python.failure import Failure
 
 from kolus.backend import AnyBackend, Backend
 from kolus.balance import Ring, consistent
-from kolus.clients.calls import run_call
+from kolus.clients.calls import call_again, run_call
 from kolus.clients.client import Client, with_slots
 from kolus.errors import ConnectFailed
 from kolus.events import Observer
 from kolus.group import Group
 from kolus.policy import Policy
 from kolus.pool import Pool
+from kolus.support import steady
 
 __all__ = ["MemcachedPool"]
 
@@ -36,6 +39,7 @@ class MemcachedPool(Client):
 
     The methods of C{MemCacheProtocol} that take a key are methods here. Consistent hashing gives
     each key its server. While that server cannot be reached, the key belongs to the next one.
+    C{get} and C{getMultiple} are sent once more if their connection ended before the answer came.
 
     @ivar group: the servers.
     """
@@ -58,8 +62,10 @@ class MemcachedPool(Client):
         """
         policy = with_slots(policy)
         policy = replace(policy, check=policy.check or _version)
+        self._now = steady(reactor).seconds
+        self._timeout = policy.acquire_timeout
         self.pool: Pool[MemCacheProtocol] = Pool(
-            reactor, MemCacheProtocol, policy=policy, observers=observers
+            reactor, _Connection, policy=policy, observers=observers
         )
         self.group = self.pool.group([Backend.of(each) for each in backends], name=_IDENT)
         self._ring = Ring()
@@ -74,7 +80,14 @@ class MemcachedPool(Client):
             def ask(protocol: Any) -> Deferred[Any]:
                 return getattr(protocol, name)(key, *arguments, **options)  # type: ignore[no-any-return]
 
-            return self._call(key, ask)
+            answer = self._call(key, ask)
+            if name != "get":
+                return answer
+
+            def again(seconds: float | None) -> Deferred[Any]:
+                return self._call(key, ask, timeout=seconds, fresh=True)
+
+            return call_again(answer, again, _is_lost, self._now, self._timeout)
 
         return call
 
@@ -85,10 +98,14 @@ class MemcachedPool(Client):
         return answers.addCallback(lambda all_: dict(zip(asked, all_, strict=True)))
 
     def _call(
-        self, key: bytes, ask: Callable[[Any], Deferred[Any]], dead: tuple[Backend, ...] = ()
+        self,
+        key: bytes,
+        ask: Callable[[Any], Deferred[Any]],
+        dead: tuple[Backend, ...] = (),
+        **options: Any,
     ) -> Deferred[Any]:
         chooses = consistent(key, self._ring, spill=None)
-        asked: Deferred[Any] = self.group.connect(_IDENT, balancer=chooses, exclude=dead)
+        asked: Deferred[Any] = self.group.connect(_IDENT, balancer=chooses, exclude=dead, **options)
 
         def failed(failure: Failure) -> Any:
             failure.trap(ConnectFailed)
@@ -98,6 +115,18 @@ class MemcachedPool(Client):
             return self._call(key, ask, (*dead, its.backend))
 
         return asked.addCallbacks(run_call, failed, (ask, _is_harmless))
+
+
+class _Connection(MemCacheProtocol):
+    """Leaves no timer behind when it is lost while calls wait for their answers."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+        self.setTimeout(None)  # type: ignore[no-untyped-call]
+
+
+def _is_lost(error: BaseException) -> bool:
+    return isinstance(error, ConnectionClosed)
 
 
 def _is_harmless(error: BaseException) -> bool:

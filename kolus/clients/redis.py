@@ -10,20 +10,23 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 
 from kolus.backend import AnyBackend, Backend
-from kolus.clients.calls import run_call
+from kolus.clients.calls import call_again, run_call
 from kolus.clients.client import Client, with_slots
+from kolus.errors import KolusError
 from kolus.events import Observer
 from kolus.interfaces import IKolusManager
 from kolus.lease import Lease
 from kolus.manager import ConnectionManager, SharedManager
 from kolus.policy import Policy
 from kolus.pool import Pool
+from kolus.support import steady
 from kolus.watching import Owner
 
 try:
+    from txredisapi import ConnectionError as ConnectionEnded
     from txredisapi import (
         InvalidData,
         RedisError,
@@ -44,6 +47,19 @@ _REFUSALS = (ResponseError, WatchError, InvalidData)
 
 _BINDING = frozenset({"auth", "commit", "discard", "execute_pipeline", "quit", "select", "unwatch"})
 
+_READING = frozenset(
+    {
+        *("bitcount", "dbsize", "exists", "get", "getbit", "hexists", "hget", "hgetall"),
+        *("hkeys", "hlen", "hmget", "hscan", "hvals", "info", "keys", "lastsave", "lindex"),
+        *("llen", "lrange", "mget", "pfcount", "ping", "randomkey", "role", "scan", "scard"),
+        *("script_exists", "sdiff", "sinter", "sismember", "smembers", "srandmember"),
+        *("sscan", "substr", "sunion", "time", "ttl", "type", "zcard", "zcount", "zrange"),
+        *("zrangebyscore", "zrank", "zrevrange", "zrevrangebyscore", "zrevrank", "zscan"),
+        *("zscore"),
+    }
+)
+"""They change nothing, so it does no harm to send one twice."""
+
 
 class RedisPool(Client):
     """A pool of connections to one Redis server: C{await redis.get("key")}.
@@ -51,6 +67,9 @@ class RedisPool(Client):
     Each command of txredisapi is a method here. Many commands at a time share a connection. Those
     that wait in the server, such as C{blpop}, get a connection of their own, and so do
     C{connection}, for C{WATCH} and C{MULTI}, and C{subscriber}. All count under one limit.
+
+    A command that only reads, such as C{get}, is sent once more on a fresh connection if its own
+    ended before the reply came. Other commands are not: nobody knows whether they were executed.
 
     @ivar backend: the server.
     """
@@ -77,6 +96,8 @@ class RedisPool(Client):
         @raise ValueError: C{backend} is invalid, or C{policy} has no C{slots}.
         """
         policy = with_slots(policy)
+        self._now = steady(reactor).seconds
+        self._timeout = policy.acquire_timeout
         self._login = username, password
         self._database = database
         self._charset = charset
@@ -102,13 +123,27 @@ class RedisPool(Client):
                 f"{name} binds a connection; write: async with redis.connection() as connection: "
                 f"await connection.{name}(...)"
             )
-        ident = _ALONE if waits else _SHARED
+        ident, pool, backend = _ALONE if waits else _SHARED, self.pool, self.backend
 
         def command(*arguments: Any, **options: Any) -> Deferred[Any]:
-            asked = self.pool.connect(ident, self.backend)
-            return asked.addCallback(_run, name, arguments, options)
+            try:
+                lease = pool.try_connect(ident, backend)
+            except KolusError:
+                return fail()
+            if lease is not None:  # a Deferred less
+                return _run(lease, name, arguments, options)
+            return pool.connect(ident, backend).addCallback(_run, name, arguments, options)
 
-        return command
+        def reading(*arguments: Any, **options: Any) -> Deferred[Any]:
+            def again(seconds: float | None) -> Deferred[Any]:
+                asked = pool.connect(ident, backend, timeout=seconds, fresh=True)
+                return asked.addCallback(_run, name, arguments, options)
+
+            answer = command(*arguments, **options)
+            return call_again(answer, again, _is_lost, self._now, self._timeout)
+
+        made = vars(self)[name] = reading if name in _READING else command
+        return made
 
     @asynccontextmanager
     async def connection(
@@ -177,6 +212,10 @@ def _is_harmless(error: BaseException) -> bool:
     return not isinstance(error, RedisError) or isinstance(error, _REFUSALS)
 
 
+def _is_lost(error: BaseException) -> bool:
+    return isinstance(error, ConnectionEnded)
+
+
 async def _ping(protocol: Any) -> None:
     await protocol.ping()
 
@@ -222,6 +261,14 @@ class _Connection(RedisProtocol):  # type: ignore[misc]
 
     factory = _NoFactory
     database: int | None = 0
+
+    def _build_command(self, *words: Any, **_: Any) -> bytes:
+        """As txredisapi's, in half the time."""
+        told = [b"*%d\r\n" % len(words)]
+        for word in words:
+            value = self._encode_value(word)
+            told.append(b"$%d\r\n%b\r\n" % (len(value), value))
+        return b"".join(told)
 
     def select(self, index: int) -> Any:
         self.database = None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,16 +25,20 @@ from twisted.python.failure import Failure
 
 from kolus.lease import Lease
 from kolus.pool import Pool
+from kolus.tunnel import Front, set_silence_limits
 
 if TYPE_CHECKING:
     from kolus.group import Group
 
-__all__ = ["CannotListen", "Drainable", "FrontService", "Listening"]
+__all__ = ["BEHIND_BALANCERS", "CannotListen", "Drainable", "FrontService", "Listening"]
 
 _log = Logger()
 
 Listening = tuple[str, IStreamServerEndpoint]
 """A server endpoint string, for messages, and its endpoint."""
+
+BEHIND_BALANCERS = "haproxy:"
+"""The prefix, as Twisted has it, of a server endpoint string whose clients send a PROXY header."""
 
 _CLOSE_TIMEOUT = 5.0
 _ACCEPT_ROUNDS = 100  # each accepts many; the bound matters if descriptors have run out
@@ -66,13 +71,11 @@ class FrontService(Service):
         pool: Pool[Any],
         listening: Sequence[Listening],
         *,
-        ident: Hashable,
         make_group: Callable[[], Group[Any]] | None = None,
         grace: float = 30.0,
     ) -> None:
         """
         @param front: must also be a protocol factory.
-        @param ident: the ident of the clients' requests.
         @param make_group: makes the group of the pool that C{connect} uses. It is called when the
             service starts: a daemon forks before that, and what the group's source opened earlier
             would belong to the parent. C{None} if the front gets its leases elsewhere.
@@ -81,7 +84,6 @@ class FrontService(Service):
         self._front = front
         self.pool = pool
         self._listening = listening
-        self._ident = ident
         self._make_group = make_group
         self._group: Group[Any] | None = None
         self._grace = grace
@@ -106,13 +108,14 @@ class FrontService(Service):
         if self._make_group is not None:
             self._group = self._make_group()
 
-    def connect(self) -> Deferred[Lease[Any]]:
+    def connect(self, ident: Hashable) -> Deferred[Lease[Any]]:
         """Ask for a lease for a client.
 
+        @param ident: the client's.
         @return: as C{Group.connect}. It waits until the group's source has given its first list.
         """
         assert self._group is not None, "no client comes before the service has started"
-        return self._group.connect(self._ident)
+        return self._group.connect(ident)
 
     def stopService(self) -> Deferred[None]:
         """Stop listening, drain the front, and close the pool with its group.
@@ -131,6 +134,8 @@ class FrontService(Service):
     def _listen(self, description: str, endpoint: IStreamServerEndpoint) -> None:
         failures: list[Failure] = []
         factory: Any = self._front
+        if description.startswith(BEHIND_BALANCERS):
+            factory = factory.behind_balancers()
         assert IProtocolFactory.providedBy(factory)
         listened = endpoint.listen(factory).addCallbacks(self._listens, failures.append)
         for failure in failures:
@@ -139,6 +144,11 @@ class FrontService(Service):
 
     def _listens(self, port: IListeningPort) -> None:
         self.ports.append(port)
+        front: Any = self._front
+        listening = getattr(port, "socket", None)
+        if isinstance(front, Front) and isinstance(listening, socket.socket):
+            set_silence_limits(listening, front.settings)
+            front.gate.add(port)  # type: ignore[arg-type]
         _log.info("kolus listens on {address}", address=_readable(port.getHost()))
 
 

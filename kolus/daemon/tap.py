@@ -19,7 +19,7 @@ from kolus.backend import Backend
 from kolus.balance import NAMES
 from kolus.daemon.ahead_source import AheadSource
 from kolus.daemon.demo import Demo
-from kolus.daemon.front_service import FrontService
+from kolus.daemon.front_service import BEHIND_BALANCERS, FrontService
 from kolus.daemon.steady_time import use_steady_time
 from kolus.health import Ejection
 from kolus.policy import Policy
@@ -280,10 +280,9 @@ def makeService(options: Options) -> IService:
     if options["connect-ahead"]:
         source = AheadSource(source, pool, _IDENT)
     service = FrontService(
-        Front(reactor, lambda: service.connect()),
+        Front(reactor, lambda ident: service.connect(ident), ident=_IDENT),
         pool,
         options["listen"],
-        ident=_IDENT,
         make_group=partial(pool.group, source, name=name),
         grace=options["grace"],
     )
@@ -295,6 +294,7 @@ def _listening_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint
 
     With Twisted's default of 50 a kernel resets some of 200 clients.
     """
+    description = description.removeprefix(BEHIND_BALANCERS)  # the front reads the headers itself
     kind = description.partition(":")[0]
     made: Any = None
     if kind in ("tcp", "tcp6", "ssl", "unix") and ":backlog=" not in description:

@@ -1,9 +1,9 @@
 """C{Health}: the health of one backend, and whether balancers may choose it.
 
 Its state: the number of failures in a row; the phase, its start, and the timer of its end; the
-number of ejections in a row; the number of probes that a hook has begun; and whether the pool is
-closed. Managers report what happens at the backend. Only the methods here change the state, and
-they tell the listener of each change of phase.
+number of ejections in a row; whether an ejection has no bound in time; the number of probes that a
+hook has begun; and whether the pool is closed. Managers report what happens at the backend. Only
+the methods here change the state, and they tell the listener of each change of phase.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Health:
         self._time = 0.0
         self._timer: IDelayedCall | None = None
         self._hook_probes = 0
-        self._hook_decides = self._stopped = False
+        self._hook_decides = self._stopped = self._is_held = False
 
     # Reports of the managers
 
@@ -169,11 +169,28 @@ class Health:
 
     def eject(self) -> None:
         """Eject the backend until C{admit} is called."""
-        if self.is_by_hand:
+        self._hold(BY_HAND)
+
+    def checked(self, failure: str) -> None:
+        """A health check that is made outside of the pool has a result. What was ejected by hand
+        stays so.
+
+        @param failure: why the backend is down: it is ejected until it is told to be up. Empty: it
+            is up.
+        """
+        if failure and not self.is_held:
+            self._hold(failure)
+        elif not failure and self.is_held and not self.is_by_hand:
+            self._admit("its health check fails no more")
+
+    def _hold(self, reason: str) -> None:
+        """Eject it without a bound in time."""
+        if self.is_held and self.reason == reason:
             return
         self._enter(Phase.EJECTED, None)
-        self.reason = BY_HAND
-        self._listener.ejected(BY_HAND, float("inf"))
+        self._is_held = True
+        self.reason = reason
+        self._listener.ejected(reason, float("inf"))
 
     def admit(self) -> None:
         """Admit the backend again, whatever the reason of its ejection."""
@@ -222,12 +239,17 @@ class Health:
     @property
     def is_by_hand(self) -> bool:
         """Whether C{eject} ejected it, so only C{admit} can end it."""
-        return self.phase is Phase.EJECTED and self.reason == BY_HAND
+        return self.is_held and self.reason == BY_HAND
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it is ejected without a bound in time: by hand or by a health check."""
+        return self._is_held
 
     @property
     def may_be_over(self) -> bool:
-        """Whether it is ejected, but not by hand: a connect may show that it is well again."""
-        return self.phase is Phase.EJECTED and not self.is_by_hand
+        """Whether it is ejected for a time: a connect may show that it is well again."""
+        return self.phase is Phase.EJECTED and not self.is_held
 
     @property
     def is_given_up(self) -> bool:
@@ -257,7 +279,7 @@ class Health:
     def _enter(self, phase: Phase, seconds: float | None) -> None:
         self._clear_timer()
         self.phase = phase
-        self.is_well = False
+        self.is_well = self._is_held = False
         self._since = self._clock.seconds()
         if seconds is not None and not self._stopped:
             self._timer = self._clock.callLater(seconds, self._is_due)

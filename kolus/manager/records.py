@@ -178,7 +178,7 @@ class Records:
                 self._forget(oldest)
 
     def _is_of_use(self, record: BackendRecord) -> bool:
-        needed = record.members or record.detached or record.health.is_by_hand
+        needed = record.members or record.detached or record.health.is_held
         return bool(needed) or self._is_listed(record)
 
     def _forget(self, record: BackendRecord) -> None:

@@ -52,8 +52,8 @@ class Recovery:
 
     def add(self, record: BackendRecord) -> None:
         """A backend was ejected, or connecting to it failed while it was. One that was ejected by
-        hand is not tried: only C{admit} ends that."""
-        if not (record in self._since or record.health.is_by_hand or self._stopped):
+        hand or by a health check is not tried: only they end that."""
+        if not (record in self._since or record.health.is_held or self._stopped):
             now = self._clock.seconds()
             self._since[record] = now
             due = max(record.attempts.due_at, now + _PAUSE)

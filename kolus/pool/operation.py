@@ -159,6 +159,21 @@ class PoolOperation:
         if record is not None:
             record.health.admit()
 
+    def checked(self, backend: AnyBackend, failure: str = "") -> None:
+        """Take the result of a health check that you make yourself, at every check. See
+        C{kolus.checking}, which does this.
+
+        @param failure: why the backend is down. It is ejected, without a bound in time, until it is
+            up again, or until C{admit} and the next result. Empty: it is up. A backend that was
+            ejected by hand, or because of failures, stays so.
+        """
+        self._managers.process.check()
+        backend = Backend.of(backend)
+        records = self._managers.records
+        record = records.of(backend, self.policy) if failure else records.find(backend.key)
+        if record is not None:
+            record.health.checked(failure)
+
     # Ending
 
     def drain(self, backend: AnyBackend) -> Deferred[None]:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import wrapClientTLS
+from twisted.internet.endpoints import (
+    SSL4ClientEndpoint,
+    UNIXClientEndpoint,
+    wrapClientTLS,
+)
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from zope.interface import implementer
 
@@ -36,6 +40,31 @@ class SecuredEndpoint:
         creator = self._certificates.creator(self._host)
         wrapped: Any = wrapClientTLS(creator, self._endpoint)
         return wrapped.connect(protocolFactory)  # type: ignore[no-any-return]
+
+    @classmethod
+    def around(
+        cls, endpoint: IStreamClientEndpoint, certificates: BackendCertificates
+    ) -> SecuredEndpoint:
+        """
+        @param endpoint: connects to a host, or to a UNIX socket if the settings of C{certificates}
+            give a server name or do not verify.
+        @raise ValueError: it cannot begin TLS: it does so itself, or has no host.
+        """
+        settings, its = certificates.settings, type(endpoint).__name__
+        if isinstance(endpoint, UNIXClientEndpoint):
+            if settings.verify and settings.server_name is None:
+                raise ValueError(
+                    "tls.server_name is needed: a UNIX socket has no host to verify; give the "
+                    "name in the backend's certificate"
+                )
+            return cls(endpoint, "localhost", certificates)
+        host = getattr(endpoint, "_host", None)
+        if not isinstance(host, str) or isinstance(endpoint, SSL4ClientEndpoint):
+            raise ValueError(
+                f"tls is for backends that are given as tcp:HOST:PORT or unix:PATH, not {its}: "
+                "write tcp in place of tls or ssl, and what it verifies into the settings of tls"
+            )
+        return cls(endpoint, host, certificates)
 
     def __str__(self) -> str:
         return f"{self._endpoint} with TLS"

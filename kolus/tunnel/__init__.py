@@ -7,6 +7,7 @@ leases and errors. It knows no pool: the caller gives C{Front} a callable that a
 
 from kolus.tunnel.end import End
 from kolus.tunnel.front import Front
+from kolus.tunnel.listening_socket import set_silence_limits
 from kolus.tunnel.networks import Networks
 from kolus.tunnel.pump import Traffic, join
 from kolus.tunnel.settings import Ident, ListenerSettings
@@ -19,4 +20,5 @@ __all__ = [
     "Networks",
     "Traffic",
     "join",
+    "set_silence_limits",
 ]

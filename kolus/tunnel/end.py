@@ -47,12 +47,14 @@ class End(Protocol):
 
     @ivar half_closes: whether each direction can end by itself, as on TCP and UNIX sockets. TLS
         has no half close: C{end_writing} then closes the connection when all is sent.
+    @ivar is_secured: whether it speaks TLS.
     @ivar has_read: whether the peer has ended its direction: it will send no more.
     @ivar has_written: whether C{end_writing} has taken effect.
     """
 
     transport: Any
     half_closes = False
+    is_secured = False
     has_read = False
     has_written = False
     _listener: Listener | None = None
@@ -66,6 +68,12 @@ class End(Protocol):
     def gone(self) -> bool:
         """Whether the connection is lost."""
         return self._lost is not None
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether bytes wait to be taken by the peer."""
+        its = self.transport
+        return bool(getattr(its, "dataBuffer", b"") or getattr(its, "_tempDataBuffer", ()))
 
     def listen(self, listener: Listener) -> None:
         """Set the listener, and give it at once the bytes and events that came before."""
@@ -128,8 +136,9 @@ class End(Protocol):
         transport = self.transport
         # A TLS transport forwards unknown calls to the TCP transport below and claims some of its
         # interfaces. A half close of that TCP transport would break TLS.
-        secured = INegotiated.providedBy(transport)
-        self.half_closes = IHalfCloseableDescriptor.providedBy(transport) and not secured
+        self.is_secured = INegotiated.providedBy(transport)
+        is_whole = not IHalfCloseableDescriptor.providedBy(transport)
+        self.half_closes = not (is_whole or self.is_secured)
         # The transport of a UNIX socket claims to be TCP as well, so look at the address.
         tcp = isinstance(transport.getPeer(), IPv4Address | IPv6Address)
         if tcp and hasattr(transport, "setTcpNoDelay"):

@@ -1,27 +1,39 @@
 """C{Front}: accepts clients, takes a lease for each, and tunnels bytes between the two.
 
-Its state: C{_clients}, the clients with the tasks that serve them; C{_draining}, set once by
-C{drain}; and its totals. A client is in C{_clients} from its connect until its connection is lost
-and its lease is settled.
+Its state: C{_arriving}, the connections that are not clients yet; C{_clients}, the clients with the
+tasks that serve them; C{_draining}, set once by C{drain}; and its totals. A client is in
+C{_clients} from its connect, or the end of its TLS handshake, until its connection is lost and its
+lease is settled.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.internet.protocol import Factory, connectionDone
+from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IReactorTime
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
-from kolus.errors import KolusError, describe
+from kolus.errors import KolusError, LeaseTimeout, describe
 from kolus.lease import Lease
+from kolus.proxy_protocol import ProxyVersion
 from kolus.support import steady
+from kolus.tunnel.client_limits import ClientLimits
+from kolus.tunnel.doorway import Doorway, begin_tls
 from kolus.tunnel.end import End
-from kolus.tunnel.pump import Pump, join
+from kolus.tunnel.gate import Gate
+from kolus.tunnel.networks import Networks
+from kolus.tunnel.pump import Pump, Tunnel, join
+from kolus.tunnel.refusals import Refusals
+from kolus.tunnel.session_times import SessionTimes
+from kolus.tunnel.settings import ListenerSettings
 from kolus.tunnel.throttle import Throttle
+from kolus.tunnel.visitor import Visitor
 
 __all__ = ["Front"]
 
@@ -36,6 +48,10 @@ class Front(Factory):
 
     @ivar served: number of clients that had a lease and have ended.
     @ivar refused: number of clients that were closed because they got no lease.
+    @ivar refusals: the clients that were closed before they had one, counted by reason.
+    @ivar times_out: number of sessions that were ended because of the time, by the setting.
+    @ivar limits: which clients are accepted, and how many.
+    @ivar gate: whoever listens for this front adds his ports to it.
     @ivar sent: bytes from served clients to backends.
     @ivar received: bytes from backends to served clients.
     """
@@ -45,19 +61,39 @@ class Front(Factory):
     def __init__(
         self,
         clock: IReactorTime,
-        connect: Callable[[], Deferred[Lease[End]]],
+        connect: Callable[[Hashable], Deferred[Lease[End]]],
         *,
+        settings: ListenerSettings | None = None,
+        certificates: Any = None,
+        send_proxy: ProxyVersion | None = None,
+        ident: Hashable = "clients",
         pump: Pump = join,
         settle: Callable[[Lease[End]], None] = Lease.finished,
     ) -> None:
         """
-        @param connect: asks for a lease; called once for each client.
+        @param connect: asks for a lease for an ident; called once for each client.
+        @param settings: what clients may do; C{None}: the defaults.
+        @param certificates: the C{ListenerCertificates} of a listener with TLS.
+        @param send_proxy: the version of the PROXY header that tells a backend of the client, in
+            the first bytes of its connection; C{None}: none is sent.
+        @param ident: the ident of all clients, if the settings say that it is fixed.
         @param pump: copies the bytes between the two ends.
         @param settle: settles the lease when the client has ended. The default finishes it,
             because nobody knows in which state the client left the connection. A front that
             understands the protocol may release it.
         """
         self._clock = steady(clock)
+        self.settings = settings = settings or ListenerSettings()
+        self._certificates = certificates
+        self._send_proxy = send_proxy
+        self._ident = ident
+        self._balancers = Networks(settings.accept_proxy_from)
+        self.limits = ClientLimits(clock, settings)
+        self.gate = Gate(clock, self.limits)
+        self.refusals = Refusals(clock)
+        self.times_out: Counter[str] = Counter()
+        self._times = SessionTimes(clock, settings, self._time_is_up)
+        self._arriving: set[Doorway | _Client] = set()
         self._connect = connect
         self._pump = pump
         self._settle = settle
@@ -65,7 +101,7 @@ class Front(Factory):
         self._draining: Deferred[int] | None = None
         self._grace_timer: IDelayedCall | None = None
         self._aborted = 0
-        self._refusals = Throttle(clock, _log_refusal)
+        self._without_lease = Throttle(clock, _log_refusal)
         self.served = self.refused = self.sent = self.received = 0
 
     @property
@@ -73,8 +109,53 @@ class Front(Factory):
         """Number of connected clients, including those in the queue."""
         return len(self._clients)
 
-    def buildProtocol(self, addr: object) -> End | None:
-        return None if self._draining is not None else _Client(self)
+    def buildProtocol(self, addr: object) -> Protocol | None:
+        host = getattr(addr, "host", None)
+        return self._made_for(host, bool(self._balancers) and host in self._balancers)
+
+    def behind_balancers(self) -> Factory:
+        """A factory for a listener of which every client sends a PROXY header."""
+        return _BehindBalancers(self._made_for)
+
+    def _made_for(self, host: str | None, has_header: bool) -> Protocol | None:
+        if self._draining is not None:
+            return None
+        self.limits.arrived()
+        if has_header:
+            return Doorway(self, self._clock, self.settings.proxy_header_timeout)
+        if self._certificates is not None:
+            return Doorway(self, self._clock, None)
+        if not self._is_welcome(host, host):
+            return None
+        return _Client(self, host)
+
+    def _is_welcome(self, host: str | None, who: object) -> bool:
+        reason, why = self.limits.refusal(host)
+        if reason:
+            self.limits.left()
+            self.refusals.add(who, reason, why)
+            return False
+        self.limits.admitted(host)
+        return True
+
+    # Called by doorways
+
+    def came(self, doorway: Doorway) -> None:
+        self._arriving.add(doorway)
+
+    def turned_away(self, doorway: Doorway, reason: str, why: str) -> None:
+        self._arriving.discard(doorway)
+        self.limits.left()
+        self.refusals.add(Visitor(doorway.transport), reason, why)
+
+    def enter(self, doorway: Doorway, visitor: Visitor) -> Protocol | None:
+        self._arriving.discard(doorway)
+        if not self._is_welcome(visitor.host, visitor):
+            return None
+        client = _Client(self, visitor.host, visitor)
+        if self._certificates is None:
+            return client
+        return begin_tls(self._certificates, client, self._clock)
 
     def drain(self, grace: float) -> Deferred[int]:
         """Accept no new clients, and let the present ones finish, including those in the queue.
@@ -86,6 +167,9 @@ class Front(Factory):
             stops nothing.
         """
         self._draining = ended = Deferred[int]()
+        self.gate.close()
+        for each in tuple(self._arriving):
+            each.abort()
         if self._clients:
             _log.info(
                 "waiting up to {grace:g} s for {clients} clients to finish",
@@ -96,37 +180,78 @@ class Front(Factory):
         self._end_if_drained()
         return ended
 
+    def shakes_hands(self, client: _Client) -> None:
+        """A client is connected, and its TLS handshake begins. Called by the client."""
+        self._arriving.add(client)
+        client.timer = self._clock.callLater(self.settings.handshake_timeout, self._late, client)
+
+    def _late(self, client: _Client) -> None:
+        client.timer = None
+        self._arriving.discard(client)
+        name, timeout = "handshake_timeout", self.settings.handshake_timeout
+        why = f"has not completed its TLS handshake in {name} = {timeout:g} s"
+        self.refusals.add(client.visitor, name, why)
+        client.abort()
+
     def arrived(self, client: _Client) -> None:
-        """A client is connected. Called by the client."""
+        """A client is connected, and its TLS handshake completed. Called by the client."""
+        self._end_handshake(client)
         self._clients[client] = task = Deferred.fromCoroutine(self._serve(client))
         task.addErrback(self._failed, client)
         task.addCallback(self._done, client)
 
     def left(self, client: _Client) -> None:
         """A client's connection is lost. Called by the client."""
+        self.limits.left()
+        self.limits.departed(client.host)
+        if self._end_handshake(client) and self._draining is None:
+            self.refusals.add(client.visitor, "handshake", "has left in its TLS handshake")
         if client.wait is not None:
             client.wait.cancel()
         self._forget(client)
 
+    def _end_handshake(self, client: _Client) -> bool:
+        """Whether its handshake was under way."""
+        if client.timer is None:
+            return False
+        client.timer.cancel()
+        client.timer = None
+        self._arriving.discard(client)
+        return True
+
     async def _serve(self, client: _Client) -> None:
-        client.wait = self._connect()
+        client.wait = self._connect(self._ident_of(client.visitor))
         try:
             lease = await client.wait
         except KolusError as error:
             self.refused += 1
-            self._refusals.add(error)
+            reason = "queue_timeout" if isinstance(error, LeaseTimeout) else "no_lease"
+            self.refusals.counts[reason] += 1
+            self._without_lease.add(error)
             client.close()
             return
         finally:
             client.wait = None
         try:
-            traffic = await self._pump(client, lease.protocol)
+            if self._send_proxy is not None:
+                lease.protocol.write(client.visitor.header_for_backend(self._send_proxy))
+            traffic = await self._pump(client, lease.protocol, self._times)
         finally:
             self._settle(lease)
         self.served += 1
         self.sent += traffic.sent
         self.received += traffic.received
         client.close()
+
+    def _time_is_up(self, session: Tunnel, reason: str) -> None:
+        self.times_out[reason] += 1
+        session.stop()
+
+    def _ident_of(self, visitor: Visitor) -> Hashable:
+        kind = self.settings.ident
+        if kind == "fixed":
+            return self._ident
+        return visitor.server_name if kind == "server_name" else visitor.host
 
     def _failed(self, failure: Failure, client: _Client) -> None:
         if not failure.check(CancelledError):
@@ -160,7 +285,8 @@ class Front(Factory):
         if self._grace_timer is not None:
             self._grace_timer.cancel()
             self._grace_timer = None
-        self._refusals.flush()
+        self._without_lease.flush()
+        self.refusals.flush()
         _log.info(
             "{served} clients were served, {refused} refused; {sent} bytes went to backends, "
             "{received} to clients",
@@ -172,22 +298,53 @@ class Front(Factory):
         ended.callback(self._aborted)
 
 
+class _BehindBalancers(Factory):
+    noisy = False
+
+    def __init__(self, make: Callable[[str | None, bool], Protocol | None]) -> None:
+        self._make = make
+
+    def buildProtocol(self, addr: object) -> Protocol | None:
+        return self._make(getattr(addr, "host", None), True)
+
+
+@implementer(IHandshakeListener)
 class _Client(End):
     """The client's end of a tunnel.
 
+    @ivar host: its address, as it was counted.
+    @ivar visitor: who it is.
+    @ivar timer: the time limit of its TLS handshake, while that is under way.
     @ivar wait: the request for a lease, while it waits.
     @ivar done: whether its task has ended: the connection only has to close.
     """
 
+    timer: IDelayedCall | None = None
     wait: Deferred[Lease[End]] | None = None
     done = False
 
-    def __init__(self, front: Front) -> None:
+    def __init__(self, front: Front, host: str | None, visitor: Visitor | None = None) -> None:
         super().__init__()
         self._front = front
+        self.host = host
+        self._visitor = visitor
+
+    @property
+    def visitor(self) -> Visitor:
+        if self._visitor is None:
+            self._visitor = Visitor(self.transport)
+        return self._visitor
 
     def connectionMade(self) -> None:
         super().connectionMade()
+        if self.is_secured:
+            self._front.shakes_hands(self)
+        else:
+            self._front.arrived(self)
+
+    def handshakeCompleted(self) -> None:
+        told = self.transport.getHandle().get_servername() or b""
+        self.visitor.server_name = told.decode("ascii", "replace").lower()
         self._front.arrived(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:

@@ -3,7 +3,8 @@
 C{join} does this over Twisted's transports. Another data path needs the same signature, C{Pump}.
 
 The state of one pair is the two ends, a byte count for each direction, and the Deferred that fires
-at the end. The streams, which listen to the ends, change it.
+at the end. The streams, which listen to the ends, change it. When it is to end because of the time
+is the business of C{SessionTimes}.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from kolus.tunnel.end import End
+from kolus.tunnel.session_times import SessionTimes
 
 __all__ = ["Pump", "Traffic", "join"]
 
@@ -34,11 +36,11 @@ class Traffic:
     received: int
 
 
-Pump = Callable[[End, End], Deferred[Traffic]]
-"""Takes the client's end and the backend's end; see C{join}."""
+Pump = Callable[[End, End, SessionTimes], Deferred[Traffic]]
+"""Takes the client's end, the backend's end, and what watches their times; see C{join}."""
 
 
-def join(client: End, backend: End) -> Deferred[Traffic]:
+def join(client: End, backend: End, times: SessionTimes | None = None) -> Deferred[Traffic]:
     """Copy bytes both ways over Twisted's transports.
 
     While one end cannot send fast enough, the other is not read: each direction holds at most one
@@ -50,24 +52,51 @@ def join(client: End, backend: End) -> Deferred[Traffic]:
     is closed, the other end closes too, after sending what is buffered. So a client that
     half-closes loses an answer that has not begun to arrive.
 
+    @param times: is told of the session, its half-close and its end.
     @return: fires with the C{Traffic} when both directions have ended; the caller then has to
         close what is still connected. Cancelling it aborts both connections.
     """
-    return _Tunnel(client, backend).ended
+    return Tunnel(client, backend, times).ended
 
 
-class _Tunnel:
+class Tunnel:
     """The two streams of a pair of ends."""
 
-    def __init__(self, client: End, backend: End) -> None:
+    def __init__(self, client: End, backend: End, times: SessionTimes | None) -> None:
         self.ended: Deferred[Traffic] = Deferred(self._abort)
         self._ends = (client, backend)
+        self._times = times
         self._to_backend = _Stream(client, backend, self)
         self._to_client = _Stream(backend, client, self)
         for stream in (self._to_backend, self._to_client):
             stream.sink.feed_from(stream)
+        if times is not None:
+            times.begun(self)
         client.listen(self._to_backend)
         backend.listen(self._to_client)
+
+    @property
+    def sent(self) -> int:
+        """Bytes from the client."""
+        return self._to_backend.carried
+
+    @property
+    def received(self) -> int:
+        """Bytes from the backend."""
+        return self._to_client.carried
+
+    def stop(self) -> None:
+        """End it because of the time. Who still takes bytes gets the end of them, not a reset."""
+        for end in self._ends:
+            if end.half_closes and not end.has_unsent:
+                end.close()
+            else:
+                end.abort()
+
+    def half_closed(self) -> None:
+        """One side has ended its direction."""
+        if self._times is not None and not self.ended.called:
+            self._times.half_closed(self)
 
     def lost(self, end: End, other: End, reason: Failure) -> None:
         """One end is lost: close or abort the other too."""
@@ -82,9 +111,13 @@ class _Tunnel:
     def check_ended(self) -> None:
         """Fire if both directions have ended."""
         if not self.ended.called and all(end.gone or end.has_written for end in self._ends):
-            self.ended.callback(Traffic(self._to_backend.carried, self._to_client.carried))
+            if self._times is not None:
+                self._times.ended(self)
+            self.ended.callback(Traffic(self.sent, self.received))
 
     def _abort(self, _: Deferred[Traffic]) -> None:
+        if self._times is not None:
+            self._times.ended(self)
         for end in self._ends:
             end.abort()
 
@@ -93,7 +126,7 @@ class _Tunnel:
 class _Stream:
     """One direction: listens to the source, and is the producer of the sink."""
 
-    def __init__(self, source: End, sink: End, tunnel: _Tunnel) -> None:
+    def __init__(self, source: End, sink: End, tunnel: Tunnel) -> None:
         self.source = source
         self.sink = sink
         self.carried = 0
@@ -106,6 +139,7 @@ class _Stream:
         self.sink.write(data)
 
     def read_ended(self) -> None:
+        self._tunnel.half_closed()
         if not self.sink.gone:
             self.sink.end_writing()
 

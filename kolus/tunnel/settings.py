@@ -37,10 +37,11 @@ class ListenerSettings:
 
     @ivar queue_timeout: how long a client waits for a connection to a backend; after that it is
         closed. Few users wait longer for an answer, and a queue that is longer serves nobody.
-    @ivar client_timeout: a client is closed after so long without a byte from it or to it. An hour
-        is longer than pools keep idle connections; a peer that is gone is found by
-        C{tcp_keepalive}, much sooner.
-    @ivar backend_timeout: the same for the connection to the backend.
+    @ivar client_timeout: a session is ended after so long without a byte if it is the client's
+        turn: the last bytes came from the backend, or none have come. An hour is longer than pools
+        keep idle connections; a peer that is gone is found by C{tcp_keepalive}, much sooner.
+    @ivar backend_timeout: the same if it is the backend's turn: the client has sent the last bytes.
+        Some requests wait for an event, so it is an hour, too.
     @ivar half_closed_timeout: how long nothing may come when one side has ended its direction; the
         session ends after that. What is half closed mostly belongs to a dead backend or client, and
         takes a connection from others. Raise it for clients that end their direction first and then

@@ -9,8 +9,12 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
 
 from kolus import Policy
+from kolus.clients.http import HTTPPool
+from tests.clients.http_servers import Counting, Scripted
 from tests.clients.postgres_servers import PgBouncer, Postgres, binary_folder, make_cluster
 from tests.conftest import require
 from tests.net.servers import Server, free_port
@@ -130,3 +134,45 @@ async def nginx(nginx_binary: str, tmp_path: Path) -> AsyncIterator[Nginx]:
     await server.start()
     yield server
     await server.terminate()
+
+
+@pytest_twisted.async_yield_fixture
+async def make_server() -> AsyncIterator[Callable[..., Any]]:
+    """Makes servers: C{make_server()} of pages, C{make_server([answer, ...])} by a script."""
+    from twisted.internet import reactor
+
+    ports: list[Any] = []
+
+    def make(script: list[bytes | None] | None = None) -> Any:
+        factory: Any = Counting()
+        if script is not None:
+            factory = Factory.forProtocol(Scripted)
+            factory.script, factory.requests, factory.connected = script, [], []
+        port = reactor.listenTCP(0, factory, backlog=500)
+        ports.append(port)
+        factory.url = b"http://127.0.0.1:%d" % port.getHost().port
+        return factory
+
+    yield make
+    for port in ports:
+        await port.stopListening()
+
+
+@pytest_twisted.async_yield_fixture
+async def make_http_pool() -> AsyncIterator[Callable[..., HTTPPool]]:
+    from twisted.internet import reactor
+
+    pools: list[HTTPPool] = []
+
+    def make(
+        body_timeout: float | None = 60.0, over_all: int | None = None, **options: Any
+    ) -> HTTPPool:
+        policy = Policy(**{"leak_after": None, "limit": 2} | options)
+        pool = HTTPPool(reactor, policy=policy, limit=over_all, body_timeout=body_timeout)
+        pools.append(pool)
+        return pool
+
+    yield make
+    for pool in pools:
+        await pool.close(0)
+    await deferLater(reactor, 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
@@ -12,7 +12,7 @@ import trustme
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ClientEndpoint
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import Protocol
 from twisted.internet.ssl import Certificate, PrivateCertificate, trustRootFromCertificates
 from twisted.internet.task import deferLater
 from twisted.web.client import (
@@ -26,12 +26,11 @@ from twisted.web.client import (
     readBody,
 )
 from twisted.web.http_headers import Headers
-from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Site
 
-from kolus import ConnectFailed, LeaseTimeout, Policy
+from kolus import ConnectFailed, LeaseTimeout
 from kolus.clients.http import BodyTimeout, HTTPPool, take_over
 from tests.clients.conftest import Nginx
+from tests.clients.http_servers import OK, Counting, Heard, get, idle, nothing_is_leased, start
 from tests.net.asking import until
 
 MakeServer = Callable[..., Any]
@@ -41,148 +40,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Using readBody:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning"),  # by Twisted
 ]
-
-
-class Page(Resource):
-    """Answers at once, later, by a redirect, or never to the end."""
-
-    isLeaf = True
-
-    def render(self, request: Any) -> Any:
-        if request.path == b"/to":
-            request.setResponseCode(302)
-            request.setHeader(b"Location", b"/page")
-            return b""
-        if request.path == b"/close":
-            request.setHeader(b"Connection", b"close")
-        if request.path == b"/slow":
-            ending = reactor.callLater(0.05, self._end, request)
-            request.notifyFinish().addErrback(lambda _: ending.cancel())
-            return NOT_DONE_YET
-        if request.path == b"/half":
-            request.setHeader(b"Content-Length", b"100")
-            request.write(b"half")
-            return NOT_DONE_YET
-        return b"page of " + request.method + b" " + request.content.read()
-
-    def _end(self, request: Any) -> None:
-        request.write(b"slow")
-        request.finish()
-
-
-class Counting(Site):
-    """Counts the connections that clients make."""
-
-    def __init__(self) -> None:
-        super().__init__(Page())
-        self.connections = 0
-
-    def buildProtocol(self, addr: Any) -> Any:
-        self.connections += 1
-        return super().buildProtocol(addr)
-
-
-class Scripted(Protocol):
-    """Answers the nth request of all connections with the nth answer of a script.
-
-    An answer is what is sent; C{None} closes instead, a Deferred waits.
-    """
-
-    factory: Any
-
-    def __init__(self) -> None:
-        self._seen = b""
-
-    def connectionMade(self) -> None:
-        self.factory.connected.append(self)
-
-    def dataReceived(self, data: bytes) -> None:
-        self._seen += data
-        while b"\r\n\r\n" in self._seen:
-            request, _, self._seen = self._seen.partition(b"\r\n\r\n")
-            self.factory.requests.append(request)
-            answer = self.factory.script.pop(0) if self.factory.script else b""
-            transport: Any = self.transport
-            if answer is None:
-                transport.abortConnection()
-            else:
-                transport.write(answer)
-                if b"onnection: close" in answer or answer.startswith(b"HTTP/1.0"):
-                    transport.loseConnection()
-
-
-class Heard(Protocol):
-    """Keeps what it hears."""
-
-    transport: Any
-
-    def __init__(self) -> None:
-        self.data = b""
-        self.lost = False
-
-    def dataReceived(self, data: bytes) -> None:
-        self.data += data
-
-    def connectionLost(self, reason: Any = None) -> None:
-        self.lost = True
-
-
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-
-
-@pytest_twisted.async_yield_fixture
-async def make_server() -> AsyncIterator[MakeServer]:
-    """Makes servers: C{make_server()} of pages, C{make_server([answer, ...])} by a script."""
-    ports: list[Any] = []
-
-    def make(script: list[bytes | None] | None = None) -> Any:
-        factory: Any = Counting()
-        if script is not None:
-            factory = Factory.forProtocol(Scripted)
-            factory.script, factory.requests, factory.connected = script, [], []
-        port = reactor.listenTCP(0, factory, backlog=500)
-        ports.append(port)
-        factory.url = b"http://127.0.0.1:%d" % port.getHost().port
-        return factory
-
-    yield make
-    for port in ports:
-        await port.stopListening()
-
-
-@pytest_twisted.async_yield_fixture
-async def make_http_pool() -> AsyncIterator[MakePool]:
-    pools: list[HTTPPool] = []
-
-    def make(
-        body_timeout: float | None = 60.0, over_all: int | None = None, **options: Any
-    ) -> HTTPPool:
-        policy = Policy(**{"leak_after": None, "limit": 2} | options)
-        pool = HTTPPool(reactor, policy=policy, limit=over_all, body_timeout=body_timeout)
-        pools.append(pool)
-        return pool
-
-    yield make
-    for pool in pools:
-        await pool.close(0)
-    await deferLater(reactor, 0)
-
-
-async def get(pool: HTTPPool, url: bytes, method: bytes = b"GET", body: Any = None) -> bytes:
-    response = await Agent(reactor, pool=pool).request(method, url, None, body)
-    return await readBody(response)
-
-
-def start(steps: Any) -> Deferred[Any]:
-    return Deferred.fromCoroutine(steps)
-
-
-def idle(pool: HTTPPool) -> list[int]:
-    return [status.idle for status in pool.status()]
-
-
-def nothing_is_leased(pool: HTTPPool) -> bool:
-    return all(status.leased == 0 for status in pool.status())
 
 
 @pytest_twisted.ensureDeferred

@@ -9,6 +9,7 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import gatherResults
+from twisted.internet.task import deferLater
 from twisted.protocols.memcache import ClientError
 
 from kolus import Policy
@@ -88,6 +89,23 @@ async def test_the_keys_of_a_dead_server_move_to_the_others(
     assert 0 < await lost() < 60
     await gatherResults([cache.set(key, b"1") for key in keys])
     assert await lost() == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_get_whose_server_dies_is_asked_of_the_next(
+    cache: MemcachedPool, three: list[Server]
+) -> None:
+    keys = [b"key%d" % number for number in range(60)]
+    await gatherResults([cache.set(key, b"1") for key in keys])
+    three[0].freeze()
+    gets = cache.getMultiple(keys)
+    sets = [cache.set(key, b"2").addErrback(lambda failure: failure.type) for key in keys]
+    await deferLater(reactor, 0.05)
+    await three[0].kill()
+    lost = sum(value is None for _, value in (await gets).values())
+    assert 0 < lost < 60
+    assert (await gatherResults(sets)).count(True) == 60 - lost  # a set may have been executed
+    assert sum(status.leased for status in cache.status()) == 0
 
 
 def test_a_method_without_a_key_says_which_there_are() -> None:

@@ -140,7 +140,7 @@ def test_a_client_that_comes_before_the_first_list_waits_for_it() -> None:
     stage = Stage(FakeListener())
     stage.source.first = ()
     stage.service.startService()
-    asked = stage.service.connect()
+    asked = stage.service.connect("clients")
     stage.turn()
     with pytest.raises(NotFired):
         result_of(asked)
@@ -157,7 +157,7 @@ def test_a_client_that_no_list_came_for_in_time_is_told_the_name_of_the_source()
     stage = Stage(FakeListener())
     stage.source.first = ()
     stage.service.startService()
-    asked = stage.service.connect()
+    asked = stage.service.connect("clients")
     stage.turn(5.1)
     with pytest.raises(NoBackend, match="'the source' of 0 backends"):
         result_of(asked)
@@ -168,9 +168,9 @@ def test_a_client_that_waits_gets_what_is_free_first_at_any_backend() -> None:
     stage = Stage(FakeListener(), limit=1)
     stage.source.first = (stage.backend, stage.second)
     stage.service.startService()
-    one, other = [result_of(stage.service.connect()) for _ in range(2)]
+    one, other = [result_of(stage.service.connect("clients")) for _ in range(2)]
     assert {one.manager.backend, other.manager.backend} == {stage.backend, stage.second}
-    waiting = [stage.service.connect() for _ in range(4)]
+    waiting = [stage.service.connect("clients") for _ in range(4)]
     for each in waiting:
         one.release()
         later = result_of(each)
@@ -185,7 +185,7 @@ def test_clients_go_where_the_source_says_now() -> None:
     stage = Stage(FakeListener())
     stage.service.startService()
     stage.source.tell(stage.second)
-    leases = [result_of(stage.service.connect()) for _ in range(3)]
+    leases = [result_of(stage.service.connect("clients")) for _ in range(3)]
     assert {each.manager.backend for each in leases} == {stage.second}
     for each in leases:
         each.release()
@@ -197,7 +197,9 @@ def test_the_source_is_heard_until_the_last_client_is_served() -> None:
     stage.service.startService()
     stopped = stage.service.stopService()
     stage.source.tell(stage.second)
-    lease = result_of(stage.service.connect())  # a client that was in the queue of the port
+    lease = result_of(
+        stage.service.connect("clients")
+    )  # a client that was in the queue of the port
     assert lease.manager.backend is stage.second
     lease.finished()
     stage.front.drained.callback(0)

@@ -35,10 +35,9 @@ async def front(
     """A front over these backends, which has ended at the end of the block."""
     pool = Pool(reactor, End, policy=Policy(limit=limit, acquire_timeout=20.0))
     service = FrontService(
-        Front(reactor, lambda: pool.select("test", endpoints)),
+        Front(reactor, lambda ident: pool.select(ident, endpoints)),
         pool,
         [(listen, serverFromString(reactor, listen))],
-        ident="test",
         grace=grace,
     )
     service.startService()

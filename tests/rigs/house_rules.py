@@ -33,7 +33,7 @@ FLOORS = (
     "errors backoff status support events",
     "endpoints lease balance health watching context proxy_protocol tls",
     "backend policy interfaces tunnel",
-    "manager sources metrics",
+    "manager sources metrics checking",
     "group",
     "pool",
     "service daemon testing clients aio",

@@ -131,7 +131,6 @@ class Stage:
             self.front,
             self.pool,
             [("tcp:6380", each) for each in listeners],
-            ident="clients",
             make_group=partial(self.pool.group, source, name="the source"),
             grace=7.0,
         )

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import trustme
 from OpenSSL import SSL
+from twisted.internet.endpoints import clientFromString
+from twisted.internet.testing import MemoryReactorClock as MemoryReactor
 
 from kolus.tls import (
     BackendCertificates,
@@ -16,6 +18,7 @@ from kolus.tls import (
     CertificateError,
     ListenerCertificates,
     ListenerTLS,
+    SecuredEndpoint,
 )
 from tests.tls.conftest import Files
 from tests.tls.shaking import Failing, serve
@@ -130,3 +133,25 @@ def test_a_missing_file_is_refused(setting: str) -> None:
         CertificateError, match=rf"^tls\.{setting}: cannot read /nope\.pem: No such"
     ):
         BackendCertificates(settings)
+
+
+@pytest.mark.parametrize("endpoint", ["tcp:10.0.0.7:1", "tcp:a.example:1", r"tcp:\:\:1:1"])
+def test_tls_begins_at_a_host(files: Files, endpoint: str) -> None:
+    certificates = BackendCertificates(BackendTLS(ca=files.ca))
+    made = SecuredEndpoint.around(clientFromString(MemoryReactor(), endpoint), certificates)
+    assert str(made).endswith("with TLS")
+
+
+def test_tls_at_a_unix_socket_needs_a_server_name_to_verify(files: Files) -> None:
+    endpoint = clientFromString(MemoryReactor(), "unix:/run/db")
+    with pytest.raises(ValueError, match=r"^tls\.server_name is needed"):
+        SecuredEndpoint.around(endpoint, BackendCertificates(BackendTLS(ca=files.ca)))
+    for settings in (BackendTLS(server_name="a.example"), BackendTLS(verify=False)):
+        SecuredEndpoint.around(endpoint, BackendCertificates(settings))
+
+
+@pytest.mark.parametrize("endpoint", ["tls:a.example:1", "ssl:a.example:1"])
+def test_tls_is_not_begun_twice(files: Files, endpoint: str) -> None:
+    certificates = BackendCertificates(BackendTLS(ca=files.ca))
+    with pytest.raises(ValueError, match="write tcp in place of tls or ssl"):
+        SecuredEndpoint.around(clientFromString(MemoryReactor(), endpoint), certificates)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import pytest
@@ -39,10 +40,12 @@ class Stage:
         self.reactor = WireReactor()
         self.asked: list[Deferred[Lease[End]]] = []
         self.cancelled: list[Deferred[Lease[End]]] = []
+        self.idents: list[Hashable] = []
         self.outcomes: list[Outcome] = []
         self.front = Front(self.reactor, self._ask, **settings)
 
-    def _ask(self) -> Deferred[Lease[End]]:
+    def _ask(self, ident: Hashable) -> Deferred[Lease[End]]:
+        self.idents.append(ident)
         self.asked.append(Deferred(self.cancelled.append))
         return self.asked[-1]
 
@@ -96,7 +99,7 @@ def test_a_client_has_a_lease_to_itself_and_it_is_finished_at_the_end() -> None:
 
 
 def test_a_front_that_knows_the_state_may_release_the_lease_instead() -> None:
-    def one_answer(client: End, backend: End) -> Deferred[Traffic]:
+    def one_answer(client: End, backend: End, times: object) -> Deferred[Traffic]:
         ended: Deferred[Traffic] = Deferred()
         ended.callback(Traffic(0, 0))
         return ended
@@ -204,7 +207,7 @@ def test_complaints_are_said_once_a_second_with_the_number_held_back() -> None:
 def test_a_pump_that_raises_costs_that_client_and_its_lease_only(
     logged_failures: LoggedFailures,
 ) -> None:
-    def broken(client: End, backend: End) -> Deferred[Traffic]:
+    def broken(client: End, backend: End, times: object) -> Deferred[Traffic]:
         raise ZeroDivisionError
 
     stage = Stage(pump=broken)

@@ -150,8 +150,14 @@ class PostgresPool(Client):
             except BaseException:
                 await _roll_back(connection)
                 raise
-            if not connection.closed:
+            if _has_work(connection):
                 await connection.commit()
+
+
+def _has_work(connection: Connection[Any]) -> bool:
+    """Whether there may be something to commit."""
+    is_at_rest = connection.pgconn.transaction_status == pq.TransactionStatus.IDLE
+    return not connection.closed and not (is_at_rest and connection._pipeline is None)
 
 
 async def _roll_back(connection: Connection[Any]) -> None:

@@ -13,18 +13,24 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from datetime import date
+from importlib.metadata import version
+from os import cpu_count
 from pathlib import Path
+from platform import python_version
 from statistics import median
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import ProcessProtocol
-from twisted.internet.task import deferLater, react
+from twisted.internet.task import LoopingCall, deferLater, react
 from twisted.python.failure import Failure
 
 from tests.bench.clients import asyncio_calls, twisted_calls
+from tests.bench.clients.opened import Opened
 from tests.bench.clients.plot import plot
 from tests.bench.clients.worker import BEGUN
+from tests.bench.core import insert, processor_name
 from tests.clients.conftest import Nginx
 from tests.clients.postgres_servers import Postgres, binary_folder, make_cluster
 from tests.net import servers
@@ -33,6 +39,11 @@ from tests.net.servers import Server
 LIMIT = 10
 CALLERS = (1, 50, 500)
 CLIENTS = (*twisted_calls.CALLS, *asyncio_calls.CALLS)
+
+PACKAGES = (
+    *("twisted", "txredisapi", "aiohttp", "httpx", "redis", "psycopg", "psycopg_pool"),
+    *("asyncpg", "psycopg2-binary"),
+)
 
 _GRACE = 15.0
 """Seconds that a client may take beyond its time."""
@@ -48,15 +59,19 @@ async def run(row: Row, server: Any, seconds: float) -> dict[str, Any] | None:
     arguments = [kind, client, server.port, callers or 50, LIMIT, seconds]
     from twisted.internet import reactor
 
+    opened = Opened(server.port)
+    looking = LoopingCall(opened.look)
     worker = Worker(reactor, arguments, seconds + _GRACE)
+    looking.start(0.05)
     if callers == 0 and await worker.begun:
         await deferLater(reactor, seconds / 3)
         await end(server)
         await deferLater(reactor, 0.2)
         await server.start()
     await worker.ended
+    looking.stop()
     try:
-        return json.loads(worker.out.splitlines()[-1])  # type: ignore[no-any-return]
+        return json.loads(worker.out.splitlines()[-1]) | {"opened": opened.count()}  # type: ignore[no-any-return]
     except (IndexError, ValueError):
         print(f"{kind}, {client}: {worker.err.decode().strip().splitlines()[-1:]}", file=sys.stderr)
         return None
@@ -123,30 +138,47 @@ async def start_servers(reactor: Any, folder: Path) -> dict[str, Server]:
     return started
 
 
+def machine(rounds: int) -> str:
+    """Where and when the figures were taken."""
+    names = ("twisted", "txredisapi", "aiohttp", "httpx", "redis", "psycopg", "psycopg_pool")
+    versions = ", ".join(
+        f"{name} {version(name)}" for name in (*names, "asyncpg", "psycopg2-binary")
+    )
+    return (
+        f"Measured on {date.today()}: {processor_name()}, {cpu_count()} cores, Python "
+        f"{python_version()}, {versions}. Medians of {rounds} rounds; limit {LIMIT}."
+    )
+
+
 def table(figures: dict[Row, list[dict[str, Any]]]) -> Iterator[str]:
     """The lines of the table, in Markdown: the medians of the rounds."""
     for kind in ("http", "redis", "postgres"):
-        yield f"\n| {kind} | callers | calls/s | CPU us/call | longest ms | failures |"
-        yield "| --- | --- | --- | --- | --- | --- |"
+        yield f"\n| {kind} | callers | calls/s | CPU us/call | opened | longest ms | failures |"
+        yield "| --- | --- | --- | --- | --- | --- | --- |"
         for callers in (*CALLERS, 0):
             for its, client in CLIENTS:
                 rounds = figures.get((kind, client, callers), [])
                 if its != kind or not rounds:
                     continue
-                rate, cpu, longest, failures = (
+                rate, cpu, opened, longest, failures = (
                     median([each[name] for each in rounds])
-                    for name in ("rate", "cpu", "longest", "failures")
+                    for name in ("rate", "cpu", "opened", "longest", "failures")
                 )
                 who = str(callers) if callers else "50, server killed"
                 yield (
-                    f"| {client} | {who} | {rate:.0f} | {cpu:.0f} | {1000 * longest:.0f} | "
-                    f"{failures:.0f} |"
+                    f"| {client} | {who} | {rate:.0f} | {cpu:.0f} | {opened:.0f} | "
+                    f"{1000 * longest:.0f} | {failures:.0f} |"
                 )
 
 
 async def main(reactor: Any, options: argparse.Namespace) -> None:
     figures: dict[Row, list[dict[str, Any]]] = defaultdict(list)
-    rows = [(*each, callers) for each in CLIENTS for callers in (*CALLERS, 0)]
+    rows = [
+        (*each, callers)
+        for each in CLIENTS
+        for callers in (*CALLERS, 0)
+        if callers or not each[1].startswith("no pool")
+    ]
     if options.only:
         rows = [row for row in rows if row[0] == options.only]
     with tempfile.TemporaryDirectory(prefix="kolus") as name:
@@ -165,11 +197,15 @@ async def main(reactor: Any, options: argparse.Namespace) -> None:
             for each in started.values():
                 await end(each)
     print()
-    for line in table(figures):
-        print(line)
+    lines = [machine(options.rounds), *table(figures)]
+    print("\n".join(lines))
+    if options.write:
+        page = Path(options.write)
+        page.write_text(insert(page.read_text(), "\n".join(lines)), encoding="utf-8")
     if options.plot:
         medians = {
-            row: median([each["rate"] for each in rounds]) for row, rounds in figures.items()
+            row: median([each["rate" if row[2] else "failures"] for each in rounds])
+            for row, rounds in figures.items()
         }
         Path(options.plot).write_text(plot(medians), encoding="utf-8")
 
@@ -181,7 +217,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="how often each (default: 3)")
     parser.add_argument("--seconds", type=float, default=2.0, help="of each load (default: 2)")
     parser.add_argument("--only", choices=["http", "redis", "postgres"], help="one kind of server")
-    parser.add_argument("--plot", metavar="FILE", help="write an SVG of calls per second")
+    parser.add_argument("--plot", metavar="FILE", help="write an SVG of the figures")
+    parser.add_argument(
+        "--write",
+        metavar="PAGE",
+        help="write the table into a page, between its marks",
+    )
     return parser.parse_args(arguments)
 
 

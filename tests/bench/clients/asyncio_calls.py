@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from importlib import import_module
+from itertools import cycle
 from typing import Any
+
+from tests.bench.clients.bare import Exchange
 
 __all__ = ["CALLS", "Client"]
 
@@ -78,10 +82,60 @@ async def postgres_asyncpg(port: int, limit: int) -> Client:
     return call, pool.close
 
 
+def bare(kind: str) -> Callable[[int, int], Awaitable[Client]]:
+    """The bytes of one kind of server, on held connections."""
+
+    async def make(port: int, limit: int) -> Client:
+        loop = asyncio.get_running_loop()
+
+        class Bare(asyncio.Protocol):
+            def __init__(self) -> None:
+                self.exchange: Exchange[asyncio.Future[None]] = Exchange(
+                    kind, loop.create_future, lambda answer: answer.set_result(None)
+                )
+                self.data_received = self.exchange.came  # type: ignore[method-assign]
+
+        held = [await loop.create_connection(Bare, "127.0.0.1", port) for _ in range(limit)]
+        turns = cycle([(each.exchange.ask, transport.write) for transport, each in held])
+
+        def call() -> asyncio.Future[None]:
+            ask, write = next(turns)
+            return ask(write)
+
+        async def close() -> None:
+            for transport, _ in held:
+                transport.abort()
+
+        return call, close
+
+    return make
+
+
+async def postgres_held(port: int, limit: int) -> Client:
+    """psycopg's protocol on held connections."""
+    psycopg: Any = import_module("psycopg")
+    conninfo = f"host=127.0.0.1 port={port} user=postgres password=secret"
+    connect = psycopg.AsyncConnection.connect
+    held = [await connect(conninfo, autocommit=True) for _ in range(limit)]
+    turns = cycle(held)
+
+    async def call() -> object:
+        return await (await next(turns).execute("select 1")).fetchone()
+
+    async def close() -> None:
+        for each in held:
+            await each.close()
+
+    return call, close
+
+
 CALLS = {
     ("http", "aiohttp"): http_aiohttp,
     ("http", "httpx"): http_httpx,
     ("redis", "redis.asyncio"): redis_asyncio,
     ("postgres", "psycopg_pool"): postgres_psycopg,
     ("postgres", "asyncpg"): postgres_asyncpg,
+    ("http", "no pool, asyncio"): bare("http"),
+    ("redis", "no pool, asyncio"): bare("redis"),
+    ("postgres", "no pool, asyncio"): postgres_held,
 }

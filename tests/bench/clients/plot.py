@@ -1,19 +1,21 @@
-"""The plot of the clients, as SVG: calls per second, for each kind of server."""
+"""The plot of the clients, as SVG: calls per second, and failures when the server is killed."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from xml.sax.saxutils import escape
 
 __all__ = ["plot"]
 
-_WIDTH, _LINE, _LEFT = 760, 17, 230
+_WIDTH, _LINE, _LEFT = 760, 17, 180
 _OURS, _OTHERS, _INK = "#1f77b4", "#c8c8c8", "#333333"
 
 
 def plot(rates: Mapping[tuple[str, str, int], float]) -> str:
     """
-    @param rates: calls per second by kind of server, client and number of callers.
+    @param rates: calls per second by kind of server, client and number of callers. For 0 callers:
+        the failures when the server is killed.
     """
     return "\n".join(_lines(rates)) + "\n"
 
@@ -22,14 +24,16 @@ def _lines(rates: Mapping[tuple[str, str, int], float]) -> Iterator[str]:
     kinds = [kind for kind in ("http", "redis", "postgres") if any(row[0] == kind for row in rates)]
     bars: list[tuple[str, list[tuple[str, float]]]] = []
     for kind in kinds:
-        for callers in sorted({row[2] for row in rates if row[0] == kind and row[2]}):
+        counts = {row[2] for row in rates if row[0] == kind}
+        for callers in sorted(counts, key=lambda count: count or math.inf):
             rows = [
                 (client, rate)
                 for (its, client, count), rate in rates.items()
                 if its == kind and count == callers
             ]
-            rows.sort(key=lambda row: -row[1])
-            bars.append((f"{kind}, {callers} callers", rows))
+            rows.sort(key=lambda row: -row[1] if callers else row[1])
+            what = f"{callers} callers" if callers else "failures when the server is killed"
+            bars.append((f"{kind}, {what}", rows))
     height = 50 + sum(_LINE * (len(rows) + 2) for _, rows in bars)
     yield (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" '
@@ -41,7 +45,7 @@ def _lines(rates: Mapping[tuple[str, str, int], float]) -> Iterator[str]:
     y = 50
     for title, rows in bars:
         yield f'<text x="12" y="{y}" font-weight="bold">{escape(title)}</text>'
-        most = max(rate for _, rate in rows)
+        most = max(rate for _, rate in rows) or 1.0
         for client, rate in rows:
             y += _LINE
             width = (_WIDTH - _LEFT - 80) * rate / most

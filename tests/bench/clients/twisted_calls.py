@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from itertools import cycle
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
+
+from tests.bench.clients.bare import Exchange
 
 __all__ = ["CALLS", "Client"]
 
@@ -28,7 +31,8 @@ async def http_kolus(reactor: Any, port: int, limit: int) -> Client:
     from kolus import Policy
     from kolus.clients.http import HTTPPool
 
-    pool = HTTPPool(reactor, policy=Policy(limit=limit, acquire_timeout=30.0))
+    policy = Policy(limit=limit, acquire_timeout=30.0, fail_fast=False)
+    pool = HTTPPool(reactor, policy=policy)
     return _http(reactor, pool, port), lambda: pool.close(0)
 
 
@@ -89,6 +93,55 @@ async def postgres_adbapi(reactor: Any, port: int, limit: int) -> Client:
     return lambda: pool.runQuery("select 1"), close
 
 
+def bare(kind: str) -> Callable[[Any, int, int], Awaitable[Client]]:
+    """The bytes of one kind of server, on held connections."""
+
+    async def make(reactor: Any, port: int, limit: int) -> Client:
+        from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+        from twisted.internet.protocol import Protocol
+
+        class Bare(Protocol):
+            def __init__(self) -> None:
+                self.exchange: Exchange[Deferred[None]] = Exchange(
+                    kind, Deferred, lambda answer: answer.callback(None)
+                )
+                self.dataReceived = self.exchange.came  # type: ignore[method-assign]
+
+        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port)
+        held = [await connectProtocol(endpoint, Bare()) for _ in range(limit)]
+        turns = cycle([(each.exchange.ask, each.transport.write) for each in held])
+
+        def call() -> Deferred[None]:
+            ask, write = next(turns)
+            answer: Deferred[None] = ask(write)
+            return answer
+
+        def close() -> Deferred[None]:
+            for each in held:
+                each.transport.abortConnection()
+            return succeed(None)
+
+        return call, close
+
+    return make
+
+
+async def postgres_held(reactor: Any, port: int, limit: int) -> Client:
+    """psycopg's protocol on held connections."""
+    from kolus import Policy
+    from kolus.clients.postgres import PostgresPool
+
+    conninfo = f"host=127.0.0.1 port={port} user=postgres password=secret"
+    pool = PostgresPool(reactor, conninfo, policy=Policy(limit=limit), autocommit=True)
+    turns = cycle([await pool.connect() for _ in range(limit)])
+
+    async def call() -> object:
+        connection = next(turns).protocol.connection
+        return await (await connection.execute("select 1")).fetchone()
+
+    return call, lambda: pool.close(0)
+
+
 CALLS = {
     ("http", "kolus"): http_kolus,
     ("http", "HTTPConnectionPool"): http_twisted,
@@ -96,4 +149,7 @@ CALLS = {
     ("redis", "txredisapi"): redis_txredisapi,
     ("postgres", "kolus"): postgres_kolus,
     ("postgres", "adbapi"): postgres_adbapi,
+    ("http", "no pool, Twisted"): bare("http"),
+    ("redis", "no pool, Twisted"): bare("redis"),
+    ("postgres", "no pool, Twisted"): postgres_held,
 }

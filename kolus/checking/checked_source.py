@@ -1,0 +1,85 @@
+"""C{CheckedSource}: a source whose backends are checked as long as they are in its list.
+
+Its state is the checks of each backend of the last list.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from zope.interface import implementer
+
+from kolus.backend import Backend
+from kolus.checking.backend_checks import BackendChecks, CheckResult, MakeEndpoint, Report
+from kolus.checking.health_check import HealthCheck
+from kolus.interfaces import ISource
+
+if TYPE_CHECKING:
+    from kolus.backoff import Rng
+
+__all__ = ["CheckedSource"]
+
+
+@implementer(ISource)
+class CheckedSource:
+    """Passes on the list of another source, and checks the backends in it."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        source: Any,
+        check: HealthCheck,
+        report: Report,
+        *,
+        make_endpoint: MakeEndpoint | None = None,
+        rng: Rng | None = None,
+    ) -> None:
+        """
+        @param source: the other C{ISource}.
+        @param report: is told after each check: the backend, and why it is down; empty: it is up.
+            Give C{Pool.checked} of the pool whose group has this source.
+        @param make_endpoint: as for the pool; the default is C{Backend.connector}.
+        """
+        self._reactor = reactor
+        self._source = source
+        self._check = check
+        self._report = report
+        self._make_endpoint = make_endpoint or (lambda its, backend: backend.connector(its))
+        self._rng = random.Random() if rng is None else rng
+        self._checks: dict[Hashable, BackendChecks] = {}
+
+    def start(self, listener: Callable[[Sequence[Backend]], object]) -> None:
+        def told(backends: Sequence[Backend]) -> None:
+            listener(backends)  # first: if it refuses the list, the last one stays
+            self._change(backends)
+
+        self._source.start(told)
+
+    def stop(self) -> None:
+        self._change(())
+        self._source.stop()
+
+    def results(self) -> list[CheckResult]:
+        """What the checks of each backend in the list have found."""
+        return [each.result for each in self._checks.values()]
+
+    def _change(self, backends: Sequence[Backend]) -> None:
+        before, self._checks = self._checks, {}
+        for backend in backends:
+            known = before.pop(backend.key, None)
+            self._checks[backend.key] = known or self._made(backend)
+            if known is not None:
+                known.is_called(backend)
+        for gone in before.values():
+            gone.stop()
+        for checks in tuple(self._checks.values()):
+            checks.start()
+
+    def _made(self, backend: Backend) -> BackendChecks:
+        its = (self._reactor, backend, self._check, self._report, self._rng)
+        return BackendChecks(*its, self._make_endpoint)
+
+    def __repr__(self) -> str:
+        return f"<CheckedSource of {self._source!r}>"

@@ -1,0 +1,150 @@
+"""C{SessionTimes}: ends sessions that are idle, half closed or simply old.
+
+Its state: for each session when it began, the bytes that it had moved when it was looked at last,
+when that was different, and whose turn it is; and the timers of the two rounds. Nothing is noted
+while bytes move: that would cost more than moving them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from kolus.support import steady
+from kolus.tunnel.settings import ListenerSettings
+
+__all__ = ["REASONS", "Session", "SessionTimes"]
+
+REASONS = ("client_timeout", "backend_timeout", "half_closed_timeout", "session_limit")
+"""Why a session was ended; the settings of these names."""
+
+_LOOKS = 20
+_LOOKS_AT_HALVES = 40
+_LEAST, _MOST = 0.05, 60.0
+
+
+class Session(Protocol):
+    """A client that is joined to a backend.
+
+    @ivar sent: bytes from the client so far.
+    @ivar received: bytes from the backend so far.
+    """
+
+    @property
+    def sent(self) -> int: ...
+    @property
+    def received(self) -> int: ...
+
+
+@dataclass(slots=True)
+class _Watched:
+    """What is known of a session."""
+
+    began: float
+    since: float
+    sent: int = 0
+    received: int = 0
+    limit: str = "client_timeout"
+
+
+class SessionTimes:
+    """Watches the sessions of a listener.
+
+    A session is ended between its limit and a tenth after it; a half-closed one within a
+    twentieth. Whose turn it is decides which limit an idle session has: that of the backend if the
+    client has sent the last bytes, that of the client if the backend has, or if none has come; and
+    the longer one if both have sent between two looks.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        settings: ListenerSettings,
+        end: Callable[[Any, str], object],
+    ) -> None:
+        """
+        @param end: ends a session; it gets one of C{REASONS}, too. It is called once.
+        """
+        self._clock = steady(clock)
+        self._end = end
+        limits = {name: getattr(settings, name) for name in REASONS}
+        self._limits = {name: math.inf if each is None else each for name, each in limits.items()}
+        client, backend, half, age = self._limits.values()
+        self._limits["both"] = max(client, backend)
+        self._period = _period(min(client, backend, age), _LOOKS)
+        self._half_period = _period(half, _LOOKS_AT_HALVES)
+        self._sessions: dict[Session, _Watched] = {}
+        self._halves: dict[Session, _Watched] = {}
+        self._timer: IDelayedCall | None = None
+        self._half_timer: IDelayedCall | None = None
+
+    def begun(self, session: Session) -> None:
+        """Watch a session."""
+        now = self._clock.seconds()
+        self._sessions[session] = _Watched(now, now)
+        if self._timer is None and self._period < math.inf:
+            self._timer = self._clock.callLater(self._period, self._look)
+
+    def half_closed(self, session: Session) -> None:
+        """One side of a session has ended its direction."""
+        watched = self._sessions.get(session)
+        if watched is None or session in self._halves or self._half_period == math.inf:
+            return
+        self._note(session, watched)
+        watched.since = self._clock.seconds()
+        self._halves[session] = watched
+        if self._half_timer is None:
+            self._half_timer = self._clock.callLater(self._half_period, self._look_at_halves)
+
+    def ended(self, session: Session) -> None:
+        """A session has ended."""
+        self._sessions.pop(session, None)
+        self._halves.pop(session, None)
+        if not self._sessions and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not self._halves and self._half_timer is not None:
+            self._half_timer.cancel()
+            self._half_timer = None
+
+    def _look(self) -> None:
+        self._timer = self._clock.callLater(self._period, self._look)
+        now, limits = self._clock.seconds(), self._limits
+        for session, watched in tuple(self._sessions.items()):
+            self._note(session, watched)
+            if now - watched.began >= limits["session_limit"]:
+                self._stop(session, "session_limit")
+            elif now - watched.since >= limits[watched.limit]:
+                reason = watched.limit if watched.limit != "both" else "client_timeout"
+                self._stop(session, reason)
+
+    def _look_at_halves(self) -> None:
+        self._half_timer = self._clock.callLater(self._half_period, self._look_at_halves)
+        now, limit = self._clock.seconds(), self._limits["half_closed_timeout"]
+        for session, watched in tuple(self._halves.items()):
+            self._note(session, watched)
+            if now - watched.since >= limit:
+                self._stop(session, "half_closed_timeout")
+
+    def _stop(self, session: Session, reason: str) -> None:
+        self.ended(session)
+        self._end(session, reason)
+
+    def _note(self, session: Session, watched: _Watched) -> None:
+        """Note what has moved since the last look."""
+        sent, received = session.sent, session.received
+        has_sent, has_received = sent != watched.sent, received != watched.received
+        if has_sent or has_received:
+            watched.sent, watched.received = sent, received
+            watched.since = self._clock.seconds()
+            watched.limit = "client_timeout"
+            if has_sent:
+                watched.limit = "both" if has_received else "backend_timeout"
+
+
+def _period(limit: float, looks: int) -> float:
+    return limit if limit == math.inf else min(_MOST, max(_LEAST, limit / looks))

@@ -1,0 +1,7 @@
+"""Certificates, for the tests of listeners with TLS."""
+
+from __future__ import annotations
+
+from tests.tls.conftest import files
+
+__all__ = ["files"]
