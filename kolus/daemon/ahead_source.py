@@ -15,7 +15,6 @@ from zope.interface import implementer
 
 from kolus.errors import Closed, KolusError
 from kolus.interfaces import ISource
-from kolus.lease import Lease
 from kolus.pool import Pool
 
 if TYPE_CHECKING:
@@ -60,8 +59,8 @@ class AheadSource:
     def _connect(self, backend: Backend) -> None:
         """Make the manager by a first connect; it then keeps connections ready by itself."""
         if backend.key in self._backends:
-            maybeDeferred(self._pool.connect, self._ident, backend).addCallbacks(
-                Lease.release, self._connect_failed, errbackArgs=(backend,)
+            maybeDeferred(self._pool.warm, backend, ident=self._ident).addErrback(
+                self._connect_failed, backend
             )
 
     def _connect_failed(self, failure: Failure, backend: Backend) -> None:

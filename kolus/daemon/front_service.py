@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import select
-import socket
 from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,7 +24,7 @@ from twisted.python.failure import Failure
 
 from kolus.lease import Lease
 from kolus.pool import Pool
-from kolus.tunnel import Front, set_silence_limits
+from kolus.tunnel import Front
 
 if TYPE_CHECKING:
     from kolus.group import Group
@@ -137,18 +136,17 @@ class FrontService(Service):
         if description.startswith(BEHIND_BALANCERS):
             factory = factory.behind_balancers()
         assert IProtocolFactory.providedBy(factory)
-        listened = endpoint.listen(factory).addCallbacks(self._listens, failures.append)
+        listened = endpoint.listen(factory).addCallbacks(
+            self._listens, failures.append, callbackArgs=(factory,)
+        )
         for failure in failures:
             raise CannotListen(_refusal(description, failure)) from None
         listened.addCallback(_report_late, description, failures)
 
-    def _listens(self, port: IListeningPort) -> None:
+    def _listens(self, port: IListeningPort, factory: Any) -> None:
+        if isinstance(self._front, Front):
+            port = self._front.listens(port, factory)
         self.ports.append(port)
-        front: Any = self._front
-        listening = getattr(port, "socket", None)
-        if isinstance(front, Front) and isinstance(listening, socket.socket):
-            set_silence_limits(listening, front.settings)
-            front.gate.add(port)  # type: ignore[arg-type]
         _log.info("kolus listens on {address}", address=_readable(port.getHost()))
 
 

@@ -30,7 +30,7 @@ from kolus.sources import (
     name_server_from_string,
     source_from_string,
 )
-from kolus.tunnel import End, Front
+from kolus.tunnel import End, Front, Loop, in_place_of
 
 __all__ = ["Options", "makeService"]
 
@@ -269,9 +269,16 @@ def makeService(options: Options) -> IService:
         acquire_timeout=options["wait"],
         connect_timeout=options["connect-timeout"],
         ejection=Ejection(failures) if failures else None,
+        leak_after=None,  # a session may last as long as its client likes
         balancer=NAMES[options["balance"]](reactor),
     )
-    pool = Pool(reactor, End, policy=policy)
+    loop = Loop(reactor)
+    pool = Pool(
+        reactor,
+        End,
+        policy=policy,
+        make_endpoint=lambda _, backend: in_place_of(loop, backend.connector(reactor)),
+    )
     servers = options["name-server"]
     if servers:  # for host names of backends too, such as those in SRV records
         its: Any = reactor
@@ -280,7 +287,7 @@ def makeService(options: Options) -> IService:
     if options["connect-ahead"]:
         source = AheadSource(source, pool, _IDENT)
     service = FrontService(
-        Front(reactor, lambda ident: service.connect(ident), ident=_IDENT),
+        Front(reactor, lambda ident: service.connect(ident), ident=_IDENT, loop=loop),
         pool,
         options["listen"],
         make_group=partial(pool.group, source, name=name),

@@ -15,14 +15,15 @@ import socket
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from twisted.internet.interfaces import IDelayedCall, IReadDescriptor, IReactorFDSet
+from twisted.internet.interfaces import IDelayedCall, IReactorFDSet, IReadDescriptor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from kolus.tunnel.descriptors import Descriptors
 from kolus.tunnel.pipes import Pipes
 
-__all__ = ["BUFFER", "BROKEN", "IN", "LEFT", "OUT", "Loop", "Watched"]
+__all__ = ["BROKEN", "BUFFER", "IN", "LEFT", "OUT", "Loop", "Watched"]
 
 _log = Logger()
 
@@ -59,6 +60,7 @@ class Loop:
     @ivar buffer: what is read into; its content is anyone's after the call of C{ready}.
     @ivar view: the same, to be sliced.
     @ivar pipes: empty pipes, for bulk.
+    @ivar descriptors: how many clients may be accepted.
     """
 
     def __init__(self, reactor: Any) -> None:
@@ -66,6 +68,7 @@ class Loop:
         self.buffer = bytearray(BUFFER)
         self.view = memoryview(self.buffer)
         self.pipes = Pipes()
+        self.descriptors = Descriptors()
         self._epoll: Any = None  # made when it is needed: a daemon forks first
         self._owners: dict[int, Watched] = {}
         self._is_busy = self._is_reader = False
@@ -144,7 +147,7 @@ class Loop:
     # IReadDescriptor
 
     def fileno(self) -> int:
-        return -1 if self._epoll is None else self._epoll.fileno()  # type: ignore[no-any-return]
+        return -1 if self._epoll is None else self._epoll.fileno()
 
     def doRead(self) -> None:
         """Handle what is ready, for a bounded time."""

@@ -19,12 +19,11 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.python.failure import Failure
 
-from kolus.tunnel.loop import BROKEN, BUFFER, IN, OUT
-from kolus.tunnel.pipes import PIPE
+from kolus.tunnel.loop import BROKEN, IN, OUT
+from kolus.tunnel.pipes import PIPE, Pipe
 from kolus.tunnel.unsent import unsent
 
 if TYPE_CHECKING:
-    from kolus.tunnel.pipes import Pipe
     from kolus.tunnel.wire import Wire
 
 __all__ = ["Pair"]
@@ -34,6 +33,8 @@ _BULK = 64 * 1024
 _STREAK = 4
 """After so many in a row bytes are spliced, after as many smaller ones they are copied again."""
 _LOOK_AGAIN = 0.02
+_TRIES = 500
+"""A side that takes nothing for ten seconds is reset, whatever it was to get."""
 _BUSY = (BlockingIOError, InterruptedError)
 _SPLICE: int = getattr(os, "SPLICE_F_MOVE", 1) | getattr(os, "SPLICE_F_NONBLOCK", 2)
 
@@ -48,27 +49,43 @@ class Pair:
     @ivar has_ended: whether nothing moves any more.
     """
 
-    __slots__ = ("_on_end", "backend", "client", "has_ended", "to_backend", "to_client")
+    __slots__ = (
+        *("__weakref__", "_half_closed", "_on_end", "backend", "client"),
+        *("has_ended", "to_backend", "to_client"),
+    )
 
-    def __init__(self, client: Wire, backend: Wire, ended: Callable[[Pair], object]) -> None:
-        """Join them. What one of them was still to send is sent first.
+    def __init__(
+        self,
+        client: Wire,
+        backend: Wire,
+        early: bytes,
+        ended: Callable[[Pair], object],
+        half_closed: Callable[[Pair], object],
+    ) -> None:
+        """Join them; C{begin} is due.
 
-        @param ended: called once, when the pair has ended. The client's wire is closed by then;
-            the backend's is what it was before, unless C{is_whole} is false.
+        @param early: what was read from the client before.
+        @param ended: called once, when the pair has ended. The client's wire is closed by then, and
+            the backend's is read as before, unless it is broken, or the client was.
+        @param half_closed: called when one side has ended its direction.
         """
         self.client, self.backend = client, backend
-        self._on_end = ended
+        self._on_end, self._half_closed = ended, half_closed
         self.has_ended = False
-        self.to_backend = Flow(self, client, backend)
-        self.to_client = Flow(self, backend, client)
+        self.to_backend = Flow(self, client, backend, early)
+        self.to_client = Flow(self, backend, client, b"")
         self.to_backend.back, self.to_client.back = self.to_client, self.to_backend
+
+    def begin(self) -> None:
+        """Move bytes from now on. What one of them was still to send is sent first."""
         for flow in (self.to_backend, self.to_client):
             wire = flow.source
             wire.pair = self
             if wire.is_watched:
                 wire.loop.pass_on(wire.fd, flow)
-        self.to_backend.watch()
-        self.to_client.watch()
+        for flow in (self.to_backend, self.to_client):
+            if not self.has_ended:
+                flow.begin()
 
     @property
     def sent(self) -> int:
@@ -94,46 +111,61 @@ class Pair:
         if self.to_backend.is_done and self.to_client.is_done:
             self.stop()
 
-    def reset(self, flow: Flow) -> None:
+    def reset(self, flow: Flow, tries: int = _TRIES) -> None:
         """The source of a flow was reset, and all its bytes were sent: pass on the reset, as soon
         as the kernel has delivered them."""
         if self.has_ended:
             return
-        if unsent(flow.sink.socket):
-            flow.source.loop.reactor.callLater(_LOOK_AGAIN, self.reset, flow)
+        if unsent(flow.sink.socket) and tries:
+            flow.source.loop.reactor.callLater(_LOOK_AGAIN, self.reset, flow, tries - 1)
         else:
             self.stop(reset=True)
 
     def stop(self, *, reset: bool = False) -> None:
         """End it now; without effect if it has ended.
 
-        @param reset: whether both sides are reset; else the client's is closed.
+        @param reset: whether both sides are reset; else the client's is closed, unless it has not
+            got all that was read for it.
         """
         if self.has_ended:
             return
         self.has_ended = True
+        reset = reset or self.to_client.rest is not None or self.to_backend.rest is not None
         for flow in (self.to_backend, self.to_client):
             flow.stop()
         client, backend = self.client, self.backend
-        if self.to_client.is_read:
-            _tell_end(backend)
-        elif self.to_client.carried:
-            backend.protocol.dataReceived(b"")  # so the pool knows that it has served
         for wire in (client, backend):
             wire.pair = None
             if wire.is_watched:
                 wire.loop.pass_on(wire.fd, wire)
+        self._tell_backend()
         if reset:
             client.abortConnection()
             backend.abortConnection()
         else:
             client.loseConnection()
-            backend.resumeProducing()
+            if self.to_backend.is_done or self.to_client.is_read:
+                backend.is_half_closed(self.to_client.is_read)
+            else:
+                backend.resumeProducing()
         self._on_end(self)
 
+    def half_closed(self) -> None:
+        """One side has ended its direction. Called by the flows."""
+        if not self.has_ended:
+            self._half_closed(self)
 
-def _tell_end(backend: Wire) -> None:
-    """Tell a backend's protocol what the pair has seen: something may have come, then the end."""
+    def _tell_backend(self) -> None:
+        """Tell the pool, by the protocol, what it has to know of a backend: whether it has served,
+        and whether it has left its client."""
+        answers, protocol = self.to_client, self.backend.protocol
+        if protocol is None:
+            return
+        if answers.carried:
+            protocol.dataReceived(b"")
+        left = answers.is_first and (answers.is_reset or not answers.carried)
+        if left and IHalfCloseableProtocol.providedBy(protocol):
+            protocol.readConnectionLost()
 
 
 class Flow:
@@ -144,27 +176,40 @@ class Flow:
     @ivar rest: what was read and could not be sent yet.
     @ivar is_read: whether its source sends no more.
     @ivar is_reset: whether that is so since the source, or the connection to it, is broken.
+    @ivar is_first: whether its source ended before the other.
     @ivar is_done: whether the end was passed on, or the sink takes nothing any more.
     """
 
     __slots__ = (
-        *("_pipe", "_recv", "_send", "_streak", "back", "carried", "is_done", "is_read"),
-        *("is_reset", "pair", "rest", "sink", "source"),
+        *("_pipe", "_recv", "_send", "_streak", "back", "carried", "is_done", "is_first"),
+        *("is_read", "is_reset", "pair", "rest", "sink", "source"),
     )
 
     back: Flow
 
-    def __init__(self, pair: Pair, source: Wire, sink: Wire) -> None:
+    def __init__(self, pair: Pair, source: Wire, sink: Wire, early: bytes) -> None:
         self.pair = pair
         self.source, self.sink = source, sink
-        self.carried = 0
-        self.rest: Any = memoryview(sink.dataBuffer) if sink.dataBuffer else None
-        sink.dataBuffer = b""
-        self.is_read = self.is_reset = self.is_done = False
+        self.carried = len(early)
+        rest = sink.take_unsent() + early
+        self.rest: Any = memoryview(rest) if rest else None
+        self.is_read, self.is_first = source.has_read, False
+        self.is_reset = self.is_done = False
         self._recv = source.socket.recv_into
         self._send = sink.socket.send
         self._pipe: Pipe | None = None
         self._streak = 0
+
+    def begin(self) -> None:
+        """Send what there is, and watch for more."""
+        if self.is_read:
+            self.pair.half_closed()
+        if self.rest:
+            self.push()
+        elif self.is_read:
+            self._pass_end()
+        if not self.pair.has_ended:
+            self.watch()
 
     # What the loop tells
 
@@ -224,11 +269,11 @@ class Flow:
 
     def push(self) -> None:
         """Send what could not be sent before."""
-        rest = self.rest
+        rest: Any = self.rest
         if rest is None:
             return
         try:
-            if rest is self._pipe:
+            if isinstance(rest, Pipe):
                 rest.held -= os.splice(rest.reader, self.sink.fd, rest.held, flags=_SPLICE)
                 self.rest = rest if rest.held else None
             else:
@@ -293,10 +338,12 @@ class Flow:
 
     def _source_ended(self) -> None:
         self.is_read = True
+        self.is_first = not self.back.is_read
         if not self.rest:
             self._pass_end()
         if not self.pair.has_ended:
             self.watch()
+            self.pair.half_closed()
 
     def _source_failed(self) -> None:
         """The source is broken, and all that it had sent is read: what goes there is lost."""

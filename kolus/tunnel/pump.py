@@ -105,7 +105,7 @@ class Tunnel:
         if reason.check(ConnectionDone) or end.has_read:
             other.close()
         else:
-            other.abort()
+            other.reset()
         self.check_ended()
 
     def check_ended(self) -> None:

@@ -89,6 +89,11 @@ class Wire:
         if self.connected and self.pair is None:
             self.resumeProducing()
 
+    @property
+    def reactor(self) -> Any:
+        """As that of Twisted's transports."""
+        return self.loop.reactor
+
     # What the loop tells
 
     def ready(self, events: int) -> None:
@@ -251,7 +256,17 @@ class Wire:
         """As C{IConsumer}."""
         self.producer = None
 
+    def take_unsent(self) -> bytes:
+        """What is still to be sent; whoever takes it sends it."""
+        unsent, self.dataBuffer = bytes(self.dataBuffer), b""
+        return unsent
+
     # Ending
+
+    def is_half_closed(self, has_read: bool) -> None:
+        """A pair that it was in has ended one direction at least: this one if not C{has_read}."""
+        self.has_read = has_read
+        self._writeDisconnecting = self._writeDisconnected = True
 
     def loseWriteConnection(self) -> None:
         """Send the rest, then the end of this direction."""
@@ -340,6 +355,12 @@ class Wire:
 
     def connectionLost(self, reason: Failure) -> None:
         self._lose(reason)
+
+    def readConnectionLost(self, reason: Failure) -> None:
+        """As Twisted's transports have it; nobody calls it."""
+
+    def writeConnectionLost(self, reason: Failure) -> None:
+        """As Twisted's transports have it; nobody calls it."""
 
     def setTcpNoDelay(self, enabled: bool) -> None:
         """As C{ITCPTransport}; without effect on a UNIX socket."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,15 @@ from tests.net.tunnel_peers import LOOPBACK, Backend, Peer, backend, connected, 
 pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL")
 
 MIB = 1024 * 1024
+_fast: ContextVar[bool] = ContextVar("whether sockets are the front's own", default=True)
+
+
+@pytest.fixture(autouse=True, params=["wires", "transports"])
+def data_path(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every promise is kept over both data paths."""
+    token = _fast.set(request.param == "wires")
+    yield
+    _fast.reset(token)
 
 
 @asynccontextmanager
