@@ -12,15 +12,19 @@ import re
 import sys
 import typing
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
 from kolus import errors, events, metrics
+from kolus.checking import HealthCheck
+from kolus.config import FLAGS, GroupSettings
 from kolus.policy import Policy
+from kolus.tls import BackendTLS, ListenerTLS
+from kolus.tunnel import ListenerSettings
 
 FOLDER = Path(__file__).parent / "reference"
-PAGES = ("policy", "events", "metrics", "errors")
+PAGES = ("policy", "events", "metrics", "errors", "listener")
 
 
 def plain(text: str) -> str:
@@ -60,6 +64,25 @@ def policy() -> Iterator[str]:
         what = unit(each.name, str(each.type)).removesuffix(" | None")
         cells = (f"`{each.name}`", *defaults, what, about[each.name])
         yield f"| {' | '.join(cells)} |"
+
+
+def settings(cls: type[Any]) -> typing.Callable[[], Iterator[str]]:
+    """The rows of the settings that an operator writes."""
+
+    def rows() -> Iterator[str]:
+        yield "| key | default | meaning |\n| --- | --- | --- |"
+        _, about = described(cls)
+        for each in fields(cls):
+            default = "required" if each.default is MISSING else _default(each.default)
+            yield f"| `{each.name}` | {default} | {about[each.name]} |"
+
+    return rows
+
+
+def _default(value: Any) -> str:
+    if value is None or value == () or value == b"":
+        return "none"
+    return f"`{str(value).lower()}`" if isinstance(value, bool) else _shown(value)
 
 
 def _shown(value: Any) -> str:
@@ -117,12 +140,26 @@ def _classes(module: Any, base: type[Any]) -> list[type[Any]]:
     ]
 
 
+def flags() -> Iterator[str]:
+    yield "| option | key in the file |"
+    yield "| --- | --- |"
+    for name, flag in FLAGS.items():
+        where = ".".join(str(each).replace("default", "NAME") for each in flag.path)
+        yield f"| `--{name}` | `{where}` |"
+
+
 TABLES: dict[str, typing.Callable[[], Iterator[str]]] = {
     "policy": policy,
     "events": event,
     "why": why,
     "metrics": metric,
     "errors": error,
+    "flags": flags,
+    "group": settings(GroupSettings),
+    "listener": settings(ListenerSettings),
+    "listener tls": settings(ListenerTLS),
+    "backend tls": settings(BackendTLS),
+    "check": settings(HealthCheck),
 }
 
 

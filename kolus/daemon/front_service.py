@@ -1,14 +1,14 @@
 """C{FrontService}: listens for the front's clients, and drains the front when it is stopped.
 
-Its state is the listening ports, from start to stop, and the group, made at the start.
+Its state is the listening ports, from start to stop.
 """
 
 from __future__ import annotations
 
 import os
 import select
-from collections.abc import Callable, Hashable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from twisted.application.service import Service
 from twisted.internet.address import UNIXAddress
@@ -22,24 +22,16 @@ from twisted.internet.interfaces import (
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from kolus.lease import Lease
-from kolus.pool import Pool
+from kolus.daemon.listen_endpoint import BEHIND_BALANCERS
 from kolus.tunnel import Front
 
-if TYPE_CHECKING:
-    from kolus.group import Group
-
-__all__ = ["BEHIND_BALANCERS", "CannotListen", "Drainable", "FrontService", "Listening"]
+__all__ = ["CannotListen", "Drainable", "FrontService", "Listening"]
 
 _log = Logger()
 
 Listening = tuple[str, IStreamServerEndpoint]
 """A server endpoint string, for messages, and its endpoint."""
 
-BEHIND_BALANCERS = "haproxy:"
-"""The prefix, as Twisted has it, of a server endpoint string whose clients send a PROXY header."""
-
-_CLOSE_TIMEOUT = 5.0
 _ACCEPT_ROUNDS = 100  # each accepts many; the bound matters if descriptors have run out
 
 
@@ -58,33 +50,21 @@ class Drainable(Protocol):
 
 
 class FrontService(Service):
-    """Listens until it is stopped, then drains the front and closes the pool.
+    """Listens until it is stopped, then drains the front.
 
+    @ivar front: the front.
     @ivar ports: the listening ports.
-    @ivar pool: the pool, for its status and counters.
     """
 
     def __init__(
-        self,
-        front: Drainable,
-        pool: Pool[Any],
-        listening: Sequence[Listening],
-        *,
-        make_group: Callable[[], Group[Any]] | None = None,
-        grace: float = 30.0,
+        self, front: Drainable, listening: Sequence[Listening], *, grace: float = 30.0
     ) -> None:
         """
         @param front: must also be a protocol factory.
-        @param make_group: makes the group of the pool that C{connect} uses. It is called when the
-            service starts: a daemon forks before that, and what the group's source opened earlier
-            would belong to the parent. C{None} if the front gets its leases elsewhere.
         @param grace: seconds that clients have to finish when the service is stopped.
         """
-        self._front = front
-        self.pool = pool
+        self.front = front
         self._listening = listening
-        self._make_group = make_group
-        self._group: Group[Any] | None = None
         self._grace = grace
         self.ports: list[IListeningPort] = []
 
@@ -97,29 +77,18 @@ class FrontService(Service):
             self._listen(description, endpoint)
 
     def startService(self) -> None:
-        """Listen, unless C{privilegedStartService} did so already, and make the group.
+        """Listen, unless C{privilegedStartService} did so already.
 
         @raise CannotListen: listening failed on one of the addresses.
         """
         if not self.ports:
             self.privilegedStartService()
         super().startService()  # type: ignore[no-untyped-call]
-        if self._make_group is not None:
-            self._group = self._make_group()
-
-    def connect(self, ident: Hashable) -> Deferred[Lease[Any]]:
-        """Ask for a lease for a client.
-
-        @param ident: the client's.
-        @return: as C{Group.connect}. It waits until the group's source has given its first list.
-        """
-        assert self._group is not None, "no client comes before the service has started"
-        return self._group.connect(ident)
 
     def stopService(self) -> Deferred[None]:
-        """Stop listening, drain the front, and close the pool with its group.
+        """Stop listening, and drain the front.
 
-        @return: fires with C{None} when no connection is left.
+        @return: fires with C{None} when no client is left.
         """
         super().stopService()  # type: ignore[no-untyped-call]
         return Deferred.fromCoroutine(self._stop())
@@ -127,12 +96,11 @@ class FrontService(Service):
     async def _stop(self) -> None:
         ports, self.ports = self.ports, []
         await gatherResults([_stop_listening(port) for port in ports])
-        await self._front.drain(self._grace)
-        await self.pool.close(_CLOSE_TIMEOUT)
+        await self.front.drain(self._grace)
 
     def _listen(self, description: str, endpoint: IStreamServerEndpoint) -> None:
         failures: list[Failure] = []
-        factory: Any = self._front
+        factory: Any = self.front
         if description.startswith(BEHIND_BALANCERS):
             factory = factory.behind_balancers()
         assert IProtocolFactory.providedBy(factory)
@@ -144,8 +112,8 @@ class FrontService(Service):
         listened.addCallback(_report_late, description, failures)
 
     def _listens(self, port: IListeningPort, factory: Any) -> None:
-        if isinstance(self._front, Front):
-            port = self._front.listens(port, factory)
+        if isinstance(self.front, Front):
+            port = self.front.listens(port, factory)
         self.ports.append(port)
         _log.info("kolus listens on {address}", address=_readable(port.getHost()))
 

@@ -4,7 +4,12 @@ It knows nothing of pools and backends. Of kolus it may import C{errors} and C{s
 other module.
 """
 
-from kolus.endpoints.from_string import check_endpoint_string, endpoint_from_string, is_of_plugin
+from kolus.endpoints.from_string import (
+    check_endpoint_string,
+    endpoint_from_string,
+    is_of_plugin,
+    refuse_unverified,
+)
 from kolus.endpoints.machine import TIME_OUTS, machine_fault
 from kolus.endpoints.named import NamedEndpoint
 
@@ -15,4 +20,5 @@ __all__ = [
     "endpoint_from_string",
     "is_of_plugin",
     "machine_fault",
+    "refuse_unverified",
 ]

@@ -7,6 +7,7 @@ This package knows backends, and nothing of pools, groups or managers.
 """
 
 from kolus.sources.dns import DNSSource
+from kolus.sources.entries import backend_from_entry
 from kolus.sources.file import FileSource
 from kolus.sources.from_string import name_server_from_string, source_from_string
 from kolus.sources.host_resolver import HostResolver
@@ -17,6 +18,7 @@ __all__ = [
     "FileSource",
     "HostResolver",
     "StaticSource",
+    "backend_from_entry",
     "name_server_from_string",
     "source_from_string",
 ]

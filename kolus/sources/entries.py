@@ -19,13 +19,14 @@ import sys
 import tomllib
 from collections import Counter
 from collections.abc import Callable
+from difflib import get_close_matches
 from itertools import accumulate
 from typing import Any
 
 from kolus.backend import Backend
 from kolus.errors import describe
 
-__all__ = ["READERS", "BadEntry", "read_backends"]
+__all__ = ["READERS", "BadEntry", "backend_from_entry", "read_backends"]
 
 Check = Callable[[Backend], object]
 
@@ -111,7 +112,7 @@ def _backends(entries: list[Any], check: Check | None) -> list[Backend]:
     found: dict[Backend, int] = {}
     for at, entry in enumerate(entries):
         try:
-            backend = _backend(entry)
+            backend = backend_from_entry(entry)
             if check is not None:
                 check(backend)
         except (TypeError, ValueError) as error:
@@ -122,14 +123,19 @@ def _backends(entries: list[Any], check: Check | None) -> list[Backend]:
     return list(found)
 
 
-def _backend(entry: Any) -> Backend:
+def backend_from_entry(entry: Any) -> Backend:
+    """The backend that a table describes.
+
+    @raise ValueError: the table has an unknown key or a wrong value.
+    @raise TypeError: the endpoint has a wrong type.
+    """
     if not isinstance(entry, dict):
         raise ValueError(f"a backend is a table, not {entry!r}")
     for key, value in entry.items():
         if isinstance(value, str):
             value.encode()  # refuse lone surrogates, which JSON can escape but no log can print
         if key not in _WHERE + _WHAT:
-            raise ValueError(f"unknown key {key!r}; expected {', '.join(_WHERE + _WHAT)}")
+            raise ValueError(f"unknown key {key!r}; {_hint(key)}")
     where = {key for key in _WHERE if key in entry}
     if where == {"endpoint"}:
         endpoint: Any = entry["endpoint"]
@@ -141,6 +147,12 @@ def _backend(entry: Any) -> Backend:
         given = f"not {' and '.join(sorted(where))}" if where else "it has neither"
         raise ValueError(f"a backend has either an endpoint, or a host and a port; {given}")
     return Backend(endpoint, **{key: entry[key] for key in _WHAT if key in entry})
+
+
+def _hint(key: object) -> str:
+    known = _WHERE + _WHAT
+    near = get_close_matches(str(key), known, 1)
+    return f"did you mean {near[0]!r}?" if near else f"expected {', '.join(known)}"
 
 
 # For each format: how to parse it, and how to find the line in which an entry begins

@@ -14,7 +14,7 @@ from kolus.tunnel.end import End
 from kolus.tunnel.framing import Framing
 from kolus.tunnel.front import Front
 from kolus.tunnel.listening_socket import set_silence_limits
-from kolus.tunnel.loop import Loop
+from kolus.tunnel.loop import Loop, loop_of
 from kolus.tunnel.networks import Networks
 from kolus.tunnel.pump import Traffic, join
 from kolus.tunnel.settings import Ident, ListenerSettings
@@ -31,5 +31,6 @@ __all__ = [
     "Traffic",
     "in_place_of",
     "join",
+    "loop_of",
     "set_silence_limits",
 ]

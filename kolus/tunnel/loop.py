@@ -14,6 +14,7 @@ import select
 import socket
 from collections.abc import Callable
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 from twisted.internet.interfaces import IDelayedCall, IReactorFDSet, IReadDescriptor
 from twisted.logger import Logger
@@ -23,9 +24,11 @@ from zope.interface import implementer
 from kolus.tunnel.descriptors import Descriptors
 from kolus.tunnel.pipes import Pipes
 
-__all__ = ["BROKEN", "BUFFER", "IN", "LEFT", "OUT", "Loop", "Watched"]
+__all__ = ["BROKEN", "BUFFER", "IN", "LEFT", "OUT", "Loop", "Watched", "loop_of"]
 
 _log = Logger()
+_loops: WeakValueDictionary[int, Loop] = WeakValueDictionary()
+"""Of each reactor the one in use."""
 
 BUFFER = 256 * 1024
 """Bytes of one read. With a quarter of that, bulk costs 1.6 times the CPU."""
@@ -80,10 +83,6 @@ class Loop:
     def suits(reactor: Any) -> bool:
         """Whether this platform has what it takes, and the reactor, too."""
         return hasattr(select, "epoll") and IReactorFDSet.providedBy(reactor)
-
-    def __len__(self) -> int:
-        """The number of descriptors that are watched."""
-        return len(self._owners)
 
     # Who is watched
 
@@ -196,3 +195,11 @@ class Loop:
 
     def logPrefix(self) -> str:
         return "kolus"
+
+
+def loop_of(reactor: Any) -> Loop:
+    """The loop that all fronts and pools of a reactor share. Keep it while it is used."""
+    found = _loops.get(id(reactor))  # it refers to its reactor, whose id is thus still in use
+    if found is None:
+        found = _loops[id(reactor)] = Loop(reactor)
+    return found

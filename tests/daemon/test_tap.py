@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Sequence
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,20 @@ import pytest
 from twisted.application.service import IServiceMaker
 from twisted.internet import reactor
 from twisted.plugin import getPlugins
-from twisted.python.usage import UsageError
 
 from kolus.backend import Backend
 from kolus.balance import NAMES
+from kolus.checking import HealthCheck
+from kolus.config import Config, GroupSettings, ListenerConfig
+from kolus.daemon.daemon import Daemon
 from kolus.daemon.demo import Demo
-from kolus.daemon.front_service import FrontService
+from kolus.daemon.listen_endpoint import listen_endpoint
+from kolus.daemon.served_group import make_source
 from kolus.daemon.tap import Options, makeService
 from kolus.health import Ejection
-from kolus.sources import DNSSource, FileSource, HostResolver
+from kolus.sources import HostResolver
+from kolus.tls import BackendTLS
+from kolus.tunnel import ListenerSettings
 
 BACKEND = "--backend=tcp:127.0.0.1:6379"
 LISTEN = "--listen=tcp:6380:interface=127.0.0.1"
@@ -35,10 +41,34 @@ def parsed(*arguments: str) -> Options:
     return options
 
 
+def told(*arguments: str) -> Config:
+    config = parsed(*arguments).config
+    assert config is not None
+    return config
+
+
+def group(*arguments: str) -> GroupSettings:
+    return told(BACKEND, LISTEN, *arguments).groups["default"]
+
+
+def listener(*arguments: str) -> ListenerConfig:
+    return told(BACKEND, *arguments).listeners["default"]
+
+
+def daemon(*arguments: str) -> Daemon:
+    made = makeService(parsed(*arguments))
+    assert isinstance(made, Daemon)
+    return made
+
+
 def complaint(*arguments: str) -> str:
-    with pytest.raises(UsageError) as caught:
+    said = io.StringIO()
+    with redirect_stderr(said), pytest.raises(SystemExit) as caught:
         parsed(*arguments)
-    return str(caught.value)
+    assert caught.value.code == 1
+    lines = said.getvalue().splitlines()
+    assert all(line.startswith("twistd kolus: ") for line in lines)
+    return "\n".join(lines)
 
 
 def test_the_plugin_is_found_by_twistd() -> None:
@@ -47,82 +77,81 @@ def test_the_plugin_is_found_by_twistd() -> None:
 
 
 def test_without_options_the_numbers_are_those_of_the_readme() -> None:
-    options = parsed(BACKEND, LISTEN)
-    assert options["limit"] == 10
-    assert options["wait"] == 5.0
-    assert options["connect-timeout"] == 5.0
-    assert options["connect-ahead"] == 0
-    assert options["eject-after"] == 5
-    assert options["max-waiters"] is None
-    assert options["grace"] == 30.0
-    assert options["balance"] == "pick_two"
+    config = told(BACKEND, LISTEN)
+    assert config.grace == 30.0
+    assert config.admin is None
+    assert config.listeners["default"].settings == ListenerSettings()
+    its = config.groups["default"]
+    assert (its.limit, its.connect_timeout, its.connect_ahead) == (10, 5.0, 0)
+    assert (its.eject_after, its.max_waiters, its.balance) == (5, None, "pick_two")
+
+
+def test_a_backend_that_nobody_would_verify_is_refused_with_what_to_write() -> None:
+    said = complaint("--backend=ssl:db.example:7444", LISTEN)
+    assert said.startswith(
+        "twistd kolus: --backend: not a client endpoint string: 'ssl:db.example:7444'"
+    )
+    assert "write tls:db.example:7444, which does both" in said
 
 
 def test_the_help_tells_every_default() -> None:
-    words = str(Options()).split()
-    text = " ".join(words)
-    for default in ("10", "5", "0", "30", "pick_two", "any number"):
+    text = " ".join(str(Options()).split())
+    for default in ("10", "5", "0", "30", "pick_two", "3600", "true", "1.2"):
         assert f"[default: {default}]" in text
 
 
 def test_given_numbers_are_taken() -> None:
-    options = parsed(
-        BACKEND,
-        LISTEN,
-        "--limit=20",
-        "--wait=0.5",
-        "--connect-timeout=2",
-        "--connect-ahead=3",
-        "--eject-after=7",
-        "--max-waiters=0",
-        "--grace=0",
+    its = group("--limit=20", "--connect-timeout=2", "--connect-ahead=3", "--max-waiters=0")
+    assert (its.limit, its.connect_timeout, its.connect_ahead, its.max_waiters) == (20, 2, 3, 0)
+    assert group("--eject-after=7").eject_after == 7
+    assert group("--total-limit=7").total_limit == 7
+    assert told(BACKEND, LISTEN, "--grace=0").grace == 0
+    assert listener(LISTEN, "--wait=0.5").settings.queue_timeout == 0.5
+    assert listener(LISTEN, "--max-clients=9", "--deny=10.0.0.1").settings == ListenerSettings(
+        max_clients=9, deny=("10.0.0.1",)
     )
-    assert options["limit"] == 20
-    assert options["wait"] == 0.5
-    assert options["connect-timeout"] == 2.0
-    assert options["connect-ahead"] == 3
-    assert options["eject-after"] == 7
-    assert options["max-waiters"] == 0
-    assert options["grace"] == 0.0
+
+
+def test_settings_of_tls_and_checks_have_a_prefix() -> None:
+    its = group("--check-kind=exchange", "--check-expect=+PONG", "--backend-tls-verify=no")
+    assert its.check == HealthCheck(kind="exchange", expect=b"+PONG")
+    assert its.tls == BackendTLS(verify=False)
 
 
 def test_backends_and_listening_addresses_may_be_several() -> None:
-    options = parsed(BACKEND, "--backend=tcp:10.0.0.1:1", LISTEN, "--listen=tcp:0")
-    assert options["backend"] == [Backend("tcp:127.0.0.1:6379"), Backend("tcp:10.0.0.1:1")]
-    descriptions = [description for description, endpoint in options["listen"]]
-    assert descriptions == ["tcp:6380:interface=127.0.0.1", "tcp:0"]
+    config = told(BACKEND, "--backend=tcp:10.0.0.1:1", LISTEN, "--listen=tcp:0")
+    backends = (Backend("tcp:127.0.0.1:6379"), Backend("tcp:10.0.0.1:1"))
+    assert config.groups["default"].backends == backends
+    assert config.listeners["default"].listen == ("tcp:6380:interface=127.0.0.1", "tcp:0")
 
 
 @pytest.mark.parametrize(
-    ("text", "kind", "expected"),
+    ("text", "expected"),
     [
-        ("dns:backends.example:6379", DNSSource, "<DNSSource addresses of backends.example:6379>"),
-        ("srv:_redis._tcp.example", DNSSource, "<DNSSource srv of _redis._tcp.example>"),
-        ("file:/etc/backends.json", FileSource, "<FileSource /etc/backends.json>"),
+        ("dns:backends.example:6379", "<DNSSource addresses of backends.example:6379>"),
+        ("srv:_redis._tcp.example", "<DNSSource srv of _redis._tcp.example>"),
     ],
 )
-def test_a_source_may_be_given_instead_of_backends(text: str, kind: type, expected: str) -> None:
-    options = parsed(LISTEN, f"--source={text}")
-    given, source = options["source"]
-    assert (given, repr(source)) == (text, expected)
-    assert isinstance(source, kind)
-    assert options["backend"] == []
+def test_a_source_may_be_given_instead_of_backends(text: str, expected: str) -> None:
+    its = told(LISTEN, f"--source={text}").groups["default"]
+    assert (its.source, its.backends) == (text, ())
+    assert repr(make_source(reactor, its, ())) == expected
 
 
-@pytest.mark.parametrize("source", ["dns:backends.example:6379", "srv:_redis._tcp.example"])
-def test_name_servers_may_be_several_and_given_before_the_source_or_after(source: str) -> None:
-    options = parsed(SERVER, LISTEN, f"--source={source}", "--name-server=[::1]:8600")
-    assert options["name-server"] == [("10.0.0.2", 53), ("::1", 8600)]
-    assert isinstance(options["source"][1], DNSSource)
+def test_name_servers_may_be_several_and_given_before_the_source_or_after() -> None:
+    config = told(SERVER, LISTEN, DNS, "--name-server=[::1]:8600")
+    assert config.name_servers == ("10.0.0.2", "[::1]:8600")
 
 
 def test_a_path_is_from_the_folder_where_it_was_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    path = tmp_path / "backends.toml"
+    path.write_text('[[backend]]\nendpoint = "tcp:127.0.0.1:6379"\n')
     monkeypatch.chdir(tmp_path)
-    options = parsed(LISTEN, SOURCE)
+    source = make_source(reactor, told(LISTEN, SOURCE).groups["default"], ())
     monkeypatch.chdir(os.sep)  # as twistd goes to another folder when it becomes a daemon
-    assert options["source"][1].path == str(tmp_path / "backends.toml")
+    assert source.path == str(path)
 
 
 @pytest.mark.parametrize(
@@ -132,13 +161,13 @@ def test_a_path_is_from_the_folder_where_it_was_given(
 def test_many_clients_may_come_at_once_unless_the_address_says_otherwise(
     description: str, backlog: int
 ) -> None:
-    ((_, endpoint),) = parsed(BACKEND, "--listen", description)["listen"]
+    endpoint: Any = listen_endpoint(reactor, description)
     assert endpoint._backlog == backlog
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
 def test_every_balancer_can_be_named(name: str) -> None:
-    assert parsed(BACKEND, LISTEN, f"--balance={name}")["balance"] == name
+    assert group(f"--balance={name}").balance == name
 
 
 @pytest.mark.parametrize(
@@ -147,12 +176,12 @@ def test_every_balancer_can_be_named(name: str) -> None:
         ([], "no --backend and no --source"),
         ([LISTEN], "or --source file:backends.toml"),
         ([SOURCE], "no --listen"),
-        ([LISTEN, SOURCE, BACKEND], "expected one source, or a --backend for each backend"),
-        ([LISTEN, BACKEND, SOURCE], "--source and --backend are both given"),
-        ([LISTEN, SOURCE, "--source=dns:a.example:1"], "'file:backends.toml' and 'dns:a.ex"),
+        ([LISTEN, SOURCE, BACKEND], "expected one source, or the backends"),
+        ([LISTEN, BACKEND, SOURCE], "are both given"),
+        ([LISTEN, SOURCE, "--source=dns:a.example:1"], "--source is given twice"),
         ([LISTEN, SOURCE, SOURCE], "--source is given twice"),
         ([LISTEN, "--source="], f"--source: not a source: ''; {EXPECTED}"),
-        ([LISTEN, "--source=", BACKEND], "--source and --backend are both given"),
+        ([LISTEN, "--source=", BACKEND], "are both given"),
         ([LISTEN, "--source=", SOURCE], "--source is given twice"),
         ([LISTEN, "--source=backends.toml"], f"not a source: 'backends.toml'; {EXPECTED}"),
         ([LISTEN, "--source=file:backends"], "ends in .toml or .json, not 'backends'"),
@@ -161,7 +190,7 @@ def test_every_balancer_can_be_named(name: str) -> None:
         ([LISTEN, "--source=srv:"], EXPECTED),
         ([LISTEN, DNS, "--name-server=dns.test"], "--name-server: not a name server: 'dns.test'; "),
         ([LISTEN, DNS, "--name-server="], "expected its address, and its port if that is not 53"),
-        ([LISTEN, DNS, SERVER, f"{SERVER}:53"], "--name-server 10.0.0.2:53 is given twice"),
+        ([LISTEN, DNS, SERVER, f"{SERVER}:53"], "10.0.0.2:53 is given twice"),
         ([LISTEN, "--source=dns:a", SERVER], "port must be a whole number"),
         ([BACKEND], "no --listen"),
         ([LISTEN, "--backend=tcp"], "'tcp'"),
@@ -180,21 +209,21 @@ def test_every_balancer_can_be_named(name: str) -> None:
         ([BACKEND, "--listen=nonsense:1"], "'nonsense:1'"),
         ([BACKEND, "--listen="], "--listen"),
         ([BACKEND, LISTEN, "--limit=0"], "--limit must be a whole number of at least 1"),
-        ([BACKEND, LISTEN, "--limit=-1"], "'-1'"),
-        ([BACKEND, LISTEN, "--limit=1.5"], "'1.5'"),
+        ([BACKEND, LISTEN, "--limit=-1"], "not -1"),
+        ([BACKEND, LISTEN, "--limit=1.5"], "not 1.5"),
         ([BACKEND, LISTEN, "--limit=ten"], "'ten'"),
         ([BACKEND, LISTEN, "--limit=\u0663"], "--limit"),
         ([BACKEND, LISTEN, "--max-waiters=-1"], "--max-waiters"),
         ([BACKEND, LISTEN, "--connect-ahead=x"], "--connect-ahead"),
         ([BACKEND, LISTEN, "--connect-ahead=11"], "more than the limit of 10"),
         ([BACKEND, LISTEN, "--eject-after=-1"], "--eject-after must be a whole number"),
-        ([BACKEND, LISTEN, "--eject-after=2.5"], "'2.5'"),
-        ([BACKEND, LISTEN, "--wait=0"], "--wait must be a number of seconds above 0"),
+        ([BACKEND, LISTEN, "--eject-after=2.5"], "not 2.5"),
+        ([BACKEND, LISTEN, "--wait=0"], "--wait must be above 0"),
         ([BACKEND, LISTEN, "--wait=soon"], "'soon'"),
-        ([BACKEND, LISTEN, "--wait=inf"], "'inf'"),
-        ([BACKEND, LISTEN, "--connect-timeout=nan"], "'nan'"),
-        ([BACKEND, LISTEN, "--grace=-1"], "--grace must be a number of seconds at least 0"),
-        ([BACKEND, LISTEN, "--balance=fair"], "--balance must be one of fill_first, idle_first"),
+        ([BACKEND, LISTEN, "--wait=inf"], "not inf"),
+        ([BACKEND, LISTEN, "--connect-timeout=nan"], "not nan"),
+        ([BACKEND, LISTEN, "--grace=-1"], "--grace must not be negative"),
+        ([BACKEND, LISTEN, "--balance=fair"], "expected one of fill_first, idle_first"),
         ([BACKEND, LISTEN, "surplus"], "'surplus'"),
         (["--demo=0"], "--demo must be a number of seconds above 0"),
         (["--demo=long"], "'long'"),
@@ -204,7 +233,12 @@ def test_every_balancer_can_be_named(name: str) -> None:
         (["--demo=3", SOURCE], "leave out --source"),
         (["--demo=3", SERVER], "leave out --name-server"),
         (["--demo=3", "--eject-after=0"], "leave out --eject-after"),
-        (["--unknown"], "unknown"),
+        (["--unknown"], "unknown option --unknown: see"),
+        (["--limits=5"], "unknown option --limits: did you mean --limit?"),
+        ([BACKEND, LISTEN, "--source=file:nope.toml"], "both given"),
+        ([LISTEN, "--source=file:nope.toml"], "--source: there is no file nope.toml"),
+        (["--config=a.toml", "--limit=5"], "leave out --limit"),
+        (["--config=nope.toml"], "nope.toml: cannot be read: No such file"),
         (["--limit"], "limit"),
     ],
 )
@@ -212,14 +246,14 @@ def test_a_wrong_option_is_named_in_a_usage_error(arguments: list[str], expected
     assert expected in complaint(*arguments)
 
 
-@pytest.mark.parametrize("backends", [SOURCE, DNS, "--backend=tcp:backends.example:6379"])
+@pytest.mark.parametrize("backends", [DNS, "--backend=tcp:backends.example:6379"])
 def test_hosts_are_asked_of_the_name_servers_that_are_given(backends: str) -> None:
     its: Any = reactor
     before = its.nameResolver
     try:
-        makeService(parsed(backends, LISTEN))
+        daemon(backends, LISTEN)
         assert its.nameResolver is before
-        makeService(parsed(backends, LISTEN, SERVER))
+        daemon(backends, LISTEN, SERVER)
         installed = its.nameResolver
     finally:
         its.installNameResolver(before)
@@ -228,34 +262,29 @@ def test_hosts_are_asked_of_the_name_servers_that_are_given(backends: str) -> No
     assert installed.otherwise is before
 
 
-def test_options_make_a_service_that_listens() -> None:
-    service = makeService(parsed(BACKEND, LISTEN, "--connect-ahead=2"))
-    assert isinstance(service, FrontService)
-    assert service.ports == []
-
-
-@pytest.mark.parametrize("more", [[], ["--connect-ahead=2"]])
-def test_a_source_is_not_started_before_a_daemon_could_have_forked(
-    more: list[str], tmp_path: Path
-) -> None:
-    path = tmp_path / "backends.toml"
-    path.write_text('[[backend]]\nendpoint = "tcp:127.0.0.1:6379"\n')
-    options = parsed(LISTEN, f"--source=file:{path}", *more)
-    makeService(options)
-    told: list[Sequence[Backend]] = []
-    options["source"][1].start(told.append)  # which refuses what is started already
-    options["source"][1].stop()
-    assert told == [(Backend("tcp:127.0.0.1:6379"),)]
+def test_options_make_a_service_that_does_not_listen_yet() -> None:
+    made = daemon(BACKEND, LISTEN, "--connect-ahead=2")
+    assert made.listeners["default"].ports == []
 
 
 @pytest.mark.parametrize(("arguments", "failures"), [([], 5), (["--eject-after=2"], 2)])
 def test_so_many_failures_eject_a_backend(arguments: list[str], failures: int) -> None:
-    service = makeService(parsed(BACKEND, LISTEN, *arguments))
-    assert service.pool.policy.ejection == Ejection(failures)
+    made = daemon(BACKEND, LISTEN, *arguments)
+    assert made.groups["default"].pool.policy.ejection == Ejection(failures)
 
 
 def test_no_failures_eject_a_backend_after_0() -> None:
-    assert makeService(parsed(BACKEND, LISTEN, "--eject-after=0")).pool.policy.ejection is None
+    made = daemon(BACKEND, LISTEN, "--eject-after=0")
+    assert made.groups["default"].pool.policy.ejection is None
+
+
+def test_a_configuration_is_checked_and_nothing_else(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parsed(BACKEND, LISTEN, "--check-config")
+    assert caught.value.code == 0
+    assert "the configuration has no mistake" in capfd.readouterr().out
 
 
 def test_the_demo_needs_nothing_else() -> None:

@@ -22,6 +22,7 @@ from twisted.internet.task import Clock
 from zope.interface import alsoProvides
 
 from kolus import Backend
+from kolus.endpoints import refuse_unverified
 from kolus.testing.results import failure_of
 from tests.rigs.named_rig import LATE, ONE, THREE, TWO, Rig, fresh
 
@@ -139,3 +140,13 @@ def test_any_reactor_that_says_that_it_resolves_names_does(kind: str) -> None:
     endpoint: Any = Backend(f"{kind}:a.test:443").connector(clock)
     its = getattr(endpoint, "_wrappedEndpoint", endpoint)
     assert repr(its) == "<NamedEndpoint a.test:443>"
+
+
+@pytest.mark.parametrize("description", ["ssl:db.test:443", "SSL:db.test:443:timeout=3"])
+def test_a_string_that_would_verify_nothing_is_refused_with_what_to_write(
+    description: str,
+) -> None:
+    with pytest.raises(ValueError, match=r"no server name; write tls:db\.test:443, which does"):
+        refuse_unverified(description)
+    refuse_unverified("tls:db.test:443")
+    refuse_unverified("tcp:db.test:443")

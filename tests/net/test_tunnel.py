@@ -20,7 +20,7 @@ from twisted.internet.threads import deferToThread
 
 from kolus import Policy, Pool
 from kolus.daemon.front_service import FrontService
-from kolus.tunnel import End, Front
+from kolus.tunnel import End, Front, ListenerSettings, in_place_of, loop_of
 from tests.net.tunnel_peers import LOOPBACK, Backend, Peer, backend, connected, until
 
 # Twisted's own; it reaches only those who turn warnings into errors.
@@ -40,13 +40,22 @@ def data_path(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @asynccontextmanager
 async def front(
-    *endpoints: str, listen: str = LOOPBACK, limit: int = 5, grace: float = 10.0
+    *endpoints: str,
+    listen: str = LOOPBACK,
+    limit: int = 5,
+    grace: float = 10.0,
+    settings: ListenerSettings | None = None,
 ) -> AsyncIterator[FrontService]:
     """A front over these backends, which has ended at the end of the block."""
-    pool = Pool(reactor, End, policy=Policy(limit=limit, acquire_timeout=20.0))
+    loop = loop_of(reactor) if _fast.get() else None
+    pool = Pool(
+        reactor,
+        End,
+        policy=Policy(limit=limit, acquire_timeout=20.0),
+        make_endpoint=_fast_endpoint if loop else None,
+    )
     service = FrontService(
-        Front(reactor, lambda ident: pool.select(ident, endpoints)),
-        pool,
+        Front(reactor, lambda ident: pool.select(ident, endpoints), settings=settings, loop=loop),
         [(listen, serverFromString(reactor, listen))],
         grace=grace,
     )
@@ -55,6 +64,11 @@ async def front(
         yield service
     finally:
         await service.stopService()
+        await pool.close(5.0)
+
+
+def _fast_endpoint(reactor: Any, backend: Any) -> Any:
+    return in_place_of(loop_of(reactor), backend.connector(reactor))
 
 
 def port_of(service: FrontService) -> int:

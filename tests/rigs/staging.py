@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 from zope.interface import implementer
 
 from kolus.backend import Backend
-from kolus.daemon.ahead_source import AheadSource
+from kolus.config import Config, GroupSettings, ListenerConfig
+from kolus.daemon.daemon import Daemon
 from kolus.daemon.front_service import FrontService
+from kolus.daemon.served_group import AHEAD, ServedGroup
 from kolus.interfaces import ISource
-from kolus.policy import Policy
-from kolus.pool import Pool
+from kolus.lease import Lease
 from kolus.testing import FakeBackend, result_of
 
 __all__ = ["FakeListener", "FakePort", "FakeSource", "Stage", "messages"]
@@ -111,7 +111,7 @@ class FakeSource:
 
 
 class Stage:
-    """A service made of fakes.
+    """A daemon made of fakes, with one group and one listener.
 
     @ivar fake: the fake behind its first backend.
     @ivar other: the fake behind another backend, which the source does not list at first.
@@ -124,16 +124,26 @@ class Stage:
         self.second = Backend(self.other, name="the other")
         self.source = FakeSource(self.backend)
         self.front = FakeFront()
-        policy = Policy(min_idle=ahead, limit=limit)
-        self.pool: Pool[Protocol] = Pool(self.clock, Protocol, policy=policy)
-        source = AheadSource(self.source, self.pool, "clients") if ahead else self.source
-        self.service = FrontService(
-            self.front,
-            self.pool,
-            [("tcp:6380", each) for each in listeners],
-            make_group=partial(self.pool.group, source, name="the source"),
-            grace=7.0,
-        )
+        settings = GroupSettings(source="a fake", limit=limit, connect_ahead=ahead)
+        listener = ListenerConfig(listen=("tcp:6380",), group="backends")
+        config = Config(groups={"backends": settings}, listeners={"clients": listener}, grace=7.0)
+        self.listening = [("tcp:6380", each) for each in listeners]
+        self.service = Daemon(config, self._group, self._listener)
+        self.pool = self.service.groups["backends"].pool
+
+    def _group(self, config: Config, name: str) -> ServedGroup:
+        return ServedGroup(self.clock, name, config.groups[name], self.source)
+
+    def _listener(self, config: Config, name: str, connect: object) -> FrontService:
+        return FrontService(self.front, self.listening, grace=config.grace)
+
+    def connect(self) -> Deferred[Lease[Any]]:
+        """Ask for a lease, as the front does for a client."""
+        return self.service.connect("clients", AHEAD)
+
+    @property
+    def ports(self) -> list[IListeningPort]:
+        return self.service.listeners["clients"].ports
 
     def answer_slowly(self) -> None:
         """As real backends do: connecting takes a moment."""

@@ -1,0 +1,26 @@
+"""The configuration of the daemon: a frozen C{Config}, from a TOML file or from flags.
+
+The fields of the settings are the keys of the file, and with dashes the flags of the command line.
+All mistakes are found at once, before anything is made. This package knows settings, backends and
+sources; it knows no pool, no front and no reactor.
+"""
+
+from kolus.config.flags import FLAGS, Flag, config_from_flags
+from kolus.config.mistakes import ConfigError, Mistake, Path, did_you_mean
+from kolus.config.settings import AdminSettings, Config, GroupSettings, ListenerConfig
+from kolus.config.toml_file import read_config
+
+__all__ = [
+    "FLAGS",
+    "AdminSettings",
+    "Config",
+    "ConfigError",
+    "Flag",
+    "GroupSettings",
+    "ListenerConfig",
+    "Mistake",
+    "Path",
+    "config_from_flags",
+    "did_you_mean",
+    "read_config",
+]

@@ -1,0 +1,42 @@
+"""C{Mistake}: one thing that is wrong in a configuration; C{ConfigError}: all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+__all__ = ["ConfigError", "Mistake", "Path", "did_you_mean"]
+
+Path = tuple[str | int, ...]
+"""Where a value is: the keys and, in a list, the indices that lead to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One mistake.
+
+    @ivar path: where it is.
+    @ivar why: what is wrong, and what is expected.
+    """
+
+    path: Path
+    why: str
+
+
+class ConfigError(ValueError):
+    """A configuration is invalid.
+
+    @ivar lines: one line of text for each mistake: where it is, what is wrong, what is expected.
+    """
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self.lines = tuple(lines)
+        super().__init__("\n".join(self.lines))
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown word: the nearest known one, or all of them."""
+    words = sorted(known)
+    near = get_close_matches(given, words, 1)
+    return f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(words)}"

@@ -1,0 +1,168 @@
+"""C{Config}: what the daemon listens on, which groups of backends it has, and how it is steered.
+
+All are frozen values, and checked when they are made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import get_args
+
+from kolus.backend import Backend
+from kolus.balance import NAMES
+from kolus.checking import HealthCheck
+from kolus.config.mistakes import did_you_mean
+from kolus.health import Ejection
+from kolus.policy import Policy
+from kolus.proxy_protocol import ProxyVersion
+from kolus.sources import name_server_from_string
+from kolus.support import check_seconds, check_whole, is_duration
+from kolus.tls import BackendTLS
+from kolus.tunnel import ListenerSettings
+
+__all__ = ["AdminSettings", "Config", "GroupSettings", "ListenerConfig"]
+
+_POLICY = Policy()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupSettings:
+    """A group of backends that serve the same clients. Times are in seconds.
+
+    @ivar backends: the backends: client endpoint strings, such as C{tcp:10.0.0.7:6379}, or tables
+        with C{endpoint} or C{host} and C{port}, and C{name}, C{limit}, C{weight} and C{zone}.
+    @ivar source: lists the backends instead, and follows their changes: C{dns:NAME:PORT},
+        C{srv:_SERVICE._tcp.NAME}, or C{file:PATH} of a C{.toml} or C{.json} file.
+    @ivar balance: the balancer that chooses the backend.
+    @ivar limit: the most connections to each backend.
+    @ivar total_limit: the most connections to all backends together. None: no such limit.
+    @ivar connect_ahead: idle connections to keep ready at each backend, as far as the limits allow.
+        Not for protocols in which the backend speaks first.
+    @ivar max_waiters: how many clients may wait for each backend. None: any number.
+    @ivar connect_timeout: how long connecting may take.
+    @ivar eject_after: after so many failures in a row a backend is ejected: it is not chosen for a
+        while. 0: never.
+    @ivar send_proxy: the version of the PROXY header that tells each backend who the client is.
+        None: no header is sent.
+    @ivar tls: TLS to the backends. None: the bytes of clients are passed on as they are.
+    @ivar check: how each backend is checked all the time. None: only the clients' connections show
+        whether a backend is well.
+    """
+
+    backends: tuple[Backend, ...] = ()
+    source: str | None = None
+    balance: str = "pick_two"
+    limit: int = _POLICY.limit
+    total_limit: int | None = None
+    connect_ahead: int = 0
+    max_waiters: int | None = None
+    connect_timeout: float = 5.0
+    eject_after: int = Ejection().failures
+    send_proxy: ProxyVersion | None = None
+    tls: BackendTLS | None = None
+    check: HealthCheck | None = None
+
+    def __post_init__(self) -> None:
+        """
+        @raise ValueError: a setting has a wrong value, or two contradict each other.
+        """
+        check_whole("limit", self.limit, 1)
+        if self.total_limit is not None:
+            check_whole("total_limit", self.total_limit, 1)
+        check_whole("connect_ahead", self.connect_ahead, 0)
+        if self.max_waiters is not None:
+            check_whole("max_waiters", self.max_waiters, 0)
+        check_whole("eject_after", self.eject_after, 0)
+        if not is_duration(self.connect_timeout):
+            raise ValueError(
+                f"connect_timeout must be a number of seconds above 0, not {self.connect_timeout!r}"
+            )
+        if self.balance not in NAMES:
+            hint = did_you_mean(str(self.balance), NAMES)
+            raise ValueError(f"balance must be a balancer, not {self.balance!r}: {hint}")
+        if self.send_proxy not in (None, *get_args(ProxyVersion)):
+            raise ValueError(f'send_proxy must be "v1" or "v2", not {self.send_proxy!r}')
+        if self.connect_ahead > self.limit:
+            raise ValueError(
+                f"connect_ahead {self.connect_ahead} is more than the limit of {self.limit}: raise "
+                "limit, or connect fewer ahead"
+            )
+        if self.source is not None and self.backends:
+            raise ValueError(
+                "source and backends are both given: expected one source, or the backends"
+            )
+        seen: dict[object, Backend] = {}
+        for each in self.backends:
+            if seen.setdefault(each.key, each) is not each:
+                raise ValueError(f"backends has {each.endpoint} twice; leave one out")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerConfig:
+    """A listener: its addresses, its group, and what it allows its clients.
+
+    @ivar listen: where clients connect: server endpoint strings, such as
+        C{tcp:6380:interface=127.0.0.1}.
+    @ivar group: the name of the group whose backends serve the clients.
+    @ivar settings: what the clients may do, and how long.
+    """
+
+    listen: tuple[str, ...]
+    group: str
+    settings: ListenerSettings = field(default_factory=ListenerSettings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminSettings:
+    """The admin server: the API, the metrics and the page.
+
+    @ivar listen: where it listens: server endpoint strings of UNIX sockets or loopback addresses.
+    @ivar token_file: a file whose first line is the token that calls need which change something,
+        unless they come by a UNIX socket. None: such calls are refused elsewhere.
+    """
+
+    listen: tuple[str, ...]
+    token_file: str | None = None
+
+    def __post_init__(self) -> None:
+        """
+        @raise ValueError: a setting has a wrong value.
+        """
+        if not self.listen:
+            raise ValueError("listen must name at least one address, such as unix:/run/kolus/admin")
+        if self.token_file is not None and not Path(self.token_file).is_file():
+            raise ValueError(f"token_file: there is no file {self.token_file}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """All that the daemon is told.
+
+    @ivar groups: the groups by their names.
+    @ivar listeners: the listeners by their names.
+    @ivar admin: the admin server. None: there is none.
+    @ivar grace: how many seconds clients have to finish after SIGTERM, before they are aborted.
+    @ivar name_servers: resolve names of backends: addresses, and ports if they are not 53. Empty:
+        the machine's resolver does.
+    """
+
+    groups: Mapping[str, GroupSettings]
+    listeners: Mapping[str, ListenerConfig]
+    admin: AdminSettings | None = None
+    grace: float = 30.0
+    name_servers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """
+        @raise ValueError: a setting has a wrong value.
+        """
+        check_seconds("grace", self.grace, optional=False, endless=False)
+        try:
+            servers = [name_server_from_string(each) for each in self.name_servers]
+        except ValueError as error:
+            raise ValueError(f"name_servers: {error}") from None
+        for at, each in enumerate(servers):
+            if each in servers[:at]:
+                raise ValueError(f"name_servers: {self.name_servers[at]} is given twice")

@@ -1,0 +1,116 @@
+"""Reads a table of keys and values into a frozen dataclass of settings, and notes every mistake.
+
+The fields of the class are the keys. What a value has to be is checked by the class itself, which
+raises C{ValueError} with a message that begins with the key. That value is then left out, and the
+rest is tried, until all mistakes are found.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from kolus.backend import Backend
+from kolus.config.mistakes import Mistake, Path, did_you_mean
+from kolus.sources import backend_from_entry
+
+__all__ = ["Mistakes", "class_of", "is_list", "is_required", "read_table"]
+
+S = TypeVar("S")
+
+Mistakes = list[Mistake]
+
+
+def read_table(cls: type[S], table: object, path: Path, mistakes: Mistakes) -> S | None:
+    """Make settings from a table.
+
+    @param cls: a frozen dataclass.
+    @param path: where the table is, for the mistakes.
+    @param mistakes: every mistake is added to it.
+    @return: C{None} if there is a mistake in the table.
+    """
+    if not isinstance(table, Mapping):
+        mistakes.append(Mistake(path, f"must be a table, not {table!r}"))
+        return None
+    known = {each.name: each for each in fields(cls)}  # type: ignore[arg-type]
+    hints = get_type_hints(cls)
+    before = len(mistakes)
+    values: dict[str, Any] = {}
+    for key, given in table.items():
+        if key not in known:
+            mistakes.append(Mistake((*path, key), f"unknown key: {did_you_mean(key, known)}"))
+            continue
+        read = _value(hints[key], given, (*path, key), mistakes)
+        if read is not None:
+            values[key] = read
+    needed = {name for name, each in known.items() if is_required(each)}
+    missing = sorted(needed - set(table))
+    for name in missing:
+        mistakes.append(Mistake(path, f"{name} is missing"))
+    while needed <= set(values):
+        try:
+            made = cls(**values)
+        except ValueError as error:
+            key = str(error).replace(":", " ").split(" ", 1)[0]
+            if key in values:
+                mistakes.append(Mistake((*path, key), str(error)))
+                del values[key]  # to find what else is wrong
+                continue
+            if key not in table:
+                mistakes.append(Mistake(path, str(error)))
+            return None
+        return None if len(mistakes) > before else made
+    return None
+
+
+def _value(hint: Any, given: Any, path: Path, mistakes: Mistakes) -> Any:
+    """The value as the settings take it; C{None} if a mistake was noted."""
+    inner = class_of(hint)
+    if inner is not None:
+        return read_table(inner, given, path, mistakes)
+    if not is_list(hint):
+        if hint is bytes and isinstance(given, str):
+            return given.encode()
+        return given
+    entries = [given] if isinstance(given, str) else given
+    if not isinstance(entries, list):
+        mistakes.append(Mistake(path, f"must be a list, not {given!r}"))
+        return None
+    if get_args(hint)[0] is Backend:
+        return _backends(entries, path, mistakes)
+    for at, entry in enumerate(entries):
+        if not isinstance(entry, str):
+            mistakes.append(Mistake((*path, at), f"must be a string, not {entry!r}"))
+            return None
+    return tuple(entries)
+
+
+def _backends(entries: list[Any], path: Path, mistakes: Mistakes) -> tuple[Backend, ...] | None:
+    made = []
+    for at, entry in enumerate(entries):
+        try:
+            made.append(
+                backend_from_entry({"endpoint": entry} if isinstance(entry, str) else entry)
+            )
+        except (TypeError, ValueError) as error:
+            mistakes.append(Mistake((*path, at), str(error)))
+    return tuple(made) if len(made) == len(entries) else None
+
+
+def class_of(hint: Any) -> type[Any] | None:
+    """The class of settings that a field holds; C{None}: it holds a value."""
+    for each in get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,):
+        if is_dataclass(each) and isinstance(each, type) and each is not Backend:
+            return each
+    return None
+
+
+def is_list(hint: Any) -> bool:
+    """Whether a field holds several values."""
+    return get_origin(hint) is tuple
+
+
+def is_required(field: Field[Any]) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING

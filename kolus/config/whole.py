@@ -1,0 +1,99 @@
+"""Makes a C{Config} from nested tables, as a TOML file has them and as flags are turned into."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
+from typing import Any
+
+from kolus.config.mistakes import Mistake, did_you_mean
+from kolus.config.settings import AdminSettings, Config, GroupSettings, ListenerConfig
+from kolus.config.table import Mistakes, read_table
+from kolus.tunnel import ListenerSettings
+
+__all__ = ["Check", "no_check", "whole"]
+
+
+Check = Callable[[Config], Iterable[Mistake]]
+
+
+def whole(tables: Mapping[str, Any], check: Check, mistakes: Mistakes) -> Config | None:
+    """Make the configuration.
+
+    @param check: finds mistakes in it that its values alone do not show. It is called if they show
+        none.
+    @param mistakes: every mistake is added to it.
+    @return: C{None} if there is a mistake, also one that was there before.
+    """
+    known = [each.name for each in fields(Config)]
+    for key in tables:
+        if key not in known:
+            mistakes.append(Mistake((key,), f"unknown key: {did_you_mean(key, known)}"))
+    groups = {
+        name: read_table(GroupSettings, table, ("groups", name), mistakes)
+        for name, table in _named(tables, "groups", mistakes).items()
+    }
+    for name, group in groups.items():
+        if group is not None and not group.backends and group.source is None:
+            why = "no backends and no source: say where to connect to, for example "
+            mistakes.append(Mistake(("groups", name), f'{why}backends = ["tcp:127.0.0.1:6379"]'))
+    listeners = {
+        name: _listener(name, table, groups, mistakes)
+        for name, table in _named(tables, "listeners", mistakes).items()
+    }
+    admin = tables.get("admin")
+    steered = None if admin is None else read_table(AdminSettings, admin, ("admin",), mistakes)
+    rest = {key: value for key, value in tables.items() if key in ("grace", "name_servers")}
+    made = read_table(Config, {"groups": {}, "listeners": {}, **rest}, (), mistakes)
+    if made is None or mistakes:
+        return None
+    config = Config(
+        groups=groups,  # type: ignore[arg-type]
+        listeners=listeners,  # type: ignore[arg-type]
+        admin=steered,
+        grace=made.grace,
+        name_servers=made.name_servers,
+    )
+    mistakes.extend(check(config))
+    return None if mistakes else config
+
+
+def no_check(config: Config) -> Iterable[Mistake]:
+    """A check that finds nothing."""
+    return ()
+
+
+def _named(tables: Mapping[str, Any], key: str, mistakes: Mistakes) -> Mapping[str, Any]:
+    found = tables.get(key)
+    if not isinstance(found, Mapping) or not found:
+        one = key.removesuffix("s")
+        mistakes.append(Mistake((key,), f"must have a table for each {one}, such as [{key}.main]"))
+        return {}
+    return found
+
+
+def _listener(
+    name: str, table: Any, groups: Mapping[str, object], mistakes: Mistakes
+) -> ListenerConfig | None:
+    path = ("listeners", name)
+    if not isinstance(table, Mapping):
+        mistakes.append(Mistake(path, f"must be a table, not {table!r}"))
+        return None
+    rest = {key: value for key, value in table.items() if key not in ("listen", "group")}
+    settings = read_table(ListenerSettings, rest, path, mistakes)
+    listen, group = table.get("listen"), table.get("group")
+    listen = [listen] if isinstance(listen, str) else listen
+    if not listen or not isinstance(listen, list) or not all(type(each) is str for each in listen):
+        why = 'listen must say where clients connect, such as "tcp:6380:interface=127.0.0.1"'
+        mistakes.append(Mistake((*path, "listen"), why))
+        return None
+    if group is None and len(groups) == 1:
+        group = next(iter(groups))
+    if not isinstance(group, str) or group not in groups:
+        hint = did_you_mean(str(group), groups) if groups else "there is no group"
+        why = f"group must be the name of a group, not {group!r}: {hint}"
+        mistakes.append(Mistake((*path, "group"), why))
+        return None
+    if settings is None:
+        return None
+    return ListenerConfig(listen=tuple(listen), group=group, settings=settings)

@@ -1,0 +1,57 @@
+"""C{preflight}: what a configuration needs of this machine: files, endpoints, certificates.
+
+It looks at all of it before anything is made, and opens no socket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path as File
+from typing import Any
+
+from kolus.config import Config, GroupSettings, Mistake, Path
+from kolus.daemon.listen_endpoint import listen_endpoint
+from kolus.daemon.served_group import endpoint_maker, make_source
+from kolus.endpoints import refuse_unverified
+from kolus.tls import BackendCertificates, ListenerCertificates
+
+__all__ = ["preflight"]
+
+
+def preflight(reactor: Any, config: Config) -> Iterator[Mistake]:
+    """Every mistake that only this machine can show."""
+    for name, group in config.groups.items():
+        yield from _of_group(reactor, group, ("groups", name), config.name_servers)
+    for name, listener in config.listeners.items():
+        path: Path = ("listeners", name)
+        for at, each in enumerate(listener.listen):
+            yield from _tried((*path, "listen", at), listen_endpoint, reactor, each)
+        if listener.settings.tls is not None:
+            yield from _tried((*path, "tls"), ListenerCertificates, listener.settings.tls)
+
+
+def _of_group(
+    reactor: Any, group: GroupSettings, path: Path, servers: tuple[str, ...]
+) -> Iterator[Mistake]:
+    if group.source is not None:
+        yield from _tried((*path, "source"), make_source, reactor, group, servers)
+        kind, _, name = group.source.partition(":")
+        if kind == "file" and not File(name).exists():
+            yield Mistake((*path, "source"), f"there is no file {name}")
+    if group.tls is not None:
+        mistakes = list(_tried((*path, "tls"), BackendCertificates, group.tls))
+        yield from mistakes
+        if mistakes:
+            return
+    make = endpoint_maker(group)
+    for at, each in enumerate(group.backends):
+        here: Path = (*path, "backends", at)
+        unverified = list(_tried(here, refuse_unverified, each.endpoint))
+        yield from unverified or _tried(here, make, reactor, each)
+
+
+def _tried(path: Path, make: Callable[..., object], *arguments: Any) -> Iterator[Mistake]:
+    try:
+        make(*arguments)
+    except ValueError as error:
+        yield Mistake(path, str(error))

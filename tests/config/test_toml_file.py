@@ -1,0 +1,143 @@
+"""The daemon's TOML file: what it may hold, and what is said of its mistakes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kolus.backend import Backend
+from kolus.checking import HealthCheck
+from kolus.config import AdminSettings, Config, ConfigError, Mistake, read_config
+from kolus.tls import BackendTLS, ListenerTLS
+from kolus.tunnel import ListenerSettings
+
+GOOD = """
+grace = 5
+name_servers = ["10.0.0.2"]
+
+[groups.carts]
+backends = ["tcp:10.0.0.7:6379", { endpoint = "tcp:10.0.0.8:6379", weight = 2 }]
+limit = 50
+balance = "least_leased"
+tls = { ca = "ca.pem" }
+
+[groups.carts.check]
+kind = "exchange"
+send = "PING\\r\\n"
+expect = "+PONG"
+
+[listeners.carts]
+listen = "tcp:6380:interface=127.0.0.1"
+allow = ["10.0.0.0/8"]
+max_clients = 500
+
+[listeners.carts.tls]
+certificates = ["shop.pem"]
+
+[admin]
+listen = ["unix:admin.sock"]
+"""
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "kolus.toml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def mistakes(folder: Path, text: str) -> list[str]:
+    name = write(folder, text)
+    with pytest.raises(ConfigError) as caught:
+        read_config(name)
+    assert all(line.startswith(f"{name}, line ") for line in caught.value.lines)
+    return [line.removeprefix(f"{name}, line ") for line in caught.value.lines]
+
+
+def test_every_setting_of_groups_and_listeners_is_a_key(tmp_path: Path) -> None:
+    config = read_config(write(tmp_path, GOOD))
+    assert isinstance(config, Config)
+    carts = config.groups["carts"]
+    assert carts.backends == (Backend("tcp:10.0.0.7:6379"), Backend("tcp:10.0.0.8:6379"))
+    assert carts.backends[1].weight == 2
+    assert (carts.limit, carts.balance, carts.tls) == (50, "least_leased", BackendTLS(ca="ca.pem"))
+    assert carts.check == HealthCheck(kind="exchange", send=b"PING\r\n", expect=b"+PONG")
+    (listener,) = config.listeners.values()
+    assert listener.listen == ("tcp:6380:interface=127.0.0.1",)
+    assert listener.group == "carts"
+    assert listener.settings == ListenerSettings(
+        allow=("10.0.0.0/8",), max_clients=500, tls=ListenerTLS(certificates=("shop.pem",))
+    )
+    assert config.admin == AdminSettings(listen=("unix:admin.sock",))
+    assert (config.grace, config.name_servers) == (5, ("10.0.0.2",))
+
+
+def test_all_mistakes_are_told_at_once_with_line_and_key(tmp_path: Path) -> None:
+    text = GOOD.replace("limit = 50", "limti = 50").replace("weight", "wieght")
+    text = text.replace('"least_leased"', '"leas_leased"').replace("= 500", "= 0")
+    text = text.replace("10.0.0.0/8", "10.0.0.0/80").replace("grace = 5", 'grace = "5"')
+    assert mistakes(tmp_path, text) == [
+        "2: grace must be a number of seconds, not '5'",
+        "6: groups.carts.backends[1]: unknown key 'wieght'; did you mean 'weight'?",
+        "7: groups.carts.limti: unknown key: did you mean 'limit'?",
+        "8: groups.carts.balance must be a balancer, not 'leas_leased': did "
+        "you mean 'least_leased'?",
+        "18: listeners.carts.allow: not a network: '10.0.0.0/80'; expected for example "
+        "'10.0.0.0/8', '2001:db8::/32', '10.0.0.7' or 'unix'",
+        "19: listeners.carts.max_clients must be a whole number of at least 1, not 0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ("[admin]", "[amdin]", "24: amdin: unknown key: did you mean 'admin'?"),
+        ("limit = 50", "limit = 5\nconnect_ahead = 6", "8: groups.carts.connect_ahead"),
+        ('"tcp:10.0.0.7:6379"', '"10.0.0.7:6379"', "did you mean tcp:10.0.0.7:6379?"),
+        ('"tcp:10.0.0.7:6379"', "7", "6: groups.carts.backends[0]: a backend is a table"),
+        ("max_clients", 'group = "cart"\nmax_clients', "did you mean 'carts'?"),
+        ('expect = "+PONG"', "", "11: groups.carts.check: expect must not be empty"),
+        ('["shop.pem"]', "[]", "22: listeners.carts.tls.certificates must name a folder or a file"),
+        ('["shop.pem"]', "[1]", "22: listeners.carts.tls.certificates[0] must be a string"),
+        ('listen = ["unix:admin.sock"]', "", "24: admin: listen is missing"),
+        ('["unix:admin.sock"]', '"unix:a"\ntoken_file = "/nope"', "there is no file /nope"),
+        ("allow", "handshake_timeout = 0\nallow", "handshake_timeout must be above 0"),
+        ("allow", "client_timeout = inf\nallow", "18: listeners.carts.client_timeout must be"),
+        ('"tcp:6380:interface=127.0.0.1"', "[]", "17: listeners.carts.listen must say where"),
+        ("tls = {", "tls = [", "9: "),
+        ("[listeners.carts]", "[listeners]", "17: listeners.listen must be a table"),
+        ('["10.0.0.2"]', '["dns.test"]', "3: name_servers: not a name server"),
+    ],
+)
+def test_a_mistake_says_where_and_what_is_expected(
+    before: str, after: str, expected: str, tmp_path: Path
+) -> None:
+    assert expected in "\n".join(mistakes(tmp_path, GOOD.replace(before, after)))
+
+
+def test_a_group_and_a_listener_are_needed(tmp_path: Path) -> None:
+    assert mistakes(tmp_path, "grace = 1") == [
+        "1: groups must have a table for each group, such as [groups.main]",
+        "1: listeners must have a table for each listener, such as [listeners.main]",
+    ]
+
+
+def test_what_only_the_machine_shows_is_told_with_its_line(tmp_path: Path) -> None:
+    name = write(tmp_path, GOOD)
+
+    def check(config: Config) -> list[Mistake]:
+        return [Mistake(("listeners", "carts", "listen", 0), "no such interface")]
+
+    with pytest.raises(ConfigError, match=r"line 17: listeners.carts.listen\[0\]: no such inter"):
+        read_config(name, check)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [(b"\xff", "it is not UTF-8"), (b"a = \n", "line 1: "), (b"[a]\n[a]\n", "line 2: ")],
+)
+def test_a_file_that_is_no_toml_says_where(content: bytes, expected: str, tmp_path: Path) -> None:
+    path = tmp_path / "kolus.toml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=expected):
+        read_config(str(path))
