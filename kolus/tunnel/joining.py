@@ -6,15 +6,17 @@ Twisted's, or TLS, is joined by C{join}. Both keep the same promises, see C{join
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
 from kolus.tunnel.end import End
 from kolus.tunnel.pair import Pair
 from kolus.tunnel.pump import Traffic, join
-from kolus.tunnel.session_times import SessionTimes
 from kolus.tunnel.wire import Wire
+
+if TYPE_CHECKING:
+    from kolus.tunnel.session_times import SessionTimes
 
 __all__ = ["pump"]
 
