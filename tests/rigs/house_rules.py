@@ -34,7 +34,7 @@ FLOORS = (
     "endpoints lease balance health watching context proxy_protocol tls",
     "backend policy interfaces tunnel",
     "manager sources metrics durations checking",
-    "group config",
+    "group config prometheus",
     "pool admin",
     "service daemon testing clients aio",
     "__init__",
