@@ -45,6 +45,11 @@ class Gate:
         if not self._is_open:
             port.stopReading()
 
+    def remove(self, port: Port) -> None:
+        """A port does not listen any more."""
+        if port in self._ports:
+            self._ports.remove(port)
+
     def close(self) -> None:
         """The ports do not listen any more."""
         self._ports.clear()
