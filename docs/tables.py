@@ -18,6 +18,7 @@ from typing import Any
 
 from kolus import errors, events, metrics
 from kolus.checking import HealthCheck
+from kolus.config import FLAGS, GroupSettings
 from kolus.policy import Policy
 from kolus.tls import BackendTLS, ListenerTLS
 from kolus.tunnel import ListenerSettings
@@ -139,12 +140,22 @@ def _classes(module: Any, base: type[Any]) -> list[type[Any]]:
     ]
 
 
+def flags() -> Iterator[str]:
+    yield "| option | key in the file |"
+    yield "| --- | --- |"
+    for name, flag in FLAGS.items():
+        where = ".".join(str(each).replace("default", "NAME") for each in flag.path)
+        yield f"| `--{name}` | `{where}` |"
+
+
 TABLES: dict[str, typing.Callable[[], Iterator[str]]] = {
     "policy": policy,
     "events": event,
     "why": why,
     "metrics": metric,
     "errors": error,
+    "flags": flags,
+    "group": settings(GroupSettings),
     "listener": settings(ListenerSettings),
     "listener tls": settings(ListenerTLS),
     "backend tls": settings(BackendTLS),

@@ -77,7 +77,8 @@ class PoolOperation:
         return Counters() if record is None else Counters() + record.counters
 
     def explain(self) -> PoolExplanation:
-        """The leases and waiters of every manager, why they wait, and the last connect's result.
+        """The leases and waiters of every manager, why they wait, the last connect's result, and
+        why backends are ejected.
 
         For a backend without a manager it contains the error of the last attempt, if that failed.
 
@@ -88,8 +89,9 @@ class PoolOperation:
             if record.attempts.last_error is not None and not self._managers.of(record.backend):
                 status = backend_status(self._managers, record.backend)
                 told.append(ManagerExplanation.absent(status, record.attempts.last_error))
-        budget = self._managers.records.budget
-        return PoolExplanation(tuple(told), budget.used, budget.limit)
+        records = self._managers.records
+        sick = tuple([(str(each.backend), each.health.reason) for each in records.sick.values()])
+        return PoolExplanation(tuple(told), records.budget.used, records.budget.limit, sick)
 
     # Operating
 

@@ -145,14 +145,18 @@ class PoolExplanation:
     @ivar managers: each manager, and each backend without one whose last attempt failed.
     @ivar connections: connections of all backends, including those that are connecting or closing.
     @ivar limit: most connections of all backends together; C{None}: only each backend has a limit.
+    @ivar ejected: the names of the ejected backends, each with the reason: failures, a health
+        check, or by hand.
     """
 
     managers: tuple[ManagerExplanation, ...]
     connections: int = 0
     limit: int | None = None
+    ejected: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
-        told = "\n".join(map(str, self.managers)) or "no manager runs"
+        lines = [str(each) for each in self.managers] or ["no manager runs"]
+        told = "\n".join([*lines, *[f"{name} is ejected: {why}" for name, why in self.ejected]])
         if self.limit is None:
             return told
         return f"{self.connections} of at most {self.limit} connections of the pool\n{told}"

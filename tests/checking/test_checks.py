@@ -74,6 +74,7 @@ def test_failures_in_a_row_eject_a_backend_and_successes_admit_it() -> None:
     assert ejected.seconds == float("inf")
     assert "its health check fails: " in ejected.reason
     assert rig.states()["a"] is State.EJECTED
+    assert f"a is ejected: {ejected.reason}" in str(rig.pool.explain())
     rig.turn(600.0)
     for _ in range(20):
         lease = result_of(rig.group.connect("us"))
