@@ -81,7 +81,6 @@ class Options(usage.Options):
         except usage.UsageError as error:
             for line in _hinted(str(error)).splitlines():
                 print(f"twistd kolus: {line}", file=sys.stderr)
-            print("twistd kolus: for all options: twistd kolus --help", file=sys.stderr)
             raise SystemExit(1) from error
 
     def parseArgs(self, *extra: str) -> None:
@@ -131,7 +130,7 @@ def _hinted(message: str) -> str:
     if unknown is None:
         return message
     hint = did_you_mean(unknown[1], [*FLAGS, "config", "check-config", "demo", "help"])
-    hint = re.sub(r"'(.*)'", r"--\1", hint) if "did you mean" in hint else "see the list of options"
+    hint = re.sub(r"'(.*)'", r"--\1", hint) if "did you mean" in hint else "see twistd kolus --help"
     return f"unknown option --{unknown[1]}: {hint}"
 
 

@@ -311,6 +311,7 @@ class Front(Factory):
         if self._grace_timer is not None:
             self._grace_timer.cancel()
             self._grace_timer = None
+        self._times.stop()
         self._without_lease.flush()
         self.refusals.flush()
         _log.info(

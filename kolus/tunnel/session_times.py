@@ -117,17 +117,21 @@ class SessionTimes:
 
     def ended(self, session: Session) -> None:
         """A session has ended."""
+        # The timers go on: to set and cancel them for each of many short sessions would cost more.
         self._sessions.pop(session, None)
         self._halves.pop(session, None)
-        if not self._sessions and self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if not self._halves and self._half_timer is not None:
-            self._half_timer.cancel()
-            self._half_timer = None
+
+    def stop(self) -> None:
+        """No session is left, and none will begin."""
+        for timer in (self._timer, self._half_timer):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._half_timer = None
 
     def _look(self) -> None:
-        self._timer = self._clock.callLater(self._period, self._look)
+        self._timer = None
+        if self._sessions:
+            self._timer = self._clock.callLater(self._period, self._look)
         now, limits = self._clock.seconds(), self._limits
         for session, watched in tuple(self._sessions.items()):
             self._note(session, watched)
@@ -138,7 +142,9 @@ class SessionTimes:
                 self._stop(session, reason)
 
     def _look_at_halves(self) -> None:
-        self._half_timer = self._clock.callLater(self._half_period, self._look_at_halves)
+        self._half_timer = None
+        if self._halves:
+            self._half_timer = self._clock.callLater(self._half_period, self._look_at_halves)
         now, limit = self._clock.seconds(), self._limits["half_closed_timeout"]
         for session, watched in tuple(self._halves.items()):
             self._note(session, watched)

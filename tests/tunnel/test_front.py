@@ -302,6 +302,8 @@ def test_many_clients_one_after_the_other_leave_nothing_behind() -> None:
         stage.settle()
         assert (client.closed, backend.closed) == ("closed", "closed")
     assert stage.front.clients == 0
+    stage.pass_time(100.0)  # the last look at the times of sessions
+    stage.pass_time(100.0)
     reactor = stage.reactor
     assert [*reactor.readers, *reactor.writers, *reactor.calls] == []
     assert stage.outcomes == [FINISHED] * 50

@@ -418,13 +418,14 @@ def test_a_backend_that_owes_an_answer_loses_its_session() -> None:
     assert stage.front.times_out == {"backend_timeout": 1}
 
 
-def test_a_session_that_ends_by_itself_leaves_no_timer() -> None:
+def test_a_front_that_has_drained_leaves_no_timer() -> None:
     stage = Ruled(client_timeout=20.0)
     client, backend = joined(stage)
     client.finish()
     backend.finish()
     stage.settle()
     assert stage.outcomes == [FINISHED]
+    stage.front.drain(1.0)
     assert stage.reactor.getDelayedCalls() == []
 
 

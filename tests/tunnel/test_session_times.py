@@ -148,13 +148,27 @@ def test_without_limits_there_is_no_timer() -> None:
     assert rig.clock.getDelayedCalls() == []
 
 
-def test_no_timer_is_left_when_the_last_session_has_ended() -> None:
+def test_no_timer_goes_on_when_the_last_session_has_ended() -> None:
     rig = Rig(client_timeout=5.0)
     sessions = [rig.begin() for _ in range(3)]
     for each in sessions:
         rig.times.half_closed(each)
-    for each in sessions:
         rig.times.ended(each)
+    rig.wait(1.0)
+    assert rig.clock.getDelayedCalls() == []
+    again = rig.begin()
+    rig.wait(5.6)
+    assert [each for each, _, _ in rig.ended] == [again]
+
+
+def test_many_sessions_one_after_the_other_have_one_timer() -> None:
+    rig = Rig(client_timeout=5.0)
+    for _ in range(100):
+        session = rig.begin()
+        rig.times.half_closed(session)
+        rig.times.ended(session)
+    assert len(rig.clock.getDelayedCalls()) == 2
+    rig.times.stop()
     assert rig.clock.getDelayedCalls() == []
 
 
