@@ -26,6 +26,7 @@ from kolus.config import (
 from kolus.daemon.demo import Demo
 from kolus.daemon.making import make_daemon
 from kolus.daemon.preflight import preflight
+from kolus.daemon.signals import reload_on_hangup
 from kolus.daemon.steady_time import use_steady_time
 
 __all__ = ["Options", "makeService"]
@@ -154,7 +155,10 @@ def makeService(options: Options) -> IService:
         stop, on_terminal = partial(_stop, reactor), _is_terminal()
         return Demo(reactor, options["demo"], stop, _print, on_terminal=on_terminal)
     assert options.config is not None, "the options were parsed"
-    return make_daemon(reactor, options.config, options.load)
+    daemon = make_daemon(reactor, options.config, options.load)
+    its: Any = reactor
+    its.addSystemEventTrigger("after", "startup", reload_on_hangup, reactor, daemon.reload)
+    return daemon
 
 
 def _seconds(given: str) -> float:
