@@ -302,6 +302,7 @@ class _Exchange(HTTP11ClientProtocol):
             tell_reader = parser.connectionLost
 
             def let_go(why: Failure) -> None:
+                del parser.connectionLost  # or each response would be a cycle of references
                 self._settle()
                 try:
                     tell_reader(why)

@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.net.servers import Server, free_port
 
-__all__ = ["PgBouncer", "Postgres", "binary_folder", "make_cluster"]
+__all__ = ["PgBouncer", "Postgres", "binary_folder", "make_cluster", "make_standby"]
 
 
 def binary_folder() -> str | None:
@@ -46,6 +46,16 @@ def make_cluster(binaries: str, folder: Path) -> None:
     subprocess.run(_as_user(command), check=True, stdout=subprocess.DEVNULL, timeout=120)
 
 
+def make_standby(reactor: Any, binaries: str, folder: Path, primary: Postgres) -> Postgres:
+    """A server that follows another by streaming replication, with a copy of its cluster."""
+    _give(folder)
+    data = ["-D", str(folder / "data"), "--write-recovery-conf", "--no-sync"]
+    source = ["-d", primary.conninfo, "--checkpoint=fast", "--wal-method=stream"]
+    command = _as_user([f"{binaries}/pg_basebackup", *data, *source])
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=folder, timeout=120)
+    return Postgres(reactor, binaries, folder, ready=b"ready to accept read-only connections")
+
+
 def _give_file(file: Path) -> None:
     if os.geteuid() == 0:
         shutil.chown(file, "postgres", "postgres")
@@ -54,14 +64,21 @@ def _give_file(file: Path) -> None:
 class Postgres(Server):
     """A PostgreSQL server on a cluster that was made by C{make_cluster}."""
 
-    def __init__(self, reactor: Any, binaries: str, folder: Path, *settings: str) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        binaries: str,
+        folder: Path,
+        *settings: str,
+        ready: bytes = b"ready to accept connections",
+    ) -> None:
         port = free_port()
         every = ["listen_addresses=127.0.0.1", f"port={port}", "fsync=off", *settings]
         every.append(f"unix_socket_directories={folder}")
         options = [word for each in every for word in ("-c", each)]
         command = _as_user([f"{binaries}/postgres", "-D", str(folder / "data"), *options])
         command[0] = shutil.which(command[0]) or command[0]
-        super().__init__(reactor, command, folder, port, b"ready to accept connections")
+        super().__init__(reactor, command, folder, port, ready)
         self.conninfo = f"host=127.0.0.1 port={port} user=postgres password=secret"
 
     async def stop(self) -> None:

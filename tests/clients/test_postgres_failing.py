@@ -12,11 +12,11 @@ import psycopg
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.defer import gatherResults
+from twisted.internet.defer import CancelledError, gatherResults
 from twisted.internet.task import deferLater
 
 from kolus import ConnectFailed, KolusError, Policy
-from tests.clients.postgres_servers import Postgres
+from tests.clients.postgres_servers import PgBouncer, Postgres
 from tests.clients.test_postgres import ask, start
 from tests.net.asking import until
 from tests.net.servers import free_port
@@ -59,6 +59,40 @@ async def test_the_servers_last_words_are_the_reason_of_a_loss(
     with pytest.raises(psycopg.OperationalError):
         await connection.execute("select 1")
     lease.finished()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_query_whose_session_is_terminated_fails_with_the_servers_words(
+    make_postgres_pool: MakePool,
+) -> None:
+    pool = make_postgres_pool(policy=Policy(limit=2))
+    slow = start(ask(pool, "select pg_sleep(30)"))
+    ends = (
+        "select count(pg_terminate_backend(pid)) from pg_stat_activity "
+        "where query = 'select pg_sleep(30)' and state = 'active'"
+    )
+    while await ask(pool, ends) == 0:
+        await deferLater(reactor, 0.01)
+    with pytest.raises(psycopg.errors.AdminShutdown, match="administrator"):
+        await slow
+    assert await gatherResults([start(ask(pool, "select 1")) for _ in range(4)]) == [1] * 4
+    assert pool.status()[0].leased == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_query_behind_pgbouncer_is_cancelled(
+    make_postgres_pool: MakePool, pgbouncer: PgBouncer
+) -> None:
+    pool = make_postgres_pool(pgbouncer.conninfo, prepare_threshold=None)
+    slow = start(ask(pool, "select pg_sleep(30)"))
+    running = "select count(*) from pg_stat_activity where query = 'select pg_sleep(30)'"
+    while await ask(pool, f"{running} and state = 'active'") == 0:
+        await deferLater(reactor, 0.01)
+    slow.cancel()
+    with pytest.raises(CancelledError):
+        await slow
+    assert await ask(pool, f"{running} and state = 'active'") == 0
+    assert pool.status()[0].leased == 0
 
 
 @pytest_twisted.ensureDeferred

@@ -23,10 +23,10 @@ Parameters = dict[str, Any]
 class PostgresEndpoint(NamedEndpoint):
     """A server. Its name is resolved, and its addresses are tried, as C{NamedEndpoint} does.
 
-    @ivar is_standby: whether it said so when it was last connected to.
+    @ivar is_standby: whether it said so when it was last connected to; C{None} if it was not yet.
     """
 
-    is_standby = False
+    is_standby: bool | None = None
 
     def __init__(
         self, reactor: Any, host: str, port: int, get: Callable[[], Any], address: str = ""

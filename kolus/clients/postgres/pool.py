@@ -195,14 +195,20 @@ def _hosts(known: dict[str, Any]) -> Sequence[tuple[str, str, int]]:
 
 
 def _standby_first(then: Balancer) -> Balancer:
-    """Choose among the servers that are known as standbys while one of them takes requests."""
+    """Choose a standby while one takes requests. A server whose role nobody knows yet may be one,
+    and is known when it has been connected to."""
 
     def choose(statuses: Sequence[Status]) -> Status:
-        standbys = [
-            each
-            for each in statuses
-            if each.takes_requests and each.backend.endpoint.is_standby  # type: ignore[union-attr]
-        ]
-        return then(standbys or statuses)
+        for role in (True, None):
+            its = [each for each in statuses if each.takes_requests and _role_of(each) is role]
+            if its:
+                return then(its)
+        return then(statuses)
 
+    choose.prefers = True  # type: ignore[attr-defined]
     return choose
+
+
+def _role_of(status: Status) -> bool | None:
+    endpoint: Any = status.backend.endpoint
+    return endpoint.is_standby  # type: ignore[no-any-return]
