@@ -6,15 +6,16 @@ second: the data path is to know nothing of reloads.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from kolus.daemon.front_service import FrontService
-from kolus.daemon.route import Route
-from kolus.daemon.served_group import ServedGroup
+if TYPE_CHECKING:
+    from kolus.daemon.front_service import FrontService
+    from kolus.daemon.route import Route
+    from kolus.daemon.served_group import ServedGroup
 
 __all__ = ["Leaving"]
 

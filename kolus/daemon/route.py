@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
-from kolus.daemon.served_group import ServedGroup
 from kolus.lease import Lease
+
+if TYPE_CHECKING:
+    from kolus.daemon.served_group import ServedGroup
 
 __all__ = ["Connect", "Route"]
 

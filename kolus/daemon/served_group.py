@@ -16,12 +16,11 @@ from kolus.backend import Backend
 from kolus.balance import NAMES, Balancer
 from kolus.checking import CheckedSource
 from kolus.config import GroupSettings
-from kolus.daemon.source_switch import SourceSwitch
 from kolus.health import Ejection
 from kolus.lease import Lease
 from kolus.policy import Policy
 from kolus.pool import Pool
-from kolus.sources import StaticSource, name_server_from_string, source_from_string
+from kolus.sources import SourceSwitch, StaticSource, name_server_from_string, source_from_string
 from kolus.tls import BackendCertificates, SecuredEndpoint
 from kolus.tunnel import End
 
