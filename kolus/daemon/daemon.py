@@ -175,7 +175,6 @@ class Daemon(Service):
             service.keep(its.listen)
             if name not in new:
                 service.front.change(*told[name])
-                service.settings_changed()
 
     def _kept(self, config: Config, name: str) -> ServedGroup:
         """The group of this name, with its certificates read again; or one that takes its place."""

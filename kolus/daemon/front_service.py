@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import select
-import socket
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -24,7 +23,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from kolus.daemon.listen_endpoint import BEHIND_BALANCERS
-from kolus.tunnel import Front, set_silence_limits
+from kolus.tunnel import Front
 
 __all__ = ["CannotListen", "Drainable", "FrontService", "Listening"]
 
@@ -111,11 +110,6 @@ class FrontService(Service):
                 lambda failure: _log.failure("closing a port failed", failure)
             )
 
-    def settings_changed(self) -> None:
-        """The front has other settings: tell the ports."""
-        for port in self.ports:
-            self._set_silence_limits(port)
-
     def startService(self) -> None:
         """Listen, unless C{privilegedStartService} did so already.
 
@@ -155,25 +149,17 @@ class FrontService(Service):
             factory = factory.behind_balancers()
         assert IProtocolFactory.providedBy(factory)
         listened = endpoint.listen(factory).addCallbacks(
-            self._listens, failures.append, callbackArgs=(description,)
+            self._listens, failures.append, callbackArgs=(description, factory)
         )
         for failure in failures:
             raise CannotListen(_refusal(description, failure)) from None
         listened.addCallback(_report_late, description, failures)
 
-    def _listens(self, port: IListeningPort, description: str) -> None:
+    def _listens(self, port: IListeningPort, description: str, factory: Any) -> None:
+        if isinstance(self.front, Front):
+            port = self.front.listens(port, factory)
         self._open.append((description, port))
-        if self._set_silence_limits(port):
-            self.front.gate.add(port)  # type: ignore[attr-defined]
         _log.info("kolus listens on {address}", address=_readable(port.getHost()))
-
-    def _set_silence_limits(self, port: IListeningPort) -> bool:
-        """Whether it is a port of a front, with a socket."""
-        listening = getattr(port, "socket", None)
-        if not (isinstance(self.front, Front) and isinstance(listening, socket.socket)):
-            return False
-        set_silence_limits(listening, self.front.settings)
-        return True
 
 
 def _refusal(description: str, failure: Failure) -> str:

@@ -13,7 +13,7 @@ from kolus.daemon.route import Connect
 from kolus.daemon.served_group import AHEAD, ServedGroup, make_source
 from kolus.sources import HostResolver, name_server_from_string
 from kolus.tls import ListenerCertificates
-from kolus.tunnel import Front
+from kolus.tunnel import Front, loop_of
 
 __all__ = ["make_daemon"]
 
@@ -51,6 +51,7 @@ class _Maker:
             certificates=certificates,
             send_proxy=send_proxy,
             ident=AHEAD,
+            loop=loop_of(self.clock),
         )
         return FrontService(front, self.listening(config, name), grace=config.grace)
 
