@@ -95,11 +95,9 @@ class Front(Factory):
         @param framing: settles the lease when the client has ended.
         """
         self._clock = steady(clock)
-        self.settings = settings = settings or ListenerSettings()
-        self._certificates = certificates
-        self._send_proxy = send_proxy
+        settings = settings or ListenerSettings()
+        self._follow(settings, certificates, send_proxy)
         self._ident = ident
-        self._balancers = Networks(settings.accept_proxy_from)
         self.limits = ClientLimits(clock, settings)
         self.gate = Gate(clock, self.limits)
         self.refusals = Refusals(clock)
@@ -117,6 +115,36 @@ class Front(Factory):
         self._aborted = 0
         self._without_lease = Throttle(clock, _log_refusal)
         self.served = self.refused = self.sent = self.received = 0
+
+    def change(
+        self,
+        settings: ListenerSettings,
+        certificates: Any = None,
+        send_proxy: ProxyVersion | None = None,
+    ) -> None:
+        """Go on with other settings. No client is closed: the times apply to all of them, and the
+        rest to those who come from now on.
+
+        @param settings: as for the constructor, and so are the others.
+        """
+        self._follow(settings, certificates, send_proxy)
+        self._times.change(settings)
+        self.limits.change(settings)
+        for port in self.gate.ports:
+            set_silence_limits(port.socket, settings)
+
+    def _follow(
+        self, settings: ListenerSettings, certificates: Any, send_proxy: ProxyVersion | None
+    ) -> None:
+        self.settings = settings
+        self._certificates = certificates
+        self._send_proxy = send_proxy
+        self._balancers = Networks(settings.accept_proxy_from)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody is connected, and nobody is about to be a client."""
+        return not (self._clients or self._arriving)
 
     @property
     def clients(self) -> int:
