@@ -28,6 +28,7 @@ from kolus.daemon.making import make_daemon
 from kolus.daemon.preflight import preflight
 from kolus.daemon.signals import reload_on_hangup
 from kolus.daemon.steady_time import use_steady_time
+from kolus.daemon.steered import Steered
 
 __all__ = ["Options", "makeService"]
 
@@ -158,7 +159,9 @@ def makeService(options: Options) -> IService:
     daemon = make_daemon(reactor, options.config, options.load)
     its: Any = reactor
     its.addSystemEventTrigger("after", "startup", reload_on_hangup, reactor, daemon.reload)
-    return daemon
+    if options.config.admin is None:
+        return daemon
+    return Steered(reactor, daemon, options.config.admin)
 
 
 def _seconds(given: str) -> float:

@@ -9,4 +9,11 @@ from kolus.prometheus.families import Observed, histogram_family, pool_families
 from kolus.prometheus.page import MetricsPage, exposition
 from kolus.prometheus.pool_metrics import PoolMetrics
 
-__all__ = ["MetricsPage", "Observed", "PoolMetrics", "exposition", "histogram_family", "pool_families"]
+__all__ = [
+    "MetricsPage",
+    "Observed",
+    "PoolMetrics",
+    "exposition",
+    "histogram_family",
+    "pool_families",
+]

@@ -27,9 +27,7 @@ class PoolMetrics(Collector):
         @param pools: the pools; their names are the values of the label C{pool}. One registry takes
             one C{PoolMetrics}.
         """
-        self._pools = [
-            Observed(name, pool, Metrics(), Durations()) for name, pool in pools.items()
-        ]
+        self._pools = [Observed(name, pool, Metrics(), Durations()) for name, pool in pools.items()]
         for each in self._pools:
             each.pool.add_observer(each.metrics)
             each.pool.add_observer(each.durations)

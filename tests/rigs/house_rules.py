@@ -36,8 +36,8 @@ FLOORS = (
     "manager sources metrics durations checking",
     "group config prometheus",
     "pool admin",
-    "service daemon testing clients aio",
-    "__init__",
+    "service daemon testing clients cli aio",
+    "__init__ __main__",
 )
 """The modules and packages of each floor, the lowest first; the last is the roof, with only the
 public names. A floor may import lower floors."""
