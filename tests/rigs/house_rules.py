@@ -190,7 +190,7 @@ def files_that_are_too_long(root: Path) -> Iterator[str]:
 
 def files_with_an_underscore(root: Path) -> Iterator[str]:
     for name, path in shipped(root):
-        if path.stem.startswith("_") and path.stem != "__init__":
+        if path.stem.startswith("_") and path.stem not in ("__init__", "__main__"):
             yield name
 
 
