@@ -11,6 +11,7 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.logger import Logger
 
 from kolus.config import Config
 from kolus.daemon.front_service import FrontService
@@ -18,6 +19,8 @@ from kolus.daemon.served_group import ServedGroup
 from kolus.lease import Lease
 
 __all__ = ["Connect", "Daemon"]
+
+_log = Logger()
 
 Connect = Callable[[Hashable], Deferred[Lease[Any]]]
 """Asks for a lease for a client of a listener, whose ident it is given."""
@@ -85,6 +88,25 @@ class Daemon(Service):
         """
         super().stopService()  # type: ignore[no-untyped-call]
         return Deferred.fromCoroutine(self._stop())
+
+    def abort(self) -> None:
+        """Abort all clients that are left, so that it ends at once."""
+        for each in self.listeners.values():
+            each.front.abort()
+
+    def tell_status(self) -> None:
+        """Log a line about each listener and each group."""
+        for name, listener in self.listeners.items():
+            _log.info(
+                "listener {name}: {clients} clients, {served} were served, {refused} refused",
+                name=name,
+                clients=listener.front.clients,
+                served=listener.front.served,
+                refused=listener.front.refused,
+            )
+        for served in self.groups.values():
+            if served.group is not None:
+                _log.info("{status}", status=str(served.group.status()))
 
     async def _stop(self) -> None:
         await gatherResults([each.stopService() for each in self.listeners.values()])

@@ -8,10 +8,10 @@ from typing import Any
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IStreamServerEndpoint
 
-__all__ = ["BEHIND_BALANCERS", "listen_endpoint"]
+from kolus.daemon.behind_balancers import BEHIND_BALANCERS
+from kolus.daemon.unix_listening import UNIXListeningEndpoint
 
-BEHIND_BALANCERS = "haproxy:"
-"""The prefix, as Twisted has it, of a server endpoint string whose clients send a PROXY header."""
+__all__ = ["listen_endpoint"]
 
 _BACKLOG = 1024
 
@@ -28,6 +28,8 @@ def listen_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
     kind = description.partition(":")[0]
     made: Any = None
     try:
+        if kind == "unix" and ":lockfile=" not in description:
+            description += ":lockfile=0"
         if kind in ("tcp", "tcp6", "ssl", "unix") and ":backlog=" not in description:
             with suppress(Exception):  # parsing without the backlog gives a better error
                 made = serverFromString(reactor, f"{description}:backlog={_BACKLOG}")
@@ -42,6 +44,8 @@ def listen_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
             f"not a server endpoint string: {whole!r} ({error}); expected for example "
             "tcp:6380:interface=127.0.0.1"
         ) from error
+    if kind == "unix" and not made._wantPID:
+        made = UNIXListeningEndpoint(made, made._address)
     listening: IStreamServerEndpoint = made
     return listening
 

@@ -73,15 +73,22 @@ class FakeFront(Factory):
     """A front; the test decides when its draining ends.
 
     @ivar graces: the grace of each call of C{drain}.
+    @ivar aborted: whether its clients were aborted.
     """
 
+    clients = served = refused = 0
+
     def __init__(self) -> None:
+        self.aborted = False
         self.graces: list[float] = []
         self.drained: Deferred[int] = Deferred()
 
     def drain(self, grace: float) -> Deferred[int]:
         self.graces.append(grace)
         return self.drained
+
+    def abort(self) -> None:
+        self.aborted = True
 
 
 @implementer(ISource)
