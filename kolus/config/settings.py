@@ -84,6 +84,11 @@ class GroupSettings:
             raise ValueError(f"balance must be a balancer, not {self.balance!r}: {hint}")
         if self.send_proxy not in (None, *get_args(ProxyVersion)):
             raise ValueError(f'send_proxy must be "v1" or "v2", not {self.send_proxy!r}')
+        if self.send_proxy is not None and self.tls is not None:
+            raise ValueError(
+                "send_proxy does not go together with tls: the header comes before the handshake, "
+                "and that is made before there is a client"
+            )
         if self.connect_ahead > self.limit:
             raise ValueError(
                 f"connect_ahead {self.connect_ahead} is more than the limit of {self.limit}: raise "

@@ -106,12 +106,10 @@ class Options(usage.Options):
         if self["demo"] is not None:
             self["demo"] = _seconds(self["demo"])
             return
+        if self["config"] is not None:  # a daemon may go to another folder
+            self["config"] = os.path.abspath(self["config"])
         try:
-            check = partial(preflight, reactor)
-            if self["config"] is None:
-                self.config = config_from_flags(self.given, check)
-            else:
-                self.config = read_config(self["config"], check)
+            self.config = self.load()
         except ConfigError as error:
             raise usage.UsageError("\n".join(error.lines)) from error
         if self["check-config"]:
@@ -120,6 +118,18 @@ class Options(usage.Options):
         self.signals = Signals(reactor)
         self.signals.install()
         self._log_without_waiting()
+
+    def load(self) -> Config:
+        """Read the configuration, now or again.
+
+        @raise ConfigError: it has mistakes.
+        """
+        from twisted.internet import reactor
+
+        check = partial(preflight, reactor)
+        if self["config"] is None:
+            return config_from_flags(self.given, check)
+        return read_config(self["config"], check)
 
     def _log_without_waiting(self) -> None:
         """Have twistd or twist log to a C{LogOutput}, unless it was told how to log."""
@@ -178,7 +188,8 @@ def makeService(options: Options) -> IService:
         stop, on_terminal = partial(_stop, reactor), _is_terminal()
         return Demo(reactor, options["demo"], stop, _print, on_terminal=on_terminal)
     assert options.config is not None, "the options were parsed"
-    daemon = make_daemon(reactor, options.config)
+    daemon = make_daemon(reactor, options.config, options.load)
+    options.signals.reload = daemon.reload
     options.signals.tell_status = daemon.tell_status
     options.signals.end_at_once = daemon.abort
     sys.excepthook = _tell_shortly

@@ -141,3 +141,9 @@ def test_a_file_that_is_no_toml_says_where(content: bytes, expected: str, tmp_pa
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=expected):
         read_config(str(path))
+
+
+def test_a_header_before_tls_is_refused(tmp_path: Path) -> None:
+    text = GOOD.replace("limit = 50", 'limit = 50\nsend_proxy = "v2"')
+    (told,) = mistakes(tmp_path, text)
+    assert "groups.carts.send_proxy: does not go together with tls" in told
