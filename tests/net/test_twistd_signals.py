@@ -113,17 +113,11 @@ def test_a_pipe_that_nobody_reads_does_not_stop_it() -> None:
         os.close(writing)
 
 
-@pytest.mark.parametrize(
-    ("listen", "expected"),
-    [
-        ("tcp:0:interface=192.0.2.1", "this machine has no such address"),
-        ("unix:/nope/s", "there is no folder /nope: make it"),
-    ],
-)
 @pytest_twisted.ensureDeferred
-async def test_an_address_that_it_cannot_listen_on_is_one_line(listen: str, expected: str) -> None:
+async def test_an_address_that_it_cannot_listen_on_is_one_line() -> None:
+    listen = "tcp:0:interface=192.0.2.1"
     async with twistd(reactor, "--backend=tcp:127.0.0.1:1", "--listen", listen) as child:
         assert await child.ended() == 1
         assert child.lines[-1].startswith(f"twistd kolus: cannot listen on {listen}: ")
-        assert expected in child.lines[-1]
+        assert "this machine has no such address" in child.lines[-1]
         assert "Traceback" not in child.output
