@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import select
-import socket
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -24,7 +23,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from kolus.daemon.listen_endpoint import BEHIND_BALANCERS
-from kolus.tunnel import Front, set_silence_limits
+from kolus.tunnel import Front
 
 __all__ = ["CannotListen", "Drainable", "FrontService", "Listening"]
 
@@ -105,17 +104,17 @@ class FrontService(Service):
         if description.startswith(BEHIND_BALANCERS):
             factory = factory.behind_balancers()
         assert IProtocolFactory.providedBy(factory)
-        listened = endpoint.listen(factory).addCallbacks(self._listens, failures.append)
+        listened = endpoint.listen(factory).addCallbacks(
+            self._listens, failures.append, callbackArgs=(factory,)
+        )
         for failure in failures:
             raise CannotListen(_refusal(description, failure)) from None
         listened.addCallback(_report_late, description, failures)
 
-    def _listens(self, port: IListeningPort) -> None:
+    def _listens(self, port: IListeningPort, factory: Any) -> None:
+        if isinstance(self.front, Front):
+            port = self.front.listens(port, factory)
         self.ports.append(port)
-        listening = getattr(port, "socket", None)
-        if isinstance(self.front, Front) and isinstance(listening, socket.socket):
-            set_silence_limits(listening, self.front.settings)
-            self.front.gate.add(port)  # type: ignore[arg-type]
         _log.info("kolus listens on {address}", address=_readable(port.getHost()))
 
 

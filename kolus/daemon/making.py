@@ -12,7 +12,7 @@ from kolus.daemon.listen_endpoint import listen_endpoint
 from kolus.daemon.served_group import AHEAD, ServedGroup, make_source
 from kolus.sources import HostResolver, name_server_from_string
 from kolus.tls import ListenerCertificates
-from kolus.tunnel import Front
+from kolus.tunnel import Front, loop_of
 
 __all__ = ["make_daemon"]
 
@@ -41,6 +41,7 @@ def _make_listener(reactor: Any, config: Config, name: str, connect: Connect) ->
         certificates=None if tls is None else ListenerCertificates(tls),
         send_proxy=config.groups[its.group].send_proxy,
         ident=AHEAD,
+        loop=loop_of(reactor),
     )
     listening = [(each, listen_endpoint(reactor, each)) for each in its.listen]
     return FrontService(front, listening, grace=config.grace)

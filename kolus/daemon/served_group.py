@@ -21,7 +21,7 @@ from kolus.policy import Policy
 from kolus.pool import Pool
 from kolus.sources import StaticSource, name_server_from_string, source_from_string
 from kolus.tls import BackendCertificates, SecuredEndpoint
-from kolus.tunnel import End
+from kolus.tunnel import End, in_place_of, loop_of
 
 if TYPE_CHECKING:
     from kolus.group import Group
@@ -55,7 +55,7 @@ def endpoint_maker(settings: GroupSettings) -> MakeEndpoint:
     @raise ValueError: a certificate cannot be used.
     """
     if settings.tls is None:
-        return lambda reactor, backend: backend.connector(reactor)
+        return lambda reactor, backend: in_place_of(loop_of(reactor), backend.connector(reactor))
     certificates = BackendCertificates(settings.tls)
     return lambda reactor, backend: SecuredEndpoint.around(backend.connector(reactor), certificates)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 from typing import Protocol as Structure
 
@@ -13,14 +14,20 @@ from twisted.internet.interfaces import (
     IProducer,
 )
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from kolus.tunnel.unsent import unsent
 
 __all__ = ["EARLY_LIMIT", "End", "Listener"]
 
 EARLY_LIMIT = 64 * 1024
 """An end without a listener pauses reading when it holds so many bytes. It never cuts a read, so it
 may hold up to one read more."""
+_LOOK_AGAIN = 0.02
+_TRIES = 500
+"""A side that takes nothing for ten seconds is reset, whatever it was to get."""
 
 
 class Listener(Structure):
@@ -88,6 +95,16 @@ class End(Protocol):
         if self._lost is not None:
             listener.lost(self._lost)
 
+    @property
+    def has_early(self) -> bool:
+        """Whether something has come that no listener has yet."""
+        return bool(self._early or self.has_read)
+
+    def take_early(self) -> bytes:
+        """What has come before there is a listener; whoever takes it passes it on."""
+        early, self._early = self._early, []
+        return b"".join(early)
+
     # Called by the listener
 
     def feed_from(self, producer: IProducer) -> None:
@@ -123,6 +140,22 @@ class End(Protocol):
         if not self.gone:
             self.transport.unregisterProducer()
             self.transport.loseConnection()
+
+    def reset(self, tries: int = _TRIES) -> None:
+        """Close with a reset as soon as the peer has what was written: a reset overtakes it."""
+        if self.gone:
+            return
+        base = self.transport
+        while isinstance(base, ProtocolWrapper):
+            base = base.transport
+        sock = getattr(base, "socket", None)
+        is_sent = not (self.has_unsent or (isinstance(sock, socket.socket) and unsent(sock)))
+        if is_sent or not tries:
+            self.abort()
+        else:
+            self.pause()
+            wait = 0 if tries == _TRIES else _LOOK_AGAIN
+            base.reactor.callLater(wait, self.reset, tries - 1)
 
     def abort(self) -> None:
         """Close now, with a reset if the transport supports it."""

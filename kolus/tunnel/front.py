@@ -8,12 +8,18 @@ lease is settled.
 
 from __future__ import annotations
 
+import socket
 from collections import Counter
 from collections.abc import Callable, Hashable
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IReactorTime
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IHandshakeListener,
+    IListeningPort,
+    IReactorTime,
+)
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -26,9 +32,14 @@ from kolus.support import steady
 from kolus.tunnel.client_limits import ClientLimits
 from kolus.tunnel.doorway import Doorway, begin_tls
 from kolus.tunnel.end import End
+from kolus.tunnel.framing import Framing, finish
 from kolus.tunnel.gate import Gate
+from kolus.tunnel.joining import pump
+from kolus.tunnel.listening_socket import set_silence_limits
+from kolus.tunnel.loop import Loop
 from kolus.tunnel.networks import Networks
-from kolus.tunnel.pump import Pump, Tunnel, join
+from kolus.tunnel.pump import Pump
+from kolus.tunnel.raw_port import raw_port
 from kolus.tunnel.refusals import Refusals
 from kolus.tunnel.session_times import SessionTimes
 from kolus.tunnel.settings import ListenerSettings
@@ -67,8 +78,9 @@ class Front(Factory):
         certificates: Any = None,
         send_proxy: ProxyVersion | None = None,
         ident: Hashable = "clients",
-        pump: Pump = join,
-        settle: Callable[[Lease[End]], None] = Lease.finished,
+        loop: Loop | None = None,
+        pump: Pump = pump,
+        framing: Framing = finish,
     ) -> None:
         """
         @param connect: asks for a lease for an ident; called once for each client.
@@ -77,10 +89,9 @@ class Front(Factory):
         @param send_proxy: the version of the PROXY header that tells a backend of the client, in
             the first bytes of its connection; C{None}: none is sent.
         @param ident: the ident of all clients, if the settings say that it is fixed.
+        @param loop: what C{listens} accepts clients with; C{None}: Twisted's transports.
         @param pump: copies the bytes between the two ends.
-        @param settle: settles the lease when the client has ended. The default finishes it,
-            because nobody knows in which state the client left the connection. A front that
-            understands the protocol may release it.
+        @param framing: settles the lease when the client has ended.
         """
         self._clock = steady(clock)
         self.settings = settings = settings or ListenerSettings()
@@ -96,7 +107,8 @@ class Front(Factory):
         self._arriving: set[Doorway | _Client] = set()
         self._connect = connect
         self._pump = pump
-        self._settle = settle
+        self._framing = framing
+        self._loop = loop
         self._clients: dict[_Client, Deferred[None]] = {}
         self._draining: Deferred[int] | None = None
         self._grace_timer: IDelayedCall | None = None
@@ -137,6 +149,21 @@ class Front(Factory):
             return False
         self.limits.admitted(host)
         return True
+
+    def listens(self, port: IListeningPort, factory: Factory) -> IListeningPort:
+        """A port accepts clients for this front.
+
+        @param factory: what the port was given: this front, or what C{behind_balancers} gave.
+        @return: what is to be stopped in its place: with a loop, plain TCP and UNIX ports are
+            accepted from in another way.
+        """
+        if self._loop is not None:
+            port = raw_port(self._loop, port, factory)
+        listening = getattr(port, "socket", None)
+        if isinstance(listening, socket.socket):
+            set_silence_limits(listening, self.settings)
+            self.gate.add(port)  # type: ignore[arg-type]
+        return port
 
     # Called by doorways
 
@@ -221,6 +248,9 @@ class Front(Factory):
 
     async def _serve(self, client: _Client) -> None:
         client.wait = self._connect(self._ident_of(client.visitor))
+        loop = self._loop
+        if loop is not None:
+            loop.descriptors.waiting += 1
         try:
             lease = await client.wait
         except KolusError as error:
@@ -232,18 +262,20 @@ class Front(Factory):
             return
         finally:
             client.wait = None
+            if loop is not None:
+                loop.descriptors.waiting -= 1
         try:
             if self._send_proxy is not None:
                 lease.protocol.write(client.visitor.header_for_backend(self._send_proxy))
             traffic = await self._pump(client, lease.protocol, self._times)
         finally:
-            self._settle(lease)
+            self._framing(lease)
         self.served += 1
         self.sent += traffic.sent
         self.received += traffic.received
         client.close()
 
-    def _time_is_up(self, session: Tunnel, reason: str) -> None:
+    def _time_is_up(self, session: Any, reason: str) -> None:
         self.times_out[reason] += 1
         session.stop()
 

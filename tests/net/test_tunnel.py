@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +20,42 @@ from twisted.internet.threads import deferToThread
 
 from kolus import Policy, Pool
 from kolus.daemon.front_service import FrontService
-from kolus.tunnel import End, Front
+from kolus.tunnel import End, Front, ListenerSettings, in_place_of, loop_of
 from tests.net.tunnel_peers import LOOPBACK, Backend, Peer, backend, connected, until
 
 # Twisted's own; it reaches only those who turn warnings into errors.
 pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL")
 
 MIB = 1024 * 1024
+_fast: ContextVar[bool] = ContextVar("whether sockets are the front's own", default=True)
+
+
+@pytest.fixture(autouse=True, params=["wires", "transports"])
+def data_path(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every promise is kept over both data paths."""
+    token = _fast.set(request.param == "wires")
+    yield
+    _fast.reset(token)
 
 
 @asynccontextmanager
 async def front(
-    *endpoints: str, listen: str = LOOPBACK, limit: int = 5, grace: float = 10.0
+    *endpoints: str,
+    listen: str = LOOPBACK,
+    limit: int = 5,
+    grace: float = 10.0,
+    settings: ListenerSettings | None = None,
 ) -> AsyncIterator[FrontService]:
     """A front over these backends, which has ended at the end of the block."""
-    pool = Pool(reactor, End, policy=Policy(limit=limit, acquire_timeout=20.0))
+    loop = loop_of(reactor) if _fast.get() else None
+    pool = Pool(
+        reactor,
+        End,
+        policy=Policy(limit=limit, acquire_timeout=20.0),
+        make_endpoint=_fast_endpoint if loop else None,
+    )
     service = FrontService(
-        Front(reactor, lambda ident: pool.select(ident, endpoints)),
-        pool,
+        Front(reactor, lambda ident: pool.select(ident, endpoints), settings=settings, loop=loop),
         [(listen, serverFromString(reactor, listen))],
         grace=grace,
     )
@@ -45,6 +64,11 @@ async def front(
         yield service
     finally:
         await service.stopService()
+        await pool.close(5.0)
+
+
+def _fast_endpoint(reactor: Any, backend: Any) -> Any:
+    return in_place_of(loop_of(reactor), backend.connector(reactor))
 
 
 def port_of(service: FrontService) -> int:
