@@ -42,7 +42,7 @@ def _of_group(
         yield from mistakes
         if mistakes:
             return
-    make = endpoint_maker(group)
+    make = endpoint_maker(None if group.tls is None else BackendCertificates(group.tls))
     for at, each in enumerate(group.backends):
         yield from _tried((*path, "backends", at), make, reactor, each)
 

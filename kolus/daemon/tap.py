@@ -26,6 +26,7 @@ from kolus.config import (
 from kolus.daemon.demo import Demo
 from kolus.daemon.making import make_daemon
 from kolus.daemon.preflight import preflight
+from kolus.daemon.signals import reload_on_hangup
 from kolus.daemon.steady_time import use_steady_time
 
 __all__ = ["Options", "makeService"]
@@ -101,17 +102,27 @@ class Options(usage.Options):
         if self["demo"] is not None:
             self["demo"] = _seconds(self["demo"])
             return
+        if self["config"] is not None:  # a daemon may go to another folder
+            self["config"] = os.path.abspath(self["config"])
         try:
-            check = partial(preflight, reactor)
-            if self["config"] is None:
-                self.config = config_from_flags(self.given, check)
-            else:
-                self.config = read_config(self["config"], check)
+            self.config = self.load()
         except ConfigError as error:
             raise usage.UsageError("\n".join(error.lines)) from error
         if self["check-config"]:
             _print("the configuration has no mistake")
             raise SystemExit(0)
+
+    def load(self) -> Config:
+        """Read the configuration, now or again.
+
+        @raise ConfigError: it has mistakes.
+        """
+        from twisted.internet import reactor
+
+        check = partial(preflight, reactor)
+        if self["config"] is None:
+            return config_from_flags(self.given, check)
+        return read_config(self["config"], check)
 
 
 def _hinted(message: str) -> str:
@@ -144,7 +155,10 @@ def makeService(options: Options) -> IService:
         stop, on_terminal = partial(_stop, reactor), _is_terminal()
         return Demo(reactor, options["demo"], stop, _print, on_terminal=on_terminal)
     assert options.config is not None, "the options were parsed"
-    return make_daemon(reactor, options.config)
+    daemon = make_daemon(reactor, options.config, options.load)
+    its: Any = reactor
+    its.addSystemEventTrigger("after", "startup", reload_on_hangup, reactor, daemon.reload)
+    return daemon
 
 
 def _seconds(given: str) -> float:

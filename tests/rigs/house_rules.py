@@ -33,9 +33,9 @@ FLOORS = (
     "errors backoff status support events",
     "endpoints lease balance health watching context proxy_protocol tls",
     "backend policy interfaces tunnel",
-    "manager sources metrics checking",
+    "manager sources metrics durations checking",
     "group config",
-    "pool",
+    "pool admin",
     "service daemon testing clients aio",
     "__init__",
 )
