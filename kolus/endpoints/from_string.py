@@ -115,7 +115,8 @@ def _why(description: str, error: Exception) -> str:
     if isinstance(error, NameError):  # what Twisted could not import of pyOpenSSL
         return "TLS needs pip install 'kolus[tls]'"
     if isinstance(error, UnlistableError):
-        return "trustRoots must be a folder of *.pem files"
+        why = error.originalException
+        return f"trustRoots must be a folder of *.pem files; {why.filename}: {why.strerror}"
     if missing := re.search(r"missing \d+ required .*'(\w+)'$", str(error)):
         form = f"; expected {_kind_of(description)}:HOST:PORT" if missing[1] == "port" else ""
         return f"the {missing[1]} is missing{form}"
