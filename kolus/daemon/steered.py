@@ -12,8 +12,9 @@ from twisted.internet.defer import Deferred
 from kolus.admin import AdminService, CannotServe
 from kolus.config import AdminSettings
 from kolus.daemon.daemon import Daemon
-from kolus.daemon.front_service import CannotListen, FrontService
+from kolus.daemon.front_service import FrontService
 from kolus.daemon.listen_endpoint import listen_endpoint
+from kolus.daemon.refusal import CannotListen
 from kolus.daemon.served_group import ServedGroup
 
 __all__ = ["Steered"]
