@@ -23,6 +23,7 @@ from kolus.admin.guard import Guard
 from kolus.admin.journal import Journal
 from kolus.admin.measures import Measures
 from kolus.admin.openapi import description
+from kolus.admin.page_files import page_routes
 from kolus.admin.place import MakeEndpoint, place_of
 from kolus.admin.problem import Problem
 from kolus.admin.reading import Reading
@@ -75,6 +76,7 @@ class AdminService(Service):
             [
                 *Reading(finder, snapshot).routes(),
                 *self._own(),
+                *page_routes(),
                 *Changing(finder, snapshot).routes(),
             ]
         )
