@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from kolus.support import check_whole, is_duration
@@ -19,7 +19,8 @@ class HealthCheck:
     @ivar kind: what the backend has to do: C{"tcp"}: accept a connection, and complete the
         handshake if the group has TLS; C{"tls"}: complete a handshake even if the group has no TLS
         (then no certificate is verified); C{"exchange"}: answer as expected, too.
-    @ivar send: for C{"exchange"}: what is sent first. Empty: the backend speaks first.
+    @ivar send: for C{"exchange"}: what is sent first. Empty: the backend speaks first. The C{repr}
+        does not show it: it may have a password.
     @ivar expect: for C{"exchange"}: what has to be in the answer.
     @ivar interval: seconds from the end of a check to the begin of the next, a tenth more or less:
         checks of many backends do not come all at once.
@@ -29,7 +30,7 @@ class HealthCheck:
     """
 
     kind: CheckKind = "tcp"
-    send: bytes = b""
+    send: bytes = field(default=b"", repr=False)
     expect: bytes = b""
     interval: float = 2.0
     timeout: float = 2.0
@@ -46,7 +47,7 @@ class HealthCheck:
         for name in ("send", "expect"):
             value = getattr(self, name)
             if not isinstance(value, bytes):
-                raise ValueError(f"{name} must be bytes, not {value!r}")
+                raise ValueError(f"{name} must be bytes, not a {type(value).__name__}")
             if value and self.kind != "exchange":
                 raise ValueError(f'{name} is for kind "exchange", not {self.kind!r}')
         if self.kind == "exchange" and not self.expect:

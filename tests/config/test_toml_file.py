@@ -147,3 +147,21 @@ def test_a_header_before_tls_is_refused(tmp_path: Path) -> None:
     text = GOOD.replace("limit = 50", 'limit = 50\nsend_proxy = "v2"')
     (told,) = mistakes(tmp_path, text)
     assert "groups.carts.send_proxy: does not go together with tls" in told
+
+
+def test_no_repr_and_no_message_shows_a_secret(tmp_path: Path) -> None:
+    text = GOOD.replace("PING", "AUTH hunter2").replace(
+        '"tcp:10.0.0.7:6379"', '"tls:a.test:443:password=hunter2"'
+    )
+    assert "hunter2" not in repr(read_config(write(tmp_path, text)))
+    for before, after in (
+        ('"tls:a.test:443:password=hunter2"', '"nope:a.test:443:password=hunter2"'),
+        ('"tls:a.test:443:password=hunter2"', '{ endpoint = "tls:password=hunter2", weight = 0 }'),
+        ("tls = {", 'tls = [{ password = "hunter2" }] #'),
+        ("[admin]", '[[admin]]\ntoken = "hunter2"'),
+        ("[admin]", '[admin]\ntoken = "hunter2"'),
+        ('kind = "exchange"', 'kind = "tcp"'),
+        ('send = "AUTH hunter2', 'send = ["AUTH hunter2"] #'),
+    ):
+        assert before in text
+        assert "hunter2" not in "\n".join(mistakes(tmp_path, text.replace(before, after)))
