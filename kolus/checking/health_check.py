@@ -19,8 +19,7 @@ class HealthCheck:
     @ivar kind: what the backend has to do: C{"tcp"}: accept a connection, and complete the
         handshake if the group has TLS; C{"tls"}: complete a handshake even if the group has no TLS
         (then no certificate is verified); C{"exchange"}: answer as expected, too.
-    @ivar send: for C{"exchange"}: what is sent first. Empty: the backend speaks first. The C{repr}
-        does not show it: it may have a password.
+    @ivar send: for C{"exchange"}: what is sent first. Empty: the backend speaks first.
     @ivar expect: for C{"exchange"}: what has to be in the answer.
     @ivar interval: seconds from the end of a check to the begin of the next, a tenth more or less:
         checks of many backends do not come all at once.
@@ -30,7 +29,7 @@ class HealthCheck:
     """
 
     kind: CheckKind = "tcp"
-    send: bytes = field(default=b"", repr=False)
+    send: bytes = field(default=b"", repr=False)  # it may have a password
     expect: bytes = b""
     interval: float = 2.0
     timeout: float = 2.0

@@ -96,8 +96,14 @@ def _backends(entries: list[Any], path: Path, mistakes: Mistakes) -> tuple[Backe
                 backend_from_entry({"endpoint": entry} if isinstance(entry, str) else entry)
             )
         except (TypeError, ValueError) as error:
-            mistakes.append(Mistake((*path, at), str(error)))
+            mistakes.append(Mistake((*path, at, *_key_in(entry, str(error))), str(error)))
     return tuple(made) if len(made) == len(entries) else None
+
+
+def _key_in(entry: object, why: str) -> Path:
+    """The key of an entry that a message begins with, if there is one."""
+    keys = entry if isinstance(entry, dict) else ()
+    return tuple([each for each in keys if why.startswith((f"{each} ", f"unknown key {each!r}"))])
 
 
 def _shown(value: object) -> str:
