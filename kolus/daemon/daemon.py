@@ -15,8 +15,9 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 
 from kolus.config import Config, ConfigError
-from kolus.daemon.front_service import CannotListen, FrontService, Listening
+from kolus.daemon.front_service import FrontService, Listening
 from kolus.daemon.leaving import Leaving
+from kolus.daemon.refusal import CannotListen
 from kolus.daemon.route import Connect, Route
 from kolus.daemon.served_group import ServedGroup
 from kolus.lease import Lease
@@ -224,6 +225,26 @@ class Daemon(Service):
         """
         super().stopService()  # type: ignore[no-untyped-call]
         return Deferred.fromCoroutine(self._stop())
+
+    def abort(self) -> None:
+        """Abort all clients that are left, so that it ends at once."""
+        for each in self.listeners.values():
+            each.front.abort()
+        self._leaving.abort()
+
+    def tell_status(self) -> None:
+        """Log a line about each listener and each group."""
+        for name, listener in self.listeners.items():
+            _log.info(
+                "listener {name}: {clients} clients, {served} were served, {refused} refused",
+                name=name,
+                clients=listener.front.clients,
+                served=listener.front.served,
+                refused=listener.front.refused,
+            )
+        for served in self.groups.values():
+            if served.group is not None:
+                _log.info("{status}", status=str(served.group.status()))
 
     async def _stop(self) -> None:
         gone = Deferred.fromCoroutine(self._leaving.stop())

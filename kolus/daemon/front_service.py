@@ -22,10 +22,11 @@ from twisted.internet.interfaces import (
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from kolus.daemon.listen_endpoint import BEHIND_BALANCERS
+from kolus.daemon.behind_balancers import BEHIND_BALANCERS
+from kolus.daemon.refusal import CannotListen, refusal
 from kolus.tunnel import Front
 
-__all__ = ["CannotListen", "Drainable", "FrontService", "Listening"]
+__all__ = ["Drainable", "FrontService", "Listening"]
 
 _log = Logger()
 
@@ -35,12 +36,23 @@ Listening = tuple[str, IStreamServerEndpoint]
 _ACCEPT_ROUNDS = 100  # each accepts many; the bound matters if descriptors have run out
 
 
-class CannotListen(Exception):
-    """Listening on an address failed: it is in use, not of this machine, or not allowed."""
-
-
 class Drainable(Protocol):
-    """A protocol factory that can let its clients finish."""
+    """A protocol factory that can let its clients finish.
+
+    @ivar clients: number of connected clients.
+    @ivar served: number of clients that were served and have ended.
+    @ivar refused: number of clients that were closed because they got no lease.
+    """
+
+    served: int
+    refused: int
+
+    @property
+    def clients(self) -> int:
+        """See the class."""
+
+    def abort(self) -> None:
+        """Abort the clients that are left."""
 
     @property
     def is_empty(self) -> bool:
@@ -152,7 +164,7 @@ class FrontService(Service):
             self._listens, failures.append, callbackArgs=(description, factory)
         )
         for failure in failures:
-            raise CannotListen(_refusal(description, failure)) from None
+            raise CannotListen(refusal(description, failure)) from None
         listened.addCallback(_report_late, description, failures)
 
     def _listens(self, port: IListeningPort, description: str, factory: Any) -> None:
@@ -162,15 +174,10 @@ class FrontService(Service):
         _log.info("kolus listens on {address}", address=_readable(port.getHost()))
 
 
-def _refusal(description: str, failure: Failure) -> str:
-    why = getattr(failure.value, "socketError", None) or failure.getErrorMessage()
-    return f"cannot listen on {description}: {why}"
-
-
 def _report_late(_: None, description: str, failures: list[Failure]) -> None:
     """Log failures that an endpoint reported only after the service had started."""
     for failure in failures:
-        _log.critical("{refusal}", refusal=_refusal(description, failure))
+        _log.critical("{refusal}", refusal=refusal(description, failure))
 
 
 def _accept_waiting(port: IListeningPort) -> None:

@@ -52,6 +52,11 @@ class Leaving:
         for group in self.groups:
             await group.close()
 
+    def abort(self) -> None:
+        """Abort the clients that are left."""
+        for each in self.listeners:
+            each.front.abort()
+
     def _watch(self) -> None:
         if not self._looks.running:
             self._looks.start(_PERIOD, now=False)

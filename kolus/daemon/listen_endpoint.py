@@ -11,13 +11,12 @@ from twisted.internet.abstract import isIPAddress
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IStreamServerEndpoint
 
+from kolus.daemon.behind_balancers import BEHIND_BALANCERS
+from kolus.daemon.unix_listening import UNIXListeningEndpoint
 from kolus.errors import describe
 from kolus.support import hide_secrets
 
-__all__ = ["BEHIND_BALANCERS", "listen_endpoint"]
-
-BEHIND_BALANCERS = "haproxy:"
-"""The prefix, as Twisted has it, of a server endpoint string whose clients send a PROXY header."""
+__all__ = ["listen_endpoint"]
 
 _BACKLOG = 1024
 """The clients that the kernel keeps until they are accepted. With Twisted's default of 50 a kernel
@@ -50,6 +49,8 @@ def _made(reactor: Any, description: str) -> Any:
             "a TLS listener needs certificates: give tcp:PORT, and tls.certificates in a file or "
             "--tls-certificates"
         )
+    if _kind_of(description) == "unix" and ":lockfile=" not in description:
+        description += ":lockfile=0"
     if _kind_of(description) in _WITH_BACKLOG and ":backlog=" not in description:
         with suppress(Exception):  # parsing it without the backlog gives a better error
             return serverFromString(reactor, f"{description}:backlog={_BACKLOG}")
@@ -64,6 +65,8 @@ def _checked(made: Any, description: str) -> IStreamServerEndpoint:
         folder = os.path.dirname(os.path.abspath(made._address))
         if not os.path.isdir(folder):
             raise _Unusable(f"there is no folder {folder}")
+        if not made._wantPID:
+            made = UNIXListeningEndpoint(made, made._address)
     if kind == "ssl":
         _tolerate_alpn(made._sslContextFactory.getContext())
     listening: IStreamServerEndpoint = made

@@ -12,7 +12,6 @@ from typing import Any
 from kolus.config import Config, GroupSettings, Mistake, Path
 from kolus.daemon.listen_endpoint import listen_endpoint
 from kolus.daemon.served_group import endpoint_maker, make_source
-from kolus.endpoints import refuse_unverified
 from kolus.sources import check_file
 from kolus.tls import BackendCertificates, ListenerCertificates
 
@@ -46,9 +45,7 @@ def _of_group(
             return
     make = endpoint_maker(None if group.tls is None else BackendCertificates(group.tls))
     for at, each in enumerate(group.backends):
-        here: Path = (*path, "backends", at)
-        unverified = list(_tried(here, refuse_unverified, each.endpoint))
-        yield from unverified or _tried(here, make, reactor, each)
+        yield from _tried((*path, "backends", at), make, reactor, each)
 
 
 def _of_file(path: Path, name: str) -> Iterator[Mistake]:

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.logger import Logger
 
 from kolus.backend import Backend
 from kolus.balance import NAMES, Balancer
 from kolus.checking import CheckedSource
 from kolus.config import GroupSettings
+from kolus.endpoints import what_is_unverified
 from kolus.health import Ejection
 from kolus.lease import Lease
 from kolus.policy import Policy
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from kolus.group import Group
 
 __all__ = ["AHEAD", "ServedGroup", "endpoint_maker", "make_source"]
+
+_log = Logger()
 
 AHEAD = "twistd kolus"
 """The ident of connections that are made ahead, and of all clients whose ident is fixed."""
@@ -64,6 +68,21 @@ def endpoint_maker(certificates: BackendCertificates | None) -> MakeEndpoint:
     return lambda reactor, backend: SecuredEndpoint.around(backend.connector(reactor), certificates)
 
 
+def _warning(make: MakeEndpoint) -> MakeEndpoint:
+    """The same, but it warns once of each backend that nobody verifies."""
+    warned: set[str] = set()
+
+    def made(reactor: Any, backend: Backend) -> IStreamClientEndpoint:
+        endpoint = backend.endpoint
+        what = what_is_unverified(endpoint) if isinstance(endpoint, str) else ""
+        if what and str(backend) not in warned:
+            warned.add(str(backend))
+            _log.warn("{backend}: {what}", backend=backend, what=what)
+        return make(reactor, backend)
+
+    return made
+
+
 class ServedGroup:
     """Gives the clients of listeners connections to the backends of a group.
 
@@ -85,7 +104,7 @@ class ServedGroup:
         self._list = SourceSwitch(source)
         self._source: Any = self._list
         self._certificates = None if settings.tls is None else BackendCertificates(settings.tls)
-        make_endpoint = endpoint_maker(self._certificates)
+        make_endpoint = _warning(endpoint_maker(self._certificates))
         failures = settings.eject_after
         self.pool: Pool[Any] = Pool(
             reactor,

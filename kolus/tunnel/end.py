@@ -95,6 +95,11 @@ class End(Protocol):
         if self._lost is not None:
             listener.lost(self._lost)
 
+    def hold(self, data: bytes) -> None:
+        """Bytes came before it was connected."""
+        self._early.append(data)
+        self._early_size += len(data)
+
     @property
     def has_early(self) -> bool:
         """Whether something has come that no listener has yet."""

@@ -347,11 +347,15 @@ class Front(Factory):
 
     def _abort_all(self) -> None:
         self._grace_timer = None
-        self._aborted = len(self._clients)
         _log.warn(
             "the grace is over: {aborted} clients are aborted before they have finished",
-            aborted=self._aborted,
+            aborted=len(self._clients),
         )
+        self.abort()
+
+    def abort(self) -> None:
+        """Abort the clients that are left."""
+        self._aborted += len(self._clients)
         for client, task in list(self._clients.items()):
             task.cancel()
             client.abort()

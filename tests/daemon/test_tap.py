@@ -86,14 +86,6 @@ def test_without_options_the_numbers_are_those_of_the_readme() -> None:
     assert (its.eject_after, its.max_waiters, its.balance) == (5, None, "pick_two")
 
 
-def test_a_backend_that_nobody_would_verify_is_refused_with_what_to_write() -> None:
-    said = complaint("--backend=ssl:db.example:7444", LISTEN)
-    assert said.startswith(
-        "twistd kolus: --backend: not a client endpoint string: 'ssl:db.example:7444'"
-    )
-    assert "write tls:db.example:7444, which does both" in said
-
-
 def test_the_help_tells_every_default() -> None:
     text = " ".join(str(Options()).split())
     for default in ("10", "5", "0", "30", "pick_two", "3600", "true", "1.2"):

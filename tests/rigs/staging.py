@@ -73,11 +73,15 @@ class FakeFront(Factory):
     """A front; the test decides when its draining ends.
 
     @ivar graces: the grace of each call of C{drain}.
+    @ivar aborted: whether its clients were aborted.
     @ivar is_empty: whether nobody is connected, as the test says.
     @ivar told: the settings of each call of C{change}.
     """
 
+    clients = served = refused = 0
+
     def __init__(self) -> None:
+        self.aborted = False
         self.graces: list[float] = []
         self.is_empty = True
         self.told: list[tuple[Any, ...]] = []
@@ -89,6 +93,9 @@ class FakeFront(Factory):
     def drain(self, grace: float) -> Deferred[int]:
         self.graces.append(grace)
         return self.drained
+
+    def abort(self) -> None:
+        self.aborted = True
 
 
 @implementer(ISource)
