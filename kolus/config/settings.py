@@ -35,6 +35,8 @@ class GroupSettings:
         with C{endpoint} or C{host} and C{port}, and C{name}, C{limit}, C{weight} and C{zone}.
     @ivar source: lists the backends instead, and follows their changes: C{dns:NAME:PORT},
         C{srv:_SERVICE._tcp.NAME}, or C{file:PATH} of a C{.toml} or C{.json} file.
+    @ivar wait_for_source: whether the daemon may start although the file of C{source} is missing or
+        wrong. Clients then wait until it has a list.
     @ivar balance: the balancer that chooses the backend.
     @ivar limit: the most connections to each backend.
     @ivar total_limit: the most connections to all backends together. None: no such limit.
@@ -60,6 +62,7 @@ class GroupSettings:
 
     backends: tuple[Backend, ...] = ()
     source: str | None = None
+    wait_for_source: bool = False
     balance: str = "pick_two"
     limit: int = _POLICY.limit
     total_limit: int | None = None

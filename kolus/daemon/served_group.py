@@ -44,8 +44,10 @@ AHEAD = "twistd kolus"
 """The ident of connections that are made ahead, and of all clients whose ident is fixed."""
 
 _CLOSE_TIMEOUT = 5.0
-_CHANGEABLE = ("backends", "source", "balance", "limit", "total_limit", "send_proxy")
-"""The settings that change without another pool. C{send_proxy} is the front's."""
+_CHANGEABLE = (
+    *("backends", "source", "wait_for_source", "balance", "limit", "total_limit", "send_proxy"),
+)
+"""The settings that change without another pool."""
 
 MakeEndpoint = Callable[[Any, Backend], IStreamClientEndpoint]
 
