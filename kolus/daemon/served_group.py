@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import fields
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -43,8 +44,10 @@ AHEAD = "twistd kolus"
 """The ident of connections that are made ahead, and of all clients whose ident is fixed."""
 
 _CLOSE_TIMEOUT = 5.0
-_CHANGEABLE = ("backends", "source", "balance", "limit", "total_limit", "send_proxy")
-"""The settings that change without another pool. C{send_proxy} is the front's."""
+_CHANGEABLE = (
+    *("backends", "source", "wait_for_source", "balance", "limit", "total_limit", "send_proxy"),
+)
+"""The settings that change without another pool."""
 
 MakeEndpoint = Callable[[Any, Backend], IStreamClientEndpoint]
 
@@ -113,8 +116,9 @@ class ServedGroup:
         failures = settings.eject_after
         self.pool: Pool[Any] = Pool(
             reactor,
-            End,
+            partial(End, settings),
             policy=Policy(
+                tcp_timeout=None,  # the ends see to that
                 limit=settings.limit,
                 max_waiters=settings.max_waiters,
                 min_idle=settings.connect_ahead,

@@ -35,9 +35,9 @@ FLOORS = (
     "backend policy interfaces tunnel",
     "manager sources metrics durations checking",
     "group config prometheus",
-    "pool admin",
-    "service daemon testing clients cli aio",
-    "__init__ __main__",
+    "pool admin cli",
+    "service daemon testing clients aio __main__",
+    "__init__",
 )
 """The modules and packages of each floor, the lowest first; the last is the roof, with only the
 public names. A floor may import lower floors."""
