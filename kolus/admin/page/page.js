@@ -47,9 +47,9 @@ async function act(what, group, name) {
     const response = await fetch(`/api/v1/groups/${place}`,
       { method: "POST", headers, body: JSON.stringify(fields) });
     const told = await response.json();
-    showOutcome(response.ok ? told.done : `${what} ${name}: ${told.detail}`, !response.ok);
+    showOutcome(`${name}: ${response.ok ? told.done : told.detail}`, !response.ok);
   } catch {
-    showOutcome(`${what} ${name}: the daemon does not answer`, true);
+    showOutcome(`${name}: the daemon does not answer`, true);
   }
 }
 

@@ -8,31 +8,31 @@ const PLOTS = [
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
+const sizeIn = (figure) => ({ width: Math.max(200, figure.clientWidth), height: 150 });
+
 export class Plots {
   constructor(place) {
     this.place = place;
     this.points = null;
     this.make();
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.make());
-    addEventListener("resize", () => this.all.forEach((each) => each.setSize(this.size())));
-  }
-
-  size() {
-    const width = Math.max(220, Math.min(this.place.clientWidth,
-      this.place.firstElementChild?.clientWidth || 380));
-    return { width, height: 150 };
+    addEventListener("resize", () => {
+      this.all.forEach((each, at) => each.setSize(sizeIn(this.place.children[at])));
+    });
   }
 
   make() {
     this.place.replaceChildren();
-    this.all = PLOTS.map(({ title, series }) => {
-      const place = document.createElement("figure");
-      place.style.margin = 0;
-      place.setAttribute("aria-label", title);
-      this.place.append(place);
+    this.place.append(...PLOTS.map(({ title }) => {
+      const figure = document.createElement("figure");
+      figure.setAttribute("aria-label", title);
+      return figure;
+    }));
+    this.all = PLOTS.map(({ title, series }, at) => {
+      const place = this.place.children[at];
       const axis = { stroke: colour("--soft"), grid: { stroke: colour("--line"), width: 0.5 } };
       const options = {
-        title, ...this.size(), cursor: { y: false },
+        title, ...sizeIn(place), cursor: { y: false },
         scales: { y: { range: (plot, least, most) => [0, Math.max(1, most * 1.1)] } },
         axes: [axis, { ...axis, size: 48 }],
         series: [{}, ...series.map(([label, , name]) => (
