@@ -21,7 +21,7 @@ from kolus.policy import Policy
 from kolus.pool import Pool
 from kolus.sources import StaticSource, name_server_from_string, source_from_string
 from kolus.tls import BackendCertificates, SecuredEndpoint
-from kolus.tunnel import End, in_place_of, loop_of
+from kolus.tunnel import BackendEnd, in_place_of, loop_of
 
 if TYPE_CHECKING:
     from kolus.group import Group
@@ -82,7 +82,7 @@ class ServedGroup:
         failures = settings.eject_after
         self.pool: Pool[Any] = Pool(
             reactor,
-            End,
+            BackendEnd,
             policy=Policy(
                 limit=settings.limit,
                 max_waiters=settings.max_waiters,

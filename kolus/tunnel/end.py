@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from typing import Any
 from typing import Protocol as Structure
 
@@ -20,11 +21,13 @@ from zope.interface import implementer
 
 from kolus.tunnel.unsent import unsent
 
-__all__ = ["EARLY_LIMIT", "End", "Listener"]
+__all__ = ["EARLY_LIMIT", "BackendEnd", "End", "Listener"]
 
 EARLY_LIMIT = 64 * 1024
 """An end without a listener pauses reading when it holds so many bytes. It never cuts a read, so it
 may hold up to one read more."""
+_ASKED_AFTER = 10
+_TCP = (socket.AF_INET, socket.AF_INET6)
 _LOOK_AGAIN = 0.02
 _TRIES = 500
 """A side that takes nothing for ten seconds is reset, whatever it was to get."""
@@ -96,8 +99,13 @@ class End(Protocol):
             listener.lost(self._lost)
 
     @property
+    def has_bytes(self) -> bool:
+        """Whether bytes have come that no listener has yet."""
+        return bool(self._early)
+
+    @property
     def has_early(self) -> bool:
-        """Whether something has come that no listener has yet."""
+        """Whether bytes or an end have come that no listener has yet."""
         return bool(self._early or self.has_read)
 
     def take_early(self) -> bytes:
@@ -201,3 +209,19 @@ class End(Protocol):
         self._lost = reason
         if self._listener is not None:
             self._listener.lost(reason)
+
+
+class BackendEnd(End):
+    """The backend's side. One that is kept ready may die in silence, so the kernel asks after a
+    while whether its peer still knows it. Then it is replaced, and no client gets it."""
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        base = self.transport
+        while isinstance(base, ProtocolWrapper):
+            base = base.transport
+        sock = getattr(base, "socket", None)
+        is_tcp = isinstance(sock, socket.socket) and sock.family in _TCP
+        if sock is not None and is_tcp and hasattr(socket, "TCP_KEEPIDLE"):
+            with suppress(OSError):  # it is lost already
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _ASKED_AFTER)

@@ -55,7 +55,8 @@ class Front(Factory):
     """Joins each client's connection to a leased connection.
 
     If the request for a lease fails, the client is closed, and the log says so at most once a
-    second. A client that disconnects leaves the queue; a client that only half-closes stays in it.
+    second. A client that disconnects leaves the queue, also if it has only ended its direction and
+    sent nothing before. One that asked and then half-closes stays in the queue.
 
     @ivar served: number of clients that had a lease and have ended.
     @ivar refused: number of clients that were closed because they got no lease.
@@ -379,6 +380,11 @@ class _Client(End):
         told = self.transport.getHandle().get_servername() or b""
         self.visitor.server_name = told.decode("ascii", "replace").lower()
         self._front.arrived(self)
+
+    def readConnectionLost(self) -> None:
+        super().readConnectionLost()
+        if self.wait is not None and not self.has_bytes:
+            self.wait.cancel()  # it has closed: one that still wants an answer has asked
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)
