@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from contextlib import suppress
 from typing import Any
 from typing import Protocol as Structure
 
@@ -19,15 +18,14 @@ from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from kolus.tunnel.silence_limits import SilenceLimits, set_silence_limits
 from kolus.tunnel.unsent import unsent
 
-__all__ = ["EARLY_LIMIT", "BackendEnd", "End", "Listener"]
+__all__ = ["EARLY_LIMIT", "End", "Listener"]
 
 EARLY_LIMIT = 64 * 1024
 """An end without a listener pauses reading when it holds so many bytes. It never cuts a read, so it
 may hold up to one read more."""
-_ASKED_AFTER = 10
-_TCP = (socket.AF_INET, socket.AF_INET6)
 _LOOK_AGAIN = 0.02
 _TRIES = 500
 """A side that takes nothing for ten seconds is reset, whatever it was to get."""
@@ -70,7 +68,12 @@ class End(Protocol):
     _listener: Listener | None = None
     _lost: Failure | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, silence: SilenceLimits | None = None) -> None:
+        """
+        @param silence: how long the peer of a TCP connection may be silent; C{None}: its socket is
+            as it should be.
+        """
+        self._silence = silence
         self._early: list[bytes] = []
         self._early_size = 0
 
@@ -97,6 +100,11 @@ class End(Protocol):
             listener.read_ended()
         if self._lost is not None:
             listener.lost(self._lost)
+
+    def hold(self, data: bytes) -> None:
+        """Bytes came before it was connected."""
+        self._early.append(data)
+        self._early_size += len(data)
 
     @property
     def has_bytes(self) -> bool:
@@ -153,11 +161,9 @@ class End(Protocol):
         """Close with a reset as soon as the peer has what was written: a reset overtakes it."""
         if self.gone:
             return
-        base = self.transport
-        while isinstance(base, ProtocolWrapper):
-            base = base.transport
-        sock = getattr(base, "socket", None)
-        is_sent = not (self.has_unsent or (isinstance(sock, socket.socket) and unsent(sock)))
+        base = self._base()
+        its = _socket_of(base)
+        is_sent = not (self.has_unsent or (its is not None and unsent(its)))
         if is_sent or not tries:
             self.abort()
         else:
@@ -184,7 +190,17 @@ class End(Protocol):
         tcp = isinstance(transport.getPeer(), IPv4Address | IPv6Address)
         if tcp and hasattr(transport, "setTcpNoDelay"):
             transport.setTcpNoDelay(True)
-            transport.setTcpKeepAlive(True)
+        if self._silence is not None:
+            its = _socket_of(self._base())
+            if its is not None:
+                set_silence_limits(its, self._silence)
+
+    def _base(self) -> Any:
+        """The transport below TLS."""
+        base = self.transport
+        while isinstance(base, ProtocolWrapper):
+            base = base.transport
+        return base
 
     def dataReceived(self, data: bytes) -> None:
         if self._listener is not None:
@@ -211,17 +227,6 @@ class End(Protocol):
             self._listener.lost(reason)
 
 
-class BackendEnd(End):
-    """The backend's side. One that is kept ready may die in silence, so the kernel asks after a
-    while whether its peer still knows it. Then it is replaced, and no client gets it."""
-
-    def connectionMade(self) -> None:
-        super().connectionMade()
-        base = self.transport
-        while isinstance(base, ProtocolWrapper):
-            base = base.transport
-        sock = getattr(base, "socket", None)
-        is_tcp = isinstance(sock, socket.socket) and sock.family in _TCP
-        if sock is not None and is_tcp and hasattr(socket, "TCP_KEEPIDLE"):
-            with suppress(OSError):  # it is lost already
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _ASKED_AFTER)
+def _socket_of(transport: Any) -> socket.socket | None:
+    found = getattr(transport, "socket", None)
+    return found if isinstance(found, socket.socket) else None

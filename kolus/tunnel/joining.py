@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
 
 from kolus.tunnel.end import End
 from kolus.tunnel.pair import Pair
@@ -31,23 +30,6 @@ def pump(client: End, backend: End, times: SessionTimes | None = None) -> Deferr
     return join(client, backend, times)
 
 
-class _Late:
-    """Listens to a client's end. The pair sees the rest itself."""
-
-    __slots__ = ("_pair",)
-
-    def __init__(self, pair: Pair) -> None:
-        self._pair = pair
-
-    def received(self, data: bytes) -> None:
-        """Bytes that had come with a PROXY header."""
-        self._pair.to_backend.add(data)
-
-    def read_ended(self) -> None: ...
-    def write_ended(self) -> None: ...
-    def lost(self, reason: Failure) -> None: ...
-
-
 def _join_wires(
     client: End, near: Wire, far: Wire, times: SessionTimes | None
 ) -> Deferred[Traffic]:
@@ -67,6 +49,5 @@ def _join_wires(
     pair = Pair(near, far, early, ended, half_closed)
     if times is not None:
         times.begun(pair)
-    client.listen(_Late(pair))
     pair.begin()
     return outcome

@@ -267,15 +267,6 @@ class Flow:
         else:
             self._streak = 0
 
-    def add(self, data: bytes) -> None:
-        """Send bytes that were read from the source before the pair began."""
-        if not self.is_done:
-            self.carried += len(data)
-            self.rest = memoryview(bytes(self.rest or b"") + data)
-            self.push()
-            self.watch()
-            self.back.watch()
-
     def push(self) -> None:
         """Send what could not be sent before."""
         rest: Any = self.rest

@@ -16,6 +16,7 @@ import trustme
 from OpenSSL import SSL
 from twisted.internet import reactor
 from twisted.internet.endpoints import serverFromString
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from kolus import Policy, Pool
@@ -27,6 +28,7 @@ from tests.net.tunnel_peers import LOOPBACK, Backend, Peer, backend, connected, 
 pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL")
 
 MIB = 1024 * 1024
+HEADER = b"PROXY TCP4 10.1.1.1 10.1.1.2 1111 6380\r\n"
 _fast: ContextVar[bool] = ContextVar("whether sockets are the front's own", default=True)
 
 
@@ -325,3 +327,22 @@ def _say_goodbye_without_reading(port: int, far: Backend) -> socket.socket:
 def _drink(raw: socket.socket) -> None:
     while raw.recv(MIB):
         pass
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_that_half_closes_behind_a_proxy_header_gets_its_answer() -> None:
+    settings = ListenerSettings(accept_proxy_from=("127.0.0.0/8",))
+    async with backend(reactor) as echoes, front(echoes.endpoint, settings=settings) as service:
+        port = service.ports[0].getHost().port
+        for pieces in (
+            [HEADER + b"question"],
+            [HEADER, b"question"],
+            [HEADER[:9], HEADER[9:], b"q"],
+        ):
+            async with connected(reactor, port) as client:
+                for piece in pieces[:-1]:
+                    client.send(piece)
+                    await deferLater(reactor, 0.05)  # type: ignore[arg-type]
+                client.send(pieces[-1], end=True)
+                await client.ended()
+                assert bytes(client.got) == b"".join(pieces).removeprefix(HEADER)

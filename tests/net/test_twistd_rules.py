@@ -19,6 +19,7 @@ from twisted.internet.threads import deferToThread
 
 from kolus.tls import ListenerCertificates, ListenerTLS
 from tests.net.child import LISTEN, twistd
+from tests.net.servers import Server
 from tests.net.tunnel_peers import LOOPBACK, Backend, Echo, backend, connected
 
 
@@ -158,3 +159,15 @@ async def test_a_denied_client_is_closed() -> None:
             await client.ended()
         await child.seen(r"127\.0\.0\.1 is in a network of deny")
     assert not echoes.peers
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_backend_that_hangs_is_found_by_its_checks(redis: Server) -> None:
+    options = ["--check-kind=exchange", "--check-send=PING\r\n", "--check-expect=+PONG"]
+    options += ["--check-interval=0.1", "--check-timeout=2", "--check-fall=2"]
+    async with twistd(reactor, "--backend", redis.endpoint, *LISTEN, *options) as child:
+        await child.port()
+        redis.freeze()
+        await child.seen("is ejected .*its health check fails: .*the check took longer than 2 s")
+        redis.thaw()
+        await child.seen("its health check fails no more")
