@@ -1,4 +1,4 @@
-"""C{twistd kolus} with TLS on both sides, and with limits of its clients."""
+"""C{twistd kolus} with TLS on both sides, and with checks of its backends."""
 
 from __future__ import annotations
 
@@ -159,37 +159,6 @@ async def test_renewed_certificates_are_shown_after_a_hangup_signal(files: Files
             child.signal("HUP")
             await child.seen("default.pem has no PEM certificate")
             assert await deferToThread(ask, port, files, name) == {name, "renewed.example"}
-
-
-@pytest_twisted.ensureDeferred
-async def test_clients_beyond_the_most_wait_until_one_has_left() -> None:
-    async with (
-        backend(reactor) as echoes,
-        twistd(reactor, "--backend", echoes.endpoint, *LISTEN, "--max-clients=2") as child,
-    ):
-        port = await child.port()
-        async with connected(reactor, port) as first, connected(reactor, port) as second:
-            for each in (first, second):
-                each.send(b"x")
-                await each.has(1)
-            async with connected(reactor, port) as third:
-                third.send(b"y")
-                await child.seen("max_clients is reached with 2 clients")
-                assert not third.got
-                await first.close()
-                await third.has(1)
-
-
-@pytest_twisted.ensureDeferred
-async def test_a_denied_client_is_closed() -> None:
-    async with (
-        backend(reactor) as echoes,
-        twistd(reactor, "--backend", echoes.endpoint, *LISTEN, "--deny=127.0.0.0/8") as child,
-    ):
-        async with connected(reactor, await child.port()) as client:
-            await client.ended()
-        await child.seen(r"127\.0\.0\.1 is in a network of deny")
-    assert not echoes.peers
 
 
 @pytest_twisted.ensureDeferred
