@@ -27,6 +27,7 @@ from kolus.config import (
 from kolus.daemon.demo import Demo
 from kolus.daemon.log_output import LogOutput
 from kolus.daemon.making import make_daemon
+from kolus.daemon.notify import Notifier
 from kolus.daemon.preflight import preflight
 from kolus.daemon.refusal import CannotListen
 from kolus.daemon.signals import Signals
@@ -189,7 +190,9 @@ def makeService(options: Options) -> IService:
         return Demo(reactor, options["demo"], stop, _print, on_terminal=on_terminal)
     assert options.config is not None, "the options were parsed"
     daemon = make_daemon(reactor, options.config, options.load)
-    options.signals.reload = daemon.reload
+    notifier = Notifier(reactor)
+    notifier.begin()
+    options.signals.reload = partial(notifier.reloading, daemon.reload)
     options.signals.tell_status = daemon.tell_status
     options.signals.end_at_once = daemon.abort
     sys.excepthook = _tell_shortly
