@@ -42,6 +42,13 @@ class GroupSettings:
         Not for protocols in which the backend speaks first.
     @ivar max_waiters: how many clients may wait for each backend. None: any number.
     @ivar connect_timeout: how long connecting may take.
+    @ivar tcp_keepalive: a connection on which nothing came for so long is probed by the kernel,
+        then each third of that time. Connections that are kept ready are mostly silent: one whose
+        backend has forgotten it is found in these ten seconds, before a client gets it. C{None}:
+        it is not probed.
+    @ivar tcp_user_timeout: a backend that takes nothing of what was sent, or answers no probe, for
+        so long has lost the connection. That includes one that lives and does not read. C{None}:
+        what the kernel does by itself, a quarter of an hour.
     @ivar eject_after: after so many failures in a row a backend is ejected: it is not chosen for a
         while. 0: never.
     @ivar send_proxy: the version of the PROXY header that tells each backend who the client is.
@@ -59,6 +66,8 @@ class GroupSettings:
     connect_ahead: int = 0
     max_waiters: int | None = None
     connect_timeout: float = 5.0
+    tcp_keepalive: float | None = 10.0
+    tcp_user_timeout: float | None = 60.0
     eject_after: int = Ejection().failures
     send_proxy: ProxyVersion | None = None
     tls: BackendTLS | None = None
@@ -79,6 +88,10 @@ class GroupSettings:
             raise ValueError(
                 f"connect_timeout must be a number of seconds above 0, not {self.connect_timeout!r}"
             )
+        for name in ("tcp_keepalive", "tcp_user_timeout"):
+            value = getattr(self, name)
+            if value is not None and not is_duration(value):
+                raise ValueError(f"{name} must be a number of seconds above 0, not {value!r}")
         if self.balance not in NAMES:
             hint = did_you_mean(str(self.balance), NAMES)
             raise ValueError(f"balance must be a balancer, not {self.balance!r}: {hint}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import fields
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -106,8 +107,9 @@ class ServedGroup:
         failures = settings.eject_after
         self.pool: Pool[Any] = Pool(
             reactor,
-            End,
+            partial(End, settings),
             policy=Policy(
+                tcp_timeout=None,  # the ends see to that
                 limit=settings.limit,
                 max_waiters=settings.max_waiters,
                 min_idle=settings.connect_ahead,

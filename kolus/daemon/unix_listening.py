@@ -25,14 +25,17 @@ __all__ = ["UNIXListeningEndpoint"]
 
 @implementer(IStreamServerEndpoint)
 class UNIXListeningEndpoint:
-    """Removes the socket if nobody listens on it, and listens as another endpoint does."""
+    """Removes the socket if nobody listens on it, and listens as another endpoint does.
+
+    @ivar path: the path of the socket.
+    """
 
     def __init__(self, endpoint: Any, path: str) -> None:
         """
         @param endpoint: listens on the path, without a lock file.
         """
         self._endpoint = endpoint
-        self._path = os.fspath(path)
+        self.path = os.fspath(path)
 
     def listen(self, protocolFactory: Any) -> Deferred[Any]:
         """
@@ -40,34 +43,34 @@ class UNIXListeningEndpoint:
             there is something that is no socket.
         """
         try:
-            with _alone_in(os.path.dirname(self._path) or "."):
+            with _alone_in(os.path.dirname(self.path) or "."):
                 self._make_way()
                 listening: Deferred[Any] = self._endpoint.listen(protocolFactory)
                 return listening
         except OSError as error:
-            return fail(CannotListenError("", self._path, error))
+            return fail(CannotListenError("", self.path, error))
 
     def _make_way(self) -> None:
         try:
-            is_socket = stat.S_ISSOCK(os.stat(self._path).st_mode)
+            is_socket = stat.S_ISSOCK(os.stat(self.path).st_mode)
         except FileNotFoundError:
             return
         if not is_socket:
-            raise FileExistsError(f"{self._path} is there, and is no socket: choose another path")
+            raise FileExistsError(f"{self.path} is there, and is no socket: choose another path")
         with socket.socket(socket.AF_UNIX) as asking:
             asking.setblocking(False)
             try:
-                asking.connect(self._path)
+                asking.connect(self.path)
             except (ConnectionRefusedError, FileNotFoundError):
                 with suppress(FileNotFoundError):
-                    os.unlink(self._path)
+                    os.unlink(self.path)
             except BlockingIOError:  # it listens, and its queue is full
-                raise _in_use(self._path, "") from None
+                raise _in_use(self.path, "") from None
             else:
                 holder = struct.unpack(
                     "3i", asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
                 )[0]
-                raise _in_use(self._path, f", process {holder}" if holder else "")
+                raise _in_use(self.path, f", process {holder}" if holder else "")
 
 
 def _in_use(path: str, who: str) -> OSError:

@@ -18,6 +18,7 @@ from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from kolus.tunnel.silence_limits import SilenceLimits, set_silence_limits
 from kolus.tunnel.unsent import unsent
 
 __all__ = ["EARLY_LIMIT", "End", "Listener"]
@@ -67,7 +68,12 @@ class End(Protocol):
     _listener: Listener | None = None
     _lost: Failure | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, silence: SilenceLimits | None = None) -> None:
+        """
+        @param silence: how long the peer of a TCP connection may be silent; C{None}: its socket is
+            as it should be.
+        """
+        self._silence = silence
         self._early: list[bytes] = []
         self._early_size = 0
 
@@ -150,11 +156,9 @@ class End(Protocol):
         """Close with a reset as soon as the peer has what was written: a reset overtakes it."""
         if self.gone:
             return
-        base = self.transport
-        while isinstance(base, ProtocolWrapper):
-            base = base.transport
-        sock = getattr(base, "socket", None)
-        is_sent = not (self.has_unsent or (isinstance(sock, socket.socket) and unsent(sock)))
+        base = self._base()
+        its = _socket_of(base)
+        is_sent = not (self.has_unsent or (its is not None and unsent(its)))
         if is_sent or not tries:
             self.abort()
         else:
@@ -181,7 +185,17 @@ class End(Protocol):
         tcp = isinstance(transport.getPeer(), IPv4Address | IPv6Address)
         if tcp and hasattr(transport, "setTcpNoDelay"):
             transport.setTcpNoDelay(True)
-            transport.setTcpKeepAlive(True)
+        if self._silence is not None:
+            its = _socket_of(self._base())
+            if its is not None:
+                set_silence_limits(its, self._silence)
+
+    def _base(self) -> Any:
+        """The transport below TLS."""
+        base = self.transport
+        while isinstance(base, ProtocolWrapper):
+            base = base.transport
+        return base
 
     def dataReceived(self, data: bytes) -> None:
         if self._listener is not None:
@@ -206,3 +220,8 @@ class End(Protocol):
         self._lost = reason
         if self._listener is not None:
             self._listener.lost(reason)
+
+
+def _socket_of(transport: Any) -> socket.socket | None:
+    found = getattr(transport, "socket", None)
+    return found if isinstance(found, socket.socket) else None

@@ -34,7 +34,6 @@ from kolus.tunnel.end import End
 from kolus.tunnel.framing import Framing, finish
 from kolus.tunnel.gate import Gate
 from kolus.tunnel.joining import pump
-from kolus.tunnel.listening_socket import set_silence_limits
 from kolus.tunnel.loop import Loop
 from kolus.tunnel.networks import Networks
 from kolus.tunnel.pump import Pump
@@ -43,6 +42,7 @@ from kolus.tunnel.refusals import Refusals
 from kolus.tunnel.session_times import SessionTimes
 from kolus.tunnel.sessions import Sessions
 from kolus.tunnel.settings import ListenerSettings
+from kolus.tunnel.silence_limits import set_silence_limits
 from kolus.tunnel.throttle import Throttle
 from kolus.tunnel.visitor import Visitor
 

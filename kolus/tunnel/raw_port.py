@@ -92,6 +92,8 @@ class RawPort:
         """Accept those who wait, as long as there is room."""
         factory, loop, room = self._factory, self._loop, self._descriptors
         for _ in range(_AT_ONCE):
+            if not self._is_reading:  # the last one was the most that may be here
+                return
             if not room.take():
                 self._pause("needed for the connections of the clients that are here")
                 return

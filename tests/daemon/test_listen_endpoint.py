@@ -55,4 +55,4 @@ def test_no_message_shows_a_password() -> None:
 
 def test_a_socket_may_be_in_a_folder_that_is_there(tmp_path: Path) -> None:
     made: Any = listen_endpoint(reactor, f"unix:{tmp_path}/x.sock")
-    assert made._address == f"{tmp_path}/x.sock"
+    assert made.path == f"{tmp_path}/x.sock"
