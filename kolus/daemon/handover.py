@@ -6,7 +6,7 @@ Its state is the port on which new processes ask, and the one that does.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 from typing import Protocol as Structure
 
@@ -55,16 +55,16 @@ class Handover(Factory):
         self,
         reactor: Any,
         path: str,
-        holders: Sequence[Holder],
+        holder: Holder,
         stop: Callable[[bool], None],
     ) -> None:
         """
-        @param holders: what has the ports.
+        @param holder: what has the ports.
         @param stop: ends this process: in good order, or as failed.
         """
         self._reactor = reactor
         self._path = path
-        self._holders = holders
+        self._holder = holder
         self._stop = stop
         self._port: IListeningPort | None = None
         self._successor: _Successor | None = None
@@ -106,7 +106,7 @@ class Handover(Factory):
 
     def offers(self) -> list[tuple[str, Any]]:
         """What a new process gets."""
-        found = [each for holder in self._holders for each in holder.offers()]
+        found = self._holder.offers()
         return [each for each in found if each[0].removeprefix(BEHIND_BALANCERS).startswith(_KINDS)]
 
     def has_ended(self) -> None:
@@ -122,8 +122,7 @@ class Handover(Factory):
         return Deferred.fromCoroutine(self._hand_over())
 
     async def _hand_over(self) -> None:
-        for each in self._holders:
-            each.release()
+        self._holder.release()
         _log.info("a new process has taken over: this one lets its clients finish, and ends")
         port, self._port = self._port, None
         if port is not None:

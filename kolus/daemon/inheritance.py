@@ -89,8 +89,8 @@ def inherit(path: str | None) -> Inheritance:
             f"takeover: the process that listens on {path} gives no sockets: it is ending, or "
             "another process takes its place; try again"
         ) from None
-    for each in sockets.values():
-        each.setblocking(False)
+    for inherited in sockets.values():
+        inherited.setblocking(False)
     return Inheritance(connection, sockets)
 
 
@@ -113,6 +113,9 @@ class _Inherited:
     def __init__(self, reactor: Any, inherited: socket.socket) -> None:
         self._reactor = reactor
         self._socket = inherited
+        # As endpoints of Twisted's have it; whether it is of the loopback is looked at.
+        its: Any = inherited.getsockname()
+        self._interface = "" if inherited.family == socket.AF_UNIX else its[0]
 
     def listen(self, protocolFactory: Any) -> Deferred[Any]:
         """

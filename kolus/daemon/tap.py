@@ -34,6 +34,7 @@ from kolus.daemon.preflight import preflight
 from kolus.daemon.refusal import CannotListen
 from kolus.daemon.signals import Signals
 from kolus.daemon.steady_time import use_steady_time
+from kolus.daemon.steered import Steered
 
 __all__ = ["Options", "makeService"]
 
@@ -195,16 +196,19 @@ def makeService(options: Options) -> IService:
     inheritance = inherit(options.config.takeover)
     make_endpoint = partial(inheritance.endpoint, reactor)
     daemon = make_daemon(reactor, options.config, options.load, make_endpoint)
-    if options.config.takeover is not None:
-        handover = Handover(reactor, options.config.takeover, [daemon], partial(_stop, reactor))
-        its: Any = reactor
-        its.addSystemEventTrigger("after", "startup", handover.begin, inheritance)
     notifier = Notifier(reactor)
     notifier.begin()
     options.signals.reload = partial(notifier.reloading, daemon.reload)
     options.signals.tell_status = daemon.tell_status
     options.signals.end_at_once = daemon.abort
-    return daemon
+    service: Any = daemon
+    if options.config.admin is not None:
+        service = Steered(reactor, daemon, options.config.admin, make_endpoint)
+    if options.config.takeover is not None:
+        handover = Handover(reactor, options.config.takeover, service, partial(_stop, reactor))
+        its: Any = reactor
+        its.addSystemEventTrigger("after", "startup", handover.begin, inheritance)
+    return service  # type: ignore[no-any-return]
 
 
 def _tell_shortly(kind: type[BaseException], error: BaseException, where: Any) -> None:

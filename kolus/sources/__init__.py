@@ -9,11 +9,12 @@ This package knows backends, and nothing of pools, groups or managers.
 
 from kolus.sources.dns import DNSSource
 from kolus.sources.entries import backend_from_entry
-from kolus.sources.file import FileSource
+from kolus.sources.file import FileSource, check_file
 from kolus.sources.from_string import name_server_from_string, source_from_string
 from kolus.sources.host_resolver import HostResolver
 from kolus.sources.static import StaticSource
 from kolus.sources.switch import SourceSwitch
+from kolus.sources.weighted import WeightedSource
 
 __all__ = [
     "DNSSource",
@@ -21,7 +22,9 @@ __all__ = [
     "HostResolver",
     "SourceSwitch",
     "StaticSource",
+    "WeightedSource",
     "backend_from_entry",
+    "check_file",
     "name_server_from_string",
     "source_from_string",
 ]

@@ -25,6 +25,7 @@ from typing import Any
 
 from kolus.backend import Backend
 from kolus.errors import describe
+from kolus.support import hide_secrets
 
 __all__ = ["READERS", "BadEntry", "backend_from_entry", "read_backends"]
 
@@ -132,7 +133,7 @@ def backend_from_entry(entry: Any) -> Backend:
     @raise TypeError: the endpoint has a wrong type.
     """
     if not isinstance(entry, dict):
-        raise ValueError(f"a backend is a table, not {entry!r}")
+        raise ValueError(f"a backend is a table, not {hide_secrets(repr(entry))}")
     for key, value in entry.items():
         if isinstance(value, str):
             value.encode()  # refuse lone surrogates, which JSON can escape but no log can print

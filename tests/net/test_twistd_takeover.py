@@ -26,9 +26,11 @@ RESTARTS = 5
 AT_ONCE = 20
 
 
-def start(echoes: Backend, path: Path, listen: str = "tcp:0:interface=127.0.0.1") -> Child:
+def start(
+    echoes: Backend, path: Path, listen: str = "tcp:0:interface=127.0.0.1", *more: str
+) -> Child:
     options = ("--backend", echoes.endpoint, "--limit=100", "--wait=30", "--listen", listen)
-    return twistd(reactor, *options, f"--takeover={path}")
+    return twistd(reactor, *options, f"--takeover={path}", *more)
 
 
 async def ready(child: Child, path: Path) -> None:
@@ -84,26 +86,31 @@ async def test_clients_over_five_restarts_none_refused_and_no_byte_lost(tmp_path
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_unix_socket_and_its_mode_are_taken_over(tmp_path: Path) -> None:
+async def test_unix_sockets_with_their_modes_and_the_admin_server_are_taken_over(
+    tmp_path: Path,
+) -> None:
     path, address = tmp_path / "takeover", tmp_path / "front"
     listen = f"unix:{address}:mode=600"
 
-    def ask() -> bytes:
+    def ask(address: Path) -> bytes:
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(20)
             client.connect(str(address))
-            client.sendall(b"hello")
+            client.sendall(b"GET /api/v1/status HTTP/1.0\r\n\r\n")
             client.shutdown(socket.SHUT_WR)
             return client.recv(100)
 
-    async with backend(reactor) as echoes, start(echoes, path, listen) as old:
+    admin = tmp_path / "admin"
+    more = f"--admin-listen=unix:{admin}"
+    async with backend(reactor) as echoes, start(echoes, path, listen, more) as old:
         await ready(old, path)
-        async with start(echoes, path, listen) as new:
+        async with start(echoes, path, listen, more) as new:
             assert await old.ended() == 0
             await ready(new, path)
             assert stat.S_IMODE(address.stat().st_mode) == 0o600
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
-            assert await deferToThread(ask) == b"hello"
+            assert (await deferToThread(ask, address)).startswith(b"GET")
+            assert (await deferToThread(ask, admin)).startswith(b"HTTP/1.0 200")
 
 
 @pytest_twisted.ensureDeferred
