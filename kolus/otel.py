@@ -61,7 +61,6 @@ class Spans:
         if settled is not None:
             held: float = event.held  # type: ignore[attr-defined]
             self._span("lease", event, held, attributes={"kolus.settled": settled})
-
         elif isinstance(event, Leased):
             if event.queued:
                 self._span("wait", event, event.waited, attributes={"kolus.reused": event.reused})
