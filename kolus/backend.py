@@ -19,7 +19,7 @@ from kolus.support import fewest_arguments, hide_secrets, name_of
 if TYPE_CHECKING:
     from kolus.context import ConnectContext
 
-__all__ = ["AnyBackend", "Backend", "Backends", "named", "several"]
+__all__ = ["AnyBackend", "Backend", "Backends", "labels", "named", "several"]
 
 
 _LEAST_WEIGHT, _MOST_WEIGHT = 1e-6, 1e6
@@ -226,6 +226,24 @@ def several(name: str, backends: Any) -> Iterable[AnyBackend]:
     if isinstance(backends, str | bytes | Backend) or not isinstance(backends, Iterable):
         raise TypeError(f"{name} must be several backends, not {backends!r}")
     return backends
+
+
+def labels(backends: Iterable[Backend]) -> dict[Backend, str]:
+    """A text for each backend that tells it from the others: its name, or its endpoint.
+
+    Where that is not unique, all but the first get a number: C{cache}, C{cache (2)}.
+    """
+    found: dict[Backend, str] = {}
+    taken: set[str] = set()
+    for backend in backends:
+        label = name = str(backend)
+        number = 1
+        while label in taken:
+            number += 1
+            label = f"{name} ({number})"
+        taken.add(label)
+        found[backend] = label
+    return found
 
 
 def named(backends: Sequence[Backend]) -> str:

@@ -95,7 +95,12 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Connected(Event):
-    """A connection was made and prepared."""
+    """A connection was made and prepared.
+
+    @ivar took: seconds from the beginning of the attempt to that.
+    """
+
+    took: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

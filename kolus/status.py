@@ -128,6 +128,8 @@ class GroupStatus:
     @ivar ejected: how many of its backends are ejected.
     @ivar panics: whether so many are that all may be chosen.
     @ivar panicked: how many requests were given to an ejected backend for that reason.
+    @ivar oldest_wait: seconds that the oldest of the requests has waited that any of the backends
+        may serve; C{None}: there is none.
     """
 
     name: str | None
@@ -136,6 +138,7 @@ class GroupStatus:
     ejected: int
     panics: bool
     panicked: int
+    oldest_wait: float | None = None
 
     def __str__(self) -> str:
         counts = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from kolus.support import check_whole, is_duration
@@ -29,7 +29,7 @@ class HealthCheck:
     """
 
     kind: CheckKind = "tcp"
-    send: bytes = b""
+    send: bytes = field(default=b"", repr=False)  # it may have a password
     expect: bytes = b""
     interval: float = 2.0
     timeout: float = 2.0
@@ -46,7 +46,7 @@ class HealthCheck:
         for name in ("send", "expect"):
             value = getattr(self, name)
             if not isinstance(value, bytes):
-                raise ValueError(f"{name} must be bytes, not {value!r}")
+                raise ValueError(f"{name} must be bytes, not a {type(value).__name__}")
             if value and self.kind != "exchange":
                 raise ValueError(f'{name} is for kind "exchange", not {self.kind!r}')
         if self.kind == "exchange" and not self.expect:

@@ -25,6 +25,8 @@ _GROUP: Path = ("groups", "default")
 _LISTENER: Path = ("listeners", "default")
 _RENAMED = {
     (*_GROUP, "backends"): "backend",
+    (*_GROUP, "tcp_keepalive"): "backend-tcp-keepalive",
+    (*_GROUP, "tcp_user_timeout"): "backend-tcp-user-timeout",
     (*_LISTENER, "queue_timeout"): "wait",
     ("name_servers",): "name-server",
 }

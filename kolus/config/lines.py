@@ -1,32 +1,54 @@
-"""C{lines_of}: the line of each key in a TOML file. Python's parser does not tell it.
+"""C{Lines}: the line of each key in a TOML file. Python's parser does not tell it.
 
-A text that is cut off after a line can be parsed if no value goes on in the next line. So the line
-in which a key appears is found by parsing ever longer parts. This is done only to report a mistake.
+A text that is cut off after a line can be parsed, if need be with what closes an open list or text.
+So the line in which a key appears is found by parsing parts of the text, each half as far off as
+the one before. This is done only to report a mistake.
+
+Its state is the parts that were parsed.
 """
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
 from typing import Any
 
 from kolus.config.mistakes import Path
 
-__all__ = ["lines_of"]
+__all__ = ["Lines"]
 
 _CLOSERS = ("", "]", "]\n]", "}", '"""', "'''")
 
 
-def lines_of(text: str) -> dict[Path, int]:
-    """The number, from 1, of the line in which each key, and each entry of a list, begins."""
-    found: dict[Path, int] = {}
-    lines = text.splitlines()
-    for count in range(1, len(lines) + 1):
-        line = lines[count - 1].strip()
-        if line and not line.startswith("#"):
-            for path in _paths(_parsed("\n".join(lines[:count]))):
-                found.setdefault(path, count)
-    return found
+class Lines:
+    """The lines of one text, which is valid TOML."""
+
+    def __init__(self, text: str) -> None:
+        self._lines = text.splitlines()
+        self._parsed: dict[int, Any] = {0: {}}
+
+    def of(self, path: Path) -> int:
+        """The number, from 1, of the line in which a key, or an entry of a list, begins. If it is
+        not in the text: that of the nearest table or list around it; 1 if there is none."""
+        without, within = 0, len(self._lines)
+        while path and not _has(self._part(within), path):
+            path = path[:-1]
+        while path and within - without > 1:
+            at = middle = (without + within) // 2
+            while at > without and self._part(at) is None:
+                at -= 1
+            if at == without:
+                without = middle  # none of these parts can be parsed
+            elif _has(self._part(at), path):
+                within = at
+            else:
+                without = at
+        return within if path else 1
+
+    def _part(self, count: int) -> Any:
+        """The first lines as they are parsed; C{None} if they cannot be."""
+        if count not in self._parsed:
+            self._parsed[count] = _parsed("\n".join(self._lines[:count]))
+        return self._parsed[count]
 
 
 def _parsed(text: str) -> Any:
@@ -35,13 +57,13 @@ def _parsed(text: str) -> Any:
             return tomllib.loads(f"{text}\n{closer}")
         except tomllib.TOMLDecodeError:
             continue
-    return {}
+    return None
 
 
-def _paths(value: Any, path: Path = ()) -> Iterator[Path]:
-    entries: Any = value.items() if isinstance(value, dict) else ()
-    if isinstance(value, list):
-        entries = enumerate(value)
-    for key, each in entries:
-        yield (*path, key)
-        yield from _paths(each, (*path, key))
+def _has(value: Any, path: Path) -> bool:
+    try:
+        for each in path:
+            value = value[each]
+    except (KeyError, IndexError, TypeError):
+        return False
+    return True

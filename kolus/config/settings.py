@@ -35,6 +35,8 @@ class GroupSettings:
         with C{endpoint} or C{host} and C{port}, and C{name}, C{limit}, C{weight} and C{zone}.
     @ivar source: lists the backends instead, and follows their changes: C{dns:NAME:PORT},
         C{srv:_SERVICE._tcp.NAME}, or C{file:PATH} of a C{.toml} or C{.json} file.
+    @ivar wait_for_source: whether the daemon may start although the file of C{source} is missing or
+        wrong. Clients then wait until it has a list.
     @ivar balance: the balancer that chooses the backend.
     @ivar limit: the most connections to each backend.
     @ivar total_limit: the most connections to all backends together. None: no such limit.
@@ -42,6 +44,13 @@ class GroupSettings:
         Not for protocols in which the backend speaks first.
     @ivar max_waiters: how many clients may wait for each backend. None: any number.
     @ivar connect_timeout: how long connecting may take.
+    @ivar tcp_keepalive: a connection on which nothing came for so long is probed by the kernel,
+        then each third of that time. Connections that are kept ready are mostly silent: one whose
+        backend has forgotten it is found in these ten seconds, before a client gets it. C{None}:
+        it is not probed.
+    @ivar tcp_user_timeout: a backend that takes nothing of what was sent, or answers no probe, for
+        so long has lost the connection. That includes one that lives and does not read. C{None}:
+        what the kernel does by itself, a quarter of an hour.
     @ivar eject_after: after so many failures in a row a backend is ejected: it is not chosen for a
         while. 0: never.
     @ivar send_proxy: the version of the PROXY header that tells each backend who the client is.
@@ -53,12 +62,15 @@ class GroupSettings:
 
     backends: tuple[Backend, ...] = ()
     source: str | None = None
+    wait_for_source: bool = False
     balance: str = "pick_two"
     limit: int = _POLICY.limit
     total_limit: int | None = None
     connect_ahead: int = 0
     max_waiters: int | None = None
     connect_timeout: float = 5.0
+    tcp_keepalive: float | None = 10.0
+    tcp_user_timeout: float | None = 60.0
     eject_after: int = Ejection().failures
     send_proxy: ProxyVersion | None = None
     tls: BackendTLS | None = None
@@ -79,11 +91,20 @@ class GroupSettings:
             raise ValueError(
                 f"connect_timeout must be a number of seconds above 0, not {self.connect_timeout!r}"
             )
+        for name in ("tcp_keepalive", "tcp_user_timeout"):
+            value = getattr(self, name)
+            if value is not None and not is_duration(value):
+                raise ValueError(f"{name} must be a number of seconds above 0, not {value!r}")
         if self.balance not in NAMES:
             hint = did_you_mean(str(self.balance), NAMES)
             raise ValueError(f"balance must be a balancer, not {self.balance!r}: {hint}")
         if self.send_proxy not in (None, *get_args(ProxyVersion)):
             raise ValueError(f'send_proxy must be "v1" or "v2", not {self.send_proxy!r}')
+        if self.send_proxy is not None and self.tls is not None:
+            raise ValueError(
+                "send_proxy does not go together with tls: the header comes before the handshake, "
+                "and that is made before there is a client"
+            )
         if self.connect_ahead > self.limit:
             raise ValueError(
                 f"connect_ahead {self.connect_ahead} is more than the limit of {self.limit}: raise "
@@ -119,12 +140,18 @@ class AdminSettings:
     """The admin server: the API, the metrics and the page.
 
     @ivar listen: where it listens: server endpoint strings of UNIX sockets or loopback addresses.
+        A UNIX socket is for its owner only, unless the string has a C{mode}.
     @ivar token_file: a file whose first line is the token that calls need which change something,
-        unless they come by a UNIX socket. None: such calls are refused elsewhere.
+        unless they come by a UNIX socket. It is read at each such call. None: such calls are
+        refused elsewhere.
+    @ivar hosts: names by which browsers call it, besides addresses and C{localhost}.
+    @ivar allow_remote: whether it may listen for other machines without TLS.
     """
 
     listen: tuple[str, ...]
     token_file: str | None = None
+    hosts: tuple[str, ...] = ()
+    allow_remote: bool = False
 
     def __post_init__(self) -> None:
         """
@@ -134,6 +161,8 @@ class AdminSettings:
             raise ValueError("listen must name at least one address, such as unix:/run/kolus/admin")
         if self.token_file is not None and not Path(self.token_file).is_file():
             raise ValueError(f"token_file: there is no file {self.token_file}")
+        if type(self.allow_remote) is not bool:
+            raise ValueError(f"allow_remote must be true or false, not {self.allow_remote!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

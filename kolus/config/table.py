@@ -15,6 +15,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from kolus.backend import Backend
 from kolus.config.mistakes import Mistake, Path, did_you_mean
 from kolus.sources import backend_from_entry
+from kolus.support import hide_secrets
 
 __all__ = ["Mistakes", "class_of", "is_list", "is_required", "read_table"]
 
@@ -32,7 +33,7 @@ def read_table(cls: type[S], table: object, path: Path, mistakes: Mistakes) -> S
     @return: C{None} if there is a mistake in the table.
     """
     if not isinstance(table, Mapping):
-        mistakes.append(Mistake(path, f"must be a table, not {table!r}"))
+        mistakes.append(Mistake(path, f"must be a table, not {_shown(table)}"))
         return None
     known = {each.name: each for each in fields(cls)}  # type: ignore[arg-type]
     hints = get_type_hints(cls)
@@ -76,13 +77,13 @@ def _value(hint: Any, given: Any, path: Path, mistakes: Mistakes) -> Any:
         return given
     entries = [given] if isinstance(given, str) else given
     if not isinstance(entries, list):
-        mistakes.append(Mistake(path, f"must be a list, not {given!r}"))
+        mistakes.append(Mistake(path, f"must be a list, not {_shown(given)}"))
         return None
     if get_args(hint)[0] is Backend:
         return _backends(entries, path, mistakes)
     for at, entry in enumerate(entries):
         if not isinstance(entry, str):
-            mistakes.append(Mistake((*path, at), f"must be a string, not {entry!r}"))
+            mistakes.append(Mistake((*path, at), f"must be a string, not {_shown(entry)}"))
             return None
     return tuple(entries)
 
@@ -95,8 +96,18 @@ def _backends(entries: list[Any], path: Path, mistakes: Mistakes) -> tuple[Backe
                 backend_from_entry({"endpoint": entry} if isinstance(entry, str) else entry)
             )
         except (TypeError, ValueError) as error:
-            mistakes.append(Mistake((*path, at), str(error)))
+            mistakes.append(Mistake((*path, at, *_key_in(entry, str(error))), str(error)))
     return tuple(made) if len(made) == len(entries) else None
+
+
+def _key_in(entry: object, why: str) -> Path:
+    """The key of an entry that a message begins with, if there is one."""
+    keys = entry if isinstance(entry, dict) else ()
+    return tuple([each for each in keys if why.startswith((f"{each} ", f"unknown key {each!r}"))])
+
+
+def _shown(value: object) -> str:
+    return hide_secrets(repr(value))
 
 
 def class_of(hint: Any) -> type[Any] | None:

@@ -6,8 +6,8 @@ import re
 import tomllib
 from pathlib import Path as File
 
-from kolus.config.lines import lines_of
-from kolus.config.mistakes import ConfigError, Mistake, Path
+from kolus.config.lines import Lines
+from kolus.config.mistakes import ConfigError, Mistake
 from kolus.config.settings import Config
 from kolus.config.whole import Check, no_check, whole
 
@@ -37,18 +37,11 @@ def read_config(name: str, check: Check = no_check) -> Config:
     mistakes: list[Mistake] = []
     config = whole(tables, check, mistakes)
     if config is None:
-        lines = lines_of(text)
-        places = [(_line(each.path, lines), each) for each in mistakes]
+        lines = Lines(text)
+        places = [(lines.of(each.path), each) for each in mistakes]
         places.sort(key=lambda place: place[0])
         raise ConfigError(f"{name}, line {line}: {_told(each)}" for line, each in places)
     return config
-
-
-def _line(path: Path, lines: dict[Path, int]) -> int:
-    """The line of a key; if it has none, that of the table where it would be."""
-    while path and path not in lines:
-        path = path[:-1]
-    return lines.get(path, 1)
 
 
 def _told(mistake: Mistake) -> str:

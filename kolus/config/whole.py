@@ -9,6 +9,7 @@ from typing import Any
 from kolus.config.mistakes import Mistake, did_you_mean
 from kolus.config.settings import AdminSettings, Config, GroupSettings, ListenerConfig
 from kolus.config.table import Mistakes, read_table
+from kolus.support import hide_secrets
 from kolus.tunnel import ListenerSettings
 
 __all__ = ["Check", "no_check", "whole"]
@@ -77,7 +78,7 @@ def _listener(
 ) -> ListenerConfig | None:
     path = ("listeners", name)
     if not isinstance(table, Mapping):
-        mistakes.append(Mistake(path, f"must be a table, not {table!r}"))
+        mistakes.append(Mistake(path, f"must be a table, not {hide_secrets(repr(table))}"))
         return None
     rest = {key: value for key, value in table.items() if key not in ("listen", "group")}
     settings = read_table(ListenerSettings, rest, path, mistakes)

@@ -1,26 +1,65 @@
 """C{Daemon}: the service of C{twistd kolus}: the listeners and groups of a configuration.
 
-Its state is the groups and the listeners by their names, and the configuration that they have.
+Its state is the groups and the listeners by their names, the way from each listener to its group,
+those that a reload has removed and that are still used, and the configuration that all have.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from functools import partial
-from typing import Any
+from dataclasses import replace
+from typing import Any, Protocol
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.logger import Logger
 
-from kolus.config import Config
-from kolus.daemon.front_service import FrontService
+from kolus.config import Config, ConfigError
+from kolus.daemon.front_service import FrontService, Listening
+from kolus.daemon.leaving import Leaving
+from kolus.daemon.refusal import CannotListen
+from kolus.daemon.route import Connect, Route
 from kolus.daemon.served_group import ServedGroup
 from kolus.lease import Lease
 
-__all__ = ["Connect", "Daemon"]
+__all__ = ["Daemon", "Maker"]
 
-Connect = Callable[[Hashable], Deferred[Lease[Any]]]
-"""Asks for a lease for a client of a listener, whose ident it is given."""
+_log = Logger()
+
+_FIXED = ("name_servers", "admin")
+"""The keys that a reload cannot change."""
+
+
+class Maker(Protocol):
+    """Makes the parts of a daemon from a configuration, each by its name there.
+
+    @ivar clock: the time.
+    """
+
+    clock: Any
+
+    def make_group(self, config: Config, name: str) -> ServedGroup:
+        """
+        @raise ValueError: a certificate cannot be used.
+        """
+
+    def make_source(self, config: Config, name: str) -> Any:
+        """The C{ISource} of a group."""
+
+    def make_listener(self, config: Config, name: str, connect: Connect) -> FrontService:
+        """
+        @param connect: what asks for a lease for a client.
+        @raise ValueError: a certificate cannot be used.
+        """
+
+    def listening(self, config: Config, name: str) -> list[Listening]:
+        """The addresses of a listener."""
+
+    def front_settings(self, config: Config, name: str) -> tuple[Any, Any, Any]:
+        """What the front of a listener is made and changed with.
+
+        @raise ValueError: a certificate cannot be used.
+        """
 
 
 class Daemon(Service):
@@ -32,32 +71,35 @@ class Daemon(Service):
     """
 
     def __init__(
-        self,
-        config: Config,
-        make_group: Callable[[Config, str], ServedGroup],
-        make_listener: Callable[[Config, str, Connect], FrontService],
+        self, config: Config, maker: Maker, load: Callable[[], Config] | None = None
     ) -> None:
         """
-        @param make_group: makes the group with a name in the configuration.
-        @param make_listener: makes the listener with a name in the configuration; it is given what
-            asks for a lease.
+        @param load: reads the configuration again, for C{reload}; raises C{ConfigError}. C{None}:
+            it is always C{config}.
         """
         self.config = config
-        self.groups = {name: make_group(config, name) for name in config.groups}
-        self.listeners = {
-            name: make_listener(config, name, partial(self.connect, name))
-            for name in config.listeners
-        }
+        self._maker = maker
+        self._load = load or (lambda: config)
+        self._leaving = Leaving(maker.clock)
+        self.groups = {name: maker.make_group(config, name) for name in config.groups}
+        made = {name: self._made(config, name, self.groups) for name in config.listeners}
+        self.listeners = {name: service for name, (service, _) in made.items()}
+        self._routes = {name: route for name, (_, route) in made.items()}
+
+    def _made(
+        self, config: Config, name: str, groups: dict[str, ServedGroup]
+    ) -> tuple[FrontService, Route]:
+        its = config.listeners[name]
+        route = Route(groups[its.group], its.settings.queue_timeout)
+        return self._maker.make_listener(config, name, route.connect), route
 
     def connect(self, name: str, ident: Hashable) -> Deferred[Lease[Any]]:
-        """Ask for a lease for a client.
+        """Ask for a lease, as the clients of a listener do.
 
-        @param name: the name of its listener.
-        @param ident: the client's.
+        @param name: the name of the listener.
         @return: as C{Group.connect}. It waits until the source of the group has given a list.
         """
-        its = self.config.listeners[name]
-        return self.groups[its.group].connect(ident, its.settings.queue_timeout)
+        return self._routes[name].connect(ident)
 
     def privilegedStartService(self) -> None:
         """Listen.
@@ -78,6 +120,104 @@ class Daemon(Service):
         for group in self.groups.values():
             group.start()
 
+    # Reloading
+
+    def reload(self) -> bool:
+        """Read the configuration again, and go on with it. No client is closed.
+
+        @return: whether it goes on with what was read. Otherwise all is as before, and the log says
+            why.
+        """
+        try:
+            config = self._load()
+            for key in _FIXED:
+                if getattr(config, key) != getattr(self.config, key):
+                    _log.warn("{key} stays as it was: it needs a restart", key=key)
+                    config = replace(config, **{key: getattr(self.config, key)})
+            self.change(config)
+        except ConfigError as error:
+            text = "\n".join(error.lines)
+            _log.error(
+                "the configuration stays as it was, as the new one is wrong:\n{text}", text=text
+            )
+        except (CannotListen, ValueError) as error:
+            _log.error("the configuration stays as it was: {error}", error=error)
+        else:
+            _log.info("the configuration is reloaded")
+            return True
+        return False
+
+    def change(self, config: Config) -> None:
+        """Go on with another configuration. No client is closed: those of a listener that is gone
+        stay until they end, and so do the connections of a group that is gone, or that has another
+        pool, since not every setting of a pool can be changed.
+
+        @param config: one that this machine was found to have all for.
+        @raise CannotListen: listening failed on a new address. Nothing is changed then.
+        @raise ValueError: a certificate cannot be used. Nothing is changed then.
+        """
+        told = {name: self._maker.front_settings(config, name) for name in config.listeners}
+        sources = {name: self._maker.make_source(config, name) for name in config.groups}
+        groups = {name: self._kept(config, name) for name in config.groups}
+        new = config.listeners.keys() - self.listeners.keys()
+        made = {name: self._made(config, name, groups) for name in new}
+        self._open(config, made)
+        self.config = config
+        self._change_groups(config, groups, sources)
+        for name in self.listeners.keys() - config.listeners.keys():
+            self._leaving.add_listener(self.listeners.pop(name), self._routes.pop(name))
+        for name, (service, route) in made.items():
+            self.listeners[name], self._routes[name] = service, route
+            service.startService()
+        for name, its in config.listeners.items():
+            service, route = self.listeners[name], self._routes[name]
+            route.group, route.queue_timeout = self.groups[its.group], its.settings.queue_timeout
+            service.grace = config.grace
+            service.keep(its.listen)
+            if name not in new:
+                service.front.change(*told[name])
+
+    def _kept(self, config: Config, name: str) -> ServedGroup:
+        """The group of this name, with its certificates read again; or one that takes its place."""
+        group = self.groups.get(name)
+        if group is None or not group.can_become(config.groups[name]):
+            return self._maker.make_group(config, name)
+        group.reread()
+        return group
+
+    def _open(self, config: Config, made: dict[str, tuple[FrontService, Route]]) -> None:
+        """Listen on all new addresses, or on none of them."""
+        opened = []
+        try:
+            for name in config.listeners:
+                if name in made:
+                    service, _ = made[name]
+                    service.privilegedStartService()
+                    opened.append((service, service.ports))
+                else:
+                    service = self.listeners[name]
+                    listening = self._maker.listening(config, name)
+                    opened.append((service, service.open_others(listening)))
+        except CannotListen:
+            for service, ports in opened:
+                service.close(ports)
+            raise
+
+    def _change_groups(
+        self, config: Config, groups: dict[str, ServedGroup], sources: dict[str, Any]
+    ) -> None:
+        before, self.groups = self.groups, groups
+        for name, group in groups.items():
+            if group is before.get(name):
+                group.change(config.groups[name], sources[name])
+            else:
+                group.start()
+        for name, group in before.items():
+            if group is not groups.get(name):
+                self._leaving.add_group(group)
+
+    # Ending
+
     def stopService(self) -> Deferred[None]:
         """Stop listening, drain the listeners, and close the groups.
 
@@ -86,7 +226,29 @@ class Daemon(Service):
         super().stopService()  # type: ignore[no-untyped-call]
         return Deferred.fromCoroutine(self._stop())
 
+    def abort(self) -> None:
+        """Abort all clients that are left, so that it ends at once."""
+        for each in self.listeners.values():
+            each.front.abort()
+        self._leaving.abort()
+
+    def tell_status(self) -> None:
+        """Log a line about each listener and each group."""
+        for name, listener in self.listeners.items():
+            _log.info(
+                "listener {name}: {clients} clients, {served} were served, {refused} refused",
+                name=name,
+                clients=listener.front.clients,
+                served=listener.front.served,
+                refused=listener.front.refused,
+            )
+        for served in self.groups.values():
+            if served.group is not None:
+                _log.info("{status}", status=str(served.group.status()))
+
     async def _stop(self) -> None:
+        gone = Deferred.fromCoroutine(self._leaving.stop())
         await gatherResults([each.stopService() for each in self.listeners.values()])
+        await gone
         for group in self.groups.values():
             await group.close()

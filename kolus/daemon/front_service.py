@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import select
-import socket
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -23,10 +22,11 @@ from twisted.internet.interfaces import (
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from kolus.daemon.listen_endpoint import BEHIND_BALANCERS
-from kolus.tunnel import Front, set_silence_limits
+from kolus.daemon.behind_balancers import BEHIND_BALANCERS
+from kolus.daemon.refusal import CannotListen, refusal
+from kolus.tunnel import Front
 
-__all__ = ["CannotListen", "Drainable", "FrontService", "Listening"]
+__all__ = ["Drainable", "FrontService", "Listening"]
 
 _log = Logger()
 
@@ -36,12 +36,30 @@ Listening = tuple[str, IStreamServerEndpoint]
 _ACCEPT_ROUNDS = 100  # each accepts many; the bound matters if descriptors have run out
 
 
-class CannotListen(Exception):
-    """Listening on an address failed: it is in use, not of this machine, or not allowed."""
-
-
 class Drainable(Protocol):
-    """A protocol factory that can let its clients finish."""
+    """A protocol factory that can let its clients finish.
+
+    @ivar clients: number of connected clients.
+    @ivar served: number of clients that were served and have ended.
+    @ivar refused: number of clients that were closed because they got no lease.
+    """
+
+    served: int
+    refused: int
+
+    @property
+    def clients(self) -> int:
+        """See the class."""
+
+    def abort(self) -> None:
+        """Abort the clients that are left."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody is connected."""
+
+    def change(self, settings: Any, certificates: Any, send_proxy: Any) -> None:
+        """Go on with other settings."""
 
     def drain(self, grace: float) -> Deferred[int]:
         """Let the clients finish for at most C{grace} seconds, then abort them.
@@ -54,7 +72,7 @@ class FrontService(Service):
     """Listens until it is stopped, then drains the front.
 
     @ivar front: the front.
-    @ivar ports: the listening ports.
+    @ivar grace: seconds that clients have to finish when the service is stopped.
     """
 
     def __init__(
@@ -62,20 +80,52 @@ class FrontService(Service):
     ) -> None:
         """
         @param front: must also be a protocol factory.
-        @param grace: seconds that clients have to finish when the service is stopped.
         """
         self.front = front
         self._listening = listening
-        self._grace = grace
-        self.ports: list[IListeningPort] = []
+        self.grace = grace
+        self._open: list[tuple[str, IListeningPort]] = []
+
+    @property
+    def ports(self) -> list[IListeningPort]:
+        """The listening ports."""
+        return [port for _, port in self._open]
 
     def privilegedStartService(self) -> None:
         """Listen.
 
         @raise CannotListen: listening failed on one of the addresses.
         """
-        for description, endpoint in self._listening:
-            self._listen(description, endpoint)
+        self._listen_on(self._listening)
+
+    def open_others(self, listening: Sequence[Listening]) -> list[IListeningPort]:
+        """Listen on those of the addresses on which it does not listen yet.
+
+        @return: the new ports.
+        @raise CannotListen: listening failed on one of them. None of the others is opened, then.
+        """
+        known = [description for description, _ in self._open]
+        return self._listen_on([each for each in listening if each[0] not in known])
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where it listens, as text."""
+        return [_readable(port.getHost()) for port in self.ports]
+
+    def keep(self, descriptions: Sequence[str]) -> None:
+        """Close the ports on other addresses. Clients stay."""
+        self.close([port for each, port in self._open if each not in descriptions])
+
+    def close(self, ports: Sequence[IListeningPort]) -> None:
+        """Close some ports. Clients stay, with those that the kernel has accepted already."""
+        self._open = [each for each in self._open if each[1] not in ports]
+        for port in ports:
+            if isinstance(self.front, Front):
+                self.front.gate.remove(port)  # type: ignore[arg-type]
+            _log.info("kolus no longer listens on {address}", address=_readable(port.getHost()))
+            _stop_listening(port).addErrback(
+                lambda failure: _log.failure("closing a port failed", failure)
+            )
 
     def startService(self) -> None:
         """Listen, unless C{privilegedStartService} did so already.
@@ -95,9 +145,19 @@ class FrontService(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        ports, self.ports = self.ports, []
+        ports, self._open = self.ports, []
         await gatherResults([_stop_listening(port) for port in ports])
-        await self.front.drain(self._grace)
+        await self.front.drain(self.grace)
+
+    def _listen_on(self, listening: Sequence[Listening]) -> list[IListeningPort]:
+        before = self.ports
+        try:
+            for description, endpoint in listening:
+                self._listen(description, endpoint)
+        except CannotListen:
+            self.close([each for each in self.ports if each not in before])
+            raise
+        return [each for each in self.ports if each not in before]
 
     def _listen(self, description: str, endpoint: IStreamServerEndpoint) -> None:
         failures: list[Failure] = []
@@ -105,29 +165,24 @@ class FrontService(Service):
         if description.startswith(BEHIND_BALANCERS):
             factory = factory.behind_balancers()
         assert IProtocolFactory.providedBy(factory)
-        listened = endpoint.listen(factory).addCallbacks(self._listens, failures.append)
+        listened = endpoint.listen(factory).addCallbacks(
+            self._listens, failures.append, callbackArgs=(description, factory)
+        )
         for failure in failures:
-            raise CannotListen(_refusal(description, failure)) from None
+            raise CannotListen(refusal(description, failure)) from None
         listened.addCallback(_report_late, description, failures)
 
-    def _listens(self, port: IListeningPort) -> None:
-        self.ports.append(port)
-        listening = getattr(port, "socket", None)
-        if isinstance(self.front, Front) and isinstance(listening, socket.socket):
-            set_silence_limits(listening, self.front.settings)
-            self.front.gate.add(port)  # type: ignore[arg-type]
+    def _listens(self, port: IListeningPort, description: str, factory: Any) -> None:
+        if isinstance(self.front, Front):
+            port = self.front.listens(port, factory)
+        self._open.append((description, port))
         _log.info("kolus listens on {address}", address=_readable(port.getHost()))
-
-
-def _refusal(description: str, failure: Failure) -> str:
-    why = getattr(failure.value, "socketError", None) or failure.getErrorMessage()
-    return f"cannot listen on {description}: {why}"
 
 
 def _report_late(_: None, description: str, failures: list[Failure]) -> None:
     """Log failures that an endpoint reported only after the service had started."""
     for failure in failures:
-        _log.critical("{refusal}", refusal=_refusal(description, failure))
+        _log.critical("{refusal}", refusal=refusal(description, failure))
 
 
 def _accept_waiting(port: IListeningPort) -> None:

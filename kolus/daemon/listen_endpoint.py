@@ -1,49 +1,117 @@
-"""C{listen_endpoint}: makes the endpoint of an address to listen on, with a backlog for a front."""
+"""C{listen_endpoint}: the endpoint of an address to listen on."""
 
 from __future__ import annotations
 
+import os
+import re
 from contextlib import suppress
 from typing import Any
 
+from twisted.internet.abstract import isIPAddress
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IStreamServerEndpoint
 
-__all__ = ["BEHIND_BALANCERS", "listen_endpoint"]
+from kolus.daemon.behind_balancers import BEHIND_BALANCERS
+from kolus.daemon.unix_listening import UNIXListeningEndpoint
+from kolus.errors import describe
+from kolus.support import hide_secrets
 
-BEHIND_BALANCERS = "haproxy:"
-"""The prefix, as Twisted has it, of a server endpoint string whose clients send a PROXY header."""
+__all__ = ["listen_endpoint"]
 
 _BACKLOG = 1024
+"""The clients that the kernel keeps until they are accepted. With Twisted's default of 50 a kernel
+resets some of 200 clients that come at once."""
+
+_EXAMPLE = "tcp:6380:interface=127.0.0.1"
+_WITH_BACKLOG = ("ssl", "tcp", "tcp6", "unix")
 
 
 def listen_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
-    """Make a server endpoint whose backlog is long enough for many clients at once.
+    """Make the endpoint that a server endpoint string stands for. Nothing is listened on.
 
-    With Twisted's default of 50 a kernel resets some of 200 clients.
+    Its backlog is 1024, unless the string says otherwise. TLS clients that offer protocols (ALPN)
+    are served.
 
-    @raise ValueError: the description is no server endpoint string; the message says what is wrong.
+    @raise ValueError: the string cannot be used. The message says why, and what to write.
     """
-    whole = description
-    description = description.removeprefix(BEHIND_BALANCERS)  # the front reads the headers itself
-    kind = description.partition(":")[0]
-    made: Any = None
+    its = description.removeprefix(BEHIND_BALANCERS)  # the front reads the headers itself
     try:
-        if kind in ("tcp", "tcp6", "ssl", "unix") and ":backlog=" not in description:
-            with suppress(Exception):  # parsing without the backlog gives a better error
-                made = serverFromString(reactor, f"{description}:backlog={_BACKLOG}")
-        if made is None:
-            made = serverFromString(reactor, description)
-        if not 0 <= getattr(made, "_port", 0) < 65536:
-            raise ValueError("its port is not from 0 to 65535")
-        if kind == "ssl":
-            _tolerate_alpn(made._sslContextFactory.getContext())
+        return _checked(_made(reactor, its), its)
     except Exception as error:
-        raise ValueError(
-            f"not a server endpoint string: {whole!r} ({error}); expected for example "
-            "tcp:6380:interface=127.0.0.1"
-        ) from error
+        why = f"not a server endpoint string: {description!r} ({_why(its, error)})"
+        raise ValueError(hide_secrets(why)) from error
+
+
+def _made(reactor: Any, description: str) -> Any:
+    if _kind_of(description) == "tls":
+        # Twisted reads tls:7480 as a folder 7480 of certificates, and listens on port 443.
+        raise _Unusable(
+            "a TLS listener needs certificates: give tcp:PORT, and tls.certificates in a file or "
+            "--tls-certificates"
+        )
+    if _kind_of(description) == "unix" and ":lockfile=" not in description:
+        description += ":lockfile=0"
+    if _kind_of(description) in _WITH_BACKLOG and ":backlog=" not in description:
+        with suppress(Exception):  # parsing it without the backlog gives a better error
+            return serverFromString(reactor, f"{description}:backlog={_BACKLOG}")
+    return serverFromString(reactor, description)
+
+
+def _checked(made: Any, description: str) -> IStreamServerEndpoint:
+    kind = _kind_of(description)
+    if not 0 <= getattr(made, "_port", 0) < 65536:
+        raise _Unusable("its port is not from 0 to 65535")
+    if kind == "unix":
+        folder = os.path.dirname(os.path.abspath(made._address))
+        if not os.path.isdir(folder):
+            raise _Unusable(f"there is no folder {folder}")
+        if not made._wantPID:
+            made = UNIXListeningEndpoint(made, made._address)
+    if kind == "ssl":
+        _tolerate_alpn(made._sslContextFactory.getContext())
     listening: IStreamServerEndpoint = made
     return listening
+
+
+class _Unusable(Exception):
+    """Why a string cannot be used, in words for its author."""
+
+
+def _why(description: str, error: Exception) -> str:
+    kind, _, rest = description.partition(":")
+    if isinstance(error, _Unusable):
+        return str(error)
+    if kind.lower() == "ssl" and isinstance(error, OSError):
+        if "privateKey=" not in description:
+            return (
+                "a TLS listener needs certificates; expected "
+                f"{description}:privateKey=key.pem:certKey=certificate.pem"
+            )
+        return f"cannot read {error.filename}: {error.strerror}"
+    if kind.lower() == "ssl" and type(error).__module__.startswith("OpenSSL"):
+        return "privateKey= and certKey= must name PEM files of a key and its certificate"
+    if isinstance(error, NameError | ImportError):  # what Twisted could not import of pyOpenSSL
+        return "TLS needs pip install 'kolus[tls]'"
+    if missing := re.search(r"missing \d+ required .*'(\w+)'$", str(error)):
+        return f"the {missing[1]} is missing; expected for example {_EXAMPLE}"
+    if unknown := re.search(r"unexpected keyword arg.*'(\w+)'", str(error)):
+        return f"unknown argument {unknown[1]!r}; expected for example {_EXAMPLE}"
+    if number := re.search(r"invalid literal for int\(\) .*: b?('.*')$", str(error)):
+        return f"{number[1]} is not a number; expected for example {_EXAMPLE}"
+    if kind == "systemd" and isinstance(error, KeyError):
+        return f"systemd gave this process no socket of the name {error}"
+    if "Unknown endpoint type" in str(error):
+        return f"unknown kind {kind!r}; {_meant(kind, rest)}"
+    return f"{describe(error)}; expected for example {_EXAMPLE}"
+
+
+def _meant(kind: str, rest: str) -> str:
+    """What somebody meant who left out the kind: a port, an address and a port, or a path."""
+    if kind.isdecimal() and not rest:
+        return f"did you mean tcp:{kind}?"
+    if rest.isdecimal() and isIPAddress(kind):
+        return f"did you mean tcp:{rest}:interface={kind}?"
+    return f"did you mean unix:{kind}?" if "/" in kind else f"expected for example {_EXAMPLE}"
 
 
 def _tolerate_alpn(context: Any) -> None:
@@ -54,3 +122,7 @@ def _tolerate_alpn(context: Any) -> None:
     from OpenSSL import SSL
 
     context.set_alpn_select_callback(lambda connection, offered: SSL.NO_OVERLAPPING_PROTOCOLS)
+
+
+def _kind_of(description: str) -> str:
+    return description.partition(":")[0].lower()

@@ -2,45 +2,64 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 from kolus.config import Config
-from kolus.daemon.daemon import Connect, Daemon
-from kolus.daemon.front_service import FrontService
+from kolus.daemon.daemon import Daemon
+from kolus.daemon.front_service import FrontService, Listening
 from kolus.daemon.listen_endpoint import listen_endpoint
+from kolus.daemon.route import Connect
 from kolus.daemon.served_group import AHEAD, ServedGroup, make_source
 from kolus.sources import HostResolver, name_server_from_string
 from kolus.tls import ListenerCertificates
-from kolus.tunnel import Front
+from kolus.tunnel import Front, loop_of
 
 __all__ = ["make_daemon"]
 
 
-def make_daemon(reactor: Any, config: Config) -> Daemon:
-    """Make the service of a configuration. Nothing is opened before it starts."""
+def make_daemon(reactor: Any, config: Config, load: Callable[[], Config] | None = None) -> Daemon:
+    """Make the service of a configuration. Nothing is opened before it starts.
+
+    @param load: as for C{Daemon}.
+    """
     servers = [name_server_from_string(each) for each in config.name_servers]
     if servers:  # for host names of backends too, such as those in SRV records
         reactor.installNameResolver(HostResolver(reactor, servers, reactor.nameResolver))
-    return Daemon(config, partial(_make_group, reactor), partial(_make_listener, reactor))
+    return Daemon(config, _Maker(reactor), load)
 
 
-def _make_group(reactor: Any, config: Config, name: str) -> ServedGroup:
-    settings = config.groups[name]
-    source = make_source(reactor, settings, config.name_servers)
-    return ServedGroup(reactor, name, settings, source)
+class _Maker:
+    """Makes the parts of the daemon for a reactor. See C{Maker}."""
 
+    def __init__(self, reactor: Any) -> None:
+        self.clock = reactor
 
-def _make_listener(reactor: Any, config: Config, name: str, connect: Connect) -> FrontService:
-    its = config.listeners[name]
-    tls = its.settings.tls
-    front = Front(
-        reactor,
-        connect,
-        settings=its.settings,
-        certificates=None if tls is None else ListenerCertificates(tls),
-        send_proxy=config.groups[its.group].send_proxy,
-        ident=AHEAD,
-    )
-    listening = [(each, listen_endpoint(reactor, each)) for each in its.listen]
-    return FrontService(front, listening, grace=config.grace)
+    def make_group(self, config: Config, name: str) -> ServedGroup:
+        source = self.make_source(config, name)
+        return ServedGroup(self.clock, name, config.groups[name], source)
+
+    def make_source(self, config: Config, name: str) -> Any:
+        return make_source(self.clock, config.groups[name], config.name_servers)
+
+    def make_listener(self, config: Config, name: str, connect: Connect) -> FrontService:
+        settings, certificates, send_proxy = self.front_settings(config, name)
+        front = Front(
+            self.clock,
+            connect,
+            settings=settings,
+            certificates=certificates,
+            send_proxy=send_proxy,
+            ident=AHEAD,
+            loop=loop_of(self.clock),
+        )
+        return FrontService(front, self.listening(config, name), grace=config.grace)
+
+    def listening(self, config: Config, name: str) -> list[Listening]:
+        return [(each, listen_endpoint(self.clock, each)) for each in config.listeners[name].listen]
+
+    def front_settings(self, config: Config, name: str) -> tuple[Any, Any, Any]:
+        its = config.listeners[name]
+        tls = its.settings.tls
+        certificates = None if tls is None else ListenerCertificates(tls)
+        return its.settings, certificates, config.groups[its.group].send_proxy

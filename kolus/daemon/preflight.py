@@ -6,13 +6,15 @@ It looks at all of it before anything is made, and opens no socket.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path as File
 from typing import Any
 
+from kolus.admin import place_of
 from kolus.config import Config, GroupSettings, Mistake, Path
 from kolus.daemon.listen_endpoint import listen_endpoint
 from kolus.daemon.served_group import endpoint_maker, make_source
-from kolus.endpoints import refuse_unverified
+from kolus.sources import check_file
 from kolus.tls import BackendCertificates, ListenerCertificates
 
 __all__ = ["preflight"]
@@ -22,6 +24,10 @@ def preflight(reactor: Any, config: Config) -> Iterator[Mistake]:
     """Every mistake that only this machine can show."""
     for name, group in config.groups.items():
         yield from _of_group(reactor, group, ("groups", name), config.name_servers)
+    if config.admin is not None:
+        for at, each in enumerate(config.admin.listen):
+            make, remote = partial(listen_endpoint, reactor), config.admin.allow_remote
+            yield from _tried(("admin", "listen", at), place_of, make, each, remote)
     for name, listener in config.listeners.items():
         path: Path = ("listeners", name)
         for at, each in enumerate(listener.listen):
@@ -36,18 +42,25 @@ def _of_group(
     if group.source is not None:
         yield from _tried((*path, "source"), make_source, reactor, group, servers)
         kind, _, name = group.source.partition(":")
-        if kind == "file" and not File(name).exists():
-            yield Mistake((*path, "source"), f"there is no file {name}")
+        if kind == "file" and not group.wait_for_source:
+            yield from _of_file((*path, "source"), name)
     if group.tls is not None:
         mistakes = list(_tried((*path, "tls"), BackendCertificates, group.tls))
         yield from mistakes
         if mistakes:
             return
-    make = endpoint_maker(group)
+    make = endpoint_maker(None if group.tls is None else BackendCertificates(group.tls))
     for at, each in enumerate(group.backends):
-        here: Path = (*path, "backends", at)
-        unverified = list(_tried(here, refuse_unverified, each.endpoint))
-        yield from unverified or _tried(here, make, reactor, each)
+        yield from _tried((*path, "backends", at), make, reactor, each)
+
+
+def _of_file(path: Path, name: str) -> Iterator[Mistake]:
+    hint = "; to start without it, say wait_for_source"
+    if not File(name).exists():
+        yield Mistake(path, f"there is no file {name}{hint}")
+        return
+    for mistake in _tried(path, check_file, name):
+        yield Mistake(path, mistake.why + hint)
 
 
 def _tried(path: Path, make: Callable[..., object], *arguments: Any) -> Iterator[Mistake]:

@@ -6,33 +6,48 @@ Its state is the group, from start to close.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from dataclasses import fields
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.logger import Logger
 
 from kolus.backend import Backend
-from kolus.balance import NAMES
+from kolus.balance import NAMES, Balancer
 from kolus.checking import CheckedSource
 from kolus.config import GroupSettings
+from kolus.endpoints import what_is_unverified
 from kolus.health import Ejection
 from kolus.lease import Lease
 from kolus.policy import Policy
 from kolus.pool import Pool
-from kolus.sources import StaticSource, name_server_from_string, source_from_string
+from kolus.sources import (
+    SourceSwitch,
+    StaticSource,
+    WeightedSource,
+    name_server_from_string,
+    source_from_string,
+)
 from kolus.tls import BackendCertificates, SecuredEndpoint
-from kolus.tunnel import End
+from kolus.tunnel import End, in_place_of, loop_of
 
 if TYPE_CHECKING:
     from kolus.group import Group
 
 __all__ = ["AHEAD", "ServedGroup", "endpoint_maker", "make_source"]
 
+_log = Logger()
+
 AHEAD = "twistd kolus"
 """The ident of connections that are made ahead, and of all clients whose ident is fixed."""
 
 _CLOSE_TIMEOUT = 5.0
-
+_CHANGEABLE = (
+    *("backends", "source", "wait_for_source", "balance", "limit", "total_limit", "send_proxy"),
+)
+"""The settings that change without another pool."""
 
 MakeEndpoint = Callable[[Any, Backend], IStreamClientEndpoint]
 
@@ -49,15 +64,30 @@ def make_source(reactor: Any, settings: GroupSettings, servers: tuple[str, ...])
     return source_from_string(reactor, settings.source, asked)
 
 
-def endpoint_maker(settings: GroupSettings) -> MakeEndpoint:
-    """What makes the endpoints of a group's backends, with TLS if its settings have it.
+def endpoint_maker(certificates: BackendCertificates | None) -> MakeEndpoint:
+    """What makes the endpoints of a group's backends.
 
-    @raise ValueError: a certificate cannot be used.
+    @param certificates: those of its connections; C{None}: they have no TLS, or their endpoint
+        strings say so.
     """
-    if settings.tls is None:
-        return lambda reactor, backend: backend.connector(reactor)
-    certificates = BackendCertificates(settings.tls)
+    if certificates is None:
+        return lambda reactor, backend: in_place_of(loop_of(reactor), backend.connector(reactor))
     return lambda reactor, backend: SecuredEndpoint.around(backend.connector(reactor), certificates)
+
+
+def _warning(make: MakeEndpoint) -> MakeEndpoint:
+    """The same, but it warns once of each backend that nobody verifies."""
+    warned: set[str] = set()
+
+    def made(reactor: Any, backend: Backend) -> IStreamClientEndpoint:
+        endpoint = backend.endpoint
+        what = what_is_unverified(endpoint) if isinstance(endpoint, str) else ""
+        if what and str(backend) not in warned:
+            warned.add(str(backend))
+            _log.warn("{backend}: {what}", backend=backend, what=what)
+        return make(reactor, backend)
+
+    return made
 
 
 class ServedGroup:
@@ -77,19 +107,24 @@ class ServedGroup:
         self.name = name
         self.settings = settings
         self.group: Group[Any] | None = None
-        self._source = source
-        make_endpoint = endpoint_maker(settings)
+        self._reactor = reactor
+        self._list = SourceSwitch(source)
+        self._weights = WeightedSource(self._list)
+        self._source: Any = self._weights
+        self._certificates = None if settings.tls is None else BackendCertificates(settings.tls)
+        make_endpoint = _warning(endpoint_maker(self._certificates))
         failures = settings.eject_after
         self.pool: Pool[Any] = Pool(
             reactor,
-            End,
+            partial(End, settings),
             policy=Policy(
+                tcp_timeout=None,  # the ends see to that
                 limit=settings.limit,
                 max_waiters=settings.max_waiters,
                 min_idle=settings.connect_ahead,
                 connect_timeout=settings.connect_timeout,
                 ejection=Ejection(failures) if failures else None,
-                balancer=NAMES[settings.balance](reactor),
+                balancer=self._balancer(settings),
                 leak_after=None,  # a client may stay for as long as its listener allows
             ),
             limit=settings.total_limit,
@@ -97,7 +132,8 @@ class ServedGroup:
         )
         if settings.check is not None:
             self._source = CheckedSource(
-                reactor, source, settings.check, self.pool.checked, make_endpoint=make_endpoint
+                *(reactor, self._weights, settings.check, self.pool.checked),
+                make_endpoint=make_endpoint,
             )
 
     def start(self) -> None:
@@ -114,6 +150,62 @@ class ServedGroup:
         assert self.group is not None, "no client comes before the start"
         return self.group.connect(ident, timeout=timeout)
 
+    def reread(self) -> None:
+        """Read the certificates again, for new connections.
+
+        @raise ValueError: one cannot be used. Then all is as before.
+        """
+        if self._certificates is not None:
+            self._certificates.reload()
+
+    def can_become(self, settings: GroupSettings) -> bool:
+        """Whether C{change} can apply other settings, so that no other pool is needed."""
+        return all(
+            getattr(settings, each.name) == getattr(self.settings, each.name)
+            for each in fields(settings)
+            if each.name not in _CHANGEABLE
+        )
+
+    def change(self, settings: GroupSettings, source: Any) -> None:
+        """Go on with other settings. What was set by hand stays, where the settings do not differ.
+
+        @param settings: what C{can_become} allows.
+        @param source: the C{ISource} of these settings. It is used if they list other backends.
+        """
+        before, self.settings = self.settings, settings
+        if settings.limit != before.limit:
+            self.pool.resize(settings.limit)
+        if settings.total_limit != before.total_limit:
+            self.pool.resize_pool(settings.total_limit)
+        if settings.balance != before.balance and self.group is not None:
+            self.group.balancer = self._balancer(settings)
+        if _listed(settings) != _listed(before):
+            self._list.switch(source)
+
+    def set_weight(self, backend: Backend, weight: float) -> None:
+        """Change the weight of a backend for as long as it is listed.
+
+        @raise ValueError: the weight is out of its range.
+        """
+        self._weights.set_weight(backend, weight)
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether nobody has a lease, and nobody waits for one."""
+        waiting = 0 if self.group is None else self.group.status().waiting
+        managers = self.pool.status()
+        return not (waiting or any(each.leased or each.waiting for each in managers))
+
+    def _balancer(self, settings: GroupSettings) -> Balancer:
+        made: Balancer = NAMES[settings.balance](self._reactor)
+        return made
+
     async def close(self) -> None:
         """Close the group and its pool. Leases that are still held are revoked."""
         await self.pool.close(_CLOSE_TIMEOUT)
+
+
+def _listed(settings: GroupSettings) -> object:
+    """What tells one list of backends from another. Equal backends may have other limits."""
+    told = [(each.key, each.name, each.limit, each.weight, each.zone) for each in settings.backends]
+    return settings.source, told

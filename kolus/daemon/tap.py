@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from twisted.application.service import IService
+from twisted.logger import ILogObserver, textFileLogObserver
 from twisted.python import usage
 
 from kolus.config import (
@@ -24,9 +25,13 @@ from kolus.config import (
     read_config,
 )
 from kolus.daemon.demo import Demo
+from kolus.daemon.log_output import LogOutput
 from kolus.daemon.making import make_daemon
 from kolus.daemon.preflight import preflight
+from kolus.daemon.refusal import CannotListen
+from kolus.daemon.signals import Signals
 from kolus.daemon.steady_time import use_steady_time
+from kolus.daemon.steered import Steered
 
 __all__ = ["Options", "makeService"]
 
@@ -36,6 +41,7 @@ class Options(usage.Options):
 
     @ivar config: the configuration, after parsing; C{None} for the demo.
     @ivar given: the flags of the configuration and their texts, in order.
+    @ivar signals: handles the signals of this process, after parsing.
     """
 
     synopsis = (
@@ -101,17 +107,56 @@ class Options(usage.Options):
         if self["demo"] is not None:
             self["demo"] = _seconds(self["demo"])
             return
+        if self["config"] is not None:  # a daemon may go to another folder
+            self["config"] = os.path.abspath(self["config"])
         try:
-            check = partial(preflight, reactor)
-            if self["config"] is None:
-                self.config = config_from_flags(self.given, check)
-            else:
-                self.config = read_config(self["config"], check)
+            self.config = self.load()
         except ConfigError as error:
             raise usage.UsageError("\n".join(error.lines)) from error
         if self["check-config"]:
             _print("the configuration has no mistake")
             raise SystemExit(0)
+        self.signals = Signals(reactor)
+        self.signals.install()
+        self._log_without_waiting()
+
+    def load(self) -> Config:
+        """Read the configuration, now or again.
+
+        @raise ConfigError: it has mistakes.
+        """
+        from twisted.internet import reactor
+
+        check = partial(preflight, reactor)
+        if self["config"] is None:
+            return config_from_flags(self.given, check)
+        return read_config(self["config"], check)
+
+    def _log_without_waiting(self) -> None:
+        """Have twistd or twist log to a C{LogOutput}, unless it was told how to log."""
+        its: Any = self.parent
+        if its is None:
+            return
+        if "logFile" in its:  # python -m twisted
+            its["logFile"] = output = LogOutput(descriptor=its["logFile"].fileno())
+        elif its["syslog"] or its["logger"]:
+            return
+        else:
+            name = its["logfile"] or ("-" if its["nodaemon"] else "twistd.log")
+            output = LogOutput(None if name == "-" else name)
+            its["logger"] = f"{__name__}.log_observer"  # twistd takes it by its name alone
+        self.signals.reopen_log = output.reopen
+        _outputs.append(output)
+
+
+_outputs: list[LogOutput] = []
+
+
+def log_observer() -> ILogObserver:
+    """Make the observer of the log. Called by twistd."""
+    file: Any = _outputs[-1]
+    observer: ILogObserver = textFileLogObserver(file)
+    return observer
 
 
 def _hinted(message: str) -> str:
@@ -144,7 +189,23 @@ def makeService(options: Options) -> IService:
         stop, on_terminal = partial(_stop, reactor), _is_terminal()
         return Demo(reactor, options["demo"], stop, _print, on_terminal=on_terminal)
     assert options.config is not None, "the options were parsed"
-    return make_daemon(reactor, options.config)
+    daemon = make_daemon(reactor, options.config, options.load)
+    options.signals.reload = daemon.reload
+    options.signals.tell_status = daemon.tell_status
+    options.signals.end_at_once = daemon.abort
+    sys.excepthook = _tell_shortly
+    if options.config.admin is None:
+        return daemon
+    return Steered(reactor, daemon, options.config.admin)
+
+
+def _tell_shortly(kind: type[BaseException], error: BaseException, where: Any) -> None:
+    """In place of a traceback: an address that cannot be listened on is no bug."""
+    if isinstance(error, CannotListen):
+        # twistd redirects sys.stderr to its log.
+        print(f"twistd kolus: {error}", file=sys.__stderr__, flush=True)
+    else:
+        sys.__excepthook__(kind, error, where)
 
 
 def _seconds(given: str) -> float:

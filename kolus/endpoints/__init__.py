@@ -8,7 +8,7 @@ from kolus.endpoints.from_string import (
     check_endpoint_string,
     endpoint_from_string,
     is_of_plugin,
-    refuse_unverified,
+    what_is_unverified,
 )
 from kolus.endpoints.machine import TIME_OUTS, machine_fault
 from kolus.endpoints.named import NamedEndpoint
@@ -20,5 +20,5 @@ __all__ = [
     "endpoint_from_string",
     "is_of_plugin",
     "machine_fault",
-    "refuse_unverified",
+    "what_is_unverified",
 ]

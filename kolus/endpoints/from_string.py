@@ -20,7 +20,7 @@ from kolus.endpoints.named import NamedEndpoint
 from kolus.errors import describe
 from kolus.support import hide_secrets
 
-__all__ = ["check_endpoint_string", "endpoint_from_string", "is_of_plugin", "refuse_unverified"]
+__all__ = ["check_endpoint_string", "endpoint_from_string", "is_of_plugin", "what_is_unverified"]
 
 _OWN_KINDS = frozenset({"ssl", "tcp", "unix"})
 """The kinds that Twisted parses itself, which needs no reactor."""
@@ -56,18 +56,13 @@ def check_endpoint_string(description: str) -> None:
             raise _unusable(description, f"unknown kind {kind!r}, known kinds: {known}{hint}")
 
 
-def refuse_unverified(description: str) -> None:
-    """Refuse an C{ssl} string, for those who would not see what it lacks.
-
-    @raise ValueError: it is one; the message says what to write.
-    """
-    if _kind_of(description) == "ssl":
-        secure = "tls:" + ":".join(description.split(":")[1:3])
-        raise _unusable(
-            description,
-            f"it does not verify whose certificate it gets, and tells no server name; write "
-            f"{secure}, which does both",
-        )
+def what_is_unverified(description: str) -> str:
+    """What a string does not verify, and what to write: a warning for an operator. Empty: all is
+    verified, or there is no TLS."""
+    if _kind_of(description) != "ssl":
+        return ""
+    secure = hide_secrets("tls:" + ":".join(description.split(":")[1:3]))
+    return f"its certificate is not verified, and it is told no server name; {secure} does both"
 
 
 def is_of_plugin(description: str) -> bool:
@@ -120,7 +115,8 @@ def _why(description: str, error: Exception) -> str:
     if isinstance(error, NameError):  # what Twisted could not import of pyOpenSSL
         return "TLS needs pip install 'kolus[tls]'"
     if isinstance(error, UnlistableError):
-        return "trustRoots must be a folder of *.pem files"
+        why = error.originalException
+        return f"trustRoots must be a folder of *.pem files; {why.filename}: {why.strerror}"
     if missing := re.search(r"missing \d+ required .*'(\w+)'$", str(error)):
         form = f"; expected {_kind_of(description)}:HOST:PORT" if missing[1] == "port" else ""
         return f"the {missing[1]} is missing{form}"

@@ -324,6 +324,7 @@ class Group(GroupUse[P]):
 
     def status(self) -> GroupStatus:
         """The numbers of the group and of each of its backends."""
+        since = self._queues.oldest_since()
         return GroupStatus(
             name=self.name,
             backends=tuple([backend_status(self._managers, each) for each in self.backends]),
@@ -331,6 +332,7 @@ class Group(GroupUse[P]):
             ejected=self._panic.ejected,
             panics=self._panic.is_on,
             panicked=self._panic.requests,
+            oldest_wait=None if since is None else self._clock.seconds() - since,
         )
 
     def close(self) -> None:

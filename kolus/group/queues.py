@@ -90,6 +90,11 @@ class Queues:
         """The number of requests in all of them."""
         return sum([len(each.waiting) for each in self._queues.values()])
 
+    def oldest_since(self) -> float | None:
+        """When the oldest request of all of them arrived, on the clock; C{None}: nobody waits."""
+        heads = [each.head() for each in self._queues.values()]
+        return min([each.since for each in heads if each is not None], default=None)
+
     def close(self, error: Exception) -> None:
         """Close them all. Those who wait fail with C{error}."""
         for queue in tuple(self._queues.values()):

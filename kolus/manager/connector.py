@@ -176,10 +176,11 @@ class Connector(Generic[P]):
         self._connections.connected(connection)
         connection.but = "it was of no use"
         was_short = self._record.attempts.shortage.fault is not None
-        is_back = has_recovered(self._record, self.now(), self._recorder)
+        now = self.now()
+        is_back = has_recovered(self._record, now, self._recorder)
         self.pay()
         if self._connections.take_back(connection):
-            self._recorder.connected()
+            self._recorder.connected(now - connection.begun_at)
         self._record.health.connected(is_back)
         self.manager.connections_changed()
         self._record.turns.wake()

@@ -129,6 +129,15 @@ class Pool(PoolUse[P], PoolOperation):
         self._selector = Selector(managers, clock)
         super().__init__(managers, Groups(managers, self._selector, clock))
 
+    def add_observer(self, observer: Observer) -> None:
+        """Have an observer called with every event from now on, as those of C{observers} are.
+
+        @raise TypeError: it is not callable.
+        """
+        if not callable(observer):
+            raise TypeError(f"an observer must be callable with an event, not {observer!r}")
+        self._observers.append(observer)
+
     # Leasing
 
     def connect(

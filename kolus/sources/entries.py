@@ -25,6 +25,7 @@ from typing import Any
 
 from kolus.backend import Backend
 from kolus.errors import describe
+from kolus.support import hide_secrets
 
 __all__ = ["READERS", "BadEntry", "backend_from_entry", "read_backends"]
 
@@ -77,6 +78,8 @@ def read_backends(data: bytes, suffix: str, check: Check | None = None) -> list[
     except _Wrong as wrong:
         lines = find_lines(text, len(entries))
         line, first = lines[wrong.at], None if wrong.first is None else lines[wrong.first]
+        end = lines[wrong.at + 1] if wrong.at + 1 < len(lines) else None
+        line = _line_of_key(text, line, end, entries[wrong.at], str(wrong))
         where = f" (first in line {first})" if first not in (None, line) else ""
         raise BadEntry(line, f"{wrong}{where}") from wrong.__cause__
 
@@ -130,7 +133,7 @@ def backend_from_entry(entry: Any) -> Backend:
     @raise TypeError: the endpoint has a wrong type.
     """
     if not isinstance(entry, dict):
-        raise ValueError(f"a backend is a table, not {entry!r}")
+        raise ValueError(f"a backend is a table, not {hide_secrets(repr(entry))}")
     for key, value in entry.items():
         if isinstance(value, str):
             value.encode()  # refuse lone surrogates, which JSON can escape but no log can print
@@ -202,6 +205,22 @@ def _json_lines(text: str, count: int) -> list[int]:
         starts.append(start)
         _, end = decoder.raw_decode(text, start)
     return _lines_at(text, starts)
+
+
+def _line_of_key(text: str, line: int, end: int | None, entry: object, why: str) -> int:
+    """The line of the key that a message about an entry begins with.
+
+    @param line: the first line of the entry, which is the answer if the message names no key.
+    @param end: the first line of the next entry; C{None}: there is none.
+    """
+    for name in entry if isinstance(entry, dict) else ():
+        if why.startswith((f"{name} ", f"unknown key {name!r}")):
+            key = re.compile(rf"""(?<![\w-]){re.escape(name)}["']?\s*[=:]""")
+            last = None if end is None else max(line, end - 1)
+            for number, each in enumerate(text.split("\n")[line - 1 : last], line):
+                if key.search(each):
+                    return number
+    return line
 
 
 def _line_with(text: str, word: str) -> int:

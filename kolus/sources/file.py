@@ -28,7 +28,7 @@ from kolus.support import is_duration, steady
 if TYPE_CHECKING:
     from kolus.backend import Backend
 
-__all__ = ["FileSource"]
+__all__ = ["FileSource", "check_file"]
 
 _log = Logger()
 
@@ -139,8 +139,7 @@ class FileSource:
         try:
             backends = read_backends(_content(self.path), self._suffix, check)
         except BadEntry as error:
-            where = self.path if error.line is None else f"{self.path}, line {error.line}"
-            self._warn_once(f"{where}: {error}")
+            self._warn_once(_located(self.path, error))
         except OSError as error:
             self._last_read = None  # try again at the next look: descriptors may be short
             self._warn_once(f"{self.path} cannot be read: {error.strerror or error}")
@@ -176,6 +175,25 @@ class FileSource:
             if self._subscription.has_heard
             else "there is no list yet",
         )
+
+
+def check_file(path: str) -> None:
+    """Check that a file can be read, and lists backends. A C{FileSource} would only log it.
+
+    @raise ValueError: it says what is wrong, and in which line.
+    """
+    suffix = os.path.splitext(path)[1].lower()
+    try:
+        read_backends(_content(path), suffix)
+    except BadEntry as error:
+        raise ValueError(_located(path, error)) from error
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _located(path: str, error: BadEntry) -> str:
+    where = path if error.line is None else f"{path}, line {error.line}"
+    return f"{where}: {error}"
 
 
 def _content(path: str) -> bytes:

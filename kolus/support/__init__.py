@@ -9,6 +9,7 @@ from kolus.support.checks import check_seconds, check_whole, is_duration
 from kolus.support.descriptors import DescriptorWatch, soft_limit
 from kolus.support.fork import after_fork
 from kolus.support.frames import drop_frames, traceback_text
+from kolus.support.histogram import LONG, SHORT, Histogram
 from kolus.support.quick import QuickDeferred, failed, fire, fired, following, waiting
 from kolus.support.secrets import hide_secrets
 from kolus.support.signatures import fewest_arguments, name_of
@@ -17,8 +18,11 @@ from kolus.support.steady import SteadyClock, steady, steady_seconds
 from kolus.support.step import Step
 
 __all__ = [
+    "LONG",
+    "SHORT",
     "Alarm",
     "DescriptorWatch",
+    "Histogram",
     "QuickDeferred",
     "SteadyClock",
     "Step",

@@ -1,24 +1,36 @@
 """The TCP front: takes one lease for each TCP client and copies bytes both ways.
 
-C{Front} accepts the clients, C{End} is one connection of a tunnel, and C{join} copies the bytes
-between two ends. C{ListenerSettings} is what a listener allows its clients. This package knows
-leases and errors. It knows no pool: the caller gives C{Front} a callable that asks for a lease.
+C{Front} accepts the clients: C{Front.listens} takes over a listening port. With a C{Loop} plain
+sockets are C{Wire}s, watched by an epoll of their own; a wire is a transport for whatever comes
+before a client is joined (a C{Doorway} for PROXY headers and TLS, C{End} for the queue), and two
+joined wires are a C{Pair}, which copies and splices. Everything else goes over Twisted's
+transports, by C{join}. C{in_place_of} makes endpoints of a pool connect with wires. A C{Framing}
+decides what becomes of a connection to a backend whose client has left. C{ListenerSettings} is what
+a listener allows its clients. This package knows leases and errors. It knows no pool: the caller
+gives C{Front} a callable that asks for a lease.
 """
 
 from kolus.tunnel.end import End
+from kolus.tunnel.framing import Framing
 from kolus.tunnel.front import Front
-from kolus.tunnel.listening_socket import set_silence_limits
+from kolus.tunnel.loop import Loop, loop_of
 from kolus.tunnel.networks import Networks
 from kolus.tunnel.pump import Traffic, join
 from kolus.tunnel.settings import Ident, ListenerSettings
+from kolus.tunnel.silence_limits import set_silence_limits
+from kolus.tunnel.wire_endpoint import in_place_of
 
 __all__ = [
     "End",
+    "Framing",
     "Front",
     "Ident",
     "ListenerSettings",
+    "Loop",
     "Networks",
     "Traffic",
+    "in_place_of",
     "join",
+    "loop_of",
     "set_silence_limits",
 ]

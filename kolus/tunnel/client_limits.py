@@ -33,6 +33,16 @@ class ClientLimits:
     def __init__(self, clock: IReactorTime, settings: ListenerSettings) -> None:
         self.clients = 0
         self._by_address: dict[str, int] = {}
+        self._now = steady(clock).seconds
+        self._follow(settings)
+
+    def change(self, settings: ListenerSettings) -> None:
+        """Apply other settings to those who come from now on. Who is there stays, and counts."""
+        self._follow(settings)
+        if self.changed is not None:
+            self.changed()
+
+    def _follow(self, settings: ListenerSettings) -> None:
         self._most = math.inf if settings.max_clients is None else settings.max_clients
         self._most_of_one = settings.max_clients_per_address
         self._allow = Networks(settings.allow)
@@ -40,7 +50,7 @@ class ClientLimits:
         self._has_rules = bool(self._allow or self._deny or self._most_of_one)
         rate = settings.max_new_clients
         self._is_limited = rate is not None or settings.max_clients is not None
-        self._bucket = None if rate is None else TokenBucket(steady(clock).seconds, rate)
+        self._bucket = None if rate is None else TokenBucket(self._now, rate)
 
     def accept_in(self) -> float:
         """Seconds until one more client may be accepted: 0 if it may be now; infinity: one has to
@@ -84,12 +94,12 @@ class ClientLimits:
 
     def admitted(self, host: str | None) -> None:
         """A client that is welcome goes on. C{departed} is due for it."""
-        if self._most_of_one is not None and host is not None:
+        if host is not None:  # also without a limit: one may be set while he is there
             self._by_address[host] = self._by_address.get(host, 0) + 1
 
     def departed(self, host: str | None) -> None:
         """A client that was admitted is gone."""
-        if self._most_of_one is not None and host is not None:
+        if host is not None:
             left = self._by_address.pop(host) - 1
             if left:
                 self._by_address[host] = left

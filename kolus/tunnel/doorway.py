@@ -17,6 +17,7 @@ from zope.interface import implementer
 
 from kolus.proxy_protocol import ProxyHeaderError, decode
 from kolus.support import steady
+from kolus.tunnel.end import End
 from kolus.tunnel.visitor import Visitor
 
 __all__ = ["Doorway", "begin_tls"]
@@ -104,6 +105,9 @@ class Doorway(Protocol):
         if client is None:
             _abort(self.transport)
             return
+        if rest and isinstance(client, End):
+            client.hold(rest)  # it may be joined as soon as it is connected
+            rest = b""
         take_over(self.transport, client)
         if rest and not getattr(self.transport, "disconnecting", False):
             client.dataReceived(rest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 from typing import Protocol as Structure
 
@@ -13,14 +14,21 @@ from twisted.internet.interfaces import (
     IProducer,
 )
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from kolus.tunnel.silence_limits import SilenceLimits, set_silence_limits
+from kolus.tunnel.unsent import unsent
 
 __all__ = ["EARLY_LIMIT", "End", "Listener"]
 
 EARLY_LIMIT = 64 * 1024
 """An end without a listener pauses reading when it holds so many bytes. It never cuts a read, so it
 may hold up to one read more."""
+_LOOK_AGAIN = 0.02
+_TRIES = 500
+"""A side that takes nothing for ten seconds is reset, whatever it was to get."""
 
 
 class Listener(Structure):
@@ -60,7 +68,12 @@ class End(Protocol):
     _listener: Listener | None = None
     _lost: Failure | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, silence: SilenceLimits | None = None) -> None:
+        """
+        @param silence: how long the peer of a TCP connection may be silent; C{None}: its socket is
+            as it should be.
+        """
+        self._silence = silence
         self._early: list[bytes] = []
         self._early_size = 0
 
@@ -87,6 +100,21 @@ class End(Protocol):
             listener.read_ended()
         if self._lost is not None:
             listener.lost(self._lost)
+
+    def hold(self, data: bytes) -> None:
+        """Bytes came before it was connected."""
+        self._early.append(data)
+        self._early_size += len(data)
+
+    @property
+    def has_early(self) -> bool:
+        """Whether something has come that no listener has yet."""
+        return bool(self._early or self.has_read)
+
+    def take_early(self) -> bytes:
+        """What has come before there is a listener; whoever takes it passes it on."""
+        early, self._early = self._early, []
+        return b"".join(early)
 
     # Called by the listener
 
@@ -124,6 +152,20 @@ class End(Protocol):
             self.transport.unregisterProducer()
             self.transport.loseConnection()
 
+    def reset(self, tries: int = _TRIES) -> None:
+        """Close with a reset as soon as the peer has what was written: a reset overtakes it."""
+        if self.gone:
+            return
+        base = self._base()
+        its = _socket_of(base)
+        is_sent = not (self.has_unsent or (its is not None and unsent(its)))
+        if is_sent or not tries:
+            self.abort()
+        else:
+            self.pause()
+            wait = 0 if tries == _TRIES else _LOOK_AGAIN
+            base.reactor.callLater(wait, self.reset, tries - 1)
+
     def abort(self) -> None:
         """Close now, with a reset if the transport supports it."""
         if not self.gone:
@@ -143,7 +185,17 @@ class End(Protocol):
         tcp = isinstance(transport.getPeer(), IPv4Address | IPv6Address)
         if tcp and hasattr(transport, "setTcpNoDelay"):
             transport.setTcpNoDelay(True)
-            transport.setTcpKeepAlive(True)
+        if self._silence is not None:
+            its = _socket_of(self._base())
+            if its is not None:
+                set_silence_limits(its, self._silence)
+
+    def _base(self) -> Any:
+        """The transport below TLS."""
+        base = self.transport
+        while isinstance(base, ProtocolWrapper):
+            base = base.transport
+        return base
 
     def dataReceived(self, data: bytes) -> None:
         if self._listener is not None:
@@ -168,3 +220,8 @@ class End(Protocol):
         self._lost = reason
         if self._listener is not None:
             self._listener.lost(reason)
+
+
+def _socket_of(transport: Any) -> socket.socket | None:
+    found = getattr(transport, "socket", None)
+    return found if isinstance(found, socket.socket) else None

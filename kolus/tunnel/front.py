@@ -8,30 +8,41 @@ lease is settled.
 
 from __future__ import annotations
 
+import socket
 from collections import Counter
 from collections.abc import Callable, Hashable
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IReactorTime
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IListeningPort,
+    IReactorTime,
+)
+from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from kolus.errors import KolusError, LeaseTimeout, describe
 from kolus.lease import Lease
 from kolus.proxy_protocol import ProxyVersion
 from kolus.support import steady
+from kolus.tunnel.client import Client
 from kolus.tunnel.client_limits import ClientLimits
 from kolus.tunnel.doorway import Doorway, begin_tls
 from kolus.tunnel.end import End
+from kolus.tunnel.framing import Framing, finish
 from kolus.tunnel.gate import Gate
+from kolus.tunnel.joining import pump
+from kolus.tunnel.loop import Loop
 from kolus.tunnel.networks import Networks
-from kolus.tunnel.pump import Pump, Tunnel, join
+from kolus.tunnel.pump import Pump
+from kolus.tunnel.raw_port import raw_port
 from kolus.tunnel.refusals import Refusals
 from kolus.tunnel.session_times import SessionTimes
+from kolus.tunnel.sessions import Sessions
 from kolus.tunnel.settings import ListenerSettings
+from kolus.tunnel.silence_limits import set_silence_limits
 from kolus.tunnel.throttle import Throttle
 from kolus.tunnel.visitor import Visitor
 
@@ -46,6 +57,7 @@ class Front(Factory):
     If the request for a lease fails, the client is closed, and the log says so at most once a
     second. A client that disconnects leaves the queue; a client that only half-closes stays in it.
 
+    @ivar sessions: its clients, for an operator.
     @ivar served: number of clients that had a lease and have ended.
     @ivar refused: number of clients that were closed because they got no lease.
     @ivar refusals: the clients that were closed before they had one, counted by reason.
@@ -67,8 +79,9 @@ class Front(Factory):
         certificates: Any = None,
         send_proxy: ProxyVersion | None = None,
         ident: Hashable = "clients",
-        pump: Pump = join,
-        settle: Callable[[Lease[End]], None] = Lease.finished,
+        loop: Loop | None = None,
+        pump: Pump = pump,
+        framing: Framing = finish,
     ) -> None:
         """
         @param connect: asks for a lease for an ident; called once for each client.
@@ -77,32 +90,61 @@ class Front(Factory):
         @param send_proxy: the version of the PROXY header that tells a backend of the client, in
             the first bytes of its connection; C{None}: none is sent.
         @param ident: the ident of all clients, if the settings say that it is fixed.
+        @param loop: what C{listens} accepts clients with; C{None}: Twisted's transports.
         @param pump: copies the bytes between the two ends.
-        @param settle: settles the lease when the client has ended. The default finishes it,
-            because nobody knows in which state the client left the connection. A front that
-            understands the protocol may release it.
+        @param framing: settles the lease when the client has ended.
         """
         self._clock = steady(clock)
-        self.settings = settings = settings or ListenerSettings()
-        self._certificates = certificates
-        self._send_proxy = send_proxy
+        settings = settings or ListenerSettings()
+        self._follow(settings, certificates, send_proxy)
         self._ident = ident
-        self._balancers = Networks(settings.accept_proxy_from)
         self.limits = ClientLimits(clock, settings)
         self.gate = Gate(clock, self.limits)
         self.refusals = Refusals(clock)
         self.times_out: Counter[str] = Counter()
         self._times = SessionTimes(clock, settings, self._time_is_up)
-        self._arriving: set[Doorway | _Client] = set()
+        self._arriving: set[Doorway | Client] = set()
         self._connect = connect
         self._pump = pump
-        self._settle = settle
-        self._clients: dict[_Client, Deferred[None]] = {}
+        self._framing = framing
+        self._loop = loop
+        self._clients: dict[Client, Deferred[None]] = {}
+        self.sessions = Sessions(self._clock)
         self._draining: Deferred[int] | None = None
         self._grace_timer: IDelayedCall | None = None
         self._aborted = 0
         self._without_lease = Throttle(clock, _log_refusal)
         self.served = self.refused = self.sent = self.received = 0
+
+    def change(
+        self,
+        settings: ListenerSettings,
+        certificates: Any = None,
+        send_proxy: ProxyVersion | None = None,
+    ) -> None:
+        """Go on with other settings. No client is closed: the times apply to all of them, and the
+        rest to those who come from now on.
+
+        @param settings: as for the constructor, and so are the others.
+        """
+        self._follow(settings, certificates, send_proxy)
+        self._times.change(settings)
+        self.limits.change(settings)
+        for port in self.gate.ports:
+            set_silence_limits(port.socket, settings)
+
+    def _follow(
+        self, settings: ListenerSettings, certificates: Any, send_proxy: ProxyVersion | None
+    ) -> None:
+        self.settings = settings
+        self._certificates = certificates
+        self._send_proxy = send_proxy
+        self._balancers = Networks(settings.accept_proxy_from)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody is connected, and nobody is about to be a client."""
+        return not (self._clients or self._arriving)
 
     @property
     def clients(self) -> int:
@@ -127,7 +169,7 @@ class Front(Factory):
             return Doorway(self, self._clock, None)
         if not self._is_welcome(host, host):
             return None
-        return _Client(self, host)
+        return Client(self, host)
 
     def _is_welcome(self, host: str | None, who: object) -> bool:
         reason, why = self.limits.refusal(host)
@@ -137,6 +179,21 @@ class Front(Factory):
             return False
         self.limits.admitted(host)
         return True
+
+    def listens(self, port: IListeningPort, factory: Factory) -> IListeningPort:
+        """A port accepts clients for this front.
+
+        @param factory: what the port was given: this front, or what C{behind_balancers} gave.
+        @return: what is to be stopped in its place: with a loop, plain TCP and UNIX ports are
+            accepted from in another way.
+        """
+        if self._loop is not None:
+            port = raw_port(self._loop, port, factory)
+        listening = getattr(port, "socket", None)
+        if isinstance(listening, socket.socket):
+            set_silence_limits(listening, self.settings)
+            self.gate.add(port)  # type: ignore[arg-type]
+        return port
 
     # Called by doorways
 
@@ -152,7 +209,7 @@ class Front(Factory):
         self._arriving.discard(doorway)
         if not self._is_welcome(visitor.host, visitor):
             return None
-        client = _Client(self, visitor.host, visitor)
+        client = Client(self, visitor.host, visitor)
         if self._certificates is None:
             return client
         return begin_tls(self._certificates, client, self._clock)
@@ -180,12 +237,12 @@ class Front(Factory):
         self._end_if_drained()
         return ended
 
-    def shakes_hands(self, client: _Client) -> None:
+    def shakes_hands(self, client: Client) -> None:
         """A client is connected, and its TLS handshake begins. Called by the client."""
         self._arriving.add(client)
         client.timer = self._clock.callLater(self.settings.handshake_timeout, self._late, client)
 
-    def _late(self, client: _Client) -> None:
+    def _late(self, client: Client) -> None:
         client.timer = None
         self._arriving.discard(client)
         name, timeout = "handshake_timeout", self.settings.handshake_timeout
@@ -193,14 +250,15 @@ class Front(Factory):
         self.refusals.add(client.visitor, name, why)
         client.abort()
 
-    def arrived(self, client: _Client) -> None:
+    def arrived(self, client: Client) -> None:
         """A client is connected, and its TLS handshake completed. Called by the client."""
         self._end_handshake(client)
+        self.sessions.begins(client)
         self._clients[client] = task = Deferred.fromCoroutine(self._serve(client))
         task.addErrback(self._failed, client)
         task.addCallback(self._done, client)
 
-    def left(self, client: _Client) -> None:
+    def left(self, client: Client) -> None:
         """A client's connection is lost. Called by the client."""
         self.limits.left()
         self.limits.departed(client.host)
@@ -210,7 +268,7 @@ class Front(Factory):
             client.wait.cancel()
         self._forget(client)
 
-    def _end_handshake(self, client: _Client) -> bool:
+    def _end_handshake(self, client: Client) -> bool:
         """Whether its handshake was under way."""
         if client.timer is None:
             return False
@@ -219,8 +277,11 @@ class Front(Factory):
         self._arriving.discard(client)
         return True
 
-    async def _serve(self, client: _Client) -> None:
+    async def _serve(self, client: Client) -> None:
         client.wait = self._connect(self._ident_of(client.visitor))
+        loop = self._loop
+        if loop is not None:
+            loop.descriptors.waiting += 1
         try:
             lease = await client.wait
         except KolusError as error:
@@ -232,18 +293,21 @@ class Front(Factory):
             return
         finally:
             client.wait = None
+            if loop is not None:
+                loop.descriptors.waiting -= 1
+        self.sessions.served(client, lease)
         try:
             if self._send_proxy is not None:
                 lease.protocol.write(client.visitor.header_for_backend(self._send_proxy))
             traffic = await self._pump(client, lease.protocol, self._times)
         finally:
-            self._settle(lease)
+            self._framing(lease)
         self.served += 1
         self.sent += traffic.sent
         self.received += traffic.received
         client.close()
 
-    def _time_is_up(self, session: Tunnel, reason: str) -> None:
+    def _time_is_up(self, session: Any, reason: str) -> None:
         self.times_out[reason] += 1
         session.stop()
 
@@ -253,27 +317,45 @@ class Front(Factory):
             return self._ident
         return visitor.server_name if kind == "server_name" else visitor.host
 
-    def _failed(self, failure: Failure, client: _Client) -> None:
+    def _failed(self, failure: Failure, client: Client) -> None:
         if not failure.check(CancelledError):
             _log.failure("serving a client failed", failure)
         client.abort()
 
-    def _done(self, _: None, client: _Client) -> None:
+    def _done(self, _: None, client: Client) -> None:
         client.done = True
         self._forget(client)
 
-    def _forget(self, client: _Client) -> None:
+    def _forget(self, client: Client) -> None:
         # A client that is gone stays until its task is done: the backend may still be receiving.
         if client.done and client.gone and self._clients.pop(client, None) is not None:
+            self.sessions.ends(client)
             self._end_if_drained()
+
+    def close_client(self, number: int) -> bool:
+        """Abort a client.
+
+        @param number: its number in the status of C{sessions}.
+        @return: whether there was such a client.
+        """
+        client = self.sessions.find(number)
+        if client is None:
+            return False
+        self._clients[client].cancel()
+        client.abort()
+        return True
 
     def _abort_all(self) -> None:
         self._grace_timer = None
-        self._aborted = len(self._clients)
         _log.warn(
             "the grace is over: {aborted} clients are aborted before they have finished",
-            aborted=self._aborted,
+            aborted=len(self._clients),
         )
+        self.abort()
+
+    def abort(self) -> None:
+        """Abort the clients that are left."""
+        self._aborted += len(self._clients)
         for client, task in list(self._clients.items()):
             task.cancel()
             client.abort()
@@ -307,50 +389,6 @@ class _BehindBalancers(Factory):
 
     def buildProtocol(self, addr: object) -> Protocol | None:
         return self._make(getattr(addr, "host", None), True)
-
-
-@implementer(IHandshakeListener)
-class _Client(End):
-    """The client's end of a tunnel.
-
-    @ivar host: its address, as it was counted.
-    @ivar visitor: who it is.
-    @ivar timer: the time limit of its TLS handshake, while that is under way.
-    @ivar wait: the request for a lease, while it waits.
-    @ivar done: whether its task has ended: the connection only has to close.
-    """
-
-    timer: IDelayedCall | None = None
-    wait: Deferred[Lease[End]] | None = None
-    done = False
-
-    def __init__(self, front: Front, host: str | None, visitor: Visitor | None = None) -> None:
-        super().__init__()
-        self._front = front
-        self.host = host
-        self._visitor = visitor
-
-    @property
-    def visitor(self) -> Visitor:
-        if self._visitor is None:
-            self._visitor = Visitor(self.transport)
-        return self._visitor
-
-    def connectionMade(self) -> None:
-        super().connectionMade()
-        if self.is_secured:
-            self._front.shakes_hands(self)
-        else:
-            self._front.arrived(self)
-
-    def handshakeCompleted(self) -> None:
-        told = self.transport.getHandle().get_servername() or b""
-        self.visitor.server_name = told.decode("ascii", "replace").lower()
-        self._front.arrived(self)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        super().connectionLost(reason)
-        self._front.left(self)
 
 
 def _log_refusal(error: BaseException, others: int) -> None:

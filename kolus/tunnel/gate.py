@@ -7,6 +7,7 @@ waits in the kernel's queue, as behind HAProxy.
 from __future__ import annotations
 
 import math
+from socket import socket
 from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -23,17 +24,22 @@ _log = Logger()
 class Port(Protocol):
     """A listening port. It may accept some that had come together before it stops."""
 
+    socket: socket
+
     def startReading(self) -> None: ...
     def stopReading(self) -> None: ...
 
 
 class Gate:
-    """Opens and closes the ports of one listener."""
+    """Opens and closes the ports of one listener.
+
+    @ivar ports: these. Only this class changes it.
+    """
 
     def __init__(self, clock: IReactorTime, limits: ClientLimits) -> None:
         self._clock = steady(clock)
         self._limits = limits
-        self._ports: list[Port] = []
+        self.ports: list[Port] = []
         self._is_open = True
         self._timer: IDelayedCall | None = None
         self._said_at = -math.inf
@@ -41,13 +47,18 @@ class Gate:
 
     def add(self, port: Port) -> None:
         """A port listens."""
-        self._ports.append(port)
+        self.ports.append(port)
         if not self._is_open:
             port.stopReading()
 
+    def remove(self, port: Port) -> None:
+        """A port does not listen any more."""
+        if port in self.ports:
+            self.ports.remove(port)
+
     def close(self) -> None:
         """The ports do not listen any more."""
-        self._ports.clear()
+        self.ports.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -56,11 +67,11 @@ class Gate:
         wait = self._limits.accept_in()
         if (wait == 0) != self._is_open:
             self._is_open = wait == 0
-            for port in tuple(self._ports):
+            for port in tuple(self.ports):
                 port.startReading() if self._is_open else port.stopReading()
             if not self._is_open:
                 self._say(wait)
-        if 0 < wait < math.inf and self._ports and self._timer is None:
+        if 0 < wait < math.inf and self.ports and self._timer is None:
             self._timer = self._clock.callLater(wait, self._look_again)
 
     def _look_again(self) -> None:

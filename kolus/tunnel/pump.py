@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
@@ -19,7 +20,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from kolus.tunnel.end import End
-from kolus.tunnel.session_times import SessionTimes
+
+if TYPE_CHECKING:
+    from kolus.tunnel.session_times import SessionTimes
 
 __all__ = ["Pump", "Traffic", "join"]
 
@@ -36,7 +39,7 @@ class Traffic:
     received: int
 
 
-Pump = Callable[[End, End, SessionTimes], Deferred[Traffic]]
+Pump = Callable[[End, End, "SessionTimes"], Deferred[Traffic]]
 """Takes the client's end, the backend's end, and what watches their times; see C{join}."""
 
 
@@ -105,7 +108,7 @@ class Tunnel:
         if reason.check(ConnectionDone) or end.has_read:
             other.close()
         else:
-            other.abort()
+            other.reset()
         self.check_ended()
 
     def check_ended(self) -> None:

@@ -71,16 +71,31 @@ class SessionTimes:
         """
         self._clock = steady(clock)
         self._end = end
+        self._sessions: dict[Session, _Watched] = {}
+        self._halves: dict[Session, _Watched] = {}
+        self._timer: IDelayedCall | None = None
+        self._half_timer: IDelayedCall | None = None
+        self._follow(settings)
+
+    def change(self, settings: ListenerSettings) -> None:
+        """Apply other settings, also to the sessions that have begun."""
+        self._follow(settings)
+        for timer in (self._timer, self._half_timer):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._half_timer = None
+        if self._sessions and self._period < math.inf:
+            self._timer = self._clock.callLater(self._period, self._look)
+        if self._halves and self._half_period < math.inf:
+            self._half_timer = self._clock.callLater(self._half_period, self._look_at_halves)
+
+    def _follow(self, settings: ListenerSettings) -> None:
         limits = {name: getattr(settings, name) for name in REASONS}
         self._limits = {name: math.inf if each is None else each for name, each in limits.items()}
         client, backend, half, age = self._limits.values()
         self._limits["both"] = max(client, backend)
         self._period = _period(min(client, backend, age), _LOOKS)
         self._half_period = _period(half, _LOOKS_AT_HALVES)
-        self._sessions: dict[Session, _Watched] = {}
-        self._halves: dict[Session, _Watched] = {}
-        self._timer: IDelayedCall | None = None
-        self._half_timer: IDelayedCall | None = None
 
     def begun(self, session: Session) -> None:
         """Watch a session."""

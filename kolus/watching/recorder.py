@@ -156,9 +156,12 @@ class Recorder:
 
     # Connections
 
-    def connected(self) -> None:
+    def connected(self, took: float) -> None:
+        """
+        @param took: seconds since the attempt began.
+        """
         self.counters.connects += 1
-        self._tell(Connected)
+        self._tell(Connected, took)
 
     def connect_failed(
         self, error: ConnectFailed, failures: int, where: str, *, is_news: bool

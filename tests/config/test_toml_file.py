@@ -78,7 +78,7 @@ def test_all_mistakes_are_told_at_once_with_line_and_key(tmp_path: Path) -> None
     text = text.replace("10.0.0.0/8", "10.0.0.0/80").replace("grace = 5", 'grace = "5"')
     assert mistakes(tmp_path, text) == [
         "2: grace must be a number of seconds, not '5'",
-        "6: groups.carts.backends[1]: unknown key 'wieght'; did you mean 'weight'?",
+        "6: groups.carts.backends[1].wieght: unknown key 'wieght'; did you mean 'weight'?",
         "7: groups.carts.limti: unknown key: did you mean 'limit'?",
         "8: groups.carts.balance must be a balancer, not 'leas_leased': did "
         "you mean 'least_leased'?",
@@ -141,3 +141,36 @@ def test_a_file_that_is_no_toml_says_where(content: bytes, expected: str, tmp_pa
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=expected):
         read_config(str(path))
+
+
+def test_a_header_before_tls_is_refused(tmp_path: Path) -> None:
+    text = GOOD.replace("limit = 50", 'limit = 50\nsend_proxy = "v2"')
+    (told,) = mistakes(tmp_path, text)
+    assert "groups.carts.send_proxy: does not go together with tls" in told
+
+
+def test_no_repr_and_no_message_shows_a_secret(tmp_path: Path) -> None:
+    text = GOOD.replace("PING", "AUTH hunter2").replace(
+        '"tcp:10.0.0.7:6379"', '"tls:a.test:443:password=hunter2"'
+    )
+    assert "hunter2" not in repr(read_config(write(tmp_path, text)))
+    for before, after in (
+        ('"tls:a.test:443:password=hunter2"', '"nope:a.test:443:password=hunter2"'),
+        ('"tls:a.test:443:password=hunter2"', '{ endpoint = "tls:password=hunter2", weight = 0 }'),
+        ("tls = {", 'tls = [{ password = "hunter2" }] #'),
+        ("[admin]", '[[admin]]\ntoken = "hunter2"'),
+        ("[admin]", '[admin]\ntoken = "hunter2"'),
+        ('kind = "exchange"', 'kind = "tcp"'),
+        ('send = "AUTH hunter2', 'send = ["AUTH hunter2"] #'),
+    ):
+        assert before in text
+        assert "hunter2" not in "\n".join(mistakes(tmp_path, text.replace(before, after)))
+
+
+def test_a_mistake_in_a_table_of_many_lines_has_the_line_of_its_key(tmp_path: Path) -> None:
+    tables = '[[groups.a.backends]]\nendpoint = "tcp:a:1"\n'
+    text = f"{tables}{tables}limit = 3\nweight = 0\n{tables}limti = 3\n[listeners.a]\nlisten = 'x'"
+    assert [told.partition("must")[0] for told in mistakes(tmp_path, text)] == [
+        "6: groups.a.backends[1].weight ",
+        "9: groups.a.backends[2].limti: unknown key 'limti'; did you mean 'limit'?",
+    ]

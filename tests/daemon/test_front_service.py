@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.logger import LogEvent
 
-from kolus.daemon.front_service import CannotListen
+from kolus.daemon.refusal import CannotListen
 from kolus.daemon.served_group import AHEAD
 from kolus.errors import Closed, NoBackend
 from kolus.testing import NotFired, result_of

@@ -86,14 +86,6 @@ def test_without_options_the_numbers_are_those_of_the_readme() -> None:
     assert (its.eject_after, its.max_waiters, its.balance) == (5, None, "pick_two")
 
 
-def test_a_backend_that_nobody_would_verify_is_refused_with_what_to_write() -> None:
-    said = complaint("--backend=ssl:db.example:7444", LISTEN)
-    assert said.startswith(
-        "twistd kolus: --backend: not a client endpoint string: 'ssl:db.example:7444'"
-    )
-    assert "write tls:db.example:7444, which does both" in said
-
-
 def test_the_help_tells_every_default() -> None:
     text = " ".join(str(Options()).split())
     for default in ("10", "5", "0", "30", "pick_two", "3600", "true", "1.2"):
@@ -236,7 +228,7 @@ def test_every_balancer_can_be_named(name: str) -> None:
         (["--unknown"], "unknown option --unknown: see"),
         (["--limits=5"], "unknown option --limits: did you mean --limit?"),
         ([BACKEND, LISTEN, "--source=file:nope.toml"], "both given"),
-        ([LISTEN, "--source=file:nope.toml"], "--source: there is no file nope.toml"),
+        ([LISTEN, "--source=file:nope.toml"], "--source: there is no file nope.toml; to start w"),
         (["--config=a.toml", "--limit=5"], "leave out --limit"),
         (["--config=nope.toml"], "nope.toml: cannot be read: No such file"),
         (["--limit"], "limit"),
@@ -289,3 +281,13 @@ def test_a_configuration_is_checked_and_nothing_else(
 
 def test_the_demo_needs_nothing_else() -> None:
     assert isinstance(makeService(parsed("--demo=1.5")), Demo)
+
+
+def test_a_wrong_file_of_backends_is_told_with_its_line_unless_it_may_come_later(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "backends.toml"
+    path.write_text('[[backend]]\nendpoint = "tcp:10.0.0.7:6379"\nwieght = 2\n')
+    told = complaint(LISTEN, f"--source=file:{path}")
+    assert f"--source: {path}, line 3: unknown key 'wieght'; did you mean 'weight'?" in told
+    assert parsed(LISTEN, f"--source=file:{path}", "--wait-for-source=yes").config is not None

@@ -22,7 +22,7 @@ from twisted.internet.task import Clock
 from zope.interface import alsoProvides
 
 from kolus import Backend
-from kolus.endpoints import refuse_unverified
+from kolus.endpoints import what_is_unverified
 from kolus.testing.results import failure_of
 from tests.rigs.named_rig import LATE, ONE, THREE, TWO, Rig, fresh
 
@@ -143,10 +143,6 @@ def test_any_reactor_that_says_that_it_resolves_names_does(kind: str) -> None:
 
 
 @pytest.mark.parametrize("description", ["ssl:db.test:443", "SSL:db.test:443:timeout=3"])
-def test_a_string_that_would_verify_nothing_is_refused_with_what_to_write(
-    description: str,
-) -> None:
-    with pytest.raises(ValueError, match=r"no server name; write tls:db\.test:443, which does"):
-        refuse_unverified(description)
-    refuse_unverified("tls:db.test:443")
-    refuse_unverified("tcp:db.test:443")
+def test_what_a_string_does_not_verify_is_told_with_what_to_write(description: str) -> None:
+    assert "tls:db.test:443 does both" in what_is_unverified(description)
+    assert what_is_unverified("tls:db.test:443") == what_is_unverified("tcp:db.test:443") == ""

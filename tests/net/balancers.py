@@ -86,13 +86,17 @@ class Balancer(ProcessProtocol):
         self._printed = b""
         self._ended: Deferred[None] = Deferred()
 
-    async def start(self) -> None:
+    async def __aenter__(self) -> Balancer:
         """Start it, and wait until it listens. It is not connected to: that would be a client."""
         self._reactor.spawnProcess(self, self._command[0], self._command, env=None)
-        await until(self._reactor, self._listens)
+        try:
+            await until(self._reactor, self._listens)
+        except AssertionError:
+            await self.__aexit__()
+            raise
+        return self
 
-    async def stop(self) -> None:
-        """Kill it, and wait until it has ended."""
+    async def __aexit__(self, *raised: object) -> None:
         if not self._ended.called:
             self.transport.signalProcess("TERM" if "nginx" in self._command[0] else "KILL")
         await self._ended

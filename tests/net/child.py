@@ -140,15 +140,22 @@ class Child(ProcessProtocol):
 
 
 def twistd(
-    reactor: Any, *arguments: object, cwd: Path | str | None = None, run: str = _RUN
+    reactor: Any,
+    *arguments: object,
+    cwd: Path | str | None = None,
+    run: str = _RUN,
+    before: tuple[str, ...] = (),
 ) -> Child:
     """Start C{twistd -n kolus} with these arguments.
+
+    @param before: more arguments of twistd itself.
 
     @param run: the program to run instead of twistd's own, with twistd's arguments.
     """
     child = Child(reactor)
     paths = [str(CHECKOUT), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    command = [sys.executable, "-c", run, "-n", "--pidfile=", "kolus", *map(str, arguments)]
+    command = [sys.executable, "-c", run, "-n", "--pidfile=", *before, "kolus"]
+    command += map(str, arguments)
     reactor.spawnProcess(child, sys.executable, command, env=environment, path=cwd)
     return child

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from twisted.internet.endpoints import serverFromString
 from kolus import Policy, Pool
 from kolus.daemon.front_service import FrontService
 from kolus.proxy_protocol import ProxyHeader, ProxyVersion, decode
-from kolus.tunnel import End, Front, ListenerSettings
+from kolus.tunnel import End, Front, ListenerSettings, in_place_of, loop_of
 from tests.conftest import require
 from tests.net.balancers import KINDS, Balancer
 from tests.net.tunnel_peers import LOOPBACK, Backend, Peer, backend, connected
@@ -38,18 +40,33 @@ class Told(Peer):
                 self.transport.write(b"answer")
 
 
-def front(port: int, send: ProxyVersion, *, accept: bool) -> FrontService:
-    """A front before a port, which sends headers."""
-    pool = Pool(reactor, End, policy=Policy(acquire_timeout=20.0))
-    settings = ListenerSettings(accept_proxy_from=("127.0.0.0/8",) if accept else ())
+@asynccontextmanager
+async def front(to: int, send: ProxyVersion, *, accept: bool) -> AsyncIterator[int]:
+    """A front before a port, which sends headers.
+
+    @return: its own port.
+    """
+    loop = loop_of(reactor)
+    pool = Pool(
+        reactor,
+        End,
+        policy=Policy(acquire_timeout=20.0),
+        make_endpoint=lambda _, backend: in_place_of(loop, backend.connector(reactor)),
+    )
     its = Front(
         reactor,  # type: ignore[arg-type]
-        lambda ident: pool.connect(ident, f"tcp:127.0.0.1:{port}"),
-        settings=settings,
+        lambda ident: pool.connect(ident, f"tcp:127.0.0.1:{to}"),
+        settings=ListenerSettings(accept_proxy_from=("127.0.0.0/8",) if accept else ()),
         send_proxy=send,
+        loop=loop,
     )
-    listening = [(LOOPBACK, serverFromString(reactor, LOOPBACK))]
-    return FrontService(its, pool, listening, grace=0)
+    service = FrontService(its, [(LOOPBACK, serverFromString(reactor, LOOPBACK))], grace=0)
+    service.startService()
+    try:
+        yield service.ports[0].getHost().port
+    finally:
+        await service.stopService()
+        await pool.close(0)
 
 
 async def ask(port: int, told: Backend) -> Told:
@@ -84,18 +101,14 @@ def balancer(request: pytest.FixtureRequest) -> tuple[str, str]:
 async def test_a_balancers_header_is_read_and_passed_on(
     balancer: tuple[str, str], tmp_path: Path
 ) -> None:
-    async with backend(reactor, Told) as told:
-        service = front(told.port.getHost().port, "v2", accept=True)
-        service.startService()
-        its = Balancer(reactor, *balancer, tmp_path, service.ports[0].getHost().port)
-        try:
-            await its.start()
-            server = await ask(its.port, told)
-            assert server.header is not None
-            assert server.header.destination == ("127.0.0.1", its.port)
-        finally:
-            await its.stop()
-            await service.stopService()
+    async with (
+        backend(reactor, Told) as told,
+        front(told.port.getHost().port, "v2", accept=True) as port,
+        Balancer(reactor, *balancer, tmp_path, port) as its,
+    ):
+        server = await ask(its.port, told)
+        assert server.header is not None
+        assert server.header.destination == ("127.0.0.1", its.port)
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
@@ -103,13 +116,9 @@ async def test_a_balancers_header_is_read_and_passed_on(
 async def test_a_balancer_reads_the_header_of_the_front(
     version: ProxyVersion, balancer: tuple[str, str], tmp_path: Path
 ) -> None:
-    async with backend(reactor, Told) as told:
-        its = Balancer(reactor, *balancer, tmp_path, told.port.getHost().port, accepts=True)
-        service = front(its.port, version, accept=False)
-        service.startService()
-        try:
-            await its.start()
-            await ask(service.ports[0].getHost().port, told)
-        finally:
-            await its.stop()
-            await service.stopService()
+    async with (
+        backend(reactor, Told) as told,
+        Balancer(reactor, *balancer, tmp_path, told.port.getHost().port, accepts=True) as its,
+        front(its.port, version, accept=False) as port,
+    ):
+        await ask(port, told)

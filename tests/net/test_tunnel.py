@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +16,48 @@ import trustme
 from OpenSSL import SSL
 from twisted.internet import reactor
 from twisted.internet.endpoints import serverFromString
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from kolus import Policy, Pool
 from kolus.daemon.front_service import FrontService
-from kolus.tunnel import End, Front
+from kolus.tunnel import End, Front, ListenerSettings, in_place_of, loop_of
 from tests.net.tunnel_peers import LOOPBACK, Backend, Peer, backend, connected, until
 
 # Twisted's own; it reaches only those who turn warnings into errors.
 pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL")
 
 MIB = 1024 * 1024
+HEADER = b"PROXY TCP4 10.1.1.1 10.1.1.2 1111 6380\r\n"
+_fast: ContextVar[bool] = ContextVar("whether sockets are the front's own", default=True)
+
+
+@pytest.fixture(autouse=True, params=["wires", "transports"])
+def data_path(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every promise is kept over both data paths."""
+    token = _fast.set(request.param == "wires")
+    yield
+    _fast.reset(token)
 
 
 @asynccontextmanager
 async def front(
-    *endpoints: str, listen: str = LOOPBACK, limit: int = 5, grace: float = 10.0
+    *endpoints: str,
+    listen: str = LOOPBACK,
+    limit: int = 5,
+    grace: float = 10.0,
+    settings: ListenerSettings | None = None,
 ) -> AsyncIterator[FrontService]:
     """A front over these backends, which has ended at the end of the block."""
-    pool = Pool(reactor, End, policy=Policy(limit=limit, acquire_timeout=20.0))
+    loop = loop_of(reactor) if _fast.get() else None
+    pool = Pool(
+        reactor,
+        End,
+        policy=Policy(limit=limit, acquire_timeout=20.0),
+        make_endpoint=_fast_endpoint if loop else None,
+    )
     service = FrontService(
-        Front(reactor, lambda ident: pool.select(ident, endpoints)),
-        pool,
+        Front(reactor, lambda ident: pool.select(ident, endpoints), settings=settings, loop=loop),
         [(listen, serverFromString(reactor, listen))],
         grace=grace,
     )
@@ -45,6 +66,11 @@ async def front(
         yield service
     finally:
         await service.stopService()
+        await pool.close(5.0)
+
+
+def _fast_endpoint(reactor: Any, backend: Any) -> Any:
+    return in_place_of(loop_of(reactor), backend.connector(reactor))
 
 
 def port_of(service: FrontService) -> int:
@@ -301,3 +327,22 @@ def _say_goodbye_without_reading(port: int, far: Backend) -> socket.socket:
 def _drink(raw: socket.socket) -> None:
     while raw.recv(MIB):
         pass
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_that_half_closes_behind_a_proxy_header_gets_its_answer() -> None:
+    settings = ListenerSettings(accept_proxy_from=("127.0.0.0/8",))
+    async with backend(reactor) as echoes, front(echoes.endpoint, settings=settings) as service:
+        port = service.ports[0].getHost().port
+        for pieces in (
+            [HEADER + b"question"],
+            [HEADER, b"question"],
+            [HEADER[:9], HEADER[9:], b"q"],
+        ):
+            async with connected(reactor, port) as client:
+                for piece in pieces[:-1]:
+                    client.send(piece)
+                    await deferLater(reactor, 0.05)  # type: ignore[arg-type]
+                client.send(pieces[-1], end=True)
+                await client.ended()
+                assert bytes(client.got) == b"".join(pieces).removeprefix(HEADER)

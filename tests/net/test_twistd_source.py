@@ -21,6 +21,7 @@ pytestmark = pytest.mark.long
 
 TERMINATED = -signal.SIGTERM
 WAIT = "--wait=30"
+ANYWAY = "--wait-for-source=yes"
 _DAEMON = "import sys; sys.argv[1:3] = {options!r}; from twisted.scripts.twistd import run; run()"
 
 
@@ -129,7 +130,7 @@ async def test_a_file_that_goes_away_keeps_the_old_list(path: Path) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_clients_that_come_before_the_first_list_wait_for_it(path: Path) -> None:
-    async with echoes(1) as (only,), following(path, WAIT) as child:
+    async with echoes(1) as (only,), following(path, WAIT, ANYWAY) as child:
         await child.seen(rf"{path} cannot be read: .*; there is no list yet")
         port = await child.port()
         async with connected(reactor, port) as early:
@@ -143,7 +144,7 @@ async def test_clients_that_come_before_the_first_list_wait_for_it(path: Path) -
 async def test_a_client_that_no_list_comes_for_is_closed_and_the_log_names_the_source(
     path: Path,
 ) -> None:
-    async with following(path, "--wait=0.2") as child:
+    async with following(path, "--wait=0.2", ANYWAY) as child:
         async with connected(reactor, await child.port()) as client:
             await client.ended()
         await child.seen(rf"a client got no lease .*NoBackend.*file:{path}")

@@ -16,7 +16,7 @@ from zope.interface import implementer
 from kolus.backend import Backend
 from kolus.config import Config, GroupSettings, ListenerConfig
 from kolus.daemon.daemon import Daemon
-from kolus.daemon.front_service import FrontService
+from kolus.daemon.front_service import FrontService, Listening
 from kolus.daemon.served_group import AHEAD, ServedGroup
 from kolus.interfaces import ISource
 from kolus.lease import Lease
@@ -73,15 +73,29 @@ class FakeFront(Factory):
     """A front; the test decides when its draining ends.
 
     @ivar graces: the grace of each call of C{drain}.
+    @ivar aborted: whether its clients were aborted.
+    @ivar is_empty: whether nobody is connected, as the test says.
+    @ivar told: the settings of each call of C{change}.
     """
 
+    clients = served = refused = 0
+
     def __init__(self) -> None:
+        self.aborted = False
         self.graces: list[float] = []
+        self.is_empty = True
+        self.told: list[tuple[Any, ...]] = []
         self.drained: Deferred[int] = Deferred()
+
+    def change(self, *told: Any) -> None:
+        self.told.append(told)
 
     def drain(self, grace: float) -> Deferred[int]:
         self.graces.append(grace)
         return self.drained
+
+    def abort(self) -> None:
+        self.aborted = True
 
 
 @implementer(ISource)
@@ -127,15 +141,26 @@ class Stage:
         settings = GroupSettings(source="a fake", limit=limit, connect_ahead=ahead)
         listener = ListenerConfig(listen=("tcp:6380",), group="backends")
         config = Config(groups={"backends": settings}, listeners={"clients": listener}, grace=7.0)
-        self.listening = [("tcp:6380", each) for each in listeners]
-        self.service = Daemon(config, self._group, self._listener)
+        self.endpoints = listeners
+        self.service = Daemon(config, self)
         self.pool = self.service.groups["backends"].pool
 
-    def _group(self, config: Config, name: str) -> ServedGroup:
-        return ServedGroup(self.clock, name, config.groups[name], self.source)
+    # As a Maker
 
-    def _listener(self, config: Config, name: str, connect: object) -> FrontService:
-        return FrontService(self.front, self.listening, grace=config.grace)
+    def make_group(self, config: Config, name: str) -> ServedGroup:
+        return ServedGroup(self.clock, name, config.groups[name], self.make_source(config, name))
+
+    def make_source(self, config: Config, name: str) -> FakeSource:
+        return self.source
+
+    def make_listener(self, config: Config, name: str, connect: object) -> FrontService:
+        return FrontService(self.front, self.listening(config, name), grace=config.grace)
+
+    def listening(self, config: Config, name: str) -> list[Listening]:
+        return [("tcp:6380", each) for each in self.endpoints]
+
+    def front_settings(self, config: Config, name: str) -> tuple[Any, Any, Any]:
+        return config.listeners[name].settings, None, None
 
     def connect(self) -> Deferred[Lease[Any]]:
         """Ask for a lease, as the front does for a client."""

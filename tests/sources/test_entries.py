@@ -27,7 +27,7 @@ def test_an_ipv6_address_may_be_a_host() -> None:
 def test_lines_may_end_as_on_windows() -> None:
     with pytest.raises(BadEntry) as caught:
         read_backends((ONE + OTHER + "speed = 3\n").replace("\n", "\r\n").encode(), ".toml")
-    assert caught.value.line == 3
+    assert caught.value.line == 5
 
 
 @pytest.mark.parametrize("suffix", [".toml", ".json"])
@@ -48,28 +48,28 @@ TOML_MISTAKES = {
     "a table instead of a list": ('\n[backend]\nendpoint = "tcp:a:1"\n', 2, "list of tables"),
     "a list of strings": ('\nbackend = ["tcp:a:1"]\n', 2, "a backend is a table"),
     "another table": (ONE + "\n[pool]\nlimit = 3\n", 4, "unknown key 'pool'"),
-    "an unknown key": (ONE + OTHER + "speed = 3\n", 3, "unknown key 'speed'"),
-    "a bad weight": (ONE + "\n" + OTHER + "weight = 0\n", 4, "weight must be a number from"),
-    "a weight that is no number": (ONE + "weight = nan\n", 1, "weight must be a number from"),
-    "a weight that is too large": (ONE + "weight = 1e308\n", 1, "weight must be a number from"),
+    "an unknown key": (ONE + OTHER + "speed = 3\n", 5, "unknown key 'speed'"),
+    "a bad weight": (ONE + "\n" + OTHER + "weight = 0\n", 6, "weight must be a number from"),
+    "a weight that is no number": (ONE + "weight = nan\n", 3, "weight must be a number from"),
+    "a weight that is too large": (ONE + "weight = 1e308\n", 3, "weight must be a number from"),
     "a weight that is no float": (
         f"{ONE}weight = 1{'0' * 400}\n",
-        1,
+        3,
         "weight must be a number from",
     ),
-    "a weight that is true": (ONE + "weight = true\n", 1, "to 1000000, not True"),
-    "a bad limit": (ONE + 'limit = "5"\n', 1, "limit must be a whole number"),
-    "a bad name": (ONE + "name = 5\n", 1, "name must be a string"),
+    "a weight that is true": (ONE + "weight = true\n", 3, "to 1000000, not True"),
+    "a bad limit": (ONE + 'limit = "5"\n', 3, "limit must be a whole number"),
+    "a bad name": (ONE + "name = 5\n", 3, "name must be a string"),
     "a bad endpoint": (ONE + '[[backend]]\nendpoint = "x"\n', 3, "not a client endpoint string"),
-    "an endpoint of numbers": ("[[backend]]\nendpoint = 5\n", 1, "endpoint must be a string"),
-    "a bad port": ('[[backend]]\nhost = "a"\nport = "80"\n', 1, "port must be a whole number"),
+    "an endpoint of numbers": ("[[backend]]\nendpoint = 5\n", 2, "endpoint must be a string"),
+    "a bad port": ('[[backend]]\nhost = "a"\nport = "80"\n', 3, "port must be a whole number"),
     "a host without a port": (ONE + '[[backend]]\nhost = "a"\n', 3, "not host"),
     "both forms": (ONE + 'host = "a"\nport = 1\n', 1, "not endpoint and host and port"),
     "neither form": ("[[backend]]\nweight = 1\n", 1, "it has neither"),
     "one twice": (ONE + OTHER + ONE, 5, "is given twice (first in line 1)"),
     "a bad limit after a string like a header": (
         f"{ONE}name = '''\n[[backend]]\n'''\nlimit = 0\n",
-        1,
+        6,
         "limit must be a whole number",
     ),
     "a number of too many digits": (
@@ -81,6 +81,11 @@ TOML_MISTAKES = {
         f"{ONE}name = '{'0' * 4000}'\nweight = 1{'_000' * 1500}\n",
         4,
         "Exceeds the limit",
+    ),
+    "a key of the third": (
+        f'{ONE}{OTHER}[[backend]]\nendpoint = "tcp:a:1"\n\nwieght = 2\n[[backend]]\nwieght = 1\n',
+        8,
+        "unknown key 'wieght'; did you mean 'weight'?",
     ),
     "inline tables": ('\n\nbackend = [{host = "a"},\n{host = "b"}]\n', 3, "not host"),
 }

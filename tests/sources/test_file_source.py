@@ -177,7 +177,7 @@ def test_a_mistake_is_told_with_file_and_line_and_the_last_good_list_stays(follo
     followed.write(ONE + OTHER + "speed = 3\n")
     followed.wait()
     assert followed.complaints == [
-        f"{followed.path}, line 3: unknown key 'speed'; expected endpoint, host, port, name, "
+        f"{followed.path}, line 5: unknown key 'speed'; expected endpoint, host, port, name, "
         "limit, weight, zone; the last good list stays"
     ]
     assert followed.told == [(A,)]

@@ -108,3 +108,21 @@ def test_nothing_is_kept_of_addresses_that_are_gone() -> None:
         limited.admitted(f"10.0.0.{number}")
         limited.departed(f"10.0.0.{number}")
     assert not limited._by_address
+
+
+def test_other_limits_count_who_is_there_already() -> None:
+    limited = limits()
+    told: list[float] = []
+    limited.changed = lambda: told.append(limited.accept_in())
+    for _ in range(2):
+        limited.arrived()
+        limited.admitted("10.0.0.7")
+    limited.change(ListenerSettings(max_clients=2, max_clients_per_address=2, deny=("10.0.0.8",)))
+    assert told == [math.inf]
+    assert limited.refusal("10.0.0.7")[0] == "max_clients_per_address"
+    assert limited.refusal("10.0.0.8")[0] == "deny"
+    limited.departed("10.0.0.7")
+    limited.left()
+    assert limited.refusal("10.0.0.7") == WELCOME
+    limited.change(ListenerSettings())
+    assert told == [math.inf, 0, 0]

@@ -104,7 +104,7 @@ def test_a_front_that_knows_the_state_may_release_the_lease_instead() -> None:
         ended.callback(Traffic(0, 0))
         return ended
 
-    stage = Stage(pump=one_answer, settle=Lease.release)
+    stage = Stage(pump=one_answer, framing=Lease.release)
     client = stage.client()
     backend = stage.grant()
     stage.settle()

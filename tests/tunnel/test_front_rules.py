@@ -437,3 +437,18 @@ def test_a_client_that_waits_too_long_is_counted() -> None:
     stage.settle()
     assert client.closed
     assert stage.front.refusals.counts == {"queue_timeout": 1}
+
+
+def test_other_settings_close_no_client_and_apply_to_the_next() -> None:
+    stage = Ruled()
+    first = stage.comes()
+    stage.front.change(ListenerSettings(deny=(STRANGER,), accept_proxy_from=(BALANCER,)))
+    stage.settle()
+    assert not first.ended
+    assert stage.front.clients == 1
+    assert not stage.front.is_empty
+    assert stage.come() is None
+    behind = stage.comes(BALANCER)
+    behind.arrive(V1)
+    stage.settle()
+    assert stage.front.clients == 2

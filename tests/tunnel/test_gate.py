@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 from typing import Any
 
-import pytest
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
-from kolus.tunnel import ListenerSettings, set_silence_limits
+from kolus.tunnel import ListenerSettings
 from kolus.tunnel.client_limits import ClientLimits
 from kolus.tunnel.gate import Gate
 
@@ -82,25 +80,3 @@ def test_a_gate_that_is_closed_leaves_no_timer() -> None:
     rig.gate.close()
     rig.limits.left()
     assert rig.clock.getDelayedCalls() == []
-
-
-@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux has these options")
-def test_who_is_accepted_inherits_the_limits_of_silence() -> None:
-    settings = ListenerSettings(tcp_keepalive=30.0, tcp_user_timeout=90.0)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        set_silence_limits(listening, settings)
-        with socket.create_connection(listening.getsockname()):
-            accepted, _ = listening.accept()
-            with accepted:
-                found = [
-                    accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE),
-                    accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE),
-                    accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL),
-                    accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT),
-                ]
-    assert found == [1, 30, 10, 90000]
-
-
-def test_a_unix_socket_is_left_alone() -> None:
-    with socket.socket(socket.AF_UNIX) as listening:
-        set_silence_limits(listening, ListenerSettings())

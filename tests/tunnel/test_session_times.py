@@ -181,3 +181,24 @@ def test_two_sessions_have_times_of_their_own() -> None:
     assert [each for each, _, _ in rig.ended] == [first]
     rig.wait(5.0)
     assert [each for each, _, _ in rig.ended] == [first, second]
+
+
+def test_other_times_apply_to_sessions_that_have_begun() -> None:
+    rig = Rig()
+    rig.begin()
+    half = rig.begin()
+    rig.times.half_closed(half)
+    rig.wait(1.0)
+    changed = ListenerSettings(client_timeout=3.0, half_closed_timeout=2.0)
+    rig.times.change(changed)
+    rig.wait(1.2)
+    assert rig.whys() == ["half_closed_timeout"]
+    rig.wait(1.2)
+    assert rig.whys() == ["half_closed_timeout", "client_timeout"]
+    assert not rig.clock.getDelayedCalls()
+
+
+def test_without_sessions_other_times_start_no_timer() -> None:
+    rig = Rig()
+    rig.times.change(ListenerSettings(client_timeout=3.0))
+    assert not rig.clock.getDelayedCalls()

@@ -1,0 +1,110 @@
+"""C{Call}: one request to the admin server, and C{Answer}: what it gets."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from kolus.admin.problem import Problem
+
+__all__ = ["Answer", "Call", "answer", "json_bytes"]
+
+JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """
+    @ivar content_type: the media type of the body.
+    """
+
+    body: bytes
+    content_type: str = JSON
+    status: int = 200
+
+
+def json_bytes(value: object) -> bytes:
+    """A value as JSON; infinity and what JSON lacks as null."""
+    return json.dumps(_plain(value), allow_nan=False, separators=(",", ":")).encode()
+
+
+def answer(value: object) -> Answer:
+    return Answer(json_bytes(value) + b"\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+@dataclass(slots=True)
+class Call:
+    """
+    @ivar names: the names in the path, such as C{group} and C{backend}.
+    @ivar fields: the object in the body; empty without one.
+    @ivar who: who asks, for the log.
+    @ivar accept: the header C{Accept}.
+    """
+
+    names: dict[str, str]
+    who: str
+    accept: str = ""
+    fields: dict[str, Any] = field(default_factory=dict)
+
+    def read(self, body: bytes, allowed: tuple[str, ...]) -> None:
+        """Take the fields from a body.
+
+        @raise Problem: it is no JSON object, or has other fields.
+        """
+        if not body.strip():
+            return
+        try:
+            found = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise Problem(400, f"the body is not JSON: {error}") from None
+        if not isinstance(found, dict):
+            raise Problem(422, f"the body must be a JSON object, not {_kind(found)}")
+        for name in found:
+            if name not in allowed:
+                takes = ", ".join(allowed) or "no fields"
+                raise Problem(422, f"unknown field {name!r}: this call takes {takes}")
+        self.fields = found
+
+    def whole(self, name: str) -> int:
+        """A field that is a whole number."""
+        value = self._given(name)
+        if type(value) is not int or value < 1:
+            raise Problem(422, f"{name} must be a whole number of at least 1, not {_told(value)}")
+        if value > 1_000_000_000:
+            raise Problem(422, f"{name} must be at most 1000000000")
+        return value
+
+    def number(self, name: str) -> float:
+        """A field that is a number."""
+        value = self._given(name)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise Problem(422, f"{name} must be a number, not {_told(value)}")
+        try:
+            return float(value)
+        except OverflowError:
+            raise Problem(422, f"{name} is too large") from None
+
+    def _given(self, name: str) -> object:
+        if name not in self.fields:
+            raise Problem(422, f"{name} is missing; give a body such as {{{json.dumps(name)}: 10}}")
+        return self.fields[name]
+
+
+def _kind(value: object) -> str:
+    kinds = {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    return kinds.get(type(value), "a number")
+
+
+def _told(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else text[:37] + "..."

@@ -1,0 +1,170 @@
+"""C{AdminService}: listens for operators while the daemon runs.
+
+Its state is the listening ports, from start to stop, and what observes the daemon: the measures,
+the journal, and the streams of events.
+"""
+
+from __future__ import annotations
+
+import time
+from secrets import token_hex
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from kolus.admin.call import Answer, Call, answer
+from kolus.admin.changing import Changing
+from kolus.admin.finder import Finder
+from kolus.admin.guard import Guard
+from kolus.admin.journal import Journal
+from kolus.admin.measures import Measures
+from kolus.admin.openapi import description
+from kolus.admin.place import MakeEndpoint, place_of
+from kolus.admin.problem import Problem
+from kolus.admin.reading import Reading
+from kolus.admin.resource import EVENTS, AdminResource
+from kolus.admin.routes import Route, Routes
+from kolus.admin.running import Running
+from kolus.admin.snapshot import Snapshot
+from kolus.admin.stream import Streams
+from kolus.admin.web import AdminSite
+from kolus.config import AdminSettings
+
+__all__ = ["AdminService", "CannotServe"]
+
+_log = Logger()
+_LOOK_EVERY = 1.0
+
+
+class CannotServe(Exception):
+    """Listening failed: the address is in use, not of this machine, or not allowed."""
+
+
+class AdminService(Service):
+    """The admin server.
+
+    @ivar places: where it listens.
+    @ivar ports: the listening ports.
+    @ivar routes: the calls that it serves.
+    @ivar streams: the clients that follow the events.
+    """
+
+    def __init__(
+        self, reactor: Any, running: Running, settings: AdminSettings, make_endpoint: MakeEndpoint
+    ) -> None:
+        """
+        @param make_endpoint: makes the endpoint of a server endpoint string; raises C{ValueError}.
+        @raise ValueError: an address cannot be listened on, or not safely.
+        """
+        self._settings = settings
+        self.places = [
+            place_of(make_endpoint, each, settings.allow_remote) for each in settings.listen
+        ]
+        self._reactor = reactor
+        self._journal = Journal(reactor.seconds)
+        self._measures = Measures(running, self._journal.heard)
+        run = token_hex(6)
+        self._finder = finder = Finder(running)
+        snapshot = Snapshot(finder, self._measures, run, time.time())
+        self.streams = Streams(reactor, self._journal, snapshot.everything, run)
+        self.routes = Routes(
+            [
+                *Reading(finder, snapshot).routes(),
+                *self._own(),
+                *Changing(finder, snapshot).routes(),
+            ]
+        )
+        self._looks = LoopingCall(self._measures.look)
+        self._looks.clock = reactor
+        self.ports: list[IListeningPort] = []
+
+    def _own(self) -> list[Route]:
+        return [
+            Route(
+                "/api/v1/events",
+                "Snapshots, one each second, and events as they come (server-sent events).",
+                lambda call: Answer(b"", EVENTS),
+                EVENTS,
+            ),
+            Route(
+                "/metrics",
+                "The metrics for Prometheus.",
+                self._scrape,
+                "text/plain",
+            ),
+            Route(
+                "/api/v1/openapi.json",
+                "This description.",
+                self._describe,
+                {"type": "object"},
+            ),
+        ]
+
+    def _scrape(self, call: Call) -> Answer:
+        try:
+            from kolus.admin.listener_families import scrape
+        except ImportError:
+            raise Problem(501, "metrics need pip install 'kolus[prometheus]'") from None
+        return Answer(*scrape(self._finder, self._measures, call.accept))
+
+    def _describe(self, call: Call) -> Answer:
+        return answer(description(self.routes.all))
+
+    def privilegedStartService(self) -> None:
+        """Listen.
+
+        @raise CannotServe: listening failed on one of the addresses.
+        """
+        for place in self.places:
+            guard = Guard(
+                is_private=place.is_private,
+                hosts=self._settings.hosts,
+                token_file=self._settings.token_file,
+            )
+            site = AdminSite(
+                self._reactor,
+                AdminResource(self.routes, guard, self.streams),
+            )
+            failures: list[Any] = []
+            place.endpoint.listen(site).addCallbacks(self.ports.append, failures.append)
+            for failure in failures:
+                why = getattr(failure.value, "socketError", None) or failure.getErrorMessage()
+                raise CannotServe(f"admin: cannot listen on {place.text}: {why}")
+            _log.info(
+                "kolus admin listens on {place}", place=_address_of(self.ports[-1], place.text)
+            )
+
+    def startService(self) -> None:
+        """Listen, unless C{privilegedStartService} did so already, and observe the daemon.
+
+        @raise CannotServe: listening failed on one of the addresses.
+        """
+        if not self.ports:
+            self.privilegedStartService()
+        super().startService()  # type: ignore[no-untyped-call]
+        self._looks.start(_LOOK_EVERY)
+
+    def stopService(self) -> Deferred[Any]:
+        """Stop listening, and end the streams.
+
+        @return: fires when nothing is listened on.
+        """
+        super().stopService()  # type: ignore[no-untyped-call]
+        if self._looks.running:
+            self._looks.stop()
+        self.streams.stop()
+        ports, self.ports = self.ports, []
+        stopped = [each.stopListening() for each in ports]
+        return gatherResults([each for each in stopped if each is not None])
+
+
+def _address_of(port: IListeningPort, text: str) -> str:
+    host: Any = port.getHost()
+    name = getattr(host, "host", None)
+    if name is None:
+        return text
+    return f"[{name}]:{host.port}" if ":" in name else f"{name}:{host.port}"

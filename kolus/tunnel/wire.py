@@ -1,0 +1,389 @@
+"""C{Wire}: one connected socket of the front, without a transport of Twisted.
+
+It is a transport, as a pool and C{End} need one: a pool's connection to a backend sits on it, and
+so may TLS. When it is joined to another wire (see C{Pair}) it only owns the socket: the pair reads
+and writes.
+
+Its state is the socket; the protocol; the pair, while it is joined; the events that the loop
+watches; what is to be sent, and what is to happen after that; the producer; and why it is lost.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import (
+    IAddress,
+    IHalfCloseableDescriptor,
+    IHalfCloseableProtocol,
+    IReadDescriptor,
+    ISystemHandle,
+    ITransport,
+)
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from kolus.tunnel.loop import BROKEN, IN, OUT, Loop
+
+if TYPE_CHECKING:
+    from kolus.tunnel.pair import Pair
+
+__all__ = ["Wire", "address_of"]
+
+_READ = 64 * 1024
+_MOST_UNSENT = 64 * 1024
+"""A producer is paused when more bytes than so many are still to be sent."""
+_RESET = struct.pack("ii", 1, 0)
+_UNWATCHED = -1
+_BUSY = (BlockingIOError, InterruptedError)
+
+
+@implementer(ITransport, IReadDescriptor, IHalfCloseableDescriptor, ISystemHandle)
+class Wire:
+    """A connected socket that does not block.
+
+    The attributes with names of Twisted's are what the pool looks at, see C{is_sound} there.
+
+    @ivar fd: the number of its descriptor.
+    @ivar protocol: what reads from it, once there is one.
+    @ivar pair: the tunnel that it is joined to, if it is.
+    @ivar has_read: whether its peer has ended its direction.
+    """
+
+    TLS = False
+    connected = True
+    disconnecting = False
+    producer: Any = None
+    protocol: Any = None
+    pair: Pair | None = None
+    has_read = False
+    _aborting = False
+    _writeDisconnecting = False
+    _writeDisconnected = False
+    _tempDataBuffer = ()
+    _is_paused = True
+    _is_streaming = True
+    _producer_paused = False
+    _events = _UNWATCHED
+    _reason: Failure | None = None
+
+    def __init__(self, loop: Loop, sock: socket.socket, peer: Any = None) -> None:
+        """
+        @param peer: the address of the peer as the socket module has it, if it is known.
+        """
+        self.loop = loop
+        self.socket = sock
+        self.fd = sock.fileno()
+        self.dataBuffer: bytes | bytearray = b""
+        self._peer = peer
+
+    def start(self, protocol: Any) -> None:
+        """Serve a protocol: it is connected now, and hears what comes."""
+        self.protocol = protocol
+        protocol.makeConnection(self)
+        if self.connected and self.pair is None:
+            self.resumeProducing()
+
+    @property
+    def reactor(self) -> Any:
+        """As that of Twisted's transports."""
+        return self.loop.reactor
+
+    # What the loop tells
+
+    def ready(self, events: int) -> None:
+        if events & OUT:
+            self.doWrite()
+        if events & ~OUT and self._events != _UNWATCHED:
+            if self._events & IN:
+                self.doRead()
+            elif events & BROKEN:
+                self.unwatch()  # or it would be told again and again; what came can still be read
+
+    def crashed(self, failure: Failure) -> None:
+        self._lose(failure, reset=True)
+
+    def watch(self, events: int) -> None:
+        """Have the loop watch for these events."""
+        if events == self._events or not self.connected:
+            return
+        if self._events == _UNWATCHED:
+            self.loop.add(self.fd, events, self.pair.owner_of(self) if self.pair else self)
+        else:
+            self.loop.change(self.fd, events)
+        self._events = events
+
+    def unwatch(self) -> None:
+        """Have the loop forget it, until C{watch}."""
+        if self._events != _UNWATCHED:
+            self._events = _UNWATCHED
+            self.loop.remove(self.fd)
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether the loop watches it."""
+        return self._events != _UNWATCHED
+
+    def _watch_as_needed(self) -> None:
+        wants = 0 if self._is_paused or self.has_read else IN
+        self.watch(wants | (OUT if self.dataBuffer else 0))
+
+    # Reading
+
+    def doRead(self) -> Failure | None:
+        """Read once.
+
+        @return: why it is lost now, if it is.
+        """
+        try:
+            data = self.socket.recv(_READ)
+        except _BUSY:
+            return None
+        except OSError as error:
+            self._lose(Failure(ConnectionLost(str(error))), reset=True)
+            return self._reason
+        if data:
+            self.protocol.dataReceived(data)
+        elif IHalfCloseableProtocol.providedBy(self.protocol):
+            self.has_read = True
+            self._watch_as_needed()
+            self.protocol.readConnectionLost()
+        else:
+            self._lose(Failure(ConnectionDone()))
+        return self._reason
+
+    def pauseProducing(self) -> None:
+        """Read no more until C{resumeProducing}."""
+        if not self._is_paused:
+            self._is_paused = True
+            self._watch_as_needed()
+
+    stopReading = pauseProducing
+
+    def resumeProducing(self) -> None:
+        """Read again."""
+        if not self.disconnecting:
+            self._is_paused = False
+            self._watch_as_needed()
+
+    startReading = resumeProducing
+
+    def stopProducing(self) -> None:
+        """Close it."""
+        self.loseConnection()
+
+    # Writing
+
+    def write(self, data: bytes) -> None:
+        """Send bytes after those that are still to be sent."""
+        if self.disconnecting or self._writeDisconnecting or not (data and self.connected):
+            return
+        if self.dataBuffer:
+            self.dataBuffer += data
+        else:
+            try:
+                sent = self.socket.send(data)
+            except _BUSY:
+                sent = 0
+            except OSError:
+                sent = 0  # the reader hears of it, after what came before
+            if sent == len(data):
+                return
+            self.dataBuffer = bytearray(memoryview(data)[sent:])
+            self._watch_as_needed()
+        if self.producer is not None and len(self.dataBuffer) > _MOST_UNSENT:
+            self._pause_producer()
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        """As C{write}."""
+        self.write(b"".join(data))
+
+    def doWrite(self) -> None:
+        """Send what is still to be sent, as far as the kernel takes it."""
+        if self.dataBuffer:
+            try:
+                sent = self.socket.send(self.dataBuffer)
+            except _BUSY:
+                return
+            except OSError as error:
+                self._cannot_write(error)
+                return
+            del self.dataBuffer[:sent]  # type: ignore[union-attr]
+        if not self.dataBuffer:
+            self._watch_as_needed()
+            self._is_sent()
+
+    def _cannot_write(self, error: OSError) -> None:
+        """Its peer takes nothing any more: read what it sent before, then it is lost."""
+        self.dataBuffer = b""
+        self._writeDisconnecting = True
+        if self.has_read or self.disconnecting:
+            self._lose(Failure(ConnectionLost(str(error))), reset=True)
+        else:
+            self._watch_as_needed()
+
+    def _is_sent(self) -> None:
+        if self.disconnecting:
+            self._lose(Failure(ConnectionDone()))
+        elif self._writeDisconnecting:
+            self._end_writing()
+        elif self.producer is not None and (self._producer_paused or not self._is_streaming):
+            self._producer_paused = False
+            self.producer.resumeProducing()
+
+    def _pause_producer(self) -> None:
+        if self._is_streaming and not self._producer_paused:
+            self._producer_paused = True
+            self.producer.pauseProducing()
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """As C{IConsumer}."""
+        if self.producer is not None:
+            raise RuntimeError(f"{producer!r} cannot follow {self.producer!r} before that is gone")
+        if not self.connected:
+            producer.stopProducing()
+            return
+        self.producer, self._is_streaming, self._producer_paused = producer, streaming, False
+        if not streaming:
+            producer.resumeProducing()
+
+    def unregisterProducer(self) -> None:
+        """As C{IConsumer}."""
+        self.producer = None
+
+    def take_unsent(self) -> bytes:
+        """What is still to be sent; whoever takes it sends it."""
+        unsent, self.dataBuffer = bytes(self.dataBuffer), b""
+        return unsent
+
+    # Ending
+
+    def is_half_closed(self, has_read: bool) -> None:
+        """A pair that it was in has ended one direction at least: this one if not C{has_read}."""
+        self.has_read = has_read
+        self._writeDisconnecting = self._writeDisconnected = True
+
+    def loseWriteConnection(self) -> None:
+        """Send the rest, then the end of this direction."""
+        if not self._writeDisconnecting:
+            self._writeDisconnecting = True
+            if not self.dataBuffer:
+                self.loop.soon(self._end_writing)
+
+    def _end_writing(self) -> None:
+        if self._writeDisconnected or not self.connected:
+            return
+        self._writeDisconnected = True
+        self.end_writing()
+        if IHalfCloseableProtocol.providedBy(self.protocol):
+            self.protocol.writeConnectionLost()
+
+    def end_writing(self) -> bool:
+        """Send the end of this direction now.
+
+        @return: whether that was possible.
+        """
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            return False
+        return True
+
+    def loseConnection(self) -> None:
+        """Send the rest, then close. A pair that it is in ends at once."""
+        if self.pair is not None:
+            self.pair.stop()
+        if not self.disconnecting:
+            self.disconnecting = True
+            self._is_paused = True
+            if self.dataBuffer:
+                self._watch_as_needed()
+            else:
+                self._lose(Failure(ConnectionDone()))
+
+    def abortConnection(self) -> None:
+        """Close now, with a reset. A pair that it is in ends with it."""
+        if self.pair is not None:
+            self.pair.stop(reset=True)
+        self._aborting = True
+        self._lose(Failure(ConnectionAborted()), reset=True)
+
+    def _lose(self, reason: Failure, *, reset: bool = False) -> None:
+        if not self.connected:
+            return
+        self.connected = False
+        self.disconnecting = True
+        self._reason = reason
+        self.dataBuffer = b""
+        self.unwatch()
+        if reset and self.socket.family != socket.AF_UNIX:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.loop.close(self.socket)
+        if self.protocol is not None:
+            self.loop.soon(self._tell)
+
+    def _tell(self) -> None:
+        protocol, self.protocol = self.protocol, None
+        producer, self.producer = self.producer, None
+        if producer is not None:
+            producer.stopProducing()
+        protocol.connectionLost(self._reason)
+
+    # What others ask
+
+    def getPeer(self) -> IAddress:
+        if self._peer is None:
+            self._peer = _name_of(self.socket.getpeername)
+        return address_of(self.socket.family, self._peer)
+
+    def getHost(self) -> IAddress:
+        return address_of(self.socket.family, _name_of(self.socket.getsockname))
+
+    def getHandle(self) -> socket.socket:
+        return self.socket
+
+    def fileno(self) -> int:
+        return self.fd if self.connected else -1
+
+    def logPrefix(self) -> str:
+        return "Wire"
+
+    def connectionLost(self, reason: Failure) -> None:
+        self._lose(reason)
+
+    def readConnectionLost(self, reason: Failure) -> None:
+        """As Twisted's transports have it; nobody calls it."""
+
+    def writeConnectionLost(self, reason: Failure) -> None:
+        """As Twisted's transports have it; nobody calls it."""
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """As C{ITCPTransport}; without effect on a UNIX socket."""
+        if self.socket.family != socket.AF_UNIX:
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, int(enabled))
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        """As C{ITCPTransport}; without effect on a UNIX socket."""
+        if self.socket.family != socket.AF_UNIX:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(enabled))
+
+
+def _name_of(ask: Any) -> Any:
+    try:
+        return ask()
+    except OSError:  # it is reset already
+        return None
+
+
+def address_of(family: int, name: Any) -> IAddress:
+    """The address that a socket names, as Twisted has it."""
+    if family == socket.AF_UNIX:
+        return UNIXAddress(name if isinstance(name, bytes | None) else name.encode() or None)
+    kind = IPv6Address if family == socket.AF_INET6 else IPv4Address
+    host, port = ("", 0) if name is None else name[:2]
+    return kind("TCP", host, port)

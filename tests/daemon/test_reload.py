@@ -1,0 +1,275 @@
+"""A reload: what changes while the daemon runs, what does not, and that no client is dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from twisted.internet.error import CannotListenError
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
+
+from kolus.backend import Backend
+from kolus.config import Config, ConfigError, GroupSettings, ListenerConfig
+from kolus.errors import LeaseTimeout
+from kolus.testing import FakeBackend, result_of
+from kolus.testing.results import failure_of
+from kolus.tunnel import ListenerSettings
+from tests.rigs.reloading import Reloading
+from tests.rigs.staging import FakeListener, messages
+
+CLOCK = Clock()
+ONE, TWO = Backend(FakeBackend(CLOCK), name="one"), Backend(FakeBackend(CLOCK), name="two")
+
+
+def group(*backends: Backend, **settings: Any) -> GroupSettings:
+    return GroupSettings(backends=backends, **settings)
+
+
+def listener(*listen: str, group: str = "main", **settings: Any) -> ListenerConfig:
+    return ListenerConfig(listen=listen, group=group, settings=ListenerSettings(**settings))
+
+
+CONFIG = Config(groups={"main": group(ONE)}, listeners={"clients": listener("tcp:1")})
+
+
+def changed(
+    config: Config = CONFIG,
+    groups: dict[str, GroupSettings] | None = None,
+    listeners: dict[str, ListenerConfig] | None = None,
+    **rest: Any,
+) -> Config:
+    """A configuration with some groups and listeners more, or others."""
+    return replace(
+        config,
+        groups={**config.groups, **(groups or {})},
+        listeners={**config.listeners, **(listeners or {})},
+        **rest,
+    )
+
+
+@pytest.fixture
+def rig() -> Iterator[Reloading]:
+    made = Reloading(CLOCK, CONFIG)
+    yield made
+    made.end()
+
+
+def logged(rig: Reloading, config: Config | ConfigError) -> list[str]:
+    """What a reload that changes nothing logs."""
+    before = rig.daemon.config
+    with capturedLogs() as events:
+        assert not rig.reload(config)
+    assert rig.daemon.config is before
+    return messages(events)
+
+
+# Groups
+
+
+def test_other_backends_serve_the_next_clients_and_leases_stay(rig: Reloading) -> None:
+    lease = rig.lease()
+    pool = rig.daemon.groups["main"].pool
+    assert rig.reload(changed(groups={"main": group(TWO)}))
+    assert rig.lease().backend == TWO
+    assert rig.daemon.groups["main"].pool is pool
+    assert lease.backend == ONE
+    lease.finished()  # it was valid all the time
+
+
+def test_a_larger_limit_serves_those_who_wait(rig: Reloading) -> None:
+    rig.reload(changed(groups={"main": group(ONE, limit=1)}))
+    lease, waiting = rig.lease(), rig.connect()
+    rig.settle()
+    assert lease.backend == ONE
+    assert not waiting.called
+    assert rig.reload(changed(groups={"main": group(ONE, limit=2)}))
+    assert result_of(waiting).backend == ONE
+
+
+@pytest.mark.parametrize("name", ["total_limit", "balance"])
+def test_the_pool_stays_if_its_limit_or_the_balancer_changes(rig: Reloading, name: str) -> None:
+    pool, served = rig.daemon.groups["main"].pool, rig.daemon.groups["main"].group
+    assert served is not None
+    value: Any = {"total_limit": 3, "balance": "round_robin"}[name]
+    balancer = served.balancer
+    assert rig.reload(changed(groups={"main": group(ONE, **{name: value})}))
+    assert rig.daemon.groups["main"].pool is pool
+    assert pool.limit == (3 if name == "total_limit" else None)
+    assert (served.balancer is balancer) is (name == "total_limit")
+
+
+@pytest.mark.parametrize(
+    "settings", [{"connect_timeout": 2.0}, {"max_waiters": 5}, {"eject_after": 1}]
+)
+def test_settings_that_a_pool_keeps_get_a_new_pool_and_the_old_one_ends_with_its_clients(
+    rig: Reloading, settings: dict[str, Any]
+) -> None:
+    lease, old = rig.lease(), rig.daemon.groups["main"].pool
+    assert rig.reload(changed(groups={"main": group(ONE, **settings)}))
+    new = rig.daemon.groups["main"].pool
+    assert new is not old
+    another = rig.lease()
+    assert another.backend == ONE
+    assert [sum(each.leased for each in pool.status()) for pool in (old, new)] == [1, 1]
+    rig.settle(60)
+    assert lease.protocol.transport.connected
+    lease.finished()
+    rig.settle(5)
+    assert not old.status()
+    assert not rig.daemon._leaving.groups
+
+
+def test_who_waits_in_a_pool_that_leaves_is_served_by_it(rig: Reloading) -> None:
+    rig.reload(changed(groups={"main": group(ONE, limit=1)}))
+    lease, waiting = rig.lease(), rig.connect()
+    rig.settle()
+    rig.reload(changed(groups={"main": group(ONE, limit=1, max_waiters=9)}))
+    rig.settle(3)
+    lease.finished()
+    rig.settle()
+    result_of(waiting).finished()
+
+
+def test_a_group_is_added_and_removed(rig: Reloading) -> None:
+    more = changed(groups={"new": group(TWO)}, listeners={"others": listener("tcp:2", group="new")})
+    assert rig.reload(more)
+    lease = rig.lease("others")
+    assert lease.backend == TWO
+    assert rig.reload(CONFIG)
+    assert set(rig.daemon.groups) == {"main"}
+    lease.finished()
+    rig.settle(5)
+    assert not rig.daemon._leaving.groups
+
+
+def test_what_was_set_by_hand_stays_where_the_file_is_the_same(rig: Reloading) -> None:
+    pool = rig.daemon.groups["main"].pool
+    rig.lease()
+    pool.resize(3)
+    pool.pause(ONE)
+    assert rig.reload(changed(listeners={"more": listener("tcp:2")}))
+    assert [each.limit for each in pool.status()] == [3]
+    waiting = rig.connect()
+    rig.settle(6)
+    failure_of(LeaseTimeout, waiting)
+
+
+# Listeners
+
+
+def test_a_listener_is_added(rig: Reloading) -> None:
+    assert rig.reload(changed(listeners={"more": listener("tcp:2")}))
+    assert rig.listens("tcp:2")
+    assert rig.lease("more").backend == ONE
+    assert rig.daemon.listeners["more"].running
+
+
+def test_a_listener_that_is_removed_closes_its_port_and_keeps_its_clients(rig: Reloading) -> None:
+    rig.reload(changed(listeners={"more": listener("tcp:2")}))
+    front, port = rig.fronts["more"], rig.addresses["tcp:2"].port
+    front.is_empty = False
+    assert rig.reload(CONFIG)
+    assert not port.listening
+    rig.settle(3600)
+    assert front.graces == []
+    front.is_empty = True
+    rig.settle(2)
+    assert front.graces == [30.0]
+    assert not rig.daemon._leaving.listeners
+
+
+def test_clients_of_a_listener_that_is_removed_have_the_grace_when_the_daemon_ends() -> None:
+    rig = Reloading(CLOCK, changed(listeners={"more": listener("tcp:2")}, grace=7.0))
+    rig.fronts["more"].is_empty = False
+    rig.reload(replace(CONFIG, grace=7.0))
+    rig.end()
+    assert rig.fronts["more"].graces == [7.0]
+
+
+def test_a_listener_gets_other_addresses_and_keeps_those_that_stay(rig: Reloading) -> None:
+    rig.reload(changed(listeners={"clients": listener("tcp:1", "tcp:2")}))
+    first = rig.addresses["tcp:1"].port
+    assert rig.reload(changed(listeners={"clients": listener("tcp:1", "unix:/x")}))
+    assert rig.daemon.listeners["clients"].ports[0] is first
+    assert [rig.listens(each) for each in ("tcp:1", "tcp:2", "unix:/x")] == [True, False, True]
+
+
+def test_a_front_is_told_its_other_settings_and_stays(rig: Reloading) -> None:
+    front = rig.daemon.listeners["clients"].front
+    its = listener("tcp:1", max_clients=5)
+    assert rig.reload(
+        changed(groups={"main": group(ONE, send_proxy="v2")}, listeners={"clients": its})
+    )
+    assert rig.daemon.listeners["clients"].front is front
+    assert rig.fronts["clients"].told == [(its.settings, None, "v2")]
+
+
+def test_another_queue_timeout_and_another_group_apply_to_the_next_clients(rig: Reloading) -> None:
+    its = listener("tcp:1", group="new", queue_timeout=1.0)
+    assert rig.reload(changed(groups={"new": group(TWO, limit=1)}, listeners={"clients": its}))
+    lease, waiting = rig.lease(), rig.connect()
+    assert lease.backend == TWO
+    rig.settle(0.9)
+    assert not waiting.called
+    rig.settle(0.2)
+    failure_of(LeaseTimeout, waiting)
+
+
+def test_the_grace_changes(rig: Reloading) -> None:
+    assert rig.reload(changed(grace=3.0))
+    rig.fronts["clients"].drained.callback(0)
+    rig.daemon.listeners["clients"].stopService()
+    assert rig.fronts["clients"].graces == [3.0]
+    rig.fronts["clients"].drained = type(rig.fronts["clients"].drained)()
+
+
+# What is refused
+
+
+def test_a_broken_configuration_changes_nothing_and_its_mistakes_are_logged(rig: Reloading) -> None:
+    port = rig.addresses["tcp:1"].port
+    told = logged(rig, ConfigError(["kolus.toml, line 3: x", "kolus.toml, line 5: y"]))
+    assert told == [
+        "the configuration stays as it was, as the new one is wrong:\n"
+        "kolus.toml, line 3: x\nkolus.toml, line 5: y"
+    ]
+    assert port.listening
+    rig.lease()
+
+
+def test_if_one_address_cannot_be_listened_on_nothing_is_changed(rig: Reloading) -> None:
+    rig.addresses["tcp:3"] = FakeListener(CannotListenError("", 3, OSError(98, "in use")))
+    wrong = changed(
+        groups={"main": group(TWO)},
+        listeners={
+            "clients": listener("tcp:2"),
+            "more": listener("tcp:4"),
+            "wrong": listener("tcp:5", "tcp:3"),
+        },
+    )
+    told = logged(rig, wrong)
+    assert told[-1].startswith("the configuration stays as it was: cannot listen on tcp:3")
+    assert [rig.listens(each) for each in ("tcp:1", "tcp:2", "tcp:4", "tcp:5")] == [
+        *(True, False, False, False)
+    ]
+    assert set(rig.daemon.listeners) == {"clients"}
+    assert rig.lease().backend == ONE
+
+
+def test_what_needs_a_restart_is_named_and_the_rest_is_reloaded(rig: Reloading) -> None:
+    with capturedLogs() as events:
+        assert rig.reload(changed(name_servers=("10.0.0.2",), grace=3.0))
+    assert messages(events)[0] == "name_servers stays as it was: it needs a restart"
+    assert (rig.daemon.config.name_servers, rig.daemon.config.grace) == ((), 3.0)
+
+
+def test_a_reload_of_the_same_changes_nothing(rig: Reloading) -> None:
+    pool, ports = rig.daemon.groups["main"].pool, rig.daemon.listeners["clients"].ports
+    for _ in range(3):
+        assert rig.reload(CONFIG)
+    assert rig.daemon.groups["main"].pool is pool
+    assert rig.daemon.listeners["clients"].ports == ports
+    assert rig.daemon._leaving.groups == []

@@ -1,0 +1,123 @@
+"""Signals of the operating system, and what else happens to a real twistd from outside."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+
+from tests.net.child import CHECKOUT, LISTEN, twistd
+from tests.net.tunnel_peers import backend, connected, until
+
+its: Any = reactor
+
+
+@pytest.mark.parametrize("name", ["HUP", "USR1", "USR2"])
+@pytest_twisted.ensureDeferred
+async def test_a_signal_that_is_not_to_end_ends_nothing(name: str) -> None:
+    async with (
+        backend(reactor) as echoes,
+        twistd(reactor, "--backend", echoes.endpoint, *LISTEN) as child,
+    ):
+        port = await child.port()
+        async with connected(reactor, port) as old:
+            old.send(b"before")
+            await until(reactor, lambda: bytes(old.got) == b"before")
+            child.signal(name)
+            if name == "USR2":
+                await child.seen("listener default: 1 clients, 0 were served, 0 refused")
+                await child.seen("group default .1 backends: idle 0, leased 1")
+            async with connected(reactor, port) as new:
+                new.send(b"new")
+                await until(reactor, lambda: bytes(new.got) == b"new")
+            old.send(b" and after")
+            await until(reactor, lambda: bytes(old.got) == b"before and after")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_second_signal_to_end_ends_it_at_once() -> None:
+    async with (
+        backend(reactor) as echoes,
+        twistd(reactor, "--backend", echoes.endpoint, *LISTEN, "--grace=3600") as child,
+        connected(reactor, await child.port()) as client,
+    ):
+        client.send(b"here")
+        await until(reactor, lambda: bytes(client.got) == b"here")
+        child.signal()
+        await child.seen("waiting up to 3600 s for 1 clients")
+        child.signal()
+        assert await child.ended() == -signal.SIGTERM
+        assert "all connections are aborted" in child.output
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_log_is_opened_anew_after_it_was_moved_away(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    async with (
+        backend(reactor) as echoes,
+        twistd(
+            reactor, "--backend", echoes.endpoint, *LISTEN, before=("--logfile", str(log))
+        ) as child,
+    ):
+        await until(reactor, lambda: log.exists() and "kolus listens on" in log.read_text())
+        log.rename(tmp_path / "moved")
+        child.signal("USR1")
+        await until(reactor, log.exists)
+        child.signal("USR2")
+        await until(reactor, lambda: "listener default" in log.read_text())
+
+
+@pytest.mark.long
+def test_a_pipe_that_nobody_reads_does_not_stop_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as refusing:
+        gone = refusing.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    code = "from twisted.scripts.twistd import run; run()"
+    command = [sys.executable, "-c", code, "-n", "--pidfile=", "kolus", "--wait=0.01"]
+    command += [f"--backend=tcp:127.0.0.1:{gone}", f"--listen=tcp:{port}:interface=127.0.0.1"]
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    try:
+        while True:
+            os.write(writing, b"x" * 4096)
+    except BlockingIOError:
+        os.set_blocking(writing, True)
+    child = subprocess.Popen(command, cwd=CHECKOUT, stdout=writing, stderr=writing)
+    try:
+        until_it_listens = time.monotonic() + 30
+        while time.monotonic() < until_it_listens:
+            try:
+                with socket.create_connection(("127.0.0.1", port), 5) as client:
+                    assert client.recv(1) == b""  # closed, as there is no backend: it lives
+                    break
+            except ConnectionRefusedError:
+                time.sleep(0.05)
+        else:
+            pytest.fail("it never listened")
+        child.terminate()
+        child.wait(30)
+    finally:
+        child.kill()
+        child.wait()
+        os.close(reading)
+        os.close(writing)
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_address_that_it_cannot_listen_on_is_one_line() -> None:
+    listen = "tcp:0:interface=192.0.2.1"
+    async with twistd(reactor, "--backend=tcp:127.0.0.1:1", "--listen", listen) as child:
+        assert await child.ended() == 1
+        assert child.lines[-1].startswith(f"twistd kolus: cannot listen on {listen}: ")
+        assert "this machine has no such address" in child.lines[-1]
+        assert "Traceback" not in child.output
