@@ -24,7 +24,9 @@ def test_a_change_by_get_is_refused(desk: Desk) -> None:
     assert desk.ask("GET", RESIZE).headers["allow"] == "post"
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/api", "/api/v2/status", "/api/v1/status/x", "/%2e%2e"])
+@pytest.mark.parametrize(
+    "path", ["/nothing", "/api", "/api/v2/status", "/api/v1/status/x", "/%2e%2e"]
+)
 def test_an_unknown_path_says_where_to_look(desk: Desk, path: str) -> None:
     answered = desk.ask("GET", path)
     assert answered.status == 404
