@@ -48,10 +48,12 @@ class Call:
     @ivar names: the names in the path, such as C{group} and C{backend}.
     @ivar fields: the object in the body; empty without one.
     @ivar who: who asks, for the log.
+    @ivar accept: the header C{Accept}.
     """
 
     names: dict[str, str]
     who: str
+    accept: str = ""
     fields: dict[str, Any] = field(default_factory=dict)
 
     def read(self, body: bytes, allowed: tuple[str, ...]) -> None:

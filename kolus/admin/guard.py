@@ -107,7 +107,7 @@ def _token_in(path: str) -> bytes:
     """
     try:
         with Path(path).open("rb") as file:
-            token = file.read(_MOST_TOKEN).strip()
+            token = file.readline(_MOST_TOKEN).strip()
     except OSError as error:
         raise Problem(503, f"token_file cannot be read: {error.strerror}") from None
     if not token:

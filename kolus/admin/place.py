@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IStreamServerEndpoint
 
-__all__ = ["Place", "place_of"]
+__all__ = ["MakeEndpoint", "Place", "place_of"]
+
+MakeEndpoint = Callable[[str], IStreamServerEndpoint]
 
 _EXAMPLES = "unix:/run/kolus/admin.sock, or tcp:7481:interface=127.0.0.1"
 
@@ -26,8 +28,9 @@ class Place:
     is_private: bool
 
 
-def place_of(reactor: Any, text: str, *, allow_remote: bool) -> Place:
+def place_of(make: MakeEndpoint, text: str, allow_remote: bool) -> Place:
     """
+    @param make: makes the endpoint of a server endpoint string.
     @param text: a server endpoint string.
     @param allow_remote: whether other machines may connect without TLS.
     @raise ValueError: it is no endpoint string, or other machines could connect.
@@ -36,17 +39,11 @@ def place_of(reactor: Any, text: str, *, allow_remote: bool) -> Place:
     is_private = kind == "unix"
     if is_private and ":mode=" not in text:
         text = f"{text}:mode=600"  # Twisted's own default lets everybody connect
-    try:
-        made: Any = serverFromString(reactor, text)
-    except Exception as error:
-        raise ValueError(
-            f"listen of [admin] is not a server endpoint string: {text!r} ({error}); expected for "
-            f"example {_EXAMPLES}"
-        ) from error
+    made: Any = make(text)
     if not (is_private or allow_remote or kind in ("ssl", "systemd")) and not _is_loopback(made):
         raise ValueError(
-            f"listen of [admin] is {text!r}, which lets other machines connect without TLS; "
-            f"expected for example {_EXAMPLES}; or set allow_remote = true"
+            f"{text!r} lets other machines connect without TLS; expected for example {_EXAMPLES}; "
+            "or set allow_remote"
         )
     return Place(text, made, is_private)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
 
@@ -58,7 +59,7 @@ class AdminResource(Resource):
         self._guard.check_read(host, _header(request, "sec-fetch-site"))
         method = request.method.decode("ascii", "replace")
         route, names = self._routes.find(method, _parts(request.path))
-        call = Call(names, _who(request))
+        call = Call(names, _who(request), _header(request, "accept") or "")
         if route.changes:
             origin, kind = _header(request, "origin"), _header(request, "content-type")
             authorization = _header(request, "authorization")
@@ -109,7 +110,7 @@ def _write_problem(request: Any, problem: Problem) -> None:
 
 
 def _write(request: Any, answer: Answer) -> None:
-    request.setResponseCode(answer.status)
+    request.setResponseCode(answer.status, HTTPStatus(answer.status).phrase.encode())
     request.setHeader(b"content-type", answer.content_type.encode())
     request.setHeader(b"content-length", str(len(answer.body)).encode())
     request.write(answer.body)

@@ -23,15 +23,16 @@ from kolus.admin.guard import Guard
 from kolus.admin.journal import Journal
 from kolus.admin.measures import Measures
 from kolus.admin.openapi import description
-from kolus.admin.place import place_of
+from kolus.admin.place import MakeEndpoint, place_of
+from kolus.admin.problem import Problem
 from kolus.admin.reading import Reading
 from kolus.admin.resource import EVENTS, AdminResource
 from kolus.admin.routes import Route, Routes
 from kolus.admin.running import Running
-from kolus.admin.settings import AdminSettings
 from kolus.admin.snapshot import Snapshot
 from kolus.admin.stream import Streams
 from kolus.admin.web import AdminSite
+from kolus.config import AdminSettings
 
 __all__ = ["AdminService", "CannotServe"]
 
@@ -46,27 +47,30 @@ class CannotServe(Exception):
 class AdminService(Service):
     """The admin server.
 
+    @ivar places: where it listens.
     @ivar ports: the listening ports.
     @ivar routes: the calls that it serves.
     @ivar streams: the clients that follow the events.
     """
 
-    def __init__(self, reactor: Any, running: Running, settings: AdminSettings) -> None:
+    def __init__(
+        self, reactor: Any, running: Running, settings: AdminSettings, make_endpoint: MakeEndpoint
+    ) -> None:
         """
+        @param make_endpoint: makes the endpoint of a server endpoint string; raises C{ValueError}.
         @raise ValueError: an address cannot be listened on, or not safely.
         """
         self._settings = settings
-        self._places = [
-            place_of(reactor, each, allow_remote=settings.allow_remote) for each in settings.listen
+        self.places = [
+            place_of(make_endpoint, each, settings.allow_remote) for each in settings.listen
         ]
         self._reactor = reactor
         self._journal = Journal(reactor.seconds)
         self._measures = Measures(running, self._journal.heard)
         run = token_hex(6)
-        finder = Finder(running)
+        self._finder = finder = Finder(running)
         snapshot = Snapshot(finder, self._measures, run, time.time())
-        interval, most = settings.snapshot_interval, settings.most_streams
-        self.streams = Streams(reactor, self._journal, snapshot.everything, run, interval, most)
+        self.streams = Streams(reactor, self._journal, snapshot.everything, run)
         self.routes = Routes(
             [
                 *Reading(finder, snapshot).routes(),
@@ -87,12 +91,25 @@ class AdminService(Service):
                 EVENTS,
             ),
             Route(
+                "/metrics",
+                "The metrics for Prometheus.",
+                self._scrape,
+                "text/plain",
+            ),
+            Route(
                 "/api/v1/openapi.json",
                 "This description.",
                 self._describe,
                 {"type": "object"},
             ),
         ]
+
+    def _scrape(self, call: Call) -> Answer:
+        try:
+            from kolus.admin.listener_families import scrape
+        except ImportError:
+            raise Problem(501, "metrics need pip install 'kolus[prometheus]'") from None
+        return Answer(*scrape(self._finder, self._measures, call.accept))
 
     def _describe(self, call: Call) -> Answer:
         return answer(description(self.routes.all))
@@ -102,7 +119,7 @@ class AdminService(Service):
 
         @raise CannotServe: listening failed on one of the addresses.
         """
-        for place in self._places:
+        for place in self.places:
             guard = Guard(
                 is_private=place.is_private,
                 hosts=self._settings.hosts,
@@ -111,8 +128,6 @@ class AdminService(Service):
             site = AdminSite(
                 self._reactor,
                 AdminResource(self.routes, guard, self.streams),
-                self._settings.request_timeout,
-                self._settings.body_limit,
             )
             failures: list[Any] = []
             place.endpoint.listen(site).addCallbacks(self.ports.append, failures.append)

@@ -41,9 +41,15 @@ class Streams:
         journal: Journal,
         snapshot: Callable[[], dict[str, Any]],
         run: str,
-        interval: float,
-        most: int,
+        *,
+        interval: float = 1.0,
+        most: int = 32,
     ) -> None:
+        """
+        @param run: tells this run of the daemon from others.
+        @param interval: seconds between two snapshots.
+        @param most: how many may follow at a time.
+        """
         self.clock = clock
         self.journal = journal
         self.run = run

@@ -21,6 +21,8 @@ from kolus.admin.problem import Problem
 __all__ = ["AdminSite"]
 
 _IDLE = 60.0
+_REQUEST_TIMEOUT = 10.0
+_BODY_LIMIT = 16 * 1024
 
 
 class _Channel(HTTPChannel):
@@ -35,7 +37,7 @@ class _Channel(HTTPChannel):
 
     def lineReceived(self, line: bytes) -> None:
         if self.late is None:
-            self.late = self.callLater(self.site.request_timeout, self._is_late)  # type: ignore[no-untyped-call]
+            self.late = self.callLater(_REQUEST_TIMEOUT, self._is_late)  # type: ignore[no-untyped-call]
         super().lineReceived(line)  # type: ignore[no-untyped-call]
 
     def allContentReceived(self) -> None:
@@ -53,7 +55,7 @@ class _Channel(HTTPChannel):
 
     def _is_late(self) -> None:
         self.late = None
-        self.refuse(Problem(408, f"no whole request in {self.site.request_timeout:g} s"))
+        self.refuse(Problem(408, f"no whole request in {_REQUEST_TIMEOUT:g} s"))
 
     def refuse(self, problem: Problem) -> None:
         """Answer a request that is not complete, and close."""
@@ -89,10 +91,9 @@ class _Request(Request):
             super().handleContentChunk(data)  # type: ignore[no-untyped-call]
 
     def _take(self, size: int) -> None:
-        most = self.channel.site.body_limit
-        if size > most and not self._is_refused:
+        if size > _BODY_LIMIT and not self._is_refused:
             self._is_refused = True
-            self.channel.refuse(Problem(413, f"the body is longer than {most} bytes"))
+            self.channel.refuse(Problem(413, f"the body is longer than {_BODY_LIMIT} bytes"))
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         if not self._is_refused:
@@ -107,12 +108,8 @@ class AdminSite(Site):
     displayTracebacks = False
     noisy = False
 
-    def __init__(
-        self, reactor: Any, resource: IResource, request_timeout: float, body_limit: int
-    ) -> None:
+    def __init__(self, reactor: Any, resource: IResource) -> None:
         super().__init__(resource, reactor=reactor, timeout=_IDLE)  # type: ignore[no-untyped-call]
-        self.request_timeout = request_timeout
-        self.body_limit = body_limit
 
     def startFactory(self) -> None:
         """Twisted would open its access log."""

@@ -140,12 +140,18 @@ class AdminSettings:
     """The admin server: the API, the metrics and the page.
 
     @ivar listen: where it listens: server endpoint strings of UNIX sockets or loopback addresses.
+        A UNIX socket is for its owner only, unless the string has a C{mode}.
     @ivar token_file: a file whose first line is the token that calls need which change something,
-        unless they come by a UNIX socket. None: such calls are refused elsewhere.
+        unless they come by a UNIX socket. It is read at each such call. None: such calls are
+        refused elsewhere.
+    @ivar hosts: names by which browsers call it, besides addresses and C{localhost}.
+    @ivar allow_remote: whether it may listen for other machines without TLS.
     """
 
     listen: tuple[str, ...]
     token_file: str | None = None
+    hosts: tuple[str, ...] = ()
+    allow_remote: bool = False
 
     def __post_init__(self) -> None:
         """
@@ -155,6 +161,8 @@ class AdminSettings:
             raise ValueError("listen must name at least one address, such as unix:/run/kolus/admin")
         if self.token_file is not None and not Path(self.token_file).is_file():
             raise ValueError(f"token_file: there is no file {self.token_file}")
+        if type(self.allow_remote) is not bool:
+            raise ValueError(f"allow_remote must be true or false, not {self.allow_remote!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

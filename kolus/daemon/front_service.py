@@ -107,6 +107,11 @@ class FrontService(Service):
         known = [description for description, _ in self._open]
         return self._listen_on([each for each in listening if each[0] not in known])
 
+    @property
+    def addresses(self) -> list[str]:
+        """Where it listens, as text."""
+        return [_readable(port.getHost()) for port in self.ports]
+
     def keep(self, descriptions: Sequence[str]) -> None:
         """Close the ports on other addresses. Clients stay."""
         self.close([port for each, port in self._open if each not in descriptions])

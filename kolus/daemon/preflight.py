@@ -6,9 +6,11 @@ It looks at all of it before anything is made, and opens no socket.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path as File
 from typing import Any
 
+from kolus.admin import place_of
 from kolus.config import Config, GroupSettings, Mistake, Path
 from kolus.daemon.listen_endpoint import listen_endpoint
 from kolus.daemon.served_group import endpoint_maker, make_source
@@ -22,6 +24,10 @@ def preflight(reactor: Any, config: Config) -> Iterator[Mistake]:
     """Every mistake that only this machine can show."""
     for name, group in config.groups.items():
         yield from _of_group(reactor, group, ("groups", name), config.name_servers)
+    if config.admin is not None:
+        for at, each in enumerate(config.admin.listen):
+            make, remote = partial(listen_endpoint, reactor), config.admin.allow_remote
+            yield from _tried(("admin", "listen", at), place_of, make, each, remote)
     for name, listener in config.listeners.items():
         path: Path = ("listeners", name)
         for at, each in enumerate(listener.listen):

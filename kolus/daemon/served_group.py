@@ -23,7 +23,13 @@ from kolus.health import Ejection
 from kolus.lease import Lease
 from kolus.policy import Policy
 from kolus.pool import Pool
-from kolus.sources import SourceSwitch, StaticSource, name_server_from_string, source_from_string
+from kolus.sources import (
+    SourceSwitch,
+    StaticSource,
+    WeightedSource,
+    name_server_from_string,
+    source_from_string,
+)
 from kolus.tls import BackendCertificates, SecuredEndpoint
 from kolus.tunnel import End, in_place_of, loop_of
 
@@ -103,7 +109,8 @@ class ServedGroup:
         self.group: Group[Any] | None = None
         self._reactor = reactor
         self._list = SourceSwitch(source)
-        self._source: Any = self._list
+        self._weights = WeightedSource(self._list)
+        self._source: Any = self._weights
         self._certificates = None if settings.tls is None else BackendCertificates(settings.tls)
         make_endpoint = _warning(endpoint_maker(self._certificates))
         failures = settings.eject_after
@@ -125,7 +132,8 @@ class ServedGroup:
         )
         if settings.check is not None:
             self._source = CheckedSource(
-                reactor, self._list, settings.check, self.pool.checked, make_endpoint=make_endpoint
+                *(reactor, self._weights, settings.check, self.pool.checked),
+                make_endpoint=make_endpoint,
             )
 
     def start(self) -> None:
@@ -173,6 +181,13 @@ class ServedGroup:
             self.group.balancer = self._balancer(settings)
         if _listed(settings) != _listed(before):
             self._list.switch(source)
+
+    def set_weight(self, backend: Backend, weight: float) -> None:
+        """Change the weight of a backend for as long as it is listed.
+
+        @raise ValueError: the weight is out of its range.
+        """
+        self._weights.set_weight(backend, weight)
 
     @property
     def is_unused(self) -> bool:

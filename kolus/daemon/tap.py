@@ -31,6 +31,7 @@ from kolus.daemon.preflight import preflight
 from kolus.daemon.refusal import CannotListen
 from kolus.daemon.signals import Signals
 from kolus.daemon.steady_time import use_steady_time
+from kolus.daemon.steered import Steered
 
 __all__ = ["Options", "makeService"]
 
@@ -193,7 +194,9 @@ def makeService(options: Options) -> IService:
     options.signals.tell_status = daemon.tell_status
     options.signals.end_at_once = daemon.abort
     sys.excepthook = _tell_shortly
-    return daemon
+    if options.config.admin is None:
+        return daemon
+    return Steered(reactor, daemon, options.config.admin)
 
 
 def _tell_shortly(kind: type[BaseException], error: BaseException, where: Any) -> None:

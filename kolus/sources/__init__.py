@@ -14,6 +14,7 @@ from kolus.sources.from_string import name_server_from_string, source_from_strin
 from kolus.sources.host_resolver import HostResolver
 from kolus.sources.static import StaticSource
 from kolus.sources.switch import SourceSwitch
+from kolus.sources.weighted import WeightedSource
 
 __all__ = [
     "DNSSource",
@@ -21,6 +22,7 @@ __all__ = [
     "HostResolver",
     "SourceSwitch",
     "StaticSource",
+    "WeightedSource",
     "backend_from_entry",
     "check_file",
     "name_server_from_string",

@@ -5,20 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from twisted.internet.address import IPv4Address
+from twisted.internet.endpoints import serverFromString
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from kolus import Backend, Lease, Policy, Pool
-from kolus.admin import AdminService, AdminSettings
+from kolus.admin import AdminService
 from kolus.admin.guard import Guard
 from kolus.admin.resource import AdminResource
 from kolus.admin.web import AdminSite
 from kolus.balance import fill_first
+from kolus.config import AdminSettings
 from kolus.testing import FakeBackend, result_of
 from kolus.tunnel.sessions import Sessions
 
@@ -153,8 +156,11 @@ class Desk:
         self.leases: list[Lease[Any]] = []
         self.main = StubGroup(self.pool, self.group)
         self.running = Running({"main": self.main}, {"clients": StubListener(self.front)})
-        self.settings = AdminSettings(**settings)
-        self.service = AdminService(self.clock, self.running, self.settings)
+        self.settings = AdminSettings(listen=("unix:never",), **settings)
+        self.service = AdminService(
+            *(self.clock, self.running, self.settings), partial(serverFromString, None)
+        )
+        self.service.places.clear()
         self.service.startService()
         self.private, self.public = self._site(is_private=True), self._site(is_private=False)
 
@@ -162,7 +168,7 @@ class Desk:
         settings = self.settings
         guard = Guard(is_private=is_private, hosts=settings.hosts, token_file=settings.token_file)
         resource = AdminResource(self.service.routes, guard, self.service.streams)
-        return AdminSite(self.clock, resource, settings.request_timeout, settings.body_limit)
+        return AdminSite(self.clock, resource)
 
     def lease(self, ident: Hashable = "us") -> Lease[Any]:
         self.leases.append(result_of(self.group.connect(ident)))

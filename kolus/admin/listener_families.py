@@ -1,0 +1,71 @@
+"""The families of metrics of listeners, and the collector of a whole daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from kolus.admin.finder import Finder
+from kolus.admin.measures import Measures
+from kolus.prometheus import Observed, exposition, histogram_family, pool_families
+
+__all__ = ["scrape"]
+
+_AT = ("listener",)
+
+_COUNTERS: dict[str, tuple[str, Callable[[Any], int]]] = {
+    "kolus_served_clients": ("Clients that had a lease and have ended.", lambda it: it.served),
+    "kolus_refused_clients": ("Clients that got no lease and were closed.", lambda it: it.refused),
+}
+
+
+def scrape(finder: Finder, measures: Measures, accept: str) -> tuple[bytes, str]:
+    """The metrics of a daemon, and their content type."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_DaemonMetrics(finder, measures))
+    return exposition(registry, accept)
+
+
+class _DaemonMetrics(Collector):
+    def __init__(self, finder: Finder, measures: Measures) -> None:
+        self._finder = finder
+        self._measures = measures
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        yield from pool_families([self._observed(name) for name in self._finder.running.groups])
+        yield from self._of_listeners()
+
+    def _observed(self, name: str) -> Observed:
+        group, measured = self._finder.group(name), self._measures.of(name)
+        backends = self._finder.backends(group)
+        return Observed(name, group.pool, measured.metrics, measured.durations, backends)
+
+    def _of_listeners(self) -> Iterator[Metric]:
+        fronts = [(name, each.front) for name, each in self._finder.running.listeners.items()]
+        clients = GaugeMetricFamily("kolus_clients", "Connected clients.", labels=_AT)
+        for name, front in fronts:
+            clients.add_metric((name,), front.clients)
+        yield clients
+        for family, (text, number) in _COUNTERS.items():
+            counter = CounterMetricFamily(family, text, labels=_AT)
+            for name, front in fronts:
+                counter.add_metric((name,), number(front))
+            yield counter
+        text = "Bytes of clients that have ended: sent to backends, or received from them."
+        moved = CounterMetricFamily("kolus_client_bytes", text, labels=(*_AT, "direction"))
+        for name, front in fronts:
+            moved.add_metric((name, "sent"), front.sent)
+            moved.add_metric((name, "received"), front.received)
+        yield moved
+        lasted = [((name,), front.sessions.durations) for name, front in fronts]
+        yield histogram_family(
+            "kolus_session_seconds", "From a client's lease to its end.", _AT, lasted
+        )

@@ -1,0 +1,71 @@
+"""C{WeightedSource}: a source whose backends may get other weights by hand.
+
+Its state is the last list of the source that it wraps, and the weights by the keys of the backends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from zope.interface import implementer
+
+from kolus.interfaces import ISource
+
+if TYPE_CHECKING:
+    from kolus.backend import Backend
+
+__all__ = ["WeightedSource"]
+
+
+@implementer(ISource)
+class WeightedSource:
+    """Wraps another source. A weight that was set by hand stays for as long as the backend is in
+    the list."""
+
+    def __init__(self, source: Any) -> None:
+        """
+        @param source: the C{ISource} to wrap.
+        """
+        self._source = source
+        self._listener: Callable[[Sequence[Backend]], object] | None = None
+        self._told: Sequence[Backend] = ()
+        self._weights: dict[Hashable, float] = {}
+
+    def start(self, listener: Callable[[Sequence[Backend]], object]) -> None:
+        self._listener = listener
+        self._source.start(self._heard)
+
+    def stop(self) -> None:
+        self._listener = None
+        self._source.stop()
+
+    def set_weight(self, backend: Backend, weight: float) -> None:
+        """Change the weight of a backend, at once.
+
+        @raise ValueError: the weight is out of its range.
+        """
+        if isinstance(backend.endpoint, str):  # others cannot be replaced: a copy is another one
+            replace(backend, weight=weight)
+            self._weights[backend.key] = weight
+            if self._listener is not None and self._told:
+                self._listener(self._weighted(self._told))
+            return
+        raise ValueError("weight: this backend was made from an object, so it stays as it is")
+
+    def _heard(self, backends: Sequence[Backend]) -> None:
+        if self._listener is None:
+            return
+        self._listener(self._weighted(backends))
+        self._told = backends
+        keys = {each.key for each in backends}
+        self._weights = {key: each for key, each in self._weights.items() if key in keys}
+
+    def _weighted(self, backends: Sequence[Backend]) -> Sequence[Backend]:
+        if not self._weights:
+            return backends
+        return [
+            replace(each, weight=self._weights[each.key]) if each.key in self._weights else each
+            for each in backends
+        ]
