@@ -80,3 +80,13 @@ async def test_of_one_address_the_others_are_closed() -> None:
             reason = "max_clients_per_address"
             await until(reactor, lambda: its.refusals.counts[reason] == CLIENTS - 2)
             assert its.limits.clients == 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_is_denied_is_closed_and_who_is_allowed_is_served() -> None:
+    async with front(deny=("127.0.0.0/8",)) as (its, port):
+        with clients(port):
+            await until(reactor, lambda: its.refusals.counts["deny"] == CLIENTS)
+    async with front(allow=("127.0.0.1",)) as (its, port):
+        with clients(port):
+            await until(reactor, lambda: its.limits.clients == CLIENTS)

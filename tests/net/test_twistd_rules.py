@@ -1,4 +1,4 @@
-"""C{twistd kolus} with TLS on both sides, and with limits of its clients."""
+"""C{twistd kolus} with TLS on both sides, and with checks of its backends."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class Files:
     def path(self, name: str) -> str:
         return str(self.folder / name)
 
-    def write(self, name: str, identity: str) -> str:
+    def write(self, name: str, *identities: str) -> str:
         path = self.folder / name
         path.parent.mkdir(exist_ok=True)
-        issued = self.authority.issue_cert(identity)
+        issued = self.authority.issue_cert(*identities)
         issued.private_key_and_cert_chain_pem.write_to_path(str(path))
         return str(path)
 
@@ -130,44 +130,44 @@ async def test_a_backend_with_the_certificate_of_another_is_not_used(files: File
             await child.seen("cannot connect|VerificationError|CertificateError")
 
 
-@pytest_twisted.ensureDeferred
-async def test_clients_beyond_the_most_wait_until_one_has_left() -> None:
-    async with (
-        backend(reactor) as echoes,
-        twistd(reactor, "--backend", echoes.endpoint, *LISTEN, "--max-clients=2") as child,
-    ):
-        port = await child.port()
-        async with connected(reactor, port) as first, connected(reactor, port) as second:
-            for each in (first, second):
-                each.send(b"x")
-                await each.has(1)
-            async with connected(reactor, port) as third:
-                third.send(b"y")
-                await child.seen("max_clients is reached with 2 clients")
-                assert not third.got
-                await first.close()
-                await third.has(1)
+CONFIG = """
+[groups.shop]
+backends = ["{backend}"]
+[listeners.shop]
+listen = "tcp:0:interface=127.0.0.1"
+[listeners.shop.tls]
+certificates = "{certificates}"
+"""
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_denied_client_is_closed() -> None:
-    async with (
-        backend(reactor) as echoes,
-        twistd(reactor, "--backend", echoes.endpoint, *LISTEN, "--deny=127.0.0.0/8") as child,
-    ):
-        async with connected(reactor, await child.port()) as client:
-            await client.ended()
-        await child.seen(r"127\.0\.0\.1 is in a network of deny")
-    assert not echoes.peers
+async def test_renewed_certificates_are_shown_after_a_hangup_signal(files: Files) -> None:
+    name, path = "shop.example", "front/default.pem"
+    files.write(path, name)
+    async with backend(reactor, Speaking) as echoes:
+        text = CONFIG.format(backend=echoes.endpoint, certificates=files.path("front"))
+        (files.folder / "kolus.toml").write_text(text)
+        async with twistd(reactor, "--config", files.path("kolus.toml")) as child:
+            port = await child.port()
+            assert await deferToThread(ask, port, files, name) == {name}
+            async with connected(reactor, port):  # who is in its handshake is no obstacle
+                files.write(path, name, "renewed.example")
+                child.signal("HUP")
+                await child.seen("the configuration is reloaded")
+            assert await deferToThread(ask, port, files, name) == {name, "renewed.example"}
+            (files.folder / path).write_text("half a certif")
+            child.signal("HUP")
+            await child.seen("default.pem has no PEM certificate")
+            assert await deferToThread(ask, port, files, name) == {name, "renewed.example"}
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_backend_that_hangs_is_found_by_its_checks(redis: Server) -> None:
     options = ["--check-kind=exchange", "--check-send=PING\r\n", "--check-expect=+PONG"]
-    options += ["--check-interval=0.1", "--check-timeout=2", "--check-fall=2"]
+    options += ["--check-interval=0.1", "--check-timeout=1", "--check-fall=1"]
     async with twistd(reactor, "--backend", redis.endpoint, *LISTEN, *options) as child:
         await child.port()
         redis.freeze()
-        await child.seen("is ejected .*its health check fails: .*the check took longer than 2 s")
+        await child.seen("is ejected .*its health check fails: .*the check took longer than 1 s")
         redis.thaw()
         await child.seen("its health check fails no more")
