@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -20,8 +20,19 @@ _AT = ("listener",)
 
 _COUNTERS: dict[str, tuple[str, Callable[[Any], int]]] = {
     "kolus_served_clients": ("Clients that had a lease and have ended.", lambda it: it.served),
-    "kolus_refused_clients": ("Clients that got no lease and were closed.", lambda it: it.refused),
 }
+
+_BY_REASON: dict[str, tuple[str, Callable[[Any], Mapping[str, int]]]] = {
+    "kolus_refused_clients": (
+        "Clients that were closed before they had a lease.",
+        lambda it: it.refusals.counts,
+    ),
+    "kolus_timed_out_sessions": (
+        "Sessions that were ended because of the time.",
+        lambda it: it.times_out,
+    ),
+}
+"""The reasons are the names of the settings; see the reference of listeners."""
 
 
 def scrape(finder: Finder, measures: Measures, accept: str) -> tuple[bytes, str]:
@@ -58,6 +69,12 @@ class _DaemonMetrics(Collector):
             counter = CounterMetricFamily(family, text, labels=_AT)
             for name, front in fronts:
                 counter.add_metric((name,), number(front))
+            yield counter
+        for family, (text, counts) in _BY_REASON.items():
+            counter = CounterMetricFamily(family, text, labels=(*_AT, "reason"))
+            for name, front in fronts:
+                for reason, count in sorted(counts(front).items()):
+                    counter.add_metric((name, reason), count)
             yield counter
         text = "Bytes of clients that have ended: sent to backends, or received from them."
         moved = CounterMetricFamily("kolus_client_bytes", text, labels=(*_AT, "direction"))

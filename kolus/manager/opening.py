@@ -92,7 +92,8 @@ class Opening:
             # Twisted's endpoints put a wrapper around the connection that passes on every optional
             # interface, but claims only one of them.
             wrapper = getattr(transport, "protocol", connection)
-            alsoProvides(wrapper, *directlyProvidedBy(connection))
+            if wrapper is not connection:
+                alsoProvides(wrapper, *directlyProvidedBy(connection))
         self.is_making = True
         try:
             connection.protocol.makeConnection(transport)

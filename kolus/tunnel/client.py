@@ -56,6 +56,11 @@ class Client(End):
         self.visitor.server_name = told.decode("ascii", "replace").lower()
         self._front.arrived(self)
 
+    def readConnectionLost(self) -> None:
+        super().readConnectionLost()
+        if self.wait is not None and not self.has_bytes:
+            self.wait.cancel()  # it has closed: one that still wants an answer has asked
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)
         self._front.left(self)

@@ -107,8 +107,13 @@ class End(Protocol):
         self._early_size += len(data)
 
     @property
+    def has_bytes(self) -> bool:
+        """Whether bytes have come that no listener has yet."""
+        return bool(self._early)
+
+    @property
     def has_early(self) -> bool:
-        """Whether something has come that no listener has yet."""
+        """Whether bytes or an end have come that no listener has yet."""
         return bool(self._early or self.has_read)
 
     def take_early(self) -> bytes:

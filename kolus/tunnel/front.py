@@ -55,7 +55,8 @@ class Front(Factory):
     """Joins each client's connection to a leased connection.
 
     If the request for a lease fails, the client is closed, and the log says so at most once a
-    second. A client that disconnects leaves the queue; a client that only half-closes stays in it.
+    second. A client that disconnects leaves the queue, also if it has only ended its direction and
+    sent nothing before. One that asked and then half-closes stays in the queue.
 
     @ivar sessions: its clients, for an operator.
     @ivar served: number of clients that had a lease and have ended.

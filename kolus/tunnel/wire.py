@@ -79,6 +79,8 @@ class Wire:
         self.loop = loop
         self.socket = sock
         self.fd = sock.fileno()
+        self._family = sock.family
+        self._is_tcp = self._family != socket.AF_UNIX
         self.dataBuffer: bytes | bytearray = b""
         self._peer = peer
 
@@ -321,7 +323,7 @@ class Wire:
         self._reason = reason
         self.dataBuffer = b""
         self.unwatch()
-        if reset and self.socket.family != socket.AF_UNIX:
+        if reset and self._is_tcp:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.loop.close(self.socket)
         if self.protocol is not None:
@@ -339,10 +341,10 @@ class Wire:
     def getPeer(self) -> IAddress:
         if self._peer is None:
             self._peer = _name_of(self.socket.getpeername)
-        return address_of(self.socket.family, self._peer)
+        return address_of(self._family, self._peer)
 
     def getHost(self) -> IAddress:
-        return address_of(self.socket.family, _name_of(self.socket.getsockname))
+        return address_of(self._family, _name_of(self.socket.getsockname))
 
     def getHandle(self) -> socket.socket:
         return self.socket
@@ -364,12 +366,12 @@ class Wire:
 
     def setTcpNoDelay(self, enabled: bool) -> None:
         """As C{ITCPTransport}; without effect on a UNIX socket."""
-        if self.socket.family != socket.AF_UNIX:
+        if self._is_tcp:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, int(enabled))
 
     def setTcpKeepAlive(self, enabled: bool) -> None:
         """As C{ITCPTransport}; without effect on a UNIX socket."""
-        if self.socket.family != socket.AF_UNIX:
+        if self._is_tcp:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(enabled))
 
 

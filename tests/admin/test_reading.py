@@ -126,3 +126,18 @@ def test_a_group_that_has_not_started_is_shown_without_backends(desk: Desk) -> N
     (group,) = desk.ask("GET", STATUS).value["groups"]
     assert (group["started"], group["backends"]) == (False, [])
     assert desk.ask("POST", "/api/v1/groups/main/pause").status == 409
+
+
+def test_clients_that_are_refused_and_sessions_that_time_out_are_counted_by_reason(
+    desk: Desk,
+) -> None:
+    desk.front.refusals.counts["deny"] += 3
+    desk.front.refusals.counts["handshake"] += 1
+    desk.front.times_out["client_timeout"] += 2
+    lines = desk.ask("GET", "/metrics").body.decode().splitlines()
+    for line in (
+        'kolus_refused_clients_total{listener="clients",reason="deny"} 3.0',
+        'kolus_refused_clients_total{listener="clients",reason="handshake"} 1.0',
+        'kolus_timed_out_sessions_total{listener="clients",reason="client_timeout"} 2.0',
+    ):
+        assert line in lines

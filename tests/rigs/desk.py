@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,6 +24,7 @@ from kolus.admin.web import AdminSite
 from kolus.balance import fill_first
 from kolus.config import AdminSettings
 from kolus.testing import FakeBackend, result_of
+from kolus.tunnel.refusals import Refusals
 from kolus.tunnel.sessions import Sessions
 
 __all__ = ["Answered", "Desk", "Line"]
@@ -101,6 +103,8 @@ class FrontStub:
 
     def __init__(self, clock: Clock) -> None:
         self.sessions = Sessions(clock)
+        self.refusals = Refusals(clock)
+        self.times_out: Counter[str] = Counter()
         self.served = self.refused = self.sent = self.received = 0
         self.closed: list[int] = []
 

@@ -33,7 +33,7 @@ FLOORS = (
     "errors backoff status support events",
     "endpoints lease balance health watching context proxy_protocol tls",
     "backend policy interfaces tunnel",
-    "manager sources metrics durations checking",
+    "manager sources metrics otel durations checking",
     "group config prometheus",
     "pool admin cli",
     "service daemon testing clients aio __main__",

@@ -1,0 +1,223 @@
+"""What the front's own sockets promise beyond what every data path does (see test_tunnel)."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from typing import Any
+
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+from twisted.logger import LogEvent
+
+from kolus.lease import Lease
+from kolus.tunnel import Front, loop_of
+from kolus.tunnel.descriptors import Descriptors
+from kolus.tunnel.pipes import PIPE, Pipes
+from kolus.tunnel.raw_port import RawPort
+from tests.net.test_tunnel import front, port_of
+from tests.net.tunnel_peers import Echo, Peer, backend, connected, until
+
+MIB = 1 << 20
+RESET = struct.pack("ii", 1, 0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_plain_sockets_are_wires() -> None:
+    async with backend(reactor, Echo) as echoes, front(echoes.endpoint) as service:
+        (port,) = service.ports
+        assert isinstance(port, RawPort)
+        async with connected(reactor, port_of(service)) as client:
+            client.send(b"x")
+            await client.has(1)
+            watched = list(loop_of(reactor)._owners.values())
+            assert len(watched) == 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_bulk_goes_both_ways_whole_and_in_order() -> None:
+    question = os.urandom(MIB) * 24
+    async with (
+        backend(reactor, Echo) as echoes,
+        front(echoes.endpoint) as service,
+        connected(reactor, port_of(service)) as client,
+    ):
+        client.transport.write(question)
+        client.transport.loseWriteConnection()
+        await client.ended()
+        assert client.got == question
+
+
+REASON = b"-ERR max number of clients reached\r\n"
+
+
+def _refuse(listening: socket.socket) -> None:
+    """Answer and close, although what the client sent is not read."""
+    raw, _ = listening.accept()
+    raw.recv(1, socket.MSG_PEEK)
+    raw.sendall(REASON)
+    raw.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_a_backend_said_before_its_reset_reaches_the_client() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        number = listening.getsockname()[1]
+        async with (
+            front(f"tcp:127.0.0.1:{number}") as service,
+            connected(reactor, port_of(service)) as client,
+        ):
+            refused = deferToThread(_refuse, listening)
+            client.send(b"hello there")
+            await refused
+            await client.lost()
+            assert client.got == REASON
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_a_client_said_before_its_reset_reaches_the_backend() -> None:
+    async with backend(reactor, Peer) as far, front(far.endpoint) as service:
+        port = port_of(service)
+        said = os.urandom(50_000)
+        await deferToThread(_say_and_reset, port, said)
+        await until(reactor, lambda: far.peers and far.peers[0].reason is not None)
+        assert far.peers[0].got == said
+        assert far.peers[0].was_reset
+
+
+def _say_and_reset(port: int, said: bytes) -> None:
+    raw = socket.create_connection(("127.0.0.1", port))
+    raw.sendall(said)
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    raw.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_slow_reader_costs_no_memory_and_gets_it_all() -> None:
+    class Talker(Peer):
+        def connectionMade(self) -> None:
+            self.transport.write(b"x" * (32 * MIB))
+            self.transport.loseConnection()
+
+    async with (
+        backend(reactor, Talker) as far,
+        front(far.endpoint) as service,
+        connected(reactor, port_of(service)) as client,
+    ):
+        client.transport.pauseProducing()
+        await until(reactor, lambda: far.peers)
+        for _ in range(20):
+            await _pause(0.01)
+        client.transport.resumeProducing()
+        await client.ended()
+        assert len(client.got) == 32 * MIB
+
+
+def _pause(seconds: float) -> Deferred[None]:
+    waited: Deferred[None] = Deferred()
+    reactor.callLater(seconds, waited.callback, None)  # type: ignore[attr-defined]
+    return waited
+
+
+class Queue:
+    """A front whose clients all wait."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.asked: list[Deferred[Lease[Any]]] = []
+        self.cancelled = 0
+        self.front = Front(reactor, self._ask, loop=loop_of(reactor), **settings)  # type: ignore[arg-type]
+
+    def _ask(self, ident: object) -> Deferred[Lease[Any]]:
+        self.asked.append(Deferred(self._cancel))
+        return self.asked[-1]
+
+    def _cancel(self, _: object) -> None:
+        self.cancelled += 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_that_closed_without_a_word_leaves_the_queue_and_one_that_asked_stays() -> (
+    None
+):
+    queue = Queue()
+    listening: Any = reactor.listenTCP(0, queue.front, interface="127.0.0.1")  # type: ignore[attr-defined]
+    port = queue.front.listens(listening, queue.front)
+    number = port.getHost().port  # type: ignore[attr-defined]
+    silent = socket.create_connection(("127.0.0.1", number))
+    asking = socket.create_connection(("127.0.0.1", number))
+    asking.sendall(b"question")
+    asking.shutdown(socket.SHUT_WR)
+    await until(reactor, lambda: len(queue.asked) == 2)
+    silent.close()
+    await until(reactor, lambda: queue.cancelled == 1)
+    await _pause(0.05)
+    assert (queue.cancelled, queue.front.clients) == (1, 1)
+    await port.stopListening()  # type: ignore[misc]
+    drained = queue.front.drain(0.0)
+    await drained
+    asking.close()
+
+
+def test_clients_are_accepted_while_their_backends_have_descriptors() -> None:
+    used = len(os.listdir("/proc/self/fd"))
+    descriptors = Descriptors(lambda: used + 8 + 2 * 5)
+    opened = []
+    while descriptors.take():
+        opened += [socket.socket(), socket.socket()]
+    assert len(opened) == 2 * 5
+    for each in opened:
+        each.close()
+    descriptors.look()
+    assert descriptors.take()
+    descriptors.waiting = 100
+    descriptors.look()
+    assert not descriptors.take()
+
+
+@pytest_twisted.ensureDeferred
+async def test_without_descriptors_clients_wait_and_it_is_said_once(
+    log_events: list[LogEvent],
+) -> None:
+    limit = 10
+    async with backend(reactor, Echo) as echoes, front(echoes.endpoint, limit=50) as service:
+        (port,) = service.ports
+        assert isinstance(port, RawPort)
+        port._descriptors = Descriptors(lambda: limit)
+        async with connected(reactor, port_of(service)) as client:
+            client.send(b"x")
+            await _pause(0.3)
+            assert not client.got
+            limit = 10_000
+            await client.has(1)
+        said = [each for each in log_events if "no more clients" in str(each.get("log_format"))]
+        assert len(said) == 1
+
+
+def test_pipes_are_few_and_one_with_bytes_is_not_used_again() -> None:
+    pipes = Pipes()
+    first = pipes.take()
+    assert first is not None
+    pipes.give_back(first)
+    assert pipes.take() is first
+    first.held = 5
+    pipes.give_back(first)
+    second = pipes.take()
+    assert second is not first
+    taken = [pipes.take() for _ in range(60)]
+    assert None in taken
+    for each in (second, *taken):
+        if each is not None:
+            pipes.give_back(each)
+    assert PIPE == MIB
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_backend_that_refuses_is_an_error_of_the_usual_kind() -> None:
+    async with backend(reactor, Echo) as gone:
+        endpoint = gone.endpoint
+    async with front(endpoint) as service, connected(reactor, port_of(service)) as client:
+        await client.ended()
+        assert service.front.refused == 1  # type: ignore[attr-defined]
