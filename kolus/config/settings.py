@@ -173,6 +173,9 @@ class Config:
     @ivar listeners: the listeners by their names.
     @ivar admin: the admin server. None: there is none.
     @ivar grace: how many seconds clients have to finish after SIGTERM, before they are aborted.
+    @ivar takeover: the path of a UNIX socket by which a new process that is told the same path gets
+        the listening sockets, so that no client is refused; then this one ends. None: there is no
+        such path.
     @ivar name_servers: resolve names of backends: addresses, and ports if they are not 53. Empty:
         the machine's resolver does.
     """
@@ -181,6 +184,7 @@ class Config:
     listeners: Mapping[str, ListenerConfig]
     admin: AdminSettings | None = None
     grace: float = 30.0
+    takeover: str | None = None
     name_servers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

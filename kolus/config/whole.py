@@ -44,7 +44,9 @@ def whole(tables: Mapping[str, Any], check: Check, mistakes: Mistakes) -> Config
     }
     admin = tables.get("admin")
     steered = None if admin is None else read_table(AdminSettings, admin, ("admin",), mistakes)
-    rest = {key: value for key, value in tables.items() if key in ("grace", "name_servers")}
+    rest = {
+        key: value for key, value in tables.items() if key in ("grace", "name_servers", "takeover")
+    }
     made = read_table(Config, {"groups": {}, "listeners": {}, **rest}, (), mistakes)
     if made is None or mistakes:
         return None
@@ -53,6 +55,7 @@ def whole(tables: Mapping[str, Any], check: Check, mistakes: Mistakes) -> Config
         listeners=listeners,  # type: ignore[arg-type]
         admin=steered,
         grace=made.grace,
+        takeover=made.takeover,
         name_servers=made.name_servers,
     )
     mistakes.extend(check(config))

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
 from kolus.config import Config, ConfigError
@@ -26,7 +27,7 @@ __all__ = ["Daemon", "Maker"]
 
 _log = Logger()
 
-_FIXED = ("name_servers", "admin")
+_FIXED = ("name_servers", "admin", "takeover")
 """The keys that a reload cannot change."""
 
 
@@ -128,6 +129,9 @@ class Daemon(Service):
         @return: whether it goes on with what was read. Otherwise all is as before, and the log says
             why.
         """
+        if not self.running:
+            _log.warn("nothing is read again: the daemon does not run yet, or is ending")
+            return False
         try:
             config = self._load()
             for key in _FIXED:
@@ -217,6 +221,15 @@ class Daemon(Service):
                 self._leaving.add_group(group)
 
     # Ending
+
+    def offers(self) -> list[tuple[str, IListeningPort]]:
+        """The server endpoint strings of the listening ports, and the ports."""
+        return [each for listener in self.listeners.values() for each in listener.offers()]
+
+    def release(self) -> None:
+        """Accept no more. Another process has the sockets, and serves."""
+        for each in self.listeners.values():
+            each.release()
 
     def stopService(self) -> Deferred[None]:
         """Stop listening, drain the listeners, and close the groups.

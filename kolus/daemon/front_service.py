@@ -23,6 +23,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from kolus.daemon.behind_balancers import BEHIND_BALANCERS
+from kolus.daemon.letting_go import let_go
 from kolus.daemon.refusal import CannotListen, refusal
 from kolus.tunnel import Front
 
@@ -90,6 +91,19 @@ class FrontService(Service):
     def ports(self) -> list[IListeningPort]:
         """The listening ports."""
         return [port for _, port in self._open]
+
+    def offers(self) -> list[tuple[str, IListeningPort]]:
+        """The server endpoint strings of the listening ports, and the ports."""
+        return list(self._open)
+
+    def release(self) -> None:
+        """Accept no more, and close the descriptors of the ports. Another process has the sockets,
+        so they are not shut down, and the path of a UNIX socket stays."""
+        ports, self._open = self.ports, []
+        for port in ports:
+            if isinstance(self.front, Front):
+                self.front.gate.remove(port)  # type: ignore[arg-type]
+            let_go(port)
 
     def privilegedStartService(self) -> None:
         """Listen.

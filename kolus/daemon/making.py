@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
+
+from twisted.internet.interfaces import IStreamServerEndpoint
 
 from kolus.config import Config
 from kolus.daemon.daemon import Daemon
@@ -18,22 +21,33 @@ from kolus.tunnel import Front, loop_of
 __all__ = ["make_daemon"]
 
 
-def make_daemon(reactor: Any, config: Config, load: Callable[[], Config] | None = None) -> Daemon:
+MakeEndpoint = Callable[[str], IStreamServerEndpoint]
+
+
+def make_daemon(
+    reactor: Any,
+    config: Config,
+    load: Callable[[], Config] | None = None,
+    make_endpoint: MakeEndpoint | None = None,
+) -> Daemon:
     """Make the service of a configuration. Nothing is opened before it starts.
 
     @param load: as for C{Daemon}.
+    @param make_endpoint: makes the endpoint of an address to listen on. C{None}: C{listen_endpoint}
+        does.
     """
     servers = [name_server_from_string(each) for each in config.name_servers]
     if servers:  # for host names of backends too, such as those in SRV records
         reactor.installNameResolver(HostResolver(reactor, servers, reactor.nameResolver))
-    return Daemon(config, _Maker(reactor), load)
+    return Daemon(config, _Maker(reactor, make_endpoint or partial(listen_endpoint, reactor)), load)
 
 
 class _Maker:
     """Makes the parts of the daemon for a reactor. See C{Maker}."""
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, make_endpoint: MakeEndpoint) -> None:
         self.clock = reactor
+        self._make_endpoint = make_endpoint
 
     def make_group(self, config: Config, name: str) -> ServedGroup:
         source = self.make_source(config, name)
@@ -56,7 +70,7 @@ class _Maker:
         return FrontService(front, self.listening(config, name), grace=config.grace)
 
     def listening(self, config: Config, name: str) -> list[Listening]:
-        return [(each, listen_endpoint(self.clock, each)) for each in config.listeners[name].listen]
+        return [(each, self._make_endpoint(each)) for each in config.listeners[name].listen]
 
     def front_settings(self, config: Config, name: str) -> tuple[Any, Any, Any]:
         its = config.listeners[name]

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 
 from kolus.admin import AdminService, CannotServe
 from kolus.config import AdminSettings
 from kolus.daemon.daemon import Daemon
 from kolus.daemon.front_service import FrontService
-from kolus.daemon.listen_endpoint import listen_endpoint
+from kolus.daemon.letting_go import let_go
 from kolus.daemon.refusal import CannotListen
 from kolus.daemon.served_group import ServedGroup
 
@@ -27,14 +28,31 @@ class Steered(Service):
     @ivar admin: the admin server.
     """
 
-    def __init__(self, reactor: Any, daemon: Daemon, settings: AdminSettings) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        daemon: Daemon,
+        settings: AdminSettings,
+        make_endpoint: Callable[[str], IStreamServerEndpoint],
+    ) -> None:
         """
+        @param make_endpoint: makes the endpoint of a server endpoint string; raises C{ValueError}.
         @raise ValueError: an address of the admin server cannot be listened on.
         """
         self.daemon = daemon
-        self.admin = AdminService(
-            reactor, _Watched(daemon), settings, partial(listen_endpoint, reactor)
-        )
+        self.admin = AdminService(reactor, _Watched(daemon), settings, make_endpoint)
+
+    def offers(self) -> list[tuple[str, IListeningPort]]:
+        """The server endpoint strings of the listening ports, and the ports."""
+        places = [each.text for each in self.admin.places]
+        return [*self.daemon.offers(), *zip(places, self.admin.ports, strict=False)]
+
+    def release(self) -> None:
+        """Accept no more. Another process has the sockets, and serves."""
+        self.daemon.release()
+        ports, self.admin.ports = self.admin.ports, []
+        for each in ports:
+            let_go(each)
 
     def privilegedStartService(self) -> None:
         """Listen for clients and for operators.

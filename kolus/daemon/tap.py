@@ -25,8 +25,11 @@ from kolus.config import (
     read_config,
 )
 from kolus.daemon.demo import Demo
+from kolus.daemon.handover import Handover
+from kolus.daemon.inheritance import inherit
 from kolus.daemon.log_output import LogOutput
 from kolus.daemon.making import make_daemon
+from kolus.daemon.notify import Notifier
 from kolus.daemon.preflight import preflight
 from kolus.daemon.refusal import CannotListen
 from kolus.daemon.signals import Signals
@@ -189,14 +192,23 @@ def makeService(options: Options) -> IService:
         stop, on_terminal = partial(_stop, reactor), _is_terminal()
         return Demo(reactor, options["demo"], stop, _print, on_terminal=on_terminal)
     assert options.config is not None, "the options were parsed"
-    daemon = make_daemon(reactor, options.config, options.load)
-    options.signals.reload = daemon.reload
+    sys.excepthook = _tell_shortly
+    inheritance = inherit(options.config.takeover)
+    make_endpoint = partial(inheritance.endpoint, reactor)
+    daemon = make_daemon(reactor, options.config, options.load, make_endpoint)
+    notifier = Notifier(reactor)
+    notifier.begin()
+    options.signals.reload = partial(notifier.reloading, daemon.reload)
     options.signals.tell_status = daemon.tell_status
     options.signals.end_at_once = daemon.abort
-    sys.excepthook = _tell_shortly
-    if options.config.admin is None:
-        return daemon
-    return Steered(reactor, daemon, options.config.admin)
+    service: Any = daemon
+    if options.config.admin is not None:
+        service = Steered(reactor, daemon, options.config.admin, make_endpoint)
+    if options.config.takeover is not None:
+        handover = Handover(reactor, options.config.takeover, service, partial(_stop, reactor))
+        its: Any = reactor
+        its.addSystemEventTrigger("after", "startup", handover.begin, inheritance)
+    return service  # type: ignore[no-any-return]
 
 
 def _tell_shortly(kind: type[BaseException], error: BaseException, where: Any) -> None:

@@ -1,0 +1,81 @@
+"""C{twistd kolus} as systemd starts it."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest_twisted
+from twisted.internet import reactor
+
+from tests.conftest import require
+from tests.net.child import CHECKOUT, twistd
+from tests.net.tunnel_peers import backend, connected, until
+
+its: Any = reactor
+
+# Systemd opens the socket, and gives it to the process as its descriptor 3.
+_STARTED = """
+import os, socket, sys
+from twisted.scripts.twistd import run
+listening = socket.create_server(("127.0.0.1", 0))
+os.dup2(listening.fileno(), 3)
+os.environ |= {{"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "carts"}}
+os.environ |= {{"NOTIFY_SOCKET": {notify!r}, "WATCHDOG_USEC": "100000"}}
+run()
+"""
+
+
+@pytest_twisted.ensureDeferred
+async def test_it_serves_on_the_socket_of_systemd_and_tells_it_how_it_is(tmp_path: Path) -> None:
+    notify = str(tmp_path / "notify")
+    messages: list[str] = []
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(notify)
+        manager.setblocking(False)
+
+        def told(text: str) -> bool:
+            with suppress(BlockingIOError):
+                messages.append(manager.recv(1000).decode())
+            return any(text in each for each in messages)
+
+        async with (
+            backend(reactor) as echoes,
+            twistd(
+                *(reactor, "--backend", echoes.endpoint),
+                *("--listen", "systemd:domain=INET:name=carts"),
+                run=_STARTED.format(notify=notify),
+            ) as child,
+        ):
+            port = await child.port()
+            await until(reactor, lambda: told("READY=1"))
+            await until(reactor, lambda: told("WATCHDOG=1"))
+            async with connected(reactor, port) as client:
+                client.send(b"hello", end=True)
+                await client.ended()
+                assert bytes(client.got) == b"hello"
+            child.signal("HUP")
+            await until(reactor, lambda: told("RELOADING=1"))
+            await until(reactor, lambda: told("STATUS=reloaded"))
+            child.signal()
+            await until(reactor, lambda: told("STOPPING=1"))
+            await child.ended()
+
+
+def test_the_units_have_no_mistake(tmp_path: Path) -> None:
+    tool = require("systemd-analyze", "systemd")
+    units = []
+    for each in sorted((CHECKOUT / "contrib" / "systemd").iterdir()):
+        unit = tmp_path / each.name
+        text = each.read_text().replace("/opt/kolus/bin/twistd", "/bin/true")  # it must be there
+        unit.write_text(text)
+        units.append(str(unit))
+    checked = subprocess.run([tool, "verify", *units], capture_output=True, text=True, check=False)
+    ours = [
+        line for line in checked.stderr.splitlines() if str(tmp_path) in line or "kolus" in line
+    ]
+    assert checked.returncode == 0, checked.stderr
+    assert ours == []
