@@ -14,17 +14,21 @@ import typing
 from collections.abc import Iterator
 from dataclasses import MISSING, fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+from twisted.internet.task import Clock
+
 from kolus import errors, events, metrics
+from kolus.admin import AdminService
 from kolus.checking import HealthCheck
-from kolus.config import FLAGS, GroupSettings
+from kolus.config import FLAGS, AdminSettings, GroupSettings
 from kolus.policy import Policy
 from kolus.tls import BackendTLS, ListenerTLS
 from kolus.tunnel import ListenerSettings
 
 FOLDER = Path(__file__).parent / "reference"
-PAGES = ("policy", "events", "metrics", "errors", "listener")
+PAGES = ("policy", "events", "metrics", "errors", "listener", "admin")
 
 
 def plain(text: str) -> str:
@@ -148,6 +152,27 @@ def flags() -> Iterator[str]:
         yield f"| `--{name}` | `{where}` |"
 
 
+def _admin() -> AdminService:
+    """An admin server of a daemon without groups and listeners."""
+    nothing: Any = SimpleNamespace(groups={}, listeners={})
+    place: Any = object()
+    return AdminService(Clock(), nothing, AdminSettings(listen=("unix:x",)), lambda text: place)
+
+
+def calls() -> Iterator[str]:
+    yield "| call | body | what it does |\n| --- | --- | --- |"
+    for route in _admin().routes.all:
+        body = ", ".join([f"`{each}`" for each in route.takes])
+        yield f"| `{route.method} {route.path}` | {body} | {route.about} |"
+
+
+def prometheus() -> Iterator[str]:
+    yield "| metric | type | meaning |\n| --- | --- | --- |"
+    told = _admin().scrape("").body.decode()
+    for name, what, kind in re.findall(r"# HELP (\w+) (.*)\n# TYPE \w+ (\w+)", told):
+        yield f"| `{name}` | {kind} | {what} |"
+
+
 TABLES: dict[str, typing.Callable[[], Iterator[str]]] = {
     "policy": policy,
     "events": event,
@@ -160,6 +185,9 @@ TABLES: dict[str, typing.Callable[[], Iterator[str]]] = {
     "listener tls": settings(ListenerTLS),
     "backend tls": settings(BackendTLS),
     "check": settings(HealthCheck),
+    "admin": settings(AdminSettings),
+    "calls": calls,
+    "prometheus": prometheus,
 }
 
 

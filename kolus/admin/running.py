@@ -24,7 +24,7 @@ class RunningGroup(Protocol):
     def group(self) -> Any: ...
 
     def set_weight(self, backend: Backend, weight: float) -> None:
-        """Change the weight of a backend, until the daemon ends or loads its file again.
+        """Change the weight of a backend, for as long as it is listed.
 
         @raise ValueError: the weight is out of its range.
         """

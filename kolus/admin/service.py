@@ -93,7 +93,7 @@ class AdminService(Service):
             Route(
                 "/metrics",
                 "The metrics for Prometheus.",
-                self._scrape,
+                lambda call: self.scrape(call.accept),
                 "text/plain",
             ),
             Route(
@@ -104,12 +104,16 @@ class AdminService(Service):
             ),
         ]
 
-    def _scrape(self, call: Call) -> Answer:
+    def scrape(self, accept: str) -> Answer:
+        """The metrics, in a format that C{accept} allows.
+
+        @raise Problem: the library is missing.
+        """
         try:
             from kolus.admin.listener_families import scrape
         except ImportError:
             raise Problem(501, "metrics need pip install 'kolus[prometheus]'") from None
-        return Answer(*scrape(self._finder, self._measures, call.accept))
+        return Answer(*scrape(self._finder, self._measures, accept))
 
     def _describe(self, call: Call) -> Answer:
         return answer(description(self.routes.all))

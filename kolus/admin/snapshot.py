@@ -109,6 +109,8 @@ class Snapshot:
             "clients": front.clients,
             "served": front.served,
             "refused": front.refused,
+            "refusals": dict(front.refusals.counts),
+            "timed_out": dict(front.times_out),
             "sent": front.sent,
             "received": front.received,
             "session": _histogram(front.sessions.durations),

@@ -9,10 +9,10 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionClosed
 from twisted.protocols.amp import AMP, ProtocolSwitchCommand
 
-from kolus.backend import AnyBackend, Backend
+from kolus.backend import AnyBackend
 from kolus.balance import Balancer
 from kolus.clients.calls import run_call
-from kolus.clients.client import Client, with_slots
+from kolus.clients.client import Client, listed, with_slots
 from kolus.events import Observer
 from kolus.group import Group
 from kolus.lease import Lease
@@ -55,7 +55,7 @@ class AMPPool(Client):
         """
         policy = with_slots(policy)
         self.pool: Pool[AMP] = Pool(reactor, protocol, policy=policy, observers=observers)
-        self.group = self.pool.group([Backend.of(each) for each in backends], balancer, _IDENT)
+        self.group = self.pool.group(listed(backends), balancer, _IDENT)
 
     def callRemote(self, command: Any, **arguments: Any) -> Deferred[Any]:
         """See C{AMP.callRemote}. A call without an answer counts as answered when it is written.

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from kolus.backend import AnyBackend, Backend
 from kolus.group import Group
 from kolus.policy import Policy
 from kolus.pool import Pool
 from kolus.status import Status
 from kolus.watching import PoolExplanation
 
-__all__ = ["Client", "with_slots"]
+__all__ = ["Client", "listed", "with_slots"]
 
 _SLOTS = 100
 
@@ -39,6 +41,16 @@ class Client:
     def close(self, timeout: float = 10.0) -> Deferred[None]:
         """See L{Pool.close}."""
         return self.pool.close(timeout)
+
+
+def listed(backends: Iterable[AnyBackend]) -> list[Backend]:
+    """The servers of a client.
+
+    @raise ValueError: one of them is invalid, or they are one string rather than a list.
+    """
+    if isinstance(backends, str):
+        raise ValueError(f"backends must be a list: write [{backends!r}]")
+    return [Backend.of(each) for each in backends]
 
 
 def with_slots(policy: Policy | None) -> Policy:

@@ -21,7 +21,9 @@ from twisted.web._newclient import (
     RequestNotSent,
     RequestTransmissionFailed,
     ResponseNeverReceived,
+    TransportProxyProducer,
 )
+from twisted.web.client import _ReadBodyProtocol
 
 from kolus.backend import Backend
 from kolus.clients.client import Client
@@ -220,12 +222,25 @@ class _Exchange(HTTP11ClientProtocol):
         """Send a request, and settle the lease when its response has been read."""
         self._lease = lease
         answer = self.request(request)
+        proxy: Any = self._transportProxy
+        if proxy is not None:
+            proxy.__class__, proxy.exchange = _Proxy, self
         if self._parser is not None and request.headers.hasHeader(b"Upgrade"):
             parser: Any = self._parser
             parser.allHeadersReceived = partial(
                 self._headers_came, parser, parser.allHeadersReceived
             )
         return answer.addCallbacks(self._answered, self._failed)
+
+    def abort_reading(self) -> None:
+        """The Deferred of C{readBody} is cancelled: nobody wants the rest."""
+        parser: Any = self._parser
+        reader = parser.response._bodyProtocol
+        if isinstance(reader, _ReadBodyProtocol):  # else Twisted fires what is cancelled already
+            reader.deferred = Deferred()
+            reader.deferred.addErrback(lambda _: None)
+        transport: Any = self.transport
+        transport.abortConnection()
 
     def _headers_came(self, parser: Any, go_on: Callable[[], None]) -> None:
         """All headers have come of what may be the response to an upgrade."""
@@ -333,6 +348,16 @@ class _Exchange(HTTP11ClientProtocol):
             lease.release()
         else:
             lease.finished()
+
+
+class _Proxy(TransportProxyProducer):
+    """What a reader of a body has as its transport. It can be aborted, as C{readBody} asks for."""
+
+    exchange: _Exchange
+
+    def abortConnection(self) -> None:
+        if self._producer is not None:
+            self.exchange.abort_reading()
 
 
 def _name(key: Any) -> str | None:

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from kolus.backend import AnyBackend, Backend
 from kolus.balance import Ring, consistent
 from kolus.clients.calls import call_again, run_call
-from kolus.clients.client import Client, with_slots
+from kolus.clients.client import Client, listed, with_slots
 from kolus.errors import ConnectFailed
 from kolus.events import Observer
 from kolus.group import Group
@@ -67,7 +67,7 @@ class MemcachedPool(Client):
         self.pool: Pool[MemCacheProtocol] = Pool(
             reactor, _Connection, policy=policy, observers=observers
         )
-        self.group = self.pool.group([Backend.of(each) for each in backends], name=_IDENT)
+        self.group = self.pool.group(listed(backends), name=_IDENT)
         self._ring = Ring()
 
     def __getattr__(self, name: str) -> Callable[..., Deferred[Any]]:

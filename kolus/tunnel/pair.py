@@ -181,8 +181,9 @@ class Flow:
     """
 
     __slots__ = (
-        *("_pipe", "_recv", "_send", "_streak", "back", "carried", "is_done", "is_first"),
-        *("is_read", "is_reset", "pair", "rest", "sink", "source"),
+        *("_buffer", "_pipe", "_reads", "_recv", "_send", "_streak", "_view"),
+        *("back", "carried", "is_done", "is_first", "is_read", "is_reset"),
+        *("pair", "rest", "sink", "source"),
     )
 
     back: Flow
@@ -195,6 +196,8 @@ class Flow:
         self.rest: Any = memoryview(rest) if rest else None
         self.is_read, self.is_first = source.has_read, False
         self.is_reset = self.is_done = False
+        self._reads = False
+        self._buffer, self._view = source.loop.buffer, source.loop.view
         self._recv = source.socket.recv_into
         self._send = sink.socket.send
         self._pipe: Pipe | None = None
@@ -214,10 +217,13 @@ class Flow:
     # What the loop tells
 
     def ready(self, events: int) -> None:
+        if events == IN and self._reads:
+            self.pull()
+            return
         if events & OUT:
             self.back.push()
         if events & ~OUT and not self.pair.has_ended:
-            if not (self.is_read or self.is_done or self.rest):
+            if self._reads:
                 self.pull()
             elif events & BROKEN:
                 self._is_broken()
@@ -227,7 +233,7 @@ class Flow:
 
     def watch(self) -> None:
         """Have the loop watch the source for what is wanted now."""
-        reads = not (self.is_read or self.is_done or self.rest)
+        self._reads = reads = not (self.is_read or self.is_done or self.rest)
         self.source.watch((IN if reads else 0) | (OUT if self.back.rest else 0))
 
     # Moving bytes
@@ -237,9 +243,8 @@ class Flow:
         if self._pipe is not None:
             self._splice()
             return
-        loop = self.source.loop
         try:
-            size = self._recv(loop.buffer)
+            size = self._recv(self._buffer)
         except _BUSY:
             return
         except OSError:
@@ -250,19 +255,19 @@ class Flow:
             return
         self.carried += size
         try:
-            sent = self._send(loop.view[:size])
+            sent = self._send(self._view[:size])
         except _BUSY:
             sent = 0
         except OSError:
             self.sink_failed()
             return
         if sent != size:
-            self.rest = memoryview(bytes(loop.view[sent:size]))
+            self.rest = memoryview(bytes(self._view[sent:size]))
             self._is_blocked()
         elif size >= _BULK:
             self._streak += 1
             if self._streak >= _STREAK:
-                self._pipe = loop.pipes.take()
+                self._pipe = self.source.loop.pipes.take()
                 self._streak = 0
         else:
             self._streak = 0
@@ -338,6 +343,7 @@ class Flow:
 
     def _source_ended(self) -> None:
         self.is_read = True
+        self._reads = False
         self.is_first = not self.back.is_read
         if not self.rest:
             self._pass_end()
@@ -365,6 +371,7 @@ class Flow:
     def drop(self) -> None:
         """Nothing goes to the sink any more."""
         self.is_done = True
+        self._reads = False
         self.rest = None
         self._give_back()
 
@@ -390,3 +397,4 @@ class Flow:
         """The pair has ended."""
         self._give_back()
         self.rest = None
+        self._reads = False

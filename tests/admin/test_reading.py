@@ -134,6 +134,9 @@ def test_clients_that_are_refused_and_sessions_that_time_out_are_counted_by_reas
     desk.front.refusals.counts["deny"] += 3
     desk.front.refusals.counts["handshake"] += 1
     desk.front.times_out["client_timeout"] += 2
+    (listener,) = desk.ask("GET", STATUS).value["listeners"]
+    assert listener["refusals"] == {"deny": 3, "handshake": 1}
+    assert listener["timed_out"] == {"client_timeout": 2}
     lines = desk.ask("GET", "/metrics").body.decode().splitlines()
     for line in (
         'kolus_refused_clients_total{listener="clients",reason="deny"} 3.0',

@@ -37,7 +37,6 @@ MakeServer = Callable[..., Any]
 MakePool = Callable[..., HTTPPool]
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:Using readBody:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning"),  # by Twisted
 ]
 

@@ -45,8 +45,6 @@ from tests.net.servers import free_port
 MakeServer = Callable[..., Any]
 MakePool = Callable[..., HTTPPool]
 
-pytestmark = pytest.mark.filterwarnings("ignore:Using readBody:DeprecationWarning")
-
 
 @implementer(IAgentEndpointFactory)
 class Endpoints:

@@ -112,3 +112,8 @@ def test_a_method_without_a_key_says_which_there_are() -> None:
     cache = MemcachedPool(reactor, ["tcp:127.0.0.1:1"])
     with pytest.raises(AttributeError, match="getMultiple"):
         cache.flushAll()
+
+
+def test_one_string_for_the_list_of_servers_is_an_error_that_says_what_to_write() -> None:
+    with pytest.raises(ValueError, match=r"write \['tcp:127\.0\.0\.1:1'\]"):
+        MemcachedPool(reactor, "tcp:127.0.0.1:1")
