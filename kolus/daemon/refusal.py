@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.python.failure import Failure
 
-from kolus.daemon.port_user import port_user
+from kolus.support import port_user
 
 __all__ = ["CannotListen", "refusal"]
 

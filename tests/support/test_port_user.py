@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kolus.daemon.port_user import port_user
+from kolus.support.port_user import port_user
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
