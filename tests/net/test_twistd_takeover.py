@@ -1,7 +1,7 @@
 """C{twistd kolus --takeover}: a new process takes the place of one that serves.
 
-With more clients, by hand: C{KOLUS_RESTART_CLIENTS=10000 python -m pytest -m '' --timeout=0
-tests/net/test_twistd_takeover.py -k five_restarts}
+With more clients, by hand: C{KOLUS_RESTART_CLIENTS=10000 python -m pytest -m '' -o
+faulthandler_timeout=0 tests/net/test_twistd_takeover.py -k five_restarts}
 """
 
 from __future__ import annotations
