@@ -113,6 +113,39 @@ async def test_over_tcp_only_the_token_lets_one_change_something(folder: Path) -
 
 
 @pytest_twisted.ensureDeferred
+async def test_the_metrics_and_the_events_of_a_daemon_agree_with_what_its_clients_did(
+    folder: Path,
+) -> None:
+    async with backend(reactor) as one, daemon(folder, "--backend", one.endpoint) as child:
+        at = int((await child.seen(r"kolus admin listens on 127.0.0.1:(\d+)"))[1])
+        port = await child.port()
+        for _ in range(3):
+            async with connected(reactor, port) as client:
+                client.send(b"hello", end=True)
+                await client.ended()
+        async with connected(reactor, at) as scraper, connected(reactor, at) as follower:
+            scraper.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            await scraper.ended()
+            text = scraper.got.decode()
+            place = f'{{backend="{one.endpoint}",pool="default"}}'
+            for wanted in (
+                f"kolus_leases_total{place} 3.0",
+                f"kolus_connects_total{place} 3.0",
+                f"kolus_finishes_total{place} 3.0",
+                f"kolus_hold_seconds_count{place} 3.0",
+                'kolus_served_clients_total{listener="default"} 3.0',
+                'kolus_client_bytes_total{direction="sent",listener="default"} 15.0',
+                'kolus_client_bytes_total{direction="received",listener="default"} 15.0',
+                'kolus_session_seconds_count{listener="default"} 3.0',
+            ):
+                assert wanted in text
+            follower.send(b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            await until(reactor, lambda: b"event: snapshot" in follower.got)
+            assert (await run(folder, "eject", one.endpoint))[0] == 0
+            await until(reactor, lambda: b"event: ejected" in follower.got)
+
+
+@pytest_twisted.ensureDeferred
 async def test_the_socket_is_for_its_owner_only_and_gone_at_the_end(folder: Path) -> None:
     async with daemon(folder, "--backend=tcp:127.0.0.1:9") as child:
         await child.port()

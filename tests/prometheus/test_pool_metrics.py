@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from twisted.web.server import Site
 from kolus import Backend, LeaseTimeout, Policy, Pool
 from kolus.prometheus import MetricsPage, PoolMetrics, exposition
 from kolus.testing import FakeBackend, result_of
+from tests.conftest import require
 from tests.rigs.desk import Desk, Line
 
 ROOT = Path(__file__).parents[2]
@@ -169,10 +169,10 @@ def test_the_names_follow_the_conventions_of_prometheus(text: str) -> None:
             assert set(sample.labels) <= LABELS
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool: package prometheus")
 def test_promtool_finds_nothing(text: str) -> None:
+    promtool = require("promtool", "prometheus")
     done = subprocess.run(
-        ["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False
+        [promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False
     )
     assert done.stdout + done.stderr == ""
 
