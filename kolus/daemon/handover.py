@@ -97,10 +97,15 @@ class Handover(Factory):
         self._stop(False)
 
     def buildProtocol(self, addr: object) -> Protocol | None:
-        if self._successor is not None:
+        if self.is_busy:
             return None
         self._successor = _Successor(self)
         return self._successor
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a new process has the sockets, and does not serve yet."""
+        return self._successor is not None
 
     # Called by _Successor
 

@@ -52,6 +52,11 @@ class Inheritance:
             return listen_endpoint(reactor, description)
         return _Inherited(reactor, inherited)
 
+    @property
+    def names(self) -> list[str]:
+        """The server endpoint strings of the sockets that are left."""
+        return list(self._sockets)
+
     def settle(self) -> None:
         """All is listened on: from now on no address is inherited."""
         for each in self._sockets.values():

@@ -7,6 +7,8 @@ from typing import Any
 
 from twisted.python.failure import Failure
 
+from kolus.support import port_user
+
 __all__ = ["CannotListen", "refusal"]
 
 
@@ -21,14 +23,19 @@ def refusal(description: str, failure: Failure) -> str:
     @param failure: what listening failed with.
     """
     cause: Any = getattr(failure.value, "socketError", None) or failure.value
-    return f"cannot listen on {description}: {_told(description, cause)}"
+    if getattr(cause, "errno", None) == errno.EADDRINUSE:
+        port = getattr(failure.value, "port", None)
+        user = port_user(port) if isinstance(port, int) else None
+        by = f" by {user}" if user else ""
+        told = f"the address is in use{by}: stop who uses it, or choose another port"
+    else:
+        told = _told(description, cause)
+    return f"cannot listen on {description}: {told}"
 
 
 def _told(description: str, cause: Any) -> str:
     number = getattr(cause, "errno", None)
     is_unix = description.startswith("unix:")
-    if number == errno.EADDRINUSE:
-        return "the address is in use: stop who uses it, or choose another port"
     if number == errno.EACCES and not is_unix:
         return (
             "not allowed: for a port below 1024 a process needs the capability "

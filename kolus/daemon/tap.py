@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from twisted.application.service import IService
-from twisted.logger import ILogObserver, textFileLogObserver
+from twisted.logger import ILogObserver, Logger, textFileLogObserver
 from twisted.python import usage
 
 from kolus.config import (
@@ -37,6 +37,8 @@ from kolus.daemon.steady_time import use_steady_time
 from kolus.daemon.steered import Steered
 
 __all__ = ["Options", "makeService"]
+
+_log = Logger()
 
 
 class Options(usage.Options):
@@ -163,7 +165,10 @@ def log_observer() -> ILogObserver:
 
 
 def _hinted(message: str) -> str:
-    """What getopt says of an unknown option, and what may have been meant."""
+    """What getopt says of an option, in plain words, and what may have been meant."""
+    bare = re.fullmatch(r"option (--\S+) requires argument", message)
+    if bare is not None:
+        return f"{bare[1]} needs a value: see twistd kolus --help"
     unknown = re.fullmatch(r"option --(\S+) not recognized", message)
     if unknown is None:
         return message
@@ -192,7 +197,7 @@ def makeService(options: Options) -> IService:
         stop, on_terminal = partial(_stop, reactor), _is_terminal()
         return Demo(reactor, options["demo"], stop, _print, on_terminal=on_terminal)
     assert options.config is not None, "the options were parsed"
-    sys.excepthook = _tell_shortly
+    sys.excepthook = partial(_tell_shortly, _is_daemon(options))
     inheritance = inherit(options.config.takeover)
     make_endpoint = partial(inheritance.endpoint, reactor)
     daemon = make_daemon(reactor, options.config, options.load, make_endpoint)
@@ -211,11 +216,21 @@ def makeService(options: Options) -> IService:
     return service  # type: ignore[no-any-return]
 
 
-def _tell_shortly(kind: type[BaseException], error: BaseException, where: Any) -> None:
+def _is_daemon(options: Options) -> bool:
+    """Whether twistd goes to the background, where nobody sees stderr."""
+    its: Any = options.parent
+    return its is not None and not its.get("nodaemon", True)
+
+
+def _tell_shortly(
+    is_daemon: bool, kind: type[BaseException], error: BaseException, where: Any
+) -> None:
     """In place of a traceback: an address that cannot be listened on is no bug."""
     if isinstance(error, CannotListen):
         # twistd redirects sys.stderr to its log.
         print(f"twistd kolus: {error}", file=sys.__stderr__, flush=True)
+        if is_daemon:
+            _log.critical("{error}", error=error)
     else:
         sys.__excepthook__(kind, error, where)
 

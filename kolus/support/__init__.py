@@ -10,6 +10,7 @@ from kolus.support.descriptors import DescriptorWatch, soft_limit
 from kolus.support.fork import after_fork
 from kolus.support.frames import drop_frames, traceback_text
 from kolus.support.histogram import LONG, SHORT, Histogram
+from kolus.support.port_user import port_user
 from kolus.support.quick import QuickDeferred, failed, fire, fired, following, waiting
 from kolus.support.secrets import hide_secrets
 from kolus.support.signatures import fewest_arguments, name_of
@@ -41,6 +42,7 @@ __all__ = [
     "name_of",
     "place",
     "place_of_mistake",
+    "port_user",
     "soft_limit",
     "stack",
     "steady",

@@ -23,3 +23,9 @@ def test_a_backend_that_nobody_verifies_is_warned_of_once() -> None:
     assert [str(each["backend"]) for each in warnings] == ["ssl:10.0.0.7:7444"]
     assert "tls:10.0.0.7:7444 does both" in warnings[0]["what"]
     served.pool.close(0)
+
+
+def test_a_client_that_stays_for_hours_is_not_a_leak() -> None:
+    settings = GroupSettings(backends=(Backend("tcp:10.0.0.7:7444"),))
+    served = ServedGroup(MemoryReactorClock(), "shop", settings, StaticSource(settings.backends))
+    assert served.pool.policy.leak_after is None

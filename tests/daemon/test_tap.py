@@ -227,6 +227,8 @@ def test_every_balancer_can_be_named(name: str) -> None:
         (["--demo=3", "--eject-after=0"], "leave out --eject-after"),
         (["--unknown"], "unknown option --unknown: see"),
         (["--limits=5"], "unknown option --limits: did you mean --limit?"),
+        (["--zzz"], "unknown option --zzz: see twistd kolus --help"),
+        (["--limit"], "--limit needs a value: see twistd kolus --help"),
         ([BACKEND, LISTEN, "--source=file:nope.toml"], "both given"),
         ([LISTEN, "--source=file:nope.toml"], "--source: there is no file nope.toml; to start w"),
         (["--config=a.toml", "--limit=5"], "leave out --limit"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import signal
@@ -310,7 +311,10 @@ async def test_a_port_in_use_ends_it_with_a_clear_last_line() -> None:
         listen = f"tcp:{echoes.port.getHost().port}:interface=127.0.0.1"
         async with twistd(reactor, *backends(echoes), "--listen", listen) as child:
             assert await child.ended() == 1
-            assert f"cannot listen on {listen}: the address is in use" in child.lines[-1]
+            assert (
+                f"cannot listen on {listen}: the address is in use by process {os.getpid()}, "
+                in (child.lines[-1])
+            )
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
+from twisted.internet.utils import getProcessOutputAndValue
 
 from tests.net.child import CHECKOUT, LISTEN, twistd
 from tests.net.tunnel_peers import backend, connected, until
@@ -121,3 +122,40 @@ async def test_an_address_that_it_cannot_listen_on_is_one_line() -> None:
         assert child.lines[-1].startswith(f"twistd kolus: cannot listen on {listen}: ")
         assert "this machine has no such address" in child.lines[-1]
         assert "Traceback" not in child.output
+
+
+@pytest_twisted.ensureDeferred
+async def test_in_the_background_the_log_says_why_it_cannot_listen(tmp_path: Path) -> None:
+    command = ["-c", "from twisted.scripts.twistd import run; run()", "--pidfile=twistd.pid"]
+    command += ["kolus", "--backend=tcp:127.0.0.1:1", "--listen=tcp:0:interface=192.0.2.1"]
+    environment = os.environ | {"PYTHONPATH": str(CHECKOUT)}
+    ended: Any = await getProcessOutputAndValue(sys.executable, command, environment, str(tmp_path))
+    said, status = ended[1].decode(), ended[2]
+    assert status == 1
+    assert "cannot listen on tcp:0:interface=192.0.2.1" in said
+    log = (tmp_path / "twistd.log").read_text()
+    assert log.splitlines()[-1].endswith(
+        "this machine has no such address: see the list of ip address"
+    )
+    assert "Traceback" not in log + said
+
+
+@pytest_twisted.ensureDeferred
+async def test_nothing_is_read_again_while_it_ends() -> None:
+    async with (
+        backend(reactor) as echoes,
+        twistd(reactor, "--backend", echoes.endpoint, *LISTEN, "--grace=3600") as child,
+        connected(reactor, await child.port()) as client,
+    ):
+        client.send(b"here")
+        await until(reactor, lambda: bytes(client.got) == b"here")
+        child.signal()
+        await child.seen("waiting up to 3600 s for 1 clients")
+        for name in ("HUP", "USR1", "USR2"):
+            child.signal(name)
+        await child.seen("nothing is read again: the daemon does not run yet, or is ending")
+        await child.seen("listener default: 1 clients")
+        client.send(b" still", end=True)
+        await client.ended()
+        assert bytes(client.got) == b"here still"
+        assert await child.ended() == -signal.SIGTERM
