@@ -161,7 +161,7 @@ class Group(GroupUse[P]):
 
             return as_waiter(Deferred.fromCoroutine(self._early.connect(serve, timeout, owner)))
         selection = self._selection
-        if exclude or balancer is not None or fresh:
+        if exclude or balancer is not None or fresh is not False:
             selection = self._select(self._excluded(exclude), balancer, fresh)
         return self._selector.connect(ident, selection, timeout, owner)
 
@@ -195,7 +195,9 @@ class Group(GroupUse[P]):
         if balancer is not None:
             feedback = Feedback.of(balancer)
             return Selection(self, usable(balancer), excluded, feedback, fresh=fresh)
-        if excluded or fresh:  # the group's balancer is told of every lease of its backends anyway
+        if (
+            excluded or fresh is not False
+        ):  # the group's balancer is told of every lease of its backends anyway
             return Selection(self, self.balancer, excluded, fresh=fresh)
         return self._selection
 

@@ -10,6 +10,7 @@ from twisted.logger import Logger
 from kolus.balance import Balancer, Feedback, draw_of
 from kolus.errors import NoBackend, describe
 from kolus.group.live_status import LiveStatus
+from kolus.support import check_flag
 
 if TYPE_CHECKING:
     from kolus.backend import AnyBackend, Backend
@@ -53,6 +54,8 @@ class Selection:
         self._feedback = feedback
         self.balancer = balancer
         self.draw = draw_of(balancer)
+        if fresh is not False:
+            check_flag("fresh", fresh)
         self.fresh = fresh
         self.statuses = candidates.without(exclude) if exclude else candidates.statuses
 

@@ -112,7 +112,8 @@ class Selector:
             self._recovery.asked()
         draw, drawn = draw_of(balancer), None
         is_list = type(backends) in (list, tuple)  # to look at others twice may cost or tell more
-        if draw is not None and is_list and not (exclude or fresh) and (count := len(backends)) > 1:
+        if draw is not None and is_list and not exclude and fresh is False and len(backends) > 1:
+            count = len(backends)
             first, second = int(draw() * count), int(draw() * (count - 1))
             if second >= first:
                 second += 1

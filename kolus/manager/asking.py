@@ -8,6 +8,7 @@ from typing import Any
 from kolus.interfaces import IGivesFresh, IKolusManager
 from kolus.lease import Lease
 from kolus.manager.queue import Waiter, as_waiter
+from kolus.support import check_flag
 from kolus.watching import Owner
 
 __all__ = ["ask", "ask_now"]
@@ -23,10 +24,12 @@ def ask(
     """As C{IKolusManager.connect}.
 
     @param fresh: whether the connection must never have been leased.
-    @raise TypeError: C{manager} does not provide L{IGivesFresh}, which C{fresh} needs.
+    @raise TypeError: C{fresh} is neither true nor false, or C{manager} does not provide
+        L{IGivesFresh}, which it needs.
     """
-    if not fresh:
+    if fresh is False:
         return as_waiter(manager.connect(ident, timeout, owner))
+    check_flag("fresh", fresh)
     return as_waiter(_giver(manager).connect(ident, timeout, owner, fresh=True))
 
 
@@ -34,8 +37,9 @@ def ask_now(
     manager: IKolusManager, ident: Hashable, owner: Owner | None, fresh: bool
 ) -> Lease[Any] | None:
     """As C{IKolusManager.try_connect}; the rest as C{ask}."""
-    if not fresh:
+    if fresh is False:
         return manager.try_connect(ident, owner)
+    check_flag("fresh", fresh)
     return _giver(manager).try_connect(ident, owner, fresh=True)
 
 

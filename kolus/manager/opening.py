@@ -71,7 +71,14 @@ class Opening:
     async def _reach(
         self, endpoint: Callable[[], Awaitable[IStreamClientEndpoint]], factory: OneProtocol
     ) -> object:
-        await (await endpoint()).connect(factory)
+        its = await endpoint()
+        reached = its.connect(factory)
+        if not isinstance(reached, Awaitable):
+            self._connection.mistake = error = TypeError(
+                f"{its!r} must give a Deferred when it is told to connect, not {reached!r}"
+            )
+            raise error
+        await reached
         if self._failure is not None:
             return self._failure  # raised, it would know our callers: all losses may share it
         if self._connection.transport is None:

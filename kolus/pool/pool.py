@@ -177,7 +177,7 @@ class Pool(PoolUse[P], PoolOperation):
                 manager = self._managers.find_or_make(ident, backend)
             except KolusError:
                 return failed(Waiter)
-        if fresh:
+        if fresh is not False:
             return ask(manager, ident, timeout, owner, fresh)
         asked: Any = manager.connect(ident, timeout, owner)
         if type(asked) is not Waiter:  # it is a user's own manager

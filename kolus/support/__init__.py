@@ -5,7 +5,7 @@ They stand on the lowest floor and know nothing of pools.
 
 from kolus.support.alarm import Alarm
 from kolus.support.awaitables import call
-from kolus.support.checks import check_seconds, check_whole, is_duration
+from kolus.support.checks import check_flag, check_seconds, check_whole, is_duration
 from kolus.support.descriptors import DescriptorWatch, soft_limit
 from kolus.support.fork import after_fork
 from kolus.support.frames import drop_frames, traceback_text
@@ -29,6 +29,7 @@ __all__ = [
     "Step",
     "after_fork",
     "call",
+    "check_flag",
     "check_seconds",
     "check_whole",
     "drop_frames",

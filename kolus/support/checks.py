@@ -5,7 +5,15 @@ from __future__ import annotations
 import math
 import sys
 
-__all__ = ["check_seconds", "check_whole", "is_duration"]
+__all__ = ["check_flag", "check_seconds", "check_whole", "is_duration"]
+
+
+def check_flag(name: str, value: object) -> None:
+    """
+    @raise TypeError: C{value} is neither true nor false.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, not {value!r}")
 
 
 def check_whole(name: str, value: object, least: int) -> None:

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
+from zope.interface import implementer
 
 from kolus import Backend, ConnectFailed, LeaseTimeout, Policy, Pool, protocol_factory
 from kolus.events import Ejected, Event
@@ -270,3 +272,46 @@ def test_a_timeout_is_pythons_own_too() -> None:
     with pytest.raises(TimeoutError, match=r"no connection to a .* within 1 s"):
         result_of(asked)
     held.release()
+
+
+@implementer(IStreamClientEndpoint)
+class Endless:
+    """An endpoint that forgets to return its Deferred."""
+
+    def connect(self, protocolFactory: object) -> Any:
+        return None
+
+    def __repr__(self) -> str:
+        return "<Endless>"
+
+
+def test_an_endpoint_that_gives_no_deferred_is_a_mistake_that_says_so() -> None:
+    clock = Clock()
+    pool: Pool[Protocol] = Pool(clock, Protocol)
+    backend = Backend(Endless())
+    error = failure_of(ConnectFailed, pool.connect("us", backend))
+    assert error.is_mistake
+    assert "<Endless> must give a Deferred when it is told to connect, not None" in str(error)
+    assert pool.status([backend])[0].state is State.OPEN
+
+
+@pytest.mark.parametrize("fresh", ["x", 1, None])
+def test_what_is_neither_true_nor_false_is_refused(fresh: Any) -> None:
+    clock = Clock()
+    fake = FakeBackend(clock)
+    pool: Pool[Protocol] = Pool(clock, Protocol)
+    backend = Backend(fake)
+    group = pool.group([backend])
+    result_of(pool.connect("us", backend)).release()
+    calls: list[Callable[[], object]] = [
+        lambda: pool.connect("us", backend, fresh=fresh),
+        lambda: pool.try_connect("us", backend, fresh=fresh),
+        lambda: pool.select("us", [backend], fresh=fresh),
+        lambda: group.connect("us", fresh=fresh),
+        lambda: group.try_connect("us", fresh=fresh),
+    ]
+    for call in calls:
+        with pytest.raises(TypeError, match=f"fresh must be True or False, not {fresh!r}"):
+            call()
+    (status,) = pool.status([backend])
+    assert (status.idle, status.leased, status.waiting) == (1, 0, 0)
