@@ -6,7 +6,6 @@ does not take leases and releases, which are too many: the snapshots count them.
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -28,6 +27,7 @@ from kolus.events import (
     Resumed,
     Revoked,
 )
+from kolus.support import time_of_day
 
 __all__ = ["Entry", "Journal"]
 
@@ -81,7 +81,7 @@ class Journal:
     def add(self, kind: str, value: dict[str, Any]) -> None:
         """Take an entry."""
         self.last += 1
-        self._entries.append(Entry(self.last, kind, {"time": time.time(), **value}))
+        self._entries.append(Entry(self.last, kind, {"time": time_of_day(), **value}))
 
     def since(self, number: int) -> list[Entry]:
         """The entries after a number, the oldest first."""

@@ -6,7 +6,6 @@ the journal, and the streams of events.
 
 from __future__ import annotations
 
-import time
 from secrets import token_hex
 from typing import Any
 
@@ -34,6 +33,7 @@ from kolus.admin.snapshot import Snapshot
 from kolus.admin.stream import Streams
 from kolus.admin.web import AdminSite
 from kolus.config import AdminSettings
+from kolus.support import time_of_day
 
 __all__ = ["AdminService", "CannotServe"]
 
@@ -70,7 +70,7 @@ class AdminService(Service):
         self._measures = Measures(running, self._journal.heard)
         run = token_hex(6)
         self._finder = finder = Finder(running)
-        snapshot = Snapshot(finder, self._measures, run, time.time())
+        snapshot = Snapshot(finder, self._measures, run, time_of_day())
         self.streams = Streams(reactor, self._journal, snapshot.everything, run)
         self.routes = Routes(
             [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict
 from typing import Any
 
@@ -12,7 +11,7 @@ from kolus.admin.running import RunningGroup, RunningListener
 from kolus.backend import Backend, labels
 from kolus.errors import describe
 from kolus.status import Status
-from kolus.support import Histogram
+from kolus.support import Histogram, time_of_day
 from kolus.watching import ManagerExplanation
 
 __all__ = ["Snapshot"]
@@ -41,7 +40,7 @@ class Snapshot:
         return {
             "run": self._run,
             "started_at": self._started_at,
-            "time": time.time(),
+            "time": time_of_day(),
             "groups": [self.group(name, each) for name, each in running.groups.items()],
             "listeners": [self.listener(name, each) for name, each in running.listeners.items()],
         }

@@ -13,6 +13,8 @@ from typing import Any
 
 from twisted.logger import Logger
 
+from kolus.support import steady
+
 __all__ = ["Signals"]
 
 _log = Logger()
@@ -80,7 +82,7 @@ class Signals:
 
     def _end_at_once(self) -> None:
         _log.warn("told to end again: all connections are aborted")
-        self._reactor.callLater(_LAST_RESORT, os._exit, 1)
+        steady(self._reactor).callLater(_LAST_RESORT, os._exit, 1)
         self._do("the second signal to end", self.end_at_once)
 
 

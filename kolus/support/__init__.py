@@ -15,7 +15,7 @@ from kolus.support.quick import QuickDeferred, failed, fire, fired, following, w
 from kolus.support.secrets import hide_secrets
 from kolus.support.signatures import fewest_arguments, name_of
 from kolus.support.stacks import place, place_of_mistake, stack
-from kolus.support.steady import SteadyClock, steady, steady_seconds
+from kolus.support.steady import SteadyClock, steady, steady_seconds, time_of_day
 from kolus.support.step import Step
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "stack",
     "steady",
     "steady_seconds",
+    "time_of_day",
     "traceback_text",
     "waiting",
 ]

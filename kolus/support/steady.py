@@ -22,7 +22,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-__all__ = ["SteadyClock", "steady", "steady_seconds"]
+__all__ = ["SteadyClock", "steady", "steady_seconds", "time_of_day"]
 
 _log = Logger()
 
@@ -48,6 +48,11 @@ steady_seconds: Callable[[], float] = (
 _KNOWN = (time.time, time.monotonic, steady_seconds)
 _clocks: WeakValueDictionary[int, SteadyClock] = WeakValueDictionary()
 """Of each reactor the one in use, since a stall is the same for all who use it."""
+
+
+def time_of_day() -> float:
+    """Seconds since 1970, to be shown and never to be reckoned with: it may go back."""
+    return time.time()
 
 
 def steady(clock: Any) -> SteadyClock:

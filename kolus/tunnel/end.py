@@ -18,6 +18,7 @@ from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from kolus.support import steady
 from kolus.tunnel.silence_limits import SilenceLimits, set_silence_limits
 from kolus.tunnel.unsent import unsent
 
@@ -169,7 +170,7 @@ class End(Protocol):
         else:
             self.pause()
             wait = 0 if tries == _TRIES else _LOOK_AGAIN
-            base.reactor.callLater(wait, self.reset, tries - 1)
+            steady(base.reactor).callLater(wait, self.reset, tries - 1)
 
     def abort(self) -> None:
         """Close now, with a reset if the transport supports it."""

@@ -21,6 +21,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from kolus.support import steady
 from kolus.tunnel.descriptors import Descriptors
 from kolus.tunnel.pipes import Pipes
 
@@ -62,12 +63,14 @@ class Loop:
 
     @ivar buffer: what is read into; its content is anyone's after the call of C{ready}.
     @ivar view: the same, to be sliced.
+    @ivar clock: the steady time of the reactor.
     @ivar pipes: empty pipes, for bulk.
     @ivar descriptors: how many clients may be accepted.
     """
 
     def __init__(self, reactor: Any) -> None:
         self.reactor = reactor
+        self.clock = steady(reactor)
         self.buffer = bytearray(BUFFER)
         self.view = memoryview(self.buffer)
         self.pipes = Pipes()
@@ -124,7 +127,7 @@ class Loop:
         """Make a call at the end of the batch, or in the reactor's next turn."""
         self._calls.append(call)
         if not self._is_busy and self._later is None:
-            self._later = self.reactor.callLater(0, self._come_later)
+            self._later = self.clock.callLater(0, self._come_later)
 
     def _come_later(self) -> None:
         self._later = None
@@ -170,7 +173,7 @@ class Loop:
         finally:
             self._is_busy = False
         if self._calls and self._later is None:
-            self._later = self.reactor.callLater(0, self._come_later)
+            self._later = self.clock.callLater(0, self._come_later)
         if not owners:
             self._rest()
 

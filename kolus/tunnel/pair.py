@@ -117,7 +117,7 @@ class Pair:
         if self.has_ended:
             return
         if unsent(flow.sink.socket) and tries:
-            flow.source.loop.reactor.callLater(_LOOK_AGAIN, self.reset, flow, tries - 1)
+            flow.source.loop.clock.callLater(_LOOK_AGAIN, self.reset, flow, tries - 1)
         else:
             self.stop(reset=True)
 

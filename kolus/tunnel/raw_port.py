@@ -126,7 +126,7 @@ class RawPort:
                 "kernel's queue ({why}): raise the limit, such as with ulimit -n",
                 why=why,
             )
-        self._timer = self._loop.reactor.callLater(_LOOK_AGAIN, self._look_again)
+        self._timer = self._loop.clock.callLater(_LOOK_AGAIN, self._look_again)
         self._look()
 
     def _look_again(self) -> None:

@@ -121,7 +121,7 @@ class _Attempt:
             loop.add(sock.fileno(), OUT, self)
 
     def _wait(self) -> None:
-        self._timer = self._loop.reactor.callLater(_TRY_AGAIN, self.ready, 0)
+        self._timer = self._loop.clock.callLater(_TRY_AGAIN, self.ready, 0)
 
     def ready(self, events: int) -> None:
         self._timer = None
