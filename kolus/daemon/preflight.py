@@ -55,7 +55,7 @@ def _of_group(
 
 
 def _of_file(path: Path, name: str) -> Iterator[Mistake]:
-    hint = "; to start without it, say wait_for_source"
+    hint = "; to start without it: --wait-for-source yes"
     if not File(name).exists():
         yield Mistake(path, f"there is no file {name}{hint}")
         return

@@ -20,6 +20,8 @@ from kolus.cli.client import AdminClient, Refused, path_of
 from tests.net.child import CHECKOUT, LISTEN, Child, twistd
 from tests.net.tunnel_peers import backend, connected, until
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
@@ -90,7 +92,6 @@ async def test_an_operator_sees_and_steers_a_running_daemon(folder: Path) -> Non
         await child.ended()
 
 
-@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_over_tcp_only_the_token_lets_one_change_something(folder: Path) -> None:
     async with daemon(folder, "--backend=tcp:127.0.0.1:9") as child:
@@ -174,7 +175,6 @@ async def test_a_drain_of_the_daemon_can_be_watched(folder: Path) -> None:
         await until(reactor, lambda: child.status is not None)
 
 
-@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_the_command_says_what_to_do_if_something_is_wrong(folder: Path) -> None:
     status, out, err = await run(folder, "status")
@@ -193,7 +193,6 @@ async def test_the_command_says_what_to_do_if_something_is_wrong(folder: Path) -
     assert "expected unix:/run/kolus/admin.sock" in err
 
 
-@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_a_configuration_is_checked_as_the_daemon_does_it(folder: Path) -> None:
     file = folder / "kolus.toml"

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
+import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.endpoints import serverFromString
@@ -16,6 +17,8 @@ from kolus import Policy, Pool
 from kolus.daemon.front_service import FrontService
 from kolus.tunnel import End, Front, ListenerSettings, loop_of
 from tests.net.tunnel_peers import LOOPBACK, backend, until
+
+pytestmark = pytest.mark.long
 
 CLIENTS = 12
 

@@ -22,6 +22,8 @@ from tests.net.child import LISTEN, twistd
 from tests.net.servers import Server
 from tests.net.tunnel_peers import LOOPBACK, Backend, Echo, backend, connected
 
+pytestmark = pytest.mark.long
+
 
 class Files:
     """Certificates of one authority."""

@@ -22,6 +22,8 @@ from twisted.internet.threads import deferToThread
 from tests.net.child import Child, twistd
 from tests.net.tunnel_peers import Backend, backend, connected, until
 
+pytestmark = pytest.mark.long
+
 CLIENTS = int(os.environ.get("KOLUS_RESTART_CLIENTS", "1000"))
 RESTARTS = 5
 AT_ONCE = 20
@@ -41,7 +43,6 @@ async def ready(child: Child, path: Path) -> None:
     await until(reactor, path.exists)
 
 
-@pytest.mark.long
 @pytest.mark.time_limit(60 + CLIENTS / 10)
 @pytest_twisted.ensureDeferred
 async def test_clients_over_five_restarts_none_refused_and_no_byte_lost(tmp_path: Path) -> None:
