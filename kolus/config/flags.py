@@ -14,7 +14,7 @@ from typing import Any, get_type_hints
 from kolus.checking import HealthCheck
 from kolus.config.mistakes import ConfigError, Mistake, Path
 from kolus.config.settings import AdminSettings, Config, GroupSettings, ListenerConfig
-from kolus.config.table import class_of, is_list
+from kolus.config.table import class_of, is_list, kinds_of
 from kolus.config.whole import Check, no_check, whole
 from kolus.tls import BackendTLS, ListenerTLS
 from kolus.tunnel import ListenerSettings
@@ -49,15 +49,13 @@ class Flag:
 
     @ivar name: its name without the dashes in front.
     @ivar path: the path of the key in a file.
-    @ivar is_list: whether it may be given several times.
-    @ivar is_switch: whether its value is yes or no.
+    @ivar hint: the type of the value that the key has.
     @ivar about: what it does, with the default.
     """
 
     name: str
     path: Path
-    is_list: bool
-    is_switch: bool
+    hint: Any
     about: str
 
 
@@ -70,7 +68,7 @@ def _flags() -> Iterator[Flag]:
                 continue
             here = (*path, each.name)
             name = _RENAMED.get(here, prefix + each.name.replace("_", "-"))
-            yield Flag(name, here, is_list(hint), hint is bool, about[each.name] + _default(each))
+            yield Flag(name, here, hint, about[each.name] + _default(each))
 
 
 def _about(cls: type[Any]) -> dict[str, str]:
@@ -110,7 +108,7 @@ def config_from_flags(given: Sequence[tuple[str, str]], check: Check = no_check)
         for key in flag.path[:-1]:
             table = table.setdefault(str(key), {})
         key = str(flag.path[-1])
-        if flag.is_list:
+        if is_list(flag.hint):
             if text in table.setdefault(key, []):
                 mistakes.append(Mistake(flag.path, f"{text} is given twice; leave one out"))
             else:
@@ -143,10 +141,11 @@ def _check_presence(tables: dict[str, Any]) -> None:
 
 def _read(text: str, flag: Flag) -> Any:
     """The text as TOML would have it. What is no number stays a text, and is then refused."""
-    if flag.is_switch:
+    kinds = kinds_of(flag.hint)
+    if bool in kinds:
         return {"yes": True, "true": True, "no": False, "false": False}.get(text.lower(), text)
     for kind in (int, float):
-        if text.isascii() and len(text) < 30:
+        if kinds & {int, float} and text.isascii() and len(text) < 30:
             try:
                 return kind(text)
             except ValueError:

@@ -8,18 +8,25 @@ rest is tried, until all mistakes are found.
 from __future__ import annotations
 
 import types
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from kolus.backend import Backend
 from kolus.config.mistakes import Mistake, Path, did_you_mean
 from kolus.sources import backend_from_entry
 from kolus.support import hide_secrets
 
-__all__ = ["Mistakes", "class_of", "is_list", "is_required", "read_table"]
+__all__ = ["Mistakes", "class_of", "is_list", "is_required", "kinds_of", "read_table"]
 
 S = TypeVar("S")
+
+_KINDS: Mapping[type, str] = defaultdict(
+    lambda: "a date or time",
+    {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "a table"},
+)
+"""What a value is called. A text may be a secret, so that what stands in its place is not shown."""
 
 Mistakes = list[Mistake]
 
@@ -72,9 +79,7 @@ def _value(hint: Any, given: Any, path: Path, mistakes: Mistakes) -> Any:
     if inner is not None:
         return read_table(inner, given, path, mistakes)
     if not is_list(hint):
-        if hint is bytes and isinstance(given, str):
-            return given.encode()
-        return given
+        return _single(hint, given, path, mistakes)
     entries = [given] if isinstance(given, str) else given
     if not isinstance(entries, list):
         mistakes.append(Mistake(path, f"must be a list, not {_shown(given)}"))
@@ -86,6 +91,20 @@ def _value(hint: Any, given: Any, path: Path, mistakes: Mistakes) -> Any:
             mistakes.append(Mistake((*path, at), f"must be a string, not {_shown(entry)}"))
             return None
     return tuple(entries)
+
+
+def _single(hint: Any, given: Any, path: Path, mistakes: Mistakes) -> Any:
+    """Texts, and yes or no. The settings themselves check numbers and words."""
+    kinds = kinds_of(hint)
+    if bool in kinds and not isinstance(given, bool):
+        mistakes.append(Mistake(path, f"must be true or false, not {_shown(given)}"))
+        return None
+    if not kinds & {str, bytes}:
+        return given
+    if not isinstance(given, str):
+        mistakes.append(Mistake(path, f"must be a text in quotes, not {_KINDS[type(given)]}"))
+        return None
+    return given.encode() if bytes in kinds else given
 
 
 def _backends(entries: list[Any], path: Path, mistakes: Mistakes) -> tuple[Backend, ...] | None:
@@ -116,6 +135,16 @@ def class_of(hint: Any) -> type[Any] | None:
         if is_dataclass(each) and isinstance(each, type) and each is not Backend:
             return each
     return None
+
+
+def kinds_of(hint: Any) -> set[Any]:
+    """The types that a value may have; those of its words if it is one of several words."""
+    origin = get_origin(hint)
+    if origin is Literal:
+        return {type(each) for each in get_args(hint)}
+    if origin in (Union, types.UnionType):
+        return {kind for each in get_args(hint) for kind in kinds_of(each)}
+    return {hint}
 
 
 def is_list(hint: Any) -> bool:

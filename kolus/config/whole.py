@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields
+from dataclasses import replace
 from typing import Any
 
 from kolus.config.mistakes import Mistake, did_you_mean
@@ -14,6 +14,8 @@ from kolus.tunnel import ListenerSettings
 
 __all__ = ["Check", "no_check", "whole"]
 
+
+_NESTED = ("groups", "listeners", "admin")
 
 Check = Callable[[Config], Iterable[Mistake]]
 
@@ -26,10 +28,6 @@ def whole(tables: Mapping[str, Any], check: Check, mistakes: Mistakes) -> Config
     @param mistakes: every mistake is added to it.
     @return: C{None} if there is a mistake, also one that was there before.
     """
-    known = [each.name for each in fields(Config)]
-    for key in tables:
-        if key not in known:
-            mistakes.append(Mistake((key,), f"unknown key: {did_you_mean(key, known)}"))
     groups = {
         name: read_table(GroupSettings, table, ("groups", name), mistakes)
         for name, table in _named(tables, "groups", mistakes).items()
@@ -44,20 +42,12 @@ def whole(tables: Mapping[str, Any], check: Check, mistakes: Mistakes) -> Config
     }
     admin = tables.get("admin")
     steered = None if admin is None else read_table(AdminSettings, admin, ("admin",), mistakes)
-    rest = {
-        key: value for key, value in tables.items() if key in ("grace", "name_servers", "takeover")
-    }
-    made = read_table(Config, {"groups": {}, "listeners": {}, **rest}, (), mistakes)
-    if made is None or mistakes:
+    rest = {key: value for key, value in tables.items() if key not in _NESTED}
+    single = read_table(Config, {"groups": {}, "listeners": {}, **rest}, (), mistakes)
+    if single is None or mistakes:
         return None
-    config = Config(
-        groups=groups,  # type: ignore[arg-type]
-        listeners=listeners,  # type: ignore[arg-type]
-        admin=steered,
-        grace=made.grace,
-        takeover=made.takeover,
-        name_servers=made.name_servers,
-    )
+    parts: Any = {"groups": groups, "listeners": listeners, "admin": steered}
+    config = replace(single, **parts)
     mistakes.extend(check(config))
     return None if mistakes else config
 

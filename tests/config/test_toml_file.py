@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kolus.backend import Backend
 from kolus.checking import HealthCheck
-from kolus.config import AdminSettings, Config, ConfigError, Mistake, read_config
+from kolus.config import (
+    FLAGS,
+    AdminSettings,
+    Config,
+    ConfigError,
+    Mistake,
+    config_from_flags,
+    read_config,
+)
+from kolus.config.whole import no_check, whole
 from kolus.tls import BackendTLS, ListenerTLS
 from kolus.tunnel import ListenerSettings
 
@@ -174,3 +185,37 @@ def test_a_mistake_in_a_table_of_many_lines_has_the_line_of_its_key(tmp_path: Pa
         "6: groups.a.backends[1].weight ",
         "9: groups.a.backends[2].limti: unknown key 'limti'; did you mean 'limit'?",
     ]
+
+
+WRONG = [True, 7, 7.5, "x", [], ["x"], [7], {}, {"x": 7}]
+"""A value of each type; each of the wrong type for most keys."""
+
+
+@pytest.mark.parametrize("name", sorted(FLAGS))
+def test_no_value_of_a_wrong_type_is_a_fault_of_ours(name: str, tmp_path: Path) -> None:
+    flag = FLAGS[name]
+    refused = 0
+    for wrong in WRONG:
+        tables: Any = tomllib.loads(GOOD.replace("carts", "default"))
+        table = tables
+        for key in flag.path[:-1]:
+            table = table.setdefault(key, {})
+        table[flag.path[-1]] = wrong
+        mistakes: list[Mistake] = []
+        if whole(tables, no_check, mistakes) is None:
+            refused += 1
+            assert all(each.why for each in mistakes)
+    assert refused >= 5
+
+
+def test_words_and_texts_that_look_like_numbers_are_taken_from_flags(tmp_path: Path) -> None:
+    (tmp_path / "1").touch()
+    given = [("backend", "tcp:127.0.0.1:1"), ("listen", "tcp:0"), ("takeover", "7")]
+    given += [("tls-minimum-version", "1.3"), ("tls-certificates", "1"), ("tls-client-ca", "1")]
+    given += [("check-kind", "exchange"), ("check-send", "1"), ("check-expect", "2.0")]
+    config = config_from_flags(given)
+    assert config.takeover == "7"
+    tls = ListenerTLS(certificates=("1",), client_ca="1", minimum_version="1.3")
+    assert config.listeners["default"].settings.tls == tls
+    check = HealthCheck(kind="exchange", send=b"1", expect=b"2.0")
+    assert config.groups["default"].check == check
