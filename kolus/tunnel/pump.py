@@ -123,6 +123,8 @@ class Tunnel:
             self._times.ended(self)
         for end in self._ends:
             end.abort()
+        if not self.ended.called:
+            self.ended.callback(Traffic(self.sent, self.received))
 
 
 @implementer(IPushProducer)
