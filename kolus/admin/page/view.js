@@ -159,9 +159,9 @@ const ABOUT = {
 
 export function showEvent(kind, event) {
   const item = make("li", "", kind);
-  const now = new Date();
-  const time = make("time", now.toLocaleTimeString());
-  time.dateTime = now.toISOString();
+  const at = new Date(event.time * 1000);
+  const time = make("time", at.toLocaleTimeString());
+  time.dateTime = at.toISOString();
   const about = ABOUT[kind] ?? (() => kind.replaceAll("_", " "));
   item.append(time, `${event.backend ?? event.group} ${about(event)}`);
   const list = $("events");
