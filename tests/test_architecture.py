@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.rigs.house_rules import FLOORS, modules, parse
 
 ROOT = Path(__file__).parent.parent
@@ -83,6 +85,7 @@ def test_the_picture_is_drawn_from_the_code_as_it_is() -> None:
     assert drawing().check(ROOT) == []
 
 
+@pytest.mark.long
 def test_a_picture_that_is_out_of_date_is_found(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "kolus", tmp_path / "kolus", ignore=shutil.ignore_patterns("*.pyc"))
     (tmp_path / "docs").mkdir()

@@ -124,6 +124,7 @@ async def test_a_query_that_is_cancelled_ends_on_the_server_too(
     assert pool.status()[0].leased == 0
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_a_query_is_cancelled_at_any_moment_and_the_pool_goes_on(
     make_postgres_pool: MakePool,

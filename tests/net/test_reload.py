@@ -14,6 +14,8 @@ from twisted.internet.task import deferLater
 from tests.net.child import twistd
 from tests.net.tunnel_peers import Peer, backend, connected
 
+pytestmark = pytest.mark.long
+
 FILE = """
 grace = {grace}
 [groups.main]
@@ -80,7 +82,6 @@ async def test_a_hangup_reads_the_file_again_and_a_broken_file_is_told_with_its_
                     assert await ask(third, b"new")
 
 
-@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_a_hangup_every_fifth_of_a_second_under_load_drops_no_client(tmp_path: Path) -> None:
     path = tmp_path / "kolus.toml"

@@ -19,6 +19,8 @@ from twisted.internet.utils import getProcessOutputAndValue
 from tests.net.child import CHECKOUT, LISTEN, twistd
 from tests.net.tunnel_peers import backend, connected, until
 
+pytestmark = pytest.mark.long
+
 its: Any = reactor
 
 
@@ -77,7 +79,6 @@ async def test_the_log_is_opened_anew_after_it_was_moved_away(tmp_path: Path) ->
         await until(reactor, lambda: "listener default" in log.read_text())
 
 
-@pytest.mark.long
 def test_a_pipe_that_nobody_reads_does_not_stop_it() -> None:
     with socket.create_server(("127.0.0.1", 0)) as refusing:
         gone = refusing.getsockname()[1]

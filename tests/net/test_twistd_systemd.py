@@ -21,6 +21,8 @@ its: Any = reactor
 _STARTED = """
 import os, socket, sys
 from twisted.scripts.twistd import run
+
+pytestmark = pytest.mark.long
 listening = socket.create_server(("127.0.0.1", 0))
 os.dup2(listening.fileno(), 3)
 os.environ |= {{"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "carts"}}

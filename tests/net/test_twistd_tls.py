@@ -15,6 +15,8 @@ from twisted.internet.threads import deferToThread
 from tests.net.child import twistd
 from tests.net.tunnel_peers import backend
 
+pytestmark = pytest.mark.long
+
 
 def ask(port: int, authority: trustme.CA, offered: list[str]) -> bytes:
     """Send a few bytes through TLS and wait for their echo. It blocks."""

@@ -158,6 +158,7 @@ def crowd(count: int, slots: int | None) -> tuple[Long, list[Lease[Any]]]:
     return long, [long.lease() for _ in range(count)]
 
 
+@pytest.mark.long
 @shared_or_not
 @pytest.mark.parametrize("how", ["lease", "release", "finished", "end", "when_lost"])
 def test_what_an_owner_does_costs_no_more_with_all_that_it_has(how: str, slots: int | None) -> None:
