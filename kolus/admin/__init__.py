@@ -7,11 +7,10 @@ what it is given. Of the configuration it knows its own settings. C{AdminService
 from kolus.admin.openapi import description
 from kolus.admin.place import place_of
 from kolus.admin.running import Running, RunningGroup, RunningListener
-from kolus.admin.service import AdminService, CannotServe
+from kolus.admin.service import AdminService
 
 __all__ = [
     "AdminService",
-    "CannotServe",
     "Running",
     "RunningGroup",
     "RunningListener",

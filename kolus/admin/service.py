@@ -33,16 +33,12 @@ from kolus.admin.snapshot import Snapshot
 from kolus.admin.stream import Streams
 from kolus.admin.web import AdminSite
 from kolus.config import AdminSettings
-from kolus.support import time_of_day
+from kolus.support import CannotListen, time_of_day, why_not_listening
 
-__all__ = ["AdminService", "CannotServe"]
+__all__ = ["AdminService"]
 
 _log = Logger()
 _LOOK_EVERY = 1.0
-
-
-class CannotServe(Exception):
-    """Listening failed: the address is in use, not of this machine, or not allowed."""
 
 
 class AdminService(Service):
@@ -123,7 +119,7 @@ class AdminService(Service):
     def privilegedStartService(self) -> None:
         """Listen.
 
-        @raise CannotServe: listening failed on one of the addresses.
+        @raise CannotListen: listening failed on one of the addresses.
         """
         for place in self.places:
             guard = Guard(
@@ -138,8 +134,7 @@ class AdminService(Service):
             failures: list[Any] = []
             place.endpoint.listen(site).addCallbacks(self.ports.append, failures.append)
             for failure in failures:
-                why = getattr(failure.value, "socketError", None) or failure.getErrorMessage()
-                raise CannotServe(f"admin: cannot listen on {place.text}: {why}")
+                raise CannotListen(f"admin: {why_not_listening(place.text, failure)}")
             _log.info(
                 "kolus admin listens on {place}", place=_address_of(self.ports[-1], place.text)
             )
@@ -147,7 +142,7 @@ class AdminService(Service):
     def startService(self) -> None:
         """Listen, unless C{privilegedStartService} did so already, and observe the daemon.
 
-        @raise CannotServe: listening failed on one of the addresses.
+        @raise CannotListen: listening failed on one of the addresses.
         """
         if not self.ports:
             self.privilegedStartService()

@@ -18,10 +18,10 @@ from twisted.logger import Logger
 from kolus.config import Config, ConfigError
 from kolus.daemon.front_service import FrontService, Listening
 from kolus.daemon.leaving import Leaving
-from kolus.daemon.refusal import CannotListen
 from kolus.daemon.route import Connect, Route
 from kolus.daemon.served_group import ServedGroup
 from kolus.lease import Lease
+from kolus.support import CannotListen
 
 __all__ = ["Daemon", "Maker"]
 

@@ -24,8 +24,7 @@ from twisted.python.failure import Failure
 
 from kolus.daemon.behind_balancers import BEHIND_BALANCERS
 from kolus.daemon.letting_go import let_go
-from kolus.daemon.refusal import CannotListen, refusal
-from kolus.tunnel import Front
+from kolus.support import CannotListen, why_not_listening
 
 __all__ = ["Drainable", "FrontService", "Listening"]
 
@@ -51,6 +50,15 @@ class Drainable(Protocol):
     @property
     def clients(self) -> int:
         """See the class."""
+
+    def listens(self, port: IListeningPort, factory: Any) -> IListeningPort:
+        """A port accepts clients for it.
+
+        @return: what is to be stopped in its place.
+        """
+
+    def forgets(self, port: IListeningPort) -> None:
+        """A port, as C{listens} gave it, accepts no clients any more."""
 
     def abort(self) -> None:
         """Abort the clients that are left."""
@@ -101,8 +109,7 @@ class FrontService(Service):
         so they are not shut down, and the path of a UNIX socket stays."""
         ports, self._open = self.ports, []
         for port in ports:
-            if isinstance(self.front, Front):
-                self.front.gate.remove(port)  # type: ignore[arg-type]
+            self.front.forgets(port)
             let_go(port)
 
     def privilegedStartService(self) -> None:
@@ -134,8 +141,7 @@ class FrontService(Service):
         """Close some ports. Clients stay, with those that the kernel has accepted already."""
         self._open = [each for each in self._open if each[1] not in ports]
         for port in ports:
-            if isinstance(self.front, Front):
-                self.front.gate.remove(port)  # type: ignore[arg-type]
+            self.front.forgets(port)
             _log.info("kolus no longer listens on {address}", address=_readable(port.getHost()))
             _stop_listening(port).addErrback(
                 lambda failure: _log.failure("closing a port failed", failure)
@@ -183,12 +189,11 @@ class FrontService(Service):
             self._listens, failures.append, callbackArgs=(description, factory)
         )
         for failure in failures:
-            raise CannotListen(refusal(description, failure)) from None
+            raise CannotListen(why_not_listening(description, failure)) from None
         listened.addCallback(_report_late, description, failures)
 
     def _listens(self, port: IListeningPort, description: str, factory: Any) -> None:
-        if isinstance(self.front, Front):
-            port = self.front.listens(port, factory)
+        port = self.front.listens(port, factory)
         self._open.append((description, port))
         _log.info("kolus listens on {address}", address=_readable(port.getHost()))
 
@@ -196,7 +201,7 @@ class FrontService(Service):
 def _report_late(_: None, description: str, failures: list[Failure]) -> None:
     """Log failures that an endpoint reported only after the service had started."""
     for failure in failures:
-        _log.critical("{refusal}", refusal=refusal(description, failure))
+        _log.critical("{why}", why=why_not_listening(description, failure))
 
 
 def _accept_waiting(port: IListeningPort) -> None:

@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from kolus.daemon.behind_balancers import BEHIND_BALANCERS
 from kolus.daemon.inheritance import Inheritance
 from kolus.daemon.listen_endpoint import listen_endpoint
-from kolus.daemon.refusal import refusal
+from kolus.support import why_not_listening
 
 __all__ = ["Handover", "Holder"]
 
@@ -93,7 +93,7 @@ class Handover(Factory):
         self._port = port
 
     def _cannot_listen(self, failure: Failure, description: str) -> None:
-        _log.critical("takeover: {why}", why=refusal(description, failure))
+        _log.critical("takeover: {why}", why=why_not_listening(description, failure))
         self._stop(False)
 
     def buildProtocol(self, addr: object) -> Protocol | None:

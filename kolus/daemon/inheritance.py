@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IStreamServerEndpoint
 from zope.interface import implementer
 
 from kolus.daemon.listen_endpoint import listen_endpoint
-from kolus.daemon.refusal import CannotListen
+from kolus.support import CannotListen
 
 __all__ = ["Inheritance", "inherit"]
 

@@ -10,12 +10,11 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 
-from kolus.admin import AdminService, CannotServe
+from kolus.admin import AdminService
 from kolus.config import AdminSettings
 from kolus.daemon.daemon import Daemon
 from kolus.daemon.front_service import FrontService
 from kolus.daemon.letting_go import let_go
-from kolus.daemon.refusal import CannotListen
 from kolus.daemon.served_group import ServedGroup
 
 __all__ = ["Steered"]
@@ -59,10 +58,7 @@ class Steered(Service):
 
         @raise CannotListen: listening failed on one of the addresses.
         """
-        try:
-            self.admin.privilegedStartService()
-        except CannotServe as error:
-            raise CannotListen(str(error)) from None
+        self.admin.privilegedStartService()
         self.daemon.privilegedStartService()
 
     def startService(self) -> None:

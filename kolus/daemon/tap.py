@@ -31,10 +31,10 @@ from kolus.daemon.log_output import LogOutput
 from kolus.daemon.making import make_daemon
 from kolus.daemon.notify import Notifier
 from kolus.daemon.preflight import preflight
-from kolus.daemon.refusal import CannotListen
 from kolus.daemon.signals import Signals
 from kolus.daemon.steady_time import use_steady_time
 from kolus.daemon.steered import Steered
+from kolus.support import CannotListen
 
 __all__ = ["Options", "makeService"]
 

@@ -10,6 +10,7 @@ from kolus.support.descriptors import DescriptorWatch, soft_limit
 from kolus.support.fork import after_fork
 from kolus.support.frames import drop_frames, traceback_text
 from kolus.support.histogram import LONG, SHORT, Histogram
+from kolus.support.listening import CannotListen, why_not_listening
 from kolus.support.port_user import port_user
 from kolus.support.quick import QuickDeferred, failed, fire, fired, following, waiting
 from kolus.support.secrets import hide_secrets
@@ -22,6 +23,7 @@ __all__ = [
     "LONG",
     "SHORT",
     "Alarm",
+    "CannotListen",
     "DescriptorWatch",
     "Histogram",
     "QuickDeferred",
@@ -51,4 +53,5 @@ __all__ = [
     "time_of_day",
     "traceback_text",
     "waiting",
+    "why_not_listening",
 ]

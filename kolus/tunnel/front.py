@@ -1,9 +1,9 @@
 """C{Front}: accepts clients, takes a lease for each, and tunnels bytes between the two.
 
-Its state: C{_arriving}, the connections that are not clients yet; C{_clients}, the clients with the
-tasks that serve them; C{_draining}, set once by C{drain}; and its totals. A client is in
-C{_clients} from its connect, or the end of its TLS handshake, until its connection is lost and its
-lease is settled.
+Its state: C{_clients}, the clients with the tasks that serve them; C{_draining}, set once by
+C{drain}; and its totals. A client is in C{_clients} from its connect, or the end of its TLS
+handshake, until its connection is lost and its lease is settled. Who is on the way to that is with
+the C{Acceptor}.
 """
 
 from __future__ import annotations
@@ -27,18 +27,14 @@ from kolus.errors import KolusError, LeaseTimeout, describe
 from kolus.lease import Lease
 from kolus.proxy_protocol import ProxyVersion
 from kolus.support import steady
+from kolus.tunnel.acceptor import Acceptor
 from kolus.tunnel.client import Client
-from kolus.tunnel.client_limits import ClientLimits
-from kolus.tunnel.doorway import Doorway, begin_tls
 from kolus.tunnel.end import End
 from kolus.tunnel.framing import Framing, finish
-from kolus.tunnel.gate import Gate
 from kolus.tunnel.joining import pump
 from kolus.tunnel.loop import Loop
-from kolus.tunnel.networks import Networks
 from kolus.tunnel.pump import Pump
 from kolus.tunnel.raw_port import raw_port
-from kolus.tunnel.refusals import Refusals
 from kolus.tunnel.session_times import SessionTimes
 from kolus.tunnel.sessions import Sessions
 from kolus.tunnel.settings import ListenerSettings
@@ -64,7 +60,6 @@ class Front(Factory):
     @ivar refusals: the clients that were closed before they had one, counted by reason.
     @ivar times_out: number of sessions that were ended because of the time, by the setting.
     @ivar limits: which clients are accepted, and how many.
-    @ivar gate: whoever listens for this front adds his ports to it.
     @ivar sent: bytes from served clients to backends.
     @ivar received: bytes from backends to served clients.
     """
@@ -97,14 +92,13 @@ class Front(Factory):
         """
         self._clock = steady(clock)
         settings = settings or ListenerSettings()
-        self._follow(settings, certificates, send_proxy)
+        self.settings = settings
+        self._send_proxy = send_proxy
         self._ident = ident
-        self.limits = ClientLimits(clock, settings)
-        self.gate = Gate(clock, self.limits)
-        self.refusals = Refusals(clock)
+        self._acceptor = Acceptor(clock, settings, certificates, self._made)
+        self.limits, self.refusals = self._acceptor.limits, self._acceptor.refusals
         self.times_out: Counter[str] = Counter()
         self._times = SessionTimes(clock, settings, self._time_is_up)
-        self._arriving: set[Doorway | Client] = set()
         self._connect = connect
         self._pump = pump
         self._framing = framing
@@ -128,24 +122,17 @@ class Front(Factory):
 
         @param settings: as for the constructor, and so are the others.
         """
-        self._follow(settings, certificates, send_proxy)
-        self._times.change(settings)
-        self.limits.change(settings)
-        for port in self.gate.ports:
-            set_silence_limits(port.socket, settings)
-
-    def _follow(
-        self, settings: ListenerSettings, certificates: Any, send_proxy: ProxyVersion | None
-    ) -> None:
         self.settings = settings
-        self._certificates = certificates
         self._send_proxy = send_proxy
-        self._balancers = Networks(settings.accept_proxy_from)
+        self._times.change(settings)
+        self._acceptor.change(settings, certificates)
+        for port in self._acceptor.gate.ports:
+            set_silence_limits(port.socket, settings)
 
     @property
     def is_empty(self) -> bool:
         """Whether nobody is connected, and nobody is about to be a client."""
-        return not (self._clients or self._arriving)
+        return not self._clients and self._acceptor.is_empty
 
     @property
     def clients(self) -> int:
@@ -153,33 +140,11 @@ class Front(Factory):
         return len(self._clients)
 
     def buildProtocol(self, addr: object) -> Protocol | None:
-        host = getattr(addr, "host", None)
-        return self._made_for(host, bool(self._balancers) and host in self._balancers)
+        return self._acceptor.accept(getattr(addr, "host", None))
 
     def behind_balancers(self) -> Factory:
         """A factory for a listener of which every client sends a PROXY header."""
-        return _BehindBalancers(self._made_for)
-
-    def _made_for(self, host: str | None, has_header: bool) -> Protocol | None:
-        if self._draining is not None:
-            return None
-        self.limits.arrived()
-        if has_header:
-            return Doorway(self, self._clock, self.settings.proxy_header_timeout)
-        if self._certificates is not None:
-            return Doorway(self, self._clock, None)
-        if not self._is_welcome(host, host):
-            return None
-        return Client(self, host)
-
-    def _is_welcome(self, host: str | None, who: object) -> bool:
-        reason, why = self.limits.refusal(host)
-        if reason:
-            self.limits.left()
-            self.refusals.add(who, reason, why)
-            return False
-        self.limits.admitted(host)
-        return True
+        return self._acceptor.behind_balancers()
 
     def listens(self, port: IListeningPort, factory: Factory) -> IListeningPort:
         """A port accepts clients for this front.
@@ -193,27 +158,15 @@ class Front(Factory):
         listening = getattr(port, "socket", None)
         if isinstance(listening, socket.socket):
             set_silence_limits(listening, self.settings)
-            self.gate.add(port)  # type: ignore[arg-type]
+            self._acceptor.gate.add(port)  # type: ignore[arg-type]
         return port
 
-    # Called by doorways
+    def forgets(self, port: Any) -> None:
+        """A port, as C{listens} gave it, accepts no clients any more."""
+        self._acceptor.gate.remove(port)
 
-    def came(self, doorway: Doorway) -> None:
-        self._arriving.add(doorway)
-
-    def turned_away(self, doorway: Doorway, reason: str, why: str) -> None:
-        self._arriving.discard(doorway)
-        self.limits.left()
-        self.refusals.add(Visitor(doorway.transport), reason, why)
-
-    def enter(self, doorway: Doorway, visitor: Visitor) -> Protocol | None:
-        self._arriving.discard(doorway)
-        if not self._is_welcome(visitor.host, visitor):
-            return None
-        client = Client(self, visitor.host, visitor)
-        if self._certificates is None:
-            return client
-        return begin_tls(self._certificates, client, self._clock)
+    def _made(self, host: str | None, visitor: Visitor | None) -> Client:
+        return Client(self, host, visitor)
 
     def drain(self, grace: float) -> Deferred[int]:
         """Accept no new clients, and let the present ones finish, including those in the queue.
@@ -225,9 +178,7 @@ class Front(Factory):
             stops nothing.
         """
         self._draining = ended = Deferred[int]()
-        self.gate.close()
-        for each in tuple(self._arriving):
-            each.abort()
+        self._acceptor.close()
         if self._clients:
             _log.info(
                 "waiting up to {grace:g} s for {clients} clients to finish",
@@ -240,20 +191,11 @@ class Front(Factory):
 
     def shakes_hands(self, client: Client) -> None:
         """A client is connected, and its TLS handshake begins. Called by the client."""
-        self._arriving.add(client)
-        client.timer = self._clock.callLater(self.settings.handshake_timeout, self._late, client)
-
-    def _late(self, client: Client) -> None:
-        client.timer = None
-        self._arriving.discard(client)
-        name, timeout = "handshake_timeout", self.settings.handshake_timeout
-        why = f"has not completed its TLS handshake in {name} = {timeout:g} s"
-        self.refusals.add(client.visitor, name, why)
-        client.abort()
+        self._acceptor.shakes_hands(client)
 
     def arrived(self, client: Client) -> None:
         """A client is connected, and its TLS handshake completed. Called by the client."""
-        self._end_handshake(client)
+        self._acceptor.end_handshake(client)
         self.sessions.begins(client)
         self._clients[client] = task = Deferred.fromCoroutine(self._serve(client))
         task.addErrback(self._failed, client)
@@ -261,22 +203,10 @@ class Front(Factory):
 
     def left(self, client: Client) -> None:
         """A client's connection is lost. Called by the client."""
-        self.limits.left()
-        self.limits.departed(client.host)
-        if self._end_handshake(client) and self._draining is None:
-            self.refusals.add(client.visitor, "handshake", "has left in its TLS handshake")
+        self._acceptor.left(client)
         if client.wait is not None:
             client.wait.cancel()
         self._forget(client)
-
-    def _end_handshake(self, client: Client) -> bool:
-        """Whether its handshake was under way."""
-        if client.timer is None:
-            return False
-        client.timer.cancel()
-        client.timer = None
-        self._arriving.discard(client)
-        return True
 
     async def _serve(self, client: Client) -> None:
         client.wait = self._connect(self._ident_of(client.visitor))
@@ -380,16 +310,6 @@ class Front(Factory):
             received=self.received,
         )
         ended.callback(self._aborted)
-
-
-class _BehindBalancers(Factory):
-    noisy = False
-
-    def __init__(self, make: Callable[[str | None, bool], Protocol | None]) -> None:
-        self._make = make
-
-    def buildProtocol(self, addr: object) -> Protocol | None:
-        return self._make(getattr(addr, "host", None), True)
 
 
 def _log_refusal(error: BaseException, others: int) -> None:

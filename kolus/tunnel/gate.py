@@ -7,6 +7,7 @@ waits in the kernel's queue, as behind HAProxy.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from socket import socket
 from typing import Protocol
 
@@ -14,7 +15,6 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from kolus.support import steady
-from kolus.tunnel.client_limits import ClientLimits
 
 __all__ = ["Gate", "Port"]
 
@@ -30,13 +30,26 @@ class Port(Protocol):
     def stopReading(self) -> None: ...
 
 
+class Limits(Protocol):
+    """Says when one more client may be accepted: C{ClientLimits}.
+
+    @ivar clients: number of clients now.
+    @ivar changed: is called when that may be different.
+    """
+
+    clients: int
+    changed: Callable[[], object] | None
+
+    def accept_in(self) -> float: ...
+
+
 class Gate:
     """Opens and closes the ports of one listener.
 
     @ivar ports: these. Only this class changes it.
     """
 
-    def __init__(self, clock: IReactorTime, limits: ClientLimits) -> None:
+    def __init__(self, clock: IReactorTime, limits: Limits) -> None:
         self._clock = steady(clock)
         self._limits = limits
         self.ports: list[Port] = []

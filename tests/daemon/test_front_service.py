@@ -10,9 +10,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.logger import LogEvent
 
-from kolus.daemon.refusal import CannotListen
 from kolus.daemon.served_group import AHEAD
 from kolus.errors import Closed, NoBackend
+from kolus.support import CannotListen
 from kolus.testing import NotFired, result_of
 from tests.rigs.staging import FakeListener, FakePort, Stage, messages
 

@@ -14,7 +14,7 @@ from twisted.internet.threads import deferToThread
 
 from kolus.daemon.handover import Handover
 from kolus.daemon.inheritance import Inheritance, inherit
-from kolus.daemon.refusal import CannotListen
+from kolus.support import CannotListen
 from tests.net.tunnel_peers import until
 
 FACTORY = Factory.forProtocol(Protocol)

@@ -94,6 +94,12 @@ class FakeFront(Factory):
         self.graces.append(grace)
         return self.drained
 
+    def listens(self, port: Any, factory: object) -> Any:
+        return port
+
+    def forgets(self, port: object) -> None:
+        """It has no ports."""
+
     def abort(self) -> None:
         self.aborted = True
 

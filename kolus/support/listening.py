@@ -1,4 +1,4 @@
-"""Why listening on an address failed, and what to do about it."""
+"""C{CannotListen}: listening on an address failed. Here stands why, and what to do about it."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 
 from twisted.python.failure import Failure
 
-from kolus.support import port_user
+from kolus.support.port_user import port_user
 
-__all__ = ["CannotListen", "refusal"]
+__all__ = ["CannotListen", "why_not_listening"]
 
 
 class CannotListen(Exception):
     """Listening on an address failed: it is in use, not of this machine, or not allowed."""
 
 
-def refusal(description: str, failure: Failure) -> str:
+def why_not_listening(description: str, failure: Failure) -> str:
     """One line on an address that cannot be listened on.
 
     @param description: the server endpoint string.
