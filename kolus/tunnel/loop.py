@@ -25,7 +25,7 @@ from kolus.support import steady
 from kolus.tunnel.descriptors import Descriptors
 from kolus.tunnel.pipes import Pipes
 
-__all__ = ["BROKEN", "BUFFER", "IN", "LEFT", "OUT", "Loop", "Watched", "loop_of"]
+__all__ = ["BUFFER", "Loop", "Watched", "loop_of"]
 
 _log = Logger()
 _loops: WeakValueDictionary[int, Loop] = WeakValueDictionary()
@@ -38,13 +38,6 @@ _MOST_EVENTS = 512
 _ROUNDS = 4
 """So many batches of events are handled until the reactor has its turn. Each event moves at most a
 buffer or a pipe of bytes."""
-
-IN: int = getattr(select, "EPOLLIN", 1)
-OUT: int = getattr(select, "EPOLLOUT", 4)
-LEFT: int = getattr(select, "EPOLLRDHUP", 0x2000)
-"""The peer has ended its direction."""
-BROKEN: int = getattr(select, "EPOLLERR", 8) | getattr(select, "EPOLLHUP", 16)
-"""Always reported: a reset, or that both directions have ended."""
 
 
 class Watched(Protocol):
@@ -90,7 +83,7 @@ class Loop:
     # Who is watched
 
     def add(self, descriptor: int, events: int, owner: Watched) -> None:
-        """Watch a descriptor for events: C{IN}, C{OUT}, C{LEFT}, or none but C{BROKEN}."""
+        """Watch a descriptor for events: C{IN}, C{OUT}, both, or none but C{BROKEN}."""
         if self._epoll is None:
             self._epoll = select.epoll()
         self._epoll.register(descriptor, events)

@@ -23,8 +23,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from kolus.tunnel.descriptors import Descriptors
-from kolus.tunnel.loop import IN, Loop
-from kolus.tunnel.wire import Wire, address_of
+from kolus.tunnel.epoll_events import IN
+from kolus.tunnel.loop import Loop
+from kolus.tunnel.socket_address import address_of
+from kolus.tunnel.wire import Wire
 
 __all__ = ["RawPort", "raw_port"]
 

@@ -15,7 +15,6 @@ import struct
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IAddress,
@@ -28,12 +27,14 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from kolus.tunnel.loop import BROKEN, IN, OUT, Loop
+from kolus.tunnel.epoll_events import BROKEN, IN, OUT
+from kolus.tunnel.loop import Loop
+from kolus.tunnel.socket_address import address_of, name_of
 
 if TYPE_CHECKING:
     from kolus.tunnel.pair import Pair
 
-__all__ = ["Wire", "address_of"]
+__all__ = ["Wire"]
 
 _READ = 64 * 1024
 _MOST_UNSENT = 64 * 1024
@@ -340,11 +341,11 @@ class Wire:
 
     def getPeer(self) -> IAddress:
         if self._peer is None:
-            self._peer = _name_of(self.socket.getpeername)
+            self._peer = name_of(self.socket.getpeername)
         return address_of(self._family, self._peer)
 
     def getHost(self) -> IAddress:
-        return address_of(self._family, _name_of(self.socket.getsockname))
+        return address_of(self._family, name_of(self.socket.getsockname))
 
     def getHandle(self) -> socket.socket:
         return self.socket
@@ -373,19 +374,3 @@ class Wire:
         """As C{ITCPTransport}; without effect on a UNIX socket."""
         if self._is_tcp:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(enabled))
-
-
-def _name_of(ask: Any) -> Any:
-    try:
-        return ask()
-    except OSError:  # it is reset already
-        return None
-
-
-def address_of(family: int, name: Any) -> IAddress:
-    """The address that a socket names, as Twisted has it."""
-    if family == socket.AF_UNIX:
-        return UNIXAddress(name if isinstance(name, bytes | None) else name.encode() or None)
-    kind = IPv6Address if family == socket.AF_INET6 else IPv4Address
-    host, port = ("", 0) if name is None else name[:2]
-    return kind("TCP", host, port)

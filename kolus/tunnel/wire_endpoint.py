@@ -29,7 +29,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from kolus.endpoints import NamedEndpoint
-from kolus.tunnel.loop import OUT, Loop
+from kolus.tunnel.epoll_events import OUT
+from kolus.tunnel.loop import Loop
 from kolus.tunnel.wire import Wire
 
 __all__ = ["WireEndpoint", "in_place_of"]
