@@ -81,17 +81,8 @@ class Changing:
         def serve(call: Call) -> Answer:
             group = self._finder.running_group(call.names["group"])
             backend = self._finder.backend(group, call.names["backend"])
-            done = _changed(change, call, group, backend)
-            label = call.names["backend"]
-            _log.info(
-                "{who}: {name} backend {backend} of group {group}: {done}",
-                who=call.who,
-                name=name,
-                backend=backend,
-                group=call.names["group"],
-                done=done,
-            )
-            shown = self._snapshot.backend_named(call.names["group"], label)
+            done = _changed(name, change, call, group, backend)
+            shown = self._snapshot.backend_named(call.names["group"], call.names["backend"])
             return answer({"done": done, "backend": shown})
 
         return serve
@@ -99,16 +90,8 @@ class Changing:
     def _at_group(self, name: str, change: _Change) -> Callable[[Call], Answer]:
         def serve(call: Call) -> Answer:
             group = self._finder.running_group(call.names["group"])
-            done = _changed(change, call, group, None)
-            _log.info(
-                "{who}: {name} group {group}: {done}",
-                who=call.who,
-                name=name,
-                group=call.names["group"],
-                done=done,
-            )
-            shown = self._snapshot.group(call.names["group"], group)
-            return answer({"done": done, "group": shown})
+            done = _changed(name, change, call, group, None)
+            return answer({"done": done, "group": self._snapshot.group(call.names["group"], group)})
 
         return serve
 
@@ -128,13 +111,30 @@ class Changing:
         return answer({"done": done})
 
 
-def _changed(change: _Change, call: Call, group: RunningGroup, backend: Backend | None) -> str:
+def _changed(
+    name: str, change: _Change, call: Call, group: RunningGroup, backend: Backend | None
+) -> str:
+    """Make a change, and log it.
+
+    @return: what was done.
+    @raise Problem: it cannot be done.
+    """
     try:
-        return change(call, group, backend)
+        done = change(call, group, backend)
     except ValueError as error:
         raise Problem(422, str(error)) from None
     except KolusError as error:
         raise Problem(409, str(error)) from None
+    at = "" if backend is None else f"backend {backend} of "
+    _log.info(
+        "{who}: {name} {at}group {group}: {done}",
+        who=call.who,
+        name=name,
+        at=at,
+        group=call.names["group"],
+        done=done,
+    )
+    return done
 
 
 def _drain(call: Call, group: RunningGroup, backend: Backend | None) -> str:
