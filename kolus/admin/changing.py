@@ -131,6 +131,7 @@ def _changed(
         who=call.who,
         name=name,
         at=at,
+        backend=backend,
         group=call.names["group"],
         done=done,
     )

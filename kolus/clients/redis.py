@@ -55,7 +55,7 @@ _READING = frozenset(
         *("script_exists", "sdiff", "sinter", "sismember", "smembers", "srandmember"),
         *("sscan", "substr", "sunion", "time", "ttl", "type", "zcard", "zcount", "zrange"),
         *("zrangebyscore", "zrank", "zrevrange", "zrevrangebyscore", "zrevrank", "zscan"),
-        *("zscore"),
+        "zscore",
     }
 )
 """They change nothing, so it does no harm to send one twice."""

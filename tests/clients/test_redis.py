@@ -16,7 +16,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 
 from kolus import ConnectFailed, KolusError, Policy
-from kolus.clients.redis import RedisPool
+from kolus.clients.redis import _READING, RedisPool
 from tests.conftest import require
 from tests.net import servers
 from tests.net.asking import until
@@ -277,3 +277,8 @@ async def test_a_read_is_not_sent_again_after_its_deadline(
     await redis.kill()
     with pytest.raises(txredisapi.ConnectionError):
         await asked
+
+
+def test_each_command_that_may_be_repeated_is_one_of_txredisapi() -> None:
+    commands = txredisapi.BaseRedisProtocol
+    assert [each for each in sorted(_READING) if not callable(getattr(commands, each, None))] == []
