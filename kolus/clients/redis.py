@@ -6,7 +6,7 @@ Needs C{pip install 'kolus[redis]'}.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -188,6 +188,9 @@ class RedisPool(Client):
             await protocol.auth(given, username)
         if self._database:
             await protocol.select(self._database)
+        elif password is None:  # a server that is ending accepts, but does not answer
+            with suppress(ResponseError):
+                await protocol.ping()
         protocol.database = self._database
 
     def _is_clean(self, protocol: Any) -> bool:

@@ -243,12 +243,23 @@ async def test_what_only_reads_is_sent_again_when_the_server_is_back(
 
 
 class Ends(Protocol):
-    """Ends the connection at each command."""
+    """Answers a PING, and ends the connection at each other command."""
 
     asked: ClassVar[list[bytes]] = []
 
     def dataReceived(self, data: bytes) -> None:
-        self.asked.append(data)
+        transport: Any = self.transport
+        if b"PING" in data:
+            transport.write(b"+PONG\r\n")
+        else:
+            self.asked.append(data)
+            transport.abortConnection()
+
+
+class Ending(Protocol):
+    """Accepts, as a server that is ending does, and answers nothing."""
+
+    def connectionMade(self) -> None:
         transport: Any = self.transport
         transport.abortConnection()
 
@@ -263,6 +274,21 @@ async def test_a_command_is_sent_twice_at_most() -> None:
     assert len(Ends.asked) == 2
     await pool.close(0)
     await port.stopListening()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_that_accepts_and_does_not_answer_is_not_there(redis: Server) -> None:
+    await redis.kill()
+    port = reactor.listenTCP(redis.port, Factory.forProtocol(Ending), interface="127.0.0.1")
+    pool = RedisPool(
+        reactor, redis.endpoint, policy=Policy(slots=100, fail_fast=False, acquire_timeout=30.0)
+    )
+    writes = [pool.incr("count") for _ in range(10)]  # each is sent once at most
+    await deferLater(reactor, 0.3)
+    await port.stopListening()
+    await redis.start()
+    assert sorted(await gatherResults(writes)) == list(range(1, 11))
+    await pool.close(0)
 
 
 @pytest_twisted.ensureDeferred
