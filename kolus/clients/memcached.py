@@ -61,7 +61,8 @@ class MemcachedPool(Client):
         @raise ValueError: a backend is invalid, or C{policy} has no C{slots}.
         """
         policy = with_slots(policy)
-        policy = replace(policy, check=policy.check or _version)
+        asks = {"prepare": policy.prepare or _version, "check": policy.check or _version}
+        policy = replace(policy, **asks)  # type: ignore[arg-type]
         self._now = steady(reactor).seconds
         self._timeout = policy.acquire_timeout
         self.pool: Pool[MemCacheProtocol] = Pool(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import gatherResults
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.protocols.memcache import ClientError
 
@@ -18,6 +20,14 @@ from tests.conftest import require
 from tests.net import servers
 from tests.net.asking import until
 from tests.net.servers import Server
+
+
+class Ending(Protocol):
+    """Accepts, as a server that is ending does, and answers nothing."""
+
+    def connectionMade(self) -> None:
+        transport: Any = self.transport
+        transport.abortConnection()
 
 
 @pytest_twisted.async_yield_fixture
@@ -110,6 +120,21 @@ async def test_a_get_whose_server_dies_is_asked_of_the_next(
     assert failed
     assert failed <= lost
     assert sum(status.leased for status in cache.status()) == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_that_accepts_and_does_not_answer_is_not_there(three: list[Server]) -> None:
+    server = three[0]
+    await server.kill()
+    port = reactor.listenTCP(server.port, Factory.forProtocol(Ending), interface="127.0.0.1")
+    policy = Policy(slots=100, fail_fast=False, acquire_timeout=30.0)
+    alone = MemcachedPool(reactor, [server.endpoint], policy=policy)
+    sets = [alone.set(b"key%d" % number, b"1") for number in range(10)]  # each is sent once
+    await deferLater(reactor, 0.3)
+    await port.stopListening()
+    await server.start()
+    assert await gatherResults(sets) == [True] * 10
+    await alone.close(0)
 
 
 def test_a_method_without_a_key_says_which_there_are() -> None:
