@@ -4,30 +4,22 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import gatherResults
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 from twisted.protocols.memcache import ClientError
 
 from kolus import Policy
 from kolus.clients.memcached import MemcachedPool
+from tests.clients.ending import Ending
 from tests.conftest import require
 from tests.net import servers
 from tests.net.asking import until
 from tests.net.servers import Server
-
-
-class Ending(Protocol):
-    """Accepts, as a server that is ending does, and answers nothing."""
-
-    def connectionMade(self) -> None:
-        transport: Any = self.transport
-        transport.abortConnection()
 
 
 @pytest_twisted.async_yield_fixture

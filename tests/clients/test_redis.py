@@ -17,6 +17,7 @@ from twisted.internet.task import deferLater
 
 from kolus import ConnectFailed, KolusError, Policy
 from kolus.clients.redis import _READING, RedisPool
+from tests.clients.ending import Ending
 from tests.conftest import require
 from tests.net import servers
 from tests.net.asking import until
@@ -254,14 +255,6 @@ class Ends(Protocol):
         else:
             self.asked.append(data)
             transport.abortConnection()
-
-
-class Ending(Protocol):
-    """Accepts, as a server that is ending does, and answers nothing."""
-
-    def connectionMade(self) -> None:
-        transport: Any = self.transport
-        transport.abortConnection()
 
 
 @pytest_twisted.ensureDeferred
