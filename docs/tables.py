@@ -78,7 +78,8 @@ def settings(cls: type[Any]) -> typing.Callable[[], Iterator[str]]:
         _, about = described(cls)
         for each in fields(cls):
             default = "required" if each.default is MISSING else _default(each.default)
-            yield f"| `{each.name}` | {default} | {about[each.name]} |"
+            text = re.sub(r"`?\bNone\b`?:", "none:", about[each.name])
+            yield f"| `{each.name}` | {default} | {text.replace('`False`:', 'false:')} |"
 
     return rows
 

@@ -14,7 +14,7 @@ from typing import Any, get_type_hints
 from kolus.checking import HealthCheck
 from kolus.config.mistakes import ConfigError, Mistake, Path
 from kolus.config.settings import AdminSettings, Config, GroupSettings, ListenerConfig
-from kolus.config.table import class_of, is_list, kinds_of
+from kolus.config.table import NONE, class_of, is_list, kinds_of
 from kolus.config.whole import Check, no_check, whole
 from kolus.tls import BackendTLS, ListenerTLS
 from kolus.tunnel import ListenerSettings
@@ -77,6 +77,7 @@ def _about(cls: type[Any]) -> dict[str, str]:
     for each in re.split(r"^@ivar (?=\w+:)", inspect.getdoc(cls) or "", flags=re.M)[1:]:
         name, _, text = each.partition(":")
         text = re.sub(r"[CL]\{([^{}]*)\}", r"\1", " ".join(text.split()))
+        text = text.replace("None:", f"{NONE}:").replace("False:", "no:")
         found[name] = text[:1].upper() + text[1:]
     return found
 

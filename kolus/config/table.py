@@ -18,9 +18,14 @@ from kolus.config.mistakes import Mistake, Path, did_you_mean
 from kolus.sources import backend_from_entry
 from kolus.support import hide_secrets
 
-__all__ = ["Mistakes", "class_of", "is_list", "is_required", "kinds_of", "read_table"]
+__all__ = ["NONE", "Mistakes", "class_of", "is_list", "is_required", "kinds_of", "read_table"]
 
 S = TypeVar("S")
+
+NONE = "none"
+"""In a file and on a command line, which have no C{None}: a number that has no bound."""
+
+_MISTAKE = object()
 
 _KINDS: Mapping[type, str] = defaultdict(
     lambda: "a date or time",
@@ -51,7 +56,7 @@ def read_table(cls: type[S], table: object, path: Path, mistakes: Mistakes) -> S
             mistakes.append(Mistake((*path, key), f"unknown key: {did_you_mean(key, known)}"))
             continue
         read = _value(hints[key], given, (*path, key), mistakes)
-        if read is not None:
+        if read is not _MISTAKE:
             values[key] = read
     needed = {name for name, each in known.items() if is_required(each)}
     missing = sorted(needed - set(table))
@@ -74,40 +79,41 @@ def read_table(cls: type[S], table: object, path: Path, mistakes: Mistakes) -> S
 
 
 def _value(hint: Any, given: Any, path: Path, mistakes: Mistakes) -> Any:
-    """The value as the settings take it; C{None} if a mistake was noted."""
+    """The value as the settings take it; C{_MISTAKE} if one was noted."""
     inner = class_of(hint)
     if inner is not None:
-        return read_table(inner, given, path, mistakes)
+        made = read_table(inner, given, path, mistakes)
+        return _MISTAKE if made is None else made
     if not is_list(hint):
         return _single(hint, given, path, mistakes)
     entries = [given] if isinstance(given, str) else given
     if not isinstance(entries, list):
         mistakes.append(Mistake(path, f"must be a list, not {_shown(given)}"))
-        return None
+        return _MISTAKE
     if get_args(hint)[0] is Backend:
         return _backends(entries, path, mistakes)
     for at, entry in enumerate(entries):
         if not isinstance(entry, str):
             mistakes.append(Mistake((*path, at), f"must be a string, not {_shown(entry)}"))
-            return None
+            return _MISTAKE
     return tuple(entries)
 
 
 def _single(hint: Any, given: Any, path: Path, mistakes: Mistakes) -> Any:
-    """Texts, and yes or no. The settings themselves check numbers and words."""
+    """Texts, yes or no, and C{NONE}. The settings themselves check numbers and words."""
     kinds = kinds_of(hint)
     if bool in kinds and not isinstance(given, bool):
         mistakes.append(Mistake(path, f"must be true or false, not {_shown(given)}"))
-        return None
+        return _MISTAKE
     if not kinds & {str, bytes}:
-        return given
+        return None if given == NONE and types.NoneType in kinds else given
     if not isinstance(given, str):
         mistakes.append(Mistake(path, f"must be a text in quotes, not {_KINDS[type(given)]}"))
-        return None
+        return _MISTAKE
     return given.encode() if bytes in kinds else given
 
 
-def _backends(entries: list[Any], path: Path, mistakes: Mistakes) -> tuple[Backend, ...] | None:
+def _backends(entries: list[Any], path: Path, mistakes: Mistakes) -> Any:
     made = []
     for at, entry in enumerate(entries):
         try:
@@ -116,7 +122,7 @@ def _backends(entries: list[Any], path: Path, mistakes: Mistakes) -> tuple[Backe
             )
         except (TypeError, ValueError) as error:
             mistakes.append(Mistake((*path, at, *_key_in(entry, str(error))), str(error)))
-    return tuple(made) if len(made) == len(entries) else None
+    return tuple(made) if len(made) == len(entries) else _MISTAKE
 
 
 def _key_in(entry: object, why: str) -> Path:

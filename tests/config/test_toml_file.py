@@ -208,6 +208,17 @@ def test_no_value_of_a_wrong_type_is_a_fault_of_ours(name: str, tmp_path: Path) 
     assert refused >= 5
 
 
+def test_a_number_may_be_without_a_bound(tmp_path: Path) -> None:
+    text = GOOD.replace("max_clients = 500", 'client_timeout = "none"\nmax_clients = "none"')
+    (listener,) = read_config(write(tmp_path, text)).listeners.values()
+    assert (listener.settings.client_timeout, listener.settings.max_clients) == (None, None)
+    assert listener.settings.backend_timeout == 3600
+    (line,) = mistakes(tmp_path, GOOD.replace("limit = 50", 'limit = "none"'))
+    assert line == "7: groups.carts.limit must be a whole number of at least 1, not 'none'"
+    given = [("backend", "tcp:127.0.0.1:1"), ("listen", "tcp:0"), ("tcp-keepalive", "none")]
+    assert config_from_flags(given).listeners["default"].settings.tcp_keepalive is None
+
+
 def test_words_and_texts_that_look_like_numbers_are_taken_from_flags(tmp_path: Path) -> None:
     (tmp_path / "1").touch()
     given = [("backend", "tcp:127.0.0.1:1"), ("listen", "tcp:0"), ("takeover", "7")]
