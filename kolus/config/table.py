@@ -36,10 +36,13 @@ _KINDS: Mapping[type, str] = defaultdict(
 Mistakes = list[Mistake]
 
 
-def read_table(cls: type[S], table: object, path: Path, mistakes: Mistakes) -> S | None:
+def read_table(
+    cls: type[S], table: object, path: Path, mistakes: Mistakes, others: tuple[str, ...] = ()
+) -> S | None:
     """Make settings from a table.
 
     @param cls: a frozen dataclass.
+    @param others: keys that the table may have, too; whoever calls this reads them.
     @param path: where the table is, for the mistakes.
     @param mistakes: every mistake is added to it.
     @return: C{None} if there is a mistake in the table.
@@ -52,8 +55,11 @@ def read_table(cls: type[S], table: object, path: Path, mistakes: Mistakes) -> S
     before = len(mistakes)
     values: dict[str, Any] = {}
     for key, given in table.items():
+        if key in others:
+            continue
         if key not in known:
-            mistakes.append(Mistake((*path, key), f"unknown key: {did_you_mean(key, known)}"))
+            hint = did_you_mean(key, [*known, *others])
+            mistakes.append(Mistake((*path, key), f"unknown key: {hint}"))
             continue
         read = _value(hints[key], given, (*path, key), mistakes)
         if read is not _MISTAKE:

@@ -15,8 +15,6 @@ from kolus.tunnel import ListenerSettings
 __all__ = ["Check", "no_check", "whole"]
 
 
-_NESTED = ("groups", "listeners", "admin")
-
 Check = Callable[[Config], Iterable[Mistake]]
 
 
@@ -42,8 +40,7 @@ def whole(tables: Mapping[str, Any], check: Check, mistakes: Mistakes) -> Config
     }
     admin = tables.get("admin")
     steered = None if admin is None else read_table(AdminSettings, admin, ("admin",), mistakes)
-    rest = {key: value for key, value in tables.items() if key not in _NESTED}
-    single = read_table(Config, {"groups": {}, "listeners": {}, **rest}, (), mistakes)
+    single = read_table(Config, {**tables, "groups": {}, "listeners": {}}, (), mistakes, ("admin",))
     if single is None or mistakes:
         return None
     parts: Any = {"groups": groups, "listeners": listeners, "admin": steered}
@@ -73,8 +70,7 @@ def _listener(
     if not isinstance(table, Mapping):
         mistakes.append(Mistake(path, f"must be a table, not {hide_secrets(repr(table))}"))
         return None
-    rest = {key: value for key, value in table.items() if key not in ("listen", "group")}
-    settings = read_table(ListenerSettings, rest, path, mistakes)
+    settings = read_table(ListenerSettings, table, path, mistakes, ("listen", "group"))
     listen, group = table.get("listen"), table.get("group")
     listen = [listen] if isinstance(listen, str) else listen
     if not listen or not isinstance(listen, list) or not all(type(each) is str for each in listen):

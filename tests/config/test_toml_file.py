@@ -102,6 +102,7 @@ def test_all_mistakes_are_told_at_once_with_line_and_key(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("before", "after", "expected"),
     [
+        ("listen =", "listn =", "17: listeners.carts.listn: unknown key: did you mean 'listen'?"),
         ("[admin]", "[amdin]", "24: amdin: unknown key: did you mean 'admin'?"),
         ("limit = 50", "limit = 5\nconnect_ahead = 6", "8: groups.carts.connect_ahead"),
         ('"tcp:10.0.0.7:6379"', '"10.0.0.7:6379"', "did you mean tcp:10.0.0.7:6379?"),
