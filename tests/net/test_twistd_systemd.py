@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_twisted
 from twisted.internet import reactor
 
@@ -17,12 +18,12 @@ from tests.net.tunnel_peers import backend, connected, until
 
 its: Any = reactor
 
+pytestmark = pytest.mark.long
+
 # Systemd opens the socket, and gives it to the process as its descriptor 3.
 _STARTED = """
 import os, socket, sys
 from twisted.scripts.twistd import run
-
-pytestmark = pytest.mark.long
 listening = socket.create_server(("127.0.0.1", 0))
 os.dup2(listening.fileno(), 3)
 os.environ |= {{"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "carts"}}
