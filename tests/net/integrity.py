@@ -69,8 +69,27 @@ class Backend:
         self.scripts = scripts
         self.outcomes = [Outcome() for _ in scripts]
         self.served = [asyncio.Event() for _ in scripts]
+        self._open: dict[asyncio.StreamWriter, asyncio.Task[None]] = {}
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._open[writer] = task
+        try:
+            await self._play(reader, writer)
+        finally:
+            del self._open[writer]
+
+    async def leave(self) -> None:
+        """Close what is open: a front may have connected for a client that reset first.
+
+        A loop that ends cancels the tasks that are left, and asyncio logs that as an error.
+        """
+        for writer in self._open:
+            writer.transport.abort()
+        await asyncio.gather(*self._open.values())
+
+    async def _play(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             number = struct.unpack("!I", await reader.readexactly(4))[0]
         except (asyncio.IncompleteReadError, OSError):
@@ -178,6 +197,7 @@ async def run_scripts(scripts: list[Script], *, through_a_front: bool) -> list[O
             port = await stack.enter_async_context(front_before(port))
         await asyncio.gather(*[run(each, port) for each in scripts])
     server.close()
+    await backend.leave()
     return backend.outcomes
 
 
