@@ -342,8 +342,7 @@ class Dispatcher(Generic[P]):
 
         @return: fires when that is done; never fails.
         """
-        descriptor = connection.descriptor
-        if descriptor is not None and not descriptor.is_quiet(self._manager._now()):
+        if not connection.is_quiet(self._manager._now()):
             return succeed(None)  # the check would take it for an answer
         self._connections.checking.begin(connection)
         self._manager._alarm.set(self._connections.checking.slow_at())
