@@ -62,13 +62,13 @@ class LiveStatus(Status):
         record = self._record or self.record
         if record is None:
             return 1 / self.backend.weight if self._is_untouched() else self._slow_load()
-        load = record.load()
+        load = record.load.now()
         return load / self.backend.weight if load > 0 else self._slow_load()
 
     @property
     def outstanding(self) -> int:
         """The number of leases and waiters at the backend."""
-        load = -1 if self.record is None else self.record.load()
+        load = -1 if self.record is None else self.record.load.now()
         return load - 1 if load > 0 else self.leased + self.waiting
 
     def _slow_load(self) -> float:
@@ -78,7 +78,7 @@ class LiveStatus(Status):
     @property
     def takes_requests(self) -> bool:
         record = self._record or self.record
-        is_known = record is not None and record.load() > 0
+        is_known = record is not None and record.load.now() > 0
         return is_known or self._may_take(self.snapshot())
 
     def _may_take(self, status: Status) -> bool:
