@@ -87,13 +87,6 @@ class LiveStatus(Status):
         return status.takes_requests or panics
 
     @property
-    def room(self) -> int:
-        record = self.record
-        if record is None or len(record.members) != 1:
-            return self.snapshot().room
-        return record.members[0].room()
-
-    @property
     def idle(self) -> int | None:
         record = self.record
         if record is None or not record.members:
@@ -113,6 +106,17 @@ class LiveStatus(Status):
         if record is None:
             return 0 if self._is_untouched() else self.snapshot().waiting
         return sum([each.demand() for each in record.members])
+
+    @property
+    def limit(self) -> int:
+        record, managers = self.record, self.among.managers
+        if record is None or not record.members:
+            return managers.limit(self.backend) * (managers.policy.slots or 1)
+        return max([each.capacity() for each in record.members])
+
+    @property
+    def detached(self) -> int:
+        return 0 if self.record is None else len(self.record.detached)
 
     @property
     def ramp(self) -> float:

@@ -206,7 +206,7 @@ class BaseManager(ABC, Generic[P]):
         """The number of requests that can be served without the release of another lease."""
 
     @abstractmethod
-    def _capacity(self) -> int:
+    def capacity(self) -> int:
         """The most leases that it can give at a time."""
 
     @abstractmethod
@@ -243,11 +243,6 @@ class BaseManager(ABC, Generic[P]):
     def is_short(self) -> bool:
         """Whether more wait here than can be served by what is ready or on its way."""
         return self._dispatcher.is_short()
-
-    def room(self) -> int:
-        """The number of further requests that could be served without waiting for a release."""
-        to_come = max(0, self._record.unused()) + len(self.connections.connecting)
-        return self.ready() + to_come * (self._policy.slots or 1) - self.demand()
 
     # Requests
 

@@ -280,7 +280,7 @@ class ConnectionManager(BaseManager[P]):
         ready = len(connections.idle) + connections.checking.hopeful + len(connections.connecting)
         return self._record.obtainable() + ready
 
-    def _capacity(self) -> int:
+    def capacity(self) -> int:
         return self._record.limit
 
     def _held(self) -> Iterable[Any]:

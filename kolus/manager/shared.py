@@ -372,7 +372,7 @@ class SharedManager(BaseManager[P]):
         to_come = self._record.obtainable() + len(connecting) + checking.hopeful
         return to_come * self._slots.each + self._free()
 
-    def _capacity(self) -> int:
+    def capacity(self) -> int:
         slots, limit = self._slots.heard(), self._record.limit
         if slots.open > limit:
             sizes = nlargest(limit, map(slots.capacity, self.connections.all))
