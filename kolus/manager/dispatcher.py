@@ -97,7 +97,7 @@ class Dispatcher(Generic[P]):
         """Whether more wait here than can be served by what is ready or on its way."""
         manager, connections, slots = self._manager, self._connections, self._policy.slots or 1
         fresh = len(self._placements.fresh)
-        ready = manager.ready() + connections.checking.hopeful * slots
+        ready = manager.supply.ready() + connections.checking.hopeful * slots
         lacking = max(0, manager.demand() - fresh - ready) + fresh
         return lacking > len(connections.connecting) * slots
 
@@ -265,7 +265,7 @@ class Dispatcher(Generic[P]):
         record = self._record
         fails = record.attempts.failures > 0 or record.health.phase is Phase.EJECTED
         to_warm = self._manager.admission.warming.wanted()
-        return max(self._manager._wanted(), to_warm, self.is_to_try and fails)
+        return max(self._manager.supply.wanted(), to_warm, self.is_to_try and fails)
 
     def _is_overlooked(self) -> bool:
         """Whether a request came after the newest attempt under way had begun. There may be as many

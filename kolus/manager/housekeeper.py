@@ -63,6 +63,6 @@ class Housekeeper:
 
     def look_for_leaks(self, now: float) -> None:
         looks = self._manager.connections.all and self._manager._policy.leak_after is not None
-        self._manager._tracker.look_for_leaks(now, self._manager._held() if looks else None)
+        self._manager._tracker.look_for_leaks(now, self._manager.supply.held() if looks else None)
         if not self._manager._lifecycle.closed:  # an observer of a leak may have closed it
             self._manager._alarm.set(self._manager._tracker.leaks_due)
