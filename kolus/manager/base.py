@@ -22,6 +22,7 @@ from twisted.internet.defer import Deferred
 from kolus.errors import Closed, Draining, KolusError
 from kolus.events import Observer, Why
 from kolus.manager.admission import Admission
+from kolus.manager.checker import Checker
 from kolus.manager.connections import Connections
 from kolus.manager.connector import Connector
 from kolus.manager.deadlock import Deadlocks
@@ -66,6 +67,7 @@ class BaseManager(ABC, Generic[P]):
     @ivar placements: the waiters of groups that are placed here.
     @ivar groups: the queues of groups that it serves.
     @ivar deadlocks: finds requests that can never be served.
+    @ivar checker: checks its idle connections.
     @ivar freshness: serves requests that want a fresh connection. Each kind has its own.
     @ivar supply: counts what it has leased and could lease. Each kind has its own.
     @ivar process: keeps forked children from using it.
@@ -143,6 +145,7 @@ class BaseManager(ABC, Generic[P]):
         self.deadlocks = Deadlocks(self, self._tracker, record, policy)
         self._lifecycle = Lifecycle()
         self._shutdown = Shutdown(self)
+        self.checker = Checker(self)
         self._dispatcher: Dispatcher[P] = Dispatcher(self)
         self._housekeeper = Housekeeper(self)
         self.process = ProcessGuard(self.__repr__, self._shutdown.abandon)

@@ -246,7 +246,7 @@ class ConnectionManager(BaseManager[P]):
                 self.connections.checking.hopeful + 1
             ):
                 connection, _ = self._idle.popitem()
-                self._dispatcher.check(connection)
+                self.checker.check(connection)
                 continue
             elif not self._hooks.is_stale(connection := self.connections.freshest_idle()):
                 del self._idle[connection]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kolus.errors import Closed
-from kolus.manager.checks import doubt
 from kolus.manager.keepalive import KeepAlive
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ class Housekeeper:
         if now >= manager._tracker.leaks_due:
             self.look_for_leaks(now)
         if now >= manager.connections.checking.slow_at():
-            doubt(manager, is_told=False)
+            manager.checker.doubt(is_told=False)
         manager._dispatcher.decide()
         self._keepalive.check_due(now)
 

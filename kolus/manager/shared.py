@@ -143,7 +143,7 @@ class SharedManager(BaseManager[P]):
             if slots.look(connection):
                 del self._idle[connection]
                 slots.note(connection)
-                self._dispatcher.check(connection)
+                self.checker.check(connection)
             elif not is_sound(connection.transport):
                 self.connections.close(connection, Why.UNFIT)
 
