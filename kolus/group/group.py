@@ -270,7 +270,7 @@ class Group(GroupUse[P]):
         self.statuses = self._see(backends)
         self._selection = Selection(self, self.balancer)
         self._managers.records.delist(before)
-        self._managers.follow(before, self._backends)
+        self._managers.limits.follow(before, self._backends)
         self._managers.listed_again(self._backends)
         for left_out, queue in self._queues.items():
             if not queue.is_closed:  # a lessee served meanwhile may have closed it
@@ -350,7 +350,7 @@ class Group(GroupUse[P]):
             self._stop_source()
         self._forget(self._backends)
         self._managers.records.delist(self._backends)
-        self._managers.follow(self._backends, {})
+        self._managers.limits.follow(self._backends, {})
         self._early.fail_all(self._is_closed())
         self._queues.close(self._is_closed())
         self._told_closed(self)

@@ -60,7 +60,7 @@ class ConnectionManager(BaseManager[P]):
         connection, _ = idle.popitem()
         if connection.doubtful or now - connection.since >= connection.sure_for:
             if self._checks and self._hooks.is_stale(connection):
-                self.connections.put_back(connection)
+                self.connections.order.put_back(connection)
                 return self._try_closely(ident, owner)
             if not connection.lease(now):
                 self.connections.close(connection, Why.UNFIT)
@@ -248,7 +248,7 @@ class ConnectionManager(BaseManager[P]):
                 connection, _ = self._idle.popitem()
                 self.checker.check(connection)
                 continue
-            elif not self._hooks.is_stale(connection := self.connections.freshest_idle()):
+            elif not self._hooks.is_stale(connection := self.connections.order.freshest()):
                 del self._idle[connection]
             else:
                 return
@@ -268,4 +268,4 @@ class ConnectionManager(BaseManager[P]):
 
     def _next_is_stale(self) -> bool:
         """Whether the next idle connection is to be checked first; there has to be one."""
-        return self._hooks.is_stale(self.connections.next_idle())
+        return self._hooks.is_stale(self.connections.order.next())
