@@ -102,8 +102,10 @@ class ConnectionManager(BaseManager[P]):
                 break
             self.connections.close(connection, Why.UNFIT)
         self.counters.leases += 1
-        if len(self._record.members) > 1:
-            self._load.add(1, self)
+        load = self._load
+        if load.sole is None:
+            load.noted += 1
+            load.stale[self] = None
         if self._watchers:
             self._record.tell_watchers()
         if ownership is not None or self._special or self._observers:
@@ -149,8 +151,10 @@ class ConnectionManager(BaseManager[P]):
             and connection.become_idle(now, self._idle)
         ):
             self.counters.releases += 1
-            if len(self._record.members) > 1:
-                self._load.add(-1, self)
+            load = self._load
+            if load.sole is None:
+                load.noted -= 1
+                load.stale[self] = None
             due = now + self.connections.shortest_idle
             if due < self._alarm.at:
                 self._alarm.set(due)

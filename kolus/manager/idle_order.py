@@ -11,10 +11,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Container, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from kolus.manager.connection import Connection
 from kolus.manager.connection_state import IDLE
 
 if TYPE_CHECKING:
+    from kolus.manager.connection import Connection
     from kolus.policy import Policy
 
 __all__ = ["IdleOrder"]
@@ -112,7 +112,7 @@ class IdleOrder(Generic[P]):
         self._new.pop(connection, None)
 
 
-class _FirstOut(OrderedDict[Connection[Any], None]):
+class _FirstOut(OrderedDict["Connection[Any]", None]):
     """C{popitem} takes the first. In a dict, finding the first gets slow after many removals."""
 
     def popitem(self, last: bool = False) -> tuple[Connection[Any], None]:
