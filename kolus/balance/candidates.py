@@ -33,7 +33,8 @@ __all__ = [
 Rank = Callable[[Status], Any]
 """Ranks a backend by its status alone; the lowest rank is chosen first. A group keeps one index for
 each rank object. A live status computes each attribute when it is read; C{load} costs the least. So
-a rank reads C{load} first, and nothing twice."""
+a rank reads C{load} first, and nothing twice. It must not read C{unused} or C{room}: no index is
+told when the limit of the pool changes these."""
 
 by_load: Rank = attrgetter("load")
 

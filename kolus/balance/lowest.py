@@ -17,9 +17,9 @@ _BEST = (0, 0.0)
 
 
 def fill_first(statuses: Sequence[Status]) -> Status:
-    """The first backend, in the given order, that can serve without a queue.
+    """The first backend, in the given order, with fewer leases and waiters than its limit.
 
-    If all are full, the one with the fewest waiters.
+    If there is none, the one with the fewest waiters.
     """
     return _soonest(statuses, _by_queue)
 
@@ -37,7 +37,10 @@ def least_leased(statuses: Sequence[Status]) -> Status:
 def _by_queue(status: Status) -> tuple[int, float]:
     if status.load == math.inf:
         return (2, 0.0)
-    return _BEST if status.room > 0 else (1, status.waiting)
+    # Not by its room: the pool's limit binds all alike, and nobody tells an index when it does.
+    waiting = status.waiting
+    is_full = status.leased + waiting + status.detached >= status.limit
+    return (1, waiting) if is_full else _BEST
 
 
 def _by_readiness(status: Status) -> tuple[int, float]:

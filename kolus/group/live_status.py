@@ -62,13 +62,13 @@ class LiveStatus(Status):
         record = self._record or self.record
         if record is None:
             return 1 / self.backend.weight if self._is_untouched() else self._slow_load()
-        load = record.load()
+        load = record.load.now()
         return load / self.backend.weight if load > 0 else self._slow_load()
 
     @property
     def outstanding(self) -> int:
         """The number of leases and waiters at the backend."""
-        load = -1 if self.record is None else self.record.load()
+        load = -1 if self.record is None else self.record.load.now()
         return load - 1 if load > 0 else self.leased + self.waiting
 
     def _slow_load(self) -> float:
@@ -78,20 +78,13 @@ class LiveStatus(Status):
     @property
     def takes_requests(self) -> bool:
         record = self._record or self.record
-        is_known = record is not None and record.load() > 0
+        is_known = record is not None and record.load.now() > 0
         return is_known or self._may_take(self.snapshot())
 
     def _may_take(self, status: Status) -> bool:
         panic = self.among.panic
         panics = panic is not None and panic.is_on and status.state is State.EJECTED
         return status.takes_requests or panics
-
-    @property
-    def room(self) -> int:
-        record = self.record
-        if record is None or len(record.members) != 1:
-            return self.snapshot().room
-        return record.members[0].room()
 
     @property
     def idle(self) -> int | None:
@@ -113,6 +106,17 @@ class LiveStatus(Status):
         if record is None:
             return 0 if self._is_untouched() else self.snapshot().waiting
         return sum([each.demand() for each in record.members])
+
+    @property
+    def limit(self) -> int:
+        record, managers = self.record, self.among.managers
+        if record is None or not record.members:
+            return managers.limit(self.backend) * (managers.policy.slots or 1)
+        return max([each.capacity() for each in record.members])
+
+    @property
+    def detached(self) -> int:
+        return 0 if self.record is None else len(self.record.detached)
 
     @property
     def ramp(self) -> float:

@@ -128,5 +128,5 @@ class Selection:
             )
         if self._feedback is not None:
             managers = statuses.managers
-            managers.records.of(chosen.backend, managers.policy).teach(self._feedback)
+            managers.records.of(chosen.backend, managers.policy).feedbacks.teach(self._feedback)
         return chosen

@@ -97,7 +97,7 @@ class Admission(Generic[P]):
         """A request waits in the manager's own queue."""
         manager = self._manager
         manager.smooth = False
-        manager._record.noted += 1
+        manager._load.add(1, manager)
         if manager._watchers:
             manager._record.tell_watchers()
 
@@ -105,7 +105,7 @@ class Admission(Generic[P]):
         """A request has left that queue, and was not served."""
         manager = self._manager
         if not manager._lifecycle.closed:  # else it counts here no more
-            manager._record.noted -= 1
+            manager._load.add(-1, manager)
         if manager._watchers:
             manager._record.tell_watchers()
         if not manager.passes_on:  # else nobody wants to hear of it

@@ -81,7 +81,7 @@ class BaseManager(ABC, Generic[P]):
         *("__dict__", "_alarm", "_checks", "_feedbacks", "_group_queues", "_idle", "_lifecycle"),
         *("_now", "_observers", "_plain", "_record", "_settler", "_special", "_wanting"),
         *("_watchers", "connections", "counters", "ident", "passes_on", "smooth", "waiting"),
-        "_pool_wanting",
+        *("_load", "_pool_wanting"),
     )
 
     def __init__(
@@ -148,9 +148,10 @@ class BaseManager(ABC, Generic[P]):
         self._now = clock.seconds
         self._wanting = record.turns.wanting
         self._pool_wanting = record.budget.wanting
+        self._load = record.load
         self._group_queues = self.groups.known
         self._watchers = record.watchers
-        self._feedbacks = record.feedbacks
+        self._feedbacks = record.feedbacks.known
         self._debug = policy.debug
         self._tracked = policy.debug or policy.hold_limit is not None
         self._special = self._tracked or policy.min_idle > 0
@@ -205,7 +206,7 @@ class BaseManager(ABC, Generic[P]):
         """The number of requests that can be served without the release of another lease."""
 
     @abstractmethod
-    def _capacity(self) -> int:
+    def capacity(self) -> int:
         """The most leases that it can give at a time."""
 
     @abstractmethod
@@ -242,11 +243,6 @@ class BaseManager(ABC, Generic[P]):
     def is_short(self) -> bool:
         """Whether more wait here than can be served by what is ready or on its way."""
         return self._dispatcher.is_short()
-
-    def room(self) -> int:
-        """The number of further requests that could be served without waiting for a release."""
-        to_come = max(0, self._record.unused()) + len(self.connections.connecting)
-        return self.ready() + to_come * (self._policy.slots or 1) - self.demand()
 
     # Requests
 
@@ -323,7 +319,7 @@ class BaseManager(ABC, Generic[P]):
 
     def observe(self, seconds: float) -> None:
         """A lessee tells how long the backend took to answer."""
-        self._record.observed(seconds)
+        self._record.feedbacks.observed(seconds)
 
     def ownership_of(self, owner: object) -> Ownership | None:
         """The ownership of an owner at this manager, if there is one."""
@@ -335,7 +331,7 @@ class BaseManager(ABC, Generic[P]):
         self.process.check()
         if self._lifecycle.serves:
             self._lifecycle.pause()
-            self._record.changed()
+            self._record.changed(self)
             self._alarm.set(self.connections.vacant_until())
             self._dispatcher.decide()  # which may lead to its end
             self._record.turns.wake()  # what is idle may make way for another manager's
@@ -344,7 +340,7 @@ class BaseManager(ABC, Generic[P]):
     def resume(self) -> None:
         self.process.check()
         if self._lifecycle.resume():
-            self._record.changed()
+            self._record.changed(self)
             self._recorder.resumed()
             self._dispatcher.decide()
 

@@ -134,13 +134,13 @@ class Connections(Generic[P]):
         self.connecting[connection] = self._clock.seconds()
         self._record.begin(connection)
         self._record.turns.recount(connection.manager)
-        self._record.changed()
+        self._record.changed(connection.manager)
 
     def connected(self, connection: Connection[P]) -> None:
         """A connection is ready. Its lifetime begins, and it replaces one that expires soon."""
         self.connecting.pop(connection, None)
         self._record.connecting.discard(connection)
-        self._record.changed()
+        self._record.changed(connection.manager)
         if self._lifetimes is not None:
             self._lifetimes.add(connection, self._clock.seconds(), self._record.limit)
             self._alarm.set(self._lifetimes.next_due())
@@ -260,7 +260,7 @@ class Connections(Generic[P]):
     def _tell_moved(self, connection: Connection[P]) -> None:
         if self.moved is not None:
             self.moved(connection)
-        self._record.changed()
+        self._record.changed(connection.manager)
 
     # What a record asks of its members
 

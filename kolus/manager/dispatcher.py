@@ -138,7 +138,7 @@ class Dispatcher(Generic[P]):
     def serve(self, leasable: Leasable[P]) -> None:
         """Give the next waiter its lease."""
         waiter = self._take_next(leasable.reused) if self._group_queues else self._queue.popleft()
-        self._record.changed()
+        self._record.changed(self._manager)
         self._fire(waiter, leasable)
 
     def _fire(self, waiter: Waiter[Lease[P]], leasable: Leasable[P]) -> None:
@@ -172,7 +172,7 @@ class Dispatcher(Generic[P]):
             manager.passes_on = False
             manager._settle(connection, RELEASED)
             return
-        waiting, counters, record = self._waiting, self._counters, self._record
+        waiting, counters, load = self._waiting, self._counters, self._record.load
         popleft, now, settler = self._queue.popleft, manager._now, manager._settler
         observers, alarm = manager._observers, manager._alarm
         self._released = released = [connection]
@@ -184,7 +184,7 @@ class Dispatcher(Generic[P]):
                     released.append(connection)
                     break
                 waiter = popleft()
-                record.noted -= 1
+                load.noted -= 1
                 counters.releases += 1
                 connection.since = moment
                 connection.uses += 1
@@ -347,7 +347,7 @@ class Dispatcher(Generic[P]):
             return succeed(None)  # the check would take it for an answer
         self._connections.checking.begin(connection)
         self._manager._alarm.set(self._connections.checking.slow_at())
-        self._record.changed()
+        self._record.changed(self._manager)
         return self._hooks.check(connection).addCallback(self._was_checked, connection)
 
     def _was_checked(self, fit: bool, connection: Connection[P]) -> None:

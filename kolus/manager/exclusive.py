@@ -101,7 +101,7 @@ class ConnectionManager(BaseManager[P]):
             self.connections.close(connection, Why.UNFIT)
         self.counters.leases += 1
         if len(self._record.members) > 1:
-            self._record.noted += 1
+            self._load.add(1, self)
         if self._watchers:
             self._record.tell_watchers()
         if ownership is not None or self._special or self._observers:
@@ -148,7 +148,7 @@ class ConnectionManager(BaseManager[P]):
         ):
             self.counters.releases += 1
             if len(self._record.members) > 1:
-                self._record.noted -= 1
+                self._load.add(-1, self)
             due = now + self.connections.shortest_idle
             if due < self._alarm.at:
                 self._alarm.set(due)
@@ -157,7 +157,7 @@ class ConnectionManager(BaseManager[P]):
             if self._watchers:
                 self._record.tell_watchers()
             if self._feedbacks and connection.observed_since != since:
-                self._record.observed(now - since)
+                self._record.feedbacks.observed(now - since)
             if len(self._idle) == 1 or self.waiting or self._group_queues:
                 self._freed()
             else:
@@ -207,7 +207,7 @@ class ConnectionManager(BaseManager[P]):
         elif not self._plain:
             self._plain = is_plain(self)  # the end of a slow start is not told
         if self._feedbacks and not was_observed:
-            self._record.observed(held)
+            self._record.feedbacks.observed(held)
         self._recorder.released(held)
         self._dispatcher.decide()
 
@@ -280,7 +280,7 @@ class ConnectionManager(BaseManager[P]):
         ready = len(connections.idle) + connections.checking.hopeful + len(connections.connecting)
         return self._record.obtainable() + ready
 
-    def _capacity(self) -> int:
+    def capacity(self) -> int:
         return self._record.limit
 
     def _held(self) -> Iterable[Any]:

@@ -24,7 +24,7 @@ def numbers(manager: BaseManager[Any]) -> Status:
         connecting=len(manager.connections.connecting) * slots,
         unused=max(0, record.unused()) * slots,
         waiting=manager.demand(),
-        limit=manager._capacity(),
+        limit=manager.capacity(),
         state=record.health.state(manager._lifecycle.state()),
         ramp=record.health.ramp(),
         detached=len(record.detached),

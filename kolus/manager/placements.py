@@ -58,7 +58,7 @@ class Placements:
         self.waiters[waiter] = self._hopeful[waiter] = None
         if waiter.fresh:
             self.fresh[waiter] = None
-        self._record.changed()
+        self._record.changed(manager)
         self._record.turns.placing[manager] = None
         assert waiter.queue is not None
         manager.groups.join(waiter.queue)  # type: ignore[arg-type]
@@ -70,7 +70,7 @@ class Placements:
             del self.waiters[waiter]
             self._hopeful.pop(waiter, None)
             self.fresh.pop(waiter, None)
-            self._record.changed()
+            self._record.changed(self._manager)
             self._manager.demand_fell()
 
     def oldest(self, reused: bool) -> Waiter[Any] | None:

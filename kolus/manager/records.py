@@ -160,7 +160,7 @@ class Records:
         record.watchers += [each for each, keyed in self._watchers if backend.key in keyed]
         for feedback, keyed in self._feedbacks:
             if backend.key in keyed:
-                record.teach(feedback)
+                record.feedbacks.teach(feedback)
         record.changed()
         self.unused(record)
         return record
@@ -307,7 +307,7 @@ class Records:
         """Tell a feedback of the leases of these backends."""
         self._feedbacks.append((feedback, keyed))
         for record in self.among(keyed):
-            record.teach(feedback)
+            record.feedbacks.teach(feedback)
 
     def unteach(self, feedback: Feedback, keyed: Keyed) -> None:
         """Stop telling a feedback of these leases, except of backends that another list has."""
@@ -316,7 +316,7 @@ class Records:
             others = [keyed for each, keyed in self._feedbacks if each.number == feedback.number]
             for record in self.among(keyed):
                 if not any(record.backend.key in each for each in others):
-                    record.unteach(feedback)
+                    record.feedbacks.unteach(feedback)
 
     def shortage_over(self) -> None:
         """The pause of all backends, for what this machine lacked, is over early."""

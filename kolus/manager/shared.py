@@ -163,7 +163,7 @@ class SharedManager(BaseManager[P]):
         self._record.shrinking.leases_changed()
         # What was idle and is leased leaves the sum of both the same.
         if in_use or len(self._record.members) > 1:
-            self._record.noted += 1
+            self._load.add(1, self)
         if self._watchers:
             self._record.tell_watchers()
         if slot.uses == self._policy.max_uses:
@@ -199,7 +199,7 @@ class SharedManager(BaseManager[P]):
 
     def _slots_changed(self, protocol: int) -> None:
         """Called by a protocol: its number of slots has changed."""
-        self._record.changed()
+        self._record.changed(self)
         self._slots.changed(protocol)
         self._dispatcher.decide()
         self.deadlocks.look_at_all()
@@ -225,7 +225,7 @@ class SharedManager(BaseManager[P]):
             self._slots.give_back(slot)
             self.counters.releases += 1
             if not is_last or len(self._record.members) > 1:
-                self._record.noted -= 1
+                self._load.add(-1, self)
             if is_last and now + self.connections.shortest_idle < self._alarm.at:
                 self._alarm.set(now + self.connections.shortest_idle)
             if self._observers:
@@ -233,7 +233,7 @@ class SharedManager(BaseManager[P]):
             if self._watchers:
                 self._record.tell_watchers()
             if self._feedbacks and not slot.was_observed():
-                self._record.observed(now - slot.since)
+                self._record.feedbacks.observed(now - slot.since)
             if is_last and len(self._idle) == 1:
                 self._record.turns.has_idle(self)
             if self._slots.free == 1 or self.waiting or self._group_queues:
@@ -274,7 +274,7 @@ class SharedManager(BaseManager[P]):
             elif not self._plain:
                 self._plain = is_plain(self)  # the end of a slow start is not told
             if self._feedbacks and not slot.was_observed():
-                self._record.observed(held)
+                self._record.feedbacks.observed(held)
             self._recorder.released(held)
         self._was_vacated(slot)
 
@@ -302,7 +302,7 @@ class SharedManager(BaseManager[P]):
         connection = slot.connection
         self._slots.give_back(slot)
         self._record.shrinking.leases_changed()
-        self._record.changed()
+        self._record.changed(self)
         if ended is None and connection.slots:
             ended = self._why_to_go()
         if ended is not None:
@@ -372,7 +372,7 @@ class SharedManager(BaseManager[P]):
         to_come = self._record.obtainable() + len(connecting) + checking.hopeful
         return to_come * self._slots.each + self._free()
 
-    def _capacity(self) -> int:
+    def capacity(self) -> int:
         slots, limit = self._slots.heard(), self._record.limit
         if slots.open > limit:
             sizes = nlargest(limit, map(slots.capacity, self.connections.all))

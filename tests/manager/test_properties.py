@@ -12,27 +12,8 @@ from tests.rigs.repeatable import repeatable
 
 pytestmark = pytest.mark.long
 
-OPEN = {
-    "SeparateGroupMachine": (
-        "the index of fill_first is not told when another backend takes or frees a slot of the pool"
-    ),
-}
-"""What these machines have found that is not mended yet. Take an entry away with its fault."""
 
-
-@pytest.mark.parametrize(
-    "machine",
-    [
-        pytest.param(
-            each,
-            id=each.__name__,
-            marks=[pytest.mark.xfail(reason=OPEN[each.__name__], raises=AssertionError)]
-            if each.__name__ in OPEN
-            else [],
-        )
-        for each in MACHINES
-    ],
-)
+@pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.__name__)
 def test_whatever_happens_nothing_is_lost_or_stuck(machine: type[Machine]) -> None:
     chosen = settings(
         max_examples=180,

@@ -172,6 +172,20 @@ def test_a_group_whose_backends_have_no_slots_waits_although_a_connect_has_faile
     rig.end()
 
 
+def test_fill_first_takes_the_first_backend_whatever_other_backends_take_of_the_limit() -> None:
+    rig = LimitedPool(2, limit=1, backends=4)
+    group = rig.pool.group([rig.backends[name] for name in "abc"], fill_first)
+    outside, last = rig.lease("d"), rig.lease("c")
+    assert fill_first(group.statuses).backend.name == "a"
+    outside.finished()
+    last.finished()
+    rig.turn()
+    lease = result_of(group.connect("us"))
+    assert lease.backend.name == "a"
+    lease.release()
+    rig.end()
+
+
 def test_the_limit_counts_nothing_of_other_pools() -> None:
     first, second = LimitedPool(1), LimitedPool(1)
     first.lease("a")
