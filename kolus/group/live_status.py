@@ -91,7 +91,7 @@ class LiveStatus(Status):
         record = self.record
         if record is None or not record.members:
             return self.snapshot().idle
-        return sum([each.ready() for each in record.members])
+        return sum([each.supply.ready() for each in record.members])
 
     @property
     def leased(self) -> int:
@@ -112,7 +112,7 @@ class LiveStatus(Status):
         record, managers = self.record, self.among.managers
         if record is None or not record.members:
             return managers.limit(self.backend) * (managers.policy.slots or 1)
-        return max([each.capacity() for each in record.members])
+        return max([each.supply.capacity() for each in record.members])
 
     @property
     def detached(self) -> int:

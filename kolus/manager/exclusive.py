@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, TypeVar
 
 from zope.interface import implementer
 
@@ -11,12 +11,13 @@ from kolus.events import Why
 from kolus.interfaces import IGivesFresh, IKolusManager, IServesGroups
 from kolus.lease import FAILED, FORGOTTEN, RELEASED, REVOKED, Lease, Outcome
 from kolus.manager.base import BaseManager
-from kolus.manager.connection_state import BUSY, IDLE, LEASED
+from kolus.manager.connection_state import IDLE, LEASED
 from kolus.manager.descriptor import LOOK_AFTER
 from kolus.manager.detachment import DETACHES, detach
 from kolus.manager.freshness import SoleFreshness
 from kolus.manager.quick_lease import QuickLease
 from kolus.manager.smoothness import is_plain, look_if_smooth
+from kolus.manager.supply import SoleSupply
 
 if TYPE_CHECKING:
     from kolus.manager.connection import Connection
@@ -38,6 +39,7 @@ class ConnectionManager(BaseManager[P]):
     """
 
     freshness_kind = SoleFreshness
+    supply_kind = SoleSupply
 
     def try_connect(
         self, ident: Hashable, owner: Owner | None = None, fresh: bool = False
@@ -244,7 +246,7 @@ class ConnectionManager(BaseManager[P]):
                 self.connections.checking.hopeful + 1
             ):
                 connection, _ = self._idle.popitem()
-                self._dispatcher.check(connection)
+                self.checker.check(connection)
                 continue
             elif not self._hooks.is_stale(connection := self.connections.freshest_idle()):
                 del self._idle[connection]
@@ -261,41 +263,8 @@ class ConnectionManager(BaseManager[P]):
         else:
             self.connections.close(connection, Why.UNFIT)
 
-    def _wanted(self) -> int:
-        connections = self.connections
-        fresh, new = len(self.placements.fresh), self.freshness.ready()
-        # Not both: what is made for a waiter may be idle in the next moment.
-        ahead = self.demand() - fresh if self.demand() else self._policy.min_idle
-        ahead -= connections.checking.hopeful + len(connections.idle) - new
-        return max(0, ahead) + max(0, fresh - new) + len(connections.expiring)
-
-    def ready(self) -> int:
-        return len(self._idle)
-
     def has_idle(self) -> bool:
         return bool(self._idle) and self._lifecycle.serves
-
-    def _coming(self) -> int:
-        connections = self.connections
-        ready = len(connections.idle) + connections.checking.hopeful + len(connections.connecting)
-        return self._record.obtainable() + ready
-
-    def capacity(self) -> int:
-        return self._record.limit
-
-    def _held(self) -> Iterable[Any]:
-        return [each for each in self.connections.all if each.state is LEASED]
-
-    def _busy(self) -> dict[Any, str]:
-        return {each: self._doing(each) for each in self.connections.all if each.state is BUSY}
-
-    def _doing(self, connection: Connection[P]) -> str:
-        if connection not in self.connections.checking:
-            return "in a reset"
-        return "in a check" if connection.kept_since is None else "in a keep-alive check"
-
-    def _leased(self) -> int:
-        return self.connections.leased()
 
     def _next_is_stale(self) -> bool:
         """Whether the next idle connection is to be checked first; there has to be one."""

@@ -85,7 +85,7 @@ class Freshness(ABC):
                 return  # those in a check that were leased before are of no use here
             self._connections.take(connection)
             if is_stale:
-                manager._dispatcher.check(connection)
+                manager.checker.check(connection)
             else:
                 manager._give(connection)
 

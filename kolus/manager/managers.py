@@ -1,9 +1,10 @@
 """C{Managers}: the managers of one pool, by backend and ident.
 
 Its state is the managers that serve; those that were replaced and wait for their last leases; weak
-sets of the managers made and of their verified classes; whether all are paused, and the backends
-that differ from that; the limits that the descriptor watch counts; the backends being drained, and
-whether only because no group has them; and whether the pool is closed, or of another process.
+sets of the managers made and of their verified classes; the pools that share the limits; whether
+all are paused, and the backends that differ from that; the limits that the descriptor watch counts;
+the backends being drained, and whether only because no group has them; and whether the pool is
+closed, or of another process.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ class Managers:
         self._descriptors = DescriptorWatch()
         self._descriptors.most = records.budget.limit
         self._counted: dict[Hashable, int] = {}
+        self._sharing: list[Managers] = []
         self._all_paused = False
         self._paused: dict[Hashable, bool] = {}
         records.close_unused = self._close_unused
@@ -298,6 +300,26 @@ class Managers:
                     self._resize(limit, [record] if record else [], self.of(backend))
                 except Exception:  # a user's manager raised; go on with the rest of the list
                     _log.failure("{backend} keeps the limit that it had", backend=backend)
+
+    def share_limits(self, other: Managers) -> None:
+        """See C{Pool.share_limits}."""
+        for one, another in ((self, other), (other, self)):
+            one._sharing.append(another)
+            one.records.sharers.append(another._record_of)
+            for record in one.records:
+                for connection in record.all - record.detached:
+                    another._record_of(record.backend).slot_kept(connection)
+
+    def share_no_more(self) -> None:
+        """It has no connection left, and makes none."""
+        for other in self._sharing:
+            other._sharing.remove(self)
+            other.records.sharers.remove(self._record_of)
+        self._sharing.clear()
+        self.records.sharers.clear()
+
+    def _record_of(self, backend: Backend) -> BackendRecord:
+        return self.records.of(backend, self.policy)
 
     def _resize(
         self, limit: int, records: Sequence[BackendRecord], managers: Sequence[IKolusManager]

@@ -111,9 +111,9 @@ class Placements:
             now = manager._now()
             is_due = record.attempts.due_at <= now and not manager._connector.unpaid
             is_quick = now < manager.connections.slow_at()
-            coming = manager._coming() if is_due and is_quick else manager.ready()
+            coming = manager.supply.coming() if is_due and is_quick else manager.supply.ready()
         if fresh:
-            coming += any(True for _ in manager.freshness.new_idle()) - manager.ready()
+            coming += any(True for _ in manager.freshness.new_idle()) - manager.supply.ready()
         return coming - manager.demand()
 
     def has_surplus(self, *, fresh: bool = False) -> bool:

@@ -49,7 +49,7 @@ class Shutdown:
         connections."""
         manager = self._manager
         manager._lifecycle.abort_at = math.inf
-        for held in manager._held():
+        for held in manager.supply.held():
             manager._recorder.still_held(manager._now() - held.since, held.origin)
         for connection in tuple(manager.connections.all):
             manager.connections.close(connection, Why.CLOSED, abort=True)
