@@ -1,7 +1,8 @@
 """C{Limits}: sets how many connections the backends of a pool may have, each and together.
 
-Its state is the limits of backends that have managers, which may need as many file descriptors. The
-limit of each backend is in its record; what was set by hand and what groups say is in C{Records}.
+Its state is the limits of backends that have managers, which may need as many file descriptors,
+and the pools that share the limits. The limit of each backend is in its record; what was set by
+hand and what groups say is in C{Records}.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class Limits:
         self.descriptors = DescriptorWatch()
         self.descriptors.most = self._records.budget.limit
         self._counted: dict[Hashable, int] = {}
+        self._sharing: list[Limits] = []
 
     def of(self, backend: Backend) -> int:
         """The most connections of a backend."""
@@ -107,3 +109,25 @@ class Limits:
         for manager in managers:  # a user's manager may not be a member of the record
             if manager not in members:
                 manager.resize(limit)
+
+    # With another pool
+
+    def share(self, other: Limits) -> None:
+        """See C{Pool.share_limits}."""
+        for one, another in ((self, other), (other, self)):
+            one._sharing.append(another)
+            one._records.sharers.append(another._record_of)
+            for record in one._records:
+                for connection in record.all - record.detached:
+                    another._record_of(record.backend).slot_kept(connection)
+
+    def share_no_more(self) -> None:
+        """The pool has no connection left, and makes none."""
+        for other in self._sharing:
+            other._sharing.remove(self)
+            other._records.sharers.remove(self._record_of)
+        self._sharing.clear()
+        self._records.sharers.clear()
+
+    def _record_of(self, backend: Backend) -> BackendRecord:
+        return self._records.of(backend, self._managers.policy)

@@ -57,7 +57,8 @@ class BackendRecord:
     @ivar all: the connections of all its managers.
     @ivar connecting: those of them that are being made.
     @ivar closing: those of them that are being closed.
-    @ivar detached: the connections that have left the pool and keep their slots; in C{all}, too.
+    @ivar detached: the connections that have left the pool and keep their slots, or of a pool that
+        shares the limits; in C{all}, too.
     @ivar members: its managers.
     @ivar vacancies: which of these nobody uses.
     @ivar turns: whose turn it is to connect.
@@ -165,6 +166,8 @@ class BackendRecord:
         self.all.add(connection)
         self.connecting.add(connection)
         self.budget.begin(self)
+        if self.listener is not None:
+            self.listener.begun(self, connection)
 
     def ends(self, connection: Any) -> None:
         """A connection is being closed, or takes no new leases and will be."""
@@ -178,6 +181,8 @@ class BackendRecord:
         if connection in self.all:
             self.all.discard(connection)
             self.budget.remove(self, connection)
+            if self.listener is not None and connection not in self.detached:
+                self.listener.gone(self, connection)
 
     def join(self, member: BaseManager[Any]) -> None:
         self.last_ident = member.ident
