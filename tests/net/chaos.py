@@ -31,7 +31,7 @@ _NAMES = ("a", "b", "c")
 _KILLED, _STOPPED, _DRAINED = _NAMES
 _RUN = "from twisted.scripts.twistd import run; run()"
 _NULS = "\\u0000" * HEAD.size  # as TOML writes it: nothing is to be sent back
-_MOST_GROWTH = 6 << 20
+_MOST_GROWTH = 10 << 20
 _SETTLED = 5.0
 """Seconds after which a process has used everything once."""
 
@@ -169,6 +169,7 @@ class Chaos:
             "[listeners.main]\n"
             f'listen = "tcp:{self._port}:interface=127.0.0.1"\n'
             f"queue_timeout = {30 + self._reloads % 5}\n"
+            "half_closed_timeout = 60\n"  # longer than a backend is stopped
         )
         temporary.rename(self._folder / "kolus.toml")
 
