@@ -205,7 +205,11 @@ class ConnectionManager(BaseManager[P]):
         if connection.uses == self._policy.max_uses:
             self.connections.close(connection, Why.USES)
         elif self._hooks.resets and connection.usable():  # a callback may have closed it
-            self._hooks.reset(connection).addCallback(self._was_reset, connection)
+            fit = self._hooks.reset(connection)
+            if isinstance(fit, bool):
+                self._come_home(fit, connection)
+            else:
+                fit.addCallback(self._was_reset, connection)
         else:
             self._dispatcher.take_back(connection)
         if not self._record.health.is_well:
@@ -235,11 +239,14 @@ class ConnectionManager(BaseManager[P]):
             self.connections.close(connection, Why.FORGOTTEN)
 
     def _was_reset(self, fit: bool, connection: Connection[P]) -> None:
+        self._come_home(fit, connection)
+        self._dispatcher.decide()
+
+    def _come_home(self, fit: bool, connection: Connection[P]) -> None:
         if fit and connection.usable():
             self._dispatcher.take_back(connection)
         else:
             self.connections.close(connection, Why.UNFIT, abort=True)
-        self._dispatcher.decide()
 
     def _hand_out(self) -> None:
         self.connections.see_the_time()
