@@ -1,8 +1,8 @@
 """Draws C{docs/architecture.svg}: the floors of kolus, and what imports what.
 
-C{python docs/draw.py} writes the picture. With C{--check} it changes nothing, and fails with the
-lines that differ. The names, sizes, sentences and arrows come from the code, the floors from
-C{tests/rigs/house_rules.py}.
+C{python docs/draw.py} writes the picture, and the table of rooms in C{docs/architecture.md}. With
+C{--check} it changes nothing, and fails with the lines that differ. The names, sizes, sentences,
+imports and arrows come from the code, the floors from C{tests/rigs/house_rules.py}.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ sys.path.insert(0, str(ROOT))
 
 from tests.rigs.house_rules import FLOORS, entry_of, floor_of, imports, modules, parse  # noqa: E402
 
-__all__ = ["PICTURE", "check", "draw", "main"]
+__all__ = ["PAGE", "PICTURE", "check", "draw", "main"]
 
 PICTURE = "docs/architecture.svg"
+PAGE = "docs/architecture.md"
 
 WIDTH = 900
 LEFT, RIGHT = 34, 14
@@ -57,7 +58,9 @@ class Box:
     """A package, or a module beside the packages.
 
     @ivar size: how long it is, in words.
+    @ivar is_package: whether it is a package.
     @ivar lines: the beginning of its docstring, in lines that fit.
+    @ivar imports: all that it imports of kolus.
     @ivar near: what it imports on the floor below.
     @ivar far: what it imports on lower floors, except what the boxes in between import too.
     """
@@ -65,6 +68,8 @@ class Box:
     name: str
     size: str
     sentence: str
+    is_package: bool
+    imports: list[str]
     near: list[str]
     far: list[str]
     lines: list[str]
@@ -110,6 +115,8 @@ def boxes(root: Path) -> dict[str, Box]:
             name="kolus" if name == "__init__" else name,
             size=f"{count} modules" if is_package else f"about {lines} lines",
             sentence=first_sentence(path),
+            is_package=is_package,
+            imports=sorted(others),
             near=[each for each in own if floor_of(each) == floor_of(name) - 1],
             far=[each for each in own if floor_of(each) < floor_of(name) - 1],
             lines=[],
@@ -211,26 +218,51 @@ def middle(box: Box) -> float:
     return box.middle
 
 
-def check(root: Path) -> list[str]:
-    """The lines in which the picture differs from the code; none if it is up to date."""
-    path = root / PICTURE
-    there = path.read_text(encoding="utf-8") if path.exists() else ""
-    lines = difflib.unified_diff(
-        *(there.splitlines(), draw(root).splitlines()), PICTURE, "the code", lineterm="", n=0
+def with_table(page: str, root: Path) -> str:
+    """The page with its table of rooms as the code has it."""
+    rows = ["| room | what it is for | what it imports |", "| --- | --- | --- |"]
+    for name, box in sorted(boxes(root).items()):
+        if box.is_package:
+            others = ", ".join(box.imports) or "nothing of kolus"
+            rows.append(f"| `{name}` | {box.sentence} | {others} |")
+    table = "\n".join(rows)
+    return re.sub(
+        r"(<!-- rooms -->\n).*(<!-- /rooms -->)",
+        lambda found: f"{found[1]}\n{table}\n\n{found[2]}",
+        page,
+        flags=re.DOTALL,
     )
-    return list(lines)
+
+
+def made(root: Path) -> dict[str, str]:
+    """What each file should contain."""
+    page = (root / PAGE).read_text(encoding="utf-8")
+    return {PICTURE: draw(root), PAGE: with_table(page, root)}
+
+
+def check(root: Path) -> list[str]:
+    """The lines in which the files differ from the code; none if they are up to date."""
+    lines: list[str] = []
+    for name, text in made(root).items():
+        path = root / name
+        there = path.read_text(encoding="utf-8") if path.exists() else ""
+        lines += difflib.unified_diff(
+            *(there.splitlines(), text.splitlines()), name, "the code", lineterm="", n=0
+        )
+    return lines
 
 
 def main(arguments: list[str]) -> int:
     if arguments == ["--check"]:
         differs = check(ROOT)
         if differs:
-            print(*differs, "Run python docs/draw.py and commit the picture.", sep="\n")
+            print(*differs, "Run python docs/draw.py and commit what it writes.", sep="\n")
         return 1 if differs else 0
     if arguments:
         print("usage: python docs/draw.py [--check]", file=sys.stderr)
         return 2
-    (ROOT / PICTURE).write_text(draw(ROOT), encoding="utf-8")
+    for name, text in made(ROOT).items():
+        (ROOT / name).write_text(text, encoding="utf-8")
     return 0
 
 

@@ -81,18 +81,32 @@ def untrue_names(text: str, root: Path) -> Iterator[str]:
                 yield f"no {token} in {path.name}"
 
 
-def test_the_picture_is_drawn_from_the_code_as_it_is() -> None:
+def copy_into(root: Path) -> None:
+    """Copy the code, the picture and the page."""
+    shutil.copytree(ROOT / "kolus", root / "kolus", ignore=shutil.ignore_patterns("*.pyc"))
+    (root / "docs").mkdir()
+    for name in ("architecture.svg", "architecture.md"):
+        shutil.copy(ROOT / "docs" / name, root / "docs" / name)
+
+
+def test_the_picture_and_the_table_are_made_from_the_code_as_it_is() -> None:
     assert drawing().check(ROOT) == []
 
 
 @pytest.mark.long
 def test_a_picture_that_is_out_of_date_is_found(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "kolus", tmp_path / "kolus", ignore=shutil.ignore_patterns("*.pyc"))
-    (tmp_path / "docs").mkdir()
-    (tmp_path / "docs" / "architecture.svg").write_text(drawing().draw(tmp_path), encoding="utf-8")
+    copy_into(tmp_path)
     assert drawing().check(tmp_path) == []
     (tmp_path / "kolus" / "events.py").write_text('"""Changed."""\n', encoding="utf-8")
     assert any("Changed" in line for line in drawing().check(tmp_path))
+
+
+@pytest.mark.long
+def test_a_table_of_rooms_that_is_out_of_date_is_found(tmp_path: Path) -> None:
+    copy_into(tmp_path)
+    module = tmp_path / "kolus" / "proxy_protocol" / "more.py"
+    module.write_text('"""More."""\n\nfrom kolus import errors\n', encoding="utf-8")
+    assert any(line.startswith("+| `proxy_protocol`") for line in drawing().check(tmp_path))
 
 
 def test_the_picture_shows_every_room_and_module() -> None:
@@ -114,7 +128,7 @@ def test_a_file_or_name_that_is_gone_is_found() -> None:
     ]
 
 
-def test_the_page_says_of_every_package_what_it_may_know() -> None:
+def test_the_page_says_of_every_package_what_it_is_for() -> None:
     page = (ROOT / PAGE).read_text(encoding="utf-8")
     rows = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
     assert rows == {each.partition(".")[0] for each in modules(ROOT) if "." in each}

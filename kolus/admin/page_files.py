@@ -14,6 +14,8 @@ _KINDS = {"html": "text/html", "css": "text/css", "js": "text/javascript", "txt"
 _FILES = (
     "page.css",
     "page.js",
+    "api.js",
+    "clients.js",
     "history.js",
     "plots.js",
     "view.js",

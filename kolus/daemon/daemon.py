@@ -167,9 +167,9 @@ class Daemon(Service):
         made = {name: self._made(config, name, groups) for name in new}
         self._open(config, made)
         self.config = config
-        self._change_groups(config, groups, sources)
         for name in self.listeners.keys() - config.listeners.keys():
             self._leaving.add_listener(self.listeners.pop(name), self._routes.pop(name))
+        self._change_groups(config, groups, sources)
         for name, (service, route) in made.items():
             self.listeners[name], self._routes[name] = service, route
             service.startService()
@@ -211,14 +211,16 @@ class Daemon(Service):
         self, config: Config, groups: dict[str, ServedGroup], sources: dict[str, Any]
     ) -> None:
         before, self.groups = self.groups, groups
+        for name, group in before.items():
+            if group is not groups.get(name):
+                self._leaving.add_group(group)
         for name, group in groups.items():
             if group is before.get(name):
                 group.change(config.groups[name], sources[name])
             else:
+                for other in self._leaving.predecessors(group):
+                    group.take_the_place_of(other)
                 group.start()
-        for name, group in before.items():
-            if group is not groups.get(name):
-                self._leaving.add_group(group)
 
     # Ending
 

@@ -42,7 +42,12 @@ class Leaving:
     def add_group(self, group: ServedGroup) -> None:
         """A group is removed, or replaced by one with another pool."""
         self.groups.append(group)
+        self._let_go(group)
         self._watch()
+
+    def predecessors(self, group: ServedGroup) -> list[ServedGroup]:
+        """Those whose place a group has taken, and that still have clients."""
+        return [each for each in self.groups if each.name == group.name]
 
     async def stop(self) -> None:
         """Drain them now: the daemon ends."""
@@ -65,6 +70,8 @@ class Leaving:
         for service in [each for each in self.listeners if each.front.is_empty]:
             del self.listeners[service]
             service.stopService()
+        for group in self.groups:
+            self._let_go(group)
         for group in [each for each in self.groups if self._is_unused(each)]:
             self.groups.remove(group)
             closed = Deferred.fromCoroutine(group.close())
@@ -72,6 +79,12 @@ class Leaving:
         if not (self.listeners or self.groups):
             self._looks.stop()
 
+    def _let_go(self, group: ServedGroup) -> None:
+        if not self._has_listener(group):
+            group.let_go()
+
     def _is_unused(self, group: ServedGroup) -> bool:
-        in_use = any(route.group is group for route in self.listeners.values())
-        return not in_use and group.is_unused
+        return not self._has_listener(group) and group.is_unused
+
+    def _has_listener(self, group: ServedGroup) -> bool:
+        return any(route.group is group for route in self.listeners.values())

@@ -182,6 +182,17 @@ class ServedGroup:
         if _listed(settings) != _listed(before):
             self._list.switch(source)
 
+    def take_the_place_of(self, other: ServedGroup) -> None:
+        """Share the limits with a group that leaves and still has clients."""
+        self.pool.share_limits(other.pool)
+
+    def let_go(self) -> None:
+        """No more clients come: close what is idle, unless somebody waits. Leases stay."""
+        if self.group is not None and not self.group.status().waiting:
+            self.group.close()
+            for each in self.pool.status():
+                self.pool.drain(each.backend)
+
     def set_weight(self, backend: Backend, weight: float) -> None:
         """Change the weight of a backend for as long as it is listed.
 

@@ -1,6 +1,6 @@
 """C{GroupStatuses}: the statuses of a group's backends, with indices that make balancers fast.
 
-Its state is the live statuses made so far, and the records found so far. The rest is made when a
+Its state is the live statuses made so far, and the loads found so far. The rest is made when a
 balancer first asks for it: the rankings, and with them the places in slow start and whether there
 was a panic; the backends by zone; the load of each and their sum. Once a ranking or the sum exists,
 records tell the keys of backends that change; these are noted, and looked at on the next query.
@@ -21,7 +21,7 @@ from kolus.group.statuses import Statuses
 
 if TYPE_CHECKING:
     from kolus.health import Panic
-    from kolus.manager import BackendRecord, Managers
+    from kolus.manager import Load, Managers
     from kolus.status import Status
 
 __all__ = ["GroupStatuses"]
@@ -52,7 +52,7 @@ class GroupStatuses(Statuses):
         self._records = managers.records
         self.among = self if among is None else among
         self._live: list[LiveStatus | None] = [None] * len(self.backends)
-        self._record_of: list[BackendRecord | None] = []
+        self._loads: list[Load | None] = []
         even = len({each.weight for each in self.backends}) < 2
         self._weights = None if even else array("d", [each.weight for each in self.backends])
         self._places: dict[Hashable, int] = {}
@@ -75,32 +75,36 @@ class GroupStatuses(Statuses):
         return live
 
     def lighter(self, first: int, second: int) -> Status | None:
-        found = self.lighter_record(first, second)
+        found = self.lighter_load(first, second)
         if found is None:
             return self._lighter_of_unknown(first, second)
-        place = first if found is self._record_of[first] else second
+        place = first if found is self._loads[first] else second
         return self._live[place] or self.at(place)
 
-    def lighter_record(self, first: int, second: int) -> BackendRecord | None:
-        records = self._record_of or self._find_records()
-        record, other = records[first], records[second]
-        if record is None or other is None or record.noted < 0 or other.noted < 0:
+    def lighter_load(self, first: int, second: int) -> Load | None:
+        loads = self._loads or self._find_loads()
+        one, other = loads[first], loads[second]
+        if one is None or other is None or one.noted < 0 or other.noted < 0:
             return None
-        load: float = record.noted - len(record.idle)
+        load: float = one.noted - len(one.idle)
         other_load: float = other.noted - len(other.idle)
         weights = self._weights
         if weights is not None:  # cheaper than dividing each load by its own weight
             load *= weights[second]
             other_load *= weights[first]
-        return other if other_load < load else record
+        return other if other_load < load else one
 
-    def _find_records(self) -> list[BackendRecord | None]:
-        self._record_of = [self._records.find(each.key) for each in self.backends]
-        return self._record_of
+    def _find_loads(self) -> list[Load | None]:
+        self._loads = [self._find_load(place) for place in range(self.size)]
+        return self._loads
+
+    def _find_load(self, place: int) -> Load | None:
+        record = self._records.find(self.backends[place].key)
+        return None if record is None else record.load
 
     def _lighter_of_unknown(self, first: int, second: int) -> Status | None:
         for place in (first, second):
-            self._record_of[place] = self._records.find(self.backends[place].key)
+            self._loads[place] = self._find_load(place)
         return lighter_of(self.at(first), self.at(second))
 
     def lowest(self, rank: Rank) -> Status:

@@ -62,13 +62,13 @@ class LiveStatus(Status):
         record = self._record or self.record
         if record is None:
             return 1 / self.backend.weight if self._is_untouched() else self._slow_load()
-        load = record.load()
+        load = record.load.now()
         return load / self.backend.weight if load > 0 else self._slow_load()
 
     @property
     def outstanding(self) -> int:
         """The number of leases and waiters at the backend."""
-        load = -1 if self.record is None else self.record.load()
+        load = -1 if self.record is None else self.record.load.now()
         return load - 1 if load > 0 else self.leased + self.waiting
 
     def _slow_load(self) -> float:
@@ -78,7 +78,7 @@ class LiveStatus(Status):
     @property
     def takes_requests(self) -> bool:
         record = self._record or self.record
-        is_known = record is not None and record.load() > 0
+        is_known = record is not None and record.load.now() > 0
         return is_known or self._may_take(self.snapshot())
 
     def _may_take(self, status: Status) -> bool:
@@ -91,7 +91,7 @@ class LiveStatus(Status):
         record = self.record
         if record is None or not record.members:
             return self.snapshot().idle
-        return sum([each.ready() for each in record.members])
+        return sum([each.supply.ready() for each in record.members])
 
     @property
     def leased(self) -> int:
@@ -111,8 +111,8 @@ class LiveStatus(Status):
     def limit(self) -> int:
         record, managers = self.record, self.among.managers
         if record is None or not record.members:
-            return managers.limit(self.backend) * (managers.policy.slots or 1)
-        return max([each.capacity() for each in record.members])
+            return managers.limits.of(self.backend) * (managers.policy.slots or 1)
+        return max([each.supply.capacity() for each in record.members])
 
     @property
     def detached(self) -> int:

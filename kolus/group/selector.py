@@ -71,9 +71,9 @@ class Selector:
                 first, second = int(draw() * count), int(draw() * (count - 1))  # see two_of
                 if second >= first:
                     second += 1
-                record = statuses.lighter_record(first, second)
-                if record is not None:
-                    sole = record.sole
+                load = statuses.lighter_load(first, second)
+                if load is not None:
+                    sole = load.sole
                     if sole is not None and sole.ident == ident:  # it is well, and serves
                         lease = sole.try_connect(ident, owner)
                         if lease is not None:
@@ -81,7 +81,7 @@ class Selector:
                 drawn = first, second
             chosen = selection.choose(statuses, drawn)
             record = chosen.record
-            sole = None if record is None or selection.fresh else record.sole
+            sole = None if record is None or selection.fresh else record.load.sole
             if sole is not None and sole.ident == ident:  # the backend is well, and serves
                 lease = sole.try_connect(ident, owner)
             else:
@@ -122,7 +122,7 @@ class Selector:
             if type(one) is Backend and type(other) is Backend:
                 record, its = self._find_record(one.key), self._find_record(other.key)
                 if record is not None and its is not None:
-                    lighter = record.lighter(its, one.weight, other.weight)
+                    lighter = record.load.lighter(its.load, one.weight, other.weight)
                     sole = None if lighter is None else lighter.sole
                     if sole is not None and sole.ident == ident:
                         try:

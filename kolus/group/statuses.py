@@ -15,7 +15,7 @@ from kolus.status import Status
 if TYPE_CHECKING:
     from kolus.group.queue import GroupQueue
     from kolus.group.queues import Queues
-    from kolus.manager import BackendRecord, Managers
+    from kolus.manager import Load, Managers
 
 __all__ = ["ListStatuses", "Statuses"]
 
@@ -50,10 +50,10 @@ class Statuses(Sequence[Status]):
             return [self.at(each) for each in range(*place.indices(self.size))]
         return self.at(place)
 
-    def lighter_record(self, first: int, second: int) -> BackendRecord | None:
-        """What is known of the less loaded of those at two places, the first if they are equal.
+    def lighter_load(self, first: int, second: int) -> Load | None:
+        """The load of the less loaded of those at two places, the first if they are equal.
 
-        C{None} unless it is noted of both that they serve, and what they have to do.
+        C{None} unless both are noted.
         """
 
     @abstractmethod
@@ -93,9 +93,11 @@ class ListStatuses(Statuses):
         find = self.managers.records.find
         record, its = find(one.key), find(other.key)
         if record is not None and its is not None:
-            lighter = record.lighter(its, one.weight, other.weight)
+            lighter = record.load.lighter(its.load, one.weight, other.weight)
             if lighter is not None:
-                return LiveStatus(one if lighter is record else other, self, lighter)
+                if lighter is record.load:
+                    return LiveStatus(one, self, record)
+                return LiveStatus(other, self, its)
         return lighter_of(LiveStatus(one, self, record), LiveStatus(other, self, its))
 
     def _backend(self, place: int) -> Backend:

@@ -9,6 +9,7 @@ from kolus.manager.backend_status import backend_status
 from kolus.manager.connection import Connection
 from kolus.manager.exclusive import ConnectionManager
 from kolus.manager.hearing import Hearing
+from kolus.manager.load import Load
 from kolus.manager.managers import MakeManager, Managers
 from kolus.manager.prober import Prober
 from kolus.manager.protocol_factory import protocol_factory
@@ -23,6 +24,7 @@ __all__ = [
     "Connection",
     "ConnectionManager",
     "Hearing",
+    "Load",
     "MakeEndpoint",
     "MakeManager",
     "Managers",

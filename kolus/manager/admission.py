@@ -97,7 +97,10 @@ class Admission(Generic[P]):
         """A request waits in the manager's own queue."""
         manager = self._manager
         manager.smooth = False
-        manager._record.noted += 1
+        load = manager._load
+        load.noted += 1
+        if load.sole is None:
+            load.stale[manager] = None
         if manager._watchers:
             manager._record.tell_watchers()
 
@@ -105,7 +108,10 @@ class Admission(Generic[P]):
         """A request has left that queue, and was not served."""
         manager = self._manager
         if not manager._lifecycle.closed:  # else it counts here no more
-            manager._record.noted -= 1
+            load = manager._load
+            load.noted -= 1
+            if load.sole is None:
+                load.stale[manager] = None
         if manager._watchers:
             manager._record.tell_watchers()
         if not manager.passes_on:  # else nobody wants to hear of it
@@ -129,9 +135,9 @@ class Admission(Generic[P]):
         if most is None:
             return
         beyond = manager.demand() - most
-        if beyond >= 0 and beyond >= manager._coming():
+        if beyond >= 0 and beyond >= manager.supply.coming():
             error = PoolFull(
-                f"{manager._numbers()} is full: max_waiters={most} lets no more requests wait"
+                f"{manager.supply.numbers()} is full: max_waiters={most} lets no more requests wait"
                 + pool_is_full(manager._record.binding_pool_limit())
             )
             manager._recorder.rejected(error)
@@ -198,7 +204,7 @@ class Admission(Generic[P]):
         attempts, failed = record.attempts, manager._hooks.last_failure
         _, hook, hook_error = failed if failed and failed[0] >= waiter.since else (0, None, None)
         return LeaseTimeout(
-            *(manager._numbers(), waited, attempts.last_error, tried),
+            *(manager.supply.numbers(), waited, attempts.last_error, tried),
             but=attempts.but,
             hook=hook,
             hook_error=hook_error,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -22,6 +22,7 @@ from twisted.internet.defer import Deferred
 from kolus.errors import Closed, Draining, KolusError
 from kolus.events import Observer, Why
 from kolus.manager.admission import Admission
+from kolus.manager.checker import Checker
 from kolus.manager.connections import Connections
 from kolus.manager.connector import Connector
 from kolus.manager.deadlock import Deadlocks
@@ -29,9 +30,8 @@ from kolus.manager.dispatcher import Dispatcher
 from kolus.manager.group_queues import GroupQueues
 from kolus.manager.hooks import Hooks
 from kolus.manager.housekeeper import Housekeeper
-from kolus.manager.lease_tracker import Held, LeaseTracker
+from kolus.manager.lease_tracker import LeaseTracker
 from kolus.manager.lifecycle import Lifecycle
-from kolus.manager.numbers import numbers
 from kolus.manager.placements import Placements
 from kolus.manager.process_guard import ProcessGuard
 from kolus.manager.queue import Waiter, WaiterQueue
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from kolus.lease import Leasable, Lease, Outcome
     from kolus.manager.connection import Connection
     from kolus.manager.freshness import Freshness
+    from kolus.manager.supply import Supply
 
 __all__ = ["BaseManager"]
 
@@ -66,7 +67,9 @@ class BaseManager(ABC, Generic[P]):
     @ivar placements: the waiters of groups that are placed here.
     @ivar groups: the queues of groups that it serves.
     @ivar deadlocks: finds requests that can never be served.
+    @ivar checker: checks its idle connections.
     @ivar freshness: serves requests that want a fresh connection. Each kind has its own.
+    @ivar supply: counts what it has leased and could lease. Each kind has its own.
     @ivar process: keeps forked children from using it.
     @ivar smooth: whether nothing was out of the ordinary when it last looked, and nothing has
         changed since. Its record and its alarm clear it; the manager itself sets it again.
@@ -75,13 +78,14 @@ class BaseManager(ABC, Generic[P]):
     """
 
     freshness_kind: type[Freshness]
+    supply_kind: type[Supply]
 
     # What every lease needs. In CPython a slot is faster than a large C{__dict__}.
     __slots__ = (
         *("__dict__", "_alarm", "_checks", "_feedbacks", "_group_queues", "_idle", "_lifecycle"),
         *("_now", "_observers", "_plain", "_record", "_settler", "_special", "_wanting"),
         *("_watchers", "connections", "counters", "ident", "passes_on", "smooth", "waiting"),
-        "_pool_wanting",
+        *("_load", "_pool_wanting"),
     )
 
     def __init__(
@@ -138,9 +142,11 @@ class BaseManager(ABC, Generic[P]):
         self.groups = GroupQueues(self)
         self._tracker = LeaseTracker(policy, recorder, clock.seconds, self._settle, self._alarm)
         self.freshness = self.freshness_kind(self)
+        self.supply = self.supply_kind(self)
         self.deadlocks = Deadlocks(self, self._tracker, record, policy)
         self._lifecycle = Lifecycle()
         self._shutdown = Shutdown(self)
+        self.checker = Checker(self)
         self._dispatcher: Dispatcher[P] = Dispatcher(self)
         self._housekeeper = Housekeeper(self)
         self.process = ProcessGuard(self.__repr__, self._shutdown.abandon)
@@ -149,9 +155,10 @@ class BaseManager(ABC, Generic[P]):
         self._now = clock.seconds
         self._wanting = record.turns.wanting
         self._pool_wanting = record.budget.wanting
+        self._load = record.load
         self._group_queues = self.groups.known
         self._watchers = record.watchers
-        self._feedbacks = record.feedbacks
+        self._feedbacks = record.feedbacks.known
         self._debug = policy.debug
         self._tracked = policy.debug or policy.hold_limit is not None
         self._special = self._tracked or policy.min_idle > 0
@@ -174,14 +181,6 @@ class BaseManager(ABC, Generic[P]):
     ) -> Lease[P] | None: ...
 
     @abstractmethod
-    def _leased(self) -> int:
-        """How many leases are out."""
-
-    @abstractmethod
-    def ready(self) -> int:
-        """The number of leases that could be given at once."""
-
-    @abstractmethod
     def has_idle(self) -> bool:
         """Whether something may be ready to be leased."""
 
@@ -197,40 +196,12 @@ class BaseManager(ABC, Generic[P]):
     def _give(self, connection: Connection[P]) -> None:
         """Lease a connection that has just passed its check to the next waiters."""
 
-    @abstractmethod
-    def _wanted(self) -> int:
-        """The number of connections that should be connecting."""
-
-    @abstractmethod
-    def _coming(self) -> int:
-        """The number of requests that can be served without the release of another lease."""
-
-    @abstractmethod
-    def capacity(self) -> int:
-        """The most leases that it can give at a time."""
-
-    @abstractmethod
-    def _held(self) -> Iterable[Held]:
-        """The leased connections or slots."""
-
-    @abstractmethod
-    def _busy(self) -> dict[Held, str]:
-        """The connections that the status counts as leased although they are not, and why."""
-
-    def _silent(self) -> int:
-        """The number of idle connections that cannot carry a lease now."""
-        return 0
-
     def status(self) -> Status:
-        return self._numbers()
-
-    def _numbers(self) -> Status:
-        """The status as far as it is known without a look at each connection."""
-        return numbers(self)
+        return self.supply.numbers()
 
     def load(self) -> int:
         """How many leases are out and requests wait here."""
-        return self._leased() + self.demand()
+        return self.supply.leased() + self.demand()
 
     def serves(self) -> bool:
         """Whether it gives leases now."""
@@ -319,7 +290,7 @@ class BaseManager(ABC, Generic[P]):
 
     def observe(self, seconds: float) -> None:
         """A lessee tells how long the backend took to answer."""
-        self._record.observed(seconds)
+        self._record.feedbacks.observed(seconds)
 
     def ownership_of(self, owner: object) -> Ownership | None:
         """The ownership of an owner at this manager, if there is one."""
@@ -331,7 +302,7 @@ class BaseManager(ABC, Generic[P]):
         self.process.check()
         if self._lifecycle.serves:
             self._lifecycle.pause()
-            self._record.changed()
+            self._record.changed(self)
             self._alarm.set(self.connections.vacant_until())
             self._dispatcher.decide()  # which may lead to its end
             self._record.turns.wake()  # what is idle may make way for another manager's
@@ -340,7 +311,7 @@ class BaseManager(ABC, Generic[P]):
     def resume(self) -> None:
         self.process.check()
         if self._lifecycle.resume():
-            self._record.changed()
+            self._record.changed(self)
             self._recorder.resumed()
             self._dispatcher.decide()
 
@@ -376,4 +347,4 @@ class BaseManager(ABC, Generic[P]):
         return self._lifecycle.when_closed()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {self._numbers()} for {self.ident!r}>"
+        return f"<{type(self).__name__} of {self.supply.numbers()} for {self.ident!r}>"

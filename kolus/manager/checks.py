@@ -16,11 +16,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kolus.manager.base import BaseManager
     from kolus.manager.connection import Connection
     from kolus.support import SteadyClock
 
-__all__ = ["Checks", "doubt"]
+__all__ = ["Checks"]
 
 _SLOW = 0.25
 
@@ -28,7 +27,7 @@ _SLOW = 0.25
 class Checks:
     """Knows which connections are in a check.
 
-    @ivar is_doubting: whether C{doubt} is running.
+    @ivar is_doubting: whether C{Checker.doubt} is running.
     """
 
     def __init__(self, clock: SteadyClock) -> None:
@@ -92,27 +91,3 @@ class Checks:
         self._doubted.update(self._began)
         self._new.clear()
         self._is_told = (self._is_told or is_told) and bool(self._doubted)
-
-
-def doubt(manager: BaseManager[Any], *, is_told: bool) -> None:
-    """A check has failed, or is slow: doubt all that are in a check or would have to be checked.
-    If somebody waits, check the latter now.
-
-    @param is_told: whether the backend was told of that.
-    """
-    connections, dispatcher = manager.connections, manager._dispatcher
-    checks = connections.checking
-    if checks.is_doubting:
-        return
-    checks.is_doubting = True
-    try:
-        checks.doubt_all(is_told=is_told)
-        for connection in tuple(connections.idle):
-            if not (manager._lifecycle.serves and dispatcher.is_asked()):
-                break
-            if connection in connections.idle and manager._hooks.is_stale(connection):
-                connections.take(connection)
-                dispatcher.check(connection)
-        checks.doubt_all(is_told=is_told)
-    finally:
-        checks.is_doubting = False

@@ -44,7 +44,7 @@ class Deadlocks:
             held = [each.ownership_of(owner) for each in members]
             ownerships = [each for each in held if each is not None]
         manager, find = self._manager, self._tracker.deadlock
-        error = find(ownerships, manager.capacity(), manager, origin) if ownerships else None
+        error = find(ownerships, manager.supply.capacity(), manager, origin) if ownerships else None
         return self.find_in_pool(owner, origin) if error is None else error
 
     def find_in_pool(self, owner: Owner | None, origin: str | None) -> LeaseError | None:

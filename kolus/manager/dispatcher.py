@@ -12,12 +12,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from twisted.internet.defer import Deferred, succeed
-
 from kolus.events import Why
 from kolus.health import Phase
 from kolus.lease import RELEASED, Leasable, Lease
-from kolus.manager.checks import doubt
 from kolus.manager.quick_lease import QuickLease
 from kolus.manager.smoothness import look_if_smooth
 from kolus.support import fire
@@ -43,7 +40,7 @@ class Dispatcher(Generic[P]):
     __slots__ = (
         *("_connections", "_connector", "_counters", "_deadlocks", "_group_queues"),
         "is_to_try",
-        *("_groups", "_hooks", "_lifecycle", "_manager", "_placements", "_policy", "_queue"),
+        *("_groups", "_lifecycle", "_manager", "_placements", "_policy", "_queue"),
         *("_record", "_released", "_tracker", "_undecided", "_waiting", "is_deciding"),
     )
 
@@ -58,7 +55,6 @@ class Dispatcher(Generic[P]):
         self._deadlocks = manager.deadlocks
         self._group_queues = manager.groups.known
         self._groups = manager.groups
-        self._hooks = manager._hooks
         self._lifecycle = manager._lifecycle
         self._placements = manager.placements
         self._policy = manager._policy
@@ -97,7 +93,7 @@ class Dispatcher(Generic[P]):
         """Whether more wait here than can be served by what is ready or on its way."""
         manager, connections, slots = self._manager, self._connections, self._policy.slots or 1
         fresh = len(self._placements.fresh)
-        ready = manager.ready() + connections.checking.hopeful * slots
+        ready = manager.supply.ready() + connections.checking.hopeful * slots
         lacking = max(0, manager.demand() - fresh - ready) + fresh
         return lacking > len(connections.connecting) * slots
 
@@ -138,7 +134,7 @@ class Dispatcher(Generic[P]):
     def serve(self, leasable: Leasable[P]) -> None:
         """Give the next waiter its lease."""
         waiter = self._take_next(leasable.reused) if self._group_queues else self._queue.popleft()
-        self._record.changed()
+        self._record.changed(self._manager)
         self._fire(waiter, leasable)
 
     def _fire(self, waiter: Waiter[Lease[P]], leasable: Leasable[P]) -> None:
@@ -172,7 +168,7 @@ class Dispatcher(Generic[P]):
             manager.passes_on = False
             manager._settle(connection, RELEASED)
             return
-        waiting, counters, record = self._waiting, self._counters, self._record
+        waiting, counters, load = self._waiting, self._counters, self._record.load
         popleft, now, settler = self._queue.popleft, manager._now, manager._settler
         observers, alarm = manager._observers, manager._alarm
         self._released = released = [connection]
@@ -184,7 +180,7 @@ class Dispatcher(Generic[P]):
                     released.append(connection)
                     break
                 waiter = popleft()
-                record.noted -= 1
+                load.noted -= 1
                 counters.releases += 1
                 connection.since = moment
                 connection.uses += 1
@@ -265,7 +261,7 @@ class Dispatcher(Generic[P]):
         record = self._record
         fails = record.attempts.failures > 0 or record.health.phase is Phase.EJECTED
         to_warm = self._manager.admission.warming.wanted()
-        return max(self._manager._wanted(), to_warm, self.is_to_try and fails)
+        return max(self._manager.supply.wanted(), to_warm, self.is_to_try and fails)
 
     def _is_overlooked(self) -> bool:
         """Whether a request came after the newest attempt under way had begun. There may be as many
@@ -336,46 +332,3 @@ class Dispatcher(Generic[P]):
             self._connections.close(connection, Why.DISPLACED)
         elif not self._connections.take_back(connection):
             self._connections.close(connection, Why.UNFIT)
-
-    def check(self, connection: Connection[P]) -> Deferred[None]:
-        """Check a connection. If it passes, it is leased to the next waiter, or becomes idle.
-
-        @return: fires when that is done; never fails.
-        """
-        if not connection.is_quiet(self._manager._now()):
-            return succeed(None)  # the check would take it for an answer
-        self._connections.checking.begin(connection)
-        self._manager._alarm.set(self._connections.checking.slow_at())
-        self._record.changed()
-        return self._hooks.check(connection).addCallback(self._was_checked, connection)
-
-    def _was_checked(self, fit: bool, connection: Connection[P]) -> None:
-        is_news = fit or self._connections.checking.is_news(connection)
-        self._connections.checking.end(connection)
-        self._connections.see_the_time()  # a check takes a while
-        if not (fit and connection.usable()):
-            stillborn = connection.stillborn() and not connection.retired
-            if is_news and not (fit or connection.fault) and connection.kept_since is None:
-                self._record.health.check_failed()  # a keep-alive tells only of the connection
-            self._connections.close(connection, Why.UNFIT, abort=True)
-            if stillborn:
-                error: BaseException = ConnectionAbortedError("it was closed in its check")
-                if connection.unfit_by is not None:
-                    error, connection.but = connection.unfit_by, "its check failed"
-                error = connection.fault or error
-                # Count it as a failed check only: a connect must not end a row of failed checks.
-                tell = self._connector.failed if fit else self._connector.was_useless
-                tell(error, connection)
-                self._record.turns.wake()
-            if not fit:
-                doubt(self._manager, is_told=connection.kept_since is None)
-        elif (
-            self._lifecycle.serves
-            and self.is_asked(reused=connection.uses > 0)
-            and not self._record.shrinking.is_above()
-        ):
-            # Do not make it idle first: with a short check_after it would be checked again.
-            self._manager._give(connection)
-        else:
-            self.take_back(connection)
-        self.decide()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, TypeVar
 
 from zope.interface import implementer
 
@@ -11,11 +11,12 @@ from kolus.events import Why
 from kolus.interfaces import IGivesFresh, IKolusManager, IServesGroups
 from kolus.lease import FAILED, FORGOTTEN, RELEASED, REVOKED, Lease, Outcome
 from kolus.manager.base import BaseManager
-from kolus.manager.connection_state import BUSY, IDLE, LEASED
+from kolus.manager.connection_state import IDLE, LEASED
 from kolus.manager.detachment import DETACHES, detach
 from kolus.manager.freshness import SoleFreshness
 from kolus.manager.quick_lease import QuickLease
 from kolus.manager.smoothness import is_plain, look_if_smooth
+from kolus.manager.supply import SoleSupply
 
 if TYPE_CHECKING:
     from kolus.manager.connection import Connection
@@ -37,6 +38,7 @@ class ConnectionManager(BaseManager[P]):
     """
 
     freshness_kind = SoleFreshness
+    supply_kind = SoleSupply
 
     def try_connect(
         self, ident: Hashable, owner: Owner | None = None, fresh: bool = False
@@ -48,7 +50,7 @@ class ConnectionManager(BaseManager[P]):
         now = self._now()
         if connection.doubtful or now >= connection.sure_until:
             if now >= self._alarm.at or (self._checks and self._hooks.is_stale(connection)):
-                self.connections.put_back(connection)
+                self.connections.order.put_back(connection)
                 return self._try_closely(ident, owner)
             if not connection.lease(now):
                 self.connections.close(connection, Why.UNFIT)
@@ -90,8 +92,10 @@ class ConnectionManager(BaseManager[P]):
                 break
             self.connections.close(connection, Why.UNFIT)
         self.counters.leases += 1
-        if len(self._record.members) > 1:
-            self._record.noted += 1
+        load = self._load
+        if load.sole is None:
+            load.noted += 1
+            load.stale[self] = None
         if self._watchers:
             self._record.tell_watchers()
         if ownership is not None or self._special or self._observers:
@@ -142,8 +146,10 @@ class ConnectionManager(BaseManager[P]):
             and connection.become_idle(now, self._idle)
         ):
             self.counters.releases += 1
-            if len(self._record.members) > 1:
-                self._record.noted -= 1
+            load = self._load
+            if load.sole is None:
+                load.noted -= 1
+                load.stale[self] = None
             due = now + self.connections.shortest_idle
             if due < self._alarm.at:
                 self._alarm.set(due)
@@ -152,7 +158,7 @@ class ConnectionManager(BaseManager[P]):
             if self._watchers:
                 self._record.tell_watchers()
             if self._feedbacks and connection.observed_since != since:
-                self._record.observed(now - since)
+                self._record.feedbacks.observed(now - since)
             if len(self._idle) == 1 or self.waiting or self._group_queues:
                 self._freed()
             else:
@@ -194,7 +200,11 @@ class ConnectionManager(BaseManager[P]):
         if connection.uses == self._policy.max_uses:
             self.connections.close(connection, Why.USES)
         elif self._hooks.resets and connection.usable():  # a callback may have closed it
-            self._hooks.reset(connection).addCallback(self._was_reset, connection)
+            fit = self._hooks.reset(connection)
+            if isinstance(fit, bool):
+                self._come_home(fit, connection)
+            else:
+                fit.addCallback(self._was_reset, connection)
         else:
             self._dispatcher.take_back(connection)
         if not self._record.health.is_well:
@@ -202,7 +212,7 @@ class ConnectionManager(BaseManager[P]):
         elif not self._plain:
             self._plain = is_plain(self)  # the end of a slow start is not told
         if self._feedbacks and not was_observed:
-            self._record.observed(held)
+            self._record.feedbacks.observed(held)
         self._recorder.released(held)
         self._dispatcher.decide()
 
@@ -224,11 +234,14 @@ class ConnectionManager(BaseManager[P]):
             self.connections.close(connection, Why.FORGOTTEN)
 
     def _was_reset(self, fit: bool, connection: Connection[P]) -> None:
+        self._come_home(fit, connection)
+        self._dispatcher.decide()
+
+    def _come_home(self, fit: bool, connection: Connection[P]) -> None:
         if fit and connection.usable():
             self._dispatcher.take_back(connection)
         else:
             self.connections.close(connection, Why.UNFIT, abort=True)
-        self._dispatcher.decide()
 
     def _hand_out(self) -> None:
         self.connections.see_the_time()
@@ -239,9 +252,9 @@ class ConnectionManager(BaseManager[P]):
                 self.connections.checking.hopeful + 1
             ):
                 connection, _ = self._idle.popitem()
-                self._dispatcher.check(connection)
+                self.checker.check(connection)
                 continue
-            elif not self._hooks.is_stale(connection := self.connections.freshest_idle()):
+            elif not self._hooks.is_stale(connection := self.connections.order.freshest()):
                 del self._idle[connection]
             else:
                 return
@@ -256,42 +269,9 @@ class ConnectionManager(BaseManager[P]):
         else:
             self.connections.close(connection, Why.UNFIT)
 
-    def _wanted(self) -> int:
-        connections = self.connections
-        fresh, new = len(self.placements.fresh), self.freshness.ready()
-        # Not both: what is made for a waiter may be idle in the next moment.
-        ahead = self.demand() - fresh if self.demand() else self._policy.min_idle
-        ahead -= connections.checking.hopeful + len(connections.idle) - new
-        return max(0, ahead) + max(0, fresh - new) + len(connections.expiring)
-
-    def ready(self) -> int:
-        return len(self._idle)
-
     def has_idle(self) -> bool:
         return bool(self._idle) and self._lifecycle.serves
 
-    def _coming(self) -> int:
-        connections = self.connections
-        ready = len(connections.idle) + connections.checking.hopeful + len(connections.connecting)
-        return self._record.obtainable() + ready
-
-    def capacity(self) -> int:
-        return self._record.limit
-
-    def _held(self) -> Iterable[Any]:
-        return [each for each in self.connections.all if each.state is LEASED]
-
-    def _busy(self) -> dict[Any, str]:
-        return {each: self._doing(each) for each in self.connections.all if each.state is BUSY}
-
-    def _doing(self, connection: Connection[P]) -> str:
-        if connection not in self.connections.checking:
-            return "in a reset"
-        return "in a check" if connection.kept_since is None else "in a keep-alive check"
-
-    def _leased(self) -> int:
-        return self.connections.leased()
-
     def _next_is_stale(self) -> bool:
         """Whether the next idle connection is to be checked first; there has to be one."""
-        return self._hooks.is_stale(self.connections.next_idle())
+        return self._hooks.is_stale(self.connections.order.next())

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kolus.errors import Closed
-from kolus.manager.checks import doubt
 from kolus.manager.keepalive import KeepAlive
 
 if TYPE_CHECKING:
@@ -57,12 +56,12 @@ class Housekeeper:
         if now >= manager._tracker.leaks_due:
             self.look_for_leaks(now)
         if now >= manager.connections.checking.slow_at():
-            doubt(manager, is_told=False)
+            manager.checker.doubt(is_told=False)
         manager._dispatcher.decide()
         self._keepalive.check_due(now)
 
     def look_for_leaks(self, now: float) -> None:
         looks = self._manager.connections.all and self._manager._policy.leak_after is not None
-        self._manager._tracker.look_for_leaks(now, self._manager._held() if looks else None)
+        self._manager._tracker.look_for_leaks(now, self._manager.supply.held() if looks else None)
         if not self._manager._lifecycle.closed:  # an observer of a leak may have closed it
             self._manager._alarm.set(self._manager._tracker.leaks_due)

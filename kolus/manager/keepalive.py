@@ -43,7 +43,7 @@ class KeepAlive:
             if connection is None:
                 return
             self._under_way += 1
-            self._manager._dispatcher.check(connection).addCallback(self._checked)
+            self._manager.checker.check(connection).addCallback(self._checked)
 
     def _checked(self, _: object) -> None:
         self._under_way -= 1

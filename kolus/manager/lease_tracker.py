@@ -213,7 +213,7 @@ class LeaseTracker:
         """See C{IKolusManager.explain}."""
         record, connections, slots = manager._record, manager.connections, self._policy.slots
         attempts, status = record.attempts, manager.status()
-        out = dict.fromkeys(manager._held(), "leased") | manager._busy()
+        out = dict.fromkeys(manager.supply.held(), "leased") | manager.supply.busy()
         waiting = sorted(
             [*manager.waiting, *manager.placements.waiters], key=lambda waiter: waiter.order
         )
@@ -234,7 +234,7 @@ class LeaseTracker:
             * (slots or 1),
             pool_limit=record.binding_pool_limit(),
             siblings=len(record.members) - 1,
-            silent=manager._silent(),
+            silent=manager.supply.silent(),
         )
         return ManagerExplanation(
             status=status,

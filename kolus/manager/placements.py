@@ -58,7 +58,7 @@ class Placements:
         self.waiters[waiter] = self._hopeful[waiter] = None
         if waiter.fresh:
             self.fresh[waiter] = None
-        self._record.changed()
+        self._record.changed(manager)
         self._record.turns.placing[manager] = None
         assert waiter.queue is not None
         manager.groups.join(waiter.queue)  # type: ignore[arg-type]
@@ -70,7 +70,7 @@ class Placements:
             del self.waiters[waiter]
             self._hopeful.pop(waiter, None)
             self.fresh.pop(waiter, None)
-            self._record.changed()
+            self._record.changed(self._manager)
             self._manager.demand_fell()
 
     def oldest(self, reused: bool) -> Waiter[Any] | None:
@@ -111,9 +111,9 @@ class Placements:
             now = manager._now()
             is_due = record.attempts.due_at <= now and not manager._connector.unpaid
             is_quick = now < manager.connections.slow_at()
-            coming = manager._coming() if is_due and is_quick else manager.ready()
+            coming = manager.supply.coming() if is_due and is_quick else manager.supply.ready()
         if fresh:
-            coming += any(True for _ in manager.freshness.new_idle()) - manager.ready()
+            coming += any(True for _ in manager.freshness.new_idle()) - manager.supply.ready()
         return coming - manager.demand()
 
     def has_surplus(self, *, fresh: bool = False) -> bool:

@@ -187,7 +187,7 @@ class WaiterQueue(Generic[T]):
             self._alarm.set(waiter.deadline)
 
     def popleft(self) -> Waiter[T]:
-        """Remove the oldest waiter, to serve it. C{changed} is not called."""
+        """Remove the oldest waiter, to serve it. C{removed} is not called."""
         waiter, _ = self.waiting.popitem(False)
         if self._timed and self._timed[0] is waiter:
             self._timed.popleft()
@@ -197,7 +197,7 @@ class WaiterQueue(Generic[T]):
         return waiter
 
     def pop(self, waiter: Waiter[Any]) -> None:
-        """Remove any waiter, to serve it. C{changed} is not called."""
+        """Remove any waiter, to serve it. C{removed} is not called."""
         del self.waiting[waiter]
         waiter.queue = None
         if waiter._call is not None:

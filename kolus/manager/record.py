@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Callable, Hashable, Iterator, Sized
+from collections.abc import Callable, Hashable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
@@ -21,6 +21,8 @@ from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from kolus.errors import ConnectFailed, MachineFault
 from kolus.health import Attempts, Ejection, Health, Shortage
 from kolus.manager.budget import Budget
+from kolus.manager.feedbacks import Feedbacks
+from kolus.manager.load import Load
 from kolus.manager.shrinking import Shrinking
 from kolus.manager.turns import Turns
 from kolus.manager.vacancies import Vacancies
@@ -29,7 +31,6 @@ from kolus.status import Counters
 if TYPE_CHECKING:
     from kolus.backend import Backend
     from kolus.backoff import Rng
-    from kolus.balance import Feedback
     from kolus.manager.base import BaseManager
     from kolus.manager.records import Records
 
@@ -37,10 +38,6 @@ __all__ = ["BackendRecord", "MakeEndpoint", "Watcher"]
 
 MakeEndpoint = Callable[[Any, "Backend"], IStreamClientEndpoint]
 """Makes the endpoint of a backend for a reactor, in the place of C{Backend.connector}."""
-
-_UNKNOWN = -(1 << 40)
-"""A load that must be computed anew. It stays below 0 whatever is added to it."""
-
 
 Watcher = Callable[[Hashable], object]
 """Is called with the key of a backend whose load or health changes, so that it can keep an index of
@@ -60,7 +57,8 @@ class BackendRecord:
     @ivar all: the connections of all its managers.
     @ivar connecting: those of them that are being made.
     @ivar closing: those of them that are being closed.
-    @ivar detached: the connections that have left the pool and keep their slots; in C{all}, too.
+    @ivar detached: the connections that have left the pool and keep their slots, or of a pool that
+        shares the limits; in C{all}, too.
     @ivar members: its managers.
     @ivar vacancies: which of these nobody uses.
     @ivar turns: whose turn it is to connect.
@@ -71,19 +69,12 @@ class BackendRecord:
     @ivar make_endpoint: makes the endpoint; C{None}: the backend does.
     @ivar listener: the pool's records, which hear of the backend's health and know the groups.
     @ivar watchers: who is told what changes; a live list.
-    @ivar feedbacks: who is told how long leases take, by the ids of their balancers; live.
-    @ivar noted: what is leased and waits at all its managers together, and one more, and what is
-        C{idle}; above 0 only while it is known, and the backend is well and serves. It is noted
-        for balancers: one that compares two of ten thousand would else spend most of the time on
-        fetching what lies far apart in memory. A lease and a release of an only manager leave it as
-        it is, several managers and a manager's own queue add to it, and C{changed} is called for
-        everything else.
-    @ivar idle: what is idle at the only manager; nothing if there are several.
-    @ivar sole: while its load is known, its only manager; C{None} if it has several.
+    @ivar feedbacks: who is told how long leases take.
+    @ivar load: what its managers have to do together.
     """
 
     # What every choice needs: see L{BaseManager}.
-    __slots__ = ("__dict__", "__weakref__", "health", "idle", "noted", "sole")
+    __slots__ = ("__dict__", "__weakref__", "health", "load")
 
     def __init__(
         self,
@@ -118,9 +109,7 @@ class BackendRecord:
         self.health = Health(self, clock, ejection, rng, self.attempts, self.counters)
         self.members: list[BaseManager[Any]] = []
         self.vacancies = Vacancies(self, most_members)
-        self.sole: BaseManager[Any] | None = None
-        self.noted = _UNKNOWN
-        self.idle: Sized = ()
+        self.load = Load(self)
         self.smooth: dict[BaseManager[Any], None] = {}
         self.all: set[Any] = set()
         self.connecting: set[Any] = set()
@@ -131,8 +120,7 @@ class BackendRecord:
         self.turns = Turns(self, clock)
         self.arrivals = itertools.count() if arrivals is None else arrivals
         self.watchers: list[Watcher] = []
-        self.feedbacks: dict[int, Feedback] = {}
-        self._most_feedbacks = 1
+        self.feedbacks = Feedbacks(self)
         self.listener: Records | None = None
         self.make_endpoint: MakeEndpoint | None = None
         self.last_ident: Hashable = None
@@ -178,6 +166,8 @@ class BackendRecord:
         self.all.add(connection)
         self.connecting.add(connection)
         self.budget.begin(self)
+        if self.listener is not None:
+            self.listener.begun(self, connection)
 
     def ends(self, connection: Any) -> None:
         """A connection is being closed, or takes no new leases and will be."""
@@ -191,12 +181,15 @@ class BackendRecord:
         if connection in self.all:
             self.all.discard(connection)
             self.budget.remove(self, connection)
+            if self.listener is not None and connection not in self.detached:
+                self.listener.gone(self, connection)
 
     def join(self, member: BaseManager[Any]) -> None:
         self.last_ident = member.ident
         self.members.append(member)
         self.vacancies.add(member)
         self.turns.joined()
+        self.load.joined(member)
         self.changed()
 
     def leave(self, member: BaseManager[Any]) -> None:
@@ -205,6 +198,7 @@ class BackendRecord:
         self.vacancies.discard(member)
         self.turns.left(member)
         self.smooth.pop(member, None)
+        self.load.left(member)
         self.changed()
         if self.listener is not None and not self.members:
             self.listener.unused(self)
@@ -218,10 +212,12 @@ class BackendRecord:
 
     # Its load
 
-    def changed(self) -> None:
-        """The load or the capacity has changed: nothing cached is valid any more."""
-        self.noted = _UNKNOWN
-        self.sole = None
+    def changed(self, member: BaseManager[Any] | None = None) -> None:
+        """The load or the capacity has changed: nothing cached is valid any more.
+
+        @param member: as for C{Load.changed}.
+        """
+        self.load.changed(member)
         if self.smooth:
             for member in self.smooth:
                 member.smooth = member.passes_on = False
@@ -233,54 +229,6 @@ class BackendRecord:
         """Tell the watchers that the load has changed. The cached load stays valid."""
         for watcher in self.watchers:
             watcher(self.backend.key)
-
-    @property
-    def noted_load(self) -> int:
-        """What is leased and waits, and one more, as far as it is noted; else below 0."""
-        return self.noted - len(self.idle)
-
-    def load(self) -> int:
-        """What is leased and waits, and one more; below 0 if it is not known to serve, or well."""
-        if self.noted < 0 and self.health.is_well:
-            members = self.members
-            if [each for each in members if each.serves()]:
-                self.sole = members[0] if len(members) == 1 else None
-                self.idle = () if self.sole is None else self.sole.connections.idle
-                self.noted = 1 + sum([each.load() for each in members]) + len(self.idle)
-        return self.noted_load
-
-    def lighter(
-        self, other: BackendRecord, weight: float = 1.0, other_weight: float = 1.0
-    ) -> BackendRecord | None:
-        """The less loaded of two for their weights, this one if they are equal; C{None} unless the
-        loads of both are noted."""
-        if self.noted < 0 or other.noted < 0:
-            return None
-        load = (self.noted - len(self.idle)) * other_weight
-        return other if (other.noted - len(other.idle)) * weight < load else self
-
-    # Who learns from it
-
-    def teach(self, feedback: Feedback) -> None:
-        """Tell it how long leases take, too."""
-        known = self.feedbacks.get(feedback.number)
-        if known is not None and known.has_same_balancer(feedback):
-            return
-        if len(self.feedbacks) >= self._most_feedbacks:
-            for number, each in tuple(self.feedbacks.items()):
-                if each.is_gone():
-                    del self.feedbacks[number]
-            self._most_feedbacks = max(1, 2 * len(self.feedbacks))
-        self.feedbacks[feedback.number] = feedback
-        self.changed()
-
-    def unteach(self, feedback: Feedback) -> None:
-        self.feedbacks.pop(feedback.number, None)
-
-    def observed(self, seconds: float) -> None:
-        """A lease was released, or whoever has it said how long the backend took."""
-        for feedback in tuple(self.feedbacks.values()):
-            feedback.observed(self.backend, seconds)
 
     # Health
 

@@ -2,8 +2,9 @@
 
 Its state is the records; those without managers, the longest unused first; the totals of forgotten
 records; the limits set by hand; the counter that numbers requests; the backends that are not well;
-the lists of groups; the queues of groups; and the watchers and feedbacks, each with the backends
-that it observes. These are attached to existing records and to those made later.
+the lists of groups; the queues of groups; the pools that share the limits; and the watchers and
+feedbacks, each with the backends that it observes. These are attached to existing records and to
+those made later.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ class Records:
     @ivar sick: the records of backends that are not well, by their keys.
     @ivar health_changes: how often C{sick} has changed.
     @ivar recovery: tries the ejected backends.
+    @ivar sharers: each finds the record of a backend in a pool where this one's connections count,
+        too. C{Limits} changes it.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class Records:
         self._shortage = Shortage()
         self._make_endpoint = make_endpoint
         self.group_queues = GroupQueueIndex()
+        self.sharers: list[Callable[[Backend], BackendRecord]] = []
         self._lists: dict[int, Backends] = {}  # by their identity, the newest last
         self._watchers: list[tuple[Watcher, Keyed]] = []
         self._feedbacks: list[tuple[Feedback, Keyed]] = []
@@ -156,7 +160,7 @@ class Records:
         record.watchers += [each for each, keyed in self._watchers if backend.key in keyed]
         for feedback, keyed in self._feedbacks:
             if backend.key in keyed:
-                record.teach(feedback)
+                record.feedbacks.teach(feedback)
         record.changed()
         self.unused(record)
         return record
@@ -189,6 +193,17 @@ class Records:
         record.health.stop()
         self.recovery.remove(record)
         self._forgotten.expect(record)
+
+    def begun(self, record: BackendRecord, connection: Any) -> None:
+        """Called by a record that has one more connection."""
+        for sharer in self.sharers:
+            sharer(record.backend).slot_kept(connection)
+
+    def gone(self, record: BackendRecord, connection: Any) -> None:
+        """Called by a record that has lost a connection. The slot is for those who wait here; the
+        pools that share the limits get it if they leave it."""
+        for sharer in self.sharers:
+            self._clock.callLater(0, sharer(record.backend).slot_returned, connection)
 
     def connect_failed(
         self, backend: Backend, policy: Policy, why: Exception, ident: Hashable
@@ -292,7 +307,7 @@ class Records:
         """Tell a feedback of the leases of these backends."""
         self._feedbacks.append((feedback, keyed))
         for record in self.among(keyed):
-            record.teach(feedback)
+            record.feedbacks.teach(feedback)
 
     def unteach(self, feedback: Feedback, keyed: Keyed) -> None:
         """Stop telling a feedback of these leases, except of backends that another list has."""
@@ -301,7 +316,7 @@ class Records:
             others = [keyed for each, keyed in self._feedbacks if each.number == feedback.number]
             for record in self.among(keyed):
                 if not any(record.backend.key in each for each in others):
-                    record.unteach(feedback)
+                    record.feedbacks.unteach(feedback)
 
     def shortage_over(self) -> None:
         """The pause of all backends, for what this machine lacked, is over early."""

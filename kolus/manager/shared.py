@@ -6,8 +6,7 @@ Its state, besides that of every manager, is C{_slots}: the slots of its connect
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Hashable, Iterable
-from heapq import nlargest
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from zope.interface import implementer
@@ -22,6 +21,7 @@ from kolus.manager.freshness import SharedFreshness
 from kolus.manager.slot import Slot
 from kolus.manager.slots import Slots, watched
 from kolus.manager.smoothness import is_plain
+from kolus.manager.supply import SharedSupply
 from kolus.manager.transports import is_sound
 from kolus.status import Status
 
@@ -50,6 +50,8 @@ class SharedManager(BaseManager[P]):
 
     freshness_kind = SharedFreshness
     freshness: SharedFreshness
+    supply_kind = SharedSupply
+    supply: SharedSupply
 
     def __init__(
         self,
@@ -112,7 +114,7 @@ class SharedManager(BaseManager[P]):
         """
         slots = self._slots
         if self._record.shrinking.active:
-            return next((each for each in slots.spare if self._may_take(each)), None)
+            return next((each for each in slots.spare if self.supply.may_take(each)), None)
         if slots.spare:
             return next(iter(slots.spare))
         if not (self._idle and self._slots.heard().free):
@@ -141,7 +143,7 @@ class SharedManager(BaseManager[P]):
             if slots.look(connection):
                 del self._idle[connection]
                 slots.note(connection)
-                self._dispatcher.check(connection)
+                self.checker.check(connection)
             elif not is_sound(connection.transport):
                 self.connections.close(connection, Why.UNFIT)
 
@@ -162,32 +164,16 @@ class SharedManager(BaseManager[P]):
         slots.take(slot)
         self._record.shrinking.leases_changed()
         # What was idle and is leased leaves the sum of both the same.
-        if in_use or len(self._record.members) > 1:
-            self._record.noted += 1
+        load = self._load
+        if in_use or load.sole is None:
+            load.noted += 1
+            load.stale[self] = None
         if self._watchers:
             self._record.tell_watchers()
         if slot.uses == self._policy.max_uses:
             connection.retire(Why.USES)
             slots.note(connection, 0)
         return slot
-
-    def _room(self, connection: Connection[P]) -> int:
-        """The number of leases that a connection can be given, measured now."""
-        if not self._may_take(connection):
-            return 0
-        return max(0, self._slots.measure(connection) - len(connection.slots))
-
-    def _may_take(self, connection: Connection[P]) -> bool:
-        """Whether it may be given leases although the limit was lowered."""
-        shrinking = self._record.shrinking
-        return not shrinking.active or shrinking.may_take(len(connection.slots))
-
-    def _free(self) -> int:
-        """The number of leases that can be given at once."""
-        slots = self._slots.heard()
-        if not self._record.shrinking.active:
-            return slots.free
-        return sum([self._room(each) for each in tuple(slots.spare)])
 
     def _failed_to_say(self, connection: Connection[P], error: Exception) -> None:
         """The C{slots} of a connection's protocol raised or was invalid."""
@@ -199,7 +185,7 @@ class SharedManager(BaseManager[P]):
 
     def _slots_changed(self, protocol: int) -> None:
         """Called by a protocol: its number of slots has changed."""
-        self._record.changed()
+        self._record.changed(self)
         self._slots.changed(protocol)
         self._dispatcher.decide()
         self.deadlocks.look_at_all()
@@ -224,8 +210,10 @@ class SharedManager(BaseManager[P]):
                 connection.answered = connection.proven = True
             self._slots.give_back(slot)
             self.counters.releases += 1
-            if not is_last or len(self._record.members) > 1:
-                self._record.noted -= 1
+            load = self._load
+            if not is_last or load.sole is None:
+                load.noted -= 1
+                load.stale[self] = None
             if is_last and now + self.connections.shortest_idle < self._alarm.at:
                 self._alarm.set(now + self.connections.shortest_idle)
             if self._observers:
@@ -233,7 +221,7 @@ class SharedManager(BaseManager[P]):
             if self._watchers:
                 self._record.tell_watchers()
             if self._feedbacks and not slot.was_observed():
-                self._record.observed(now - slot.since)
+                self._record.feedbacks.observed(now - slot.since)
             if is_last and len(self._idle) == 1:
                 self._record.turns.has_idle(self)
             if self._slots.free == 1 or self.waiting or self._group_queues:
@@ -274,7 +262,7 @@ class SharedManager(BaseManager[P]):
             elif not self._plain:
                 self._plain = is_plain(self)  # the end of a slow start is not told
             if self._feedbacks and not slot.was_observed():
-                self._record.observed(held)
+                self._record.feedbacks.observed(held)
             self._recorder.released(held)
         self._was_vacated(slot)
 
@@ -302,7 +290,7 @@ class SharedManager(BaseManager[P]):
         connection = slot.connection
         self._slots.give_back(slot)
         self._record.shrinking.leases_changed()
-        self._record.changed()
+        self._record.changed(self)
         if ended is None and connection.slots:
             ended = self._why_to_go()
         if ended is not None:
@@ -350,50 +338,9 @@ class SharedManager(BaseManager[P]):
         if slot is not None:
             self._dispatcher.serve(slot)
 
-    def _wanted(self) -> int:
-        connections = self.connections
-        expiring = len(connections.expiring)
-        if not self.demand():
-            ready = len(connections.idle) + connections.checking.hopeful
-            return max(0, self._policy.min_idle - ready) + expiring
-        # Of a new one that can carry nothing yet, it is about to hear how much it can.
-        slots = self._slots.heard()
-        fresh, new = len(self.placements.fresh), self.freshness.ready()
-        ready = (connections.checking.hopeful - new) * slots.each + self._free()
-        leases = fresh + max(0, self.demand() - fresh - ready)
-        lacking = self.freshness.connections_for(leases) - new - len(slots.fresh)
-        return expiring + max(0, lacking)
-
-    def _silent(self) -> int:
-        return len(self._slots.heard().silent)
-
-    def _coming(self) -> int:
-        connecting, checking = self.connections.connecting, self.connections.checking
-        to_come = self._record.obtainable() + len(connecting) + checking.hopeful
-        return to_come * self._slots.each + self._free()
-
-    def capacity(self) -> int:
-        slots, limit = self._slots.heard(), self._record.limit
-        if slots.open > limit:
-            sizes = nlargest(limit, map(slots.capacity, self.connections.all))
-            return sum(sizes)
-        return slots.total + (limit - slots.open) * slots.each
-
-    def _held(self) -> Iterable[Any]:
-        return [slot for each in self.connections.all for slot in each.slots]
-
-    def _busy(self) -> dict[Any, str]:
-        return {}  # what is in a check has no slot that is leased
-
-    def ready(self) -> int:
-        return self._free()
-
     def has_idle(self) -> bool:
-        return self._lifecycle.serves and self._free() > 0
+        return self._lifecycle.serves and self.supply.ready() > 0
 
     def status(self) -> Status:
         self._slots.look_at_all()
-        return self._numbers()
-
-    def _leased(self) -> int:
-        return self._slots.heard().leased()
+        return self.supply.numbers()

@@ -32,7 +32,7 @@ class Shutdown:
             self.end_if_empty()  # the alarm may call this while it ends, and would stay due
             return
         self._begins = True
-        manager._record.changed()
+        manager._record.changed(manager)
         manager.connections.retire_all(Why.CLOSED)
         for connection in tuple(manager.connections.checking):
             manager.connections.close(connection, Why.CLOSED)
@@ -49,7 +49,7 @@ class Shutdown:
         connections."""
         manager = self._manager
         manager._lifecycle.abort_at = math.inf
-        for held in manager._held():
+        for held in manager.supply.held():
             manager._recorder.still_held(manager._now() - held.since, held.origin)
         for connection in tuple(manager.connections.all):
             manager.connections.close(connection, Why.CLOSED, abort=True)
@@ -58,7 +58,7 @@ class Shutdown:
         """This is a forked child: the connections are its parent's, so leave them alone."""
         manager = self._manager
         manager._lifecycle.serves = False
-        manager._record.changed()
+        manager._record.changed(manager)
         manager._alarm.clear()
         told: Any = Forked(manager.process.message())
         for connection in manager.connections.all:

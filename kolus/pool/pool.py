@@ -205,12 +205,18 @@ class Pool(PoolUse[P], PoolOperation):
         @raise ValueError: C{backend} is invalid.
         @raise TypeError: as C{connect}.
         """
-        manager = self._managers.find(ident, backend)
-        if manager is None:
-            if self._managers.closed:
-                raise Closed("the pool is closed")
-            return None
-        return ask_now(manager, ident, owner, fresh)
+        manager: IKolusManager | None
+        try:
+            manager = self._at[backend.key][ident]  # type: ignore[union-attr]
+        except (AttributeError, KeyError):
+            manager = self._managers.find(ident, backend)
+            if manager is None:
+                if self._managers.closed:
+                    raise Closed("the pool is closed") from None
+                return None
+        if fresh is not False:
+            return ask_now(manager, ident, owner, fresh)
+        return manager.try_connect(ident, owner)
 
     def select(
         self,

@@ -11,7 +11,7 @@ import gc
 import sys
 from argparse import ArgumentParser
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -115,8 +115,10 @@ def _backends(number: int) -> list[Backend]:
     return [Backend(endpoint, name=f"b{at}") for at in range(number)]
 
 
-def _leased(pool: Pool[Protocol], backend: Backend, number: int = 1) -> list[Lease[Any]]:
-    return [result_of(pool.connect("us", backend)) for _ in range(number)]
+def _leased(
+    pool: Pool[Protocol], backend: Backend, number: int = 1, ident: Hashable = "us"
+) -> list[Lease[Any]]:
+    return [result_of(pool.connect(ident, backend)) for _ in range(number)]
 
 
 # What there is few or many of
@@ -147,6 +149,18 @@ def idents(size: int) -> Scene:
     pool, (backend,) = _pool(limit=size, idents="separate"), _backends(1)
     asks = [partial(pool.connect, ident, backend) for ident in range(size)]
     return Scene([result_of(ask()) for ask in asks], asks, size)
+
+
+def idents_of_a_group(size: int) -> Scene:
+    """The balancer compares the loads of two backends, each with a manager for each ident. It
+    always chooses the first, which has fewer leases."""
+    endpoint = FakeBackend(UnsortedClock())
+    backend, other = [Backend(endpoint, name=f"b{at}", limit=at * size) for at in (1, 3)]
+    pool = _pool(idents="separate")
+    held = [lease for ident in range(size) for lease in _leased(pool, backend, ident=ident)]
+    kept = [lease for ident in range(size) for lease in _leased(pool, other, 3, ident)]
+    connect = pool.group([backend, other]).connect
+    return Scene(held, [partial(connect, ident) for ident in range(size)], size, kept)
 
 
 def groups(size: int) -> Scene:
@@ -193,6 +207,7 @@ SCENES: Mapping[str, Callable[[int], Scene]] = {
     "connections of the backend": connections,
     "idle connections beside it": idle_connections,
     "idents": idents,
+    "idents of a group": idents_of_a_group,
     "groups with the backend": groups,
     "lists with the backend": lists,
     "backends of the group": backends,

@@ -273,9 +273,9 @@ async def test_a_full_pool_says_so_at_the_deadline(
 async def test_hosts_that_are_not_used_any_more_are_forgotten(
     make_http_pool: MakePool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kolus.clients import http
+    from kolus.clients.http import pool as module
 
-    monkeypatch.setattr(http, "_MOST_KNOWN", 3)
+    monkeypatch.setattr(module, "_MOST_KNOWN", 3)
     pool = make_http_pool()
     for number in range(20):
         endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", 1)

@@ -278,6 +278,7 @@ async def test_pgbouncer_in_between_serves(
     assert await ask(pool, "select 1") == 1
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_postgres_accounts_lose_no_money(postgres: Postgres) -> None:
     out, err, status = await run("postgres_accounts.py", postgres.conninfo)

@@ -122,6 +122,59 @@ def test_settings_that_a_pool_keeps_get_a_new_pool_and_the_old_one_ends_with_its
     assert not rig.daemon._leaving.groups
 
 
+def test_clients_of_the_pool_before_count_against_the_limits_of_the_new_one(rig: Reloading) -> None:
+    rig.reload(changed(groups={"main": group(ONE, TWO, limit=2, total_limit=3)}))
+    old = [rig.lease(), rig.lease()]
+    new = []
+    for number in (2, 3, 4):  # three pools, one after the other
+        new_group = group(ONE, TWO, limit=2, total_limit=3, max_waiters=number)
+        assert rig.reload(changed(groups={"main": new_group}))
+        if number == 2:
+            new.append(rig.lease())
+    assert {each.backend for each in old} == {ONE, TWO}
+    (status,) = rig.daemon.groups["main"].pool.status([new[0].backend])
+    assert (status.leased, status.unused, status.detached) == (0, 0, 2)
+    waiting = rig.connect()
+    rig.settle(1)
+    assert not waiting.called
+    old[0].finished()
+    rig.settle()
+    lease = result_of(waiting)
+    waiting = rig.connect()
+    for each in (old[1], *new):
+        rig.settle()
+        each.finished()
+    rig.settle()
+    result_of(waiting).finished()
+    lease.finished()
+    rig.settle(5)
+    assert not rig.daemon._leaving.groups
+    assert rig.daemon.groups["main"].pool._managers.records.sharers == []
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_the_pool_before_keeps_nothing_ready_once_nobody_waits_there(
+    rig: Reloading, waits: bool
+) -> None:
+    rig.reload(changed(groups={"main": group(ONE, limit=3, connect_ahead=2)}))
+    held, ending = [rig.lease()], [rig.lease(), rig.lease()]
+    waiting = [rig.connect()] * waits
+    rig.settle()
+    rig.reload(changed(groups={"main": group(ONE, limit=3, connect_ahead=1)}))
+    for each in ending:
+        each.finished()
+    rig.settle(4)
+    held += map(result_of, waiting)
+    (served,) = rig.daemon._leaving.groups
+    assert [(each.idle, each.leased) for each in served.pool.status()] == [(0, len(held))]
+    (status,) = rig.daemon.groups["main"].pool.status([ONE])
+    assert status.idle == 1
+    for each in held:
+        each.finished()
+    rig.settle(5)
+    assert not rig.daemon._leaving.groups
+
+
 def test_who_waits_in_a_pool_that_leaves_is_served_by_it(rig: Reloading) -> None:
     rig.reload(changed(groups={"main": group(ONE, limit=1)}))
     lease, waiting = rig.lease(), rig.connect()

@@ -63,12 +63,14 @@ def test_the_readme_has_a_program_for_each_client_and_one_for_other_protocols() 
         assert len([line for line in text.splitlines() if line.startswith("    ")]) <= 10
 
 
+@pytest.mark.long
 @for_each("website")
 @pytest_twisted.ensureDeferred
 async def test_programs_that_ask_a_website(block: Block, website: str, tmp_path: Path) -> None:
     assert await printed_by(block, tmp_path, {ASKED["website"]: website}) == expected(block)
 
 
+@pytest.mark.long
 @for_each("memcached")
 @pytest_twisted.ensureDeferred
 async def test_programs_that_ask_memcached(
@@ -78,12 +80,14 @@ async def test_programs_that_ask_memcached(
     assert await printed_by(block, tmp_path, changes) == expected(block)
 
 
+@pytest.mark.long
 @for_each("itself")
 @pytest_twisted.ensureDeferred
 async def test_programs_that_ask_their_own_server(block: Block, tmp_path: Path) -> None:
     assert await printed_by(block, tmp_path, {}) == expected(block)
 
 
+@pytest.mark.long
 @for_each("redis")
 @pytest_twisted.ensureDeferred
 async def test_programs_that_ask_redis(block: Block, redis: Server, tmp_path: Path) -> None:
@@ -91,6 +95,7 @@ async def test_programs_that_ask_redis(block: Block, redis: Server, tmp_path: Pa
     assert await printed_by(block, tmp_path, changes) == expected(block)
 
 
+@pytest.mark.long
 @for_each("postgres")
 @pytest_twisted.ensureDeferred
 async def test_programs_that_ask_postgres(block: Block, postgres: Postgres, tmp_path: Path) -> None:
@@ -98,6 +103,7 @@ async def test_programs_that_ask_postgres(block: Block, postgres: Postgres, tmp_
     assert await printed_by(block, tmp_path, {}, environment) == expected(block)
 
 
+@pytest.mark.long
 @for_each("tls")
 @pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
 @pytest_twisted.ensureDeferred

@@ -64,6 +64,7 @@ async def walk(tmp_path: Path) -> AsyncIterator[Walk]:
         await server.kill()
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_each_program_prints_what_the_page_says(walk: Walk) -> None:
     for name in ("ask.py", "late.py"):

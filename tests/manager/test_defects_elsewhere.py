@@ -302,6 +302,7 @@ def test_bb8_141_a_time_out_tells_what_prevented_the_connect(rig_of: Any) -> Non
     assert isinstance(caught.value.last_error, ConnectionRefusedError)
 
 
+@pytest.mark.long
 @either
 def test_hikaricp_2099_connections_made_at_once_are_not_recycled_at_once(rig_of: Any) -> None:
     """A pool that was filled at once was also emptied at about once, and connected all anew."""

@@ -74,6 +74,7 @@ def test_connections_made_at_once_expire_apart_and_in_time(
     assert all(now < each.expires_at <= now + 1800.0 for each in made)
 
 
+@pytest.mark.long
 @settings(max_examples=50, deadline=None)
 @given(
     jitters,

@@ -201,8 +201,8 @@ def test_a_manager_that_is_closed_does_not_count_the_requests_that_it_fails() ->
 
     def look(failure: object) -> None:
         record = record_of(rig, "a")
-        noted.append((record.noted_load, 1 + sum(each.load() for each in record.members)))
-        record.load()  # from now on it is noted
+        noted.append((record.load.known, 1 + sum(each.load() for each in record.members)))
+        record.load.now()  # from now on it is noted
 
     for _ in range(2):
         rig.pool.connect("us", rig.known["a"]).addErrback(look)

@@ -105,11 +105,11 @@ def test_what_is_noted_of_the_load_stays_true_while_requests_come_wait_and_leave
     rig = passing_on()
     noted = []
     for step in (rig.lessee.release, rig.waiters[1].cancel, partial(rig.manager.connect, "us")):
-        assert record(rig).load() > 0
+        assert record(rig).load.now() > 0
         step()
-        noted.append(record(rig).noted_load)
+        noted.append(record(rig).load.known)
         record(rig).changed()
-        assert record(rig).load() == noted[-1]
+        assert record(rig).load.now() == noted[-1]
     rig.waiters[1].addErrback(lambda failure: failure.trap(CancelledError))
     assert noted == [3, 2, 3]  # one more than are leased and wait
 
@@ -217,11 +217,11 @@ def test_what_came_home_after_the_alarm_has_rung_is_closed_when_it_was_idle_for_
 
 def test_a_lease_and_a_release_leave_what_is_noted_of_the_load_true() -> None:
     rig = smooth()
-    assert record(rig).load() == 1
+    assert record(rig).load.now() == 1
     lease = rig.lease()
-    assert record(rig).noted_load == record(rig).load() == 2
+    assert record(rig).load.known == record(rig).load.now() == 2
     lease.release()
-    assert record(rig).noted_load == 1
+    assert record(rig).load.known == 1
 
 
 def test_an_observer_that_comes_later_hears_of_the_next_lease_and_release() -> None:

@@ -34,6 +34,7 @@ from txredisapi import RedisProtocol
 from kolus import Backend, Group, KolusError, Pool
 from kolus.events import Admitted, Ejected, Event, ProbeDue
 from kolus.status import State
+from kolus.support import steady
 from tests.net import servers
 from tests.net.asking import turn, until
 from tests.net.group_storm_ledger import Ledger
@@ -46,8 +47,8 @@ __all__ = ["GroupStorm", "Plan"]
 
 IDENT = "storm"
 NAMES = "abc"
-PATIENCE = 0.5
-"""Seconds that a caller waits for a reply."""
+PATIENCE = 1.0
+"""Seconds that a caller waits for a reply. What came while this process was stalled is in time."""
 THINKING = 0.03
 """Seconds, on average, from one turn of a caller to its next."""
 SLACK = 1.0
@@ -152,7 +153,7 @@ class GroupStorm:
         ledger.leases[name] += 1
         reply = lease.protocol.execute_command("ECHO", token)
         try:
-            answer = await reply.addTimeout(PATIENCE, reactor)
+            answer = await reply.addTimeout(PATIENCE, steady(reactor))
         except (RedisConnectionError, TimeoutError, CancelledError):
             ledger.failures[name] += 1
             lease.finished(failed=True)

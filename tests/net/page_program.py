@@ -78,7 +78,7 @@ def start(config: Path, admin: int) -> subprocess.Popen[bytes]:
     raise AssertionError("the daemon does not listen")
 
 
-def look(page: Page, good: str, other: str, bad: str, restart: Any) -> None:
+def look(page: Page, front: int, good: str, other: str, bad: str, restart: Any) -> None:
     def button(what: str, name: str) -> Any:
         return page.get_by_role("button", name=f"{what} {name}", exact=True)
 
@@ -117,6 +117,25 @@ def look(page: Page, good: str, other: str, bad: str, restart: Any) -> None:
     bar = row(good).get_by_role("img").first
     expect(bar).to_have_attribute("aria-label", re.compile("leased.*idle.*limit 3"))
     print("the keyboard admits and resizes, and a bar says what it shows")
+
+    staying = socket.create_connection(("127.0.0.1", front), 5)
+    host, port = staying.getsockname()
+    staying.sendall(b"x")
+    assert staying.recv(1) == b"x"
+    button("show clients of", "carts").focus()
+    page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog", name="Clients of carts")
+    client = dialog.locator("tbody tr", has_text=f"{host}:{port}")
+    expect(client).to_contain_text("served")
+    client.get_by_role("button", name="close client").focus()
+    page.keyboard.press("Enter")
+    expect(dialog.get_by_role("status")).to_have_text(re.compile(r"client \d+ is closed"))
+    with staying, suppress(ConnectionResetError):
+        assert staying.recv(1) == b""
+    expect(client).to_have_count(0)
+    page.keyboard.press("Enter")
+    expect(dialog).to_be_hidden()
+    print("the keyboard closes one client, and the outcome is told")
 
     page.set_viewport_size({"width": 360, "height": 740})
     deadline = time.monotonic() + PATIENCE / 1000
@@ -172,7 +191,7 @@ def main(chromium: str) -> None:
             page.on("pageerror", lambda error: said.append(str(error)))
             expect.set_options(timeout=PATIENCE)
             page.goto(f"http://127.0.0.1:{admin}/")
-            look(page, *names, restart)
+            look(page, front, *names, restart)
             assert said == [], said
             browser.close()
     finally:

@@ -26,6 +26,7 @@ def sums(child: Child) -> dict[str, int]:
     return {name: int(leases) for name, leases in rows}
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_the_demo_shows_a_table_adds_up_and_stops_by_itself(tmp_path: Path) -> None:
     async with twistd(reactor, "--demo", "3", cwd=tmp_path) as child:
@@ -126,6 +127,7 @@ run()
 """
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_a_demo_with_a_wrong_echo_fails() -> None:
     async with twistd(reactor, "--demo", "0.2", run=WRONG_ECHO) as child:

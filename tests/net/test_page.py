@@ -29,6 +29,7 @@ def test_an_operator_sees_and_steers_the_daemon_on_its_page() -> None:
         "rows, rates, plots and events are live",
         "a backend is ejected with the token, and not without",
         "the keyboard admits and resizes, and a bar says what it shows",
+        "the keyboard closes one client, and the outcome is told",
         "a phone shows it without scrolling sideways",
         "it is true again after the daemon was restarted",
     ], ended.stderr

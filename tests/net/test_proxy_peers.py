@@ -97,6 +97,7 @@ def balancer(request: pytest.FixtureRequest) -> tuple[str, str]:
     return request.param, binary_of(request.param)
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_a_balancers_header_is_read_and_passed_on(
     balancer: tuple[str, str], tmp_path: Path
@@ -111,6 +112,7 @@ async def test_a_balancers_header_is_read_and_passed_on(
         assert server.header.destination == ("127.0.0.1", its.port)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("version", ["v1", "v2"])
 @pytest_twisted.ensureDeferred
 async def test_a_balancer_reads_the_header_of_the_front(

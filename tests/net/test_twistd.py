@@ -138,6 +138,7 @@ def _connections_to(port: int) -> int:
     return sum(row[2] == remote and row[3] in states for row in rows)
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_clients_that_outstay_the_grace_are_aborted_and_counted() -> None:
     async with (
@@ -222,6 +223,7 @@ async def _stuck(progress: Callable[[], int]) -> None:
     await until(reactor, still)
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_connections_are_ready_before_a_client_comes_and_after_it_went() -> None:
     async with (
@@ -240,6 +242,7 @@ async def test_connections_are_ready_before_a_client_comes_and_after_it_went() -
         assert echoes.most <= 4
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_a_backend_that_is_away_at_the_start_gets_its_connections_when_it_comes() -> None:
     async with backend(reactor) as away:
@@ -275,6 +278,7 @@ async def _refused(port: int) -> None:
         assert client.got == b""
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_a_client_for_whom_there_is_no_room_is_closed() -> None:
     async with (
@@ -291,6 +295,7 @@ async def test_a_client_for_whom_there_is_no_room_is_closed() -> None:
             await child.seen("a client got no lease .*PoolFull")
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_a_client_waits_no_longer_than_it_is_told() -> None:
     async with (
@@ -305,6 +310,7 @@ async def test_a_client_waits_no_longer_than_it_is_told() -> None:
             await child.seen("a client got no lease .*LeaseTimeout")
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_a_port_in_use_ends_it_with_a_clear_last_line() -> None:
     async with backend(reactor) as echoes:
@@ -317,6 +323,7 @@ async def test_a_port_in_use_ends_it_with_a_clear_last_line() -> None:
             )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

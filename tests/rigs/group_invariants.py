@@ -103,7 +103,7 @@ def nobody_waits_for_what_is_idle_elsewhere(ledger: Ledger, queue: Any) -> None:
             ready = list(manager.freshness.new_idle())
         elif manager._policy.slots is not None:
             ready += [each for each in connections.all if each.state is ConnectionState.LEASED]
-            ready = [each for each in ready if manager._room(each)]
+            ready = [each for each in ready if manager.supply.room_on(each)]
         ready = [each for each in ready if not manager._hooks.is_stale(each)]
         assert not ready, f"somebody waits while {manager} has something ready"
 

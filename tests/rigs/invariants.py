@@ -82,10 +82,10 @@ def everything_is_where_its_state_says(manager: Manager) -> None:
             leased = connection.state is ConnectionState.LEASED
             assert leased or not connection.slots or connection in connections.closing
             assert connection.slots or not leased
-            if leased and manager._room(connection):
+            if leased and manager.supply.room_on(connection):
                 assert connection in manager._slots.spare
         spare = manager._slots.spare
-        assert all(each in connections.all or not manager._room(each) for each in spare)
+        assert all(each in connections.all or not manager.supply.room_on(each) for each in spare)
         the_slots_are_counted(manager)
     if policy.max_uses is not None:
         assert all(each.uses <= policy.max_uses for each in connections.all)
@@ -127,13 +127,13 @@ def nobody_waits_for_what_is_there(manager: Manager) -> None:
     ]
     if shared:
         ready += [each for each in connections.all if each.state is ConnectionState.LEASED]
-        ready = [each for each in ready if manager._room(each)]
+        ready = [each for each in ready if manager.supply.room_on(each)]
     assert not ready, "somebody waits while something is ready"
     checked = len(connections.checking) * (manager._policy.slots or 1)
     if demand > checked:
         idle = [each for each in connections.idle if each.usable()]
         if shared:
-            idle = [each for each in idle if manager._room(each)]
+            idle = [each for each in idle if manager.supply.room_on(each)]
         assert not idle, "somebody waits while something idle is not even checked"
 
 
@@ -147,7 +147,7 @@ def somebody_will_look_again(manager: Manager) -> None:
         return
     due = min(lifecycle.abort_at, manager._queue.next_due(), manager._tracker.leaks_due)
     connections = manager.connections
-    due = min(due, connections.vacant_until(), *connections.closing.values())
+    due = min(due, connections.vacant_until(), *connections._to_abort.values())
     due = min(due, manager._tracker.next_due(), connections.checking.slow_at())
     if policy.keepalive is not None and len(connections.checking) < MOST_AT_A_TIME:
         times = [each.known_good_at() + policy.keepalive for each in connections.idle]
@@ -167,7 +167,7 @@ def somebody_will_look_again(manager: Manager) -> None:
         is_pausing = record.attempts.paused_in and record.turns._alarm.at <= manager._now() + 1.0
         is_free = record.may_connect() and not (is_spare or is_pausing)
         assert not is_free, "a manager waits for a slot that is free"
-    wants = lifecycle.serves and manager._wanted() > len(manager.connections.connecting)
+    wants = lifecycle.serves and manager.supply.wanted() > len(manager.connections.connecting)
     if wants and not is_making_room and connector.due_in() > 0 and record.may_connect():
         assert record.turns._alarm.at <= record.attempts.due_at, (
             "nothing rings for the next attempt"
@@ -319,7 +319,7 @@ def what_is_explained_is_what_is_there(ledger: Ledger) -> None:
         leased = [lease for lease in each.leases if lease.doing == "leased"]
         manager: Manager = each.status.manager
         assert manager is not None
-        assert len(leased) == len(list(manager._held()))
+        assert len(leased) == len(list(manager.supply.held()))
         out = {each.leasable for each in ledger.holding() if each.manager is manager}
         assert len(leased) <= len(out) + ledger.forgotten_at(manager.backend)
 

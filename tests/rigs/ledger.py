@@ -370,15 +370,17 @@ class Ledger:
     def look_at_loads(self) -> None:
         """Check the cached loads. They must be right at any time, even in the middle of a step."""
         for record in self.pool._managers.records:
-            members, load = record.members, record.noted_load
+            members, load = record.members, record.load.known
             if load >= 0:
                 truth = 1 + sum(each.load() for each in members)
                 serves = any(each.serves() for each in members)
                 if load != truth or not (serves and record.health.is_well):
                     self.complaints.append(f"a load of {load} is noted: {truth}, {serves}")
-            if record.sole is not None and (load < 0 or members != [record.sole]):
-                self.complaints.append(f"{record.sole} is noted as the only manager: {members}")
-            record.load()  # or nothing would be noted
+            if record.load.sole is not None and (load < 0 or members != [record.load.sole]):
+                self.complaints.append(
+                    f"{record.load.sole} is noted as the only manager: {members}"
+                )
+            record.load.now()  # or nothing would be noted
 
     def _take(self, lease: Lease[Any], request: Request) -> None:
         """Look at a lease that was given."""

@@ -1,5 +1,7 @@
 // The page of one daemon: follows its stream of events, and sends what the buttons ask for.
 
+import { post } from "./api.js";
+import { showClients } from "./clients.js";
 import { History } from "./history.js";
 import { Plots } from "./plots.js";
 import { askLimit, showEvent, showGroups, showLink, showListeners, showOutcome, token }
@@ -20,7 +22,7 @@ function follow() {
     history.add(latest);
     showLink("live", `live, up since ${new Date(latest.started_at * 1000).toLocaleString()}`);
     showGroups(latest, history, act);
-    showListeners(latest.listeners);
+    showListeners(latest.listeners, showClients);
     plots.show(history.points);
   });
   for (const kind of EVENTS) {
@@ -40,17 +42,8 @@ async function act(what, group, name) {
     if (limit === null) return;
     fields.limit = limit;
   }
-  const headers = { "Content-Type": "application/json" };
-  if (token()) headers.Authorization = `Bearer ${token()}`;
-  const place = [group, "backends", name, what].map(encodeURIComponent).join("/");
-  try {
-    const response = await fetch(`/api/v1/groups/${place}`,
-      { method: "POST", headers, body: JSON.stringify(fields) });
-    const told = await response.json();
-    showOutcome(`${name}: ${response.ok ? told.done : told.detail}`, !response.ok);
-  } catch {
-    showOutcome(`${name}: the daemon does not answer`, true);
-  }
+  const { text, failed } = await post(["groups", group, "backends", name, what], fields, token());
+  showOutcome(`${name}: ${text}`, failed);
 }
 
 document.getElementById("access").addEventListener("submit", (event) => event.preventDefault());

@@ -7,19 +7,19 @@ const STATES = { open: "--idle", absent: "--idle", ejected: "--bad", closed: "--
   due: "--warn", paused: "--warn", draining: "--warn" };
 const MOST_EVENTS = 200;
 
-function make(name, text = "", kind = "") {
+export function make(name, text = "", kind = "") {
   const made = document.createElement(name);
   made.textContent = text;
   if (kind) made.className = kind;
   return made;
 }
 
-function tell(element, text) {
+export function tell(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
 // The child of a parent for each key: found, made, or removed.
-function keyed(parent, keys, create) {
+export function keyed(parent, keys, create) {
   const found = new Map([...parent.children].map((each) => [each.dataset.key, each]));
   for (const [key, element] of found) if (!keys.includes(key)) element.remove();
   return keys.map((key) => {
@@ -129,7 +129,7 @@ function showStrip(strip, states, now) {
   strip.setAttribute("aria-label", `in the last two minutes: ${states.map((each) => each[1]).join(", ")}`);
 }
 
-export function showListeners(listeners) {
+export function showListeners(listeners, showClients) {
   const rows = keyed($("listeners").tBodies[0], listeners.map((each) => each.name), (name) => {
     const made = make("tr");
     const head = make("th", name);
@@ -139,14 +139,20 @@ export function showListeners(listeners) {
       "to clients"]) {
       const cell = make("td");
       cell.dataset.name = each;
+      cell.append(make("span"));
       made.append(cell);
     }
+    const button = make("button", "show");
+    button.type = "button";
+    button.setAttribute("aria-label", `show clients of ${name}`);
+    button.addEventListener("click", () => showClients(name));
+    made.cells[3].append(button);
     return made;
   });
   listeners.forEach((each, at) => {
     const texts = [each.addresses.join(", "), each.group, each.clients, each.served, each.refused,
       bytes(each.sent), bytes(each.received)];
-    rows[at].querySelectorAll("td").forEach((cell, which) => tell(cell, String(texts[which])));
+    rows[at].querySelectorAll("td span").forEach((cell, which) => tell(cell, String(texts[which])));
   });
 }
 
@@ -175,11 +181,12 @@ export function showLink(state, text) {
   tell(link, text);
 }
 
-export function showOutcome(text, failed) {
-  const outcome = $("outcome");
+export function showIn(outcome, text, failed) {
   tell(outcome, text);
   outcome.toggleAttribute("data-failed", failed);
 }
+
+export const showOutcome = (text, failed) => showIn($("outcome"), text, failed);
 
 // Asks for a number; null if it was cancelled.
 export function askLimit(name, present) {

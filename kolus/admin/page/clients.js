@@ -1,0 +1,57 @@
+// The clients of one listener, in a dialog that asks for them again while it is open.
+
+import { get, post } from "./api.js";
+import { keyed, make, showIn, tell, token } from "./view.js";
+
+const PERIOD = 1000; // milliseconds
+const MOST = 200; // that are shown
+
+const dialog = document.getElementById("clients");
+
+export async function showClients(listener) {
+  tell(document.getElementById("clients-title"), `Clients of ${listener}`);
+  show(listener, []);
+  showIn(dialog.querySelector(".outcome"), "", false);
+  dialog.showModal();
+  while (dialog.open) {
+    const clients = await get(["listeners", listener, "clients"]);
+    if (clients) show(listener, clients);
+    await new Promise((over) => setTimeout(over, PERIOD));
+  }
+}
+
+function show(listener, clients) {
+  const shown = clients.slice(0, MOST);
+  const rows = keyed(dialog.querySelector("tbody"), shown.map((each) => String(each.number)),
+    (number) => row(listener, number));
+  shown.forEach((each, at) => {
+    const texts = [each.address, each.state, `${each.age.toFixed(1)} s`,
+      `${each.waited.toFixed(1)} s`, each.backend ?? "none yet"];
+    texts.forEach((text, which) => tell(rows[at].cells[which + 1], text));
+  });
+  const more = clients.length > MOST ? `, of which the oldest ${MOST} are shown` : "";
+  tell(dialog.querySelector(".facts"), `${clients.length} connected${more}`);
+}
+
+function row(listener, number) {
+  const made = make("tr");
+  const head = make("th", number);
+  head.scope = "row";
+  made.append(head);
+  for (const each of ["address", "state", "since", "waited", "backend", "do"]) {
+    const cell = make("td");
+    cell.dataset.name = each;
+    made.append(cell);
+  }
+  const button = make("button", "close");
+  button.type = "button";
+  button.setAttribute("aria-label", `close client ${number}`);
+  button.addEventListener("click", async () => {
+    const place = ["listeners", listener, "clients", number, "close"];
+    const { text, failed } = await post(place, {}, token());
+    showIn(dialog.querySelector(".outcome"), text, failed);
+    dialog.querySelector(".done").focus(); // the row with the button goes
+  });
+  made.cells[6].append(button);
+  return made;
+}

@@ -1,0 +1,223 @@
+"""C{Exchange}: the protocol of a pooled connection, which settles its lease after each response.
+
+Its state is the lease of the present request; when the time for the body is over; whether it has
+served a request; whether it is out of step; and the protocol that has taken it over, if one has.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IProtocol
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web._newclient import (
+    HTTP11ClientProtocol,
+    Request,
+    RequestNotSent,
+    RequestTransmissionFailed,
+    ResponseNeverReceived,
+    TransportProxyProducer,
+)
+from twisted.web.client import _ReadBodyProtocol
+
+from kolus.clients.http.upgrade import hand_over
+from kolus.lease import Lease
+from kolus.support import Alarm, steady
+
+__all__ = ["BodyTimeout", "Exchange"]
+
+_log = Logger()
+_NO_ANSWER = (RequestNotSent, RequestTransmissionFailed, ResponseNeverReceived)
+
+Again = Callable[[Request], Deferred[Any]]
+"""Sends a request once more, on another connection."""
+
+
+class BodyTimeout(Exception):
+    """The body of a response was not read, or did not come, for too long."""
+
+
+class Exchange(HTTP11ClientProtocol):
+    """Settles its lease when a response has been read to its end, or there is none.
+
+    Twisted tells the quiescent callback too early: it still has to let go of the response, and
+    would take that of whoever has the connection by then. After the reader of the body was told, it
+    is too late: he may ask for a connection at once, and should get this one. So the lease is
+    settled between the two, when the parser is told that its part is over.
+
+    @ivar heir: the protocol that has taken the connection over after an upgrade.
+    """
+
+    def __init__(self, reactor: Any, body_timeout: float | None, connected: set[Exchange]) -> None:
+        """
+        @param connected: holds this while it is connected.
+        """
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.heir: IProtocol | None = None
+        self._connected = connected
+        self._gone: list[Deferred[None]] = []
+        self._now = steady(reactor).seconds
+        self._body_timeout = math.inf if body_timeout is None else body_timeout
+        self._body_due = math.inf
+        self._alarm = Alarm(reactor, self._look_at_body)
+        self._lease: Lease[Exchange] | None = None
+        self._late: BodyTimeout | None = None
+        self._has_served = False
+        self._out_of_step = False
+
+    @property
+    def is_in_use(self) -> bool:
+        return self._lease is not None
+
+    def when_gone(self) -> Deferred[None]:
+        self._gone.append(Deferred())
+        return self._gone[-1]
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self._connected.add(self)
+
+    def exchange(
+        self, lease: Lease[Exchange], request: Request, again: Again | None = None
+    ) -> Deferred[Any]:
+        """Send a request, and settle the lease when its response has been read.
+
+        @param again: is called if this has served before, and ended before any answer came.
+        """
+        self._lease = lease
+        answer = self.request(request)
+        proxy: Any = self._transportProxy
+        if proxy is not None:
+            proxy.__class__, proxy.exchange = _Proxy, self
+        if request.headers.hasHeader(b"Upgrade") and self._parser is not None:
+            its: Any = self._parser
+            its.allHeadersReceived = partial(self._headers_came, its, its.allHeadersReceived)
+        return answer.addErrback(self._failed, request, again)
+
+    def _failed(self, failure: Failure, request: Request, again: Again | None) -> Any:
+        self._out_of_step = True
+        self.settle()
+        if again is None or not self._has_served or failure.check(*_NO_ANSWER) is None:
+            return failure
+        if any(each.check(CancelledError) for each in getattr(failure.value, "reasons", ())):
+            return failure
+        return again(request)
+
+    def abort_reading(self) -> None:
+        """The Deferred of C{readBody} is cancelled: nobody wants the rest."""
+        parser: Any = self._parser
+        reader = parser.response._bodyProtocol
+        if isinstance(reader, _ReadBodyProtocol):  # else Twisted fires what is cancelled already
+            reader.deferred = Deferred()
+            reader.deferred.addErrback(lambda _: None)
+        transport: Any = self.transport
+        transport.abortConnection()
+
+    def _headers_came(self, parser: Any, go_on: Callable[[], None]) -> None:
+        """All headers have come of what may be the response to an upgrade."""
+        if parser.response.code != 101 or self._lease is None:
+            go_on()
+            return
+        response, lease = parser.response, self._lease
+        transport: Any = self.transport
+        self._lease = None
+        transport.pauseProducing()
+        lease.detach()
+        hand_over(response, self, parser.clearLineBuffer())
+        response.length = 0
+        answered = parser._responseDeferred
+        parser._finished(b"")
+        response._bodyDataFinished()
+        transport.pauseProducing()  # Twisted has resumed it
+        answered.callback(response)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.heir is not None:
+            self.heir.dataReceived(data)
+            return
+        parser: Any = self._parser
+        try:
+            parser.dataReceived(data)
+        except BaseException:
+            self._giveUp(Failure())  # type: ignore[no-untyped-call]
+        if parser is self._parser and parser is not None and parser.bodyDecoder is not None:
+            self._wait_for_body()
+
+    def _wait_for_body(self) -> None:
+        # A timer for each response, or each piece of it, would cost as much as the lease.
+        self._body_due = self._now() + self._body_timeout
+        self._alarm.set(self._body_due)
+
+    def _look_at_body(self) -> None:
+        """The alarm rings: it was set for this response, or for one before it."""
+        if self._now() < self._body_due:
+            self._alarm.set(self._body_due)
+        elif self._state == "TRANSMITTING":  # the server may answer while it takes the request
+            self._wait_for_body()
+        else:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        seconds = self._body_timeout
+        self._late = BodyTimeout(f"nothing of the body came, or was read, for {seconds:g} s")
+        transport: Any = self.transport
+        transport.abortConnection()
+
+    def _finishResponse(self, rest: bytes) -> None:
+        self._out_of_step = bool(rest)
+        super()._finishResponse(rest)
+
+    def _disconnectParser(self, reason: Failure) -> None:
+        """As Twisted's, but that the lease is settled before the reader of the body is told."""
+        parser: Any = self._parser
+        proxy: Any = self._transportProxy
+        if parser is None:
+            return
+        self._parser = self._currentRequest = self._responseDeferred = None
+        self._finishedRequest = self._transportProxy = None
+        proxy.stopProxying()
+        self.settle()
+        try:
+            parser.connectionLost(reason)
+        except Exception:  # Twisted would close what is another's connection by now
+            _log.failure("the reader of a body raised")
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self.heir is not None:
+            self.heir.connectionLost(reason)
+        told = reason if self._late is None else Failure(self._late)
+        super().connectionLost(told)  # type: ignore[no-untyped-call]
+        self.settle()
+        self._alarm.clear()
+        self._connected.discard(self)
+        gone, self._gone = self._gone, []
+        for each in gone:
+            each.callback(None)
+
+    def settle(self) -> None:
+        """The connection comes home, or it ends if it is of no more use."""
+        self._body_due = math.inf
+        lease, self._lease = self._lease, None
+        if lease is None or not lease.held:
+            return
+        if self._state == "QUIESCENT" and not self._out_of_step:
+            self._has_served = True
+            lease.release()
+        else:
+            lease.finished()
+
+
+class _Proxy(TransportProxyProducer):
+    """What a reader of a body has as its transport. It can be aborted, as C{readBody} asks for."""
+
+    exchange: Exchange
+
+    def abortConnection(self) -> None:
+        if self._producer is not None:
+            self.exchange.abort_reading()

@@ -1,0 +1,147 @@
+"""C{HTTPPool}: a pool of HTTP connections, as C{Agent} and treq take one."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, gatherResults
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.web._newclient import Request
+
+from kolus.backend import Backend
+from kolus.clients.client import Client
+from kolus.clients.http.exchange import Exchange
+from kolus.errors import KolusError
+from kolus.events import Observer
+from kolus.lease import Lease
+from kolus.policy import Policy
+from kolus.pool import Pool
+from kolus.support import check_seconds, fired
+
+__all__ = ["HTTPPool"]
+
+_IDENT = "http"
+_REPEATABLE = frozenset({b"GET", b"HEAD", b"OPTIONS", b"DELETE", b"TRACE"})
+_MOST_KNOWN = 1000
+
+
+class HTTPPool(Client):
+    """A pool of HTTP connections: C{Agent(reactor, pool=HTTPPool(reactor))}.
+
+    It takes the place of C{HTTPConnectionPool}. Each host, port and scheme is a backend of its own,
+    with the policy's C{limit} of connections. A request waits if all of them are in use. Its
+    connection comes home when the body of the response has been read to its end.
+
+    @ivar persistent: C{True}: connections serve one request after the other.
+    @ivar retryAutomatically: whether a request that may be repeated is sent once more, on a new
+        connection, if a used connection ended before any answer came. That are GET, HEAD, OPTIONS,
+        DELETE and TRACE without a body.
+    """
+
+    persistent = True
+
+    def __init__(
+        self,
+        reactor: Any,
+        *,
+        policy: Policy | None = None,
+        limit: int | None = None,
+        body_timeout: float | None = 60.0,
+        observers: Iterable[Observer] = (),
+    ) -> None:
+        """
+        @param policy: all settings of the pool; C{limit} is that of each host. The default is
+            C{Policy(leak_after=None)}: a long download is no leak.
+        @param limit: the most connections to all hosts together; C{None}: no such limit.
+        @param body_timeout: seconds for which nothing of a body may come, or be read. Then the
+            connection is closed, and whoever reads the body gets C{ResponseFailed} with
+            C{BodyTimeout}. C{None}: for ever.
+        @raise ValueError: C{limit} or C{body_timeout} is invalid.
+        """
+        check_seconds("body_timeout", body_timeout)
+        self.retryAutomatically = True
+        self._reactor = reactor
+        self._body_timeout = body_timeout
+        self._backends: dict[Hashable, Backend] = {}
+        self._connected: set[Exchange] = set()
+        self.pool: Pool[Exchange] = Pool(
+            reactor,
+            lambda: Exchange(reactor, body_timeout, self._connected),
+            policy=policy or Policy(leak_after=None),
+            limit=limit,
+            observers=observers,
+        )
+
+    # What Agent calls
+
+    def getConnection(self, key: Hashable, endpoint: IStreamClientEndpoint) -> Deferred[Any]:
+        """A connection for one request; see C{HTTPConnectionPool.getConnection}.
+
+        @return: fires with an object that has a C{request} method, or fails as L{Pool.connect}.
+        """
+        backend = self._backend(key, endpoint)
+        try:
+            lease = self.pool.try_connect(_IDENT, backend)
+        except KolusError:
+            return fail()
+        if lease is not None:  # callbacks less
+            return fired(Deferred, _Turn(lease, self, backend))
+        return self.pool.connect(_IDENT, backend).addCallback(_Turn, self, backend)
+
+    def closeCachedConnections(self) -> Deferred[None]:
+        """Close idle connections now, and the others when their responses have been read.
+
+        @return: fires when those that were idle are closed. C{close} waits for the others, too.
+        """
+        gone = [each.when_gone() for each in self._connected if not each.is_in_use]
+        self.pool.invalidate()
+        return gatherResults(gone).addCallback(lambda _: None)
+
+    def _backend(self, key: Hashable, endpoint: IStreamClientEndpoint) -> Backend:
+        backend = self._backends.get(key)
+        if backend is None:
+            if len(self._backends) >= _MOST_KNOWN:
+                self._forget_unused()
+            name = _name(key) or repr(endpoint)
+            self._backends[key] = backend = Backend(endpoint, name=name)
+        return backend
+
+    def _forget_unused(self) -> None:
+        used = {status.backend for status in self.pool.status()}
+        self._backends = {key: each for key, each in self._backends.items() if each in used}
+
+
+class _Turn:
+    """One lease, for one request."""
+
+    __slots__ = ("_backend", "_lease", "_pool")
+
+    def __init__(self, lease: Lease[Exchange], pool: HTTPPool, backend: Backend) -> None:
+        self._lease = lease
+        self._pool = pool
+        self._backend = backend
+
+    def request(self, request: Request) -> Deferred[Any]:
+        """Send a request; see C{HTTP11ClientProtocol.request}."""
+        is_repeatable = (
+            request.bodyProducer is None
+            and request.method in _REPEATABLE
+            and self._pool.retryAutomatically
+        )
+        again = self._again if is_repeatable else None
+        return self._lease.protocol.exchange(self._lease, request, again)
+
+    def _again(self, request: Request) -> Deferred[Any]:
+        """Send it on a connection that has not been used before."""
+        asked = self._pool.pool.connect(_IDENT, self._backend, fresh=True)
+        return asked.addCallback(lambda lease: lease.protocol.exchange(lease, request))
+
+
+def _name(key: Any) -> str | None:
+    """The scheme, host and port of C{Agent}'s key."""
+    try:
+        scheme, host, port = key
+        return f"{scheme.decode()}://{host.decode()}:{port}"
+    except (TypeError, ValueError, AttributeError):
+        return None

@@ -1,0 +1,107 @@
+"""C{Pool.share_limits}: a pool takes the place of another, and both keep the limits together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from kolus import Backend, Lease, Policy, Pool
+from kolus.testing import FakeBackend, result_of
+from tests.rigs.sharing import Hears
+
+
+class Two:
+    """Two pools with the same backends, which share their limits.
+
+    @ivar used: the connections of one of them before that.
+    """
+
+    def __init__(self, limit: int = 2, over_all: int | None = None, used: int = 0) -> None:
+        self.clock = Clock()
+        self.fakes = [FakeBackend(self.clock) for _ in "ab"]
+        self.backends = [
+            Backend(each, name=name) for each, name in zip(self.fakes, "ab", strict=True)
+        ]
+        policy = Policy(limit=limit, lifetime=None, acquire_timeout=60)
+        self.old, self.new = [
+            Pool[Any](self.clock, Hears, policy=policy, limit=over_all) for _ in range(2)
+        ]
+        self.held = [result_of(self.ask(self.old)) for _ in range(used)]
+        self.new.share_limits(self.old)
+
+    def ask(self, pool: Pool[Any], backend: int = 0) -> Deferred[Lease[Any]]:
+        return pool.connect("us", self.backends[backend])
+
+    @property
+    def open(self) -> list[int]:
+        return [len(each.connections) for each in self.fakes]
+
+    def turn(self) -> None:
+        for _ in range(4):
+            self.clock.advance(0)
+
+    def end(self) -> None:
+        for each in (self.old, self.new):
+            closed = each.close(0)
+            self.turn()
+            assert result_of(closed) is None
+        assert self.clock.getDelayedCalls() == []
+
+
+def test_what_one_has_counts_at_the_other_from_before_and_from_then_on() -> None:
+    rig = Two(used=1)
+    rig.held.append(result_of(rig.ask(rig.new)))
+    asked = [rig.ask(rig.new), rig.ask(rig.old)]
+    rig.turn()
+    assert not any(each.called for each in asked)
+    assert rig.open == [2, 0]
+    for pool in (rig.old, rig.new):
+        (status,) = pool.status(rig.backends[:1])
+        assert (status.leased, status.unused, status.detached) == (1, 0, 1)
+    for each in asked:
+        each.addErrback(lambda _: None)
+    rig.end()
+
+
+def test_the_limit_over_all_backends_counts_both() -> None:
+    rig = Two(over_all=3, used=2)
+    lease = result_of(rig.ask(rig.new, 1))
+    asked = rig.ask(rig.new, 1)
+    rig.turn()
+    assert not asked.called
+    rig.held[0].finished()
+    rig.turn()
+    assert result_of(asked).backend == lease.backend
+    assert rig.open == [1, 2]
+    rig.end()
+
+
+def test_a_slot_is_for_those_who_wait_in_the_same_pool_first() -> None:
+    rig = Two(used=2)
+    newer, older = rig.ask(rig.new), rig.ask(rig.old)
+    rig.held[0].finished()
+    rig.turn()
+    assert (older.called, newer.called) == (True, False)
+    rig.held[1].finished()
+    rig.turn()
+    assert newer.called
+    assert rig.open == [2, 0]
+    rig.end()
+
+
+def test_nothing_of_a_pool_counts_once_it_is_closed() -> None:
+    rig = Two(used=2)
+    asked = [rig.ask(rig.new), rig.ask(rig.new)]
+    closed = rig.old.close(5)
+    rig.clock.pump([1] * 6)
+    assert result_of(closed) is None
+    assert [each.called for each in asked] == [True, True]
+    for each in asked:
+        result_of(each).finished()
+    rig.turn()
+    (status,) = rig.new.status(rig.backends[:1])
+    assert (status.unused, status.detached) == (2, 0)
+    assert rig.old.status() == []
+    rig.end()
