@@ -10,8 +10,7 @@ from functools import partial
 from pathlib import Path as File
 from typing import Any
 
-from kolus.admin import place_of, read_token
-from kolus.config import Config, GroupSettings, Mistake, Path
+from kolus.config import AdminSettings, Config, GroupSettings, Mistake, Path
 from kolus.daemon.listen_endpoint import listen_endpoint
 from kolus.daemon.served_group import endpoint_maker, make_source
 from kolus.daemon.unix_listening import check_socket_path
@@ -26,11 +25,7 @@ def preflight(reactor: Any, config: Config) -> Iterator[Mistake]:
     for name, group in config.groups.items():
         yield from _of_group(reactor, group, ("groups", name), config.name_servers)
     if config.admin is not None:
-        for at, each in enumerate(config.admin.listen):
-            make, remote = partial(listen_endpoint, reactor), config.admin.allow_remote
-            yield from _tried(("admin", "listen", at), place_of, make, each, remote)
-        if config.admin.token_file is not None:
-            yield from _tried(("admin", "token_file"), read_token, config.admin.token_file)
+        yield from _of_admin(reactor, config.admin)
     for name, listener in config.listeners.items():
         path: Path = ("listeners", name)
         for at, each in enumerate(listener.listen):
@@ -39,6 +34,16 @@ def preflight(reactor: Any, config: Config) -> Iterator[Mistake]:
             yield from _tried_tls(path, ListenerCertificates, listener.settings.tls)
     if config.takeover is not None:
         yield from _tried(("takeover",), check_socket_path, config.takeover)
+
+
+def _of_admin(reactor: Any, admin: AdminSettings) -> Iterator[Mistake]:
+    from kolus.admin import place_of, read_token  # has a web server, which takes long to import
+
+    for at, each in enumerate(admin.listen):
+        make = partial(listen_endpoint, reactor)
+        yield from _tried(("admin", "listen", at), place_of, make, each, admin.allow_remote)
+    if admin.token_file is not None:
+        yield from _tried(("admin", "token_file"), read_token, admin.token_file)
 
 
 def _of_group(

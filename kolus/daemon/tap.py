@@ -24,7 +24,6 @@ from kolus.config import (
     did_you_mean,
     read_config,
 )
-from kolus.daemon.demo import Demo
 from kolus.daemon.handover import Handover
 from kolus.daemon.inheritance import inherit
 from kolus.daemon.log_output import LogOutput
@@ -33,7 +32,6 @@ from kolus.daemon.notify import Notifier
 from kolus.daemon.preflight import preflight
 from kolus.daemon.signals import Signals
 from kolus.daemon.steady_time import use_steady_time
-from kolus.daemon.steered import Steered
 from kolus.support import CannotListen
 
 __all__ = ["Options", "makeService"]
@@ -194,6 +192,8 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     if options["demo"] is not None:
+        from kolus.daemon.demo import Demo
+
         stop, on_terminal = partial(_stop, reactor), _is_terminal()
         return Demo(reactor, options["demo"], stop, _print, on_terminal=on_terminal)
     assert options.config is not None, "the options were parsed"
@@ -208,6 +208,8 @@ def makeService(options: Options) -> IService:
     options.signals.end_at_once = daemon.abort
     service: Any = daemon
     if options.config.admin is not None:
+        from kolus.daemon.steered import Steered  # with a web server: most of a tenth of a second
+
         service = Steered(reactor, daemon, options.config.admin, make_endpoint)
     if options.config.takeover is not None:
         handover = Handover(reactor, options.config.takeover, service, partial(_stop, reactor))
