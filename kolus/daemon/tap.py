@@ -30,7 +30,7 @@ from kolus.daemon.log_output import LogOutput
 from kolus.daemon.making import make_daemon
 from kolus.daemon.notify import Notifier
 from kolus.daemon.preflight import preflight
-from kolus.daemon.signals import Signals
+from kolus.daemon.signals import Signals, let_signals_come
 from kolus.daemon.steady_time import use_steady_time
 from kolus.support import CannotListen
 
@@ -109,6 +109,7 @@ class Options(usage.Options):
                 raise usage.UsageError(f"--{name} {does}: leave out --{others[0]}")
         if self["demo"] is not None:
             self["demo"] = _seconds(self["demo"])
+            let_signals_come()
             return
         if self["config"] is not None:  # a daemon may go to another folder
             self["config"] = os.path.abspath(self["config"])
