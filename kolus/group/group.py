@@ -1,9 +1,7 @@
 """C{Group}: a live set of backends that can serve the same requests.
 
-Its state is the backends by their keys and their statuses; the balancer; the queues, one for each
-ident and set of excluded backends that had waiters; the waiters for the first list of backends; the
-panic; and whether the group is closed. A new list from the source changes the backends, the
-statuses and the backends of the queues.
+Its state is its backends with their queues, which C{GroupBackends} keeps; the balancer; the waiters
+for the first list of backends; and whether the group is closed.
 """
 
 from __future__ import annotations
@@ -15,15 +13,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from kolus.backend import AnyBackend, Backend, Backends, named, several
+from kolus.backend import AnyBackend, Backend, named, several
 from kolus.balance import Balancer, Feedback, usable
 from kolus.errors import Closed, LeaseError
 from kolus.group.first_list import FirstList
-from kolus.group.group_statuses import GroupStatuses
+from kolus.group.group_backends import GroupBackends, by_keys
 from kolus.group.group_use import GroupUse
-from kolus.group.queues import Keys, Queues
 from kolus.group.selection import Selection
-from kolus.health import Panic
 from kolus.manager import (
     Managers,
     Waiter,
@@ -36,9 +32,8 @@ from kolus.support import check_seconds, failed
 from kolus.watching import Owner, check_owner
 
 if TYPE_CHECKING:
-    from kolus.group.queue import GroupQueue
+    from kolus.group.group_statuses import GroupStatuses
     from kolus.group.selector import Selector
-    from kolus.group.statuses import Statuses
     from kolus.lease import Lease
 
 __all__ = ["Group"]
@@ -54,7 +49,6 @@ class Group(GroupUse[P]):
     for all backends at once: the first of them that gets a connection ready serves it. If the
     balancer's attribute C{bound} is true, the request waits for the chosen backend only.
 
-    @ivar statuses: what the balancer chooses from.
     @ivar kept: what is not to be forgotten while there is the group: its pool.
     """
 
@@ -79,13 +73,9 @@ class Group(GroupUse[P]):
         self._source: Any = None
         self.kept: object = None
         self._closed = False
-        self._backends: dict[Hashable, Backend] = {}
-        self._queues = Queues(managers, clock)
         self._early = FirstList(self, clock, managers)
-        self._panic = Panic(managers.records, {}, logs=True)
-        self._feedback = Feedback.of(balancer)
-        self.statuses = self._see([])
-        self._selection = Selection(self, balancer)
+        self._candidates = GroupBackends(self, managers, clock, Feedback.of(balancer))
+        self._selection = Selection(self._candidates, balancer)
 
     def start(self, source: Any) -> None:
         """Take the lists of backends from a source."""
@@ -100,6 +90,11 @@ class Group(GroupUse[P]):
         return self.statuses.backends
 
     @property
+    def statuses(self) -> GroupStatuses:
+        """What the balancer chooses from."""
+        return self._candidates.statuses
+
+    @property
     def balancer(self) -> Balancer:
         """Chooses a backend for each request that comes without its own balancer.
 
@@ -111,11 +106,9 @@ class Group(GroupUse[P]):
 
     @balancer.setter
     def balancer(self, balancer: Balancer) -> None:
-        self._selection = Selection(self, usable(balancer))
-        self._unteach(self._backends)
-        self._feedback = Feedback.of(balancer)
+        self._selection = Selection(self._candidates, usable(balancer))
         if not self._closed:
-            self._teach()
+            self._candidates.teach(Feedback.of(balancer))
 
     # Leasing
 
@@ -152,7 +145,7 @@ class Group(GroupUse[P]):
                 check_owner(owner)
             except LeaseError:
                 return failed(Waiter)
-        if self._closed or self._early.waiting or not self._backends:
+        if self._closed or self._early.waiting or not self._candidates.by_key:
             excluded = self._excluded(exclude)
 
             def serve(left: float | None) -> Waiter[Lease[P]]:
@@ -183,7 +176,7 @@ class Group(GroupUse[P]):
         """
         check_owner(owner)
         self.check_open()
-        if not self._backends:
+        if not self._candidates.by_key:
             return None
         selection = self._select(self._excluded(exclude), balancer, fresh)
         return self._selector.try_connect(ident, selection, owner)
@@ -194,50 +187,12 @@ class Group(GroupUse[P]):
     def _select(self, excluded: list[Backend], balancer: Balancer | None, fresh: bool) -> Selection:
         if balancer is not None:
             feedback = Feedback.of(balancer)
-            return Selection(self, usable(balancer), excluded, feedback, fresh=fresh)
+            return Selection(self._candidates, usable(balancer), excluded, feedback, fresh=fresh)
         if (
             excluded or fresh is not False
         ):  # the group's balancer is told of every lease of its backends anyway
-            return Selection(self, self.balancer, excluded, fresh=fresh)
+            return Selection(self._candidates, self.balancer, excluded, fresh=fresh)
         return self._selection
-
-    # As candidates
-
-    is_fixed = False
-
-    def without(self, exclude: Collection[AnyBackend]) -> Statuses:
-        """The statuses without those of some backends."""
-        return self.statuses.without(exclude)
-
-    def all_named(self) -> str:
-        """What its backends are called together in an error."""
-        return f"all backends of {self!r}: {named(self.backends)}"
-
-    def queue(
-        self, ident: Hashable, exclude: Collection[AnyBackend] = (), fresh: bool = False
-    ) -> GroupQueue:
-        """The queue of the requests of C{ident} for any of the backends; made if there is none.
-
-        @param exclude: backends that must not serve it. Such a queue is closed when it is empty.
-        @param fresh: whether they want connections that were never leased. As with C{exclude}.
-        @raise Closed: the group was closed while a request was retried.
-        """
-        self.check_open()
-        left_out = frozenset(map(Backend.key_of, exclude))
-        queue = self._queues.find(ident, left_out, fresh)
-        if queue is None:
-            backends = self._backends_but(left_out)
-            queue = self._queues.make(
-                *(ident, left_out, backends, self._panic),
-                lasts=not (left_out or fresh),
-                fresh=fresh,
-            )
-        return queue
-
-    def _backends_but(self, left_out: Keys) -> dict[Hashable, Backend]:
-        if not left_out:
-            return self._backends
-        return {key: each for key, each in self._backends.items() if key not in left_out}
 
     def check_open(self) -> None:
         """
@@ -259,81 +214,43 @@ class Group(GroupUse[P]):
         """
         if self._closed:
             return
-        before, self._backends = self._backends, self._keyed(backends)
+        candidates = self._candidates
+        before, now = candidates.by_key, by_keys(self, backends)
+        candidates.change(now)
+        self._selection = Selection(candidates, self.balancer)
         _log.info(
             "{group}: {joined} joined, {left} left",
             group=self,
             joined=named([each for each in backends if each.key not in before]),
-            left=named([each for key, each in before.items() if key not in self._backends]),
+            left=named([each for key, each in before.items() if key not in now]),
         )
-        self._forget(before)
-        self.statuses = self._see(backends)
-        self._selection = Selection(self, self.balancer)
-        self._managers.records.delist(before)
-        self._managers.follow(before, self._backends)
-        self._managers.listed_again(self._backends)
-        for left_out, queue in self._queues.items():
-            if not queue.is_closed:  # a lessee served meanwhile may have closed it
-                queue.change(self._backends_but(left_out))
+        self._managers.limits.follow(before, now)
+        self._managers.listed_again(now)
+        candidates.change_queues()
         for key, backend in before.items():
-            if key not in self._backends:
+            if key not in now:
                 self._left(backend)
-        self._managers.records.probe_those_due(self._backends)
+        self._managers.records.probe_those_due(now)
         if self._ident is not None and self._managers.policy.min_idle:
-            joined = [each for key, each in self._backends.items() if key not in before]
+            joined = [each for key, each in now.items() if key not in before]
             connect_from_the_start(self._managers, self._ident, joined)
         self._early.tell()
 
-    def _keyed(self, backends: Sequence[Backend]) -> dict[Hashable, Backend]:
-        """Check a source's list, for a user may have written the source; return it by keys."""
-        if not isinstance(backends, Sequence) or isinstance(backends, str | bytes):
-            raise TypeError(f"the source of {self!r} must tell a sequence, not {backends!r}")
-        keyed: dict[Hashable, Backend] = {}
-        for each in backends:
-            if not isinstance(each, Backend):
-                raise TypeError(f"the source of {self!r} must tell Backends, not {each!r}")
-            if each.key in keyed:
-                raise ValueError(f"the source of {self!r} tells {each} twice")
-            keyed[each.key] = each
-        if not keyed:
-            raise ValueError(f"the source of {self!r} tells no backend")
-        return keyed
-
-    def _see(self, backends: Sequence[Backend]) -> GroupStatuses:
-        self._managers.records.enlist(self._backends)
-        self._teach()
-        self._panic.change(self._backends)
-        return GroupStatuses(backends, self._managers, self._panic)
-
-    def _forget(self, backends: Backends) -> None:
-        """Stop observing the backends of the list before."""
-        self.statuses.stop()
-        self._unteach(backends)
-
-    def _teach(self) -> None:
-        """Have the balancer told of the leases of the backends."""
-        if self._feedback is not None:
-            self._managers.records.teach(self._feedback, self._backends)
-
-    def _unteach(self, backends: Backends) -> None:
-        if self._feedback is not None:
-            self._managers.records.unteach(self._feedback, backends)
-
     def __contains__(self, backend: Backend) -> bool:
-        return backend.key in self._backends
+        return backend.key in self._candidates.by_key
 
     # Watching and ending
 
     def status(self) -> GroupStatus:
         """The numbers of the group and of each of its backends."""
-        since = self._queues.oldest_since()
+        since = self._candidates.queues.oldest_since()
         return GroupStatus(
             name=self.name,
             backends=tuple([backend_status(self._managers, each) for each in self.backends]),
-            waiting=len(self._early.waiting) + self._queues.waiting(),
-            ejected=self._panic.ejected,
-            panics=self._panic.is_on,
-            panicked=self._panic.requests,
+            waiting=len(self._early.waiting) + self._candidates.queues.waiting(),
+            ejected=self._candidates.panic.ejected,
+            panics=self._candidates.panic.is_on,
+            panicked=self._candidates.panic.requests,
             oldest_wait=None if since is None else self._clock.seconds() - since,
         )
 
@@ -348,11 +265,10 @@ class Group(GroupUse[P]):
         self._closed = True
         if self._source is not None:
             self._stop_source()
-        self._forget(self._backends)
-        self._managers.records.delist(self._backends)
-        self._managers.follow(self._backends, {})
+        self._candidates.stop()
+        self._managers.limits.follow(self._candidates.by_key, {})
         self._early.fail_all(self._is_closed())
-        self._queues.close(self._is_closed())
+        self._candidates.queues.close(self._is_closed())
         self._told_closed(self)
 
     def _stop_source(self) -> None:
@@ -363,4 +279,4 @@ class Group(GroupUse[P]):
 
     def __repr__(self) -> str:
         name = "" if self.name is None else f" {self.name!r}"
-        return f"<Group{name} of {len(self._backends)} backends>"
+        return f"<Group{name} of {len(self._candidates.by_key)} backends>"

@@ -84,7 +84,7 @@ class GroupUse(Generic[P]):
     async def _warm(self, count: int, timeout: float | None, ident: Hashable) -> None:
         group: Any = self
         waited = 0.0
-        if not (group._closed or group._backends):
+        if not (group._closed or group._candidates.by_key):
             began = group._clock.seconds()
             await group._early.wait(timeout, None)
             waited = group._clock.seconds() - began

@@ -111,7 +111,7 @@ class LiveStatus(Status):
     def limit(self) -> int:
         record, managers = self.record, self.among.managers
         if record is None or not record.members:
-            return managers.limit(self.backend) * (managers.policy.slots or 1)
+            return managers.limits.of(self.backend) * (managers.policy.slots or 1)
         return max([each.supply.capacity() for each in record.members])
 
     @property

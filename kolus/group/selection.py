@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
@@ -14,7 +14,7 @@ from kolus.support import check_flag
 
 if TYPE_CHECKING:
     from kolus.backend import AnyBackend, Backend
-    from kolus.group.group import Group
+    from kolus.group.group_backends import GroupBackends
     from kolus.group.places import Tried
     from kolus.group.queue import GroupQueue
     from kolus.group.statuses import ListStatuses, Statuses
@@ -36,7 +36,7 @@ class Selection:
 
     def __init__(
         self,
-        candidates: Group[Any] | ListStatuses,
+        candidates: GroupBackends | ListStatuses,
         balancer: Balancer,
         exclude: Collection[AnyBackend] = (),
         feedback: Feedback | None = None,

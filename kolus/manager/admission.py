@@ -97,7 +97,10 @@ class Admission(Generic[P]):
         """A request waits in the manager's own queue."""
         manager = self._manager
         manager.smooth = False
-        manager._load.add(1, manager)
+        load = manager._load
+        load.noted += 1
+        if load.sole is None:
+            load.stale[manager] = None
         if manager._watchers:
             manager._record.tell_watchers()
 
@@ -105,7 +108,10 @@ class Admission(Generic[P]):
         """A request has left that queue, and was not served."""
         manager = self._manager
         if not manager._lifecycle.closed:  # else it counts here no more
-            manager._load.add(-1, manager)
+            load = manager._load
+            load.noted -= 1
+            if load.sole is None:
+                load.stale[manager] = None
         if manager._watchers:
             manager._record.tell_watchers()
         if not manager.passes_on:  # else nobody wants to hear of it

@@ -29,7 +29,7 @@ def backend_status(managers: Managers, backend: Backend) -> Status:
         state = record.health.state(state)
     if statuses:  # of managers that wait for their last leases
         return replace(Status.total(backend, statuses), manager=None, ident=None, state=state)
-    slots, limit = managers.policy.slots or 1, managers.limit(backend)
+    slots, limit = managers.policy.slots or 1, managers.limits.of(backend)
     unused = managers.records.budget.unused()
     return Status(
         backend=backend,

@@ -137,7 +137,8 @@ class Connection(History, Generic[P]):
 
     # What the manager does with it
 
-    def _give_up(self, reason: Failure) -> None:
+    def give_up(self, reason: Failure) -> None:
+        """Stop what is under way to make it ready."""
         if self.opening is not None and self.opening.is_making:
             self.opening.give_up(reason)
         elif self.step is not None:
@@ -254,7 +255,7 @@ class Connection(History, Generic[P]):
         self.retired = self.doubtful = True
         if self.state is not CLOSING:
             self._become(CLOSING)
-        self._give_up(Failure(CancelledError()))
+        self.give_up(Failure(CancelledError()))
         if self.state is CLOSED:
             return  # the connector has closed it
         if self.transport is None:
@@ -341,7 +342,7 @@ class Connection(History, Generic[P]):
             self._protocol.connectionLost(reason)
         except Exception:
             _log.failure("{protocol!r} raised in connectionLost", protocol=self.protocol)
-        self._give_up(reason)
+        self.give_up(reason)
         if self.state is not CLOSED:
             self._closed(reason)
 

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from kolus.events import Why
 from kolus.manager.checks import Checks
 from kolus.manager.connection import Connection
 from kolus.manager.connection_state import CLOSED, CLOSING, CONNECTING, IDLE
+from kolus.manager.idle_order import IdleOrder
 from kolus.manager.idle_times import IdleTimes
 from kolus.manager.lifetimes import Lifetimes
 
@@ -49,15 +50,12 @@ class Connections(Generic[P]):
         self._policy = policy
         self._alarm = alarm
         self.all: set[Connection[P]] = set()
-        self.connecting: dict[Connection[P], float] = {}
+        self.connecting: OrderedDict[Connection[P], float] = OrderedDict()
         """Each with the time when the attempt began, in the order of these times."""
         self.checking = Checks(clock)
-        self.new: dict[Connection[P], None] = {}
-        """Those that were never leased when they became idle. The lease path does not look here, so
-        some may have been leased since."""
-        self.closing: dict[Connection[P], float] = {}
-        """Each with the time when it is to be aborted, in the order of these times; infinity,
-        anywhere, for those that were."""
+        self.closing: dict[Connection[P], None] = {}
+        self._to_abort: OrderedDict[Connection[P], float] = OrderedDict()
+        """Those of them that are still to be aborted, each with the time, in their order."""
         self.expiring: dict[Connection[P], None] = {}
         self._lifetimes: Lifetimes[Connection[P]] | None = None
         if policy.lifetime is not None:
@@ -68,15 +66,8 @@ class Connections(Generic[P]):
         """Called with a connection that became idle, is retired or is gone; C{None}: nobody is."""
         self._vacant_since = clock.seconds()
         self._needed_until = -math.inf
-        # In the order in which they became idle; popitem takes the next one.
-        self.idle: dict[Connection[P], None]
-        self._from_next: Callable[[dict[Connection[P], None]], Iterator[Connection[P]]]
-        if policy.reuse == "lifo":
-            self.idle = {} if policy.keepalive is None else OrderedDict()
-            self._from_next = reversed
-        else:
-            self.idle = _FirstOut()
-            self._from_next = iter
+        self.order = IdleOrder[P](policy)
+        self.idle = self.order.all
         timeout, keepalive = _or_never(policy.idle_timeout), _or_never(policy.keepalive)
         jitter = policy.idle_jitter
         self._idle_times = IdleTimes[Connection[P]](
@@ -90,29 +81,6 @@ class Connections(Generic[P]):
         self.shortest_idle = min(self._idle_times.shortest, keepalive)
         """Nothing is due with a connection before it was idle for so many seconds."""
         self._most_idle = math.inf if policy.max_idle is None else policy.max_idle
-
-    def next_idle(self) -> Connection[P]:
-        """The next idle connection by the policy's C{reuse}. It stays idle."""
-        return next(self._from_next(self.idle))
-
-    def idle_in_turn(self) -> Iterator[Connection[P]]:
-        """The idle connections, the next first. The iterator is valid until one comes or goes."""
-        return self._from_next(self.idle)
-
-    def freshest_idle(self) -> Connection[P]:
-        """The connection that became idle last. It stays idle."""
-        return next(reversed(self.idle))
-
-    def new_idle(self, besides: Container[Connection[P]] = ()) -> Iterator[Connection[P]]:
-        """The idle connections that were never leased.
-
-        @param besides: leave out these.
-        """
-        for connection in tuple(self.new):
-            if connection.uses or connection.state is not IDLE:
-                self.new.pop(connection, None)
-            elif connection not in besides:
-                yield connection
 
     def leased(self) -> int:
         """The number of connections that are leased, in a check or in a reset."""
@@ -158,13 +126,12 @@ class Connections(Generic[P]):
         if not connection.become_idle(now, self.idle):
             return False
         if connection.since < now:  # it was idle, and is so again: where it was, at the cold end
-            idle: Any = self.idle
-            idle.move_to_end(connection, last=False)
+            self.order.put_first(connection)
             self._idle_times.add(connection)
             self._alarm.set(self._idle_times.next_due())
         self._tell_moved(connection)
         if not connection.uses:
-            self.new[connection] = None
+            self.order.is_new(connection)
         if len(self.idle) == 1:
             self._record.turns.has_idle(connection.manager)
         due = now + self.shortest_idle
@@ -179,10 +146,11 @@ class Connections(Generic[P]):
         connection.retire(why)
         if connection.state < CLOSING:
             self.connecting.pop(connection, None)
-            self.idle.pop(connection, None)
+            self.order.leave(connection)
             self.expiring.pop(connection, None)
             due = self._clock.seconds() + _or_never(self._policy.close_timeout)
-            self.closing[connection] = due
+            self.closing[connection] = None
+            self._to_abort[connection] = due
             self._record.connecting.discard(connection)
             self._record.closing.add(connection)
             self._record.ends(connection)
@@ -203,8 +171,8 @@ class Connections(Generic[P]):
         self.connecting.pop(connection, None)
         self.checking.end(connection)
         self.closing.pop(connection, None)
-        self.idle.pop(connection, None)
-        self.new.pop(connection, None)
+        self._to_abort.pop(connection, None)
+        self.order.remove(connection)
         self.expiring.pop(connection, None)
         self._idle_times.remove(connection)
         self._check_times.remove(connection)
@@ -218,7 +186,7 @@ class Connections(Generic[P]):
     def close_surplus(self) -> None:
         """Close idle connections beyond the policy's C{max_idle}, those that came home last."""
         while len(self.idle) > self._most_idle:
-            self.close(self.freshest_idle(), Why.SURPLUS)
+            self.close(self.order.freshest(), Why.SURPLUS)
 
     # Keep-alive
 
@@ -246,15 +214,9 @@ class Connections(Generic[P]):
         else:
             self._tell_moved(connection)
 
-    def put_back(self, connection: Connection[P]) -> None:
-        """Make what C{popitem} of C{idle} took out the next again."""
-        self.idle[connection] = None
-        if isinstance(self.idle, _FirstOut):
-            self.idle.move_to_end(connection, last=False)
-
     def take(self, connection: Connection[P]) -> None:
         """Take an idle connection, to check or to lease it."""
-        del self.idle[connection]
+        self.order.leave(connection)
         self._tell_moved(connection)
 
     def _tell_moved(self, connection: Connection[P]) -> None:
@@ -264,13 +226,9 @@ class Connections(Generic[P]):
 
     # What a record asks of its members
 
-    def oldest_idle(self) -> float:
-        """Since when the longest idle connection is idle, on the clock; infinity if none is."""
-        return next(iter(self.idle)).since if self.idle else math.inf
-
     def close_oldest_idle(self, why: Why) -> None:
         """Close the longest idle connection; there must be one."""
-        self.close(next(iter(self.idle)), why)
+        self.close(self.order.oldest(), why)
 
     def unleased(self) -> int:
         """The number of connections that are idle or being made."""
@@ -287,12 +245,9 @@ class Connections(Generic[P]):
 
     def close_due(self, now: float) -> None:
         """Close connections that are too old or idle for too long, abort those slow to close."""
-        for connection, due in tuple(self.closing.items()):
-            if now < due < math.inf:
-                break
-            if due <= now:
-                self.closing[connection] = math.inf
-                connection.abort()
+        while self._to_abort and next(iter(self._to_abort.values())) <= now:
+            connection, _ = self._to_abort.popitem(last=False)
+            connection.abort()
         self.close_overdue(now)
         if self._lifetimes is not None:
             for connection in self._lifetimes.due_to_replace(now):
@@ -336,20 +291,13 @@ class Connections(Generic[P]):
 
     def next_due(self) -> float:
         """When C{close_due} or the end of the manager is due, on the clock; infinity if never."""
-        due = next((due for due in self.closing.values() if due < math.inf), math.inf)
+        due = next(iter(self._to_abort.values()), math.inf)
         due = min(due, self.vacant_until(), self.checking.slow_at())
         if self._lifetimes is not None:
             due = min(due, self._lifetimes.next_due())
         if len(self.idle) > self._policy.min_idle:
             due = min(due, self._idle_times.next_due())
         return due
-
-
-class _FirstOut(OrderedDict[Connection[Any], None]):
-    """C{popitem} takes the first. In a dict, finding the first gets slow after many removals."""
-
-    def popitem(self, last: bool = False) -> tuple[Connection[Any], None]:
-        return super().popitem(last)
 
 
 def _or_never(seconds: float | None) -> float:

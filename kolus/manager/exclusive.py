@@ -60,7 +60,7 @@ class ConnectionManager(BaseManager[P]):
         connection, _ = idle.popitem()
         if connection.doubtful or now - connection.since >= connection.sure_for:
             if self._checks and self._hooks.is_stale(connection):
-                self.connections.put_back(connection)
+                self.connections.order.put_back(connection)
                 return self._try_closely(ident, owner)
             if not connection.lease(now):
                 self.connections.close(connection, Why.UNFIT)
@@ -102,8 +102,10 @@ class ConnectionManager(BaseManager[P]):
                 break
             self.connections.close(connection, Why.UNFIT)
         self.counters.leases += 1
-        if len(self._record.members) > 1:
-            self._load.add(1, self)
+        load = self._load
+        if load.sole is None:
+            load.noted += 1
+            load.stale[self] = None
         if self._watchers:
             self._record.tell_watchers()
         if ownership is not None or self._special or self._observers:
@@ -149,8 +151,10 @@ class ConnectionManager(BaseManager[P]):
             and connection.become_idle(now, self._idle)
         ):
             self.counters.releases += 1
-            if len(self._record.members) > 1:
-                self._load.add(-1, self)
+            load = self._load
+            if load.sole is None:
+                load.noted -= 1
+                load.stale[self] = None
             due = now + self.connections.shortest_idle
             if due < self._alarm.at:
                 self._alarm.set(due)
@@ -201,7 +205,11 @@ class ConnectionManager(BaseManager[P]):
         if connection.uses == self._policy.max_uses:
             self.connections.close(connection, Why.USES)
         elif self._hooks.resets and connection.usable():  # a callback may have closed it
-            self._hooks.reset(connection).addCallback(self._was_reset, connection)
+            fit = self._hooks.reset(connection)
+            if isinstance(fit, bool):
+                self._come_home(fit, connection)
+            else:
+                fit.addCallback(self._was_reset, connection)
         else:
             self._dispatcher.take_back(connection)
         if not self._record.health.is_well:
@@ -231,11 +239,14 @@ class ConnectionManager(BaseManager[P]):
             self.connections.close(connection, Why.FORGOTTEN)
 
     def _was_reset(self, fit: bool, connection: Connection[P]) -> None:
+        self._come_home(fit, connection)
+        self._dispatcher.decide()
+
+    def _come_home(self, fit: bool, connection: Connection[P]) -> None:
         if fit and connection.usable():
             self._dispatcher.take_back(connection)
         else:
             self.connections.close(connection, Why.UNFIT, abort=True)
-        self._dispatcher.decide()
 
     def _hand_out(self) -> None:
         self.connections.see_the_time()
@@ -248,7 +259,7 @@ class ConnectionManager(BaseManager[P]):
                 connection, _ = self._idle.popitem()
                 self.checker.check(connection)
                 continue
-            elif not self._hooks.is_stale(connection := self.connections.freshest_idle()):
+            elif not self._hooks.is_stale(connection := self.connections.order.freshest()):
                 del self._idle[connection]
             else:
                 return
@@ -268,4 +279,4 @@ class ConnectionManager(BaseManager[P]):
 
     def _next_is_stale(self) -> bool:
         """Whether the next idle connection is to be checked first; there has to be one."""
-        return self._hooks.is_stale(self.connections.next_idle())
+        return self._hooks.is_stale(self.connections.order.next())

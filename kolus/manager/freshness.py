@@ -49,7 +49,7 @@ class Freshness(ABC):
         connection = next(self.new_idle(), None)
         if connection is None or self._manager._hooks.is_stale(connection):
             return None
-        del self._connections.idle[connection]
+        self._connections.order.leave(connection)
         return connection
 
     @abstractmethod
@@ -125,7 +125,7 @@ class SoleFreshness(Freshness):
     """Of connections that have one lessee each."""
 
     def new_idle(self) -> Iterator[Connection[Any]]:
-        return self._connections.new_idle()
+        return self._connections.order.new()
 
     def connections_for(self, leases: int) -> int:
         return leases
@@ -146,7 +146,7 @@ class SharedFreshness(Freshness):
         return self._manager._slots
 
     def new_idle(self) -> Iterator[Connection[Any]]:
-        return self._connections.new_idle(self._slots.heard().silent)
+        return self._connections.order.new(self._slots.heard().silent)
 
     def connections_for(self, leases: int) -> int:
         return math.ceil(leases / self._slots.each)
@@ -162,7 +162,7 @@ class SharedFreshness(Freshness):
             if connection in self._connections.idle:  # whoever had it first has released it
                 if manager._hooks.is_stale(connection):
                     return
-                del self._connections.idle[connection]
+                self._connections.order.leave(connection)
             slot = manager._take(connection, manager._now())
             if slot is None:
                 return

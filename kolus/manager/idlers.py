@@ -32,7 +32,7 @@ class Idlers:
         """A manager that had nothing idle has something."""
         if member not in self._known:
             self._known[member] = tie = next(self._ties)
-            heappush(self._heap, (member.connections.oldest_idle(), tie, member))
+            heappush(self._heap, (member.connections.order.oldest_since(), tie, member))
 
     def discard(self, member: BaseManager[Any]) -> None:
         """A manager has ended."""
@@ -51,7 +51,7 @@ class Idlers:
         heap, found = self._heap, None
         while heap and found is None:
             since, tie, member = heap[0]
-            now = member.connections.oldest_idle()
+            now = member.connections.order.oldest_since()
             if self._known.get(member) != tie:
                 heappop(heap)
             elif now == math.inf:

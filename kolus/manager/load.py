@@ -32,16 +32,18 @@ class Load:
         is known, and the backend is well and serves.
     @ivar idle: what is idle at the only manager; nothing if there are several.
     @ivar sole: while the load is known, the only manager; C{None} if there are several.
+    @ivar stale: the managers to count anew. A manager that changes C{noted} notes itself here, too,
+        unless it is the C{sole} one.
     """
 
-    __slots__ = ("_changed", "_counted", "_record", "_serving", "_sum", "idle", "noted", "sole")
+    __slots__ = ("_counted", "_record", "_serving", "_sum", "idle", "noted", "sole", "stale")
 
     def __init__(self, record: BackendRecord) -> None:
         self._record = record
         self.noted = _UNKNOWN
         self.idle: Sized = ()
         self.sole: BaseManager[Any] | None = None
-        self._changed: dict[BaseManager[Any], None] = {}
+        self.stale: dict[BaseManager[Any], None] = {}
         self._counted: dict[BaseManager[Any], tuple[int, bool]] = {}
         self._sum = self._serving = 0
 
@@ -54,13 +56,7 @@ class Load:
         self.noted = _UNKNOWN
         self.sole = None
         if member is not None:
-            self._changed[member] = None
-
-    def add(self, requests: int, member: BaseManager[Any]) -> None:
-        """So many more, or fewer, are leased or wait at a manager."""
-        self.noted += requests
-        if self.sole is None:
-            self._changed[member] = None
+            self.stale[member] = None
 
     def joined(self, member: BaseManager[Any]) -> None:
         """A manager counts here from now on."""
@@ -74,7 +70,7 @@ class Load:
         load, serves = self._counted.pop(member)
         self._sum -= load
         self._serving -= serves
-        self._changed.pop(member, None)
+        self.stale.pop(member, None)
         self.changed()
 
     @property
@@ -99,8 +95,8 @@ class Load:
         return self.known
 
     def _count(self) -> None:
-        while self._changed:
-            member, _ = self._changed.popitem()
+        while self.stale:
+            member, _ = self.stale.popitem()
             if member in self._counted:
                 load, served = self._counted[member]
                 now = self._counted[member] = member.load(), member.serves()

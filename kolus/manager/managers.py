@@ -1,29 +1,27 @@
 """C{Managers}: the managers of one pool, by backend and ident.
 
 Its state is the managers that serve; those that were replaced and wait for their last leases; weak
-sets of the managers made and of their verified classes; the pools that share the limits; whether
-all are paused, and the backends that differ from that; the limits that the descriptor watch counts;
-the backends being drained, and whether only because no group has them; and whether the pool is
-closed, or of another process.
+sets of the managers made and of their verified classes; whether all are paused, and the backends
+that differ from that; the backends being drained, and whether only because no group has them; and
+whether the pool is closed, or of another process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from zope.interface import Invalid
 from zope.interface.verify import verifyObject
 
 from kolus.backend import AnyBackend, Backend, Backends
 from kolus.errors import Closed, Draining, KolusError
 from kolus.interfaces import IKolusManager
+from kolus.manager.limits import Limits
 from kolus.manager.process_guard import ProcessGuard
-from kolus.support import DescriptorWatch, check_whole
 
 if TYPE_CHECKING:
     from kolus.lease import Lease
@@ -32,8 +30,6 @@ if TYPE_CHECKING:
     from kolus.policy import Policy
 
 __all__ = ["MakeManager", "Managers"]
-
-_log = Logger()
 
 MakeManager = Callable[[Backend, Hashable], IKolusManager]
 
@@ -44,6 +40,7 @@ class Managers:
     @ivar at: the managers that serve, by the backend's key and by ident. Only this class changes
         it.
     @ivar records: the records of the backends.
+    @ivar limits: sets the limits of the backends.
     @ivar policy: the policy of managers made from now on.
     @ivar closed: whether no more managers are made.
     """
@@ -58,10 +55,7 @@ class Managers:
         self._leaving: list[IKolusManager] = []
         self._made: WeakSet[IKolusManager] = WeakSet()
         self._draining: dict[Hashable, bool] = {}
-        self._descriptors = DescriptorWatch()
-        self._descriptors.most = records.budget.limit
-        self._counted: dict[Hashable, int] = {}
-        self._sharing: list[Managers] = []
+        self.limits = Limits(self)
         self._all_paused = False
         self._paused: dict[Hashable, bool] = {}
         records.close_unused = self._close_unused
@@ -135,7 +129,7 @@ class Managers:
                 raise Closed("the pool is closed")
             return known
         others = tuple(self.at.get(where.key, {}).values())
-        self._count(where, self.limit(where))
+        self.limits.count(where, self.limits.of(where))
         self._made.add(manager)
         self.process.begin()  # not before: without managers a pool may well go with its process
         self.at.setdefault(where.key, {})[ident] = manager
@@ -213,7 +207,7 @@ class Managers:
             self.at.pop(key, None)
         if not self.of(manager.backend):
             self._draining.pop(key, None)
-            self._count(manager.backend, 0)
+            self.limits.count(manager.backend, 0)
         self.records.group_queues.manager_gone(manager)
         self.records.tell_watchers(manager.backend)
 
@@ -249,95 +243,6 @@ class Managers:
             record.turns.all_want_no_more()
         self.records.stop()
         return [each.close(timeout) for each in tuple(self)]
-
-    # Limits
-
-    def limit(self, backend: Backend) -> int:
-        """The most connections of a backend."""
-        record = self.records.find(backend.key)
-        return self.records.limit(backend, self.policy) if record is None else record.limit
-
-    def resize(self, limit: int, backend: Backend | None) -> None:
-        """Set the limit of a backend; C{None}: of all backends without their own."""
-        check_whole("limit", limit, 1)
-        self.process.check()
-        if backend is None:
-            own = self.records.own_limit
-            self.policy = self.policy.resized(limit)
-            records = [each for each in self.records if own(each.backend) is None]
-            managers = [each for each in self if own(each.backend) is None]
-        else:
-            self.records.limits[backend.key] = limit
-            records = list(self.records.among({backend.key: backend}))
-            managers = self.of(backend)
-        self._resize(limit, records, managers)
-
-    def resize_pool(self, limit: int | None) -> None:
-        """Set the limit of all backends together; C{None}: no limit."""
-        if limit is not None:
-            check_whole("limit", limit, 1)
-        self.process.check()
-        self._descriptors.most = limit
-        self.records.budget.resize(limit, self.records)
-        self.records.tell_watchers(None)
-
-    def follow(self, before: Backends, now: Backends) -> None:
-        """A group has another list: those of which another limit is said have that, whatever was
-        set by hand; those that came or left have what is said of them now, if none was."""
-        if self.process.is_foreign:
-            return
-        others = [key for key, each in before.items() if now.get(key, each).limit != each.limit]
-        said = [now[key] for key in others]
-        for backend in said:
-            self.records.limits.pop(backend.key, None)
-        came = [each.backend for each in self.records.among(now) if each.backend.key not in before]
-        left = [each.backend for each in self.records.among(before) if each.backend.key not in now]
-        for backend in said + came + left:
-            record = self.records.find(backend.key)
-            limit = self.records.limit(backend, self.policy)
-            if record is None or record.limit != limit:
-                try:
-                    self._resize(limit, [record] if record else [], self.of(backend))
-                except Exception:  # a user's manager raised; go on with the rest of the list
-                    _log.failure("{backend} keeps the limit that it had", backend=backend)
-
-    def share_limits(self, other: Managers) -> None:
-        """See C{Pool.share_limits}."""
-        for one, another in ((self, other), (other, self)):
-            one._sharing.append(another)
-            one.records.sharers.append(another._record_of)
-            for record in one.records:
-                for connection in record.all - record.detached:
-                    another._record_of(record.backend).slot_kept(connection)
-
-    def share_no_more(self) -> None:
-        """It has no connection left, and makes none."""
-        for other in self._sharing:
-            other._sharing.remove(self)
-            other.records.sharers.remove(self._record_of)
-        self._sharing.clear()
-        self.records.sharers.clear()
-
-    def _record_of(self, backend: Backend) -> BackendRecord:
-        return self.records.of(backend, self.policy)
-
-    def _resize(
-        self, limit: int, records: Sequence[BackendRecord], managers: Sequence[IKolusManager]
-    ) -> None:
-        members: list[object] = [each for record in records for each in record.members]
-        for manager in managers:
-            self._count(manager.backend, limit)
-        for record in records:
-            record.resize(limit)
-        for manager in managers:  # a user's manager may not be a member of the record
-            if manager not in members:
-                manager.resize(limit)
-
-    def _count(self, backend: Backend, limit: int) -> None:
-        """Count the file descriptors that a backend may need; 0 if it has no manager any more."""
-        self._descriptors.change(self._counted.pop(backend.key, 0), limit)
-        if limit:
-            self._counted[backend.key] = limit
 
     # Operating
 

@@ -59,7 +59,7 @@ class Records:
     @ivar health_changes: how often C{sick} has changed.
     @ivar recovery: tries the ejected backends.
     @ivar sharers: each finds the record of a backend in a pool where this one's connections count,
-        too. C{Managers} changes it.
+        too. C{Limits} changes it.
     """
 
     def __init__(

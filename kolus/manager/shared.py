@@ -164,8 +164,10 @@ class SharedManager(BaseManager[P]):
         slots.take(slot)
         self._record.shrinking.leases_changed()
         # What was idle and is leased leaves the sum of both the same.
-        if in_use or len(self._record.members) > 1:
-            self._load.add(1, self)
+        load = self._load
+        if in_use or load.sole is None:
+            load.noted += 1
+            load.stale[self] = None
         if self._watchers:
             self._record.tell_watchers()
         if slot.uses == self._policy.max_uses:
@@ -208,8 +210,10 @@ class SharedManager(BaseManager[P]):
                 connection.answered = connection.proven = True
             self._slots.give_back(slot)
             self.counters.releases += 1
-            if not is_last or len(self._record.members) > 1:
-                self._load.add(-1, self)
+            load = self._load
+            if not is_last or load.sole is None:
+                load.noted -= 1
+                load.stale[self] = None
             if is_last and now + self.connections.shortest_idle < self._alarm.at:
                 self._alarm.set(now + self.connections.shortest_idle)
             if self._observers:

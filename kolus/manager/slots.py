@@ -130,7 +130,7 @@ class Slots:
 
         @return: the next if both are stale; C{None} if there is none.
         """
-        in_turn = self._connections.idle_in_turn()
+        in_turn = self._connections.order.in_turn()
         first = next((each for each in in_turn if each not in self.silent), None)
         if first is not None and is_stale(first):
             latest = reversed(self._connections.idle)

@@ -57,7 +57,7 @@ class Turns:
         """A manager has joined. From now on, idle connections of the first may be displaced."""
         if len(self._record.members) == 2:
             first = self._record.members[0]
-            if first.connections.oldest_idle() < math.inf:
+            if first.connections.order.oldest_since() < math.inf:
                 self.has_idle(first)
 
     def left(self, member: BaseManager[Any]) -> None:

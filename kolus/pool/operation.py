@@ -119,7 +119,7 @@ class PoolOperation:
         @param backend: C{None}: all backends that have no limit of their own.
         @raise ValueError: C{limit} is not a whole number of at least 1.
         """
-        self._managers.resize(limit, None if backend is None else Backend.of(backend))
+        self._managers.limits.resize(limit, None if backend is None else Backend.of(backend))
 
     def resize_pool(self, limit: int | None) -> None:
         """Change the limit of connections of all backends together.
@@ -131,7 +131,7 @@ class PoolOperation:
         @param limit: C{None}: no limit but that of each backend.
         @raise ValueError: C{limit} is not a whole number of at least 1.
         """
-        self._managers.resize_pool(limit)
+        self._managers.limits.resize_pool(limit)
 
     def share_limits(self, other: PoolOperation) -> None:
         """Count the connections of each of two pools against the limits of the other, too, until
@@ -141,7 +141,7 @@ class PoolOperation:
 
         @param other: a pool with the same reactor or clock.
         """
-        self._managers.share_limits(other._managers)
+        self._managers.limits.share(other._managers.limits)
 
     def invalidate(self, backend: AnyBackend | None = None) -> None:
         """Replace all present connections to a backend, or to all backends if C{None}.
@@ -212,7 +212,7 @@ class PoolOperation:
         self._managers.process.check()
         self._groups.close()
         closed = _when_all(self._managers.close(timeout))
-        return closed.addCallback(lambda _: self._managers.share_no_more())
+        return closed.addCallback(lambda _: self._managers.limits.share_no_more())
 
 
 def _when_all(each: list[Deferred[None]]) -> Deferred[None]:

@@ -187,7 +187,7 @@ def test_queues_for_fresh_connections_do_not_stay() -> None:
         asked = rig.ask(fresh=True)
         rig.turn()
         result_of(asked).release()
-    assert not rig.group._queues.items()
+    assert not rig.group._candidates.queues.items()
 
 
 def test_select_does_the_same_for_a_list() -> None:

@@ -88,7 +88,7 @@ def test_who_was_tried_where_there_is_room_again_is_not_in_the_way_of_others() -
     others = result_of(rig.pool.connect("them", rig.backends[0]))
     rig.lease()
     asked = [rig.ask(), rig.ask()]
-    placer = rig.group.queue("us")._placer
+    placer = rig.group._candidates.queue("us")._placer
     newest: Any = asked[-1]
     placer._requests[newest].round.add(rig.backends[0])  # without a back-off it stays so
     others.finished()
@@ -118,7 +118,7 @@ def test_requests_that_a_slow_backend_may_serve_do_not_try_very_many_dead_ones_w
     group = pool.group([Backend(each, name=str(n)) for n, each in enumerate(fakes)], pick_two())
     asked = [group.connect("us", timeout=2.9) for _ in range(2)]
     looked: list[object] = []
-    places: Any = group.queue("us")._places
+    places: Any = group._candidates.queue("us")._places
     has_room = places.has_room
 
     def look(backend: Backend) -> bool:

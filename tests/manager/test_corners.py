@@ -96,7 +96,7 @@ def test_an_observer_of_a_resizing_may_resize_again() -> None:
     pool.resize(5)
     assert limits == [5]
     assert pool.status()[0].limit == 9
-    assert pool._managers._descriptors.total == 9
+    assert pool._managers.limits.descriptors.total == 9
     lease.release()
 
 
@@ -316,7 +316,7 @@ def test_a_backend_that_was_never_reached_is_explained_when_its_manager_has_gone
 def test_limits_of_backends_without_a_manager_are_not_counted_as_descriptors() -> None:
     rig = Pooled(limit=7, manager_idle_timeout=1, idle_timeout=1)
     result_of(rig.pool.connect("us", rig.backends[0])).release()
-    watch = rig.pool._managers._descriptors
+    watch = rig.pool._managers.limits.descriptors
     assert watch.total == 7
     rig.clock.pump([1] * 5)
     assert watch.total == 0

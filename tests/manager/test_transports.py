@@ -195,4 +195,4 @@ def test_what_is_released_while_it_is_paused_is_looked_at_once() -> None:
     (connection,) = rig.manager.connections.all
     assert connection.doubtful
     lease.release()
-    assert not rig.manager.connections.next_idle().doubtful
+    assert not rig.manager.connections.order.next().doubtful

@@ -22,7 +22,10 @@ class FakeManager:
         self.waiting = range(waiting)
         self.told = self.asked = 0
         self.connections: Any = SimpleNamespace(
-            all=set(), connecting=set(), closing={}, oldest_idle=lambda: math.inf
+            all=set(),
+            connecting=set(),
+            closing={},
+            order=SimpleNamespace(oldest_since=lambda: math.inf),
         )
 
     def demand(self) -> int:

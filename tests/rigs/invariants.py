@@ -147,7 +147,7 @@ def somebody_will_look_again(manager: Manager) -> None:
         return
     due = min(lifecycle.abort_at, manager._queue.next_due(), manager._tracker.leaks_due)
     connections = manager.connections
-    due = min(due, connections.vacant_until(), *connections.closing.values())
+    due = min(due, connections.vacant_until(), *connections._to_abort.values())
     due = min(due, manager._tracker.next_due(), connections.checking.slow_at())
     if policy.keepalive is not None and len(connections.checking) < MOST_AT_A_TIME:
         times = [each.known_good_at() + policy.keepalive for each in connections.idle]
