@@ -1,5 +1,7 @@
 """Tells twistd of C{twistd kolus}."""
 
+from __future__ import annotations
+
 import signal
 from typing import Any
 
