@@ -169,6 +169,15 @@ def groups(size: int) -> Scene:
     return Scene(held, [partial(pool.group([backend]).connect, "us") for _ in range(size)], size)
 
 
+def placed(size: int) -> Scene:
+    """Those who wait for any of a group, at a backend that was ejected since: it serves only those
+    who are placed there."""
+    pool, (backend,) = _pool(limit=1), _backends(1)
+    scene = Scene(_leased(pool, backend), [partial(pool.group([backend]).connect, "us")], size)
+    pool.eject(backend)
+    return scene
+
+
 def lists(size: int) -> Scene:
     pool, (backend, *others) = _pool(limit=1), _backends(size + 1)
     held = [lease for each in (backend, *others) for lease in _leased(pool, each)]
@@ -209,6 +218,7 @@ SCENES: Mapping[str, Callable[[int], Scene]] = {
     "idents": idents,
     "idents of a group": idents_of_a_group,
     "groups with the backend": groups,
+    "waiters at an ejected backend": placed,
     "lists with the backend": lists,
     "backends of the group": backends,
     "backends under the pool's limit": backends_under_a_limit,
