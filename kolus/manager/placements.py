@@ -60,7 +60,6 @@ class Placements:
         self.waiters[waiter] = self._hopeful[waiter] = None
         self._by_arrival[waiter.fresh].set(waiter, waiter.order)
         self._record.changed(manager)
-        self._record.turns.placing[manager] = None
         assert waiter.queue is not None
         manager.groups.join(waiter.queue)  # type: ignore[arg-type]
         manager.demand_grew()
@@ -217,7 +216,6 @@ class Placements:
         if in_vain and surplus < 0:
             self._relieve_others()
         if not self._hopeful:
-            self._record.turns.placing.pop(self._manager, None)
             return
         slow_at = self._manager.connections.slow_at()
         if slow_at > self._manager._now() and self._manager.serves():

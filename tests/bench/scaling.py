@@ -151,6 +151,14 @@ def idents(size: int) -> Scene:
     return Scene([result_of(ask()) for ask in asks], asks, size)
 
 
+def idents_with_owners(size: int) -> Scene:
+    """An owner that waits is asked whether it holds everything itself."""
+    pool, (backend,) = _pool(limit=size, idents="separate"), _backends(1)
+    ends = [Deferred[None]() for _ in range(size)]
+    asks = [partial(pool.connect, at, backend, owner=each) for at, each in enumerate(ends)]
+    return Scene([result_of(ask()) for ask in asks], asks, size)
+
+
 def idents_of_a_group(size: int) -> Scene:
     """The balancer compares the loads of two backends, each with a manager for each ident. It
     always chooses the first, which has fewer leases."""
@@ -216,6 +224,7 @@ SCENES: Mapping[str, Callable[[int], Scene]] = {
     "connections of the backend": connections,
     "idle connections beside it": idle_connections,
     "idents": idents,
+    "idents with owners": idents_with_owners,
     "idents of a group": idents_of_a_group,
     "groups with the backend": groups,
     "waiters at an ejected backend": placed,
