@@ -121,8 +121,11 @@ class GroupQueues:
         @param fresh: whether to look at those whose waiters want connections that were never
             leased, or at the others.
         """
-        backend = self._manager.backend
-        return self._by_arrival[fresh].first(self._order, lambda queue: queue.may_serve(backend))
+        backend, heap = self._manager.backend, self._by_arrival[fresh]
+        first = heap.first(self._order)
+        if first is None or first.may_serve(backend):
+            return first
+        return heap.first(self._order, lambda queue: queue.may_serve(backend))
 
     def _order(self, queue: ServedQueue) -> int | None:
         head = queue.head()
