@@ -8,7 +8,6 @@ manager.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -24,12 +23,11 @@ from kolus.manager.opening import Opening
 from kolus.support import steady
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IStreamClientEndpoint
-
     from kolus.backend import Backend
     from kolus.backoff import Rng
     from kolus.manager.connections import Connections
     from kolus.manager.hooks import Hooks
+    from kolus.manager.opening import Endpoint
     from kolus.manager.record import BackendRecord
     from kolus.policy import Policy
     from kolus.watching import Recorder
@@ -121,10 +119,9 @@ class Connector(Generic[P]):
         connection.begun_at = now
         self._connections.begin(connection)
         opening = Opening(connection, self._policy.tcp_timeout)
-        context = self._context()
-        endpoint = partial(self._endpoint, context)
-        made = opening.begin(endpoint, self.build, self._policy.connect_timeout)
-        made.addCallback(self._prepare, connection, context)
+        made = opening.begin(self._endpoint, self.build, self._policy.connect_timeout)
+        if self._policy.prepare is not None:
+            made.addCallback(self._prepare, connection, self._context())
         ours = (connection,)
         made.addCallbacks(self._connected, self._failed, callbackArgs=ours, errbackArgs=ours)
 
@@ -134,10 +131,10 @@ class Connector(Generic[P]):
             self.manager.ident, self.manager.backend, number, self._record.generation
         )
 
-    async def _endpoint(self, context: ConnectContext) -> IStreamClientEndpoint:
+    def _endpoint(self) -> Endpoint:
         backend = self._record.backend
         if backend.makes_endpoints:
-            return await backend.endpoint_for(self._reactor, context)
+            return backend.endpoint_for(self._reactor, self._context())
         try:
             return self._record.endpoint(self._reactor)
         except ConnectFailed as error:  # this machine's fault, as an attempt's
@@ -146,8 +143,7 @@ class Connector(Generic[P]):
     def _prepare(
         self, _: object, connection: Connection[P], context: ConnectContext
     ) -> Deferred[object]:
-        if self._policy.prepare is not None:
-            connection.but = "prepare failed"
+        connection.but = "prepare failed"
         return self._hooks.prepare(connection, context)
 
     def failed(self, error: BaseException, connection: Connection[P]) -> None:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.python.failure import Failure
 
 from kolus.endpoints import machine_fault
@@ -76,11 +76,13 @@ class Hooks:
         """
         @return: fires with whether the connection passed; never fails.
         """
-        return self._run("check", self._policy.check, self._policy.check_timeout, connection)
+        fit = self._run("check", self._policy.check, self._policy.check_timeout, connection)
+        return succeed(fit) if isinstance(fit, bool) else fit
 
-    def reset(self, connection: Connection[Any]) -> Deferred[bool]:
+    def reset(self, connection: Connection[Any]) -> Deferred[bool] | bool:
         """
-        @return: fires with whether the connection may be leased again; never fails.
+        @return: whether the connection may be leased again, or, if that takes time, what fires with
+            it and never fails.
         """
         return self._run("reset", self._policy.reset, self._policy.reset_timeout, connection)
 
@@ -102,12 +104,19 @@ class Hooks:
 
     def _run(
         self, step: str, hook: Hook | None, timeout: float | None, connection: Connection[Any]
-    ) -> Deferred[bool]:
+    ) -> Deferred[bool] | bool:
         assert hook is not None
         connection.occupy(self._now())
-        return begin_step(connection, step, timeout, hook, connection.protocol).addBoth(
-            self._is_fit, step, connection
-        )
+        try:
+            given: object = hook(connection.protocol)
+        except BaseException:  # as maybeDeferred does
+            given = fail()
+        if given is None or given is True:
+            return True
+        begun = begin_step(connection, step, timeout, lambda: given)
+        if connection.state is not BUSY:  # the hook itself had it closed
+            connection.give_up(Failure(CancelledError()))
+        return begun.addBoth(self._is_fit, step, connection)
 
     def _is_fit(self, result: object, step: str, connection: Connection[Any]) -> bool:
         result = _unless_false(result)

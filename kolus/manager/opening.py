@@ -6,7 +6,7 @@ C{makeConnection} is running; and what failed in it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["Opening"]
 
 _log = Logger()
+
+Endpoint = IStreamClientEndpoint | Coroutine[Any, Any, IStreamClientEndpoint]
 
 
 class Opening:
@@ -49,13 +51,13 @@ class Opening:
 
     def begin(
         self,
-        endpoint: Callable[[], Awaitable[IStreamClientEndpoint]],
+        endpoint: Callable[[], Endpoint],
         build: Callable[[], Any],
         timeout: float | None,
     ) -> Deferred[object]:
         """Connect, through the handshake of TLS.
 
-        @param endpoint: gives the endpoint.
+        @param endpoint: gives the endpoint, or a coroutine that does.
         @param build: makes the user's protocol.
         @return: fires when the connection can be used; fails with the reason why it cannot.
         """
@@ -68,24 +70,35 @@ class Opening:
         self._connection.opening = None
         return result
 
-    async def _reach(
-        self, endpoint: Callable[[], Awaitable[IStreamClientEndpoint]], factory: OneProtocol
-    ) -> object:
-        its = await endpoint()
+    def _reach(self, endpoint: Callable[[], Endpoint], factory: OneProtocol) -> object:
+        its = endpoint()
+        if isinstance(its, Coroutine):
+            return self._reach_later(its, factory)
         reached = its.connect(factory)
+        if isinstance(reached, Deferred):  # not awaited: that would cost more than all the rest
+            return reached.addCallback(self._reached)
         if not isinstance(reached, Awaitable):
             self._connection.mistake = error = TypeError(
                 f"{its!r} must give a Deferred when it is told to connect, not {reached!r}"
             )
             raise error
-        await reached
+        return self._reach_by(reached)
+
+    async def _reach_later(self, coming: Awaitable[Any], factory: OneProtocol) -> object:
+        its = await coming
+        reached = self._reach(lambda: its, factory)
+        return await reached if isinstance(reached, Awaitable) else reached
+
+    async def _reach_by(self, reached: Awaitable[object]) -> object:
+        handshake = self._reached(await reached)
+        return await handshake if isinstance(handshake, Deferred) else handshake
+
+    def _reached(self, _: object) -> object:
         if self._failure is not None:
             return self._failure  # raised, it would know our callers: all losses may share it
         if self._connection.transport is None:
             raise ConnectionDone("the endpoint fired without a connection")
-        if self._handshake is not None:
-            await self._handshake
-        return None
+        return self._handshake
 
     def make(self, transport: ITransport) -> None:
         """Give the transport to the user's protocol."""

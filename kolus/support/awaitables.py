@@ -49,6 +49,8 @@ def _result_of(returned: Any, clock: IReactorTime) -> Deferred[object]:
 
 def _to_the_end(result: Any, clock: IReactorTime) -> Any:
     """What was awaited may give something that is to be awaited in turn."""
+    if result is None:
+        return None
     return _result_of(result, clock) if _comes_later(result) else result
 
 

@@ -7,7 +7,7 @@ C{Deferred.addTimeout} would then wait for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -29,6 +29,12 @@ class Step:
         the time limit, or with the reason given to C{give_up}. Do not cancel it: use C{give_up}.
     """
 
+    _work: Deferred[object] | None = None
+    _timer: IDelayedCall | None = None
+    _began = 0.0
+    _has_begun_anew = _ended = _has_worked = False
+    _notes: Sequence[str] = ()
+
     def __init__(self, clock: IReactorTime, name: str, timeout: float | None) -> None:
         """
         @param name: the name in messages.
@@ -40,12 +46,6 @@ class Step:
         self._clock = steady(clock)
         self._name = name
         self._timeout = timeout
-        self._work: Deferred[object] | None = None
-        self._timer: IDelayedCall | None = None
-        self._began = 0.0
-        self._has_begun_anew = False
-        self._ended = self._has_worked = False
-        self._notes: list[str] = []
 
     def begin(self, action: Callable[..., object], *args: object) -> Deferred[object]:
         """Start the work.

@@ -187,12 +187,16 @@ class End(Protocol):
         self.is_secured = INegotiated.providedBy(transport)
         is_whole = not IHalfCloseableDescriptor.providedBy(transport)
         self.half_closes = not (is_whole or self.is_secured)
+        base = self._base()
         # The transport of a UNIX socket claims to be TCP as well, so look at the address.
-        tcp = isinstance(transport.getPeer(), IPv4Address | IPv6Address)
-        if tcp and hasattr(transport, "setTcpNoDelay"):
+        if (
+            not getattr(base, "sends_at_once", False)
+            and hasattr(transport, "setTcpNoDelay")
+            and isinstance(transport.getPeer(), IPv4Address | IPv6Address)
+        ):
             transport.setTcpNoDelay(True)
         if self._silence is not None:
-            its = _socket_of(self._base())
+            its = _socket_of(base)
             if its is not None:
                 set_silence_limits(its, self._silence)
 

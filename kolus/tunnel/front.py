@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import (
     IDelayedCall,
     IListeningPort,
@@ -33,7 +33,7 @@ from kolus.tunnel.end import End
 from kolus.tunnel.framing import Framing, finish
 from kolus.tunnel.joining import pump
 from kolus.tunnel.loop import Loop
-from kolus.tunnel.pump import Pump
+from kolus.tunnel.pump import Pump, Traffic
 from kolus.tunnel.raw_port import raw_port
 from kolus.tunnel.session_times import SessionTimes
 from kolus.tunnel.sessions import Sessions
@@ -103,7 +103,7 @@ class Front(Factory):
         self._pump = pump
         self._framing = framing
         self._loop = loop
-        self._clients: dict[Client, Deferred[None]] = {}
+        self._clients: dict[Client, Deferred[Any]] = {}
         self.sessions = Sessions(self._clock)
         self._draining: Deferred[int] | None = None
         self._grace_timer: IDelayedCall | None = None
@@ -197,7 +197,17 @@ class Front(Factory):
         """A client is connected, and its TLS handshake completed. Called by the client."""
         self._acceptor.end_handshake(client)
         self.sessions.begins(client)
-        self._clients[client] = task = Deferred.fromCoroutine(self._serve(client))
+        try:
+            wait = self._connect(self._ident_of(client))
+        except Exception:
+            wait = fail()
+        task: Deferred[Any] = wait
+        client.wait = self._clients[client] = task
+        if self._loop is not None:
+            self._loop.descriptors.waiting += 1
+        # Not a coroutine: that would cost more than all the rest here.
+        of = (client,)
+        task.addCallbacks(self._serve, self._has_no_lease, callbackArgs=of, errbackArgs=of)
         task.addErrback(self._failed, client)
         task.addCallback(self._done, client)
 
@@ -208,44 +218,54 @@ class Front(Factory):
             client.wait.cancel()
         self._forget(client)
 
-    async def _serve(self, client: Client) -> None:
-        client.wait = self._connect(self._ident_of(client.visitor))
-        loop = self._loop
-        if loop is not None:
-            loop.descriptors.waiting += 1
-        try:
-            lease = await client.wait
-        except KolusError as error:
-            self.refused += 1
-            reason = "queue_timeout" if isinstance(error, LeaseTimeout) else "no_lease"
-            self.refusals.counts[reason] += 1
-            self._without_lease.add(error)
-            client.close()
-            return
-        finally:
-            client.wait = None
-            if loop is not None:
-                loop.descriptors.waiting -= 1
+    def _waits_no_more(self, client: Client) -> None:
+        client.wait = None
+        if self._loop is not None:
+            self._loop.descriptors.waiting -= 1
+
+    def _has_no_lease(self, failure: Failure, client: Client) -> Failure | None:
+        self._waits_no_more(client)
+        error = failure.value
+        if not isinstance(error, KolusError):
+            return failure
+        self.refused += 1
+        reason = "queue_timeout" if isinstance(error, LeaseTimeout) else "no_lease"
+        self.refusals.counts[reason] += 1
+        self._without_lease.add(error)
+        client.close()
+        return None
+
+    def _serve(self, lease: Lease[End], client: Client) -> Deferred[None]:
+        self._waits_no_more(client)
         self.sessions.served(client, lease)
         try:
             if self._send_proxy is not None:
                 lease.protocol.write(client.visitor.header_for_backend(self._send_proxy))
-            traffic = await self._pump(client, lease.protocol, self._times)
-        finally:
+            ended = self._pump(client, lease.protocol, self._times)
+        except Exception:
             self._framing(lease)
+            raise
+        return ended.addBoth(self._was_served, lease, client)
+
+    def _was_served(self, traffic: Traffic | Failure, lease: Lease[End], client: Client) -> Any:
+        self._framing(lease)
+        if isinstance(traffic, Failure):
+            return traffic
         self.served += 1
         self.sent += traffic.sent
         self.received += traffic.received
         client.close()
+        return None
 
     def _time_is_up(self, session: Any, reason: str) -> None:
         self.times_out[reason] += 1
         session.stop()
 
-    def _ident_of(self, visitor: Visitor) -> Hashable:
+    def _ident_of(self, client: Client) -> Hashable:
         kind = self.settings.ident
         if kind == "fixed":
             return self._ident
+        visitor = client.visitor
         return visitor.server_name if kind == "server_name" else visitor.host
 
     def _failed(self, failure: Failure, client: Client) -> None:

@@ -67,10 +67,8 @@ class Pair:
     def begin(self) -> None:
         """Move bytes from now on. What one of them was still to send is sent first."""
         for flow in (self.to_backend, self.to_client):
-            wire = flow.source
-            wire.pair = self
-            if wire.is_watched:
-                wire.loop.pass_on(wire.fd, flow)
+            flow.source.pair = self
+            flow.source.pass_to(flow)
         for flow in (self.to_backend, self.to_client):
             if not self.has_ended:
                 flow.begin()
@@ -89,10 +87,6 @@ class Pair:
     def is_half_closed(self) -> bool:
         """Whether one side has ended its direction."""
         return self.to_backend.is_read or self.to_client.is_read
-
-    def owner_of(self, wire: Wire) -> Flow:
-        """The flow that gets the events of a wire."""
-        return self.to_backend if wire is self.client else self.to_client
 
     def check(self) -> None:
         """End it if both directions have ended."""
@@ -124,8 +118,7 @@ class Pair:
         client, backend = self.client, self.backend
         for wire in (client, backend):
             wire.pair = None
-            if wire.is_watched:
-                wire.loop.pass_on(wire.fd, wire)
+            wire.pass_to(wire)
         self._tell_backend()
         if reset:
             client.abortConnection()

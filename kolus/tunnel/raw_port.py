@@ -59,7 +59,8 @@ class RawPort:
         self.socket: socket.socket = port.socket
         self._is_wanted = self._is_reading = self._has_said = False
         self._timer: IDelayedCall | None = None
-        if self.socket.family != socket.AF_UNIX:  # clients inherit it
+        self._family = self.socket.family  # Python takes long to tell it
+        if self._family != socket.AF_UNIX:  # clients inherit it
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.startReading()
 
@@ -93,6 +94,7 @@ class RawPort:
     def doRead(self) -> None:
         """Accept those who wait, as long as there is room."""
         factory, loop, room = self._factory, self._loop, self._descriptors
+        family = self._family
         for _ in range(_AT_ONCE):
             if not self._is_reading:  # the last one was the most that may be here
                 return
@@ -110,9 +112,9 @@ class RawPort:
                     self._pause(str(error))
                 return
             sock.setblocking(False)
-            wire = Wire(loop, sock, name)
+            wire = Wire(loop, sock, family, name)
             try:
-                protocol = factory.buildProtocol(address_of(sock.family, name))
+                protocol = factory.buildProtocol(address_of(family, name))
                 if protocol is not None:
                     wire.start(protocol)
                     continue

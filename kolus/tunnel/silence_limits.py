@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import socket
-from contextlib import suppress
+from functools import lru_cache
 from typing import Protocol
 
 __all__ = ["SilenceLimits", "set_silence_limits"]
@@ -37,23 +37,35 @@ def set_silence_limits(its: socket.socket, settings: SilenceLimits) -> None:
     """
     if its.family not in (socket.AF_INET, socket.AF_INET6):
         return
+    for level, option, value in _options(settings.tcp_keepalive, settings.tcp_user_timeout):
+        try:
+            its.setsockopt(level, option, value)
+        except OSError:  # it is closed already, or the platform is more modest
+            continue
+
+
+@lru_cache
+def _options(
+    keepalive: float | None, user_timeout: float | None
+) -> tuple[tuple[int, int, int], ...]:
+    """The options of a socket, each with its level and value."""
     options: list[tuple[str, int]] = []
-    with suppress(OSError):
-        if settings.tcp_keepalive is not None:
-            its.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            options += [
-                ("TCP_KEEPIDLE", _whole(settings.tcp_keepalive)),
-                ("TCP_KEEPINTVL", _whole(settings.tcp_keepalive / _PROBES)),
-                ("TCP_KEEPCNT", _PROBES),
-            ]
-    if settings.tcp_user_timeout is not None:
-        milliseconds = math.ceil(min(settings.tcp_user_timeout * 1000, _MOST_MILLISECONDS))
+    if keepalive is not None:
+        options += [
+            ("TCP_KEEPIDLE", _whole(keepalive)),
+            ("TCP_KEEPINTVL", _whole(keepalive / _PROBES)),
+            ("TCP_KEEPCNT", _PROBES),
+        ]
+    if user_timeout is not None:
+        milliseconds = math.ceil(min(user_timeout * 1000, _MOST_MILLISECONDS))
         options.append(("TCP_USER_TIMEOUT", milliseconds))
-    for name, value in options:
-        option = getattr(socket, name, None)  # each platform has its own
-        if option is not None:
-            with suppress(OSError):
-                its.setsockopt(socket.IPPROTO_TCP, option, value)
+    of_tcp = [
+        (int(socket.IPPROTO_TCP), getattr(socket, name), value)
+        for name, value in options
+        if hasattr(socket, name)  # each platform has its own
+    ]
+    general = [] if keepalive is None else [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+    return (*general, *of_tcp)
 
 
 def _whole(seconds: float) -> int:

@@ -4,34 +4,34 @@ It is a transport, as a pool and C{End} need one: a pool's connection to a backe
 so may TLS. When it is joined to another wire (see C{Pair}) it only owns the socket: the pair reads
 and writes.
 
-Its state is the socket; the protocol; the pair, while it is joined; the events that the loop
-watches; what is to be sent, and what is to happen after that; the producer; and why it is lost.
+Its state is the protocol; the pair, while it is joined; whether it reads; what is to be sent, and
+what is to happen after that; the producer; and why it is lost.
 """
 
 from __future__ import annotations
 
-import socket
-import struct
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.error import ConnectionAborted, ConnectionLost
 from twisted.internet.interfaces import (
-    IAddress,
     IHalfCloseableDescriptor,
     IHalfCloseableProtocol,
     IReadDescriptor,
     ISystemHandle,
     ITransport,
 )
+from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from kolus.tunnel.epoll_events import BROKEN, IN, OUT
-from kolus.tunnel.loop import Loop
-from kolus.tunnel.socket_address import address_of, name_of
+from kolus.tunnel.watched_socket import WatchedSocket
 
 if TYPE_CHECKING:
+    from socket import socket
+
+    from kolus.tunnel.loop import Loop
     from kolus.tunnel.pair import Pair
 
 __all__ = ["Wire"]
@@ -39,25 +39,21 @@ __all__ = ["Wire"]
 _READ = 64 * 1024
 _MOST_UNSENT = 64 * 1024
 """A producer is paused when more bytes than so many are still to be sent."""
-_RESET = struct.pack("ii", 1, 0)
-_UNWATCHED = -1
 _BUSY = (BlockingIOError, InterruptedError)
 
 
 @implementer(ITransport, IReadDescriptor, IHalfCloseableDescriptor, ISystemHandle)
-class Wire:
-    """A connected socket that does not block.
+class Wire(WatchedSocket):
+    """A connected socket that serves a protocol.
 
     The attributes with names of Twisted's are what the pool looks at, see C{is_sound} there.
 
-    @ivar fd: the number of its descriptor.
     @ivar protocol: what reads from it, once there is one.
     @ivar pair: the tunnel that it is joined to, if it is.
     @ivar has_read: whether its peer has ended its direction.
     """
 
     TLS = False
-    connected = True
     disconnecting = False
     producer: Any = None
     protocol: Any = None
@@ -70,20 +66,12 @@ class Wire:
     _is_paused = True
     _is_streaming = True
     _producer_paused = False
-    _events = _UNWATCHED
     _reason: Failure | None = None
+    dataBuffer: bytes | bytearray = b""
 
-    def __init__(self, loop: Loop, sock: socket.socket, peer: Any = None) -> None:
-        """
-        @param peer: the address of the peer as the socket module has it, if it is known.
-        """
-        self.loop = loop
-        self.socket = sock
-        self.fd = sock.fileno()
-        self._family = sock.family
-        self._is_tcp = self._family != socket.AF_UNIX
-        self.dataBuffer: bytes | bytearray = b""
-        self._peer = peer
+    def __init__(self, loop: Loop, sock: socket, family: int, peer: Any = None) -> None:
+        super().__init__(loop, sock, family, peer)
+        self._owner = self
 
     def start(self, protocol: Any) -> None:
         """Serve a protocol: it is connected now, and hears what comes."""
@@ -92,17 +80,12 @@ class Wire:
         if self.connected and self.pair is None:
             self.resumeProducing()
 
-    @property
-    def reactor(self) -> Any:
-        """As that of Twisted's transports."""
-        return self.loop.reactor
-
     # What the loop tells
 
     def ready(self, events: int) -> None:
         if events & OUT:
             self.doWrite()
-        if events & ~OUT and self._events != _UNWATCHED:
+        if events & ~OUT and self.is_watched:
             if self._events & IN:
                 self.doRead()
             elif events & BROKEN:
@@ -110,27 +93,6 @@ class Wire:
 
     def crashed(self, failure: Failure) -> None:
         self._lose(failure, reset=True)
-
-    def watch(self, events: int) -> None:
-        """Have the loop watch for these events."""
-        if events == self._events or not self.connected:
-            return
-        if self._events == _UNWATCHED:
-            self.loop.add(self.fd, events, self.pair.owner_of(self) if self.pair else self)
-        else:
-            self.loop.change(self.fd, events)
-        self._events = events
-
-    def unwatch(self) -> None:
-        """Have the loop forget it, until C{watch}."""
-        if self._events != _UNWATCHED:
-            self._events = _UNWATCHED
-            self.loop.remove(self.fd)
-
-    @property
-    def is_watched(self) -> bool:
-        """Whether the loop watches it."""
-        return self._events != _UNWATCHED
 
     def _watch_as_needed(self) -> None:
         wants = 0 if self._is_paused or self.has_read else IN
@@ -157,7 +119,7 @@ class Wire:
             self._watch_as_needed()
             self.protocol.readConnectionLost()
         else:
-            self._lose(Failure(ConnectionDone()))
+            self._lose(connectionDone)
         return self._reason
 
     def pauseProducing(self) -> None:
@@ -232,7 +194,7 @@ class Wire:
 
     def _is_sent(self) -> None:
         if self.disconnecting:
-            self._lose(Failure(ConnectionDone()))
+            self._lose(connectionDone)
         elif self._writeDisconnecting:
             self._end_writing()
         elif self.producer is not None and (self._producer_paused or not self._is_streaming):
@@ -286,17 +248,6 @@ class Wire:
         if IHalfCloseableProtocol.providedBy(self.protocol):
             self.protocol.writeConnectionLost()
 
-    def end_writing(self) -> bool:
-        """Send the end of this direction now.
-
-        @return: whether that was possible.
-        """
-        try:
-            self.socket.shutdown(socket.SHUT_WR)
-        except OSError:
-            return False
-        return True
-
     def loseConnection(self) -> None:
         """Send the rest, then close. A pair that it is in ends at once."""
         if self.pair is not None:
@@ -307,7 +258,7 @@ class Wire:
             if self.dataBuffer:
                 self._watch_as_needed()
             else:
-                self._lose(Failure(ConnectionDone()))
+                self._lose(connectionDone)
 
     def abortConnection(self) -> None:
         """Close now, with a reset. A pair that it is in ends with it."""
@@ -319,14 +270,10 @@ class Wire:
     def _lose(self, reason: Failure, *, reset: bool = False) -> None:
         if not self.connected:
             return
-        self.connected = False
         self.disconnecting = True
         self._reason = reason
         self.dataBuffer = b""
-        self.unwatch()
-        if reset and self._is_tcp:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        self.loop.close(self.socket)
+        self.shut(reset=reset)
         if self.protocol is not None:
             self.loop.soon(self._tell)
 
@@ -339,20 +286,6 @@ class Wire:
 
     # What others ask
 
-    def getPeer(self) -> IAddress:
-        if self._peer is None:
-            self._peer = name_of(self.socket.getpeername)
-        return address_of(self._family, self._peer)
-
-    def getHost(self) -> IAddress:
-        return address_of(self._family, name_of(self.socket.getsockname))
-
-    def getHandle(self) -> socket.socket:
-        return self.socket
-
-    def fileno(self) -> int:
-        return self.fd if self.connected else -1
-
     def logPrefix(self) -> str:
         return "Wire"
 
@@ -364,13 +297,3 @@ class Wire:
 
     def writeConnectionLost(self, reason: Failure) -> None:
         """As Twisted's transports have it; nobody calls it."""
-
-    def setTcpNoDelay(self, enabled: bool) -> None:
-        """As C{ITCPTransport}; without effect on a UNIX socket."""
-        if self._is_tcp:
-            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, int(enabled))
-
-    def setTcpKeepAlive(self, enabled: bool) -> None:
-        """As C{ITCPTransport}; without effect on a UNIX socket."""
-        if self._is_tcp:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(enabled))

@@ -31,6 +31,7 @@ from zope.interface import implementer
 from kolus.endpoints import NamedEndpoint
 from kolus.tunnel.epoll_events import OUT
 from kolus.tunnel.loop import Loop
+from kolus.tunnel.socket_address import address_of
 from kolus.tunnel.wire import Wire
 
 __all__ = ["WireEndpoint", "in_place_of"]
@@ -53,6 +54,7 @@ class WireEndpoint:
         self._family = family
         self._address = address
         self._bind = bind
+        self._peer = address_of(family, address)
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """Connect, without a time limit.
@@ -89,9 +91,10 @@ class WireEndpoint:
 
     def connected(self, sock: socket.socket, factory: IProtocolFactory) -> Deferred[IProtocol]:
         """Make the wire of a connected socket."""
-        wire = Wire(self._loop, sock, self._address)
+        wire = Wire(self._loop, sock, self._family, self._address)
         try:
-            protocol = factory.buildProtocol(wire.getPeer())
+            wire.setTcpNoDelay(True)
+            protocol = factory.buildProtocol(self._peer)
             if protocol is None:
                 raise NoProtocol
             wire.start(protocol)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from psycopg import ProgrammingError, pq
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import tuple_row
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 
 from kolus.backend import Backend
 from kolus.balance import Balancer, fill_first
 from kolus.clients.client import Client
+from kolus.clients.postgres.block import Block
 from kolus.clients.postgres.connection import Connection
 from kolus.clients.postgres.endpoint import PostgresEndpoint
 from kolus.clients.postgres.session import Session, Settings
@@ -28,7 +28,6 @@ from kolus.watching import Owner
 
 __all__ = ["PostgresPool"]
 
-_log = Logger()
 _IDENT = "postgres"
 
 
@@ -133,40 +132,14 @@ class PostgresPool(Client):
             return self.pool.connect(_IDENT, self._only, timeout=timeout, owner=owner)
         return self.group.connect(_IDENT, timeout=timeout, owner=owner)
 
-    @asynccontextmanager
-    async def connection(
-        self, *, timeout: float | None = None, owner: Owner | None = None
-    ) -> AsyncIterator[Connection[Any]]:
+    def connection(self, *, timeout: float | None = None, owner: Owner | None = None) -> Block:
         """A connection for a block: C{async with pool.connection() as conn:}.
 
         At the end of the block the transaction is committed, or rolled back if the block raised.
 
         @param timeout: seconds until C{LeaseTimeout}; the policy's if C{None}.
         """
-        async with await self.connect(timeout=timeout, owner=owner) as lease:
-            connection = lease.protocol.connection
-            try:
-                yield connection
-            except BaseException:
-                await _roll_back(connection)
-                raise
-            if _has_work(connection):
-                await connection.commit()
-
-
-def _has_work(connection: Connection[Any]) -> bool:
-    """Whether there may be something to commit."""
-    is_at_rest = connection.pgconn.transaction_status == pq.TransactionStatus.IDLE
-    return not connection.closed and not (is_at_rest and connection._pipeline is None)
-
-
-async def _roll_back(connection: Connection[Any]) -> None:
-    if connection.closed:
-        return
-    try:
-        await connection.rollback()
-    except Exception as error:  # the block's own error says more
-        _log.warn("a rollback failed: {error!r}", error=error)
+        return Block(partial(self.connect, timeout=timeout, owner=owner))
 
 
 def _defaults() -> dict[str, Any]:

@@ -1,0 +1,77 @@
+"""C{Block}: a connection of psycopg for a block, whose transaction ends with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Any
+
+from psycopg import pq
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from kolus.clients.postgres.connection import Connection
+from kolus.clients.postgres.session import Session
+from kolus.lease import Lease
+
+__all__ = ["Block"]
+
+_log = Logger()
+_AT_REST = pq.TransactionStatus.IDLE
+
+
+class Block(AbstractAsyncContextManager[Connection[Any]]):
+    """What C{PostgresPool.connection} returns, to be used once.
+
+    It is not made from a generator: those of C{contextlib} cost as much as the lease.
+    """
+
+    __slots__ = ("_ask", "_connection", "_lease")
+
+    _lease: Lease[Session]
+    _connection: Connection[Any]
+
+    def __init__(self, ask: Callable[[], Deferred[Lease[Session]]]) -> None:
+        """
+        @param ask: asks for a lease.
+        """
+        self._ask = ask
+
+    async def __aenter__(self) -> Connection[Any]:
+        self._lease = lease = await self._ask()
+        self._connection = lease.protocol.connection
+        return self._connection
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        connection = self._connection
+        try:
+            if error is not None:
+                await _roll_back(connection)
+            elif _has_work(connection):
+                await connection.commit()
+        except BaseException as its:
+            await self._lease.__aexit__(type(its), its, its.__traceback__)
+            raise
+        await self._lease.__aexit__(kind, error, traceback)
+
+
+def _has_work(connection: Connection[Any]) -> bool:
+    """Whether there may be something to commit."""
+    if connection.pgconn.transaction_status == _AT_REST and connection._pipeline is None:
+        return False
+    return not connection.closed
+
+
+async def _roll_back(connection: Connection[Any]) -> None:
+    if connection.closed:
+        return
+    try:
+        await connection.rollback()
+    except Exception as error:  # the block's own error says more
+        _log.warn("a rollback failed: {error!r}", error=error)
