@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from contextlib import suppress
 from typing import Any
 
@@ -11,16 +12,13 @@ from twisted.internet.abstract import isIPAddress
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IStreamServerEndpoint
 
+from kolus.daemon.adopted_unix import BACKLOG, LentUNIXEndpoint
 from kolus.daemon.behind_balancers import BEHIND_BALANCERS
 from kolus.daemon.unix_listening import UNIXListeningEndpoint, check_socket_path
 from kolus.errors import describe
 from kolus.support import hide_secrets
 
 __all__ = ["listen_endpoint"]
-
-_BACKLOG = 1024
-"""The clients that the kernel keeps until they are accepted. With Twisted's default of 50 a kernel
-resets some of 200 clients that come at once."""
 
 _IPV6 = re.compile(
     r"\[[0-9A-Fa-f:.]+\]|(?<=interface=)[0-9A-Fa-f]*(?<!\\):(?!interface)[0-9A-Fa-f:.]+"
@@ -60,7 +58,7 @@ def _made(reactor: Any, description: str) -> Any:
         description += ":lockfile=0"
     if _kind_of(description) in _WITH_BACKLOG and ":backlog=" not in description:
         with suppress(Exception):  # parsing it without the backlog gives a better error
-            return serverFromString(reactor, f"{description}:backlog={_BACKLOG}")
+            return serverFromString(reactor, f"{description}:backlog={BACKLOG}")
     return serverFromString(reactor, description)
 
 
@@ -75,6 +73,8 @@ def _checked(made: Any, description: str) -> IStreamServerEndpoint:
             raise _Unusable(str(error)) from None
         if not made._wantPID:
             made = UNIXListeningEndpoint(made, made._address)
+    if kind == "systemd" and made.addressFamily == socket.AF_UNIX:
+        made = LentUNIXEndpoint(made.reactor, made)
     if kind == "ssl":
         _tolerate_alpn(made._sslContextFactory.getContext())
     listening: IStreamServerEndpoint = made
