@@ -272,6 +272,7 @@ class BaseManager(ABC, Generic[P]):
     def health_changed(self) -> None:
         """Its backend has become well, or is not well any more."""
         self._plain = is_plain(self)
+        self.placements.health_changed()
         self.connections_changed()
 
     def limit_changed(self) -> None:

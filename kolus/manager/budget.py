@@ -4,32 +4,27 @@ Within a backend, its C{Turns} decide which manager connects next. Where the poo
 budget decides which backend does: the one whose next waiter arrived first.
 
 Its state is the limit; the number of connections; those of them that end; the backends that have
-some; the backends that have room of their own and wait for a slot here, with a heap of them by the
-arrival of their next waiters; those that want one that nobody waits for; the managers with
-something idle; and whether there were more connections than the limit. An entry of the heap may be
-outdated, and is corrected when it reaches the top. So each operation takes amortised O(log n) for n
-backends.
+some; the backends that have room of their own and wait for a slot here, by the arrival of their
+next waiters; those that want one that nobody waits for; the managers with something idle; whether
+there were more connections than the limit; and the backends to tell that there no longer are.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 import sys
 from collections.abc import Iterable
-from heapq import heapify, heappop, heappush, heapreplace
 from typing import TYPE_CHECKING, Any
 
 from kolus.events import Why
 from kolus.manager.idlers import Idlers
+from kolus.support import LazyHeap
 
 if TYPE_CHECKING:
     from kolus.manager.base import BaseManager
     from kolus.manager.record import BackendRecord
 
 __all__ = ["Budget"]
-
-_MOST_TOMBSTONES = 100  # and as many more as there are backends that want a slot
 
 
 class Budget:
@@ -48,11 +43,11 @@ class Budget:
         self.used = 0
         self.leaving: set[Any] = set()
         self.holders: dict[BackendRecord, None] = {}
-        self.wanting: dict[BackendRecord, float] = {}
-        self._heap: list[tuple[float, int, BackendRecord]] = []
-        self._ties = itertools.count()
+        self._line: LazyHeap[BackendRecord] = LazyHeap()
+        self.wanting = self._line.ranks
         self._spare: dict[BackendRecord, None] = {}
         self._idlers = Idlers()
+        self._to_tell: dict[BackendRecord, None] = {}
         self._is_waking = self._was_above = False
 
     # What is used
@@ -61,6 +56,11 @@ class Budget:
         """A backend has one more connection."""
         self.used += 1
         self.holders[record] = None
+
+    def ends(self, connection: Any) -> None:
+        """A connection is being closed, or will be as soon as its last lease is settled."""
+        self.leaving.add(connection)
+        self._look_if_above()
 
     def remove(self, record: BackendRecord, connection: Any) -> None:
         """A connection of a backend is gone."""
@@ -96,38 +96,24 @@ class Budget:
             return
         order = record.turns.next_order()
         if order is None:
-            self.wanting.pop(record, None)
-            self._spare.pop(record, None)
+            self._forget(record)
         elif order == math.inf:
-            self.wanting.pop(record, None)
+            self._line.discard(record)
             self._spare[record] = None
-        elif self.wanting.get(record) != order:
+        else:
             self._spare.pop(record, None)
-            self.wanting[record] = order
-            if len(self._heap) > 2 * len(self.wanting) + _MOST_TOMBSTONES:
-                self._heap = [(at, next(self._ties), each) for each, at in self.wanting.items()]
-                heapify(self._heap)
-            else:
-                heappush(self._heap, (order, next(self._ties), record))
+            self._line.set(record, order)
 
     def _first(self) -> BackendRecord | None:
         """The backend whose next waiter arrived first, of those that want a slot."""
-        heap = self._heap
-        while heap:
-            order, tie, record = heap[0]
-            if self.wanting.get(record) != order:
-                heappop(heap)
-                continue
-            now = record.turns.next_order()
-            if now == order:
-                return record
-            if now is None or now == math.inf:
-                heappop(heap)
-                self.want(record)
-            else:
-                self.wanting[record] = now
-                heapreplace(heap, (now, tie, record))
-        return None
+        return self._line.first(self._order)
+
+    def _order(self, record: BackendRecord) -> float | None:
+        order = record.turns.next_order()
+        if order == math.inf:
+            self._spare[record] = None
+            return None
+        return order
 
     def grants(self, record: BackendRecord, member: BaseManager[Any]) -> bool:
         """Whether a manager may take a slot now. Backends with older waiters are offered it first.
@@ -175,11 +161,10 @@ class Budget:
         """Slots may be free: let backends connect, in the order of their waiters."""
         if self._is_waking or self.limit is None:
             return
-        if self._was_above and self.room_to_come() >= 0:
-            self._was_above = False
-            for record in tuple(self.holders):
-                record.shrinking.look()
+        self._look_if_above()
         self._is_waking = True
+        while self._to_tell:
+            self._to_tell.popitem()[0].tell_members()
         passed: list[BackendRecord] = []
         try:
             while self.unused() > 0:
@@ -198,8 +183,17 @@ class Budget:
             self.want(each)
         self.make_room()
 
+    def _look_if_above(self) -> None:
+        """See whether those that go are enough for a limit that was lowered. If so, what is idle
+        may be leased again where connections have several lessees."""
+        if self._was_above and self.room_to_come() >= 0:
+            self._was_above = False
+            self._to_tell |= self.holders
+            for record in self.holders:
+                record.shrinking.look()
+
     def _forget(self, record: BackendRecord) -> None:
-        self.wanting.pop(record, None)
+        self._line.discard(record)
         self._spare.pop(record, None)
 
     def left(self, member: BaseManager[Any]) -> None:
