@@ -208,7 +208,7 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
                 self._emptied(self)
 
     def give_up(self, waiter: Waiter[Any]) -> None:
-        placement = waiter.placement  # of which it is told as long as it waits
+        placement = waiter.placement  # a waiter has one only as long as it waits
         super().give_up(waiter)
         if placement is not None:
             placement.admission.cancelled(waiter)

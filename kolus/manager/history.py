@@ -103,9 +103,11 @@ class History:
         return self.observed_since == self.since
 
     def ended_in_vain(self, is_well: bool) -> bool:
-        """Whether its peer ended it while it was leased, and it has served nothing: no lease of it
-        was released while it was open, and nothing came during one. If something came, it served
-        nothing if it was broken off, unless its lessee says that all went well. It is said once.
+        """Whether its end is to be held against the backend, which is said only once.
+
+        It is if the peer ended the connection during a lease, and the connection had served
+        nothing. It had if a lease was released while it was open. It also had if something came
+        during a lease, and then the peer closed it cleanly or the lessee says that all went well.
 
         @param is_well: whether the lease that is settled now was released.
         """

@@ -238,7 +238,8 @@ class Placements:
             self._manager._alarm.set(slow_at)
 
     def _relieve_others(self) -> None:
-        """Some wait in vain here and have no other place. Others, which have one, can make room."""
+        """Some waiters here have no chance, and no other place. Others, whose queues know another
+        place, can make room for them."""
         seen = set()
         for waiter in tuple(islice(reversed(self._hopeful), _MOST_TRIED)):
             queue: Any = waiter.queue
