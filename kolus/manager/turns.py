@@ -70,7 +70,7 @@ class Turns:
         self._count(member, len(member.connections.all))
         self._record.changed()
         self._record.budget.want(self._record)
-        self._ring_when_due()
+        self.ring_when_due()
 
     def demand_fell(self, member: BaseManager[Any]) -> None:
         """A waiter of a manager has left, and was not served."""
@@ -115,7 +115,8 @@ class Turns:
             self._counted[member] = connections
             self._having[connections] += 1
 
-    def _ring_when_due(self) -> None:
+    def ring_when_due(self) -> None:
+        """If a manager wants a slot, set the alarm to when the next attempt is due."""
         if not self.wanting:
             return
         record, now = self._record, self._clock.seconds()
@@ -184,7 +185,7 @@ class Turns:
             if len(self._record.all) <= used:  # it did not take the slot
                 break
         self._tell_room()
-        self._ring_when_due()
+        self.ring_when_due()
         if self._record.unused() <= 0 and any(each.is_short() for each in self._claimants()):
             self._make_room()
         self._record.budget.want(self._record)
@@ -222,7 +223,6 @@ class Turns:
         """The number of the arrival of the waiter whom the next slot is for; infinity if nobody
         waits for it; C{None} if no slot is wanted, or the backend has no room of its own."""
         if not self._record.has_own_room():
-            self._ring_when_due()  # the fault of another backend may have begun a pause for all
             return None
         first = self._first_claimant()
         if first is not None and first.is_short():
