@@ -85,7 +85,7 @@ class Turns:
             self.wake()  # what was idle for it makes way for another manager's
 
     def want_no_more(self, member: BaseManager[Any]) -> None:
-        """It wants none any more, or has got one."""
+        """A manager does not want a slot any more, or has got one."""
         self.wanting.pop(member, None)
         self._count(member, None)
         if not self.wanting:
@@ -234,11 +234,12 @@ class Turns:
         return None if first is None and order == math.inf else order
 
     def _claimants(self) -> Iterator[BaseManager[Any]]:
-        """Those who want a slot and could use it now, in turn."""
+        """The managers that want a slot and could use it now, in turn."""
         return (each for each in self.wanting if each.wants_connection())
 
     def _first_claimant(self) -> BaseManager[Any] | None:
-        """The first of these where somebody waits for whom nothing is on its way; or the first."""
+        """The first of these with a waiter for whom no connection is on its way. If there is none,
+        the first of these."""
         first = None
         for each in self._claimants():
             if each.is_short():
