@@ -98,7 +98,8 @@ class Turns:
     def want_no_more(self, member: BaseManager[Any]) -> None:
         """It wants none any more, or has got one."""
         self.wanting.pop(member, None)
-        self._count(member, None)
+        if member in self._counted:
+            self._count(member, None)
         if not self.wanting:
             self._alarm.clear()
 
@@ -194,12 +195,16 @@ class Turns:
             first.connections_changed()
             if len(self._record.all) <= used:  # it did not take the slot
                 break
-        self._tell_room()
-        self._ring_when_due()
-        if self._record.unused() <= 0 and any(each.is_short() for each in self._claimants()):
-            self._make_room()
-        self._record.budget.want(self._record)
-        self._record.budget.wake()
+        if self.awaited or self.outside:
+            self._tell_room()
+        if self.wanting:
+            self._ring_when_due()
+            if self._record.unused() <= 0 and any(each.is_short() for each in self._claimants()):
+                self._make_room()
+        budget = self._record.budget
+        if budget.limit is not None:
+            budget.want(self._record)
+            budget.wake()
         self._record.vacancies.close_some()
 
     def _tell_room(self) -> None:
