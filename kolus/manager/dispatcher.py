@@ -283,14 +283,14 @@ class Dispatcher(Generic[P]):
                 return
             self.is_to_try = False
             self._connector.connect()
-        connector = self._connector
-        is_early = connector.due_in() > 0
+        turns, connector = self._record.turns, self._connector
         if self._lifecycle.serves and (
-            ((is_early or connector.unpaid) and self._wanted() > 0) or self._is_overlooked()
+            (self._wanted() > 0 and (connector.unpaid or connector.due_in() > 0))
+            or self._is_overlooked()
         ):
-            self._record.turns.want(self._manager)  # a sibling's success may bring it forward
-        else:
-            self._record.turns.want_no_more(self._manager)
+            turns.want(self._manager)  # a sibling's success may bring it forward
+        elif turns.wanting:
+            turns.want_no_more(self._manager)
 
     def _fail_hopeless(self) -> None:
         """Fail the waiters that nothing can serve before the next attempt is due."""

@@ -98,8 +98,7 @@ class Turns:
     def want_no_more(self, member: BaseManager[Any]) -> None:
         """It wants none any more, or has got one."""
         self.wanting.pop(member, None)
-        if member in self._counted:
-            self._count(member, None)
+        self._count(member, None)
         if not self.wanting:
             self._alarm.clear()
 
@@ -146,7 +145,8 @@ class Turns:
         first = self._first_claimant() or member if record.may_connect() else None
         is_its_turn = first is member or (first and member.is_short() and not first.is_short())
         if is_its_turn and record.budget.grants(record, member):
-            self.want_no_more(member)
+            if self.wanting:
+                self.want_no_more(member)
             return True
         self.want(member)
         if member.is_short():
@@ -256,7 +256,7 @@ class Turns:
     def _first_claimant(self) -> BaseManager[Any] | None:
         """The first of these where somebody waits for whom nothing is on its way; or the first."""
         first = None
-        for each in self._claimants():
+        for each in self._claimants() if self.wanting else ():
             if each.is_short():
                 return each
             first = first or each
