@@ -42,7 +42,7 @@ async def connect(pool: Any, *where: Any, **options: Any) -> Lease[Any]:
     @raise RuntimeError: Twisted's reactor does not run on the loop of this task.
     """
     loop = _loop()
-    return await _answer(loop, pool.connect(*where, **options), Lease.release)
+    return await _answer(loop, pool.connect(*where, **options), _return)
 
 
 async def wait(deferred: Deferred[T]) -> T:
@@ -77,6 +77,11 @@ class Leasing:
         await self._lease.__aexit__(kind, error, traceback)
 
 
+def _return(lease: Lease[Any]) -> None:
+    if lease.held:  # its owner may have ended in the same turn
+        lease.release()
+
+
 def _loop() -> asyncio.AbstractEventLoop:
     """The loop of this task, which Twisted's reactor, if there is one, has to run on."""
     loop = asyncio.get_running_loop()
@@ -99,23 +104,25 @@ async def _answer(
         task went on with it.
     """
     answer: asyncio.Future[T] = loop.create_future()
+    is_wanted = True
 
     def fired(result: T) -> None:
-        if answer.cancelled():
+        if answer.cancelled() or not is_wanted:
             unclaimed(result)
         else:
             answer.set_result(result)
 
     def failed(failure: Failure) -> None:
-        if not answer.cancelled():
+        if is_wanted and not answer.cancelled():
             assert failure.value is not None
             answer.set_exception(failure.value)
 
     deferred.addCallbacks(fired, failed)
     try:
         return await answer
-    except asyncio.CancelledError:
-        if answer.cancelled():
+    except (asyncio.CancelledError, GeneratorExit):  # the latter if the loop ends before the task
+        is_wanted = False
+        if answer.cancelled() or not answer.done():
             deferred.cancel()
         elif answer.exception() is None:
             unclaimed(answer.result())

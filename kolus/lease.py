@@ -177,8 +177,9 @@ class Lease(Generic[P]):
         """Return the connection for the next lessee. If it is closed or too old, it is not reused.
 
         Leave it as you found it, without a request under way. If you told it to close, left a
-        producer registered, wrote more than its peer takes now, left something unread, or if the
-        policy's C{clean} says that something is under way, this counts as C{finished}.
+        producer registered, wrote more than its peer takes now, or if the policy's C{clean} says
+        that something is under way, this counts as C{finished}. If something is left unread, it is
+        closed before anybody else has it.
 
         @raise LeaseError: the lease was settled before.
         """

@@ -4,6 +4,7 @@ This package knows pools, groups and fronts only by the few methods that it call
 what it is given. Of the configuration it knows its own settings. C{AdminService} listens.
 """
 
+from kolus.admin.guard import read_token
 from kolus.admin.openapi import description
 from kolus.admin.place import place_of
 from kolus.admin.running import Running, RunningGroup, RunningListener
@@ -16,4 +17,5 @@ __all__ = [
     "RunningListener",
     "description",
     "place_of",
+    "read_token",
 ]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hmac
+import os
+import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from kolus.admin.problem import Problem
 
-__all__ = ["Guard"]
+__all__ = ["Guard", "is_for_all", "read_token"]
 
 _SAME_SITE = ("same-origin", "none")
 _MOST_TOKEN = 4096
@@ -106,12 +109,30 @@ def _token_in(path: str) -> bytes:
     @raise Problem: there is none.
     """
     try:
+        return read_token(path)
+    except ValueError as error:
+        raise Problem(503, f"token_file {error}") from None
+
+
+def is_for_all(path: str) -> bool:
+    """Whether every user of this machine can read a file."""
+    with suppress(OSError):
+        return bool(os.stat(path).st_mode & stat.S_IROTH)
+    return False
+
+
+def read_token(path: str) -> bytes:
+    """The token in a file: its first line.
+
+    @raise ValueError: it says why there is none.
+    """
+    try:
         with Path(path).open("rb") as file:
             token = file.readline(_MOST_TOKEN).strip()
     except OSError as error:
-        raise Problem(503, f"token_file cannot be read: {error.strerror}") from None
+        raise ValueError(f"cannot be read: {error.strerror}") from None
     if not token:
-        raise Problem(503, "token_file is empty")
+        raise ValueError("is empty: its first line is to be the token, as of openssl rand -hex 32")
     return token
 
 

@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from kolus.admin.call import Answer, Call, answer
 from kolus.admin.changing import Changing
 from kolus.admin.finder import Finder
-from kolus.admin.guard import Guard
+from kolus.admin.guard import Guard, is_for_all
 from kolus.admin.journal import Journal
 from kolus.admin.measures import Measures
 from kolus.admin.openapi import description
@@ -121,11 +121,14 @@ class AdminService(Service):
 
         @raise CannotListen: listening failed on one of the addresses.
         """
+        path = self._settings.token_file
+        if path is not None and is_for_all(path):
+            _log.warn("every user can read token_file {path}: chmod 600 {path}", path=path)
         for place in self.places:
             guard = Guard(
                 is_private=place.is_private,
                 hosts=self._settings.hosts,
-                token_file=self._settings.token_file,
+                token_file=path,
             )
             site = AdminSite(
                 self._reactor,

@@ -7,11 +7,12 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionClosed
-from twisted.protocols.amp import AMP, ProtocolSwitchCommand
+from twisted.protocols.amp import AMP, NoEmptyBoxes, ProtocolSwitchCommand, TooLong
+from twisted.python.failure import Failure
 
 from kolus.backend import AnyBackend
 from kolus.balance import Balancer
-from kolus.clients.calls import run_call
+from kolus.clients.calls import WrongReply, run_call
 from kolus.clients.client import Client, listed, with_slots
 from kolus.events import Observer
 from kolus.group import Group
@@ -19,9 +20,10 @@ from kolus.lease import Lease
 from kolus.policy import Policy
 from kolus.pool import Pool
 
-__all__ = ["AMPPool"]
+__all__ = ["AMPPool", "WrongReply"]
 
 _IDENT = "amp"
+_UNREADABLE = (LookupError, TypeError, ValueError, NoEmptyBoxes, TooLong)
 
 
 class AMPPool(Client):
@@ -60,6 +62,7 @@ class AMPPool(Client):
     def callRemote(self, command: Any, **arguments: Any) -> Deferred[Any]:
         """See C{AMP.callRemote}. A call without an answer counts as answered when it is written.
 
+        @return: fails as C{AMP.callRemote}; with C{WrongReply} if what came cannot be read.
         @raise TypeError: the command would switch the protocol, which a pooled connection cannot.
         """
         if isinstance(command, type) and issubclass(command, ProtocolSwitchCommand):
@@ -68,11 +71,26 @@ class AMPPool(Client):
             )
 
         def call(protocol: Any) -> Deferred[Any]:
-            answer = protocol.callRemote(command, **arguments)
-            return succeed(None) if answer is None else answer
+            answer: Deferred[Any] | None = protocol.callRemote(command, **arguments)
+            if answer is None:
+                return succeed(None)
+            if not answer.called:  # else it could not be sent
+                answer.addErrback(_explained, command)
+            return answer
 
         asked: Deferred[Lease[Any]] = self.group.connect(_IDENT)
         return asked.addCallback(run_call, call, _is_harmless)
+
+
+def _explained(failure: Failure, command: Any) -> Failure:
+    """AMP's errors of an answer that it cannot read are those of whatever failed in it."""
+    error = failure.value
+    if isinstance(error, tuple(command.allErrors)) or not isinstance(error, _UNREADABLE):
+        return failure
+    why = f"{type(error).__name__} {error}".rstrip()  # the repr of TooLong may raise
+    wrong = WrongReply(f"the AMP server sent no answer to {command.__name__}: {why}")
+    wrong.__cause__ = error
+    return Failure(wrong)
 
 
 def _is_harmless(error: BaseException) -> bool:

@@ -11,7 +11,12 @@ from twisted.python.failure import Failure
 
 from kolus.lease import Lease
 
-__all__ = ["call_again", "run_call"]
+__all__ = ["WrongReply", "call_again", "run_call"]
+
+
+class WrongReply(Exception):
+    """The server sent what cannot be the reply to this call. Whether it did what the call asked for
+    is not known."""
 
 
 def run_call(

@@ -156,7 +156,7 @@ def _read(text: str, flag: Flag) -> Any:
 
 def _told(mistake: Mistake) -> str:
     names = {each.path: name for name, each in FLAGS.items()}
-    path = mistake.path
+    path = (*mistake.path, re.split("[ :]", mistake.why, maxsplit=1)[0])  # often it has the key
     while path and path not in names:
         path = path[:-1]
     if not path:

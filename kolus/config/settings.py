@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import get_args
 
 from kolus.backend import Backend
@@ -115,7 +114,10 @@ class GroupSettings:
                 "source and backends are both given: expected one source, or the backends"
             )
         seen: dict[object, Backend] = {}
+        names: dict[str, Backend] = {}
         for each in self.backends:
+            if each.name is not None and names.setdefault(each.name, each) is not each:
+                raise ValueError(f"backends has the name {each.name!r} twice; choose another")
             if seen.setdefault(each.key, each) is not each:
                 raise ValueError(f"backends has {each.endpoint} twice; leave one out")
 
@@ -159,8 +161,6 @@ class AdminSettings:
         """
         if not self.listen:
             raise ValueError("listen must name at least one address, such as unix:/run/kolus/admin")
-        if self.token_file is not None and not Path(self.token_file).is_file():
-            raise ValueError(f"token_file: there is no file {self.token_file}")
         if type(self.allow_remote) is not bool:
             raise ValueError(f"allow_remote must be true or false, not {self.allow_remote!r}")
 

@@ -58,7 +58,7 @@ def read_table(
         if key in others:
             continue
         if key not in known:
-            hint = did_you_mean(key, [*known, *others])
+            hint = did_you_mean(key, {*known, *others})
             mistakes.append(Mistake((*path, key), f"unknown key: {hint}"))
             continue
         read = _value(hints[key], given, (*path, key), mistakes)
@@ -122,6 +122,10 @@ def _single(hint: Any, given: Any, path: Path, mistakes: Mistakes) -> Any:
 def _backends(entries: list[Any], path: Path, mistakes: Mistakes) -> Any:
     made = []
     for at, entry in enumerate(entries):
+        if not isinstance(entry, str | dict):
+            why = f'must be a text such as "tcp:10.0.0.7:6379", or a table, not {_shown(entry)}'
+            mistakes.append(Mistake((*path, at), why))
+            continue
         try:
             made.append(
                 backend_from_entry({"endpoint": entry} if isinstance(entry, str) else entry)

@@ -14,6 +14,9 @@ from kolus.config.whole import Check, no_check, whole
 __all__ = ["read_config"]
 
 
+_QUOTES = 'a text is in quotes, such as "tcp:127.0.0.1:6379"; others are 5, true, [...] and {...}'
+
+
 def read_config(name: str, check: Check = no_check) -> Config:
     """Read a configuration.
 
@@ -23,17 +26,22 @@ def read_config(name: str, check: Check = no_check) -> Config:
         the line and the path of the key.
     """
     try:
-        text = File(name).read_text(encoding="utf-8")
+        content = File(name).read_bytes()
+        text = content.decode("utf-8-sig")  # some editors write a mark of three bytes first
     except OSError as error:
         raise ConfigError([f"{name}: cannot be read: {error.strerror}"]) from error
     except UnicodeDecodeError as error:
-        raise ConfigError([f"{name}: it is not UTF-8"]) from error
+        line = content.count(b"\n", 0, error.start) + 1
+        why = f"byte 0x{content[error.start]:02x} is not UTF-8; save the file as UTF-8"
+        raise ConfigError([f"{name}, line {line}: {why}"]) from error
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        found = re.search(r"\(at line (\d+), column \d+\)$", str(error))
-        line = int(found[1]) if found else len(text.splitlines()) or 1
-        raise ConfigError([f"{name}, line {line}: {error}"]) from error
+        found = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", str(error))
+        if found is None:
+            raise ConfigError([f"{name}, line {len(text.splitlines()) or 1}: {error}"]) from error
+        why = f"{found[1]}; {_QUOTES}" if found[1] == "Invalid value" else found[1]
+        raise ConfigError([f"{name}, line {found[2]}, column {found[3]}: {why}"]) from error
     mistakes: list[Mistake] = []
     config = whole(tables, check, mistakes)
     if config is None:
@@ -51,4 +59,6 @@ def _told(mistake: Mistake) -> str:
     if not where:
         return mistake.why
     why = mistake.why.removeprefix(f"{mistake.path[-1]}").lstrip(": ")
-    return f"{where[1:]} {why}" if why.startswith("must") else f"{where[1:]}: {why}"
+    return (
+        f"{where[1:]} {why}" if why.startswith(("must ", "is ", "has ")) else f"{where[1:]}: {why}"
+    )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import fields, replace
 from typing import Any
 
-from kolus.config.mistakes import Mistake, did_you_mean
+from kolus.config.mistakes import Mistake, Path, did_you_mean
 from kolus.config.settings import AdminSettings, Config, GroupSettings, ListenerConfig
 from kolus.config.table import Mistakes, read_table
 from kolus.support import hide_secrets
@@ -14,6 +15,15 @@ from kolus.tunnel import ListenerSettings
 
 __all__ = ["Check", "no_check", "whole"]
 
+_CHOSEN = re.compile(r"(tcp6?|ssl):0(:|$)", re.IGNORECASE)
+"""A server endpoint string for whose port the system chooses the number."""
+
+_HOMES: Mapping[str, tuple[type[Any], ...]] = {
+    "before the first table": (Config,),
+    "in [groups.NAME]": (GroupSettings,),
+    "in [listeners.NAME]": (ListenerConfig, ListenerSettings),
+    "in [admin]": (AdminSettings,),
+}
 
 Check = Callable[[Config], Iterable[Mistake]]
 
@@ -41,12 +51,43 @@ def whole(tables: Mapping[str, Any], check: Check, mistakes: Mistakes) -> Config
     admin = tables.get("admin")
     steered = None if admin is None else read_table(AdminSettings, admin, ("admin",), mistakes)
     single = read_table(Config, {**tables, "groups": {}, "listeners": {}}, (), mistakes, ("admin",))
+    mistakes[:] = map(_with_home, mistakes)
     if single is None or mistakes:
         return None
     parts: Any = {"groups": groups, "listeners": listeners, "admin": steered}
     config = replace(single, **parts)
+    mistakes.extend(_shared_addresses(config))
     mistakes.extend(check(config))
     return None if mistakes else config
+
+
+def _with_home(mistake: Mistake) -> Mistake:
+    """The same; of a key that stands in a wrong table it says which is the right one."""
+    homes = [home for home, classes in _HOMES.items() if _has(classes, mistake.path[-1:])]
+    if not (homes and mistake.why.startswith("unknown key: expected")):
+        return mistake
+    return Mistake(mistake.path, f"unknown key here: it belongs {' or '.join(homes)}")
+
+
+def _has(classes: tuple[type[Any], ...], keys: Path) -> bool:
+    return any(each.name in keys for its in classes for each in fields(its))
+
+
+def _shared_addresses(config: Config) -> Iterator[Mistake]:
+    """Addresses that are given more than once. Any number may listen on ports that are chosen."""
+    places: list[tuple[Path, str]] = [
+        (("listeners", name, "listen", at), each)
+        for name, listener in config.listeners.items()
+        for at, each in enumerate(listener.listen)
+    ]
+    if config.admin is not None:
+        places += [(("admin", "listen", at), each) for at, each in enumerate(config.admin.listen)]
+    first: dict[str, Path] = {}
+    for path, address in places:
+        other = first.setdefault(address, path)
+        if other is not path and not _CHOSEN.match(address):
+            where = ".".join(map(str, other[:-1]))
+            yield Mistake(path, f"{address} is in {where}, too; leave one out")
 
 
 def no_check(config: Config) -> Iterable[Mistake]:
@@ -79,6 +120,10 @@ def _listener(
         return None
     if group is None and len(groups) == 1:
         group = next(iter(groups))
+    if group is None and groups:
+        why = f"group is missing: say which, one of {', '.join(sorted(groups))}"
+        mistakes.append(Mistake((*path, "group"), why))
+        return None
     if not isinstance(group, str) or group not in groups:
         hint = did_you_mean(str(group), groups) if groups else "there is no group"
         why = f"group must be the name of a group, not {group!r}: {hint}"

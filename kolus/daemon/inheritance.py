@@ -8,15 +8,14 @@ from __future__ import annotations
 import json
 import os
 import socket
-import stat
 from typing import Any
 
-from twisted.internet import unix
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IStreamServerEndpoint
 from zope.interface import implementer
 
+from kolus.daemon.adopted_unix import adopted_unix_port
 from kolus.daemon.listen_endpoint import listen_endpoint
 from kolus.support import CannotListen
 
@@ -50,7 +49,7 @@ class Inheritance:
         inherited = self._sockets.get(description)
         if inherited is None:
             return listen_endpoint(reactor, description)
-        return _Inherited(reactor, inherited)
+        return _Inherited(reactor, inherited, description.startswith("systemd:"))
 
     @property
     def names(self) -> list[str]:
@@ -115,9 +114,13 @@ def _received(connection: socket.socket, descriptors: list[int]) -> list[str]:
 class _Inherited:
     """Listens on a socket that is bound and listens already."""
 
-    def __init__(self, reactor: Any, inherited: socket.socket) -> None:
+    def __init__(self, reactor: Any, inherited: socket.socket, is_lent: bool) -> None:
+        """
+        @param is_lent: see C{adopted_unix_port}.
+        """
         self._reactor = reactor
         self._socket = inherited
+        self._is_lent = is_lent
         # As endpoints of Twisted's have it; whether it is of the loopback is looked at.
         its: Any = inherited.getsockname()
         self._interface = "" if inherited.family == socket.AF_UNIX else its[0]
@@ -135,10 +138,4 @@ class _Inherited:
         family = self._socket.family
         if family != socket.AF_UNIX:
             return self._reactor.adoptStreamPort(self._socket.fileno(), family, factory)
-        # As adoptStreamPort does it, but that would set the mode of the path to 666.
-        path: Any = self._socket.getsockname()
-        mode = 0o666 if path[:1] in ("\0", b"\0") else stat.S_IMODE(os.stat(path).st_mode)
-        port: Any = unix.Port(path, factory, 1024, mode, self._reactor)
-        port._preexistingSocket = self._socket.dup()
-        port.startListening()
-        return port
+        return adopted_unix_port(self._reactor, self._socket, factory, is_lent=self._is_lent)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from contextlib import suppress
 from typing import Any
 
@@ -11,17 +12,18 @@ from twisted.internet.abstract import isIPAddress
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IStreamServerEndpoint
 
+from kolus.daemon.adopted_unix import BACKLOG, LentUNIXEndpoint
 from kolus.daemon.behind_balancers import BEHIND_BALANCERS
-from kolus.daemon.unix_listening import UNIXListeningEndpoint
+from kolus.daemon.unix_listening import UNIXListeningEndpoint, check_socket_path
 from kolus.errors import describe
 from kolus.support import hide_secrets
 
 __all__ = ["listen_endpoint"]
 
-_BACKLOG = 1024
-"""The clients that the kernel keeps until they are accepted. With Twisted's default of 50 a kernel
-resets some of 200 clients that come at once."""
-
+_IPV6 = re.compile(
+    r"\[[0-9A-Fa-f:.]+\]|(?<=interface=)[0-9A-Fa-f]*(?<!\\):(?!interface)[0-9A-Fa-f:.]+"
+)
+"""An IPv6 address whose colons are not escaped."""
 _EXAMPLE = "tcp:6380:interface=127.0.0.1"
 _WITH_BACKLOG = ("ssl", "tcp", "tcp6", "unix")
 
@@ -43,6 +45,9 @@ def listen_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
 
 
 def _made(reactor: Any, description: str) -> Any:
+    is_path = _kind_of(description).strip() == "unix"  # a path may have spaces within
+    if description != description.strip() or not (is_path or len(description.split()) <= 1):
+        raise _Unusable("there is a space in it: leave it out")
     if _kind_of(description) == "tls":
         # Twisted reads tls:7480 as a folder 7480 of certificates, and listens on port 443.
         raise _Unusable(
@@ -53,7 +58,7 @@ def _made(reactor: Any, description: str) -> Any:
         description += ":lockfile=0"
     if _kind_of(description) in _WITH_BACKLOG and ":backlog=" not in description:
         with suppress(Exception):  # parsing it without the backlog gives a better error
-            return serverFromString(reactor, f"{description}:backlog={_BACKLOG}")
+            return serverFromString(reactor, f"{description}:backlog={BACKLOG}")
     return serverFromString(reactor, description)
 
 
@@ -62,11 +67,14 @@ def _checked(made: Any, description: str) -> IStreamServerEndpoint:
     if not 0 <= getattr(made, "_port", 0) < 65536:
         raise _Unusable("its port is not from 0 to 65535")
     if kind == "unix":
-        folder = os.path.dirname(os.path.abspath(made._address))
-        if not os.path.isdir(folder):
-            raise _Unusable(f"there is no folder {folder}")
+        try:
+            check_socket_path(os.fspath(made._address))
+        except ValueError as error:
+            raise _Unusable(str(error)) from None
         if not made._wantPID:
             made = UNIXListeningEndpoint(made, made._address)
+    if kind == "systemd" and made.addressFamily == socket.AF_UNIX:
+        made = LentUNIXEndpoint(made.reactor, made)
     if kind == "ssl":
         _tolerate_alpn(made._sslContextFactory.getContext())
     listening: IStreamServerEndpoint = made
@@ -81,6 +89,15 @@ def _why(description: str, error: Exception) -> str:
     kind, _, rest = description.partition(":")
     if isinstance(error, _Unusable):
         return str(error)
+    if address := _IPV6.search(rest):
+        port = re.search(r"(?<=\]:)\d+$|^\d+(?=:)", rest)
+        its = address[0].strip("[]").replace(":", r"\:")
+        return (
+            r"the colons of an IPv6 address are written as \:, for example "
+            f"tcp6:{port[0] if port else 6380}:interface={its}"
+        )
+    if kind == "unix" and ":mode=" in description:
+        return "mode is in octal, for example mode=660"
     if kind.lower() == "ssl" and isinstance(error, OSError):
         if "privateKey=" not in description:
             return (
@@ -100,6 +117,10 @@ def _why(description: str, error: Exception) -> str:
         return f"{number[1]} is not a number; expected for example {_EXAMPLE}"
     if kind == "systemd" and isinstance(error, KeyError):
         return f"systemd gave this process no socket of the name {error}"
+    if kind == "systemd" and isinstance(error, IndexError):
+        return "systemd gave this process no socket of this index"
+    if not description.strip():
+        return f"it is empty; expected for example {_EXAMPLE}"
     if "Unknown endpoint type" in str(error):
         return f"unknown kind {kind!r}; {_meant(kind, rest)}"
     return f"{describe(error)}; expected for example {_EXAMPLE}"

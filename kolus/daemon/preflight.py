@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path as File
 from typing import Any
 
-from kolus.admin import place_of
-from kolus.config import Config, GroupSettings, Mistake, Path
+from kolus.config import AdminSettings, Config, GroupSettings, Mistake, Path
 from kolus.daemon.listen_endpoint import listen_endpoint
 from kolus.daemon.served_group import endpoint_maker, make_source
+from kolus.daemon.unix_listening import check_socket_path
 from kolus.sources import check_file
 from kolus.tls import BackendCertificates, ListenerCertificates
 
@@ -25,27 +25,38 @@ def preflight(reactor: Any, config: Config) -> Iterator[Mistake]:
     for name, group in config.groups.items():
         yield from _of_group(reactor, group, ("groups", name), config.name_servers)
     if config.admin is not None:
-        for at, each in enumerate(config.admin.listen):
-            make, remote = partial(listen_endpoint, reactor), config.admin.allow_remote
-            yield from _tried(("admin", "listen", at), place_of, make, each, remote)
+        yield from _of_admin(reactor, config.admin)
     for name, listener in config.listeners.items():
         path: Path = ("listeners", name)
         for at, each in enumerate(listener.listen):
             yield from _tried((*path, "listen", at), listen_endpoint, reactor, each)
         if listener.settings.tls is not None:
-            yield from _tried((*path, "tls"), ListenerCertificates, listener.settings.tls)
+            yield from _tried_tls(path, ListenerCertificates, listener.settings.tls)
+    if config.takeover is not None:
+        yield from _tried(("takeover",), check_socket_path, config.takeover)
+
+
+def _of_admin(reactor: Any, admin: AdminSettings) -> Iterator[Mistake]:
+    from kolus.admin import place_of, read_token  # has a web server, which takes long to import
+
+    for at, each in enumerate(admin.listen):
+        make = partial(listen_endpoint, reactor)
+        yield from _tried(("admin", "listen", at), place_of, make, each, admin.allow_remote)
+    if admin.token_file is not None:
+        yield from _tried(("admin", "token_file"), read_token, admin.token_file)
 
 
 def _of_group(
     reactor: Any, group: GroupSettings, path: Path, servers: tuple[str, ...]
 ) -> Iterator[Mistake]:
     if group.source is not None:
-        yield from _tried((*path, "source"), make_source, reactor, group, servers)
+        mistakes = list(_tried((*path, "source"), make_source, reactor, group, servers))
+        yield from mistakes
         kind, _, name = group.source.partition(":")
-        if kind == "file" and not group.wait_for_source:
+        if kind == "file" and not group.wait_for_source and not mistakes:
             yield from _of_file((*path, "source"), name)
     if group.tls is not None:
-        mistakes = list(_tried((*path, "tls"), BackendCertificates, group.tls))
+        mistakes = list(_tried_tls(path, BackendCertificates, group.tls))
         yield from mistakes
         if mistakes:
             return
@@ -61,6 +72,16 @@ def _of_file(path: Path, name: str) -> Iterator[Mistake]:
         return
     for mistake in _tried(path, check_file, name):
         yield Mistake(path, mistake.why + hint)
+
+
+def _tried_tls(path: Path, make: Callable[..., object], settings: object) -> Iterator[Mistake]:
+    """As C{_tried}, with the key of C{tls} that the message begins with."""
+    for mistake in _tried(path, make, settings):
+        names, _, why = mistake.why.partition(": ")
+        if names.startswith("tls."):
+            yield Mistake((*path, *names.split(".")), why)
+        else:
+            yield Mistake((*path, "tls"), mistake.why)
 
 
 def _tried(path: Path, make: Callable[..., object], *arguments: Any) -> Iterator[Mistake]:

@@ -15,12 +15,19 @@ from twisted.logger import Logger
 
 from kolus.support import steady
 
-__all__ = ["Signals"]
+__all__ = ["Signals", "let_signals_come"]
 
 _log = Logger()
 
 _LAST_RESORT = 2.0
 """Seconds after the second signal to end until the process ends by force."""
+
+
+def let_signals_come() -> None:
+    """End the blocking of signals that began when twistd looked for the daemon."""
+    if hasattr(signal, "pthread_sigmask"):
+        early = {signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, early)
 
 
 class Signals:
@@ -49,6 +56,7 @@ class Signals:
         self._handle("SIGHUP", lambda: self.reload())
         self._handle("SIGUSR1", lambda: self.reopen_log())
         self._handle("SIGUSR2", lambda: self.tell_status())
+        let_signals_come()
         # The reactor installs its own handlers of these as it starts.
         for name in ("SIGTERM", "SIGINT"):
             self._reactor.callWhenRunning(self._take_over, name)

@@ -24,16 +24,14 @@ from kolus.config import (
     did_you_mean,
     read_config,
 )
-from kolus.daemon.demo import Demo
 from kolus.daemon.handover import Handover
 from kolus.daemon.inheritance import inherit
 from kolus.daemon.log_output import LogOutput
 from kolus.daemon.making import make_daemon
 from kolus.daemon.notify import Notifier
 from kolus.daemon.preflight import preflight
-from kolus.daemon.signals import Signals
+from kolus.daemon.signals import Signals, let_signals_come
 from kolus.daemon.steady_time import use_steady_time
-from kolus.daemon.steered import Steered
 from kolus.support import CannotListen
 
 __all__ = ["Options", "makeService"]
@@ -111,6 +109,7 @@ class Options(usage.Options):
                 raise usage.UsageError(f"--{name} {does}: leave out --{others[0]}")
         if self["demo"] is not None:
             self["demo"] = _seconds(self["demo"])
+            let_signals_come()
             return
         if self["config"] is not None:  # a daemon may go to another folder
             self["config"] = os.path.abspath(self["config"])
@@ -194,6 +193,8 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     if options["demo"] is not None:
+        from kolus.daemon.demo import Demo
+
         stop, on_terminal = partial(_stop, reactor), _is_terminal()
         return Demo(reactor, options["demo"], stop, _print, on_terminal=on_terminal)
     assert options.config is not None, "the options were parsed"
@@ -208,6 +209,8 @@ def makeService(options: Options) -> IService:
     options.signals.end_at_once = daemon.abort
     service: Any = daemon
     if options.config.admin is not None:
+        from kolus.daemon.steered import Steered  # with a web server: most of a tenth of a second
+
         service = Steered(reactor, daemon, options.config.admin, make_endpoint)
     if options.config.takeover is not None:
         handover = Handover(reactor, options.config.takeover, service, partial(_stop, reactor))

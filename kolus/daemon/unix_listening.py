@@ -20,7 +20,25 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IStreamServerEndpoint
 from zope.interface import implementer
 
-__all__ = ["UNIXListeningEndpoint"]
+__all__ = ["UNIXListeningEndpoint", "check_socket_path"]
+
+_LONGEST = 107  # as Linux has it, and 103 elsewhere
+
+
+def check_socket_path(path: str) -> None:
+    """Find out whether a UNIX socket could be listened on there, as far as that shows now.
+
+    @raise ValueError: it says why not.
+    """
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        raise ValueError(f"there is no folder {folder}")
+    if len(os.fsencode(path)) > _LONGEST:
+        raise ValueError(
+            f"its path has {len(os.fsencode(path))} bytes, and that of a socket at most {_LONGEST}"
+        )
+    if os.path.exists(path) and not stat.S_ISSOCK(os.stat(path).st_mode):
+        raise ValueError(f"{path} is there, and is no socket: choose another path")
 
 
 @implementer(IStreamServerEndpoint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
@@ -25,6 +26,10 @@ __all__ = ["check_endpoint_string", "endpoint_from_string", "is_of_plugin", "wha
 _OWN_KINDS = frozenset({"ssl", "tcp", "unix"})
 """The kinds that Twisted parses itself, which needs no reactor."""
 
+_LONGEST_PATH = 107  # as Linux has it
+_IPV6 = re.compile(r"(\w+):\[?([0-9A-Fa-f.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f.]*)\]?:(\d+(?::.*)?)")
+"""A string with an IPv6 address whose colons are not escaped."""
+
 _plugin_kinds: set[str] = set()
 """The kinds that plugins are known to parse. Looking for plugins takes most of a millisecond."""
 
@@ -40,10 +45,15 @@ def check_endpoint_string(description: str) -> None:
     if ":" not in description:
         raise _unusable(description, "expected KIND:ARGUMENTS, such as tcp:127.0.0.1:6379")
     kind = _kind_of(description)
+    is_path = kind.strip() == "unix"  # a path may have spaces within
+    if description != description.strip() or not (is_path or len(description.split()) == 1):
+        raise _unusable(description, "there is a space in it: leave it out")
     if kind in _OWN_KINDS:
         made = _parse(None, description)
         if not (getattr(made, "_path", None) or getattr(made, "_host", None)):
             raise _unusable(description, "it has no host, or no path")
+        if len(os.fsencode(getattr(made, "_path", ""))) > _LONGEST_PATH:
+            raise _unusable(description, f"a path of a socket has at most {_LONGEST_PATH} bytes")
         if not 0 < getattr(made, "_port", 1) < 65536:
             raise _unusable(description, "its port is not from 1 to 65535")
     elif kind not in _plugin_kinds:
@@ -112,6 +122,10 @@ def _parse(reactor: Any, description: str) -> IStreamClientEndpoint:
 def _why(description: str, error: Exception) -> str:
     """What is wrong. Where Twisted's message is about its own functions, this one is about the
     string."""
+    if address := _IPV6.fullmatch(description):
+        its = address[2].replace(":", r"\:")
+        escaped = f"{address[1]}:{its}:{address[3]}"
+        return rf"the colons of an IPv6 address are written as \:, here {escaped}"
     if isinstance(error, NameError):  # what Twisted could not import of pyOpenSSL
         return "TLS needs pip install 'kolus[tls]'"
     if isinstance(error, UnlistableError):

@@ -103,7 +103,8 @@ class BaseManager(ABC, Generic[P]):
         """
         @param reactor: what connects; any clock is enough for a backend made from an endpoint.
         @param protocol: makes the protocol of each connection.
-        @param observers: a live list of whom to tell about events.
+        @param observers: a live list of whom to tell about events. Whoever adds to it later calls
+            C{record.changed()}.
         @param record: whose slots to take, and where to count; one of its own if C{None}.
         @param rng: where the jitter comes from.
         @raise ValueError: the backend's endpoint string is of no use to this reactor.
@@ -272,6 +273,7 @@ class BaseManager(ABC, Generic[P]):
     def health_changed(self) -> None:
         """Its backend has become well, or is not well any more."""
         self._plain = is_plain(self)
+        self.placements.health_changed()
         self.connections_changed()
 
     def limit_changed(self) -> None:

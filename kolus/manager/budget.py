@@ -4,32 +4,27 @@ Within a backend, its C{Turns} decide which manager connects next. Where the poo
 budget decides which backend does: the one whose next waiter arrived first.
 
 Its state is the limit; the number of connections; those of them that end; the backends that have
-some; the backends that have room of their own and wait for a slot here, with a heap of them by the
-arrival of their next waiters; those that want one that nobody waits for; the managers with
-something idle; and whether there were more connections than the limit. An entry of the heap may be
-outdated, and is corrected when it reaches the top. So each operation takes amortised O(log n) for n
-backends.
+some; the backends that have room of their own and wait for a slot here, by the arrival of their
+next waiters; those that want one that nobody waits for; the managers with something idle; and
+whether there were more connections than the limit.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 import sys
 from collections.abc import Iterable
-from heapq import heapify, heappop, heappush, heapreplace
 from typing import TYPE_CHECKING, Any
 
 from kolus.events import Why
 from kolus.manager.idlers import Idlers
+from kolus.support import LazyHeap
 
 if TYPE_CHECKING:
     from kolus.manager.base import BaseManager
     from kolus.manager.record import BackendRecord
 
 __all__ = ["Budget"]
-
-_MOST_TOMBSTONES = 100  # and as many more as there are backends that want a slot
 
 
 class Budget:
@@ -48,9 +43,8 @@ class Budget:
         self.used = 0
         self.leaving: set[Any] = set()
         self.holders: dict[BackendRecord, None] = {}
-        self.wanting: dict[BackendRecord, float] = {}
-        self._heap: list[tuple[float, int, BackendRecord]] = []
-        self._ties = itertools.count()
+        self._line: LazyHeap[BackendRecord] = LazyHeap()
+        self.wanting = self._line.ranks
         self._spare: dict[BackendRecord, None] = {}
         self._idlers = Idlers()
         self._is_waking = self._was_above = False
@@ -96,38 +90,24 @@ class Budget:
             return
         order = record.turns.next_order()
         if order is None:
-            self.wanting.pop(record, None)
-            self._spare.pop(record, None)
+            self._forget(record)
         elif order == math.inf:
-            self.wanting.pop(record, None)
+            self._line.discard(record)
             self._spare[record] = None
-        elif self.wanting.get(record) != order:
+        else:
             self._spare.pop(record, None)
-            self.wanting[record] = order
-            if len(self._heap) > 2 * len(self.wanting) + _MOST_TOMBSTONES:
-                self._heap = [(at, next(self._ties), each) for each, at in self.wanting.items()]
-                heapify(self._heap)
-            else:
-                heappush(self._heap, (order, next(self._ties), record))
+            self._line.set(record, order)
 
     def _first(self) -> BackendRecord | None:
         """The backend whose next waiter arrived first, of those that want a slot."""
-        heap = self._heap
-        while heap:
-            order, tie, record = heap[0]
-            if self.wanting.get(record) != order:
-                heappop(heap)
-                continue
-            now = record.turns.next_order()
-            if now == order:
-                return record
-            if now is None or now == math.inf:
-                heappop(heap)
-                self.want(record)
-            else:
-                self.wanting[record] = now
-                heapreplace(heap, (now, tie, record))
-        return None
+        return self._line.first(self._order)
+
+    def _order(self, record: BackendRecord) -> float | None:
+        order = record.turns.next_order()
+        if order == math.inf:
+            self._spare[record] = None
+            return None
+        return order
 
     def grants(self, record: BackendRecord, member: BaseManager[Any]) -> bool:
         """Whether a manager may take a slot now. Backends with older waiters are offered it first.
@@ -199,7 +179,7 @@ class Budget:
         self.make_room()
 
     def _forget(self, record: BackendRecord) -> None:
-        self.wanting.pop(record, None)
+        self._line.discard(record)
         self._spare.pop(record, None)
 
     def left(self, member: BaseManager[Any]) -> None:

@@ -31,8 +31,8 @@ class Checker:
 
         @return: fires when that is done; never fails.
         """
-        manager, descriptor = self._manager, connection.descriptor
-        if descriptor is not None and not descriptor.is_quiet(manager._now()):
+        manager = self._manager
+        if not connection.is_quiet(manager._now()):
             return succeed(None)  # the check would take it for an answer
         self._checks.begin(connection)
         manager._alarm.set(self._checks.slow_at())

@@ -33,7 +33,7 @@ from kolus.manager.connection_state import (
     LEASED,
     NEXT,
 )
-from kolus.manager.descriptor import LOOK_AFTER, Descriptor, descriptor_of
+from kolus.manager.descriptor import Descriptor, descriptor_of
 from kolus.manager.history import History
 from kolus.manager.losses import Losses
 from kolus.manager.transports import is_ending, is_sound, layers, stop_telling, tell_before
@@ -51,6 +51,10 @@ __all__ = ["Connection"]
 
 P = TypeVar("P")
 _log = Logger()
+
+LOOK_AFTER = 0.0001
+"""A connection is looked at if the last look was so many seconds ago. A look at its socket takes
+half a microsecond."""
 
 
 @implementer(IProtocol, IHandshakeListener, ILoggingContext)
@@ -74,7 +78,7 @@ class Connection(History, Generic[P]):
     @ivar chance: from 0 to below 1, drawn by the connector: this one's share of every jitter.
     @ivar fault: what this machine lacked for the last hook that failed.
     @ivar unfit_by: what its check or reset failed with.
-    @ivar sure_for: it may be leased without a look when it was idle for less than so many seconds.
+    @ivar sure_until: until when it may be leased without another look, on the clock.
     @ivar expires_at: when its lifetime ends, on the clock.
     @ivar origin: where it was leased, in debug mode.
     @ivar opening: the attempt to make it, while that is under way.
@@ -89,7 +93,7 @@ class Connection(History, Generic[P]):
 
     __slots__ = (
         *("dataReceived", "descriptor", "doubtful", "manager", "protocol", "retired"),
-        *("since", "state", "sure_for", "transport", "unasked", "uses"),
+        *("since", "state", "sure_until", "transport", "unasked", "uses"),
     )
 
     protocol: P
@@ -121,7 +125,7 @@ class Connection(History, Generic[P]):
         self.uses = 0
         self.retired = False
         self.doubtful = True
-        self.sure_for = 0.0
+        self.sure_until = -math.inf
         self.manager: Any = connector.manager
         self.unasked: Any = self._data_received
         self.dataReceived: Any = self.unasked
@@ -153,7 +157,7 @@ class Connection(History, Generic[P]):
         """
         if self.doubtful and not self.usable(producing=True):
             return False
-        if self.descriptor is not None and not self.descriptor.is_quiet(now):
+        if not self.is_quiet(now):
             return False
         if self.state is not IDLE:
             self._become(LEASED)
@@ -164,6 +168,17 @@ class Connection(History, Generic[P]):
         protocol: Any = self.protocol
         self.dataReceived = protocol.dataReceived if self.answered else self._first_answer
         return True
+
+    def is_quiet(self, now: float) -> bool:
+        """Look whether something has come that nobody asked for, unless that was looked at just
+        now.
+
+        @return: whether nothing has. If something has, it is closing now.
+        """
+        if now < self.sure_until:
+            return True
+        self.sure_until = now + min(LOOK_AFTER, self.manager._hooks.check_after)
+        return self.descriptor is None or self.descriptor.is_quiet()
 
     def _first_answer(self, data: bytes) -> None:
         """The first that comes during a lease. From here on the pool has no part in that."""
@@ -193,7 +208,7 @@ class Connection(History, Generic[P]):
         doubtful = self.doubtful
         if doubtful and not self.usable():
             return False
-        if self.state is BUSY and self.descriptor is not None and not self.descriptor.is_quiet(now):
+        if self.state is BUSY and not self.is_quiet(now):
             return False
         self.since = now
         if self.state is LEASED:
@@ -291,8 +306,6 @@ class Connection(History, Generic[P]):
         self.transport = transport
         self._tells = tell_before(transport, self)
         self.descriptor = descriptor_of(self, layers(transport))
-        look_after = math.inf if self.descriptor is None else LOOK_AFTER
-        self.sure_for = min(look_after, self.manager._hooks.check_after)
         self.connected_at = self._connector.now()
         self.opening.make(transport)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
     from kolus.manager.lease_tracker import LeaseTracker
     from kolus.manager.record import BackendRecord
     from kolus.policy import Policy
-    from kolus.watching import Owner
+    from kolus.watching import Owner, Ownership
 
 __all__ = ["Deadlocks"]
 
@@ -36,16 +37,44 @@ class Deadlocks:
 
         @param origin: the place in the program that made the request.
         """
-        ownerships = []
-        if owner is not None:
+        ownerships: list[Ownership] = []
+        if owner is not None and self._policy.slots is None:
+            ownerships = self._held_by(owner)
+        elif owner is not None:
             # A sibling's lease of a shared connection is only one slot, not a whole connection.
-            siblings = [] if self._policy.slots is not None else self._record.members
-            members = [self._manager, *[each for each in siblings if each is not self._manager]]
-            held = [each.ownership_of(owner) for each in members]
-            ownerships = [each for each in held if each is not None]
+            held = self._manager.ownership_of(owner)
+            ownerships = [] if held is None else [held]
         manager, find = self._manager, self._tracker.deadlock
         error = find(ownerships, manager.supply.capacity(), manager, origin) if ownerships else None
         return self.find_in_pool(owner, origin) if error is None else error
+
+    def _held_by(self, owner: Owner) -> list[Ownership]:
+        """What an owner has at the managers of the backend; nothing if it cannot hold as many
+        connections as the limit. That is known as soon as too many are found that it does not hold.
+        """
+        record, found = self._record, []
+        others = len(record.all) - record.limit  # so many may be other lessees'
+        for each in self._holders():
+            if others < 0:
+                return []
+            held = each.ownership_of(owner)
+            others -= len(each.connections.all)
+            if held is not None:
+                others += len(held.leases)
+                found.append(held)
+        return found if others >= 0 else []
+
+    def _holders(self) -> Iterator[BaseManager[Any]]:
+        """The managers of the backend, or only those that have connections if these are few."""
+        record, seen = self._record, set()
+        if len(record.members) <= len(record.all):
+            yield from record.members
+            return
+        for connection in record.all:
+            manager = connection.manager
+            if not (manager in seen or connection in record.detached):
+                seen.add(manager)
+                yield manager
 
     def find_in_pool(self, owner: Owner | None, origin: str | None) -> LeaseError | None:
         """The same if it holds all connections that the pool's limit allows."""

@@ -20,13 +20,9 @@ from twisted.logger import Logger
 if TYPE_CHECKING:
     from kolus.manager.connection import Connection
 
-__all__ = ["LOOK_AFTER", "Descriptor", "descriptor_of"]
+__all__ = ["Descriptor", "descriptor_of"]
 
 _log = Logger()
-
-LOOK_AFTER = 0.0001
-"""A connection that was idle or leased for less than so many seconds is not looked at. A look takes
-half a microsecond."""
 
 _CLOSED = "its peer closed it"
 
@@ -46,12 +42,9 @@ class Descriptor:
         self.wrapper = wrapper
         self._poll: Any = None
 
-    def is_quiet(self, now: float) -> bool:
-        """Whether nothing has come that nobody asked for; if something has, the connection is
-        closing now. It is looked at only if much can have come since it was leased or idle."""
+    def is_quiet(self) -> bool:
+        """See C{Connection.is_quiet}."""
         connection = self._connection
-        if now - connection.since < LOOK_AFTER:
-            return True
         if self.wrapper is None and not self.base.TLS:  # else some may have been read already
             poll = self._poll or self._ready()
             if not poll(0):
@@ -75,7 +68,7 @@ class Descriptor:
         base = self.base
         is_sent = not (base._tempDataBuffer or base.dataBuffer or base.TLS or self.wrapper)
         if is_sent or self._send():
-            self.is_quiet(now)
+            connection.is_quiet(now)
         else:
             connection.out_of_step("its peer has not taken all that was written")
 

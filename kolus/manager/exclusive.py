@@ -12,7 +12,6 @@ from kolus.interfaces import IGivesFresh, IKolusManager, IServesGroups
 from kolus.lease import FAILED, FORGOTTEN, RELEASED, REVOKED, Lease, Outcome
 from kolus.manager.base import BaseManager
 from kolus.manager.connection_state import IDLE, LEASED
-from kolus.manager.descriptor import LOOK_AFTER
 from kolus.manager.detachment import DETACHES, detach
 from kolus.manager.freshness import SoleFreshness
 from kolus.manager.quick_lease import QuickLease
@@ -45,21 +44,12 @@ class ConnectionManager(BaseManager[P]):
         self, ident: Hashable, owner: Owner | None = None, fresh: bool = False
     ) -> Lease[P] | None:
         idle = self._idle
-        # Adding to the list of observers does not clear smooth, so the list is looked at.
-        if (
-            not (self.smooth and idle)
-            or owner is not None
-            or self._observers
-            or ident != self.ident
-            or fresh
-        ):
+        if not (self.smooth and idle) or owner is not None or ident != self.ident or fresh:
             return self._try_closely(ident, owner, fresh)
-        now = self._now()
-        if now >= self._alarm.at:
-            return self._try_closely(ident, owner)
         connection, _ = idle.popitem()
-        if connection.doubtful or now - connection.since >= connection.sure_for:
-            if self._checks and self._hooks.is_stale(connection):
+        now = self._now()
+        if connection.doubtful or now >= connection.sure_until:
+            if now >= self._alarm.at or (self._checks and self._hooks.is_stale(connection)):
                 self.connections.order.put_back(connection)
                 return self._try_closely(ident, owner)
             if not connection.lease(now):
@@ -114,25 +104,30 @@ class ConnectionManager(BaseManager[P]):
         return Lease(connection, self._settler)
 
     def _settle(self, connection: Connection[P], outcome: Outcome) -> None:
-        now = self._now()
         descriptor = connection.descriptor
-        if descriptor is not None and outcome is RELEASED:
-            base = descriptor.base
-            if (
-                now - connection.since >= LOOK_AFTER
-                or base._tempDataBuffer
-                or base.dataBuffer
-                or connection.doubtful  # after a STARTTLS, too
-                or (descriptor.wrapper is not None and descriptor.holds_back())
-            ):
-                descriptor.leave(now)
-        if self.smooth and outcome is RELEASED and not (connection.doubtful or self._observers):
+        if (
+            self.smooth
+            and outcome is RELEASED
+            and not connection.doubtful
+            and (
+                descriptor is None
+                or not (
+                    (base := descriptor.base)._tempDataBuffer
+                    or base.dataBuffer
+                    or (descriptor.wrapper is not None and descriptor.holds_back())
+                )
+            )
+        ):
             connection.state = IDLE
-            connection.since = now
+            connection.since = self._now()
             connection.dataReceived = connection.unasked
             self._idle[connection] = None
             self.counters.releases += 1
-        elif (
+            return
+        now = self._now()
+        if descriptor is not None and outcome is RELEASED:
+            descriptor.leave(now)
+        if (
             self.passes_on
             and self.waiting
             and outcome is RELEASED

@@ -1,19 +1,18 @@
 """C{GroupQueues}: the queues of groups that one manager serves besides its own.
 
-Its state is the queues, and two heaps of them by the arrival of their heads: one of those whose
-requests take any connection, one of those that want one which was never leased. When another
-manager serves a head, this one is not told, so its entry becomes outdated. The next head of a queue
-arrived later than the one before. So an outdated entry is too early, never too late, and is
-corrected when it reaches the top. A queue that is empty then is dropped, and joins when it has a
-waiter again.
-Each operation takes amortised O(log n) for n queues.
+Its state is the queues, by the arrival of their heads: those whose requests take any connection,
+and those that want one which was never leased. When another manager serves a head, this one is not
+told. The next head of a queue arrived later than the one before. So what is known of a queue is too
+early, never too late, and is corrected when the queue would be next. A queue that is empty then is
+dropped, and joins when it has a waiter again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from heapq import heapify, heappop, heappush, heapreplace
 from typing import TYPE_CHECKING, Any, Protocol
+
+from kolus.support import LazyHeap
 
 if TYPE_CHECKING:
     from kolus.backend import Backend
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from kolus.watching import Owner
 
 __all__ = ["GroupQueues", "ServedQueue"]
-
-_MOST_TOMBSTONES = 100  # and as many more as there are queues
 
 
 class ServedQueue(Protocol):
@@ -80,21 +77,20 @@ class ServedQueue(Protocol):
 class GroupQueues:
     """Finds the queue whose head arrived first.
 
-    @ivar known: the queues, each with the C{order} of its head when last looked at. Only this class
-        changes it.
+    @ivar known: the queues. Only this class changes it.
     @ivar fresh: those of them whose waiters want connections that were never leased.
     """
 
-    __slots__ = ("_heaps", "_manager", "fresh", "known")
+    __slots__ = ("_by_arrival", "_manager", "fresh", "known")
 
     def __init__(self, manager: Any) -> None:
         """
         @param manager: the manager that serves the queues.
         """
         self._manager = manager
-        self._heaps: tuple[list[tuple[int, ServedQueue]], ...] = ([], [])
-        self.fresh: dict[ServedQueue, None] = {}
-        self.known: dict[ServedQueue, int] = {}
+        self.known: dict[ServedQueue, None] = {}
+        self._by_arrival: tuple[LazyHeap[ServedQueue], ...] = (LazyHeap(), LazyHeap())
+        self.fresh = self._by_arrival[True].ranks
 
     def __iter__(self) -> Iterator[ServedQueue]:
         return iter(tuple(self.known))
@@ -104,29 +100,20 @@ class GroupQueues:
         head = queue.head()
         if queue in self.known or head is None or self._manager._lifecycle.refusal is not None:
             return
-        self.known[queue] = head.order
-        if queue.fresh:
-            self.fresh[queue] = None
+        self.known[queue] = None
+        self._by_arrival[queue.fresh].set(queue, head.order)
         self._manager.smooth = self._manager.passes_on = False
-        heap = self._heaps[queue.fresh]
-        if len(heap) > 2 * len(self.known) + _MOST_TOMBSTONES:
-            fresh = queue.fresh
-            heap[:] = [(order, each) for each, order in self.known.items() if each.fresh is fresh]
-            heapify(heap)
-        else:
-            heappush(heap, (head.order, queue))
 
     def leave(self, queue: ServedQueue) -> None:
         """Stop serving a queue."""
         self.known.pop(queue, None)
-        self.fresh.pop(queue, None)
+        self._by_arrival[queue.fresh].discard(queue)
 
     def clear(self) -> None:
         """Stop serving all queues."""
         self.known.clear()
-        self.fresh.clear()
-        for heap in self._heaps:
-            heap.clear()
+        for each in self._by_arrival:
+            each.clear()
 
     def first(self, *, fresh: bool = False) -> ServedQueue | None:
         """The queue whose head arrived first, of those that the backend may serve.
@@ -134,28 +121,19 @@ class GroupQueues:
         @param fresh: whether to look at those whose waiters want connections that were never
             leased, or at the others.
         """
-        aside: list[tuple[int, ServedQueue]] = []
-        heap = self._heaps[fresh]
-        found = None
-        while heap and found is None:
-            order, queue = heap[0]
-            head = queue.head()
-            if self.known.get(queue) != order:
-                heappop(heap)
-            elif head is None:
-                heappop(heap)
-                self.leave(queue)
-                queue.dropped(self._manager)
-            elif head.order != order:
-                self.known[queue] = head.order
-                heapreplace(heap, (head.order, queue))
-            elif queue.may_serve(self._manager.backend):
-                found = queue
-            else:
-                aside.append(heappop(heap))
-        for each in aside:
-            heappush(heap, each)
-        return found
+        backend, heap = self._manager.backend, self._by_arrival[fresh]
+        first = heap.first(self._order)
+        if first is None or first.may_serve(backend):
+            return first
+        return heap.first(self._order, lambda queue: queue.may_serve(backend))
+
+    def _order(self, queue: ServedQueue) -> int | None:
+        head = queue.head()
+        if head is None:
+            self.known.pop(queue, None)
+            queue.dropped(self._manager)
+            return None
+        return head.order
 
     def count(self, most: int) -> int:
         """The number of waiters in all queues together that take any connection.

@@ -4,10 +4,11 @@ Each waiter of a group is placed at one manager, which counts it and connects fo
 there. The placement does not decide who serves it: all managers of the group serve its waiters by
 arrival.
 
-Its state is the waiters placed here, the oldest placement first; those of them for whom a
-connection may be on its way; those of them who want one that was never leased; and the queues to
-tell when something is idle here, or when there is room. A queue asks to be told when it found
-nothing here, and is told once. So each call costs no more than the look before it.
+Its state is the waiters placed here, the oldest placement first; the same by their arrival, from
+when the backend is not well until it is; those of them for whom a connection may be on its way;
+those of them who want one that was never leased; and the queues to tell when something is idle
+here, or when there is room. A queue asks to be told when it found nothing here, and is told once.
+So each call costs no more than the look before it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from kolus.health import Phase
+from kolus.support import LazyHeap
 
 if TYPE_CHECKING:
     from kolus.manager.base import BaseManager
@@ -38,7 +40,7 @@ class Placements:
     """
 
     __slots__ = (
-        *("_hopeful", "_manager", "_record", "fresh"),
+        *("_by_arrival", "_hopeful", "_manager", "_record", "fresh"),
         *("wait_for_idle", "wait_for_room", "waiters"),
     )
 
@@ -48,6 +50,7 @@ class Placements:
         self.waiters: dict[Waiter[Any], None] = {}
         self._hopeful: dict[Waiter[Any], None] = {}
         self.fresh: dict[Waiter[Any], None] = {}
+        self._by_arrival: tuple[LazyHeap[Waiter[Any]], ...] | None = None
         self.wait_for_idle: dict[ServedQueue, None] = {}
         self.wait_for_room: dict[ServedQueue, None] = {}
 
@@ -58,8 +61,9 @@ class Placements:
         self.waiters[waiter] = self._hopeful[waiter] = None
         if waiter.fresh:
             self.fresh[waiter] = None
+        if self._by_arrival is not None:
+            self._by_arrival[waiter.fresh].set(waiter, waiter.order)
         self._record.changed(manager)
-        self._record.turns.placing[manager] = None
         assert waiter.queue is not None
         manager.groups.join(waiter.queue)  # type: ignore[arg-type]
         manager.demand_grew()
@@ -70,6 +74,8 @@ class Placements:
             del self.waiters[waiter]
             self._hopeful.pop(waiter, None)
             self.fresh.pop(waiter, None)
+            if self._by_arrival is not None:
+                self._by_arrival[waiter.fresh].discard(waiter)
             self._record.changed(self._manager)
             self._manager.demand_fell()
 
@@ -78,8 +84,19 @@ class Placements:
 
         @param reused: whether it is to take a connection that was leased before.
         """
-        those = [each for each in self.waiters if not (reused and each.fresh)]
-        return min(those, key=lambda waiter: waiter.order, default=None)
+        if self._by_arrival is None:
+            self._by_arrival = LazyHeap(), LazyHeap()
+            for waiter in self.waiters:
+                self._by_arrival[waiter.fresh].set(waiter, waiter.order)
+        heaps = self._by_arrival[:1] if reused else self._by_arrival
+        firsts = [each for each in [heap.first() for heap in heaps] if each is not None]
+        return min(firsts, key=lambda waiter: waiter.order, default=None)
+
+    def health_changed(self) -> None:
+        """The backend has become well, or is not well any more. While it is well, nobody asks for
+        C{oldest}."""
+        if self._record.health.phase is Phase.WELL:
+            self._by_arrival = None
 
     def give_up(self, waiter: Waiter[Any], error: Exception) -> None:
         """A waiter cannot be served here. Its queue places it elsewhere, or else fails it."""
@@ -215,7 +232,6 @@ class Placements:
         if in_vain and surplus < 0:
             self._relieve_others()
         if not self._hopeful:
-            self._record.turns.placing.pop(self._manager, None)
             return
         slow_at = self._manager.connections.slow_at()
         if slow_at > self._manager._now() and self._manager.serves():

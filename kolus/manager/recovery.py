@@ -10,22 +10,19 @@ and whether the pool is closed.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
-from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IReactorTime
 
-from kolus.support import Alarm
+from kolus.support import Alarm, LazyHeap
 
 if TYPE_CHECKING:
     from kolus.manager.record import BackendRecord
 
 __all__ = ["Recovery"]
 
-_MOST_TOMBSTONES = 16  # and as many more as there are backends to try
 _PAUSE = 0.25
 """Seconds at least between two tries of a backend, for policies without a back-off."""
 
@@ -43,9 +40,8 @@ class Recovery:
         """
         self._clock = clock
         self._connect = connect
-        self._due: list[tuple[float, int, BackendRecord]] = []
+        self._due: LazyHeap[BackendRecord] = LazyHeap()
         self._since: dict[BackendRecord, float] = {}
-        self._ties = itertools.count()
         self._asked_at = -math.inf
         self._stopped = False
         self._alarm = Alarm(clock, self._try_due)
@@ -56,21 +52,19 @@ class Recovery:
         if not (record in self._since or record.health.is_held or self._stopped):
             now = self._clock.seconds()
             self._since[record] = now
-            due = max(record.attempts.due_at, now + _PAUSE)
-            heappush(self._due, (due, next(self._ties), record))
+            self._due.set(record, max(record.attempts.due_at, now + _PAUSE))
 
     def remove(self, record: BackendRecord) -> None:
         """A backend is admitted, or forgotten."""
         self._since.pop(record, None)
-        if len(self._due) > 2 * len(self._since) + _MOST_TOMBSTONES:
-            self._due = [each for each in self._due if each[2] in self._since]
-            heapify(self._due)
+        self._due.discard(record)
 
     def asked(self) -> None:
         """A request comes while a backend is ejected."""
-        if self._due:
+        first = self._due.first()
+        if first is not None:
             self._asked_at = now = self._clock.seconds()
-            due = self._due[0][0]
+            due = self._due.ranks[first]
             if due <= now:
                 self._try_due()
             else:
@@ -86,15 +80,14 @@ class Recovery:
 
     def _try_due(self) -> None:
         now = self._clock.seconds()
-        while self._due:
-            due, _, record = self._due[0]
-            since = self._since.get(record)
-            if since is not None and (due > now or since > self._asked_at):
+        while (record := self._due.first()) is not None:
+            due, since = self._due.ranks[record], self._since[record]
+            if due > now or since > self._asked_at:
                 if since <= self._asked_at:
                     self._alarm.set(due)
                 return
-            heappop(self._due)
-            if self._since.pop(record, None) is None or not record.health.may_be_over:
+            self.remove(record)
+            if not record.health.may_be_over:
                 continue
             if record.attempts.due_at > now:
                 self.add(record)

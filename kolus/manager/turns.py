@@ -1,10 +1,9 @@
 """C{Turns}: whose turn it is to connect, of the managers that share the limit of one backend.
 
 Its state is the managers that want a connection and may not make it yet, in turn; how many each of
-them has, and how many of them have so many; those that connect for waiters of groups; those at
-which queues of groups wait for room; the queues that wait for room and have no manager here; the
-alarm for the next attempt that is due; and, where there are several managers, those with something
-idle.
+them has, and how many of them have so many; those at which queues of groups wait for room; the
+queues that wait for room and have no manager here; the alarm for the next attempt that is due; and,
+where there are several managers, those with something idle.
 """
 
 from __future__ import annotations
@@ -35,7 +34,6 @@ class Turns:
     """Gives the slots of one backend to its managers in turn.
 
     @ivar wanting: the managers that wait for a slot, in turn.
-    @ivar placing: the managers that connect for waiters of groups.
     @ivar awaited: the managers at which queues of groups wait for room.
     @ivar outside: the queues of groups that want to hear, once, when there is room, and have no
         manager here: other idents have all the slots.
@@ -45,7 +43,6 @@ class Turns:
         self._record = record
         self._clock = clock
         self.wanting: OrderedDict[BaseManager[Any], None] = OrderedDict()
-        self.placing: dict[Any, None] = {}
         self.awaited: OrderedDict[BaseManager[Any], None] = OrderedDict()
         self._counted: dict[BaseManager[Any], int] = {}
         self._having: Counter[int] = Counter()
@@ -63,17 +60,9 @@ class Turns:
     def left(self, member: BaseManager[Any]) -> None:
         """A manager has no connections any more and wants none."""
         self.want_no_more(member)
-        self.placing.pop(member, None)
         self.awaited.pop(member, None)
         self._idlers.discard(member)
         self._record.budget.left(member)
-
-    def taken(self, member: BaseManager[Any]) -> None:
-        """A manager has taken a slot. If it was the last, others connect in vain for groups."""
-        if self.placing and self._record.unused() <= 0:
-            for each in tuple(self.placing):
-                if each is not member:
-                    each.placements.tell()
 
     def want(self, member: BaseManager[Any]) -> None:
         """A manager wants a slot, and waits for its turn, or until the next attempt is due."""

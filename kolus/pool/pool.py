@@ -137,6 +137,8 @@ class Pool(PoolUse[P], PoolOperation):
         if not callable(observer):
             raise TypeError(f"an observer must be callable with an event, not {observer!r}")
         self._observers.append(observer)
+        for record in self._managers.records:
+            record.changed()
 
     # Leasing
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 from typing import Any
 
 from twisted.python.failure import Failure
@@ -43,6 +44,8 @@ def _told(description: str, cause: Any) -> str:
         )
     if number in (errno.EACCES, errno.EPERM):
         return "not allowed: this user may not write to the folder"
+    if number == socket.EAI_NONAME:
+        return "interface must be an address of this machine, such as 127.0.0.1"
     if number == errno.EADDRNOTAVAIL:
         return "this machine has no such address: see the list of ip address"
     if number == errno.ENOENT and is_unix:

@@ -151,6 +151,14 @@ def idents(size: int) -> Scene:
     return Scene([result_of(ask()) for ask in asks], asks, size)
 
 
+def idents_with_owners(size: int) -> Scene:
+    """An owner that waits is asked whether it holds everything itself."""
+    pool, (backend,) = _pool(limit=size, idents="separate"), _backends(1)
+    ends = [Deferred[None]() for _ in range(size)]
+    asks = [partial(pool.connect, at, backend, owner=each) for at, each in enumerate(ends)]
+    return Scene([result_of(ask()) for ask in asks], asks, size)
+
+
 def idents_of_a_group(size: int) -> Scene:
     """The balancer compares the loads of two backends, each with a manager for each ident. It
     always chooses the first, which has fewer leases."""
@@ -167,6 +175,15 @@ def groups(size: int) -> Scene:
     pool, (backend,) = _pool(limit=1), _backends(1)
     held = _leased(pool, backend)
     return Scene(held, [partial(pool.group([backend]).connect, "us") for _ in range(size)], size)
+
+
+def placed(size: int) -> Scene:
+    """Those who wait for any of a group, at a backend that was ejected since: it serves only those
+    who are placed there."""
+    pool, (backend,) = _pool(limit=1), _backends(1)
+    scene = Scene(_leased(pool, backend), [partial(pool.group([backend]).connect, "us")], size)
+    pool.eject(backend)
+    return scene
 
 
 def lists(size: int) -> Scene:
@@ -207,8 +224,10 @@ SCENES: Mapping[str, Callable[[int], Scene]] = {
     "connections of the backend": connections,
     "idle connections beside it": idle_connections,
     "idents": idents,
+    "idents with owners": idents_with_owners,
     "idents of a group": idents_of_a_group,
     "groups with the backend": groups,
+    "waiters at an ejected backend": placed,
     "lists with the backend": lists,
     "backends of the group": backends,
     "backends under the pool's limit": backends_under_a_limit,

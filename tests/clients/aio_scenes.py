@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from twisted.internet import asyncioreactor
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol
 
 LOOP = asyncio.new_event_loop()
@@ -22,9 +23,11 @@ asyncio.set_event_loop(LOOP)
 asyncioreactor.install(LOOP)
 
 from twisted.internet import reactor  # noqa: E402
+from twisted.internet.task import deferLater  # noqa: E402
 
 from kolus import (  # noqa: E402
     Backend,
+    Closed,
     ConnectFailed,
     LeaseError,
     LeaseTimeout,
@@ -202,6 +205,163 @@ async def an_error_of_the_pool_is_raised_in_the_task() -> None:
     await server.wait_closed()
     with pytest.raises(ConnectFailed, match="refused"):
         await aio.connect(pool, "u", its)
+
+
+@scene
+async def a_task_that_is_cancelled_at_any_await_loses_no_lease() -> None:
+    pool, its = make_pool(limit=2, acquire_timeout=None), await backend()
+
+    class Line(Protocol):
+        def __init__(self) -> None:
+            self.came: asyncio.Future[bytes] = LOOP.create_future()
+
+        def dataReceived(self, data: bytes) -> None:
+            if not self.came.done():
+                self.came.set_result(data)
+
+    pool._protocol = Line
+    reached = set()
+
+    async def use(name: int) -> None:
+        reached.add("begins")
+        async with aio.lease(pool, "u", its) as lease:
+            reached.add("has it")
+            lease.protocol.came = LOOP.create_future()
+            lease.protocol.transport.write(b"%d" % name)
+            assert await lease.protocol.came == b"%d" % name
+            reached.add("has the answer")
+            await aio.wait(deferLater(reactor, 0.001))
+            reached.add("has waited")
+        await asyncio.sleep(0)
+
+    for turns in range(40):
+        tasks = [asyncio.ensure_future(use(number)) for number in range(5)]
+        for _ in range(turns):
+            await asyncio.sleep(0 if turns % 2 else 0.0003)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        errors = [task.exception() for task in tasks if not task.cancelled()]
+        assert errors == [None] * len(errors), errors
+        assert leased(pool) == 0, pool.status()
+    gc.collect()
+    assert pool.counters().forgotten == 0
+    assert reached == {"begins", "has it", "has the answer", "has waited"}
+
+
+@scene
+async def a_task_that_ends_without_settling_costs_its_connection_alone() -> None:
+    pool, its = make_pool(limit=1), await backend()
+
+    async def forgetful() -> None:
+        lease = await aio.connect(pool, "u", its)
+        assert lease.held
+
+    for _ in range(3):
+        await asyncio.ensure_future(forgetful())
+        gc.collect()
+        async with aio.lease(pool, "u", its, timeout=5.0):
+            pass
+    assert pool.counters().forgotten == 3
+    assert leased(pool) == 0
+
+
+@scene
+async def a_time_limit_at_the_moment_of_service_loses_no_lease() -> None:
+    pool, its = make_pool(limit=1, acquire_timeout=None), await backend()
+    served = late = 0
+
+    async def use(how: Any) -> None:
+        nonlocal served, late
+        try:
+            if how is asyncio.timeout:
+                async with asyncio.timeout(0.002), aio.lease(pool, "u", its):
+                    served += 1
+            else:
+                (await asyncio.wait_for(aio.connect(pool, "u", its), 0.002)).release()
+                served += 1
+        except TimeoutError:
+            late += 1
+
+    for number in range(200):
+        first = await aio.connect(pool, "u", its)
+        use_it = use(asyncio.timeout if number % 2 else asyncio.wait_for)
+        task = asyncio.ensure_future(use_it)
+        if number % 3:
+            LOOP.call_later(0.002, first.release)
+            await asyncio.sleep(0)
+        else:
+            await asyncio.sleep(0)
+            LOOP.call_later(0.0019, first.release)
+        await task
+        await asyncio.sleep(0.001)
+        assert leased(pool) == 0, pool.status()
+    gc.collect()
+    assert pool.counters().forgotten == 0
+    assert served + late == 200
+
+
+@scene
+async def a_task_group_that_fails_while_some_wait_lets_none_of_them_in() -> None:
+    pool, its = make_pool(limit=1, acquire_timeout=None), await backend()
+    entered = 0
+
+    async def use() -> None:
+        nonlocal entered
+        async with aio.lease(pool, "u", its):
+            entered += 1
+            await asyncio.sleep(0.01)
+            raise ZeroDivisionError
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(10):
+                tasks.create_task(use())
+    except* ZeroDivisionError:
+        pass
+    assert entered == 1
+    assert leased(pool) == 0
+    async with aio.lease(pool, "u", its):
+        pass
+
+
+@scene
+async def an_owner_that_ends_when_its_task_is_cancelled_settles_its_lease_once() -> None:
+    pool, its = make_pool(limit=1), await backend()
+    for _ in range(20):
+        first, owner = await aio.connect(pool, "u", its), Deferred[None]()
+        task = asyncio.ensure_future(aio.connect(pool, "u", its, owner=owner))
+        await asyncio.sleep(0)
+        first.release()
+        owner.callback(None)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert task.cancelled()
+        assert leased(pool) == 0
+
+
+@scene
+async def a_request_whose_task_is_thrown_away_leaves_the_queue() -> None:
+    pool, its = make_pool(limit=1), await backend()
+    async with aio.lease(pool, "u", its):
+        waits = aio.connect(pool, "u", its)
+        waits.send(None)
+        assert pool.status()[0].waiting == 1
+        waits.close()
+        assert pool.status()[0].waiting == 0
+
+
+@scene
+async def a_pool_that_closes_tells_every_task_that_waits() -> None:
+    pool, its = make_pool(limit=1, acquire_timeout=None), await backend()
+    lease = await aio.connect(pool, "u", its)
+    tasks = [asyncio.ensure_future(aio.connect(pool, "u", its)) for _ in range(5)]
+    await asyncio.sleep(0)
+    closing = asyncio.ensure_future(aio.wait(pool.close()))
+    told = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(isinstance(each, Closed) for each in told), told
+    lease.release()
+    await closing
 
 
 def main(name: str) -> int:

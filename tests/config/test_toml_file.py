@@ -106,13 +106,30 @@ def test_all_mistakes_are_told_at_once_with_line_and_key(tmp_path: Path) -> None
         ("[admin]", "[amdin]", "24: amdin: unknown key: did you mean 'admin'?"),
         ("limit = 50", "limit = 5\nconnect_ahead = 6", "8: groups.carts.connect_ahead"),
         ('"tcp:10.0.0.7:6379"', '"10.0.0.7:6379"', "did you mean tcp:10.0.0.7:6379?"),
-        ('"tcp:10.0.0.7:6379"', "7", "6: groups.carts.backends[0]: a backend is a table"),
+        ('"tcp:10.0.0.7:6379"', "7", "6: groups.carts.backends[0] must be a text such as"),
         ("max_clients", 'group = "cart"\nmax_clients', "did you mean 'carts'?"),
         ('expect = "+PONG"', "", "11: groups.carts.check: expect must not be empty"),
         ('["shop.pem"]', "[]", "22: listeners.carts.tls.certificates must name a folder or a file"),
         ('["shop.pem"]', "[1]", "22: listeners.carts.tls.certificates[0] must be a string"),
         ('listen = ["unix:admin.sock"]', "", "24: admin: listen is missing"),
-        ('["unix:admin.sock"]', '"unix:a"\ntoken_file = "/nope"', "there is no file /nope"),
+        ("[listeners.carts]", "[listeners.carts]\ngrace = 3", "it belongs before the first table"),
+        ("grace = 5", "limit = 5", "2: limit: unknown key here: it belongs in [groups.NAME]"),
+        (
+            '{ endpoint = "tcp:10.0.0.8:6379", weight = 2 }]',
+            '{ endpoint = "tcp:a:1", name = "n" }, { endpoint = "tcp:a:2", name = "n" }]',
+            "6: groups.carts.backends has the name 'n' twice; choose another",
+        ),
+        (
+            "[admin]",
+            '[listeners.more]\nlisten = "tcp:6380:interface=127.0.0.1"\n[admin]',
+            "25: listeners.more.listen[0]: tcp:6380:interface=127.0.0.1 is in listeners.carts.list",
+        ),
+        ('["unix:admin.sock"]', '["unix:a", "unix:a"]', "unix:a is in admin.listen, too"),
+        (
+            "[groups.carts]",
+            '[groups.more]\nbackends = ["tcp:a:1"]\n[groups.carts]',
+            "listeners.carts.group is missing: say which, one of carts, more",
+        ),
         ("allow", "handshake_timeout = 0\nallow", "handshake_timeout must be above 0"),
         ("allow", "client_timeout = inf\nallow", "18: listeners.carts.client_timeout must be"),
         ('"tcp:6380:interface=127.0.0.1"', "[]", "17: listeners.carts.listen must say where"),
@@ -146,13 +163,33 @@ def test_what_only_the_machine_shows_is_told_with_its_line(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("content", "expected"),
-    [(b"\xff", "it is not UTF-8"), (b"a = \n", "line 1: "), (b"[a]\n[a]\n", "line 2: ")],
+    [
+        (b"\n\xff", "line 2: byte 0xff is not UTF-8; save the file as UTF-8"),
+        ("[a]".encode("utf-16"), "line 1: byte 0xff is not UTF-8"),
+        (b"a = b\n", "line 1, column 5: Invalid value; a text is in quotes"),
+        (b"[a]\r\n[a]\r\n", "line 2, column 3: Cannot declare"),
+        (b"a = [", "line 1: "),
+    ],
 )
 def test_a_file_that_is_no_toml_says_where(content: bytes, expected: str, tmp_path: Path) -> None:
     path = tmp_path / "kolus.toml"
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=expected):
         read_config(str(path))
+
+
+def test_what_windows_writes_at_begin_and_end_of_lines_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "kolus.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode())
+    assert read_config(str(path)) == read_config(write(tmp_path, GOOD))
+    path.write_bytes(b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").replace("= 500", "= 0").encode())
+    with pytest.raises(ConfigError, match=r"line 19: listeners\.carts\.max_clients"):
+        read_config(str(path))
+
+
+def test_ports_that_the_system_chooses_may_be_asked_for_twice(tmp_path: Path) -> None:
+    text = GOOD.replace('"tcp:6380:interface=127.0.0.1"', '["tcp:0", "tcp:0"]')
+    assert read_config(write(tmp_path, text)).listeners["carts"].listen == ("tcp:0", "tcp:0")
 
 
 def test_a_header_before_tls_is_refused(tmp_path: Path) -> None:

@@ -32,6 +32,15 @@ def told(description: str) -> str:
         ("unix:/nope/x.sock", "there is no folder /nope"),
         ("ssl:7480", "expected ssl:7480:privateKey=key.pem:certKey=certificate.pem"),
         ("ssl:7480:privateKey=/nope.pem", "cannot read /nope.pem: No such file or directory"),
+        ("tcp:[::1]:7480", r"for example tcp6:7480:interface=\:\:1"),
+        ("tcp6:7480:interface=::1", r"for example tcp6:7480:interface=\:\:1"),
+        ("", "it is empty; expected for example"),
+        ("tcp: 7480", "there is a space in it: leave it out"),
+        (" unix:/run/x.sock", "there is a space in it: leave it out"),
+        (f"unix:/{'x' * 107}", "its path has 108 bytes, and that of a socket at most 107"),
+        ("unix:/tmp", "/tmp is there, and is no socket: choose another path"),
+        ("unix:/tmp/x:mode=999", "mode is in octal, for example mode=660"),
+        ("systemd:domain=INET:index=7", "systemd gave this process no socket of this index"),
         ("tls:7480", "give tcp:PORT, and tls.certificates in a file or --tls-certificates"),
         ("systemd:domain=INET:name=x", "systemd gave this process no socket of the name 'x'"),
     ],
@@ -51,6 +60,11 @@ def test_a_file_that_is_no_certificate_is_told(tmp_path: Path) -> None:
 
 def test_no_message_shows_a_password() -> None:
     assert "hunter2" not in told("ssl:7480:password=hunter2")
+
+
+def test_an_address_of_ipv6_may_be_escaped() -> None:
+    made: Any = listen_endpoint(reactor, r"tcp6:0:interface=\:\:1")
+    assert made._interface == "::1"
 
 
 def test_a_socket_may_be_in_a_folder_that_is_there(tmp_path: Path) -> None:

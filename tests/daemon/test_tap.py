@@ -225,6 +225,21 @@ def test_every_balancer_can_be_named(name: str) -> None:
         (["--demo=3", SOURCE], "leave out --source"),
         (["--demo=3", SERVER], "leave out --name-server"),
         (["--demo=3", "--eject-after=0"], "leave out --eject-after"),
+        (
+            [BACKEND, LISTEN, "--tls-certificates=/nope"],
+            "--tls-certificates: cannot read /nope: No",
+        ),
+        ([BACKEND, LISTEN, "--tls-client-ca=/nope"], "--tls-certificates is missing"),
+        ([BACKEND, LISTEN, "--backend-tls-ca=/nope"], "--backend-tls-ca: cannot read /nope"),
+        ([BACKEND, LISTEN, "--check-kind=exchange"], "--check-expect must not be empty"),
+        ([BACKEND, LISTEN, "--takeover=/nope/x"], "--takeover: there is no folder /nope"),
+        ([BACKEND, LISTEN, "--takeover=/tmp"], "--takeover: /tmp is there, and is no socket"),
+        ([LISTEN, "--source=file:b.yaml"], "ends in .toml or .json, not 'b.yaml'"),
+        ([LISTEN, "--backend=tcp:::1:6379"], r"are written as \:, here tcp:\:\:1:6379"),
+        ([LISTEN, "--backend=tcp:[2001:db8::7]:1"], r"here tcp:2001\:db8\:\:7:1"),
+        ([LISTEN, "--backend=tcp: 10.0.0.7 :1"], "there is a space in it"),
+        ([LISTEN, f"{BACKEND} "], "there is a space in it"),
+        ([LISTEN, f"--backend=unix:/{'x' * 108}"], "a path of a socket has at most 107 bytes"),
         (["--unknown"], "unknown option --unknown: see"),
         (["--limits=5"], "unknown option --limits: did you mean --limit?"),
         (["--zzz"], "unknown option --zzz: see twistd kolus --help"),
@@ -283,6 +298,24 @@ def test_a_configuration_is_checked_and_nothing_else(
 
 def test_the_demo_needs_nothing_else() -> None:
     assert isinstance(makeService(parsed("--demo=1.5")), Demo)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (None, "--admin-token-file: cannot be read: No such file"),
+        (b"", "--admin-token-file is empty: its first line is to be the token"),
+        (b"\nsecret", "--admin-token-file is empty"),
+    ],
+)
+def test_a_file_without_a_token_is_refused(
+    content: bytes | None, expected: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "token"
+    if content is not None:
+        path.write_bytes(content)
+    admin = ("--admin-listen=tcp:0:interface=127.0.0.1", f"--admin-token-file={path}")
+    assert expected in complaint(BACKEND, LISTEN, *admin)
 
 
 def test_a_wrong_file_of_backends_is_told_with_its_line_unless_it_may_come_later(

@@ -19,13 +19,17 @@ from kolus.testing import result_of
 FACTORY = Factory.forProtocol(Protocol)
 
 
+def endpoint(path: Path) -> Any:
+    return listen_endpoint(reactor, f"unix:{path}")
+
+
 def listen(path: Path) -> Any:
-    return result_of(listen_endpoint(reactor, f"unix:{path}").listen(FACTORY))
+    return result_of(endpoint(path).listen(FACTORY))
 
 
-def refused(path: Path) -> str:
+def refused(made: Any) -> str:
     with pytest.raises(CannotListenError) as caught:
-        listen(path)
+        result_of(made.listen(FACTORY))
     return str(caught.value.socketError)
 
 
@@ -48,7 +52,7 @@ def test_a_socket_in_use_is_refused_with_the_process_that_has_it(tmp_path: Path)
     with socket.socket(socket.AF_UNIX) as holder:
         holder.bind(str(path))
         holder.listen(1)
-        assert refused(path) == (
+        assert refused(endpoint(path)) == (
             f"somebody listens on {path} already, process {os.getpid()}: stop it, or choose "
             "another path"
         )
@@ -57,6 +61,9 @@ def test_a_socket_in_use_is_refused_with_the_process_that_has_it(tmp_path: Path)
 
 def test_a_file_that_is_no_socket_stays(tmp_path: Path) -> None:
     path = tmp_path / "s"
+    made = endpoint(path)
     path.write_text("precious")
-    assert "is no socket" in refused(path)
+    with pytest.raises(ValueError, match="is no socket"):
+        endpoint(path)
+    assert "is no socket" in refused(made)
     assert path.read_text() == "precious"

@@ -204,8 +204,8 @@ def test_many_keep_alives_leave_nothing_behind(idle_timeout: float | None) -> No
     connections = rig.manager.connections
     assert rig.manager.status().idle == 3
     for times in (connections._idle_times, connections._check_times):
-        assert len(times._dues) <= 3
-        assert len(times._known) <= 3
+        assert len(times._dues.ranks) <= 3
+        assert len(times._dues._heap) <= 3
 
 
 # Requests that come meanwhile

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from kolus import LeaseError
 from kolus.testing import NotFired, result_of
 from tests.rigs.either import either
+from tests.rigs.idents import Idents
 from tests.rigs.pools import Pooled
 
 modes = pytest.mark.parametrize("debug", [False, True], ids=["", "debug"])
@@ -224,3 +225,28 @@ def test_a_request_becomes_hopeless_as_the_only_connection_is_finished_by_anothe
     with pytest.raises(LeaseError, match="can never serve"):
         result_of(inner)
     mine.release()
+
+
+@pytest.mark.parametrize("others", [0, 20])
+def test_an_owner_that_holds_the_limit_by_several_idents_cannot_wait_whoever_else_does(
+    others: int,
+) -> None:
+    rig = Idents("separate")
+    owner: Deferred[None] = Deferred()
+    leases = [result_of(rig.pool.connect(each, rig.backend, owner=owner)) for each in "ab"]
+    waiting = [rig.ask(f"other {number}") for number in range(others)]
+    with pytest.raises(LeaseError, match="can never serve this request"):
+        result_of(rig.pool.connect("c", rig.backend, owner=owner))
+    leases.pop().release()
+    rig.turn()
+    if waiting:  # somebody else has a connection now
+        asked = rig.pool.connect("c", rig.backend, owner=owner)
+        assert_waits(asked)
+        asked.addErrback(lambda _: None).cancel()
+    for each in waiting:
+        each.addCallbacks(lambda lease: lease.release(), lambda _: None)
+    leases.pop().release()
+    for _ in range(2 * others):
+        rig.turn()
+    assert all(each.called for each in waiting)
+    rig.end()

@@ -229,6 +229,7 @@ def test_an_observer_that_comes_later_hears_of_the_next_lease_and_release() -> N
     lease = rig.lease()
     events: list[Event] = []
     rig.manager._observers.append(events.append)
+    record(rig).changed()
     lease.release()
     rig.lease().release()
     assert [type(each) for each in events] == [Released, Leased, Released]

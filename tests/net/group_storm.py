@@ -47,7 +47,7 @@ __all__ = ["GroupStorm", "Plan"]
 
 IDENT = "storm"
 NAMES = "abc"
-PATIENCE = 0.5
+PATIENCE = 1.0
 """Seconds that a caller waits for a reply. What came while this process was stalled is in time."""
 THINKING = 0.03
 """Seconds, on average, from one turn of a caller to its next."""

@@ -55,6 +55,18 @@ async def ask(what: Any, *arguments: Any) -> Any:
     return await deferToThread(what, *arguments)
 
 
+@pytest.mark.parametrize("mode", [0o600, 0o644])
+@pytest_twisted.ensureDeferred
+async def test_a_token_that_every_user_can_read_is_warned_of(folder: Path, mode: int) -> None:
+    token = folder / "token"
+    token.touch(mode=mode)
+    token.chmod(mode)
+    async with daemon(folder, "--backend=tcp:127.0.0.1:1") as child:
+        await child.port()
+        warned = f"every user can read token_file {token}: chmod 600 {token}" in child.output
+        assert warned == (mode == 0o644)
+
+
 @pytest_twisted.ensureDeferred
 async def test_an_operator_sees_and_steers_a_running_daemon(folder: Path) -> None:
     async with (

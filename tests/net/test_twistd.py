@@ -7,6 +7,8 @@ import random
 import re
 import signal
 import socket
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -350,3 +352,10 @@ async def test_help_is_help() -> None:
     async with twistd(reactor, "--help") as child:
         assert await child.ended() == 0
         assert "--connect-ahead=" in child.output
+
+
+def test_what_is_not_asked_for_is_not_imported() -> None:
+    code = "import sys, kolus.daemon.tap; print(*sys.modules)"
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    unused = {"kolus.admin", "kolus.daemon.demo", "prometheus_client", "twisted.web.server"}
+    assert not unused & set(made.stdout.split())

@@ -46,6 +46,29 @@ async def test_a_signal_that_is_not_to_end_ends_nothing(name: str) -> None:
             await until(reactor, lambda: bytes(old.got) == b"before and after")
 
 
+_SIGNALLED = """
+import os, signal
+from twisted.plugins.kolus_plugin import kolus
+kolus.options  # twistd has found the daemon, and will parse its options
+for name in ("HUP", "USR1", "USR2"):
+    os.kill(os.getpid(), getattr(signal, f"SIG{name}"))
+from twisted.scripts.twistd import run
+run()
+"""
+
+
+@pytest_twisted.ensureDeferred
+async def test_signals_before_it_runs_are_kept_until_it_does() -> None:
+    async with (
+        backend(reactor) as echoes,
+        twistd(reactor, "--backend", echoes.endpoint, *LISTEN, run=_SIGNALLED) as child,
+    ):
+        await child.seen("the configuration is reloaded")
+        await child.seen("listener default: 0 clients, 0 were served, 0 refused")
+        child.signal("USR2")
+        await child.seen("(?s)listener default.*listener default")
+
+
 @pytest_twisted.ensureDeferred
 async def test_a_second_signal_to_end_ends_it_at_once() -> None:
     async with (
@@ -134,11 +157,11 @@ async def test_in_the_background_the_log_says_why_it_cannot_listen(tmp_path: Pat
     said, status = ended[1].decode(), ended[2]
     assert status == 1
     assert "cannot listen on tcp:0:interface=192.0.2.1" in said
-    log = (tmp_path / "twistd.log").read_text()
-    assert log.splitlines()[-1].endswith(
-        "this machine has no such address: see the list of ip address"
-    )
-    assert "Traceback" not in log + said
+    log = tmp_path / "twistd.log"
+    told = "this machine has no such address: see the list of ip address"
+    # The daemon tells its parent first, whose end is seen here, and then the log.
+    await until(reactor, lambda: log.read_text().rstrip().endswith(told))
+    assert "Traceback" not in log.read_text() + said
 
 
 @pytest_twisted.ensureDeferred

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import stat
 import subprocess
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -66,6 +69,40 @@ async def test_it_serves_on_the_socket_of_systemd_and_tells_it_how_it_is(tmp_pat
             child.signal()
             await until(reactor, lambda: told("STOPPING=1"))
             await child.ended()
+
+
+_STARTED_WITH_A_PATH = """
+import os, socket
+from twisted.scripts.twistd import run
+listening = socket.socket(socket.AF_UNIX)
+listening.bind({path!r})
+os.chmod({path!r}, 0o640)
+listening.listen(100)
+os.dup2(listening.fileno(), 3)
+os.environ |= {{"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "carts"}}
+run()
+"""
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_path_of_a_socket_of_systemd_stays_as_it_is_and_at_the_end_too() -> None:
+    with TemporaryDirectory(prefix="kolus") as folder:
+        path = f"{folder}/socket"
+        run = _STARTED_WITH_A_PATH.format(path=path)
+        listen = "systemd:domain=UNIX:name=carts"
+        async with (
+            backend(reactor) as echoes,
+            twistd(reactor, "--backend", echoes.endpoint, "--listen", listen, run=run) as child,
+        ):
+            await child.seen(f"kolus listens on {path}")
+            assert stat.S_IMODE(os.stat(path).st_mode) == 0o640
+            async with connected(reactor, f"unix:{path}") as client:
+                client.send(b"hello", end=True)
+                await client.ended()
+                assert bytes(client.got) == b"hello"
+            child.signal()
+            await child.ended()
+            assert stat.S_IMODE(os.stat(path).st_mode) == 0o640
 
 
 def test_the_units_have_no_mistake(tmp_path: Path) -> None:

@@ -398,11 +398,11 @@ def test_a_waiter_is_served_in_time_although_its_turn_came_in_a_pause_for_anothe
     rig.end()
 
 
-def test_the_first_backend_with_room_is_known_when_the_limit_is_lifted() -> None:
+def test_the_first_backend_with_room_is_known_whether_or_not_the_pools_limit_binds() -> None:
     rig = LimitedPool(1, limit=1)
     group = rig.pool.group(list(rig.backends.values()), balance.fill_first)
     lease = result_of(group.connect("us"))
-    assert balance.fill_first(group.statuses).backend.name == "a"
+    assert balance.fill_first(group.statuses).backend.name == "b"
     rig.pool.resize_pool(None)
     assert balance.fill_first(group.statuses).backend.name == "b"
     lease.release()

@@ -201,9 +201,10 @@ def an_ident_has_its_connections_to_itself(ledger: Ledger, backend: Backend, fak
 
 
 def idents_make_way_for_each_other(ledger: Ledger, backend: Backend) -> None:
-    """An ident with waiters has nothing idle, and idle connections of others make way for it."""
+    """An ident with waiters has nothing idle, and idle connections of others make way for it, where
+    the limit of the backend binds. See C{the_pools_limit_holds} for that of the pool."""
     record = ledger.record(backend)
-    if record is None or record.room_to_come() > 0 or record.connecting:
+    if record is None or record.own_room_to_come() > 0 or record.connecting:
         return
     if any(each.demand() and each.wants_connection() for each in record.members):
         assert not any(each.connections.idle for each in record.members if not each.demand())

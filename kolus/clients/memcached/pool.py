@@ -1,4 +1,4 @@
-"""memcached: calls share a few pipelined connections, and each key has its server."""
+"""C{MemcachedPool}: a pool of connections to servers that share the keys."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.error import ConnectionClosed
-from twisted.internet.protocol import connectionDone
 from twisted.protocols.memcache import ClientError, MemCacheProtocol, NoSuchCommand, ServerError
 from twisted.python.failure import Failure
 
@@ -16,6 +15,7 @@ from kolus.backend import AnyBackend, Backend
 from kolus.balance import Ring, consistent
 from kolus.clients.calls import call_again, run_call
 from kolus.clients.client import Client, listed, with_slots
+from kolus.clients.memcached.connection import Connection
 from kolus.errors import ConnectFailed
 from kolus.events import Observer
 from kolus.group import Group
@@ -40,6 +40,7 @@ class MemcachedPool(Client):
     The methods of C{MemCacheProtocol} that take a key are methods here. Consistent hashing gives
     each key its server. While that server cannot be reached, the key belongs to the next one.
     C{get} and C{getMultiple} are sent once more if their connection ended before the answer came.
+    A reply that cannot be that of the call raises C{WrongReply}, and ends its connection.
 
     @ivar group: the servers.
     """
@@ -63,10 +64,11 @@ class MemcachedPool(Client):
         policy = with_slots(policy)
         asks = {"prepare": policy.prepare or _version, "check": policy.check or _version}
         policy = replace(policy, **asks)  # type: ignore[arg-type]
-        self._now = steady(reactor).seconds
+        clock = steady(reactor)
+        self._now = clock.seconds
         self._timeout = policy.acquire_timeout
         self.pool: Pool[MemCacheProtocol] = Pool(
-            reactor, _Connection, policy=policy, observers=observers
+            reactor, lambda: Connection(clock), policy=policy, observers=observers
         )
         self.group = self.pool.group(listed(backends), name=_IDENT)
         self._ring = Ring()
@@ -116,14 +118,6 @@ class MemcachedPool(Client):
             return self._call(key, ask, (*dead, its.backend))
 
         return asked.addCallbacks(run_call, failed, (ask, _is_harmless))
-
-
-class _Connection(MemCacheProtocol):
-    """Leaves no timer behind when it is lost while calls wait for their answers."""
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        super().connectionLost(reason)  # type: ignore[no-untyped-call]
-        self.setTimeout(None)  # type: ignore[no-untyped-call]
 
 
 def _is_lost(error: BaseException) -> bool:

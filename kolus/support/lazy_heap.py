@@ -1,0 +1,100 @@
+"""C{LazyHeap}: finds the item with the lowest rank, of items whose ranks change unseen.
+
+Its state is the items, each with its rank when last looked at, and a heap of these ranks. An entry
+of the heap may be outdated, if its item has another rank now or was removed. It is corrected when
+it reaches the top. So each operation takes amortised O(log n) for n items.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from heapq import heapify, heappop, heappush, heapreplace
+from typing import Generic, TypeVar
+
+__all__ = ["LazyHeap"]
+
+T = TypeVar("T")
+_MOST_TOMBSTONES = 64  # and as many more as there are items
+
+
+class LazyHeap(Generic[T]):
+    """Items by rank, such as a time or the number of an arrival.
+
+    @ivar ranks: the items, each with its rank when last looked at. Only this class changes it.
+    """
+
+    __slots__ = ("_heap", "_ties", "ranks")
+
+    def __init__(self) -> None:
+        self.ranks: dict[T, float] = {}
+        self._heap: list[tuple[float, int, T]] = []
+        self._ties = itertools.count()
+
+    def set(self, item: T, rank: float) -> None:
+        """Add an item, or change its rank. A rank that has become higher need not be told, if
+        C{first} is called with C{now}."""
+        if self.ranks.get(item) != rank:
+            self.ranks[item] = rank
+            heappush(self._heap, (rank, next(self._ties), item))
+            self._tidy()
+
+    def set_all(self, ranks: Mapping[T, float]) -> None:
+        """Replace all items."""
+        self.ranks.clear()
+        self.ranks.update(ranks)
+        self._rebuild()
+
+    def discard(self, item: T) -> None:
+        """Remove an item, if it is here."""
+        if self.ranks.pop(item, None) is not None:
+            self._tidy()
+
+    def clear(self) -> None:
+        """Remove all items."""
+        self.ranks.clear()
+        self._heap.clear()
+
+    def first(
+        self,
+        now: Callable[[T], float | None] | None = None,
+        may: Callable[[T], object] | None = None,
+    ) -> T | None:
+        """The item with the lowest rank; C{None} if there is none. It stays.
+
+        @param now: tells the rank of an item now, which may be higher than when it was last looked
+            at; C{None} if it is to be removed. Without it, ranks are as they were set.
+        @param may: whether an item may be returned. The others stay.
+        """
+        heap, aside = self._heap, []
+        found = None
+        while heap:
+            entry = rank, tie, item = heap[0]
+            if self.ranks.get(item) != rank:
+                heappop(heap)
+                continue
+            is_now = rank if now is None else now(item)
+            if not heap or heap[0] is not entry:  # to tell it has changed something here
+                continue
+            if is_now is None:
+                heappop(heap)
+                self.ranks.pop(item, None)
+            elif is_now != rank:
+                self.ranks[item] = is_now
+                heapreplace(heap, (is_now, tie, item))
+            elif may is None or may(item):
+                found = item
+                break
+            else:
+                aside.append(heappop(heap))
+        for each in aside:
+            heappush(heap, each)
+        return found
+
+    def _tidy(self) -> None:
+        if len(self._heap) > 2 * len(self.ranks) + _MOST_TOMBSTONES:
+            self._rebuild()
+
+    def _rebuild(self) -> None:
+        self._heap[:] = [(rank, next(self._ties), item) for item, rank in self.ranks.items()]
+        heapify(self._heap)
