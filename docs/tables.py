@@ -155,7 +155,7 @@ def flags() -> Iterator[str]:
 
 def _admin() -> AdminService:
     """An admin server of a daemon without groups and listeners."""
-    nothing: Any = SimpleNamespace(groups={}, listeners={})
+    nothing: Any = SimpleNamespace(groups={}, listeners={}, certificates=[])
     place: Any = object()
     return AdminService(Clock(), nothing, AdminSettings(listen=("unix:x",)), lambda text: place)
 

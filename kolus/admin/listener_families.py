@@ -82,6 +82,13 @@ class _DaemonMetrics(Collector):
             moved.add_metric((name, "sent"), front.sent)
             moved.add_metric((name, "received"), front.received)
         yield moved
+        text = "When the certificates in a file expire, in seconds since 1970."
+        expiry = GaugeMetricFamily(
+            "kolus_certificate_expiry_timestamp_seconds", text, labels=("user", "file")
+        )
+        for each in self._finder.running.certificates:
+            expiry.add_metric((each.user, each.file), each.expires_at)
+        yield expiry
         lasted = [((name,), front.sessions.durations) for name, front in fronts]
         yield histogram_family(
             "kolus_session_seconds", "From a client's lease to its end.", _AT, lasted

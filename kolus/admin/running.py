@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from kolus.backend import Backend
 
-__all__ = ["Running", "RunningGroup", "RunningListener"]
+__all__ = ["Running", "RunningCertificate", "RunningGroup", "RunningListener"]
 
 
 class RunningGroup(Protocol):
@@ -48,6 +48,28 @@ class RunningListener(Protocol):
     def addresses(self) -> Sequence[str]: ...
 
 
+class RunningCertificate(Protocol):
+    """A certificate of a listener, or of the connections of a group.
+
+    @ivar user: whose it is.
+    @ivar file: the file that has it.
+    @ivar expires_at: seconds since 1970.
+    @ivar is_due: whether it is to be warned of.
+    """
+
+    @property
+    def user(self) -> str: ...
+
+    @property
+    def file(self) -> str: ...
+
+    @property
+    def expires_at(self) -> float: ...
+
+    @property
+    def is_due(self) -> bool: ...
+
+
 class Running(Protocol):
     """A running daemon. Both mappings may change at any time, as when its file is loaded again."""
 
@@ -56,3 +78,6 @@ class Running(Protocol):
 
     @property
     def listeners(self) -> Mapping[str, RunningListener]: ...
+
+    @property
+    def certificates(self) -> Sequence[RunningCertificate]: ...

@@ -109,7 +109,9 @@ ANSWERS: dict[str, Schema] = {
         time=_NUMBER,
         groups=array(ref("Group")),
         listeners=array(ref("Listener")),
+        certificates=array(ref("Certificate")),
     ),
+    "Certificate": _object(user=_TEXT, file=_TEXT, expires_at=_NUMBER, is_due=_FLAG),
     "Waiter": _object(position=_WHOLE, why=_TEXT, waited=_SECONDS, deadline_in=_MAYBE_SECONDS),
     "Lease": _object(doing=_TEXT, held=_SECONDS, uses=_WHOLE),
     "ManagerExplanation": _object(

@@ -43,6 +43,15 @@ class Snapshot:
             "time": time_of_day(),
             "groups": [self.group(name, each) for name, each in running.groups.items()],
             "listeners": [self.listener(name, each) for name, each in running.listeners.items()],
+            "certificates": [
+                {
+                    "user": each.user,
+                    "file": each.file,
+                    "expires_at": each.expires_at,
+                    "is_due": each.is_due,
+                }
+                for each in running.certificates
+            ],
         }
 
     def group(self, name: str, group: RunningGroup) -> dict[str, Any]:

@@ -173,6 +173,8 @@ class Config:
     @ivar listeners: the listeners by their names.
     @ivar admin: the admin server. None: there is none.
     @ivar grace: how many seconds clients have to finish after SIGTERM, before they are aborted.
+    @ivar expiry_warning: a certificate that expires within so many days is warned of, once a day:
+        those that listeners show to clients, and groups to backends.
     @ivar takeover: the path of a UNIX socket by which a new process that is told the same path gets
         the listening sockets, so that no client is refused; then this one ends. None: there is no
         such path.
@@ -184,6 +186,7 @@ class Config:
     listeners: Mapping[str, ListenerConfig]
     admin: AdminSettings | None = None
     grace: float = 30.0
+    expiry_warning: float = 14.0
     takeover: str | None = None
     name_servers: tuple[str, ...] = ()
 
@@ -192,6 +195,9 @@ class Config:
         @raise ValueError: a setting has a wrong value.
         """
         check_seconds("grace", self.grace, optional=False, endless=False)
+        days = self.expiry_warning
+        if isinstance(days, bool) or not isinstance(days, int | float) or not 0 <= days < 1e6:
+            raise ValueError(f"expiry_warning must be a number of days from 0 up, not {days!r}")
         try:
             servers = [name_server_from_string(each) for each in self.name_servers]
         except ValueError as error:

@@ -16,12 +16,13 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
 from kolus.config import Config, ConfigError
+from kolus.daemon.expiry_watch import DAY, Certificate, ExpiryWatch
 from kolus.daemon.front_service import FrontService, Listening
 from kolus.daemon.leaving import Leaving
 from kolus.daemon.route import Connect, Route
 from kolus.daemon.served_group import ServedGroup
 from kolus.lease import Lease
-from kolus.support import CannotListen
+from kolus.support import CannotListen, time_of_day
 
 __all__ = ["Daemon", "Maker"]
 
@@ -82,6 +83,7 @@ class Daemon(Service):
         self._maker = maker
         self._load = load or (lambda: config)
         self._leaving = Leaving(maker.clock)
+        self._expiries = ExpiryWatch(maker.clock, self.certificates)
         self.groups = {name: maker.make_group(config, name) for name in config.groups}
         made = {name: self._made(config, name, self.groups) for name in config.listeners}
         self.listeners = {name: service for name, (service, _) in made.items()}
@@ -120,6 +122,18 @@ class Daemon(Service):
         super().startService()  # type: ignore[no-untyped-call]
         for group in self.groups.values():
             group.start()
+        self._expiries.start()
+
+    def certificates(self) -> list[Certificate]:
+        """Those that listeners show to clients, and groups to backends."""
+        shown = [(f"listener {name}", each.expiries) for name, each in self.listeners.items()]
+        shown += [(f"group {name}", each.expiries) for name, each in self.groups.items()]
+        due = time_of_day() + self.config.expiry_warning * DAY
+        return [
+            Certificate(user, file, at, at < due)
+            for user, expiries in shown
+            for file, at in expiries.items()
+        ]
 
     # Reloading
 
@@ -179,7 +193,8 @@ class Daemon(Service):
             service.grace = config.grace
             service.keep(its.listen)
             if name not in new:
-                service.front.change(*told[name])
+                service.change(*told[name])
+        self._expiries.start()
 
     def _kept(self, config: Config, name: str) -> ServedGroup:
         """The group of this name, with its certificates read again; or one that takes its place."""
@@ -239,6 +254,7 @@ class Daemon(Service):
         @return: fires with C{None} when no connection is left.
         """
         super().stopService()  # type: ignore[no-untyped-call]
+        self._expiries.stop()
         return Deferred.fromCoroutine(self._stop())
 
     def abort(self) -> None:

@@ -85,15 +85,32 @@ class FrontService(Service):
     """
 
     def __init__(
-        self, front: Drainable, listening: Sequence[Listening], *, grace: float = 30.0
+        self,
+        front: Drainable,
+        listening: Sequence[Listening],
+        *,
+        grace: float = 30.0,
+        certificates: Any = None,
     ) -> None:
         """
         @param front: must also be a protocol factory.
+        @param certificates: the C{ListenerCertificates} that the front has.
         """
         self.front = front
         self._listening = listening
         self.grace = grace
+        self._certificates = certificates
         self._open: list[tuple[str, IListeningPort]] = []
+
+    def change(self, settings: Any, certificates: Any, send_proxy: Any) -> None:
+        """Go on with other settings of the front."""
+        self._certificates = certificates
+        self.front.change(settings, certificates, send_proxy)
+
+    @property
+    def expiries(self) -> dict[str, float]:
+        """When the certificates in each file that it shows expire, in seconds since 1970."""
+        return {} if self._certificates is None else dict(self._certificates.expiries)
 
     @property
     def ports(self) -> list[IListeningPort]:

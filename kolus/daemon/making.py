@@ -67,7 +67,8 @@ class _Maker:
             ident=AHEAD,
             loop=loop_of(self.clock),
         )
-        return FrontService(front, self.listening(config, name), grace=config.grace)
+        listening = self.listening(config, name)
+        return FrontService(front, listening, grace=config.grace, certificates=certificates)
 
     def listening(self, config: Config, name: str) -> list[Listening]:
         return [(each, self._make_endpoint(each)) for each in config.listeners[name].listen]

@@ -204,6 +204,11 @@ class ServedGroup:
         self._weights.set_weight(backend, weight)
 
     @property
+    def expiries(self) -> dict[str, float]:
+        """When the client certificate expires, in seconds since 1970, by its file."""
+        return {} if self._certificates is None else self._certificates.expiries
+
+    @property
     def is_unused(self) -> bool:
         """Whether nobody has a lease, and nobody waits for one."""
         waiting = 0 if self.group is None else self.group.status().waiting

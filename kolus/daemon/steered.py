@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from kolus.admin import AdminService
 from kolus.config import AdminSettings
 from kolus.daemon.daemon import Daemon
+from kolus.daemon.expiry_watch import Certificate
 from kolus.daemon.front_service import FrontService
 from kolus.daemon.letting_go import let_go
 from kolus.daemon.served_group import ServedGroup
@@ -106,6 +107,10 @@ class _Watched:
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
+
+    @property
+    def certificates(self) -> list[Certificate]:
+        return self._daemon.certificates()
 
     @property
     def groups(self) -> dict[str, ServedGroup]:

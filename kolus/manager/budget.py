@@ -5,8 +5,8 @@ budget decides which backend does: the one whose next waiter arrived first.
 
 Its state is the limit; the number of connections; those of them that end; the backends that have
 some; the backends that have room of their own and wait for a slot here, by the arrival of their
-next waiters; those that want one that nobody waits for; the managers with something idle; and
-whether there were more connections than the limit.
+next waiters; those that want one that nobody waits for; the managers with something idle; whether
+there were more connections than the limit; and the backends to tell that there no longer are.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ class Budget:
         self.wanting = self._line.ranks
         self._spare: dict[BackendRecord, None] = {}
         self._idlers = Idlers()
+        self._to_tell: dict[BackendRecord, None] = {}
         self._is_waking = self._was_above = False
 
     # What is used
@@ -55,6 +56,11 @@ class Budget:
         """A backend has one more connection."""
         self.used += 1
         self.holders[record] = None
+
+    def ends(self, connection: Any) -> None:
+        """A connection is being closed, or will be as soon as its last lease is settled."""
+        self.leaving.add(connection)
+        self._look_if_above()
 
     def remove(self, record: BackendRecord, connection: Any) -> None:
         """A connection of a backend is gone."""
@@ -155,11 +161,10 @@ class Budget:
         """Slots may be free: let backends connect, in the order of their waiters."""
         if self._is_waking or self.limit is None:
             return
-        if self._was_above and self.room_to_come() >= 0:
-            self._was_above = False
-            for record in tuple(self.holders):
-                record.shrinking.look()
+        self._look_if_above()
         self._is_waking = True
+        while self._to_tell:
+            self._to_tell.popitem()[0].tell_members()
         passed: list[BackendRecord] = []
         try:
             while self.unused() > 0:
@@ -177,6 +182,15 @@ class Budget:
         for each in passed:
             self.want(each)
         self.make_room()
+
+    def _look_if_above(self) -> None:
+        """See whether those that go are enough for a limit that was lowered. If so, what is idle
+        may be leased again where connections have several lessees."""
+        if self._was_above and self.room_to_come() >= 0:
+            self._was_above = False
+            self._to_tell |= self.holders
+            for record in self.holders:
+                record.shrinking.look()
 
     def _forget(self, record: BackendRecord) -> None:
         self._line.discard(record)

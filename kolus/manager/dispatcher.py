@@ -281,6 +281,9 @@ class Dispatcher(Generic[P]):
         while self.wants_connection():
             if not self._record.turns.grant(self._manager):
                 return
+            if not self.wants_connection():  # others were told first, and called whatever they like
+                self._record.turns.wake()
+                break
             self.is_to_try = False
             self._connector.connect()
         turns, connector = self._record.turns, self._connector
@@ -332,6 +335,7 @@ class Dispatcher(Generic[P]):
         """Make a returned connection idle, or close it if it is unfit or must make way."""
         if self._record.shrinking.is_above():
             self._connections.close(connection, Why.RESIZED)
+            self._record.budget.wake()
         elif self._record.must_make_way(self._manager):
             self._connections.close(connection, Why.DISPLACED)
         elif not self._connections.take_back(connection):

@@ -172,7 +172,7 @@ class BackendRecord:
     def ends(self, connection: Any) -> None:
         """A connection is being closed, or takes no new leases and will be."""
         if connection in self.all:
-            self.budget.leaving.add(connection)
+            self.budget.ends(connection)
 
     def remove(self, connection: Any) -> None:
         """A connection is gone."""

@@ -277,6 +277,8 @@ class SharedManager(BaseManager[P]):
 
     def _was_vacated(self, slot: Slot) -> None:
         self._dispatcher.decide()
+        if slot.connection.retired:
+            self._record.budget.wake()
         if self._record.shrinking.active:
             self._record.tell_members()
         if slot.connection.retired:

@@ -15,28 +15,35 @@ from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from kolus.tls.pem import import_openssl, show_certificate, trust
+from kolus.tls.pem import expiry_of, import_openssl, show_certificate, trust
 from kolus.tls.settings import BackendTLS
 
 __all__ = ["BackendCertificates"]
 
 
 class BackendCertificates:
-    """The client's side of TLS for the backends of a group."""
+    """The client's side of TLS for the backends of a group.
+
+    @ivar expiries: when the certificates in the file of the client certificate expire, in seconds
+        since 1970; empty if there is none.
+    """
 
     def __init__(self, settings: BackendTLS) -> None:
         """
         @raise CertificateError: a file cannot be used.
         """
         self.settings = settings
-        self._context = self._read()
+        self.expiries: dict[str, float] = {}
+        self.reload()
 
     def reload(self) -> None:
         """Read the files again. Open connections stay as they are.
 
         @raise CertificateError: a file cannot be used. Then all is as before.
         """
-        self._context = self._read()
+        context, its = self._read(), self.settings.certificate
+        self.expiries = {} if its is None else {its: expiry_of("tls.certificate", its)}
+        self._context = context
 
     def creator(self, host: str) -> Any:
         """

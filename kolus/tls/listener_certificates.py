@@ -12,7 +12,14 @@ from typing import Any
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from zope.interface import implementer
 
-from kolus.tls.pem import CertificateError, import_openssl, names_in, show_certificate, trust
+from kolus.tls.pem import (
+    CertificateError,
+    expiry_of,
+    import_openssl,
+    names_in,
+    show_certificate,
+    trust,
+)
 from kolus.tls.settings import ListenerTLS
 
 __all__ = ["ListenerCertificates"]
@@ -29,6 +36,7 @@ class _Table:
 
     default: Any
     by_name: dict[str, Any] = field(default_factory=dict)
+    expiries: dict[str, float] = field(default_factory=dict)
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -59,6 +67,11 @@ class ListenerCertificates:
         """The server names that have certificates, sorted; C{*.example} is a wildcard."""
         return sorted(self._table.by_name)
 
+    @property
+    def expiries(self) -> dict[str, float]:
+        """When the certificates in each file expire, in seconds since 1970."""
+        return self._table.expiries
+
     def serverConnectionForTLS(self, tlsProtocol: object) -> Any:
         """Called by Twisted, for each client."""
         return import_openssl().Connection(self._table.default, None)
@@ -70,6 +83,7 @@ class ListenerCertificates:
         table = _Table(self._context(paths[0]))
         for path in paths:
             context = table.default if path == paths[0] else self._context(path)
+            table.expiries[path] = expiry_of(_SETTING, path)
             for name in names_in(_SETTING, path):
                 table.by_name.setdefault(name, context)
         self._choose_by_name(table)
@@ -88,7 +102,9 @@ class ListenerCertificates:
         table = _Table(None)
         for each in found:
             name = each.removesuffix(_SUFFIX).lower()
-            context = self._context(os.path.join(folder, each))
+            path = os.path.join(folder, each)
+            context = self._context(path)
+            table.expiries[path] = expiry_of(_SETTING, path)
             if name == _DEFAULT:
                 table.default = context
             else:

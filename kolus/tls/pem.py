@@ -8,7 +8,14 @@ from __future__ import annotations
 import os
 from typing import Any
 
-__all__ = ["CertificateError", "import_openssl", "names_in", "show_certificate", "trust"]
+__all__ = [
+    "CertificateError",
+    "expiry_of",
+    "import_openssl",
+    "names_in",
+    "show_certificate",
+    "trust",
+]
 
 
 class CertificateError(ValueError):
@@ -83,6 +90,22 @@ def names_in(setting: str, path: str) -> list[str]:
     except ValueError:
         raise CertificateError(f"{setting}: {path} has no PEM certificate") from None
     return [each.lower() for each in found.value.get_values_for_type(x509.DNSName)]
+
+
+def expiry_of(setting: str, path: str) -> float:
+    """When the first of the certificates in a PEM file expires, in seconds since 1970.
+
+    @raise CertificateError: the file cannot be read, or has no certificate.
+    """
+    from cryptography import x509
+
+    _check_readable(setting, path)
+    try:
+        with open(path, "rb") as file:
+            chain = x509.load_pem_x509_certificates(file.read())
+    except ValueError:
+        raise CertificateError(f"{setting}: {path} has no PEM certificate") from None
+    return min(each.not_valid_after_utc.timestamp() for each in chain)
 
 
 def _check_key(setting: str, path: str) -> None:

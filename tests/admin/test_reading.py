@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -144,3 +145,12 @@ def test_clients_that_are_refused_and_sessions_that_time_out_are_counted_by_reas
         'kolus_timed_out_sessions_total{listener="clients",reason="client_timeout"} 2.0',
     ):
         assert line in lines
+
+
+def test_certificates_are_told_with_the_time_when_they_expire(desk: Desk) -> None:
+    its = {"user": "listener clients", "file": "a.pem", "expires_at": 1.5e9, "is_due": True}
+    desk.running.certificates.append(SimpleNamespace(**its))
+    assert desk.ask("GET", STATUS).value["certificates"] == [its]
+    labels = '{file="a.pem",user="listener clients"}'
+    told = desk.ask("GET", "/metrics").body.decode()
+    assert f"kolus_certificate_expiry_timestamp_seconds{labels} 1.5e+09\n" in told

@@ -9,7 +9,6 @@ backend may break, when it is killed; memory and descriptors do not grow.
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import statistics
 import subprocess
@@ -18,71 +17,21 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 from tests.net.chaos_backend import HEAD
 from tests.net.chaos_clients import Broken, Clients
+from tests.net.chaos_process import RUN, Process, Sample
 from tests.net.servers import free_port
 
 __all__ = ["Chaos"]
 
 _NAMES = ("a", "b", "c")
 _KILLED, _STOPPED, _DRAINED = _NAMES
-_RUN = "from twisted.scripts.twistd import run; run()"
 _NULS = "\\u0000" * HEAD.size  # as TOML writes it: nothing is to be sent back
 _MOST_GROWTH = 10 << 20
 _SETTLED = 5.0
 """Seconds after which a process has used everything once."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Sample:
-    """A process at one moment: its age in seconds, bytes of memory, and open descriptors."""
-
-    age: float
-    memory: int
-    descriptors: int
-
-
-class _Process:
-    """A child process, whose output goes to a file."""
-
-    def __init__(self, stack: ExitStack, log: Path, *command: object) -> None:
-        self.log = log
-        self.samples: list[_Sample] = []
-        self._began = time.monotonic()
-        with log.open("wb") as file:
-            words = [sys.executable, *map(str, command)]
-            self.child = subprocess.Popen(words, stdout=file, stderr=file)
-        stack.callback(self._kill)
-
-    def _kill(self) -> None:
-        self.child.kill()
-        self.child.wait()
-
-    def wait_for(self, text: str) -> None:
-        """Wait until it has said so.
-
-        @raise AssertionError: it did not, in half a minute.
-        """
-        for _ in range(600):
-            if text in self.log.read_text():
-                return
-            assert self.child.poll() is None, self.log.read_text()
-            time.sleep(0.05)
-        raise AssertionError(f"{text!r} never came:\n{self.log.read_text()}")
-
-    def sample(self) -> _Sample:
-        folder = Path(f"/proc/{self.child.pid}")
-        pages = int((folder / "statm").read_text().split()[1])
-        made = _Sample(
-            time.monotonic() - self._began,
-            pages * os.sysconf("SC_PAGESIZE"),
-            len(os.listdir(folder / "fd")),
-        )
-        self.samples.append(made)
-        return made
 
 
 class Chaos:
@@ -144,9 +93,9 @@ class Chaos:
 
     # What happens
 
-    def _backend(self, name: str) -> _Process:
+    def _backend(self, name: str) -> Process:
         program = "-m", "tests.net.chaos_backend", name, self._ports[name]
-        made = _Process(self._stack, self._folder / f"backend-{name}", *program)
+        made = Process(self._stack, self._folder / f"backend-{name}", *program)
         made.wait_for("ready")
         return made
 
@@ -173,10 +122,10 @@ class Chaos:
         )
         temporary.rename(self._folder / "kolus.toml")
 
-    def _daemon(self) -> _Process:
+    def _daemon(self) -> Process:
         number = len(list(self._folder.glob("daemon-*")))
-        program = "-c", _RUN, "-n", "--pidfile=", "kolus", f"--config={self._folder}/kolus.toml"
-        made = _Process(self._stack, self._folder / f"daemon-{number}", *program)
+        program = "-c", RUN, "-n", "--pidfile=", "kolus", f"--config={self._folder}/kolus.toml"
+        made = Process(self._stack, self._folder / f"daemon-{number}", *program)
         made.wait_for("kolus listens on 127.0.0.1")
         return made
 
@@ -234,7 +183,7 @@ class Chaos:
         was_there = broken.began - 0.5 <= self._killed_at <= broken.ended
         return was_there and broken.backend in ("", _KILLED)
 
-    def _look_at_growth(self, number: int, samples: list[_Sample]) -> None:
+    def _look_at_growth(self, number: int, samples: list[Sample]) -> None:
         steady = [each for each in samples if each.age > _SETTLED]
         if len(steady) < 8:
             return

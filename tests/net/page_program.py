@@ -14,9 +14,11 @@ import tempfile
 import threading
 import time
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import trustme
 from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.net.child import CHECKOUT
@@ -94,6 +96,12 @@ def look(page: Page, front: int, good: str, other: str, bad: str, restart: Any) 
     expect(page.get_by_role("figure")).to_have_count(3)
     print("rows, rates, plots and events are live")
 
+    expiring = page.locator("#certificates li")
+    expect(expiring).to_have_text(
+        re.compile(r"listener secure: the certificate in \S+/shop\.pem expires in 5\.\d days")
+    )
+    print("a certificate that is about to expire is told")
+
     button("eject", other).click()
     expect(outcome).to_contain_text("a token is needed")
     page.get_by_label("Token").fill("wrong")
@@ -158,6 +166,9 @@ def main(chromium: str) -> None:
     front, admin = free_port(), free_port()
     folder = Path(tempfile.mkdtemp())
     (folder / "token").write_text("right token\n")
+    expires = datetime.now(UTC) + timedelta(days=5.1)
+    certificate = trustme.CA().issue_cert("shop.test", not_after=expires)
+    certificate.private_key_and_cert_chain_pem.write_to_path(folder / "shop.pem")
     names = [f"tcp:127.0.0.1:{port}" for port in ports]
     config = folder / "kolus.toml"
     config.write_text(
@@ -167,6 +178,9 @@ def main(chromium: str) -> None:
         balance = "round_robin"
         [listeners.carts]
         listen = "tcp:{front}:interface=127.0.0.1"
+        [listeners.secure]
+        listen = "tcp:0:interface=127.0.0.1"
+        tls = {{ certificates = "{folder}/shop.pem" }}
         [admin]
         listen = "tcp:{admin}:interface=127.0.0.1"
         token_file = "{folder}/token"

@@ -27,6 +27,7 @@ def test_an_operator_sees_and_steers_the_daemon_on_its_page() -> None:
     )
     assert ended.stdout.splitlines() == [
         "rows, rates, plots and events are live",
+        "a certificate that is about to expire is told",
         "a backend is ejected with the token, and not without",
         "the keyboard admits and resizes, and a bar says what it shows",
         "the keyboard closes one client, and the outcome is told",

@@ -9,10 +9,11 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError
 
-from kolus import Lease, balance
+from kolus import Draining, Lease, balance
 from kolus.backoff import Backoff
 from kolus.events import Why
 from kolus.testing import result_of
+from kolus.testing.results import failure_of
 from tests.rigs.pool_limits import LimitedPool, is_waiting
 
 
@@ -425,4 +426,34 @@ def test_a_smaller_limit_closes_what_is_idle_though_a_fresh_request_waits(
     rig.turn()
     assert rig.open() <= 1
     asked.addErrback(lambda _: None).cancel()
+    rig.end()
+
+
+def test_a_backend_that_is_drained_by_who_was_served_first_connects_no_more() -> None:
+    rig = LimitedPool(1, limit=5)
+    rig.lease("a").finished()
+    rig.turn()
+    kept = rig.lease("c")
+    first = rig.ask("b")
+    first.addCallback(lambda lease: (rig.pool.drain(rig.backends["a"]), lease)[1])
+    second = rig.ask("a")
+    rig.pool.resize_pool(3)
+    rig.turn()
+    failure_of(Draining, second)
+    assert (rig.fakes["a"].attempts, rig.open("a")) == (1, 0)
+    for each in (kept, result_of(first)):
+        each.release()
+    rig.end()
+
+
+def test_what_is_idle_is_shared_again_as_soon_as_enough_others_are_to_go() -> None:
+    rig = LimitedPool(None, slots=2)
+    at_a, at_b = [rig.lease("a") for _ in range(4)], rig.lease("b")
+    assert (rig.open("a"), rig.open("b")) == (2, 1)
+    rig.pool.resize_pool(2)
+    at_a.pop(0).release()  # its connection takes no new leases
+    at_b.release()
+    result_of(rig.ask("b")).release()
+    for each in at_a:
+        each.release()
     rig.end()

@@ -139,6 +139,7 @@ class StubGroup:
 class Running:
     groups: dict[str, Any] = field(default_factory=dict)
     listeners: dict[str, Any] = field(default_factory=dict)
+    certificates: list[Any] = field(default_factory=list)
 
 
 class Desk:

@@ -209,9 +209,8 @@ def _machine(base: type[Machine], idents: str) -> type[Machine]:
     return type(f"{idents.title()}{base.__name__}", (base,), {"idents": idents, "who": who})
 
 
-MACHINES = [
-    *PLAIN_MACHINES,
-    _machine(GroupMachine, "reject"),
-    _machine(GroupMachine, "separate"),
-    _machine(SharedGroupMachine, "reject"),
+MACHINES = PLAIN_MACHINES + [
+    _machine(base, idents)
+    for base in (GroupMachine, SharedGroupMachine)
+    for idents in ("reject", "replace", "separate")
 ]

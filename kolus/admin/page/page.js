@@ -4,8 +4,8 @@ import { post } from "./api.js";
 import { showClients } from "./clients.js";
 import { History } from "./history.js";
 import { Plots } from "./plots.js";
-import { askLimit, showEvent, showGroups, showLink, showListeners, showOutcome, token }
-  from "./view.js";
+import { askLimit, showCertificates, showEvent, showGroups, showLink, showListeners, showOutcome,
+  token } from "./view.js";
 
 const EVENTS = ["admitted", "connect_failed", "ejected", "forgotten", "overdue", "paused",
   "probe_due", "recovered", "resized", "resumed", "revoked"];
@@ -21,6 +21,7 @@ function follow() {
     latest = JSON.parse(message.data);
     history.add(latest);
     showLink("live", `live, up since ${new Date(latest.started_at * 1000).toLocaleString()}`);
+    showCertificates(latest);
     showGroups(latest, history, act);
     showListeners(latest.listeners, showClients);
     plots.show(history.points);

@@ -156,6 +156,17 @@ export function showListeners(listeners, showClients) {
   });
 }
 
+export function showCertificates({ certificates, time }) {
+  const due = certificates.filter((each) => each.is_due);
+  const items = keyed($("certificates"), due.map((each) => `${each.user}\n${each.file}`),
+    () => make("li"));
+  due.forEach((each, at) => {
+    const days = (each.expires_at - time) / 86400;
+    const when = days > 0 ? `expires in ${days.toFixed(1)} days` : "has expired";
+    tell(items[at], `${each.user}: the certificate in ${each.file} ${when}`);
+  });
+}
+
 const ABOUT = {
   ejected: (event) => `is ejected: ${event.reason}`,
   admitted: (event) => `is admitted${event.reason ? `: ${event.reason}` : ""}`,

@@ -170,7 +170,7 @@ class Exchange(HTTP11ClientProtocol):
         transport.abortConnection()
 
     def _finishResponse(self, rest: bytes) -> None:
-        self._out_of_step = bool(rest)
+        self._out_of_step = bool(rest) or (self._parser is not None and _ends(self._parser))
         super()._finishResponse(rest)
 
     def _disconnectParser(self, reason: Failure) -> None:
@@ -211,6 +211,17 @@ class Exchange(HTTP11ClientProtocol):
             lease.release()
         else:
             lease.finished()
+
+
+def _ends(parser: Any) -> bool:
+    """Whether the server closes the connection after this response. Twisted knows one spelling."""
+    told = parser.connHeaders.getRawHeaders(b"Connection")
+    if told is None:
+        return bool(parser.response.version < (b"HTTP", 1, 1))
+    words = {word.strip() for word in b",".join(told).lower().split(b",")}
+    return b"close" in words or (
+        b"keep-alive" not in words and parser.response.version < (b"HTTP", 1, 1)
+    )
 
 
 class _Proxy(TransportProxyProducer):

@@ -1,0 +1,69 @@
+"""C{ExpiryWatch}: warns, once a day, of certificates that are about to expire.
+
+Its state is the timer of the next look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from kolus.support import time_of_day
+
+__all__ = ["DAY", "Certificate", "ExpiryWatch"]
+
+_log = Logger()
+
+DAY = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A certificate that is shown to clients or to backends.
+
+    @ivar user: whose it is, such as C{listener carts}.
+    @ivar file: the file that has it.
+    @ivar expires_at: seconds since 1970.
+    @ivar is_due: whether it is to be warned of.
+    """
+
+    user: str
+    file: str
+    expires_at: float
+    is_due: bool
+
+
+class ExpiryWatch:
+    """Looks at the certificates at once, and then every day."""
+
+    def __init__(self, clock: Any, certificates: Callable[[], Iterable[Certificate]]) -> None:
+        self._certificates = certificates
+        self._looks = LoopingCall(self._look)
+        self._looks.clock = clock
+
+    def start(self) -> None:
+        """Look now, and in a day again; also if that was begun before."""
+        self.stop()
+        self._looks.start(DAY)
+
+    def stop(self) -> None:
+        if self._looks.running:
+            self._looks.stop()
+
+    def _look(self) -> None:
+        for each in self._certificates():
+            if each.is_due:
+                days = (each.expires_at - time_of_day()) / DAY
+                _log.warn(
+                    "{user}: the certificate in {file} {when}, on {on:%Y-%m-%d %H:%M} UTC: "
+                    "renew it, and reload with SIGHUP",
+                    user=each.user,
+                    file=each.file,
+                    when=f"expires in {days:.1f} days" if days > 0 else "has expired",
+                    on=datetime.fromtimestamp(each.expires_at, UTC),
+                )
