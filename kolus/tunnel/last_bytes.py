@@ -29,7 +29,9 @@ def read_before_loss(transport: Any) -> None:
 
 
 def _lose(transport: Any, reason: Failure) -> None:
-    del transport.connectionLost
+    vars(transport).pop("connectionLost", None)  # Twisted may call it twice
+    if not hasattr(transport, "socket"):
+        return
     is_ours = transport.disconnecting or reason.check(ConnectionAborted)
     if reason.check(ConnectionLost) and not is_ours:
         _read_the_rest(transport)
