@@ -189,6 +189,11 @@ class ServedGroup:
         """Share the limits with a group that leaves and still has clients."""
         self.pool.share_limits(other.pool)
 
+    def begin_as(self, other: ServedGroup) -> None:
+        """Begin with what the health checks of a group have found that has the same backends."""
+        if isinstance(self._source, CheckedSource) and isinstance(other._source, CheckedSource):
+            self._source.begin_with(other._source.results())
+
     def let_go(self) -> None:
         """No more clients come: close what is idle, unless somebody waits. Leases stay."""
         if self.group is not None and not self.group.status().waiting:

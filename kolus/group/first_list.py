@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from kolus.errors import LeaseTimeout, NoBackend, PoolFull
 from kolus.manager import Waiter, WaiterQueue
-from kolus.support import Alarm
 from kolus.watching import unguarded
 
 if TYPE_CHECKING:
@@ -30,9 +29,7 @@ class FirstList(WaiterQueue[None]):
         self._group = group
         self._managers = managers
         self._owners = managers.records.group_queues.owners
-        super().__init__(
-            *(clock, managers.policy.acquire_timeout, self._no_list, Alarm(clock, self._wake))
-        )
+        super().__init__(clock, managers.policy.acquire_timeout, self._no_list)
 
     async def connect(
         self,
@@ -93,7 +90,3 @@ class FirstList(WaiterQueue[None]):
     def _no_list(self, waiter: Waiter[None]) -> NoBackend:
         seconds = self._clock.seconds() - waiter.since
         return NoBackend(f"{self._group!r} has not been told of any backend within {seconds:.3g} s")
-
-    def _wake(self) -> None:
-        self.expire_due(self._clock.seconds())
-        self._alarm.set(self.next_due())

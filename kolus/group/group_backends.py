@@ -72,12 +72,12 @@ class GroupBackends:
                 queue.change(self._but(left_out))
 
     def stop(self) -> None:
-        """The group is closed: observe the backends no more."""
+        """The group is closed: do not observe the backends any more."""
         self._stop_observing(self.by_key)
         self._records.delist(self.by_key)
 
     def teach(self, feedback: Feedback | None) -> None:
-        """Tell another balancer of the leases, in the place of the one before.
+        """Tell another balancer of the leases, instead of the one before.
 
         @param feedback: C{None}: nobody is told.
         """

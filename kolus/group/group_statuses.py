@@ -149,7 +149,7 @@ class GroupStatuses(Statuses):
             self._records.watch(self._told.setdefault, self._by_key())
 
     def stop(self) -> None:
-        """Have the records tell no more: the group has other backends now."""
+        """Have the records tell of no more changes: the group has other backends now."""
         if self._watches:
             self._records.unwatch(self._told.setdefault, self._by_key())
         self._watches = True  # so that it never watches again

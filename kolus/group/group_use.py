@@ -23,7 +23,7 @@ P = TypeVar("P")
 
 
 class GroupUse(Generic[P]):
-    """The methods of a group that need no more than its C{connect}."""
+    """The methods of a group that only build on its C{connect}."""
 
     def run(
         self,

@@ -27,9 +27,9 @@ Choose = Callable[["Tried"], "Backend | None"]
 """Chooses a backend that was not tried; C{None} if there is none. What turns out not to be a
 backend is added to those tried."""
 
-_MOST_CHOSEN = 8  # after so many failures a balancer has had its say, and each backend has its turn
+_MOST_CHOSEN = 8  # after so many failures the balancer is not asked again: each backend is tried
 _PAUSE = 0.01  # seconds between rounds, for each backend that was tried
-_MOST_PASSED = 8  # of those without a place; the others have their turn when there is room again
+_MOST_PASSED = 8  # waiters without a place in a row; the others are looked at when there is room
 
 
 @dataclass(slots=True)
@@ -85,8 +85,8 @@ class Placer:
         return bool(self._short)
 
     def wants_room_at(self, backend: Backend) -> bool:
-        """Whether one of those would be placed at a backend if that had room. Who is placed there
-        already has an attempt of its own there, which is slow."""
+        """Whether one of those would be placed at a backend if that had room. A waiter that is
+        placed there already would not: its attempt there is slow."""
         if not (self._short and self._queue.may_serve(backend)):
             return False
         some = islice(self._short, _MOST_CHOSEN)
@@ -99,7 +99,7 @@ class Placer:
 
     def relieve(self, waiter: Waiter[Any]) -> None:
         """No connection is being made for a waiter where it is placed. Place it at a backend with
-        room; if there is none, as soon as there is one."""
+        room. If there is none, do so as soon as there is one."""
         if self._waits(waiter):
             self._short[waiter] = None
             self.place_short()
@@ -120,7 +120,9 @@ class Placer:
                     continue
                 request = self._requests[waiter]
                 there = waiter.placement.backend
-                if not (request.round or self._places.has_room(there)):  # nor for the others
+                if not (
+                    request.round or self._places.has_room(there)
+                ):  # there is no room for the others either
                     break
                 self._begin_round(request)
                 self._short.move_to_end(waiter, last=False)  # there may be for the others

@@ -24,7 +24,6 @@ from kolus.group.placer import Choose, Placer, has_left
 from kolus.group.places import Places, Tried
 from kolus.lease import Lease
 from kolus.manager import Waiter, WaiterQueue
-from kolus.support import Alarm
 from kolus.watching import Owner, unguarded
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         """
         super().__init__(
             *(clock, servers.policy.acquire_timeout, None),
-            *(Alarm(clock, self._wake), servers.arrivals),
+            arrivals=servers.arrivals,
             removed=self._has_left,
         )
         self.ident = ident
@@ -206,7 +205,7 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
             self._emptied(self)
 
     def give_up(self, waiter: Waiter[Any]) -> None:
-        placement = waiter.placement  # of which it is told as long as it waits
+        placement = waiter.placement  # a waiter has one only as long as it waits
         super().give_up(waiter)
         if placement is not None:
             placement.admission.cancelled(waiter)
@@ -324,11 +323,9 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
             self._alarm.set(max(due, now + _LOOK_PAUSE * len(self.backends)))
 
     def _wake(self) -> None:
-        """Do what is due."""
-        self.expire_due(self._clock.seconds())
+        super()._wake()
         if self.waiting:
             self.look_anew()
-            self._alarm.set(self.next_due())
 
     def _expire(self, waiter: Waiter[Lease[Any]]) -> None:
         placement, tried = waiter.placement, self.failures(waiter)

@@ -67,8 +67,8 @@ class Admission(Generic[P]):
     def _wait_noted(
         self, timeout: float | None, owner: Owner | None, fresh: bool
     ) -> Waiter[Lease[P]]:
-        """The same for a request of which it is noted whose it is, where it is made, or that it
-        wants a fresh connection."""
+        """The same for a request with an owner or for a fresh connection, and for any request in
+        debug mode."""
         manager = self._manager
         ownership = None if owner is None else manager._tracker.ownership(owner)
         origin = self.origin(ownership)
@@ -107,19 +107,19 @@ class Admission(Generic[P]):
     def left(self, _: Waiter[Lease[P]]) -> None:
         """A request has left that queue, and was not served."""
         manager = self._manager
-        if not manager._lifecycle.closed:  # else it counts here no more
+        if not manager._lifecycle.closed:  # else it does not count here any more
             load = manager._load
             load.noted -= 1
             if load.sole is None:
                 load.stale[manager] = None
         if manager._watchers:
             manager._record.tell_watchers()
-        if not manager.passes_on:  # else nobody wants to hear of it
+        if not manager.passes_on:  # else nobody waits for room here
             manager.demand_fell()
 
     def origin(self, ownership: Ownership | None) -> str | None:
-        """The place in the program that makes the current request; C{None} if it is not needed
-        later, for want of an owner or of debug mode."""
+        """The place in the program that makes the current request. C{None} if it has no owner, and
+        debug mode is off: the place is not needed later then."""
         manager = self._manager
         return (
             manager._tracker.origin(ownership) if manager._debug or ownership is not None else None

@@ -73,8 +73,8 @@ class BaseManager(ABC, Generic[P]):
     @ivar process: keeps forked children from using it.
     @ivar smooth: whether nothing was out of the ordinary when it last looked, and nothing has
         changed since. Its record and its alarm clear it; the manager itself sets it again.
-    @ivar passes_on: the same, but for who waits in its own queue and for when its alarm rings: what
-        comes home is for the oldest of these, and nothing else depends on that.
+    @ivar passes_on: the same, except that requests may wait in its own queue, and that its alarm
+        may be set to any time. A connection that comes home is for the oldest of these requests.
     """
 
     freshness_kind: type[Freshness]

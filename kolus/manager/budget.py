@@ -91,7 +91,7 @@ class Budget:
     # Whose turn it is
 
     def want(self, record: BackendRecord) -> None:
-        """A backend may want a slot. Only those are noted that have room of their own."""
+        """Note that a backend may want a slot. It is noted only while its own limit leaves room."""
         if self.limit is None:
             return
         order = record.turns.next_order()
@@ -117,7 +117,8 @@ class Budget:
 
     def grants(self, record: BackendRecord, member: BaseManager[Any]) -> bool:
         """Whether a manager may take a slot now. Backends with older waiters are offered it first.
-        Who wants one that nobody waits for gets none while somebody waits elsewhere.
+        A slot for a connection that is only kept ready is not granted while a request waits at
+        another backend.
 
         @param record: the manager's.
         """

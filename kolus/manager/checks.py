@@ -1,8 +1,8 @@
 """C{Checks}: the connections of one manager that are in a check, and which of them to count on.
 
 When a check fails or takes longer than 0.25 s, the peer may have died without a word. Then what was
-idle as long has probably died, too: none of it is counted on, so others are connected beside it.
-What waiters would have got is checked at once, rather than one after the other.
+idle as long has probably died, too. None of these connections is counted on, so new ones are made.
+Those that the waiters would have got are all checked at once, not one after the other.
 
 Its state is the connections in a check, each with the time when it began, the oldest first; those
 of them that are doubted; those that are not and were never leased; and whether the backend was told

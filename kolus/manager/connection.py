@@ -39,7 +39,6 @@ from kolus.manager.losses import Losses
 from kolus.manager.transports import is_ending, is_sound, layers, stop_telling, tell_before
 
 if TYPE_CHECKING:
-    from kolus.errors import MachineFault
     from kolus.events import Why
     from kolus.lease import Lease
     from kolus.manager.connection_state import ConnectionState
@@ -66,29 +65,20 @@ class Connection(History, Generic[P]):
     else it is C{unasked}, which looks at the state.
 
     @ivar protocol: the user's protocol, once there is one.
-    @ivar begun_at: when the attempt to make it began, on the clock.
     @ivar kept_since: since when it is idle, on the clock, while it is in a keep-alive check.
-    @ivar failures: the number of failed attempts in a row before it.
     @ivar retired: whether it is closed as soon as it is not leased.
     @ivar doubtful: whether it must be checked for being usable before it is leased or becomes idle:
         it is retired, has not served a lease yet, or its transport was told to close, or is paused,
         or does not report that.
     @ivar manager: the manager whose slot it holds.
-    @ivar why: why it is retired; C{None} if it is not, or if its peer or its protocol ended it.
     @ivar chance: from 0 to below 1, drawn by the connector: this one's share of every jitter.
-    @ivar fault: what this machine lacked for the last hook that failed.
-    @ivar unfit_by: what its check or reset failed with.
     @ivar sure_until: until when it may be leased without another look, on the clock.
     @ivar expires_at: when its lifetime ends, on the clock.
     @ivar origin: where it was leased, in debug mode.
     @ivar opening: the attempt to make it, while that is under way.
-    @ivar mistake: what the user's own code raised while it was made, with which the backend has
-        nothing to do.
-    @ivar but: what it is that fails, in words, from when it is connected.
     @ivar step: what is under way to make it ready, if anything is.
     @ivar slots: its leased slots, if it is shared.
     @ivar hearings: who wants to know whether anything comes: see C{Hearing}.
-    @ivar overdue_since: C{since} of the lease that was last reported as a possible leak.
     """
 
     __slots__ = (
@@ -97,20 +87,13 @@ class Connection(History, Generic[P]):
     )
 
     protocol: P
-    begun_at = 0.0
     kept_since: float | None = None
-    why: Why | None = None
     expires_at = math.inf
-    fault: MachineFault | None = None
-    unfit_by: BaseException | None = None
     origin: str | None = None
-    overdue_since = -math.inf
     slots: Any = frozenset()
     hearings: dict[Any, None] | None = None
     opening: Opening | None = None
     step: Step | None = None
-    mistake: Exception | None = None
-    but: str | None = None
     _losses: Losses | None = None
     _tells = False
 

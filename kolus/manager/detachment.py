@@ -30,8 +30,8 @@ DETACHES = {Outcome.DETACHED: False, DETACHED_WITH_SLOT: True}
 
 @dataclass(frozen=True, slots=True)
 class _Former:
-    """Stands for the manager of a connection that has left the pool. Leases of it that had ended
-    before still tell what they were of."""
+    """Stands in for the manager of a connection that has left the pool. So a lease of it that had
+    ended before can still tell its backend and its ident."""
 
     backend: Backend
     ident: Hashable

@@ -153,10 +153,10 @@ class Dispatcher(Generic[P]):
             self._deadlocks.fail_all_of(waiter.ownership.owner)
 
     def pass_on(self, connection: Connection[P], moment: float) -> None:
-        """Give what comes home to the oldest waiter, where the manager C{passes_on}.
+        """Give a connection that comes home to the oldest waiter, where the manager C{passes_on}.
 
-        Whoever is fired may release in turn. What comes home then is passed on in the same loop,
-        so it needs no recursion.
+        The waiter's callback may release its lease at once. That connection is passed on in the
+        same loop, so there is no recursion.
 
         @param moment: the time on the clock.
         """

@@ -58,7 +58,10 @@ def is_to_blame(
         attempts.but, attempts.is_mistake = but, is_mistake
     else:
         shortage = attempts.shortage if fault.is_general else attempts.own_shortage
+        was_until = shortage.until
         is_news = shortage.failed(fault, now, rng)
+        if fault.is_general and shortage.until > was_until and record.listener is not None:
+            record.listener.shortage_began()
         attempts.paused_in = attempts.shortage.number
         failures = attempts.failures
     told = ConnectFailed(

@@ -40,10 +40,10 @@ class Feedbacks:
         self._record.changed()  # a manager that is smooth tells nobody
 
     def unteach(self, feedback: Feedback) -> None:
-        """Tell it no more."""
+        """Do not tell it any more."""
         self.known.pop(feedback.number, None)
 
     def observed(self, seconds: float) -> None:
-        """A lease was released, or whoever has it said how long the backend took."""
+        """A lease was released, or its lessee has said how long the backend took to answer."""
         for feedback in tuple(self.known.values()):
             feedback.observed(self._record.backend, seconds)

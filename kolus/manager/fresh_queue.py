@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from kolus.lease import Lease
 from kolus.manager.queue import Waiter, WaiterQueue
-from kolus.support import Alarm
 
 if TYPE_CHECKING:
     from kolus.backend import Backend
@@ -27,10 +26,11 @@ class FreshQueue(WaiterQueue[Lease[Any]]):
     fresh = True
 
     def __init__(self, manager: BaseManager[Any]) -> None:
-        clock = manager._clock
         super().__init__(
-            *(clock, manager._policy.acquire_timeout, manager.admission.timed_out),
-            *(Alarm(clock, self._wake), manager._record.arrivals),
+            manager._clock,
+            manager._policy.acquire_timeout,
+            manager.admission.timed_out,
+            arrivals=manager._record.arrivals,
             removed=self._has_left,
             cancelled=manager.admission.cancelled,
         )
@@ -85,5 +85,4 @@ class FreshQueue(WaiterQueue[Lease[Any]]):
 
     def _wake(self) -> None:
         if not self._manager.process.is_foreign:
-            self.expire_due(self._clock.seconds())
-            self._alarm.set(self.next_due())
+            super()._wake()

@@ -48,12 +48,12 @@ class ServedQueue(Protocol):
         """Whether somebody waits for whom no connection is on its way."""
 
     def wants_room_at(self, backend: Backend) -> bool:
-        """Whether one of those would be placed at a backend if that had room. Who is placed there
-        already has an attempt of its own there, which is slow."""
+        """Whether one of those would be placed at a backend if that had room. A waiter that is
+        placed there already would not: its attempt there is slow."""
 
     def relieve(self, waiter: Waiter[Any]) -> None:
         """No connection is being made for a waiter where it is placed. Place it at a backend with
-        room; if there is none, as soon as there is one."""
+        room. If there is none, do so as soon as there is one."""
 
     def has_room_at(self, where: Any) -> None:
         """More requests may be connected for than are placed there.

@@ -1,7 +1,7 @@
 """C{Hearing}: whether anything came on a connection since somebody began to listen.
 
-While a connection is leased, what comes goes to the protocol, past the pool. Only for one who
-listens it is seen, once: after that it goes past the pool again.
+While a connection is leased, the pool has no part in what comes: it goes to the protocol. If
+somebody listens, the pool notes the first that comes, and has no part in the rest.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Hearing:
         return self._connection is not None and self._connection.was_lost
 
     def stop(self) -> None:
-        """Listen no more."""
+        """Do not listen any more."""
         connection = self._connection
         if connection is not None and connection.hearings is not None:
             connection.hearings.pop(self, None)

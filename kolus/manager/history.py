@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
+
+if TYPE_CHECKING:
+    from kolus.errors import MachineFault
+    from kolus.events import Why
 
 __all__ = ["STILLBORN", "History"]
 
@@ -17,6 +21,11 @@ STILLBORN = 1.0
 class History:
     """The past of a connection; C{Connection} sets it.
 
+    @ivar begun_at: when the attempt to make it began, on the clock.
+    @ivar failures: the number of failed attempts in a row before it.
+    @ivar mistake: what the user's own code raised while it was made, with which the backend has
+        nothing to do.
+    @ivar but: what it is that fails, in words, from when it is connected.
     @ivar connected_at: when it was connected, on the clock.
     @ivar since: when it was last leased, became idle, or began a check or a reset, on the clock;
         minus infinity before it was ready.
@@ -26,6 +35,10 @@ class History:
     @ivar answered: whether anything came during a lease, or a lease was released.
     @ivar proven: whether a lease was released while it was open, or its end was held against its
         backend.
+    @ivar overdue_since: C{since} of the lease that was last reported as a possible leak.
+    @ivar fault: what this machine lacked for the last hook that failed.
+    @ivar unfit_by: what its check or reset failed with.
+    @ivar why: why it is retired; C{None} if it is not, or if its peer or its protocol ended it.
     @ivar was_lost: whether it ended before the pool told it to.
     @ivar left_lessee: whether its peer ended it while it was leased.
     """
@@ -36,11 +49,19 @@ class History:
     uses: int
     manager: Any
     _connector: Any
+    failures: int
+    begun_at = 0.0
+    mistake: Exception | None = None
+    but: str | None = None
     connected_at = 0.0
     checked_at = -math.inf
     observed_since = -math.inf
     answered = False
     proven = False
+    overdue_since = -math.inf
+    fault: MachineFault | None = None
+    unfit_by: BaseException | None = None
+    why: Why | None = None
     was_lost = False
     left_lessee = False
     _ended: Failure | None = None
@@ -82,9 +103,11 @@ class History:
         return self.observed_since == self.since
 
     def ended_in_vain(self, is_well: bool) -> bool:
-        """Whether its peer ended it while it was leased, and it has served nothing: no lease of it
-        was released while it was open, and nothing came during one. If something came, it served
-        nothing if it was broken off, unless its lessee says that all went well. It is said once.
+        """Whether its end is to be held against the backend, which is said only once.
+
+        It is if the peer ended the connection during a lease, and the connection had served
+        nothing. It had if a lease was released while it was open. It also had if something came
+        during a lease, and then the peer closed it cleanly or the lessee says that all went well.
 
         @param is_well: whether the lease that is settled now was released.
         """

@@ -78,8 +78,9 @@ class Limits:
         self._records.tell_watchers(None)
 
     def follow(self, before: Backends, now: Backends) -> None:
-        """A group has another list: those of which another limit is said have that, whatever was
-        set by hand; those that came or left have what is said of them now, if none was."""
+        """A group has another list. A backend whose limit it changes gets that limit, whatever was
+        set by hand. A backend that came or left gets the limit that lists say now, unless one was
+        set by hand."""
         managers, records = self._managers, self._records
         if managers.process.is_foreign:
             return

@@ -23,10 +23,10 @@ _UNKNOWN = -(1 << 40)
 class Load:
     """The leases and waiters of one backend, noted for balancers.
 
-    One that compares two of ten thousand backends would else spend most of the time on fetching
-    what lies far apart in memory. A lease and a release of an only manager leave what is noted as
-    it is. Several managers and a manager's own queue add to it, and C{changed} is called for
-    everything else.
+    They are noted together in one place, because a balancer that compares two of ten thousand
+    backends spends most of its time on fetching what lies far apart in memory. A lease and a
+    release of an only manager leave the sum as it is. Several managers and a manager's own queue
+    add to it. For everything else C{changed} is called.
 
     @ivar noted: what is leased and waits, and one more, and what is C{idle}; above 0 only while it
         is known, and the backend is well and serves.
@@ -50,8 +50,8 @@ class Load:
     def changed(self, member: BaseManager[Any] | None = None) -> None:
         """It must be counted anew.
 
-        @param member: the manager whose load has changed, or which serves or serves no more;
-            C{None} if none has.
+        @param member: the manager whose load has changed, or that has begun or stopped to serve;
+            C{None} if there is none.
         """
         self.noted = _UNKNOWN
         self.sole = None
@@ -66,7 +66,7 @@ class Load:
         self.changed(member)
 
     def left(self, member: BaseManager[Any]) -> None:
-        """A manager counts here no more."""
+        """A manager does not count here any more."""
         load, serves = self._counted.pop(member)
         self._sum -= load
         self._serving -= serves

@@ -125,10 +125,12 @@ class Placements:
         manager, record = self._manager, self._record
         coming = 0
         if manager.serves():
-            now = manager._now()
-            is_due = record.attempts.due_at <= now and not manager._connector.unpaid
-            is_quick = now < manager.connections.slow_at()
-            coming = manager.supply.coming() if is_due and is_quick else manager.supply.ready()
+            coming, ready = manager.supply.coming(), manager.supply.ready()
+            if coming != ready:
+                now = manager._now()
+                is_due = record.attempts.due_at <= now and not manager._connector.unpaid
+                if not (is_due and now < manager.connections.slow_at()):
+                    coming = ready
         if fresh:
             coming += any(True for _ in manager.freshness.new_idle()) - manager.supply.ready()
         return coming - manager.demand()
@@ -238,7 +240,8 @@ class Placements:
             self._manager._alarm.set(slow_at)
 
     def _relieve_others(self) -> None:
-        """Some wait in vain here and have no other place. Others, which have one, can make room."""
+        """Some waiters here have no chance, and no other place. Others, whose queues know another
+        place, can make room for them."""
         seen = set()
         for waiter in tuple(islice(reversed(self._hopeful), _MOST_TRIED)):
             queue: Any = waiter.queue

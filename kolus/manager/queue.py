@@ -117,7 +117,7 @@ class WaiterQueue(Generic[T]):
         clock: IReactorTime,
         timeout: float | None,
         expired: Callable[[Waiter[T]], Exception] | None,
-        alarm: Alarm,
+        alarm: Alarm | None = None,
         arrivals: Iterator[int] | None = None,
         *,
         added: Callable[[], object] | None = None,
@@ -129,7 +129,8 @@ class WaiterQueue(Generic[T]):
             never.
         @param expired: makes the error of a waiter whose time is over; it has left the queue then.
             C{None} for a kind of queue that does it otherwise.
-        @param alarm: is set to each deadline; its owner then calls C{expire_due}.
+        @param alarm: is set to each deadline; its owner then calls C{expire_due}. C{None}: the
+            queue has its own.
         @param arrivals: numbers the waiters of all queues that are served by arrival together.
         @param added: called when a waiter has come; it must only take a note.
         @param removed: called when a waiter has left that was not served.
@@ -141,7 +142,7 @@ class WaiterQueue(Generic[T]):
         self._timeout = math.inf if timeout is None else timeout
         self._expired = expired
         self._timed: deque[Waiter[T]] = deque()
-        self._alarm = alarm
+        self._alarm = Alarm(clock, self._wake) if alarm is None else alarm
         self._added = added
         self._removed = removed
         self._cancelled = cancelled
@@ -242,6 +243,11 @@ class WaiterQueue(Generic[T]):
         while timed and timed[0] not in self.waiting:
             timed.popleft()
         return timed[0].deadline if timed else math.inf
+
+    def _wake(self) -> None:
+        """Do what is due, where the queue has its own alarm."""
+        self.expire_due(self._now())
+        self._alarm.set(self.next_due())
 
     def _expire(self, waiter: Waiter[T]) -> None:
         """Fail a waiter whose time is over."""

@@ -290,7 +290,7 @@ class BackendRecord:
         return self.budget.unused() > 0 and self._may_attempt()
 
     def has_own_room(self) -> bool:
-        """Whether one more attempt may begin and is due, but for the limit of the pool."""
+        """Whether one more attempt may begin and is due, leaving aside the limit of the pool."""
         return self._may_attempt() and self._is_due()
 
     def _may_attempt(self) -> bool:

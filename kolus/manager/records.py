@@ -318,6 +318,11 @@ class Records:
                 if not any(record.backend.key in each for each in others):
                     record.feedbacks.unteach(feedback)
 
+    def shortage_began(self) -> None:
+        """Connects to all backends pause, for what this machine lacks."""
+        for record in self:
+            record.turns.ring_when_due()
+
     def shortage_over(self) -> None:
         """The pause of all backends, for what this machine lacked, is over early."""
         for record in self:

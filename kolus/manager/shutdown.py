@@ -16,7 +16,7 @@ __all__ = ["Shutdown"]
 
 
 class Shutdown:
-    """Ends one manager. The state is in its C{Lifecycle}, but for whether it begins to end."""
+    """Ends one manager. Its state is whether C{begin} is running; the rest is in C{Lifecycle}."""
 
     def __init__(self, manager: BaseManager[Any]) -> None:
         self._manager = manager

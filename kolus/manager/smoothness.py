@@ -27,12 +27,13 @@ def look_if_smooth(manager: BaseManager[Any]) -> None:
     if told or asked:
         return
     record = manager._record
-    # Others may need what is idle here.
+    # Other managers may need the slots of the connections that are idle here.
     has_rivals = len(record.members) > 1 or record.budget.limit is not None
     if has_rivals or not (manager._plain and manager._lifecycle.serves):
         return
     manager._record.smooth[manager] = None
-    # One waiter fewer makes room. And a check before each lease is one before each hand-off, too.
+    # Each waiter that leaves makes room for a queue that waits for room. And where a check is
+    # needed before each lease, it is needed before each hand-off, too.
     manager.passes_on = manager._hooks.check_after > 0 and not placements.wait_for_room
     if not manager.waiting:
         shortest_idle = manager.connections.shortest_idle

@@ -70,7 +70,7 @@ class Turns:
         self._count(member, len(member.connections.all))
         self._record.changed()
         self._record.budget.want(self._record)
-        self._ring_when_due()
+        self.ring_when_due()
 
     def demand_fell(self, member: BaseManager[Any]) -> None:
         """A waiter of a manager has left, and was not served."""
@@ -85,7 +85,7 @@ class Turns:
             self.wake()  # what was idle for it makes way for another manager's
 
     def want_no_more(self, member: BaseManager[Any]) -> None:
-        """It wants none any more, or has got one."""
+        """A manager does not want a slot any more, or has got one."""
         self.wanting.pop(member, None)
         self._count(member, None)
         if not self.wanting:
@@ -115,7 +115,8 @@ class Turns:
             self._counted[member] = connections
             self._having[connections] += 1
 
-    def _ring_when_due(self) -> None:
+    def ring_when_due(self) -> None:
+        """If a manager wants a slot, set the alarm to when the next attempt is due."""
         if not self.wanting:
             return
         record, now = self._record, self._clock.seconds()
@@ -187,7 +188,7 @@ class Turns:
         if self.awaited or self.outside:
             self._tell_room()
         if self.wanting:
-            self._ring_when_due()
+            self.ring_when_due()
             if self._record.unused() <= 0 and any(each.is_short() for each in self._claimants()):
                 self._make_room()
         budget = self._record.budget
@@ -227,7 +228,6 @@ class Turns:
         """The number of the arrival of the waiter whom the next slot is for; infinity if nobody
         waits for it; C{None} if no slot is wanted, or the backend has no room of its own."""
         if not self._record.has_own_room():
-            self._ring_when_due()  # the fault of another backend may have begun a pause for all
             return None
         first = self._first_claimant()
         if first is not None and first.is_short():
@@ -239,11 +239,12 @@ class Turns:
         return None if first is None and order == math.inf else order
 
     def _claimants(self) -> Iterator[BaseManager[Any]]:
-        """Those who want a slot and could use it now, in turn."""
+        """The managers that want a slot and could use it now, in turn."""
         return (each for each in self.wanting if each.wants_connection())
 
     def _first_claimant(self) -> BaseManager[Any] | None:
-        """The first of these where somebody waits for whom nothing is on its way; or the first."""
+        """The first of these with a waiter for whom no connection is on its way. If there is none,
+        the first of these."""
         first = None
         for each in self._claimants() if self.wanting else ():
             if each.is_short():
