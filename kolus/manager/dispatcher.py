@@ -278,6 +278,9 @@ class Dispatcher(Generic[P]):
         )
 
     def _connect_more(self) -> None:
+        if not (self._wanted() or self._connections.connecting):
+            self._record.turns.want_no_more(self._manager)
+            return
         while self.wants_connection():
             if not self._record.turns.grant(self._manager):
                 return
@@ -292,7 +295,7 @@ class Dispatcher(Generic[P]):
             or self._is_overlooked()
         ):
             turns.want(self._manager)  # a sibling's success may bring it forward
-        elif turns.wanting:
+        else:
             turns.want_no_more(self._manager)
 
     def _fail_hopeless(self) -> None:

@@ -86,10 +86,11 @@ class Turns:
 
     def want_no_more(self, member: BaseManager[Any]) -> None:
         """A manager does not want a slot any more, or has got one."""
-        self.wanting.pop(member, None)
-        self._count(member, None)
-        if not self.wanting:
-            self._alarm.clear()
+        if member in self.wanting:
+            del self.wanting[member]
+            self._count(member, None)
+            if not self.wanting:
+                self._alarm.clear()
 
     def all_want_no_more(self) -> None:
         """The backend is drained: slots of one ending manager must not go to the next."""
@@ -135,8 +136,7 @@ class Turns:
         first = self._first_claimant() or member if record.may_connect() else None
         is_its_turn = first is member or (first and member.is_short() and not first.is_short())
         if is_its_turn and record.budget.grants(record, member):
-            if self.wanting:
-                self.want_no_more(member)
+            self.want_no_more(member)
             return True
         self.want(member)
         if member.is_short():
