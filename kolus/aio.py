@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from kolus.lease import Lease
+from kolus.support import InBlock
 
 __all__ = ["Leasing", "connect", "lease", "wait"]
 
@@ -54,8 +55,10 @@ async def wait(deferred: Deferred[T]) -> T:
     return await _answer(_loop(), deferred, lambda _: None)
 
 
-class Leasing:
+class Leasing(InBlock):
     """What C{lease} returns: an asynchronous context manager, to be used once."""
+
+    usage = "async with aio.lease(...) as lease:"
 
     def __init__(self, pool: Any, where: tuple[Any, ...], options: dict[str, Any]) -> None:
         self._pool = pool

@@ -5,14 +5,17 @@ Needs C{pip install 'kolus[redis]'}.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
+from types import TracebackType
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 
 from kolus.backend import AnyBackend, Backend
+from kolus.clients.block import Block
 from kolus.clients.calls import call_again, run_call
 from kolus.clients.client import Client, with_slots
 from kolus.errors import KolusError
@@ -145,10 +148,7 @@ class RedisPool(Client):
         made = vars(self)[name] = reading if name in _READING else command
         return made
 
-    @asynccontextmanager
-    async def connection(
-        self, *, timeout: float | None = None, owner: Owner | None = None
-    ) -> AsyncIterator[Any]:
+    def connection(self, *, timeout: float | None = None, owner: Owner | None = None) -> Block:
         """A connection of one's own, for a transaction: C{async with redis.connection() as conn:}.
 
         After the block it is pooled again if no transaction and no command is under way on it, and
@@ -156,30 +156,21 @@ class RedisPool(Client):
 
         @param timeout: seconds until C{LeaseTimeout}; the policy's if C{None}.
         """
-        asked = self.pool.connect(_ALONE, self.backend, timeout=timeout, owner=owner)
-        async with await asked as lease:
-            yield lease.protocol
+        return Block(partial(self.pool.connect, _ALONE, self.backend, timeout=timeout, owner=owner))
 
-    @asynccontextmanager
-    async def subscriber(
+    def subscriber(
         self,
         received: Callable[[str | None, str, Any], object],
         *,
         timeout: float | None = None,
         owner: Owner | None = None,
-    ) -> AsyncIterator[Any]:
+    ) -> Block:
         """A connection for subscriptions: C{await subscriber.subscribe("news")} in the block.
 
         @param received: called with the pattern or C{None}, the channel, and each message.
         """
-        asked = self.pool.connect(_SUBSCRIBER, self.backend, timeout=timeout, owner=owner)
-        lease = await asked
-        try:
-            lease.protocol.received = received
-            yield lease.protocol
-        finally:
-            if lease.held:
-                lease.finished()
+        ask = partial(self.pool.connect, _SUBSCRIBER, self.backend, timeout=timeout, owner=owner)
+        return _Subscription(ask, received)
 
     async def _prepare(self, protocol: Any) -> None:
         username, password = self._login
@@ -250,6 +241,34 @@ class _Pool(Pool[Any]):
             record=self._managers.records.of(backend, policy),
             rng=self._rng,
         )
+
+
+class _Subscription(Block):
+    """A connection that listens. It is closed at the end: nobody knows what else comes on it."""
+
+    __slots__ = ("_received",)
+
+    usage = "async with redis.subscriber(received) as subscriber:"
+
+    def __init__(
+        self, ask: Callable[[], Deferred[Lease[Any]]], received: Callable[..., object]
+    ) -> None:
+        super().__init__(ask)
+        self._received = received
+
+    async def __aenter__(self) -> Any:
+        subscriber = await super().__aenter__()
+        subscriber.received = self._received
+        return subscriber
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._lease.held:
+            self._lease.finished()
 
 
 class _NoFactory:

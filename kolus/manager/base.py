@@ -212,6 +212,10 @@ class BaseManager(ABC, Generic[P]):
         """The number of its waiters, those of groups that are placed here included."""
         return len(self.waiting) + len(self.placements.waiters)
 
+    def is_asked(self) -> bool:
+        """Whether somebody waits here for a lease, or for connections to be ready."""
+        return bool(self.demand() or self.admission.warming.wishes)
+
     def is_short(self) -> bool:
         """Whether more wait here than can be served by what is ready or on its way."""
         return self._dispatcher.is_short()

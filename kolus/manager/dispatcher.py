@@ -90,7 +90,11 @@ class Dispatcher(Generic[P]):
         return oldest
 
     def is_short(self) -> bool:
-        """Whether more wait here than can be served by what is ready or on its way."""
+        """Whether more wait here than can be served by what is ready or on its way, or calls of
+        C{warm} want more."""
+        warming = self._manager.admission.warming
+        if warming.wishes and warming.wanted() > len(self._connections.connecting):
+            return True
         manager, connections, slots = self._manager, self._connections, self._policy.slots or 1
         fresh = len(self._placements.fresh)
         ready = manager.supply.ready() + connections.checking.hopeful * slots
@@ -98,9 +102,13 @@ class Dispatcher(Generic[P]):
         return lacking > len(connections.connecting) * slots
 
     def next_order(self, *, reused: bool) -> float:
-        """The number of that waiter's arrival; infinity if there is none, or it serves nobody."""
-        waiter = self.next_waiter(reused=reused) if self._lifecycle.serves else None
-        return math.inf if waiter is None else waiter.order
+        """The number of that waiter's arrival, or of a call of C{warm} that only a new connection
+        serves; infinity if there is none, or it serves nobody."""
+        if not self._lifecycle.serves:
+            return math.inf
+        waiter = self.next_waiter(reused=reused)
+        order = math.inf if waiter is None else waiter.order
+        return order if reused else min(order, self._manager.admission.warming.next_order())
 
     def is_asked(self, *, reused: bool = True) -> bool:
         """Whether there is a waiter that it may serve.

@@ -159,7 +159,7 @@ class Turns:
             if 0 < fewest >= len(member.connections.all) - 1:
                 return False
         for claimant in self._claimants():
-            if claimant is not member and claimant.demand():
+            if claimant is not member and claimant.is_asked():
                 theirs, its = len(claimant.connections.all), len(member.connections.all)
                 if not member.demand() or theirs == 0 or theirs + 1 < its:
                     self.wanting.move_to_end(claimant, last=False)
