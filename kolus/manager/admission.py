@@ -209,4 +209,5 @@ class Admission(Generic[P]):
             hook=hook,
             hook_error=hook_error,
             pool_limit=record.binding_pool_limit(),
+            of_others=record.connections_of_others(manager),
         )

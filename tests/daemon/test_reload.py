@@ -191,8 +191,10 @@ def test_a_backend_that_the_checks_have_ejected_is_ejected_in_the_new_pool_too()
 
     rig.settle(5)
     assert ejected() == ["down"]
-    assert rig.reload(changed(groups={"main": group(*backends, check=check, max_waiters=7)}))
+    with capturedLogs() as events:
+        assert rig.reload(changed(groups={"main": group(*backends, check=check, max_waiters=7)}))
     assert ejected() == ["down"]
+    assert not any("admitted" in each["log_format"] for each in events)
     down.accept(always=True)
     rig.settle(3)
     assert ejected() == []
