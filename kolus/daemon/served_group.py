@@ -44,6 +44,8 @@ AHEAD = "twistd kolus"
 """The ident of connections that are made ahead, and of all clients whose ident is fixed."""
 
 _CLOSE_TIMEOUT = 5.0
+_LIFETIME = 1800.0
+"""Seconds after which a connection that was made ahead and not used is made anew."""
 _CHANGEABLE = (
     *("backends", "source", "wait_for_source", "balance", "limit", "total_limit", "send_proxy"),
 )
@@ -126,6 +128,7 @@ class ServedGroup:
                 connect_timeout=settings.connect_timeout,
                 ejection=Ejection(failures) if failures else None,
                 balancer=self._balancer(settings),
+                lifetime=_LIFETIME if settings.connect_ahead else None,  # each serves one client
                 leak_after=None,  # a client may stay for as long as its listener allows
             ),
             limit=settings.total_limit,
