@@ -52,7 +52,7 @@ class Warming:
         @param timeout: seconds; the policy's C{acquire_timeout} if C{None}.
         """
         manager = self._manager
-        told: Deferred[None] = Deferred(self._forget)
+        told: Deferred[None] = Deferred(self._give_up)
         self.wishes[told] = wish = _Wish(count, manager._now(), next(manager._record.arrivals))
         seconds = manager._policy.acquire_timeout if timeout is None else timeout
         if seconds is not None and seconds < math.inf:
@@ -90,6 +90,7 @@ class Warming:
             elif error is not None or is_hopeless:
                 self._forget(told)
                 told.errback(error or self._manager._connector.error())
+        self._make_way()
 
     def fail_all(self, error: KolusError) -> None:
         """The manager ends."""
@@ -131,6 +132,17 @@ class Warming:
         )
         error.add_note(f"{self._ready()} of {wish.count} connections were ready")
         told.errback(error)
+        self._make_way()
+
+    def _give_up(self, told: Deferred[None]) -> None:
+        """The canceller of a call."""
+        self._forget(told)
+        self._make_way()
+
+    def _make_way(self) -> None:
+        """Nobody waits for what is ready any more: it may have to make way."""
+        if not self.wishes:
+            self._manager._record.turns.demand_fell(self._manager)
 
     def _forget(self, told: Deferred[None]) -> None:
         wish = self.wishes.pop(told, None)

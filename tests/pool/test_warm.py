@@ -165,6 +165,24 @@ def test_what_is_idle_for_another_ident_makes_way(min_idle: int, idle: int) -> N
     rig.end()
 
 
+@pytest.mark.parametrize("how", ["ready", "cancelled", "late"])
+def test_what_it_has_made_makes_way_when_it_is_over(how: str) -> None:
+    rig = Warmed(limit=2)
+    lease = take_all(rig)
+    lease.pop().finished()
+    warm = rig.warm(1 if how == "ready" else 2, 3.0)
+    warm.addErrback(lambda _: None)
+    rig.clock.advance(0)
+    asked = rig.connect(ident="other")
+    rig.clock.advance(1.0)
+    if how == "cancelled":
+        warm.cancel()
+    rig.clock.pump([2.0, 1.0])
+    result_of(asked).release()
+    lease.pop().release()
+    rig.end()
+
+
 def test_what_comes_home_for_another_ident_makes_way() -> None:
     rig = Warmed(limit=2)
     first, second = take_all(rig)
