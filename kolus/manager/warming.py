@@ -23,7 +23,11 @@ if TYPE_CHECKING:
     from kolus.manager.base import BaseManager
     from kolus.manager.managers import Managers
 
-__all__ = ["Warming", "connect_from_the_start", "warm_each"]
+__all__ = ["AFTER_REQUESTS", "Warming", "connect_from_the_start", "warm_each"]
+
+
+AFTER_REQUESTS = 1 << 60
+"""Is added to the number of a call of C{warm}: all requests come first."""
 
 
 @dataclass(slots=True, eq=False)
@@ -67,10 +71,10 @@ class Warming:
         return most - self._ready() if most else 0
 
     def next_order(self) -> float:
-        """The number of the arrival of the oldest call that lacks a connection; infinity if none
-        does. It is one of those of the requests."""
+        """The number of the arrival of the oldest call that lacks a connection, which is higher
+        than that of any request; infinity if none does."""
         lacking = [each.order for each in self.wishes.values() if each.count > self._ready()]
-        return min(lacking, default=math.inf)
+        return AFTER_REQUESTS + min(lacking) if lacking else math.inf
 
     def _ready(self) -> int:
         """How many connections are idle or leased."""
