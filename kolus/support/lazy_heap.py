@@ -7,7 +7,6 @@ it reaches the top. So each operation takes amortised O(log n) for n items.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping
 from heapq import heapify, heappop, heappush, heapreplace
 from typing import Generic, TypeVar
@@ -29,14 +28,14 @@ class LazyHeap(Generic[T]):
     def __init__(self) -> None:
         self.ranks: dict[T, float] = {}
         self._heap: list[tuple[float, int, T]] = []
-        self._ties = itertools.count()
+        self._ties = 0
 
     def set(self, item: T, rank: float) -> None:
         """Add an item, or change its rank. A rank that has become higher need not be told, if
         C{first} is called with C{now}."""
         if self.ranks.get(item) != rank:
             self.ranks[item] = rank
-            heappush(self._heap, (rank, next(self._ties), item))
+            heappush(self._heap, self._entry(item))
             self._tidy()
 
     def set_all(self, ranks: Mapping[T, float]) -> None:
@@ -91,10 +90,14 @@ class LazyHeap(Generic[T]):
             heappush(heap, each)
         return found
 
+    def _entry(self, item: T) -> tuple[float, int, T]:
+        self._ties += 1
+        return self.ranks[item], self._ties, item
+
     def _tidy(self) -> None:
         if len(self._heap) > 2 * len(self.ranks) + _MOST_TOMBSTONES:
             self._rebuild()
 
     def _rebuild(self) -> None:
-        self._heap[:] = [(rank, next(self._ties), item) for item, rank in self.ranks.items()]
+        self._heap[:] = map(self._entry, self.ranks)
         heapify(self._heap)
