@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -46,13 +46,15 @@ async def connect(pool: Any, *where: Any, **options: Any) -> Lease[Any]:
     return await _answer(loop, pool.connect(*where, **options), _return)
 
 
-async def wait(deferred: Deferred[T]) -> T:
-    """Wait for any other Deferred, such as that of C{pool.close()}. If the task is cancelled, so is
-    the Deferred.
+async def wait(what: Deferred[T] | Coroutine[Any, Any, T]) -> T:
+    """Wait for any other Deferred, such as that of C{pool.close()}, or for a coroutine that awaits
+    Deferreds, such as one that uses a C{PostgresPool}. If the task is cancelled, so is that.
 
     @raise RuntimeError: Twisted's reactor does not run on the loop of this task.
     """
-    return await _answer(_loop(), deferred, lambda _: None)
+    loop = _loop()
+    deferred = what if isinstance(what, Deferred) else Deferred.fromCoroutine(what)
+    return await _answer(loop, deferred, lambda _: None)
 
 
 class Leasing(InBlock):

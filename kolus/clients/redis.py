@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, fail
 
 from kolus.backend import AnyBackend, Backend
 from kolus.clients.block import Block
-from kolus.clients.calls import call_again, run_call
+from kolus.clients.calls import WrongReply, call_again, run_call
 from kolus.clients.client import Client, with_slots
 from kolus.errors import KolusError
 from kolus.events import Observer
@@ -43,9 +43,11 @@ except ImportError as error:
         "kolus.clients.redis needs txredisapi; write: pip install 'kolus[redis]'"
     ) from error
 
-__all__ = ["RedisPool"]
+__all__ = ["RedisPool", "WrongReply"]
 
 _SHARED, _ALONE, _SUBSCRIBER = "shared", "alone", "subscriber"
+_TYPES = frozenset("+-:$*")
+_SHOWN = 60
 _REFUSALS = (ResponseError, WatchError, InvalidData)
 
 _BINDING = frozenset({"auth", "commit", "discard", "execute_pipeline", "quit", "select", "unwatch"})
@@ -283,6 +285,7 @@ class _Connection(RedisProtocol):  # type: ignore[misc]
 
     factory = _NoFactory
     database: int | None = 0
+    _is_wrong = False
 
     def _build_command(self, *words: Any, **_: Any) -> bytes:
         """As txredisapi's, in half the time."""
@@ -291,6 +294,18 @@ class _Connection(RedisProtocol):  # type: ignore[misc]
             value = self._encode_value(word)
             told.append(b"$%d\r\n%b\r\n" % (len(value), value))
         return b"".join(told)
+
+    def lineReceived(self, line: str) -> None:
+        """As txredisapi's, which takes no notice of what is no reply."""
+        if self._is_wrong:
+            return
+        if line and line[0] not in _TYPES:
+            self._is_wrong = True  # what follows may be anybody's
+            shown = line[:_SHOWN] + ("..." if len(line) > _SHOWN else "")
+            self.replyReceived(WrongReply(f"what the server sent is not of Redis: {shown!r}"))
+            self.transport.abortConnection()
+            return
+        super().lineReceived(line)
 
     def select(self, index: int) -> Any:
         self.database = None
