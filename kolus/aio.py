@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from kolus.lease import Lease
+from kolus.support import InBlock
 
 __all__ = ["Leasing", "connect", "lease", "wait"]
 
@@ -45,17 +46,21 @@ async def connect(pool: Any, *where: Any, **options: Any) -> Lease[Any]:
     return await _answer(loop, pool.connect(*where, **options), _return)
 
 
-async def wait(deferred: Deferred[T]) -> T:
-    """Wait for any other Deferred, such as that of C{pool.close()}. If the task is cancelled, so is
-    the Deferred.
+async def wait(what: Deferred[T] | Coroutine[Any, Any, T]) -> T:
+    """Wait for any other Deferred, such as that of C{pool.close()}, or for a coroutine that awaits
+    Deferreds, such as one that uses a C{PostgresPool}. If the task is cancelled, so is that.
 
     @raise RuntimeError: Twisted's reactor does not run on the loop of this task.
     """
-    return await _answer(_loop(), deferred, lambda _: None)
+    loop = _loop()
+    deferred = what if isinstance(what, Deferred) else Deferred.fromCoroutine(what)
+    return await _answer(loop, deferred, lambda _: None)
 
 
-class Leasing:
+class Leasing(InBlock):
     """What C{lease} returns: an asynchronous context manager, to be used once."""
+
+    usage = "async with aio.lease(...) as lease:"
 
     def __init__(self, pool: Any, where: tuple[Any, ...], options: dict[str, Any]) -> None:
         self._pool = pool

@@ -158,6 +158,8 @@ class LeaseTimeout(KolusError, DeferredTimeoutError, TimeoutError):
     @ivar hook_error: the error of the last that did.
     @ivar pool_limit: the limit of the pool, if that was reached at the deadline and the backend's
         own was not; else C{None}.
+    @ivar of_others: if the backend's limit was reached, how many of its connections were of other
+        idents, or had left the pool and kept their slots; else 0.
     """
 
     def __init__(
@@ -171,8 +173,10 @@ class LeaseTimeout(KolusError, DeferredTimeoutError, TimeoutError):
         hook: str | None = None,
         hook_error: BaseException | None = None,
         pool_limit: int | None = None,
+        of_others: int = 0,
     ) -> None:
         self.status = status
+        self.of_others = of_others
         self.pool_limit = pool_limit
         self.waited = waited
         self.last_error = last_error
@@ -187,8 +191,9 @@ class LeaseTimeout(KolusError, DeferredTimeoutError, TimeoutError):
         if hook_error is not None:
             why += f"; the last {hook} failed: {describe(hook_error)}"
         others = {each: why for each, why in self.tried.items() if each != status.backend}
+        full = f"; {of_others} of its connections are not for this ident" if of_others else ""
         super().__init__(
-            f"no connection to {status} within {waited:.3g} s{pool_is_full(pool_limit)}"
+            f"no connection to {status} within {waited:.3g} s{pool_is_full(pool_limit)}{full}"
             f"{why}{_also_tried(others)}"
         )
         self.__cause__ = last_error or hook_error
@@ -208,6 +213,7 @@ class LeaseTimeout(KolusError, DeferredTimeoutError, TimeoutError):
             hook=self.hook,
             hook_error=self.hook_error,
             pool_limit=self.pool_limit,
+            of_others=self.of_others,
         )
 
 

@@ -79,14 +79,16 @@ class BackendChecks:
         report: Report,
         rng: Rng,
         make_endpoint: MakeEndpoint,
+        earlier: CheckResult | None = None,
     ) -> None:
         """
         @param report: is told after each check: the backend, and why it is down; empty: it is up.
         @param make_endpoint: makes the endpoint, once, unless the backend makes one for each
             connect.
+        @param earlier: what other checks of this backend have found before.
         """
         self.backend = backend
-        self.result = CheckResult(backend)
+        self.result = CheckResult(backend) if earlier is None else replace(earlier, backend=backend)
         self._reactor = reactor
         self._clock = steady(reactor)
         self._check = check
@@ -99,8 +101,10 @@ class BackendChecks:
         self._is_stopped = False
 
     def start(self) -> None:
-        """Make the first check, unless it was made."""
+        """Make the first check, unless it was made. What is known to be down is reported first."""
         if self._timer is None and self._step is None:
+            if not self.result.is_up:
+                self._tell()
             self._begin()
 
     def is_called(self, backend: Backend) -> None:
@@ -144,8 +148,11 @@ class BackendChecks:
         self._timer = self._clock.callLater(self._check.interval * spread, self._begin)
         if error is None or machine_fault(error) is None:
             self._count("" if error is None else describe(error) or type(error).__name__)
-            down = f"its health check fails: {self.result.error}"
-            self._report(self.backend, "" if self.result.is_up else down)
+            self._tell()
+
+    def _tell(self) -> None:
+        down = f"its health check fails: {self.result.error}"
+        self._report(self.backend, "" if self.result.is_up else down)
 
     def _count(self, error: str) -> None:
         before = self.result

@@ -1,12 +1,12 @@
 """C{CheckedSource}: a source whose backends are checked as long as they are in its list.
 
-Its state is the checks of each backend of the last list.
+Its state is the checks of each backend of the last list, and the results to begin with.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from zope.interface import implementer
@@ -49,6 +49,15 @@ class CheckedSource:
         self._make_endpoint = make_endpoint or (lambda its, backend: backend.connector(its))
         self._rng = random.Random() if rng is None else rng
         self._checks: dict[Hashable, BackendChecks] = {}
+        self._earlier: dict[Hashable, CheckResult] = {}
+
+    def begin_with(self, results: Iterable[CheckResult]) -> None:
+        """Begin with what checks of the same backends have found elsewhere, so that a backend that
+        is down does not count as up until as many checks have failed again.
+
+        @param results: those of another source, from C{results}.
+        """
+        self._earlier = {each.backend.key: each for each in results if not each.is_up}
 
     def start(self, listener: Callable[[Sequence[Backend]], object]) -> None:
         def told(backends: Sequence[Backend]) -> None:
@@ -79,7 +88,8 @@ class CheckedSource:
 
     def _made(self, backend: Backend) -> BackendChecks:
         its = (self._reactor, backend, self._check, self._report, self._rng)
-        return BackendChecks(*its, self._make_endpoint)
+        earlier = self._earlier.pop(backend.key, None)
+        return BackendChecks(*its, self._make_endpoint, earlier)
 
     def __repr__(self) -> str:
         return f"<CheckedSource of {self._source!r}>"

@@ -5,15 +5,18 @@ Needs C{pip install 'kolus[redis]'}.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
+from types import TracebackType
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 
 from kolus.backend import AnyBackend, Backend
-from kolus.clients.calls import call_again, run_call
+from kolus.clients.block import Block
+from kolus.clients.calls import WrongReply, call_again, run_call
 from kolus.clients.client import Client, with_slots
 from kolus.errors import KolusError
 from kolus.events import Observer
@@ -40,9 +43,11 @@ except ImportError as error:
         "kolus.clients.redis needs txredisapi; write: pip install 'kolus[redis]'"
     ) from error
 
-__all__ = ["RedisPool"]
+__all__ = ["RedisPool", "WrongReply"]
 
 _SHARED, _ALONE, _SUBSCRIBER = "shared", "alone", "subscriber"
+_TYPES = frozenset("+-:$*")
+_SHOWN = 60
 _REFUSALS = (ResponseError, WatchError, InvalidData)
 
 _BINDING = frozenset({"auth", "commit", "discard", "execute_pipeline", "quit", "select", "unwatch"})
@@ -145,10 +150,7 @@ class RedisPool(Client):
         made = vars(self)[name] = reading if name in _READING else command
         return made
 
-    @asynccontextmanager
-    async def connection(
-        self, *, timeout: float | None = None, owner: Owner | None = None
-    ) -> AsyncIterator[Any]:
+    def connection(self, *, timeout: float | None = None, owner: Owner | None = None) -> Block:
         """A connection of one's own, for a transaction: C{async with redis.connection() as conn:}.
 
         After the block it is pooled again if no transaction and no command is under way on it, and
@@ -156,30 +158,21 @@ class RedisPool(Client):
 
         @param timeout: seconds until C{LeaseTimeout}; the policy's if C{None}.
         """
-        asked = self.pool.connect(_ALONE, self.backend, timeout=timeout, owner=owner)
-        async with await asked as lease:
-            yield lease.protocol
+        return Block(partial(self.pool.connect, _ALONE, self.backend, timeout=timeout, owner=owner))
 
-    @asynccontextmanager
-    async def subscriber(
+    def subscriber(
         self,
         received: Callable[[str | None, str, Any], object],
         *,
         timeout: float | None = None,
         owner: Owner | None = None,
-    ) -> AsyncIterator[Any]:
+    ) -> Block:
         """A connection for subscriptions: C{await subscriber.subscribe("news")} in the block.
 
         @param received: called with the pattern or C{None}, the channel, and each message.
         """
-        asked = self.pool.connect(_SUBSCRIBER, self.backend, timeout=timeout, owner=owner)
-        lease = await asked
-        try:
-            lease.protocol.received = received
-            yield lease.protocol
-        finally:
-            if lease.held:
-                lease.finished()
+        ask = partial(self.pool.connect, _SUBSCRIBER, self.backend, timeout=timeout, owner=owner)
+        return _Subscription(ask, received)
 
     async def _prepare(self, protocol: Any) -> None:
         username, password = self._login
@@ -252,6 +245,34 @@ class _Pool(Pool[Any]):
         )
 
 
+class _Subscription(Block):
+    """A connection that listens. It is closed at the end: nobody knows what else comes on it."""
+
+    __slots__ = ("_received",)
+
+    usage = "async with redis.subscriber(received) as subscriber:"
+
+    def __init__(
+        self, ask: Callable[[], Deferred[Lease[Any]]], received: Callable[..., object]
+    ) -> None:
+        super().__init__(ask)
+        self._received = received
+
+    async def __aenter__(self) -> Any:
+        subscriber = await super().__aenter__()
+        subscriber.received = self._received
+        return subscriber
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._lease.held:
+            self._lease.finished()
+
+
 class _NoFactory:
     """What txredisapi expects of a factory: a queue to put itself into after a transaction."""
 
@@ -264,6 +285,7 @@ class _Connection(RedisProtocol):  # type: ignore[misc]
 
     factory = _NoFactory
     database: int | None = 0
+    _is_wrong = False
 
     def _build_command(self, *words: Any, **_: Any) -> bytes:
         """As txredisapi's, in half the time."""
@@ -272,6 +294,18 @@ class _Connection(RedisProtocol):  # type: ignore[misc]
             value = self._encode_value(word)
             told.append(b"$%d\r\n%b\r\n" % (len(value), value))
         return b"".join(told)
+
+    def lineReceived(self, line: str) -> None:
+        """As txredisapi's, which takes no notice of what is no reply."""
+        if self._is_wrong:
+            return
+        if line and line[0] not in _TYPES:
+            self._is_wrong = True  # what follows may be anybody's
+            shown = line[:_SHOWN] + ("..." if len(line) > _SHOWN else "")
+            self.replyReceived(WrongReply(f"what the server sent is not of Redis: {shown!r}"))
+            self.transport.abortConnection()
+            return
+        super().lineReceived(line)
 
     def select(self, index: int) -> Any:
         self.database = None

@@ -228,6 +228,8 @@ class Daemon(Service):
         before, self.groups = self.groups, groups
         for name, group in before.items():
             if group is not groups.get(name):
+                if name in groups:
+                    groups[name].begin_as(group)
                 self._leaving.add_group(group)
         for name, group in groups.items():
             if group is before.get(name):

@@ -5,6 +5,7 @@ It looks at all of it before anything is made, and opens no socket.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path as File
@@ -19,6 +20,10 @@ from kolus.tls import BackendCertificates, ListenerCertificates
 
 __all__ = ["preflight"]
 
+_LISTENS = re.compile(r"tcp:(\d{1,5})(?::interface=([\d.]+))?")
+_CONNECTS = re.compile(r"tcp:([^:]+):(\d{1,5})")
+_LOOPBACK = ("localhost", "127.0.0.1")
+
 
 def preflight(reactor: Any, config: Config) -> Iterator[Mistake]:
     """Every mistake that only this machine can show."""
@@ -30,6 +35,7 @@ def preflight(reactor: Any, config: Config) -> Iterator[Mistake]:
         path: Path = ("listeners", name)
         for at, each in enumerate(listener.listen):
             yield from _tried((*path, "listen", at), listen_endpoint, reactor, each)
+            yield from _own_backends((*path, "listen", at), each, config.groups[listener.group])
         if listener.settings.tls is not None:
             yield from _tried_tls(path, ListenerCertificates, listener.settings.tls)
     if config.takeover is not None:
@@ -72,6 +78,18 @@ def _of_file(path: Path, name: str) -> Iterator[Mistake]:
         return
     for mistake in _tried(path, check_file, name):
         yield Mistake(path, mistake.why + hint)
+
+
+def _own_backends(path: Path, address: str, group: GroupSettings) -> Iterator[Mistake]:
+    """Backends that are the listener itself: each client would make another one, without end."""
+    ours = _LISTENS.fullmatch(address)
+    if ours is None or not int(ours[1]):
+        return
+    hosts = _LOOPBACK if ours[2] is None else (ours[2],)
+    for each in group.backends:
+        theirs = _CONNECTS.fullmatch(str(each.endpoint))
+        if theirs is not None and theirs[2] == ours[1] and theirs[1] in hosts:
+            yield Mistake(path, f"{address} is the backend {each} itself: choose another port")
 
 
 def _tried_tls(path: Path, make: Callable[..., object], settings: object) -> Iterator[Mistake]:

@@ -1,6 +1,6 @@
 """C{ServedGroup}: a group of the configuration at work: its pool, and the group in it.
 
-Its state is the group, from start to close.
+Its state is the group, from start to close, and whether clients still come.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ AHEAD = "twistd kolus"
 """The ident of connections that are made ahead, and of all clients whose ident is fixed."""
 
 _CLOSE_TIMEOUT = 5.0
+_LIFETIME = 1800.0
+"""Seconds after which a connection that was made ahead and not used is made anew."""
 _CHANGEABLE = (
     *("backends", "source", "wait_for_source", "balance", "limit", "total_limit", "send_proxy"),
 )
@@ -107,6 +109,7 @@ class ServedGroup:
         self.name = name
         self.settings = settings
         self.group: Group[Any] | None = None
+        self._is_over = False
         self._reactor = reactor
         self._list = SourceSwitch(source)
         self._weights = WeightedSource(self._list)
@@ -125,6 +128,7 @@ class ServedGroup:
                 connect_timeout=settings.connect_timeout,
                 ejection=Ejection(failures) if failures else None,
                 balancer=self._balancer(settings),
+                lifetime=_LIFETIME if settings.connect_ahead else None,  # each serves one client
                 leak_after=None,  # a client may stay for as long as its listener allows
             ),
             limit=settings.total_limit,
@@ -132,7 +136,7 @@ class ServedGroup:
         )
         if settings.check is not None:
             self._source = CheckedSource(
-                *(reactor, self._weights, settings.check, self.pool.checked),
+                *(reactor, self._weights, settings.check, self._checked),
                 make_endpoint=make_endpoint,
             )
 
@@ -186,12 +190,23 @@ class ServedGroup:
         """Share the limits with a group that leaves and still has clients."""
         self.pool.share_limits(other.pool)
 
+    def begin_as(self, other: ServedGroup) -> None:
+        """Begin with what the health checks of a group have found that has the same backends."""
+        if isinstance(self._source, CheckedSource) and isinstance(other._source, CheckedSource):
+            self._source.begin_with(other._source.results())
+
     def let_go(self) -> None:
         """No more clients come: close what is idle, unless somebody waits. Leases stay."""
         if self.group is not None and not self.group.status().waiting:
+            self._is_over = True
             self.group.close()
             for each in self.pool.status():
                 self.pool.drain(each.backend)
+
+    def _checked(self, backend: Backend, failure: str) -> None:
+        """Called with the results of checks; the last say that all are up, as checks are over."""
+        if not self._is_over:
+            self.pool.checked(backend, failure)
 
     def set_weight(self, backend: Backend, weight: float) -> None:
         """Change the weight of a backend for as long as it is listed.

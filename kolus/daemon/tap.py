@@ -147,7 +147,12 @@ class Options(usage.Options):
             return
         else:
             name = its["logfile"] or ("-" if its["nodaemon"] else "twistd.log")
-            output = LogOutput(None if name == "-" else name)
+            try:
+                output = LogOutput(None if name == "-" else name)
+            except OSError as error:
+                raise usage.UsageError(
+                    f"--logfile: cannot open {name}: {error.strerror}"
+                ) from error
             its["logger"] = f"{__name__}.log_observer"  # twistd takes it by its name alone
         self.signals.reopen_log = output.reopen
         _outputs.append(output)

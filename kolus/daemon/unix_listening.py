@@ -33,6 +33,8 @@ def check_socket_path(path: str) -> None:
     folder = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(folder):
         raise ValueError(f"there is no folder {folder}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ValueError(f"not allowed: this user may not write to the folder {folder}")
     if len(os.fsencode(path)) > _LONGEST:
         raise ValueError(
             f"its path has {len(os.fsencode(path))} bytes, and that of a socket at most {_LONGEST}"

@@ -81,6 +81,8 @@ def threads_fault(
     pool: Any = getattr(reactor, "threadpool", None)
     if pool is None or type(getattr(reactor, "nameResolver", None)) is not GAIResolver:
         return None
+    if not (pool.started or pool.joined):  # it starts with the reactor
+        return None
     if pool.joined:
         why = "it is stopped"
     elif len(pool.working) >= pool.max and not may_wait:

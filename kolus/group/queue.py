@@ -65,6 +65,7 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
             *(clock, servers.policy.acquire_timeout, None),
             arrivals=servers.arrivals,
             removed=self._has_left,
+            hopeful=lambda waiter: waiter.placement.admission.is_hopeful(waiter),
         )
         self.ident = ident
         self.is_closed = False
@@ -201,10 +202,8 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
 
     def end_if_empty(self) -> None:
         """If there are no waiters, call C{emptied}."""
-        if not self.waiting:
-            self._alarm.clear()
-            if self._emptied is not None:
-                self._emptied(self)
+        if not self.waiting and self._emptied is not None:
+            self._emptied(self)
 
     def give_up(self, waiter: Waiter[Any]) -> None:
         placement = waiter.placement  # a waiter has one only as long as it waits
@@ -298,6 +297,7 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         @param error: the waiters fail with it. C{None}: the caller knows that there are none.
         """
         self.is_closed = True
+        self._alarm.clear()
         self._detach()
         while self.waiting:
             waiter = next(iter(self.waiting))

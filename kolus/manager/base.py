@@ -137,6 +137,7 @@ class BaseManager(ABC, Generic[P]):
             added=self.admission.came,
             removed=self.admission.left,
             cancelled=self.admission.cancelled,
+            hopeful=self.admission.is_hopeful,
         )
         self.placements = Placements(self, record)
         self.groups = GroupQueues(self)
@@ -160,6 +161,7 @@ class BaseManager(ABC, Generic[P]):
         self._watchers = record.watchers
         self._feedbacks = record.feedbacks.known
         self._debug = policy.debug
+        self._warns_of_leaks = policy.leak_after is not None
         self._tracked = policy.debug or policy.hold_limit is not None
         self._special = self._tracked or policy.min_idle > 0
         self._checks = hooks.checks
@@ -210,6 +212,10 @@ class BaseManager(ABC, Generic[P]):
     def demand(self) -> int:
         """The number of its waiters, those of groups that are placed here included."""
         return len(self.waiting) + len(self.placements.waiters)
+
+    def is_asked(self) -> bool:
+        """Whether somebody waits here for a lease, or for connections to be ready."""
+        return bool(self.demand() or self.admission.warming.wishes)
 
     def is_short(self) -> bool:
         """Whether more wait here than can be served by what is ready or on its way."""
@@ -264,7 +270,7 @@ class BaseManager(ABC, Generic[P]):
 
     def connections_changed(self) -> None:
         """Something has changed: decide again, and end if it is ending and nothing is left."""
-        if self.connections.all and self._tracker.leaks_due == math.inf:
+        if self._warns_of_leaks and self.connections.all and self._tracker.leaks_due == math.inf:
             self._housekeeper.look_for_leaks(self._now())
         self._dispatcher.decide()
         self._shutdown.end_if_empty()

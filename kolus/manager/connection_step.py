@@ -32,10 +32,16 @@ def begin_step(
         C{timeout} seconds, with the reason of the loss. It always fires.
     """
 
-    def done(result: object) -> object:
-        connection.step = None
-        return result
-
-    connection.step = begun = Step(connection._connector.clock, name, timeout)
-    begun.outcome.addBoth(done)
+    connection.step = begun = _ConnectionStep(connection, name, timeout)
     return begun.begin(work, *args)
+
+
+class _ConnectionStep(Step):
+    """Is the step of its connection while it is under way. The first is to open it."""
+
+    def __init__(self, connection: Connection[Any], name: str, timeout: float | None) -> None:
+        super().__init__(connection._connector.clock, name, timeout)
+        self._connection = connection
+
+    def ends(self) -> None:
+        self._connection.step = self._connection.opening = None

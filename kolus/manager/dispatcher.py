@@ -90,7 +90,11 @@ class Dispatcher(Generic[P]):
         return oldest
 
     def is_short(self) -> bool:
-        """Whether more wait here than can be served by what is ready or on its way."""
+        """Whether more wait here than can be served by what is ready or on its way, or calls of
+        C{warm} want more."""
+        warming = self._manager.admission.warming
+        if warming.wishes and warming.wanted() > len(self._connections.connecting):
+            return True
         manager, connections, slots = self._manager, self._connections, self._policy.slots or 1
         fresh = len(self._placements.fresh)
         ready = manager.supply.ready() + connections.checking.hopeful * slots
@@ -98,9 +102,13 @@ class Dispatcher(Generic[P]):
         return lacking > len(connections.connecting) * slots
 
     def next_order(self, *, reused: bool) -> float:
-        """The number of that waiter's arrival; infinity if there is none, or it serves nobody."""
-        waiter = self.next_waiter(reused=reused) if self._lifecycle.serves else None
-        return math.inf if waiter is None else waiter.order
+        """The number of that waiter's arrival, or of a call of C{warm} that only a new connection
+        serves; infinity if there is none, or it serves nobody."""
+        if not self._lifecycle.serves:
+            return math.inf
+        waiter = self.next_waiter(reused=reused)
+        order = math.inf if waiter is None else waiter.order
+        return order if reused else min(order, self._manager.admission.warming.next_order())
 
     def is_asked(self, *, reused: bool = True) -> bool:
         """Whether there is a waiter that it may serve.
@@ -241,39 +249,46 @@ class Dispatcher(Generic[P]):
 
     def wants_connection(self) -> bool:
         """Whether one more connection would be of use, and an attempt is due."""
-        return (
-            self._lifecycle.serves
-            and len(self._connections.all) < self._record.limit
-            and not self._connector.unpaid
-            and (
-                len(self._connections.connecting) < self._wanted()
-                or (
-                    self._is_overlooked()
-                    and self._record.attempts.late_at() <= self._manager._now()
-                )
-            )
-            and self._connector.due_in() <= 0
-        )
+        connections, connector = self._connections, self._connector
+        if (
+            not self._lifecycle.serves
+            or len(connections.all) >= self._record.limit
+            or connector.unpaid
+        ):
+            return False
+        if len(connections.connecting) >= self._wanted() and not (
+            self._is_overlooked() and self._record.attempts.late_at() <= self._manager._now()
+        ):
+            return False
+        return connector.due_in() <= 0
 
     def _wanted(self) -> int:
         """The number of connections that should be connecting, with one to find out whether a
         backend that fails is back."""
-        record = self._record
-        fails = record.attempts.failures > 0 or record.health.phase is Phase.EJECTED
-        to_warm = self._manager.admission.warming.wanted()
-        return max(self._manager.supply.wanted(), to_warm, self.is_to_try and fails)
+        wanted, warming = self._manager.supply.wanted(), self._manager.admission.warming
+        if warming.wishes:
+            wanted = max(wanted, warming.wanted())
+        if self.is_to_try and not wanted:
+            record = self._record
+            wanted = int(record.attempts.failures > 0 or record.health.phase is Phase.EJECTED)
+        return wanted
 
     def _is_overlooked(self) -> bool:
         """Whether a request came after the newest attempt under way had begun. There may be as many
         attempts as requests, but all of them for requests that have left."""
+        if not self._connections.connecting:
+            return False
         begun_at = self._record.attempts.begun_at
-        return bool(self._connections.connecting) and any(
+        return any(
             next(reversed(waiters)).since > begun_at
             for waiters in (self._waiting, self._placements.waiters)
             if waiters
         )
 
     def _connect_more(self) -> None:
+        if not (self._wanted() or self._connections.connecting):
+            self._record.turns.want_no_more(self._manager)
+            return
         while self.wants_connection():
             if not self._record.turns.grant(self._manager):
                 return
@@ -282,14 +297,14 @@ class Dispatcher(Generic[P]):
                 break
             self.is_to_try = False
             self._connector.connect()
-        connector = self._connector
-        is_early = connector.due_in() > 0
+        turns, connector = self._record.turns, self._connector
         if self._lifecycle.serves and (
-            ((is_early or connector.unpaid) and self._wanted() > 0) or self._is_overlooked()
+            (self._wanted() > 0 and (connector.unpaid or connector.due_in() > 0))
+            or self._is_overlooked()
         ):
-            self._record.turns.want(self._manager)  # a sibling's success may bring it forward
+            turns.want(self._manager)  # a sibling's success may bring it forward
         else:
-            self._record.turns.want_no_more(self._manager)
+            turns.want_no_more(self._manager)
 
     def _fail_hopeless(self) -> None:
         """Fail the waiters that nothing can serve before the next attempt is due."""

@@ -42,7 +42,7 @@ class Idlers:
         """
 
         def may(member: BaseManager[Any]) -> bool:
-            is_asked = member.demand() and member.serves()
+            is_asked = member.is_asked() and member.serves()
             return not (is_asked or (unused and member.connections.in_use()))
 
         return self._idle.first(_idle_since, may)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IFileDescriptorReceiver, IHalfCloseableProtocol
 from twisted.internet.protocol import Factory
-from zope.interface import directlyProvides
+from zope.interface.declarations import Provides
 
 from kolus.support import place_of_mistake
 
@@ -49,5 +49,8 @@ class OneProtocol(Factory):
             )
             raise
         connection.protocol = protocol
-        directlyProvides(connection, [each for each in _OPTIONAL if each.providedBy(protocol)])
+        claimed = [each for each in _OPTIONAL if each.providedBy(protocol)]
+        if claimed:  # as directlyProvides, which takes ten times as long
+            its: Any = connection
+            its.__provides__ = Provides(type(connection), *claimed)
         return connection

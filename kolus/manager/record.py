@@ -306,6 +306,10 @@ class BackendRecord:
         binds = len(self.all) < self.limit and self.budget.unused() <= 0
         return self.budget.limit if binds else None
 
+    def connections_of_others(self, member: BaseManager[Any]) -> int:
+        """If the limit is reached, how many connections are not of this manager; else 0."""
+        return 0 if len(self.all) < self.limit else len(self.all) - len(member.connections.all)
+
     def must_make_way(self, member: BaseManager[Any]) -> bool:
         """Whether a connection that comes home to a manager is to make way for another manager's,
         of this backend or of another."""

@@ -106,11 +106,17 @@ class SoleSupply(Supply):
 
     def wanted(self) -> int:
         manager, connections = self._manager, self._connections
-        fresh, new = len(manager.placements.fresh), manager.freshness.ready()
         # Not both: what is made for a waiter may be idle in the next moment.
-        ahead = manager.demand() - fresh if manager.demand() else manager._policy.min_idle
-        ahead -= connections.checking.hopeful + len(connections.idle) - new
-        return max(0, ahead) + max(0, fresh - new) + len(connections.expiring)
+        ahead = len(manager.waiting) + len(manager.placements.waiters) or manager._policy.min_idle
+        if connections.checking:
+            ahead -= connections.checking.hopeful
+        ahead -= len(connections.idle)
+        fresh = len(manager.placements.fresh)
+        if fresh:
+            new = manager.freshness.ready()
+            ahead += new - fresh
+            return max(0, ahead) + max(0, fresh - new) + len(connections.expiring)
+        return (ahead if ahead > 0 else 0) + len(connections.expiring)
 
     def held(self) -> Collection[Any]:
         return [each for each in self._connections.all if each.state is LEASED]

@@ -86,10 +86,11 @@ class Turns:
 
     def want_no_more(self, member: BaseManager[Any]) -> None:
         """A manager does not want a slot any more, or has got one."""
-        self.wanting.pop(member, None)
-        self._count(member, None)
-        if not self.wanting:
-            self._alarm.clear()
+        if member in self.wanting:
+            del self.wanting[member]
+            self._count(member, None)
+            if not self.wanting:
+                self._alarm.clear()
 
     def all_want_no_more(self) -> None:
         """The backend is drained: slots of one ending manager must not go to the next."""
@@ -158,7 +159,7 @@ class Turns:
             if 0 < fewest >= len(member.connections.all) - 1:
                 return False
         for claimant in self._claimants():
-            if claimant is not member and claimant.demand():
+            if claimant is not member and claimant.is_asked():
                 theirs, its = len(claimant.connections.all), len(member.connections.all)
                 if not member.demand() or theirs == 0 or theirs + 1 < its:
                     self.wanting.move_to_end(claimant, last=False)
@@ -184,12 +185,16 @@ class Turns:
             first.connections_changed()
             if len(self._record.all) <= used:  # it did not take the slot
                 break
-        self._tell_room()
-        self.ring_when_due()
-        if self._record.unused() <= 0 and any(each.is_short() for each in self._claimants()):
-            self._make_room()
-        self._record.budget.want(self._record)
-        self._record.budget.wake()
+        if self.awaited or self.outside:
+            self._tell_room()
+        if self.wanting:
+            self.ring_when_due()
+            if self._record.unused() <= 0 and any(each.is_short() for each in self._claimants()):
+                self._make_room()
+        budget = self._record.budget
+        if budget.limit is not None:
+            budget.want(self._record)
+            budget.wake()
         self._record.vacancies.close_some()
 
     def _tell_room(self) -> None:
@@ -241,7 +246,7 @@ class Turns:
         """The first of these with a waiter for whom no connection is on its way. If there is none,
         the first of these."""
         first = None
-        for each in self._claimants():
+        for each in self._claimants() if self.wanting else ():
             if each.is_short():
                 return each
             first = first or each

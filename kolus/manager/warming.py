@@ -32,6 +32,7 @@ class _Wish:
 
     count: int
     since: float
+    order: int
     timer: IDelayedCall | None = None
 
 
@@ -52,7 +53,7 @@ class Warming:
         """
         manager = self._manager
         told: Deferred[None] = Deferred(self._forget)
-        self.wishes[told] = wish = _Wish(count, manager._now())
+        self.wishes[told] = wish = _Wish(count, manager._now(), next(manager._record.arrivals))
         seconds = manager._policy.acquire_timeout if timeout is None else timeout
         if seconds is not None and seconds < math.inf:
             wish.timer = manager._clock.callLater(seconds, self._expire, told)
@@ -64,6 +65,12 @@ class Warming:
         """How many connections should be connecting."""
         most = max([each.count for each in self.wishes.values()], default=0)
         return most - self._ready() if most else 0
+
+    def next_order(self) -> float:
+        """The number of the arrival of the oldest call that lacks a connection; infinity if none
+        does. It is one of those of the requests."""
+        lacking = [each.order for each in self.wishes.values() if each.count > self._ready()]
+        return min(lacking, default=math.inf)
 
     def _ready(self) -> int:
         """How many connections are idle or leased."""
@@ -115,8 +122,13 @@ class Warming:
     def _expire(self, told: Deferred[None]) -> None:
         manager, wish = self._manager, self.wishes[told]
         self._forget(told)
-        waited, last_error = manager._now() - wish.since, manager._record.attempts.last_error
-        error = LeaseTimeout(manager.status(), waited, last_error)
+        record, waited = manager._record, manager._now() - wish.since
+        error = LeaseTimeout(
+            *(manager.status(), waited, record.attempts.last_error),
+            but=record.attempts.but,
+            pool_limit=record.binding_pool_limit(),
+            of_others=record.connections_of_others(manager),
+        )
         error.add_note(f"{self._ready()} of {wish.count} connections were ready")
         told.errback(error)
 

@@ -102,8 +102,9 @@ class PoolUse(Generic[P]):
     ) -> Deferred[None]:
         """Make connections before anybody asks for a lease.
 
-        Requests are served meanwhile. With the policy's C{min_idle} the backend has these from now
-        on, too.
+        Requests are served meanwhile. What is idle for other idents, or at other backends, makes
+        way as it does for a request. With the policy's C{min_idle} the backend has that many from
+        now on, too.
 
         @param where: a backend; a group; or a list or tuple of backends.
         @param count: how many connections should be ready, idle or leased; of a group or a list, at

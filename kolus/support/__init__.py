@@ -10,6 +10,7 @@ from kolus.support.descriptors import DescriptorWatch, soft_limit
 from kolus.support.fork import after_fork
 from kolus.support.frames import drop_frames, traceback_text
 from kolus.support.histogram import LONG, SHORT, Histogram
+from kolus.support.in_block import InBlock
 from kolus.support.lazy_heap import LazyHeap
 from kolus.support.listening import CannotListen, why_not_listening
 from kolus.support.port_user import port_user
@@ -27,6 +28,7 @@ __all__ = [
     "CannotListen",
     "DescriptorWatch",
     "Histogram",
+    "InBlock",
     "LazyHeap",
     "QuickDeferred",
     "SteadyClock",

@@ -83,10 +83,14 @@ class Step:
             # The work was cancelled: ignore its error, but keep the notes on its progress.
             self._notes = getattr(result.value, "__notes__", [])
 
+    def ends(self) -> None:
+        """It has ended: C{outcome} is about to fire."""
+
     def _stop(self) -> None:
         self._ended = True
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
+        self.ends()
 
     def _cancel(self) -> None:
         try:

@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from kolus.support import steady
+from kolus.tunnel.last_bytes import read_before_loss
 from kolus.tunnel.silence_limits import SilenceLimits, set_silence_limits
 from kolus.tunnel.unsent import unsent
 
@@ -188,6 +189,7 @@ class End(Protocol):
         is_whole = not IHalfCloseableDescriptor.providedBy(transport)
         self.half_closes = not (is_whole or self.is_secured)
         base = self._base()
+        read_before_loss(base)
         # The transport of a UNIX socket claims to be TCP as well, so look at the address.
         if (
             not getattr(base, "sends_at_once", False)

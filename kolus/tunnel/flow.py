@@ -247,7 +247,8 @@ class Flow:
         if self.is_reset:
             self.pair.reset(self)
         elif not self.is_done:
-            if self.sink.end_writing():
+            closes = self.back.is_done and self.sink is self.pair.client  # that sends the end, too
+            if closes or self.sink.end_writing():
                 self._give_back()
                 self.is_done = True
                 self.pair.check()

@@ -208,8 +208,7 @@ class Front(Factory):
         # Not a coroutine: that would cost more than all the rest here.
         of = (client,)
         task.addCallbacks(self._serve, self._has_no_lease, callbackArgs=of, errbackArgs=of)
-        task.addErrback(self._failed, client)
-        task.addCallback(self._done, client)
+        task.addBoth(self._done, client)
 
     def left(self, client: Client) -> None:
         """A client's connection is lost. Called by the client."""
@@ -268,12 +267,11 @@ class Front(Factory):
         visitor = client.visitor
         return visitor.server_name if kind == "server_name" else visitor.host
 
-    def _failed(self, failure: Failure, client: Client) -> None:
-        if not failure.check(CancelledError):
-            _log.failure("serving a client failed", failure)
-        client.abort()
-
-    def _done(self, _: None, client: Client) -> None:
+    def _done(self, result: Failure | None, client: Client) -> None:
+        if result is not None:
+            if not result.check(CancelledError):
+                _log.failure("serving a client failed", result)
+            client.abort()
         client.done = True
         self._forget(client)
 

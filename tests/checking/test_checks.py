@@ -210,6 +210,29 @@ def test_a_renamed_backend_keeps_its_results() -> None:
     assert (str(result.backend), result.checks) == ("new", 2)
 
 
+def test_what_other_checks_have_found_down_is_down_from_the_begin_until_it_passes() -> None:
+    rig = Rig("a", "b")
+    rig.fakes["a"].refuse(always=True)
+    rig.turn(2.0)
+    rig.turn(2.0)
+    rig.turn(2.0)
+    assert rig.states()["a"] is State.EJECTED
+    again = CheckedSource(
+        rig.clock, StaticSource(rig.backends.values()), HealthCheck(), rig.pool.checked, rng=Half()
+    )
+    again.begin_with(rig.checked.results())
+    rig.group.close()  # it admits what it has ejected
+    rig.group = rig.pool.group(again, round_robin(Half()))
+    assert rig.states()["a"] is State.EJECTED
+    assert {str(each.backend): each.is_up for each in again.results()} == {"a": False, "b": True}
+    rig.turn(2.0)
+    assert rig.states()["a"] is State.EJECTED
+    rig.fakes["a"].accept(always=True)
+    rig.turn(2.0)
+    rig.turn(2.0)
+    assert rig.states()["a"] is not State.EJECTED
+
+
 def test_closing_the_pool_stops_the_checks() -> None:
     rig = Rig("a")
     rig.fakes["a"].never_answer()

@@ -352,6 +352,26 @@ async def a_request_whose_task_is_thrown_away_leaves_the_queue() -> None:
 
 
 @scene
+async def a_coroutine_of_twisted_is_waited_for_and_cancelled_with_its_task() -> None:
+    pool, its = make_pool(limit=1), await backend()
+
+    async def use(seconds: float) -> str:
+        async with pool.connect("u", its):  # awaits a Deferred
+            await deferLater(reactor, seconds)
+        return "used"
+
+    assert await aio.wait(use(0.001)) == "used"
+    tasks = [asyncio.ensure_future(aio.wait(use(10.0))) for _ in range(3)]
+    await asyncio.sleep(0.01)
+    assert leased(pool) == 3
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(task.cancelled() for task in tasks)
+    assert leased(pool) == 0
+
+
+@scene
 async def a_pool_that_closes_tells_every_task_that_waits() -> None:
     pool, its = make_pool(limit=1, acquire_timeout=None), await backend()
     lease = await aio.connect(pool, "u", its)

@@ -12,8 +12,10 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
 from kolus.backend import Backend
+from kolus.checking import HealthCheck
 from kolus.config import Config, ConfigError, GroupSettings, ListenerConfig
 from kolus.errors import LeaseTimeout
+from kolus.status import State
 from kolus.testing import FakeBackend, result_of
 from kolus.testing.results import failure_of
 from kolus.tunnel import ListenerSettings
@@ -173,6 +175,30 @@ def test_the_pool_before_keeps_nothing_ready_once_nobody_waits_there(
         each.finished()
     rig.settle(5)
     assert not rig.daemon._leaving.groups
+
+
+def test_a_backend_that_the_checks_have_ejected_is_ejected_in_the_new_pool_too() -> None:
+    clock = Clock()
+    well, down = FakeBackend(clock), FakeBackend(clock).refuse(always=True)
+    backends = (Backend(well, name="well"), Backend(down, name="down"))
+    check = HealthCheck(fall=2, rise=1)
+    rig = Reloading(clock, changed(groups={"main": group(*backends, check=check)}))
+
+    def ejected() -> list[str]:
+        its = rig.daemon.groups["main"].group
+        assert its is not None
+        return [str(each.backend) for each in its.status().backends if each.state is State.EJECTED]
+
+    rig.settle(5)
+    assert ejected() == ["down"]
+    with capturedLogs() as events:
+        assert rig.reload(changed(groups={"main": group(*backends, check=check, max_waiters=7)}))
+    assert ejected() == ["down"]
+    assert not any("admitted" in each["log_format"] for each in events)
+    down.accept(always=True)
+    rig.settle(3)
+    assert ejected() == []
+    rig.end()
 
 
 def test_who_waits_in_a_pool_that_leaves_is_served_by_it(rig: Reloading) -> None:

@@ -240,6 +240,14 @@ def test_every_balancer_can_be_named(name: str) -> None:
         ([LISTEN, "--backend=tcp: 10.0.0.7 :1"], "there is a space in it"),
         ([LISTEN, f"{BACKEND} "], "there is a space in it"),
         ([LISTEN, f"--backend=unix:/{'x' * 108}"], "a path of a socket has at most 107 bytes"),
+        (
+            ["--listen=tcp:7", "--backend=tcp:localhost:7"],
+            "tcp:7 is the backend tcp:localhost:7 it",
+        ),
+        (
+            ["--listen=tcp:7:interface=127.0.0.1", "--backend=tcp:127.0.0.1:7"],
+            "choose another port",
+        ),
         (["--unknown"], "unknown option --unknown: see"),
         (["--limits=5"], "unknown option --limits: did you mean --limit?"),
         (["--zzz"], "unknown option --zzz: see twistd kolus --help"),
@@ -316,6 +324,12 @@ def test_a_file_without_a_token_is_refused(
         path.write_bytes(content)
     admin = ("--admin-listen=tcp:0:interface=127.0.0.1", f"--admin-token-file={path}")
     assert expected in complaint(BACKEND, LISTEN, *admin)
+
+
+def test_a_backend_on_another_address_may_have_the_port_of_a_listener() -> None:
+    backends = ("--backend=tcp:127.0.0.1:7", "--backend=tcp:10.0.0.7:7")
+    assert parsed(*backends, "--listen=tcp:7:interface=127.0.0.2").config is not None
+    assert parsed("--backend=tcp:10.0.0.7:7", "--listen=tcp:7").config is not None
 
 
 def test_a_wrong_file_of_backends_is_told_with_its_line_unless_it_may_come_later(

@@ -142,6 +142,30 @@ async def test_the_connection_of_a_client_that_is_gone_is_closed_and_its_slot_is
         assert echoes.most == 1
 
 
+class Closer(Peer):
+    """Closes at once."""
+
+    def connectionMade(self) -> None:
+        self.transport.loseConnection()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_backend_that_accepts_and_closes_at_once_draws_not_all_clients() -> None:
+    async with (
+        backend(reactor, Closer) as closes,
+        backend(reactor) as echoes,
+        front(closes.endpoint, echoes.endpoint) as service,
+    ):
+        answered = 0
+        for _ in range(40):
+            async with connected(reactor, port_of(service)) as client:
+                client.send(b"x", end=True)
+                await client.ended()
+                answered += client.got == b"x"
+        assert answered >= 30
+        assert len(closes.peers) >= 5  # as many failures in a row eject it
+
+
 @pytest_twisted.ensureDeferred
 async def test_a_client_that_goes_away_in_the_queue_lets_the_next_one_go_ahead() -> None:
     async with (

@@ -149,6 +149,16 @@ async def test_an_address_that_it_cannot_listen_on_is_one_line() -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_log_that_cannot_be_opened_is_one_line() -> None:
+    before = ("--logfile", "/nope/kolus.log")
+    async with twistd(reactor, "--backend=tcp:127.0.0.1:1", *LISTEN, before=before) as child:
+        assert await child.ended() == 1
+        assert child.lines == [
+            "twistd kolus: --logfile: cannot open /nope/kolus.log: No such file or directory"
+        ]
+
+
+@pytest_twisted.ensureDeferred
 async def test_in_the_background_the_log_says_why_it_cannot_listen(tmp_path: Path) -> None:
     command = ["-c", "from twisted.scripts.twistd import run; run()", "--pidfile=twistd.pid"]
     command += ["kolus", "--backend=tcp:127.0.0.1:1", "--listen=tcp:0:interface=192.0.2.1"]

@@ -142,6 +142,75 @@ def test_the_idents_of_a_backend_are_warmed_apart() -> None:
     rig.end()
 
 
+def take_all(rig: Warmed) -> list[Any]:
+    """Lease all that the limit allows for another ident."""
+    asked = [rig.connect(ident="them") for _ in range(rig.pool.policy.limit)]
+    rig.clock.advance(1.0)
+    return [result_of(each) for each in asked]
+
+
+@pytest.mark.parametrize("idle", [1, 2])
+@pytest.mark.parametrize("min_idle", [0, 2])
+def test_what_is_idle_for_another_ident_makes_way(min_idle: int, idle: int) -> None:
+    rig = Warmed(limit=2, min_idle=min_idle)
+    leases = take_all(rig)
+    for _ in range(idle):
+        leases.pop().release()
+    asked = rig.warm(idle)
+    rig.clock.pump([0, 1.0, 1.0, 1.0])
+    result_of(asked)
+    assert len(rig.fake.connections) == 2
+    for each in leases:
+        each.release()
+    rig.end()
+
+
+def test_what_comes_home_for_another_ident_makes_way() -> None:
+    rig = Warmed(limit=2)
+    first, second = take_all(rig)
+    asked = rig.warm(1)
+    rig.clock.advance(1.0)
+    assert pending(asked)
+    first.release()
+    rig.clock.pump([0, 1.0])
+    result_of(asked)
+    second.release()
+    rig.end()
+
+
+@pytest.mark.parametrize("by_warm", [True, False])
+def test_it_is_told_that_other_idents_have_all_connections(by_warm: bool) -> None:
+    rig = Warmed(limit=2)
+    leases = take_all(rig)
+    asked = rig.warm(1) if by_warm else rig.connect()
+    rig.clock.advance(5.0)
+    with pytest.raises(LeaseTimeout, match="2 of its connections are not for this ident") as caught:
+        result_of(asked)
+    assert caught.value.of_others == 2
+    for each in leases:
+        each.release()
+    rig.end()
+
+
+@pytest.mark.parametrize("how", ["idle", "comes home"])
+def test_what_is_idle_elsewhere_makes_way_where_the_pools_limit_binds(how: str) -> None:
+    rig = Warmed()
+    rig.pool.resize_pool(1)
+    asked = rig.connect(1)
+    rig.clock.advance(1.0)
+    lease = result_of(asked)
+    if how == "idle":
+        lease.release()
+    warm = rig.warm(1)
+    if lease.held:
+        rig.clock.advance(1.0)
+        assert pending(warm)
+        lease.release()
+    rig.clock.pump([0, 1.0])
+    result_of(warm)
+    rig.end()
+
+
 def test_the_default_is_one_connection_for_the_ident_none() -> None:
     rig = Warmed()
     asked = rig.pool.warm(rig.backends[0])

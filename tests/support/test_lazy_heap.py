@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from random import Random
 
 from kolus.support import LazyHeap
@@ -99,3 +101,21 @@ def test_it_agrees_with_a_look_at_each_whatever_happens() -> None:
         assert (found is None) == (not allowed)
         if found is not None:
             assert ranks[found] == min(allowed.values())
+
+
+class Item:
+    """One that can be referred to weakly."""
+
+
+def test_an_item_that_was_removed_is_not_kept() -> None:
+    heap: LazyHeap[Item] = LazyHeap()
+    kept, item = Item(), Item()
+    heap.set(kept, 1)
+    heap.set(item, 2)
+    heap.set(item, 3)
+    gone = weakref.ref(item)
+    heap.discard(item)
+    del item
+    gc.collect()
+    assert gone() is None
+    assert heap.first() is kept

@@ -34,6 +34,8 @@ __all__ = ["BodyTimeout", "Exchange"]
 
 _log = Logger()
 _NO_ANSWER = (RequestNotSent, RequestTransmissionFailed, ResponseNeverReceived)
+_HTTP_1_1 = (b"HTTP", 1, 1)
+_STAYS = [b"keep-alive"]
 
 Again = Callable[[Request], Deferred[Any]]
 """Sends a request once more, on another connection."""
@@ -215,13 +217,12 @@ class Exchange(HTTP11ClientProtocol):
 
 def _ends(parser: Any) -> bool:
     """Whether the server closes the connection after this response. Twisted knows one spelling."""
+    is_old = parser.response.version < _HTTP_1_1
     told = parser.connHeaders.getRawHeaders(b"Connection")
-    if told is None:
-        return bool(parser.response.version < (b"HTTP", 1, 1))
+    if told is None or told == _STAYS:
+        return told is None and bool(is_old)
     words = {word.strip() for word in b",".join(told).lower().split(b",")}
-    return b"close" in words or (
-        b"keep-alive" not in words and parser.response.version < (b"HTTP", 1, 1)
-    )
+    return b"close" in words or (is_old and b"keep-alive" not in words)
 
 
 class _Proxy(TransportProxyProducer):

@@ -1,42 +1,29 @@
-"""C{Block}: a connection of psycopg for a block, whose transaction ends with it."""
+"""C{PostgresBlock}: a connection of psycopg for a block, whose transaction ends with it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any
 
 from psycopg import pq
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from kolus.clients.block import Block
 from kolus.clients.postgres.connection import Connection
-from kolus.clients.postgres.session import Session
-from kolus.lease import Lease
 
-__all__ = ["Block"]
+__all__ = ["PostgresBlock"]
 
 _log = Logger()
 _AT_REST = pq.TransactionStatus.IDLE
 
 
-class Block(AbstractAsyncContextManager[Connection[Any]]):
-    """What C{PostgresPool.connection} returns, to be used once.
+class PostgresBlock(Block):
+    """What C{PostgresPool.connection} returns: at its end the transaction is committed, or rolled
+    back if the block raised."""
 
-    It is not made from a generator: those of C{contextlib} cost as much as the lease.
-    """
+    __slots__ = ("_connection",)
 
-    __slots__ = ("_ask", "_connection", "_lease")
-
-    _lease: Lease[Session]
     _connection: Connection[Any]
-
-    def __init__(self, ask: Callable[[], Deferred[Lease[Session]]]) -> None:
-        """
-        @param ask: asks for a lease.
-        """
-        self._ask = ask
 
     async def __aenter__(self) -> Connection[Any]:
         self._lease = lease = await self._ask()

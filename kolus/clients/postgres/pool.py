@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from kolus.backend import Backend
 from kolus.balance import Balancer, fill_first
 from kolus.clients.client import Client
-from kolus.clients.postgres.block import Block
+from kolus.clients.postgres.block import PostgresBlock
 from kolus.clients.postgres.connection import Connection
 from kolus.clients.postgres.endpoint import PostgresEndpoint
 from kolus.clients.postgres.session import Session, Settings
@@ -132,14 +132,16 @@ class PostgresPool(Client):
             return self.pool.connect(_IDENT, self._only, timeout=timeout, owner=owner)
         return self.group.connect(_IDENT, timeout=timeout, owner=owner)
 
-    def connection(self, *, timeout: float | None = None, owner: Owner | None = None) -> Block:
+    def connection(
+        self, *, timeout: float | None = None, owner: Owner | None = None
+    ) -> PostgresBlock:
         """A connection for a block: C{async with pool.connection() as conn:}.
 
         At the end of the block the transaction is committed, or rolled back if the block raised.
 
         @param timeout: seconds until C{LeaseTimeout}; the policy's if C{None}.
         """
-        return Block(partial(self.connect, timeout=timeout, owner=owner))
+        return PostgresBlock(partial(self.connect, timeout=timeout, owner=owner))
 
 
 def _defaults() -> dict[str, Any]:

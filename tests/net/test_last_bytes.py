@@ -1,0 +1,115 @@
+"""What one side sent before its reset, where a transport of Twisted's carries the tunnel."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
+
+from kolus.tunnel import End
+from kolus.tunnel.unsent import unsent
+from tests.net.tunnel_peers import LOOPBACK, until
+
+RESET = struct.pack("ii", 1, 0)
+SAID = bytes(range(256)) * 100  # no more than a new connection takes before it is read
+MORE_THAN_FITS = bytes(32 * 1024 * 1024)
+
+
+class Hearer:
+    """Keeps what an end tells."""
+
+    def __init__(self) -> None:
+        self.got = bytearray()
+        self.reason: Failure | None = None
+
+    def received(self, data: bytes) -> None:
+        assert self.reason is None
+        self.got += data
+
+    def read_ended(self) -> None:
+        """It will send no more."""
+
+    def write_ended(self) -> None:
+        """All was sent."""
+
+    def lost(self, reason: Failure) -> None:
+        self.reason = reason
+
+
+@asynccontextmanager
+async def ends(listen: str = LOOPBACK) -> AsyncIterator[tuple[End, Hearer, socket.socket]]:
+    """An end with its listener, and the socket of its peer."""
+    made: list[End] = []
+
+    def make() -> End:
+        made.append(End())
+        return made[-1]
+
+    port = await serverFromString(reactor, listen).listen(Factory.forProtocol(make))  # type: ignore[arg-type]
+    its = port.getHost()
+    is_unix = listen.startswith("unix")
+    raw = socket.socket(socket.AF_UNIX if is_unix else socket.AF_INET)
+    try:
+        raw.connect(its.name if is_unix else ("127.0.0.1", its.port))
+        await until(reactor, lambda: made and made[0].connected)
+        (end,) = made
+        hearer = Hearer()
+        end.listen(hearer)
+        yield end, hearer, raw
+        await until(reactor, lambda: hearer.reason)
+    finally:
+        raw.close()
+        await port.stopListening()
+
+
+def say_and_reset(raw: socket.socket) -> None:
+    raw.sendall(SAID)
+    deadline = time.monotonic() + 10
+    while unsent(raw):  # the end's machine has it all, then; a reset loses what it has not
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    if raw.family != socket.AF_UNIX:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    raw.close()  # on a UNIX socket it is a reset, too, as not all was read
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_was_sent_before_a_reset_is_heard_although_the_end_is_paused_and_writes() -> (
+    None
+):
+    async with ends() as (end, hearer, raw):
+        end.pause()
+        end.write(MORE_THAN_FITS)
+        say_and_reset(raw)
+        await until(reactor, lambda: hearer.reason)
+        assert hearer.got == SAID
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_was_sent_before_a_unix_socket_broke_is_heard(tmp_path: Path) -> None:
+    async with ends(f"unix:{tmp_path / 'socket'}") as (end, hearer, raw):
+        end.pause()
+        end.write(MORE_THAN_FITS)
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * len(SAID))
+        say_and_reset(raw)
+        await until(reactor, lambda: hearer.reason)
+        assert hearer.got == SAID
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_end_that_is_aborted_hears_nothing_more() -> None:
+    async with ends() as (end, hearer, raw):
+        end.pause()
+        raw.sendall(SAID)
+        end.abort()
+        await until(reactor, lambda: hearer.reason)
+        assert hearer.got == b""
