@@ -65,6 +65,7 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
             *(clock, servers.policy.acquire_timeout, None),
             arrivals=servers.arrivals,
             removed=self._has_left,
+            hopeful=lambda waiter: waiter.placement.admission.is_hopeful(waiter),
         )
         self.ident = ident
         self.is_closed = False

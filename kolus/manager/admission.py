@@ -191,6 +191,12 @@ class Admission(Generic[P]):
         if manager._observers:
             manager._recorder.cancelled(manager._now() - waiter.since)
 
+    def is_hopeful(self, waiter: Waiter[Any]) -> bool:
+        """Whether a connection is being made or checked for a waiter of the manager's queue, or one
+        that is placed here."""
+        connections = self._manager.connections
+        return bool(connections.connecting or connections.checking)
+
     def timed_out(
         self, waiter: Waiter[Any], tried: Mapping[AnyBackend, BaseException] | None = None
     ) -> LeaseTimeout:

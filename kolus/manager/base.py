@@ -137,6 +137,7 @@ class BaseManager(ABC, Generic[P]):
             added=self.admission.came,
             removed=self.admission.left,
             cancelled=self.admission.cancelled,
+            hopeful=self.admission.is_hopeful,
         )
         self.placements = Placements(self, record)
         self.groups = GroupQueues(self)

@@ -33,6 +33,7 @@ class FreshQueue(WaiterQueue[Lease[Any]]):
             arrivals=manager._record.arrivals,
             removed=self._has_left,
             cancelled=manager.admission.cancelled,
+            hopeful=manager.admission.is_hopeful,
         )
         self._manager = manager
 

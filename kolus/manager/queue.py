@@ -31,6 +31,11 @@ __all__ = ["Waiter", "WaiterQueue", "as_waiter"]
 
 P = TypeVar("P")
 T = TypeVar("T")
+_AFTER_STALL = 0.25
+"""Seconds that a request has at least after the reactor was blocked, or its whole time if that is
+less, while a connection is made or checked for it: the peer could not answer what it was not asked
+meanwhile."""
+
 _MOST_TOMBSTONES = 100  # and as many more as there are waiters
 
 
@@ -123,6 +128,7 @@ class WaiterQueue(Generic[T]):
         added: Callable[[], object] | None = None,
         removed: Callable[[Waiter[T]], object] | None = None,
         cancelled: Callable[[Waiter[T]], object] | None = None,
+        hopeful: Callable[[Waiter[T]], object] | None = None,
     ) -> None:
         """
         @param timeout: seconds after which a waiter without a time-out of its own fails; C{None}:
@@ -135,7 +141,9 @@ class WaiterQueue(Generic[T]):
         @param added: called when a waiter has come; it must only take a note.
         @param removed: called when a waiter has left that was not served.
         @param cancelled: called after that if its caller has cancelled it, or its owner has ended.
+        @param hopeful: tells whether a connection is being made or checked for a waiter.
         """
+        self._hopeful = hopeful
         self.waiting: OrderedDict[Waiter[T], None] = OrderedDict()
         self._clock = clock = steady(clock)
         self._now = clock.seconds
@@ -174,7 +182,7 @@ class WaiterQueue(Generic[T]):
         else:
             waiter.deadline = now + timeout
             if timeout < math.inf:
-                waiter._call = self._clock.callLater(timeout, self._expire, waiter)
+                waiter._call = self._clock.callLater(timeout, self._ring, waiter)
         self.waiting[waiter] = None
         if self._added is not None:
             self._added()
@@ -232,7 +240,7 @@ class WaiterQueue(Generic[T]):
 
     def expire_due(self, now: float) -> None:
         """Fail the waiters whose time is over."""
-        while self._timed and self._timed[0].deadline <= now:
+        while self._timed and self._due(self._timed[0]) <= now:
             waiter = self._timed.popleft()
             if waiter in self.waiting:
                 self._expire(waiter)
@@ -242,12 +250,27 @@ class WaiterQueue(Generic[T]):
         timed = self._timed
         while timed and timed[0] not in self.waiting:
             timed.popleft()
-        return timed[0].deadline if timed else math.inf
+        return self._due(timed[0]) if timed else math.inf
+
+    def _due(self, waiter: Waiter[T]) -> float:
+        """When a waiter fails, on the clock: at its deadline, or soon after a stall."""
+        resumed_at = self._clock.resumed_at
+        if waiter.since >= resumed_at or self._hopeful is None or not self._hopeful(waiter):
+            return waiter.deadline
+        return max(waiter.deadline, resumed_at + min(_AFTER_STALL, waiter.deadline - waiter.since))
 
     def _wake(self) -> None:
         """Do what is due, where the queue has its own alarm."""
         self.expire_due(self._now())
         self._alarm.set(self.next_due())
+
+    def _ring(self, waiter: Waiter[T]) -> None:
+        """The timer of a waiter with a time-out of its own is over."""
+        left = self._due(waiter) - self._now()
+        if left > 0:
+            waiter._call = self._clock.callLater(left, self._ring, waiter)
+        else:
+            self._expire(waiter)
 
     def _expire(self, waiter: Waiter[T]) -> None:
         """Fail a waiter whose time is over."""

@@ -67,6 +67,9 @@ class World:
     def ask(self) -> Deferred[Lease[Any]]:
         return self.pool.connect("us", self.one)
 
+    def ask_within(self, ident: str, **how: Any) -> Deferred[Lease[Any]]:
+        return self.pool.connect(ident, self.one, **how)
+
     def answer(self) -> None:
         self.asked.pop(0).callback(None)
 
@@ -273,6 +276,35 @@ def test_a_peer_that_stays_silent_fails_after_its_time_at_most_twice() -> None:
     world.clock.stall(3)
     assert asked.called
     assert not world.is_healthy()
+
+
+@pytest.mark.parametrize("timeout", [None, 1.0])
+@pytest.mark.parametrize("how", ["manager", "fresh", "group"])
+def test_who_waits_for_a_hook_that_a_stall_interrupts_waits_on(
+    how: str, timeout: float | None
+) -> None:
+    world = World(prepare=Asking.ask_twice, acquire_timeout=1.0)
+    group = world.pool.group([world.one])
+    connect = group.connect if how == "group" else world.ask_within
+    asked = connect("us", timeout=timeout, fresh=how == "fresh")
+    late = connect("us", timeout=timeout, fresh=how == "fresh")
+    world.clock.stall(1.5, world.answer)  # as if its own code had blocked it before it asked again
+    assert not asked.called
+    world.clock.advance(0.2)
+    world.answer()
+    result_of(asked).release()
+    if how == "fresh":
+        late.addErrback(lambda _: None).cancel()
+    else:
+        result_of(late).release()
+
+
+def test_after_a_stall_who_waits_for_a_silent_peer_fails_soon() -> None:
+    world = World(prepare=Asking.ask_twice, acquire_timeout=1.0)
+    asked = world.ask()
+    world.clock.stall(1.5, world.answer)
+    world.clock.advance(0.26)
+    failure_of(LeaseTimeout, asked)
 
 
 def test_a_waiter_that_nothing_came_for_fails_in_the_turn_after_the_stall() -> None:
