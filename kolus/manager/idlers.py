@@ -20,6 +20,8 @@ __all__ = ["Idlers"]
 class Idlers:
     """Managers that have something idle, which may have to make way for others."""
 
+    __slots__ = ("_idle",)
+
     def __init__(self) -> None:
         self._idle: LazyHeap[BaseManager[Any]] = LazyHeap()
 
