@@ -227,6 +227,9 @@ class Budget:
         everything = list(records)
         self.limit = limit
         self._was_above = self.room_to_come() < 0
+        if limit is None:  # nobody waits for a slot of the pool any more
+            self._line.clear()
+            self._spare.clear()
         for record in everything:
             for member in record.members:
                 if member.connections.idle:
