@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from kolus.events import Why
 from kolus.manager.idlers import Idlers
+from kolus.manager.warming import AFTER_REQUESTS
 from kolus.support import LazyHeap
 
 if TYPE_CHECKING:
@@ -212,8 +213,8 @@ class Budget:
     def make_room(self) -> None:
         """Close the connections that are idle longest, one for each backend where somebody waits,
         unless slots become free anyway."""
-        while self.room_to_come() < len(self.wanting) and self._first() is not None:
-            oldest = self._idlers.oldest()
+        while self.room_to_come() < len(self.wanting) and (first := self._first()) is not None:
+            oldest = self._idlers.oldest(warm=self.wanting[first] < AFTER_REQUESTS)
             if oldest is None:
                 return
             oldest.connections.close_oldest_idle(Why.DISPLACED)

@@ -37,11 +37,11 @@ def begin_step(
 
 
 class _ConnectionStep(Step):
-    """Is the step of its connection while it is under way."""
+    """Is the step of its connection while it is under way. The first is to open it."""
 
     def __init__(self, connection: Connection[Any], name: str, timeout: float | None) -> None:
         super().__init__(connection._connector.clock, name, timeout)
         self._connection = connection
 
     def ends(self) -> None:
-        self._connection.step = None
+        self._connection.step = self._connection.opening = None

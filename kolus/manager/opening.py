@@ -63,12 +63,7 @@ class Opening:
         """
         self._connection.opening = self
         factory = OneProtocol(self._connection, build)
-        reached = begin_step(self._connection, "connect", timeout, self._reach, endpoint, factory)
-        return reached.addBoth(self._ended)
-
-    def _ended(self, result: object) -> object:
-        self._connection.opening = None
-        return result
+        return begin_step(self._connection, "connect", timeout, self._reach, endpoint, factory)
 
     def _reach(self, endpoint: Callable[[], Endpoint], factory: OneProtocol) -> object:
         its = endpoint()

@@ -36,6 +36,8 @@ def _result_of(returned: Any, clock: IReactorTime) -> Deferred[object]:
     if returned is None or isinstance(returned, bool):  # as of most hooks that need not wait
         return succeed(returned)
     if isinstance(returned, Deferred):
+        if returned.called and not returned.paused and not _comes_later(returned.result):
+            return returned
         return returned.addCallback(_to_the_end, clock)
     if isinstance(returned, Failure):
         return fail(returned)
@@ -49,14 +51,12 @@ def _result_of(returned: Any, clock: IReactorTime) -> Deferred[object]:
 
 def _to_the_end(result: Any, clock: IReactorTime) -> Any:
     """What was awaited may give something that is to be awaited in turn."""
-    if result is None:
-        return None
     return _result_of(result, clock) if _comes_later(result) else result
 
 
 def _comes_later(returned: object) -> bool:
     """Whether it is not a result yet."""
-    return (
+    return returned is not None and (
         isinstance(returned, Deferred)
         or inspect.isawaitable(returned)
         or inspect.isgenerator(returned)

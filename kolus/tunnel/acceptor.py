@@ -61,6 +61,7 @@ class Acceptor:
         self._settings = settings
         self._certificates = certificates
         self._balancers = Networks(settings.accept_proxy_from)
+        self._has_balancers = bool(self._balancers)
 
     def change(self, settings: ListenerSettings, certificates: Any) -> None:
         """Apply other settings to those who come from now on."""
@@ -90,7 +91,7 @@ class Acceptor:
         @param host: the address of who is accepted; C{None}: it came by a UNIX socket.
         @return: the protocol of the connection; C{None}: it is to be closed.
         """
-        return self.accept_from(host, bool(self._balancers) and host in self._balancers)
+        return self.accept_from(host, self._has_balancers and host in self._balancers)
 
     def accept_from(self, host: str | None, has_header: bool) -> Protocol | None:
         """As C{accept}.
