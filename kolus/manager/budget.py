@@ -165,10 +165,10 @@ class Budget:
             return
         self._look_if_above()
         self._is_waking = True
-        while self._to_tell:
-            self._to_tell.popitem()[0].tell_members()
         passed: list[BackendRecord] = []
         try:
+            while self._to_tell:
+                self._to_tell.popitem()[0].tell_members()
             while self.unused() > 0:
                 first = self._first() or (None if passed else next(iter(self._spare), None))
                 if first is None:
