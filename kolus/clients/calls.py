@@ -63,11 +63,17 @@ def call_again(
     @return: C{answer}.
     """
     due = math.inf if timeout is None else now() + timeout
+    return answer.addErrback(_call_again, again, is_lost, now, due)
 
-    def failed(failure: Failure) -> Any:
-        error, left = failure.value, due - now()
-        if error is None or left <= 0 or not is_lost(error):
-            return failure
-        return again(None if left == math.inf else left)
 
-    return answer.addErrback(failed)
+def _call_again(
+    failure: Failure,
+    again: Callable[[float | None], Deferred[Any]],
+    is_lost: Callable[[BaseException], bool],
+    now: Callable[[], float],
+    due: float,
+) -> Any:
+    error, left = failure.value, due - now()
+    if error is None or left <= 0 or not is_lost(error):
+        return failure
+    return again(None if left == math.inf else left)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from operator import methodcaller
 from types import TracebackType
 from typing import Any
 
@@ -129,26 +130,32 @@ class RedisPool(Client):
                 f"await connection.{name}(...)"
             )
         ident, pool, backend = _ALONE if waits else _SHARED, self.pool, self.backend
+        is_reading, now, timeout = name in _READING, self._now, self._timeout
 
         def command(*arguments: Any, **options: Any) -> Deferred[Any]:
+            call = methodcaller(name, *arguments, **options)
+            answer: Deferred[Any]
             try:
                 lease = pool.try_connect(ident, backend)
             except KolusError:
-                return fail()
-            if lease is not None:  # a Deferred less
-                return _run(lease, name, arguments, options)
-            return pool.connect(ident, backend).addCallback(_run, name, arguments, options)
+                answer = fail()
+            else:
+                if lease is not None:  # a Deferred less
+                    answer = run_call(lease, call, _is_harmless)
+                else:
+                    asked = pool.connect(ident, backend)
+                    answer = asked.addCallback(run_call, call, _is_harmless)
+            if not is_reading:
+                return answer
 
-        def reading(*arguments: Any, **options: Any) -> Deferred[Any]:
             def again(seconds: float | None) -> Deferred[Any]:
                 asked = pool.connect(ident, backend, timeout=seconds, fresh=True)
-                return asked.addCallback(_run, name, arguments, options)
+                return asked.addCallback(run_call, call, _is_harmless)
 
-            answer = command(*arguments, **options)
-            return call_again(answer, again, _is_lost, self._now, self._timeout)
+            return call_again(answer, again, _is_lost, now, timeout)
 
-        made = vars(self)[name] = reading if name in _READING else command
-        return made
+        vars(self)[name] = command
+        return command
 
     def connection(self, *, timeout: float | None = None, owner: Owner | None = None) -> Block:
         """A connection of one's own, for a transaction: C{async with redis.connection() as conn:}.
@@ -194,13 +201,6 @@ class RedisPool(Client):
             or protocol.replyQueue.waiting
             or protocol.database != self._database
         )
-
-
-def _run(lease: Lease[Any], name: str, arguments: Any, options: Any) -> Deferred[Any]:
-    def call(protocol: Any) -> Deferred[Any]:
-        return getattr(protocol, name)(*arguments, **options)  # type: ignore[no-any-return]
-
-    return run_call(lease, call, _is_harmless)
 
 
 def _is_harmless(error: BaseException) -> bool:

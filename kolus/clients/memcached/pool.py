@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from operator import methodcaller
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -80,9 +81,7 @@ class MemcachedPool(Client):
             raise AttributeError(f"no method {name!r} for a key; there are {known}, getMultiple")
 
         def call(key: bytes, *arguments: Any, **options: Any) -> Deferred[Any]:
-            def ask(protocol: Any) -> Deferred[Any]:
-                return getattr(protocol, name)(key, *arguments, **options)  # type: ignore[no-any-return]
-
+            ask = methodcaller(name, key, *arguments, **options)
             answer = self._call(key, ask)
             if name != "get":
                 return answer
