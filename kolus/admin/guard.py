@@ -132,7 +132,9 @@ def read_token(path: str) -> bytes:
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from None
     if not token:
-        raise ValueError("is empty: its first line is to be the token, as of openssl rand -hex 32")
+        raise ValueError(
+            "is empty: write a token in its first line, such as that of openssl rand -hex 32"
+        )
     return token
 
 

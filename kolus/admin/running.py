@@ -54,7 +54,7 @@ class RunningCertificate(Protocol):
     @ivar user: whose it is.
     @ivar file: the file that has it.
     @ivar expires_at: seconds since 1970.
-    @ivar is_due: whether it is to be warned of.
+    @ivar is_due: whether it expires soon, so that there are warnings.
     """
 
     @property

@@ -83,7 +83,8 @@ class AMPPool(Client):
 
 
 def _explained(failure: Failure, command: Any) -> Failure:
-    """AMP's errors of an answer that it cannot read are those of whatever failed in it."""
+    """A call whose answer AMP cannot read fails with any error that the reading raised. This says
+    what that was about."""
     error = failure.value
     if isinstance(error, tuple(command.allErrors)) or not isinstance(error, _UNREADABLE):
         return failure

@@ -29,8 +29,8 @@ def adopted_unix_port(
 ) -> Any:
     """Listen on a socket that is bound and listens already. It is duplicated.
 
-    @param is_lent: whether who lends the socket goes on with it: its path stays as it is, also at
-        the end.
+    @param is_lent: whether the process that lends the socket goes on to use it. Then its path stays
+        as it is, also at the end.
     @raise OSError: it cannot be listened on.
     """
     path = os.fsencode(listening.getsockname())

@@ -29,7 +29,7 @@ class Certificate:
     @ivar user: whose it is, such as C{listener carts}.
     @ivar file: the file that has it.
     @ivar expires_at: seconds since 1970.
-    @ivar is_due: whether it is to be warned of.
+    @ivar is_due: whether it expires soon, so that there are warnings.
     """
 
     user: str
@@ -47,7 +47,7 @@ class ExpiryWatch:
         self._looks.clock = clock
 
     def start(self) -> None:
-        """Look now, and in a day again; also if that was begun before."""
+        """Look now, and then every day. If it was started before, it starts anew."""
         self.stop()
         self._looks.start(DAY)
 

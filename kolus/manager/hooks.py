@@ -81,8 +81,8 @@ class Hooks:
 
     def reset(self, connection: Connection[Any]) -> Deferred[bool] | bool:
         """
-        @return: whether the connection may be leased again, or, if that takes time, what fires with
-            it and never fails.
+        @return: whether the connection may be leased again. If that takes time, a Deferred that
+            fires with it, and never fails.
         """
         return self._run("reset", self._policy.reset, self._policy.reset_timeout, connection)
 

@@ -312,7 +312,7 @@ def test_the_demo_needs_nothing_else() -> None:
     ("content", "expected"),
     [
         (None, "--admin-token-file: cannot be read: No such file"),
-        (b"", "--admin-token-file is empty: its first line is to be the token"),
+        (b"", "--admin-token-file is empty: write a token in its first line"),
         (b"\nsecret", "--admin-token-file is empty"),
     ],
 )

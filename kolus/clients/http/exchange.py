@@ -49,10 +49,10 @@ class BodyTimeout(Exception):
 class Exchange(HTTP11ClientProtocol):
     """Settles its lease when a response has been read to its end, or there is none.
 
-    Twisted tells the quiescent callback too early: it still has to let go of the response, and
-    would take that of whoever has the connection by then. After the reader of the body was told, it
-    is too late: he may ask for a connection at once, and should get this one. So the lease is
-    settled between the two, when the parser is told that its part is over.
+    Twisted calls the quiescent callback too early: it has not let go of the response yet, and would
+    drop that of the next lessee instead. After the reader of the body was told, it is too late: the
+    reader may ask for a connection at once, and should get this one. So the lease is settled
+    between the two, when the parser is told that its part is over.
 
     @ivar heir: the protocol that has taken the connection over after an upgrade.
     """
