@@ -191,13 +191,19 @@ class ServedGroup:
         self.pool.share_limits(other.pool)
 
     def begin_as(self, other: ServedGroup) -> None:
-        """Begin with what the health checks of a group have found that has the same backends."""
+        """Begin with what an operator has ejected in a group whose place this one takes, and with
+        what its health checks have found."""
+        for backend in other.pool.ejected_by_hand():
+            self.pool.eject(backend)
         if isinstance(self._source, CheckedSource) and isinstance(other._source, CheckedSource):
             self._source.begin_with(other._source.results())
 
     def let_go(self) -> None:
-        """No more clients come: close what is idle, unless somebody waits. Leases stay."""
-        if self.group is not None and not self.group.status().waiting:
+        """No more clients come: close what is idle, unless somebody waits. Leases stay. It is
+        called again and again."""
+        if self._is_over or self.group is None:
+            return
+        if not self.group.status().waiting:
             self._is_over = True
             self.group.close()
             for each in self.pool.status():

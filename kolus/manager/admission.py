@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from twisted.internet.defer import Deferred
 
 from kolus.errors import KolusError, LeaseTimeout, PoolFull, WrongIdent, pool_is_full
+from kolus.manager.connection_state import BUSY
 from kolus.manager.fresh_queue import FreshQueue
 from kolus.manager.warming import Warming
 
@@ -192,10 +193,10 @@ class Admission(Generic[P]):
             manager._recorder.cancelled(manager._now() - waiter.since)
 
     def is_hopeful(self, waiter: Waiter[Any]) -> bool:
-        """Whether a connection is being made or checked for a waiter of the manager's queue, or one
-        that is placed here."""
+        """Whether a connection is being made, checked or reset for a waiter of the manager's queue,
+        or one that is placed here."""
         connections = self._manager.connections
-        return bool(connections.connecting or connections.checking)
+        return bool(connections.connecting) or any(each.state is BUSY for each in connections.all)
 
     def timed_out(
         self, waiter: Waiter[Any], tried: Mapping[AnyBackend, BaseException] | None = None

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from kolus.events import Why
 from kolus.manager.idlers import Idlers
+from kolus.manager.warming import AFTER_REQUESTS
 from kolus.support import LazyHeap
 
 if TYPE_CHECKING:
@@ -164,10 +165,10 @@ class Budget:
             return
         self._look_if_above()
         self._is_waking = True
-        while self._to_tell:
-            self._to_tell.popitem()[0].tell_members()
         passed: list[BackendRecord] = []
         try:
+            while self._to_tell:
+                self._to_tell.popitem()[0].tell_members()
             while self.unused() > 0:
                 first = self._first() or (None if passed else next(iter(self._spare), None))
                 if first is None:
@@ -212,8 +213,8 @@ class Budget:
     def make_room(self) -> None:
         """Close the connections that are idle longest, one for each backend where somebody waits,
         unless slots become free anyway."""
-        while self.room_to_come() < len(self.wanting) and self._first() is not None:
-            oldest = self._idlers.oldest()
+        while self.room_to_come() < len(self.wanting) and (first := self._first()) is not None:
+            oldest = self._idlers.oldest(warm=self.wanting[first] < AFTER_REQUESTS)
             if oldest is None:
                 return
             oldest.connections.close_oldest_idle(Why.DISPLACED)
@@ -226,6 +227,9 @@ class Budget:
         everything = list(records)
         self.limit = limit
         self._was_above = self.room_to_come() < 0
+        if limit is None:  # nobody waits for a slot of the pool any more
+            self._line.clear()
+            self._spare.clear()
         for record in everything:
             for member in record.members:
                 if member.connections.idle:

@@ -21,6 +21,8 @@ __all__ = ["Checker"]
 class Checker:
     """Runs the policy's check, before a lease or as a keep-alive."""
 
+    __slots__ = ("_checks", "_manager")
+
     def __init__(self, manager: BaseManager[Any]) -> None:
         self._manager = manager
         self._checks = manager.connections.checking

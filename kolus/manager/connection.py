@@ -253,7 +253,8 @@ class Connection(History, Generic[P]):
         self.retired = self.doubtful = True
         if self.state is not CLOSING:
             self._become(CLOSING)
-        self.give_up(Failure(CancelledError()))
+        if self.opening is not None or self.step is not None:
+            self.give_up(Failure(CancelledError()))
         if self.state is CLOSED:
             return  # the connector has closed it
         if self.transport is None:

@@ -21,6 +21,8 @@ class Feedbacks:
     @ivar known: the feedbacks. Only this class changes it.
     """
 
+    __slots__ = ("_most", "_record", "known")
+
     def __init__(self, record: BackendRecord) -> None:
         self._record = record
         self.known: dict[int, Feedback] = {}

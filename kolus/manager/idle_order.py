@@ -1,7 +1,7 @@
 """C{IdleOrder}: the idle connections of one manager, in the order in which they became idle.
 
-Its state is these connections; those of them that were never leased; and how many have left from
-amid the others since the last time that room was made in the dict.
+Its state is these connections; those of them that were never leased; and how many have left each
+of both dicts from amid the others since it was last made anew.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ class IdleOrder(Generic[P]):
         The lease path takes from it and adds to it by itself.
     """
 
+    __slots__ = ("_from_next", "_gaps", "_new", "_new_gaps", "all")
+
     def __init__(self, policy: Policy) -> None:
         self.all: dict[Connection[P], None]
         self._from_next: Callable[[dict[Connection[P], None]], Iterator[Connection[P]]]
@@ -40,8 +42,8 @@ class IdleOrder(Generic[P]):
             self.all = _FirstOut()
             self._from_next = iter
         # The lease path does not look here, so some of these may have been leased since.
-        self._new: OrderedDict[Connection[P], None] = OrderedDict()
-        self._gaps = 0
+        self._new: dict[Connection[P], None] = {}
+        self._gaps = self._new_gaps = 0
 
     def next(self) -> Connection[P]:
         """The next idle connection. It stays idle."""
@@ -78,6 +80,10 @@ class IdleOrder(Generic[P]):
         finally:
             for each in gone:
                 self._new.pop(each, None)
+            self._new_gaps += len(gone)
+            if _are_too_many(self._new_gaps, self._new):
+                self._new_gaps = 0
+                self._new = dict.fromkeys(self._new)
 
     def is_new(self, connection: Connection[P]) -> None:
         """A connection that was never leased is idle."""
@@ -99,8 +105,7 @@ class IdleOrder(Generic[P]):
         if connection in self.all:
             del self.all[connection]
             self._gaps += 1
-            # To find the first in a dict takes a time for each that was before it.
-            if type(self.all) is dict and self._gaps > _FEW + 8 * math.isqrt(len(self.all)):
+            if type(self.all) is dict and _are_too_many(self._gaps, self.all):
                 self._gaps = 0
                 kept = dict.fromkeys(self.all)
                 self.all.clear()
@@ -110,6 +115,12 @@ class IdleOrder(Generic[P]):
         """A connection is gone."""
         self.leave(connection)
         self._new.pop(connection, None)
+
+
+def _are_too_many(gaps: int, known: dict[Connection[Any], None]) -> bool:
+    """Whether a dict is to be made anew. To find the first in it takes a time for each that has
+    left before it."""
+    return gaps > _FEW + 8 * math.isqrt(len(known))
 
 
 class _FirstOut(OrderedDict["Connection[Any]", None]):

@@ -20,6 +20,8 @@ __all__ = ["Idlers"]
 class Idlers:
     """Managers that have something idle, which may have to make way for others."""
 
+    __slots__ = ("_idle",)
+
     def __init__(self) -> None:
         self._idle: LazyHeap[BaseManager[Any]] = LazyHeap()
 
@@ -32,15 +34,17 @@ class Idlers:
         """A manager has ended."""
         self._idle.discard(member)
 
-    def oldest(self, *, unused: bool = False) -> BaseManager[Any] | None:
+    def oldest(self, *, unused: bool = False, warm: bool = True) -> BaseManager[Any] | None:
         """The manager with the connection that is idle longest; not of those where somebody waits
         and is about to get it.
 
+        @param warm: whether it may be one where a call of C{warm} waits for more connections: for a
+            request it may, for another such call they would displace each other for ever.
         @param unused: whether none of its connections may be leased, or being made.
         """
 
         def may(member: BaseManager[Any]) -> bool:
-            is_asked = member.is_asked() and member.serves()
+            is_asked = (member.demand() if warm else member.is_asked()) and member.serves()
             return not (is_asked or (unused and member.connections.in_use()))
 
         return self._idle.first(_idle_since, may)

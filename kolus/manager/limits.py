@@ -115,6 +115,10 @@ class Limits:
 
     def share(self, other: Limits) -> None:
         """See C{Pool.share_limits}."""
+        if other is self:
+            raise ValueError("a pool shares its limits with another pool, not with itself")
+        if other in self._sharing:
+            return
         for one, another in ((self, other), (other, self)):
             one._sharing.append(another)
             one._records.sharers.append(another._record_of)

@@ -33,8 +33,8 @@ P = TypeVar("P")
 T = TypeVar("T")
 _AFTER_STALL = 0.25
 """Seconds that a request has at least after the reactor was blocked, or its whole time if that is
-less, while a connection is made or checked for it: the peer could not answer what it was not asked
-meanwhile."""
+less, while a connection is made, checked or reset for it: a peer could not answer what it was not
+asked meanwhile."""
 
 _MOST_TOMBSTONES = 100  # and as many more as there are waiters
 
@@ -141,7 +141,7 @@ class WaiterQueue(Generic[T]):
         @param added: called when a waiter has come; it must only take a note.
         @param removed: called when a waiter has left that was not served.
         @param cancelled: called after that if its caller has cancelled it, or its owner has ended.
-        @param hopeful: tells whether a connection is being made or checked for a waiter.
+        @param hopeful: tells whether a connection is being made, checked or reset for a waiter.
         """
         self._hopeful = hopeful
         self.waiting: OrderedDict[Waiter[T], None] = OrderedDict()

@@ -26,6 +26,8 @@ __all__ = ["SharedSupply", "SoleSupply", "Supply"]
 class Supply(ABC):
     """Counts for one manager. Each kind of manager has its own."""
 
+    __slots__ = ("_connections", "_manager", "_record")
+
     def __init__(self, manager: BaseManager[Any]) -> None:
         self._manager = manager
         self._connections = manager.connections
@@ -86,6 +88,8 @@ class Supply(ABC):
 class SoleSupply(Supply):
     """Of connections that have one lessee each."""
 
+    __slots__ = ()
+
     def leased(self) -> int:
         return self._connections.leased()
 
@@ -129,6 +133,8 @@ class SoleSupply(Supply):
 class SharedSupply(Supply):
     """Of connections that have slots. The numbers are those of slots. What is in a check has no
     slot that is leased."""
+
+    __slots__ = ()
 
     _manager: SharedManager[Any]
 

@@ -15,6 +15,7 @@ from twisted.protocols.policies import ProtocolWrapper
 __all__ = ["is_ending", "is_sound", "layers", "stop_telling", "tell_before"]
 
 _telling: dict[type, type | None] = {}
+_NOTHING: dict[str, object] = {}
 
 
 class Doubter(Protocol):
@@ -37,10 +38,12 @@ def tell_before(transport: Any, doubter: Doubter) -> bool:
     @return: whether that is possible. If not, the doubter must look each time.
     """
     found = list(layers(transport))
-    classes = [_telling_class(type(each)) for each in found]
-    own = [getattr(each, "__dict__", {}) for each in found]
-    if None in classes or any(not each.keys().isdisjoint(_TOLD) for each in own):
-        return False
+    classes: list[Any] = []
+    for each in found:
+        telling = _telling_class(type(each))
+        if telling is None or not getattr(each, "__dict__", _NOTHING).keys().isdisjoint(_TOLD):
+            return False
+        classes.append(telling)
     try:
         for layer, telling in zip(found, classes, strict=True):
             layer._kolus_doubter = doubter

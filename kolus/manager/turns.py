@@ -244,13 +244,16 @@ class Turns:
 
     def _first_claimant(self) -> BaseManager[Any] | None:
         """The first of these with a waiter for whom no connection is on its way. If there is none,
-        the first of these."""
-        first = None
+        the first with such a call of C{warm}; else the first of these."""
+        first = warming = None
         for each in self._claimants() if self.wanting else ():
-            if each.is_short():
+            if not each.is_short():
+                first = first or each
+            elif each.demand():
                 return each
-            first = first or each
-        return first
+            else:
+                warming = warming or each
+        return warming or first
 
     def has_idle(self, member: BaseManager[Any]) -> None:
         """A manager that had nothing idle has something, which may have to make way."""
@@ -268,6 +271,6 @@ class Turns:
         if self._record.own_room_to_come() > 0:
             self._record.budget.make_room()
             return
-        oldest = self._idlers.oldest()
+        oldest = self._idlers.oldest(warm=any(each.demand() for each in self._claimants()))
         if oldest is not None:
             oldest.connections.close_oldest_idle(Why.DISPLACED)

@@ -23,7 +23,11 @@ if TYPE_CHECKING:
     from kolus.manager.base import BaseManager
     from kolus.manager.managers import Managers
 
-__all__ = ["Warming", "connect_from_the_start", "warm_each"]
+__all__ = ["AFTER_REQUESTS", "Warming", "connect_from_the_start", "warm_each"]
+
+
+AFTER_REQUESTS = 1 << 60
+"""Is added to the number of a call of C{warm}: all requests come first."""
 
 
 @dataclass(slots=True, eq=False)
@@ -52,7 +56,7 @@ class Warming:
         @param timeout: seconds; the policy's C{acquire_timeout} if C{None}.
         """
         manager = self._manager
-        told: Deferred[None] = Deferred(self._forget)
+        told: Deferred[None] = Deferred(self._give_up)
         self.wishes[told] = wish = _Wish(count, manager._now(), next(manager._record.arrivals))
         seconds = manager._policy.acquire_timeout if timeout is None else timeout
         if seconds is not None and seconds < math.inf:
@@ -67,10 +71,10 @@ class Warming:
         return most - self._ready() if most else 0
 
     def next_order(self) -> float:
-        """The number of the arrival of the oldest call that lacks a connection; infinity if none
-        does. It is one of those of the requests."""
+        """The number of the arrival of the oldest call that lacks a connection, which is higher
+        than that of any request; infinity if none does."""
         lacking = [each.order for each in self.wishes.values() if each.count > self._ready()]
-        return min(lacking, default=math.inf)
+        return AFTER_REQUESTS + min(lacking) if lacking else math.inf
 
     def _ready(self) -> int:
         """How many connections are idle or leased."""
@@ -90,6 +94,7 @@ class Warming:
             elif error is not None or is_hopeless:
                 self._forget(told)
                 told.errback(error or self._manager._connector.error())
+        self._make_way()
 
     def fail_all(self, error: KolusError) -> None:
         """The manager ends."""
@@ -131,6 +136,17 @@ class Warming:
         )
         error.add_note(f"{self._ready()} of {wish.count} connections were ready")
         told.errback(error)
+        self._make_way()
+
+    def _give_up(self, told: Deferred[None]) -> None:
+        """The canceller of a call."""
+        self._forget(told)
+        self._make_way()
+
+    def _make_way(self) -> None:
+        """Nobody waits for what is ready any more: it may have to make way."""
+        if not self.wishes:
+            self._manager._record.turns.demand_fell(self._manager)
 
     def _forget(self, told: Deferred[None]) -> None:
         wish = self.wishes.pop(told, None)

@@ -137,9 +137,11 @@ class PoolOperation:
         """Count the connections of each of two pools against the limits of the other, too, until
         one of them is closed. A status has them as C{detached}. It is for a pool that takes the
         place of another one. A slot that becomes free is for those who wait in the same pool first.
-        Connections that were detached from the other pool do not count.
+        Connections that were detached from the other pool do not count. To call it again for the
+        same two has no effect.
 
         @param other: a pool with the same reactor or clock.
+        @raise ValueError: C{other} is this pool.
         """
         self._managers.limits.share(other._managers.limits)
 
@@ -170,6 +172,11 @@ class PoolOperation:
         record = self._managers.records.find(Backend.of(backend).key)
         if record is not None:
             record.health.admit()
+
+    def ejected_by_hand(self) -> list[Backend]:
+        """The backends that C{eject} has ejected, and that C{admit} has not admitted since."""
+        sick = self._managers.records.sick.values()
+        return [each.backend for each in sick if each.health.is_by_hand]
 
     def checked(self, backend: AnyBackend, failure: str = "") -> None:
         """Take the result of a health check that you make yourself, at every check. See

@@ -11,9 +11,12 @@ from typing import Any
 
 from twisted.internet.error import ConnectionAborted, ConnectionLost
 from twisted.internet.tcp import Connection
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 __all__ = ["read_before_loss"]
+
+_log = Logger()
 
 _READ = 64 * 1024
 
@@ -47,4 +50,8 @@ def _read_the_rest(transport: Any) -> None:
             return
         if not data:
             return
-        transport.protocol.dataReceived(data)
+        try:
+            transport.protocol.dataReceived(data)
+        except Exception:
+            _log.failure("{protocol!r} raised in dataReceived", protocol=transport.protocol)
+            return

@@ -449,6 +449,7 @@ async def test_a_crawl_over_two_hundred_hosts_keeps_to_its_limit_over_all(
     assert 40 <= most <= 50
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_nginx_sees_ten_connections_of_a_thousand_requests_at_a_time(
     nginx: Nginx, make_http_pool: MakePool
@@ -460,6 +461,7 @@ async def test_nginx_sees_ten_connections_of_a_thousand_requests_at_a_time(
     assert len(set(nginx.connections())) <= 10
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_a_restart_of_nginx_fails_no_request_that_may_be_repeated(
     nginx: Nginx, make_http_pool: MakePool

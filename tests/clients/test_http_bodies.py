@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,10 +11,15 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.task import deferLater
+from twisted.internet.task import Clock, deferLater
+from twisted.internet.testing import StringTransport
+from twisted.web._newclient import Request
 from twisted.web.client import Agent, ResponseDone, ResponseFailed, readBody
+from twisted.web.http_headers import Headers
 
 from kolus.clients.http import HTTPPool
+from kolus.clients.http.exchange import Exchange
+from kolus.testing import result_of
 from tests.clients.http_servers import OK, get, idle, nothing_is_leased, start
 from tests.net.asking import until
 
@@ -232,6 +238,25 @@ async def test_the_time_for_a_body_does_not_run_while_the_request_is_sent(
     server.connected[0].transport.write(b"ok")
     assert await asked == b"ok"
     assert idle(pool) == [1]
+
+
+def test_the_time_for_a_body_is_whole_when_the_request_has_been_sent() -> None:
+    clock, transport, upload = Clock(), StringTransport(), Upload()
+    exchange = Exchange(clock, 10.0, set())
+    exchange.makeConnection(transport)
+    headers = Headers({b"Host": [b"host.test"]})
+    request: Any = Request(b"PUT", b"/", headers, upload)  # type: ignore[no-untyped-call]
+    lease: Any = SimpleNamespace(held=False)
+    asked = exchange.exchange(lease, request)
+    exchange.dataReceived(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
+    clock.advance(9.9)
+    upload.write(b"x" * 1000)
+    upload.ended.callback(None)
+    clock.advance(9.9)
+    assert not transport.disconnecting
+    assert result_of(asked).code == 200
+    clock.advance(10)
+    assert transport.disconnecting
 
 
 @pytest_twisted.ensureDeferred

@@ -41,6 +41,7 @@ async def cache(three: list[Server]) -> AsyncIterator[MemcachedPool]:
     await pool.close(0)
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_each_key_has_its_server(cache: MemcachedPool) -> None:
     keys = [b"key%d" % number for number in range(300)]
@@ -58,6 +59,7 @@ async def test_each_key_has_its_server(cache: MemcachedPool) -> None:
     assert cache.pool.counters().connects <= 6
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_an_error_of_the_server_costs_no_connection(cache: MemcachedPool) -> None:
     await cache.set(b"text", b"no number")
@@ -68,6 +70,7 @@ async def test_an_error_of_the_server_costs_no_connection(cache: MemcachedPool) 
     assert sum(status.leased for status in cache.status()) == 0
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_a_key_that_is_refused_costs_no_connection(cache: MemcachedPool) -> None:
     with pytest.raises(ClientError):
@@ -75,6 +78,7 @@ async def test_a_key_that_is_refused_costs_no_connection(cache: MemcachedPool) -
     assert cache.pool.counters().finishes == 0
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_the_keys_of_a_dead_server_move_to_the_others(
     cache: MemcachedPool, three: list[Server]
@@ -93,6 +97,7 @@ async def test_the_keys_of_a_dead_server_move_to_the_others(
     assert await lost() == 0
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_a_get_whose_server_dies_is_asked_of_the_next(three: list[Server]) -> None:
     endpoints = [each.endpoint for each in three]
@@ -113,6 +118,7 @@ async def test_a_get_whose_server_dies_is_asked_of_the_next(three: list[Server])
     await cache.close(0)
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_a_server_that_accepts_and_does_not_answer_is_not_there(three: list[Server]) -> None:
     server = three[0]

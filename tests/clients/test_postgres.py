@@ -36,6 +36,7 @@ def start(steps: Any) -> Deferred[Any]:
     return Deferred.fromCoroutine(steps)
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_a_query_has_its_rows(make_postgres_pool: MakePool) -> None:
     pool = make_postgres_pool()
@@ -43,6 +44,7 @@ async def test_a_query_has_its_rows(make_postgres_pool: MakePool) -> None:
     assert pool.status()[0].idle == 1
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_a_block_commits_and_one_that_raises_rolls_back(make_postgres_pool: MakePool) -> None:
     pool = make_postgres_pool()
@@ -60,6 +62,7 @@ async def test_a_block_commits_and_one_that_raises_rolls_back(make_postgres_pool
     assert await ask(pool, "select count(*) from pg_tables where tablename = 'lost'") == 0
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_many_rows_go_in_and_out(make_postgres_pool: MakePool) -> None:
     pool = make_postgres_pool()
@@ -78,6 +81,7 @@ async def test_many_rows_go_in_and_out(make_postgres_pool: MakePool) -> None:
         assert await cursor.fetchone() == (sum(range(50_000)),)
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_a_pipeline_answers_in_order(make_postgres_pool: MakePool) -> None:
     async with make_postgres_pool().connection() as connection:
@@ -86,6 +90,7 @@ async def test_a_pipeline_answers_in_order(make_postgres_pool: MakePool) -> None
         assert [(await each.fetchone())[0] for each in cursors] == list(range(50))
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_callers_of_one_connection_take_turns(make_postgres_pool: MakePool) -> None:
     async with make_postgres_pool().connection() as connection:
@@ -93,6 +98,7 @@ async def test_callers_of_one_connection_take_turns(make_postgres_pool: MakePool
         assert await gatherResults(asked) == list(range(20))
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_more_callers_than_connections_wait_for_their_turn(
     make_postgres_pool: MakePool,
@@ -103,6 +109,7 @@ async def test_more_callers_than_connections_wait_for_their_turn(
     assert pool.pool.counters().connects <= 3
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_a_query_that_is_cancelled_ends_on_the_server_too(
     make_postgres_pool: MakePool,
@@ -142,6 +149,7 @@ async def test_a_query_is_cancelled_at_any_moment_and_the_pool_goes_on(
     assert pool.status()[0].leased == 0
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_a_statement_timeout_costs_no_connection(make_postgres_pool: MakePool) -> None:
     pool = make_postgres_pool(policy=Policy(limit=1))
@@ -154,6 +162,7 @@ async def test_a_statement_timeout_costs_no_connection(make_postgres_pool: MakeP
     assert pool.pool.counters().connects == 1
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_what_a_lessee_left_open_is_rolled_back(make_postgres_pool: MakePool) -> None:
     pool = make_postgres_pool(policy=Policy(limit=1))
@@ -170,6 +179,7 @@ async def test_what_a_lessee_left_open_is_rolled_back(make_postgres_pool: MakePo
     assert pool.pool.counters().connects == 1
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_what_a_lessee_set_on_our_side_is_undone(make_postgres_pool: MakePool) -> None:
     pool = make_postgres_pool(policy=Policy(limit=1))
@@ -186,6 +196,7 @@ async def test_what_a_lessee_set_on_our_side_is_undone(make_postgres_pool: MakeP
         assert await (await connection.execute("select 1")).fetchone() == (1,)
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_discard_makes_the_session_as_new(make_postgres_pool: MakePool) -> None:
     for discard, left in ((False, "Tango"), (True, "")):
@@ -202,6 +213,7 @@ async def test_discard_makes_the_session_as_new(make_postgres_pool: MakePool) ->
         assert pool.pool.counters().connects == 1
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_a_release_in_the_middle_of_a_query_costs_the_connection(
     make_postgres_pool: MakePool,
@@ -217,6 +229,7 @@ async def test_a_release_in_the_middle_of_a_query_costs_the_connection(
     assert pool.pool.counters().connects == 2
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_notifications_reach_a_lessee_while_nothing_runs(
     make_postgres_pool: MakePool,
@@ -232,6 +245,7 @@ async def test_notifications_reach_a_lessee_while_nothing_runs(
         await connection.execute("unlisten *")
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_notifications_can_be_iterated_over_for_a_time(make_postgres_pool: MakePool) -> None:
     pool = make_postgres_pool(autocommit=True)
@@ -245,6 +259,7 @@ async def test_notifications_can_be_iterated_over_for_a_time(make_postgres_pool:
         assert await value_of(connection, "select 1") == 1
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_notices_reach_their_handlers(make_postgres_pool: MakePool) -> None:
     async with make_postgres_pool().connection() as connection:
@@ -254,6 +269,7 @@ async def test_notices_reach_their_handlers(make_postgres_pool: MakePool) -> Non
         assert heard == ["look"]
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_a_full_pool_lets_wait_and_says_so_at_the_deadline(
     make_postgres_pool: MakePool,
@@ -265,6 +281,7 @@ async def test_a_full_pool_lets_wait_and_says_so_at_the_deadline(
                 raise AssertionError
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_pgbouncer_in_between_serves(
     make_postgres_pool: MakePool, pgbouncer: PgBouncer

@@ -57,6 +57,7 @@ def start(steps: Any) -> Deferred[Any]:
     return Deferred.fromCoroutine(steps)
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_a_command_is_a_method(make_redis: MakePool) -> None:
     redis = make_redis()
@@ -67,6 +68,7 @@ async def test_a_command_is_a_method(make_redis: MakePool) -> None:
     assert await redis.hgetall("h") == {"a": 1}
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_many_commands_share_few_connections(make_redis: MakePool) -> None:
     redis = make_redis()
@@ -75,6 +77,7 @@ async def test_many_commands_share_few_connections(make_redis: MakePool) -> None
     assert connections(redis) <= 3
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_an_error_of_the_server_costs_no_connection(make_redis: MakePool) -> None:
     redis = make_redis(Policy(slots=10, limit=1))
@@ -88,6 +91,7 @@ async def test_an_error_of_the_server_costs_no_connection(make_redis: MakePool) 
     assert redis.status()[0].leased == 0
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_a_cancelled_command_leaves_the_replies_in_step(make_redis: MakePool) -> None:
     redis = make_redis(Policy(slots=10, limit=1))
@@ -101,6 +105,7 @@ async def test_a_cancelled_command_leaves_the_replies_in_step(make_redis: MakePo
     assert redis.pool.counters().connects == 1
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_what_waits_in_the_server_has_its_own_connection(make_redis: MakePool) -> None:
     redis = make_redis()
@@ -113,6 +118,7 @@ async def test_what_waits_in_the_server_has_its_own_connection(make_redis: MakeP
     await until(reactor, lambda: all(status.leased == 0 for status in redis.status()))
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_a_transaction_has_its_own_connection(make_redis: MakePool) -> None:
     redis = make_redis()
@@ -126,6 +132,7 @@ async def test_a_transaction_has_its_own_connection(make_redis: MakePool) -> Non
     assert redis.pool.counters().closes == 0
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_a_transaction_that_lost_its_race_costs_no_connection(make_redis: MakePool) -> None:
     redis = make_redis()
@@ -138,6 +145,7 @@ async def test_a_transaction_that_lost_its_race_costs_no_connection(make_redis: 
     assert await redis.get("a") == 2
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_a_transaction_left_open_costs_its_connection(make_redis: MakePool) -> None:
     redis = make_redis()
@@ -149,6 +157,7 @@ async def test_a_transaction_left_open_costs_its_connection(make_redis: MakePool
         assert await connection.get("a") is None
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_a_database_chosen_by_a_lessee_is_not_the_next_ones(make_redis: MakePool) -> None:
     redis = make_redis(database=2)
@@ -161,6 +170,7 @@ async def test_a_database_chosen_by_a_lessee_is_not_the_next_ones(make_redis: Ma
             assert await connection.get("where") == "two"
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_subscriptions_hear_messages(make_redis: MakePool) -> None:
     redis, heard = make_redis(), []
@@ -172,6 +182,7 @@ async def test_subscriptions_hear_messages(make_redis: MakePool) -> None:
     assert heard == [(None, "news", "one"), (None, "news", "two")]
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_a_wrong_command_or_one_that_binds_says_what_to_write(make_redis: MakePool) -> None:
     redis = make_redis()
@@ -183,6 +194,7 @@ async def test_a_wrong_command_or_one_that_binds_says_what_to_write(make_redis: 
         RedisPool(reactor, policy=Policy())
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_the_password_is_sent_and_told_to_nobody(make_redis: MakePool) -> None:
     open_ = make_redis()
@@ -196,6 +208,7 @@ async def test_the_password_is_sent_and_told_to_nobody(make_redis: MakePool) -> 
     assert "sesame" not in f"{caught.value!r} {bad.explain()} {bad.status()} {good.status()}"
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 @pytest.mark.time_limit(60)
 async def test_callers_survive_a_restart_of_the_server(make_redis: MakePool, redis: Server) -> None:
@@ -224,6 +237,7 @@ async def test_callers_survive_a_restart_of_the_server(make_redis: MakePool, red
     assert bad <= 10
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_what_only_reads_is_sent_again_when_the_server_is_back(
     make_redis: MakePool, redis: Server
@@ -269,6 +283,7 @@ async def test_a_command_is_sent_twice_at_most() -> None:
     await port.stopListening()
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_a_server_that_accepts_and_does_not_answer_is_not_there(redis: Server) -> None:
     await redis.kill()
@@ -284,6 +299,7 @@ async def test_a_server_that_accepts_and_does_not_answer_is_not_there(redis: Ser
     await pool.close(0)
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_a_read_is_not_sent_again_after_its_deadline(
     make_redis: MakePool, redis: Server

@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_twisted
 from twisted.internet import reactor
 
@@ -85,6 +86,7 @@ def test_the_flags_of_the_example_make_the_same_configuration() -> None:
     assert (config.grace, config.name_servers) == (written.grace, written.name_servers)
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_the_example_runs(tmp_path: Path) -> None:
     async with backend(reactor) as echoes:

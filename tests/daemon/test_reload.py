@@ -201,6 +201,31 @@ def test_a_backend_that_the_checks_have_ejected_is_ejected_in_the_new_pool_too()
     rig.end()
 
 
+def test_a_backend_that_was_ejected_by_hand_stays_so_in_the_new_pool(rig: Reloading) -> None:
+    rig.reload(changed(groups={"main": group(ONE, TWO)}))
+    rig.daemon.groups["main"].pool.eject(ONE)
+    for number in (3, 4):
+        assert rig.reload(changed(groups={"main": group(ONE, TWO, max_waiters=number)}))
+        assert {rig.lease().backend for _ in range(4)} == {TWO}
+    pool = rig.daemon.groups["main"].pool
+    assert pool.ejected_by_hand() == [ONE]
+    pool.admit(ONE)
+    assert pool.ejected_by_hand() == []
+    assert {rig.lease().backend for _ in range(4)} == {ONE, TWO}
+
+
+def test_a_pool_that_leaves_costs_no_more_the_longer_its_last_client_stays(rig: Reloading) -> None:
+    lease, (status,) = rig.lease(), rig.daemon.groups["main"].pool.status()
+    rig.reload(changed(groups={"main": group(ONE, max_waiters=5)}))
+    manager: Any = status.manager
+    rig.settle(2)
+    before = len(manager._lifecycle._told_closed)
+    for _ in range(100):
+        rig.settle(10)
+    assert len(manager._lifecycle._told_closed) == before
+    lease.finished()
+
+
 def test_who_waits_in_a_pool_that_leaves_is_served_by_it(rig: Reloading) -> None:
     rig.reload(changed(groups={"main": group(ONE, limit=1)}))
     lease, waiting = rig.lease(), rig.connect()

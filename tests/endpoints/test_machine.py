@@ -127,6 +127,7 @@ def test_a_name_that_cannot_be_asked_for_fails_with_the_fault(rig: Rig) -> None:
     failure_of(MachineFault, rig.connect())
 
 
+@pytest.mark.long
 def test_a_program_without_descriptors_can_encode_host_names() -> None:
     said = "import sys, kolus; print('encodings.idna' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True)

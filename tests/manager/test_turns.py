@@ -31,8 +31,10 @@ class FakeManager:
     def demand(self) -> int:
         return len(self.waiting)
 
-    def is_short(self) -> bool:
+    def is_asked(self) -> bool:
         return self.demand() > 0
+
+    is_short = is_asked
 
     def wants_connection(self) -> bool:
         self.asked += 1

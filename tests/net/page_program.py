@@ -145,6 +145,15 @@ def look(page: Page, front: int, good: str, other: str, bad: str, restart: Any) 
     expect(dialog).to_be_hidden()
     print("the keyboard closes one client, and the outcome is told")
 
+    button("show clients of", "secure").click()
+    dialog = page.get_by_role("dialog", name="Clients of secure")
+    expect(dialog).to_contain_text("0 connected")
+    for _ in range(25):
+        assert dialog.locator("tbody tr").count() == 0
+        page.wait_for_timeout(100)
+    dialog.get_by_role("button", name="Done").click()
+    print("the clients of a listener are not mixed with those that were shown before")
+
     page.set_viewport_size({"width": 360, "height": 740})
     deadline = time.monotonic() + PATIENCE / 1000
     while page.evaluate("document.documentElement.scrollWidth") > 360:

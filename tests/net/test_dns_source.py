@@ -354,12 +354,14 @@ async def dnsmasq(dnsmasq_binary: str, tmp_path: Path) -> AsyncIterator[Server]:
     await server.kill()
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_dnsmasq_tells_addresses(ask: Ask, dnsmasq: Server) -> None:
     asked = ask(NAME, 6379, servers=[("127.0.0.1", dnsmasq.port)])
     await asked.tells("tcp:10.0.0.7:6379", "tcp:10.0.0.8:6379", r"tcp:\:\:7:6379")
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_dnsmasq_tells_services(ask: Ask, dnsmasq: Server) -> None:
     asked = ask(SERVICE, kind="srv", servers=[("127.0.0.1", dnsmasq.port)])
@@ -367,6 +369,7 @@ async def test_dnsmasq_tells_services(ask: Ask, dnsmasq: Server) -> None:
     assert [each.weight for each in asked.told[0]] == [60, 0.1]
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_dnsmasq_says_that_there_is_no_such_name(
     ask: Ask, dnsmasq: Server, log_events: list[LogEvent]

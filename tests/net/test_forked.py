@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -33,6 +34,7 @@ def outcomes(actions: list[Callable[[], object]]) -> str:
     return " ".join(told)
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_a_child_is_refused_everything_and_its_parents_connections_live_on(
     make_pool: MakePool,

@@ -116,6 +116,7 @@ async def test_a_check_of_a_backend_with_tls_verifies_as_its_clients_do(
         assert "VerificationError" in result.error or "CertificateError" in result.error
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("expect", "is_up"), [(b"+PONG", True), (b"+PANG", False)])
 @pytest_twisted.ensureDeferred
 async def test_an_exchange_with_redis(expect: bytes, is_up: bool, redis: Server) -> None:

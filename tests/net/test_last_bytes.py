@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 
 from kolus.tunnel import End
 from kolus.tunnel.unsent import unsent
+from tests.conftest import LoggedFailures
 from tests.net.tunnel_peers import LOOPBACK, until
 
 RESET = struct.pack("ii", 1, 0)
@@ -29,10 +30,13 @@ class Hearer:
 
     def __init__(self) -> None:
         self.got = bytearray()
+        self.fails = False
         self.reason: Failure | None = None
 
     def received(self, data: bytes) -> None:
         assert self.reason is None
+        if self.fails:
+            raise ZeroDivisionError
         self.got += data
 
     def read_ended(self) -> None:
@@ -103,6 +107,19 @@ async def test_what_was_sent_before_a_unix_socket_broke_is_heard(tmp_path: Path)
         say_and_reset(raw)
         await until(reactor, lambda: hearer.reason)
         assert hearer.got == SAID
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_end_that_fails_on_what_it_hears_last_is_lost_all_the_same(
+    logged_failures: LoggedFailures,
+) -> None:
+    async with ends() as (end, hearer, raw):
+        hearer.fails = True
+        end.pause()
+        end.write(MORE_THAN_FITS)
+        say_and_reset(raw)
+        await until(reactor, lambda: hearer.reason)
+    assert len(logged_failures.flush(ZeroDivisionError)) == 1
 
 
 @pytest_twisted.ensureDeferred

@@ -40,6 +40,7 @@ async def ask(pool: Pool[Any], server: Server, command: str, *arguments: Any) ->
         return await getattr(lease.protocol, command)(*arguments)
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_value_written_through_one_lease_is_read_through_another(
     make_pool: MakePool, memcached: Server
@@ -53,6 +54,7 @@ async def test_value_written_through_one_lease_is_read_through_another(
     reader.release()
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_many_callers_share_few_connections_and_lose_no_count(
     make_pool: MakePool, memcached: Server
@@ -68,6 +70,7 @@ async def test_many_callers_share_few_connections_and_lose_no_count(
     await assert_whole(reactor, pool, memcached.endpoint)
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_server_killed_while_idle_is_noticed_at_once(
     make_pool: MakePool, memcached: Server
@@ -81,6 +84,7 @@ async def test_server_killed_while_idle_is_noticed_at_once(
     await assert_whole(reactor, pool, memcached.endpoint)
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_server_killed_while_leased_made_and_waited_for_costs_no_slot(
     make_pool: MakePool, memcached: Server
@@ -111,6 +115,7 @@ async def test_server_killed_while_leased_made_and_waited_for_costs_no_slot(
     await assert_whole(reactor, pool, memcached.endpoint)
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_server_that_is_down_is_an_error_at_once_and_none_when_it_is_back(
     make_pool: MakePool, memcached: Server

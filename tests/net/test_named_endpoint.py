@@ -167,6 +167,7 @@ async def test_a_connect_timeout_names_the_addresses_that_were_tried(
     assert "; 127.0.0.4: no answer)" in str(failed.value)
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_cancelled_and_late_connects_leave_nothing_in_the_reactor(
     told: Told, hosts: list[Host], silent: str

@@ -31,6 +31,7 @@ def test_an_operator_sees_and_steers_the_daemon_on_its_page() -> None:
         "a backend is ejected with the token, and not without",
         "the keyboard admits and resizes, and a bar says what it shows",
         "the keyboard closes one client, and the outcome is told",
+        "the clients of a listener are not mixed with those that were shown before",
         "a phone shows it without scrolling sideways",
         "it is true again after the daemon was restarted",
     ], ended.stderr

@@ -73,6 +73,7 @@ class Listener(Protocol):
         self.ended.callback(reason.check(ConnectionDone) is not None)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mode", ["foreground", "daemon"])
 async def test_twistd_waits_at_its_end_for_the_lease_of_an_application(
     mode: str, tmp_path: Path

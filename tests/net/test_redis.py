@@ -18,6 +18,7 @@ from tests.net.servers import Server
 MakePool = Callable[..., Pool[Any]]
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_value_written_through_one_lease_is_read_through_another(
     make_pool: MakePool, redis: Server
@@ -32,6 +33,7 @@ async def test_value_written_through_one_lease_is_read_through_another(
     reader.release()
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_prepare_has_chosen_the_database_before_the_first_lessee(
     make_pool: MakePool, redis: Server
@@ -44,6 +46,7 @@ async def test_prepare_has_chosen_the_database_before_the_first_lessee(
     assert await ask(plain, redis, "get", "colour") == "green"
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_prepare_that_the_server_refuses_is_why_the_connect_failed(
     make_pool: MakePool, redis: Server
@@ -58,6 +61,7 @@ async def test_prepare_that_the_server_refuses_is_why_the_connect_failed(
     await assert_whole(reactor, pool, redis.endpoint)
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_every_lease_is_preceded_by_a_ping_when_no_time_idle_is_short_enough(
     make_pool: MakePool, redis: Server
@@ -69,6 +73,7 @@ async def test_every_lease_is_preceded_by_a_ping_when_no_time_idle_is_short_enou
     assert pool.counters(redis.endpoint).connects == 1
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_server_never_sees_more_connections_than_the_limit(
     make_pool: MakePool, redis: Server

@@ -216,6 +216,7 @@ class Watch:
                 await deferLater(reactor, 0.002)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kills", [0, 5])
 @pytest_twisted.ensureDeferred
 async def test_two_hundred_callers_pipeline_over_two_connections_and_no_reply_is_crossed(

@@ -135,6 +135,7 @@ async def test_what_a_protocol_sets_itself_prevails(make_pool: MakePool, host: H
     lease.release()
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_a_peer_that_takes_nothing_for_so_long_is_given_up(
     make_pool: MakePool, host: Host

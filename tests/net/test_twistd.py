@@ -70,6 +70,7 @@ async def test_two_hundred_clients_over_two_backends_of_limit_five_get_every_byt
         assert await child.ended() == TERMINATED
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_sigterm_in_the_middle_of_transfers_loses_none_of_them() -> None:
     rng = random.Random(3)
@@ -315,8 +316,8 @@ async def test_a_client_waits_no_longer_than_it_is_told() -> None:
 @pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_a_port_in_use_ends_it_with_a_clear_last_line() -> None:
-    async with backend(reactor) as echoes:
-        listen = f"tcp:{echoes.port.getHost().port}:interface=127.0.0.1"
+    async with backend(reactor) as echoes, backend(reactor) as other:
+        listen = f"tcp:{other.port.getHost().port}:interface=127.0.0.1"
         async with twistd(reactor, *backends(echoes), "--listen", listen) as child:
             assert await child.ended() == 1
             assert (
@@ -347,6 +348,7 @@ async def test_a_wrong_option_ends_it_before_anything_listens(
         assert "starting up" not in child.output
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_help_is_help() -> None:
     async with twistd(reactor, "--help") as child:
@@ -354,6 +356,7 @@ async def test_help_is_help() -> None:
         assert "--connect-ahead=" in child.output
 
 
+@pytest.mark.long
 def test_what_is_not_asked_for_is_not_imported() -> None:
     code = "import sys, kolus.daemon.tap; print(*sys.modules)"
     made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

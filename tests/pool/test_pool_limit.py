@@ -457,3 +457,19 @@ def test_what_is_idle_is_shared_again_as_soon_as_enough_others_are_to_go() -> No
     for each in at_a:
         each.release()
     rig.end()
+
+
+def test_what_is_kept_ready_is_made_when_the_limit_is_lifted_while_others_wait() -> None:
+    rig = LimitedPool(2, min_idle=1)
+    rig.lease("a")
+    other = rig.ask("b")  # what a keeps ready makes way for it
+    rig.turn()
+    lease, asked = result_of(other), rig.ask("c")
+    rig.turn()
+    assert is_waiting(asked)
+    rig.pool.resize_pool(None)
+    rig.turn()
+    result_of(asked).release()
+    assert [rig.open(name) for name in "ab"] == [2, 2]
+    lease.release()
+    rig.end()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
@@ -104,4 +105,17 @@ def test_nothing_of_a_pool_counts_once_it_is_closed() -> None:
     (status,) = rig.new.status(rig.backends[:1])
     assert (status.unused, status.detached) == (2, 0)
     assert rig.old.status() == []
+    rig.end()
+
+
+def test_two_pools_share_once_and_none_with_itself() -> None:
+    rig = Two(over_all=2)
+    rig.new.share_limits(rig.old)
+    rig.old.share_limits(rig.new)
+    with pytest.raises(ValueError, match="not with itself"):
+        rig.old.share_limits(rig.old)
+    result_of(rig.ask(rig.old)).finished()
+    rig.turn()
+    leases = [result_of(rig.ask(rig.new, backend)) for backend in (0, 1)]
+    assert {each.backend for each in leases} == set(rig.backends)
     rig.end()

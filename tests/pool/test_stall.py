@@ -299,6 +299,19 @@ def test_who_waits_for_a_hook_that_a_stall_interrupts_waits_on(
         result_of(late).release()
 
 
+@pytest.mark.parametrize("hook", ["check", "reset"])
+def test_who_waits_for_a_connection_in_a_hook_waits_on_after_a_stall(hook: str) -> None:
+    settings = {hook: Asking.ask_twice, "check_after": 0.0}
+    world = World(acquire_timeout=1.0, **settings)
+    if hook == "reset":
+        result_of(world.ask()).release()
+    asked = world.ask()
+    world.clock.stall(1.5, world.answer)
+    world.clock.advance(0.2)
+    world.answer()
+    result_of(asked)
+
+
 def test_after_a_stall_who_waits_for_a_silent_peer_fails_soon() -> None:
     world = World(prepare=Asking.ask_twice, acquire_timeout=1.0)
     asked = world.ask()

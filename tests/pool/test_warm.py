@@ -165,6 +165,53 @@ def test_what_is_idle_for_another_ident_makes_way(min_idle: int, idle: int) -> N
     rig.end()
 
 
+@pytest.mark.parametrize("how", ["ready", "cancelled", "late"])
+def test_what_it_has_made_makes_way_when_it_is_over(how: str) -> None:
+    rig = Warmed(limit=2)
+    lease = take_all(rig)
+    lease.pop().finished()
+    warm = rig.warm(1 if how == "ready" else 2, 3.0)
+    warm.addErrback(lambda _: None)
+    rig.clock.advance(0)
+    asked = rig.connect(ident="other")
+    rig.clock.advance(1.0)
+    if how == "cancelled":
+        warm.cancel()
+    rig.clock.pump([2.0, 1.0])
+    result_of(asked).release()
+    lease.pop().release()
+    rig.end()
+
+
+@pytest.mark.parametrize("pool_limit", [None, 2])
+def test_a_request_comes_before_it(pool_limit: int | None) -> None:
+    rig = Warmed(limit=4 if pool_limit else 2)
+    rig.pool.resize_pool(pool_limit)
+    first = rig.connect(1 if pool_limit else 0, "them")
+    rig.clock.advance(1.0)
+    lease = result_of(first)
+    warm = rig.warm(2, 60.0)
+    rig.clock.advance(1.0)
+    assert pending(warm)
+    asked = rig.connect(1 if pool_limit else 0, "them")
+    rig.clock.pump([0, 1.0])
+    result_of(asked).release()
+    lease.release()
+    rig.clock.pump([0, 1.0, 1.0])
+    result_of(warm)
+    rig.end()
+
+
+def test_two_calls_do_not_displace_each_other_for_ever() -> None:
+    rig = Warmed(limit=2)
+    both = [rig.warm(2, 10.0, ident=each) for each in ("us", "them")]
+    for each in both:
+        each.addErrback(lambda _: None)
+    rig.clock.pump([0.5] * 10)
+    assert rig.fake.attempts <= 4
+    rig.end()
+
+
 def test_what_comes_home_for_another_ident_makes_way() -> None:
     rig = Warmed(limit=2)
     first, second = take_all(rig)

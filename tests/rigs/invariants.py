@@ -237,7 +237,8 @@ def the_pools_limit_holds(ledger: Ledger) -> None:
     short = [
         each
         for each in records
-        if each.has_own_room() and any(m.is_short() and m.wants_connection() for m in each.members)
+        if each.has_own_room()
+        and any(m.demand() and m.is_short() and m.wants_connection() for m in each.members)
     ]
     if budget.room_to_come() < len(short):
         assert budget.obtainable() <= 0, f"{short} wait although something is idle"

@@ -7,24 +7,28 @@ const PERIOD = 1000; // milliseconds
 const MOST = 200; // that are shown
 
 const dialog = document.getElementById("clients");
+let shown = 0; // how often the dialog was shown
 
 export async function showClients(listener) {
   tell(document.getElementById("clients-title"), `Clients of ${listener}`);
   show(listener, []);
   showIn(dialog.querySelector(".outcome"), "", false);
   dialog.showModal();
-  while (dialog.open) {
+  const time = ++shown;
+  // It may have been closed, and opened for another listener, while this waited.
+  const isOpen = () => dialog.open && time === shown;
+  while (isOpen()) {
     const clients = await get(["listeners", listener, "clients"]);
-    if (clients) show(listener, clients);
+    if (clients && isOpen()) show(listener, clients);
     await new Promise((over) => setTimeout(over, PERIOD));
   }
 }
 
 function show(listener, clients) {
-  const shown = clients.slice(0, MOST);
-  const rows = keyed(dialog.querySelector("tbody"), shown.map((each) => String(each.number)),
+  const those = clients.slice(0, MOST);
+  const rows = keyed(dialog.querySelector("tbody"), those.map((each) => String(each.number)),
     (number) => row(listener, number));
-  shown.forEach((each, at) => {
+  those.forEach((each, at) => {
     const texts = [each.address, each.state, `${each.age.toFixed(1)} s`,
       `${each.waited.toFixed(1)} s`, each.backend ?? "none yet"];
     texts.forEach((text, which) => tell(rows[at].cells[which + 1], text));

@@ -1,7 +1,8 @@
 """C{Exchange}: the protocol of a pooled connection, which settles its lease after each response.
 
-Its state is the lease of the present request; when the time for the body is over; whether it has
-served a request; whether it is out of step; and the protocol that has taken it over, if one has.
+Its state is the lease of the present request; when the time for the body is over, and whether the
+request was still being sent when that time began; whether it has served a request; whether it is
+out of step; and the protocol that has taken it over, if one has.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ class Exchange(HTTP11ClientProtocol):
         self._now = steady(reactor).seconds
         self._body_timeout = math.inf if body_timeout is None else body_timeout
         self._body_due = math.inf
+        self._is_sending = False
         self._alarm = Alarm(reactor, self._look_at_body)
         self._lease: Lease[Exchange] | None = None
         self._late: BodyTimeout | None = None
@@ -153,6 +155,7 @@ class Exchange(HTTP11ClientProtocol):
 
     def _wait_for_body(self) -> None:
         # A timer for each response, or each piece of it, would cost as much as the lease.
+        self._is_sending = self._state == "TRANSMITTING"
         self._body_due = self._now() + self._body_timeout
         self._alarm.set(self._body_due)
 
@@ -160,7 +163,7 @@ class Exchange(HTTP11ClientProtocol):
         """The alarm rings: it was set for this response, or for one before it."""
         if self._now() < self._body_due:
             self._alarm.set(self._body_due)
-        elif self._state == "TRANSMITTING":  # the server may answer while it takes the request
+        elif self._is_sending:  # the server may wait for the end of the request
             self._wait_for_body()
         else:
             self._give_up()

@@ -35,8 +35,8 @@ class HTTPPool(Client):
 
     @ivar persistent: C{True}: connections serve one request after the other.
     @ivar retryAutomatically: whether a request that may be repeated is sent once more, on a new
-        connection, if a used connection ended before any answer came. That are GET, HEAD, OPTIONS,
-        DELETE and TRACE without a body.
+        connection, if a used connection ended before any answer came. GET, HEAD, OPTIONS, DELETE
+        and TRACE may be repeated, if they have no body.
     """
 
     persistent = True
