@@ -267,7 +267,7 @@ def _transport(lease: Lease[Any]) -> Any:
 
 def _explain_waiter(position: int, waiter: Waiter[Any], now: float, why: str) -> WaiterExplanation:
     left = waiter.deadline - now
-    why = why if position == 1 else f"{position - 1} are served before it"
+    why = why if position == 1 else _before(position - 1)
     backends = getattr(waiter.queue, "backends", None)
     if backends is not None:
         why += f"; any of {len(backends)} backends may serve it"
@@ -281,3 +281,7 @@ def _explain_waiter(position: int, waiter: Waiter[Any], now: float, why: str) ->
         owner=None if waiter.ownership is None else label(waiter.ownership.owner),
         origin=waiter.origin,
     )
+
+
+def _before(count: int) -> str:
+    return f"{count} {'is' if count == 1 else 'are'} served before it"

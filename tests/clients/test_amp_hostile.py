@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -202,3 +203,48 @@ def test_arguments_that_cannot_be_sent_cost_no_connection() -> None:
     desk.answer(desk.tags()[-1], 7)
     assert result_of(asked) == {"total": 7}
     assert len(desk.server.accepted) == 1
+
+
+def moody(chance: random.Random, data: bytes) -> bytes:
+    """What answers these calls, mostly, in any order."""
+    boxes = []
+    for asked in parseString(data):
+        total = b"%d" % (int(asked[b"a"]) + int(asked[b"b"]))
+        right = box(_answer=asked[b"_ask"], total=total)
+        wrong = chance.choice([b"", right[:-5], right + right, box(other=b"x"), b"HTTP/1.1"])
+        boxes.append(right if chance.random() < 0.9 else wrong)
+    chance.shuffle(boxes)
+    return b"".join(boxes)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_answer_is_anothers_and_no_slot_is_lost_whatever_comes(
+    seed: int, logged_failures: Any
+) -> None:
+    chance, desk = random.Random(seed), Desk()
+    desk.server = FakeBackend(desk.clock, respond=lambda data: moody(chance, data) or None)
+    policy = Policy(limit=3, slots=4, acquire_timeout=50.0, fail_fast=False)
+    desk.calls = AMPPool(desk.clock, [Backend(desk.server)], policy=policy)
+    calls = []
+    for number in range(300):
+        asked = desk.calls.callRemote(Sum, a=number, b=1)
+        calls.append(asked.addTimeout(20.0, desk.clock))  # type: ignore[arg-type]
+        if chance.random() < 0.3:
+            desk.turn(0.05 * chance.random())
+        if chance.random() < 0.1:
+            chance.choice(calls).cancel()
+        if chance.random() < 0.05 and desk.server.connections:
+            chance.choice(desk.server.connections).reset()
+    for _ in range(300):
+        desk.turn(1.0)
+    assert desk.is_empty()
+    right = 0
+    for number, asked in enumerate(calls):
+        assert asked.called
+        asked.addErrback(lambda _: None)
+        answer = result_of(asked)
+        assert answer in (None, {"total": number + 1})
+        right += answer is not None
+    assert right > 50
+    logged_failures.flush(KeyError)
+    logged_failures.flush(NoEmptyBoxes)

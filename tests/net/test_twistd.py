@@ -316,8 +316,8 @@ async def test_a_client_waits_no_longer_than_it_is_told() -> None:
 @pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_a_port_in_use_ends_it_with_a_clear_last_line() -> None:
-    async with backend(reactor) as echoes:
-        listen = f"tcp:{echoes.port.getHost().port}:interface=127.0.0.1"
+    async with backend(reactor) as echoes, backend(reactor) as other:
+        listen = f"tcp:{other.port.getHost().port}:interface=127.0.0.1"
         async with twistd(reactor, *backends(echoes), "--listen", listen) as child:
             assert await child.ended() == 1
             assert (
