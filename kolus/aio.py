@@ -65,11 +65,14 @@ class Leasing(InBlock):
     def __init__(self, pool: Any, where: tuple[Any, ...], options: dict[str, Any]) -> None:
         self._pool = pool
         self._where = where
-        self._options = options
+        self._options: dict[str, Any] | None = options
         self._lease: Lease[Any] | None = None
 
     async def __aenter__(self) -> Lease[Any]:
-        self._lease = await connect(self._pool, *self._where, **self._options)
+        options, self._options = self._options, None
+        if options is None:
+            raise self.entered_again()
+        self._lease = await connect(self._pool, *self._where, **options)
         return self._lease
 
     async def __aexit__(

@@ -29,10 +29,20 @@ class Block(InBlock):
         """
         @param ask: asks for the lease.
         """
-        self._ask = ask
+        self._ask: Callable[[], Deferred[Lease[Any]]] | None = ask
+
+    def leased(self) -> Deferred[Lease[Any]]:
+        """Ask for the lease.
+
+        @raise RuntimeError: that was done before. A second lease would take the place of the first.
+        """
+        ask, self._ask = self._ask, None
+        if ask is None:
+            raise self.entered_again()
+        return ask()
 
     async def __aenter__(self) -> Any:
-        self._lease = await self._ask()
+        self._lease = await self.leased()
         return self._lease.protocol
 
     async def __aexit__(

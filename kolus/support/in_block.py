@@ -19,6 +19,10 @@ class InBlock:
 
     usage: ClassVar[str]
 
+    def entered_again(self) -> RuntimeError:
+        """The error of a block that is entered for the second time."""
+        return RuntimeError(f"it can be entered only once; write each time: {self.usage}")
+
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"{name!r} is not here; write: {self.usage}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from twisted.internet.task import Clock
 from kolus import aio
 from kolus.clients.postgres import PostgresPool
 from kolus.clients.redis import RedisPool
+from kolus.errors import KolusError
 from kolus.support import InBlock
 from tests.rigs.loops import run_in_a_loop
 
@@ -52,3 +54,14 @@ def test_a_block_that_is_used_otherwise_says_what_to_write(usage: str) -> None:
 def test_the_block_of_a_redis_connection_says_it_too() -> None:
     with pytest.raises(AttributeError, match=r"async with pool\.connection\(\)"):
         RedisPool(Clock()).connection().get("key")
+
+
+@pytest.mark.parametrize("usage", BLOCKS)
+def test_a_block_is_entered_once_so_that_no_lease_takes_the_place_of_another(usage: str) -> None:
+    block = BLOCKS[usage]()
+    first, second = block.__aenter__(), block.__aenter__()
+    with suppress(KolusError, RuntimeError):  # here are no loop of asyncio and no servers
+        first.send(None)
+    with pytest.raises(RuntimeError, match="only once; write each time: async with"):
+        second.send(None)
+    first.close()

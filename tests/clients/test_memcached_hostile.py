@@ -262,3 +262,23 @@ def test_no_value_is_anothers_and_no_slot_is_lost_whatever_comes(seed: int) -> N
         assert answer in (None, (0, None), (0, key))
         answers += answer == (0, key)
     assert answers > 50
+
+
+def test_a_connection_that_ends_while_calls_wait_leaves_no_timer() -> None:
+    desk = Desk()
+    asked = [desk.ask("get", b"key"), desk.ask("set", b"key", b"value")]
+    closed = desk.cache.close(0)
+    desk.turn(1)
+    for each in asked:
+        failure_of(Exception, each)
+    assert result_of(closed) is None
+    assert desk.clock.getDelayedCalls() == []
+
+
+def test_a_value_that_ends_wrongly_with_the_last_of_its_bytes_is_an_error() -> None:
+    desk = Desk()
+    asked = desk.ask("get", b"key")
+    desk.say(b"VALUE key 0 5\r\nhello")
+    desk.say(b"##")
+    failure_of(WrongReply, asked)
+    assert desk.is_empty()

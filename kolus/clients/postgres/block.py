@@ -26,7 +26,7 @@ class PostgresBlock(Block):
     _connection: Connection[Any]
 
     async def __aenter__(self) -> Connection[Any]:
-        self._lease = lease = await self._ask()
+        self._lease = lease = await self.leased()
         self._connection = lease.protocol.connection
         return self._connection
 
