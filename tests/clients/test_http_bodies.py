@@ -222,19 +222,20 @@ async def test_an_answer_before_the_end_of_the_upload_is_an_answer(
     logged_failures.flush(OSError)  # Twisted logs it
 
 
+@pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_the_time_for_a_body_does_not_run_while_the_request_is_sent(
     make_server: MakeServer, make_http_pool: MakePool
 ) -> None:
     begun = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
     server, upload = make_server([begun]), Upload()
-    pool = make_http_pool(limit=1, body_timeout=0.1)
+    pool = make_http_pool(limit=1, body_timeout=0.2)
     asked = start(get(pool, server.url, b"PUT", upload))
     await until(reactor, lambda: server.requests)
-    await deferLater(reactor, 0.35)
+    await deferLater(reactor, 0.55)
     upload.write(b"x" * 1000)
     upload.ended.callback(None)
-    await deferLater(reactor, 0)
+    await deferLater(reactor, 0.1)  # the time that had begun is over
     server.connected[0].transport.write(b"ok")
     assert await asked == b"ok"
     assert idle(pool) == [1]
