@@ -176,3 +176,4 @@ async def make_http_pool() -> AsyncIterator[Callable[..., HTTPPool]]:
     for pool in pools:
         await pool.close(0)
     await deferLater(reactor, 0)
+    assert not any(each.pool.counters().forgotten for each in pools), "a lease was not settled"
