@@ -240,10 +240,8 @@ class WaiterQueue(Generic[T]):
 
     def expire_due(self, now: float) -> None:
         """Fail the waiters whose time is over."""
-        while self._timed and self._due(self._timed[0]) <= now:
-            waiter = self._timed.popleft()
-            if waiter in self.waiting:
-                self._expire(waiter)
+        while self.next_due() <= now:
+            self._expire(self._timed.popleft())
 
     def next_due(self) -> float:
         """When C{expire_due} has something to do next, on the clock; infinity if never."""

@@ -12,6 +12,7 @@ from twisted.internet.task import Clock
 from kolus.manager.queue import Waiter, WaiterQueue
 from kolus.support import Alarm
 from kolus.testing import NotFired, result_of
+from tests.rigs.stalling import StallingClock
 
 
 def queue(clock: Clock, timeout: float | None = 5.0) -> WaiterQueue[str]:
@@ -164,3 +165,20 @@ def test_a_cleared_alarm_does_not_ring() -> None:
     clock.advance(2)
     assert rung == []
     assert clock.getDelayedCalls() == []
+
+
+def test_of_a_waiter_that_has_left_nothing_is_asked_after_a_stall() -> None:
+    clock, asked = StallingClock(), []
+    waiting: WaiterQueue[str] = WaiterQueue(
+        clock, 5.0, lambda waiter: TimeoutError(), hopeful=asked.append
+    )
+    gone, stays = waiting.append(), waiting.append()
+    gone.cancel()
+    with pytest.raises(CancelledError):
+        result_of(gone)
+    clock.advance(1)
+    clock.stall(6)
+    clock.advance(0.1)
+    with pytest.raises(TimeoutError):
+        result_of(stays)
+    assert set(asked) == {stays}
