@@ -55,7 +55,7 @@ class Load:
         """
         self.noted = _UNKNOWN
         self.sole = None
-        if member is not None:
+        if member in self._counted:  # it may have ended while one of its leases was held
             self.stale[member] = None
 
     def joined(self, member: BaseManager[Any]) -> None:

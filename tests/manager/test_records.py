@@ -39,6 +39,17 @@ def test_nothing_is_kept_of_idents_whose_managers_have_gone(by: str) -> None:
     assert not any(each._to_join or each._ready for each in index.all())
 
 
+def test_a_manager_is_not_kept_whose_last_lease_is_settled_after_its_end() -> None:
+    rig = Rig("a", slots=2)
+    lease = result_of(rig.pool.connect("us", rig.known["a"]))
+    drained = rig.pool.drain(rig.known["a"])
+    lease.protocol.transport.abortConnection()
+    rig.clock.advance(1)
+    assert result_of(drained) is None
+    lease.release()
+    assert record_of(rig, "a").load.stale == {}
+
+
 def test_no_queue_is_kept_that_nobody_needs() -> None:
     rig = Rig("ab", idents="separate", manager_idle_timeout=1.0)
     for user in range(20):
