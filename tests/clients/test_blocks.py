@@ -12,7 +12,6 @@ from twisted.internet.task import Clock
 from kolus import aio
 from kolus.clients.postgres import PostgresPool
 from kolus.clients.redis import RedisPool
-from kolus.errors import KolusError
 from kolus.support import InBlock
 from tests.rigs.loops import run_in_a_loop
 
@@ -60,7 +59,7 @@ def test_the_block_of_a_redis_connection_says_it_too() -> None:
 def test_a_block_is_entered_once_so_that_no_lease_takes_the_place_of_another(usage: str) -> None:
     block = BLOCKS[usage]()
     first, second = block.__aenter__(), block.__aenter__()
-    with suppress(KolusError, RuntimeError):  # here are no loop of asyncio and no servers
+    with suppress(Exception):  # here are no servers, no pool and no loop
         first.send(None)
     with pytest.raises(RuntimeError, match="only once; write each time: async with"):
         second.send(None)
