@@ -119,6 +119,10 @@ class Dispatcher(Generic[P]):
             bool(self._group_queues) and self.next_waiter(reused=reused) is not None
         )
 
+    def is_about_to_serve(self) -> bool:
+        """Whether it is deciding, and what is idle is for those who wait."""
+        return self.is_deciding and self.is_asked()
+
     def serves_others(self) -> bool:
         """Whether a request that comes now is behind others for what is idle."""
         return self.is_asked() or (bool(self._groups.fresh) and self.is_deciding)

@@ -45,6 +45,7 @@ class Idlers:
 
         def may(member: BaseManager[Any]) -> bool:
             is_asked = (member.demand() if warm else member.is_asked()) and member.serves()
+            is_asked = is_asked or member._dispatcher.is_about_to_serve()
             return not (is_asked or (unused and member.connections.in_use()))
 
         return self._idle.first(_idle_since, may)

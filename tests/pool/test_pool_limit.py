@@ -473,3 +473,17 @@ def test_what_is_kept_ready_is_made_when_the_limit_is_lifted_while_others_wait()
     assert [rig.open(name) for name in "ab"] == [2, 2]
     lease.release()
     rig.end()
+
+
+def test_what_is_made_while_a_request_waits_serves_it_before_it_has_to_make_way() -> None:
+    rig = LimitedPool(2)
+    rig.lease("b")
+    group = rig.pool.group([rig.backends["a"], rig.backends["c"]], lambda statuses: statuses[1])
+    rig.lease("a").finished()
+    warm = rig.pool.warm(rig.backends["a"], 1, ident="us")
+    asked = group.connect("us")
+    rig.turn()
+    assert rig.fakes["a"].attempts + rig.fakes["c"].attempts <= 3
+    result_of(warm)
+    result_of(asked).release()
+    rig.end()
