@@ -429,8 +429,9 @@ class Ledger:
             self.detached.remove(detached)
             connection = getattr(leasable, "connection", leasable)
             shared = len(connection.slots or ()) > 1
-            is_ending = connection.state is not ConnectionState.LEASED
-            if not lease.held or not (shared or is_ending):
+            is_leased = connection.state is ConnectionState.LEASED
+            has_ended = not is_leased or connection.transport is None  # its protocol is being told
+            if not lease.held or not (shared or has_ended):
                 self.complaints.append(f"{lease!r} cannot be detached")
             return
         if lease in self.held:
