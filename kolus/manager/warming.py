@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 
 from kolus.errors import KolusError, LeaseTimeout
 from kolus.interfaces import IServesGroups
+from kolus.support import drop_frames
 
 if TYPE_CHECKING:
     from kolus.backend import Backend
@@ -177,8 +178,9 @@ def warm_each(
             if not IServesGroups.providedBy(manager):
                 raise TypeError(f"warm needs a manager with IServesGroups, not {manager!r}")
             asked.append(manager.admission.warm(ident, count, timeout))
-        except Exception:
-            asked.append(fail())
+        except Exception as error:
+            drop_frames(error)  # whoever keeps the error must not keep what called this
+            asked.append(fail(error))
     all_of_them = DeferredList(asked, fireOnOneErrback=True, consumeErrors=True)
 
     def give_up(failure: Failure) -> Failure:

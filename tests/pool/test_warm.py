@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from kolus import (
@@ -586,4 +588,26 @@ def test_a_backend_that_fails_at_the_start_does_not_keep_the_others_from_it() ->
     assert rig.idle() == [0, 1, 1]
     with pytest.raises(NotFired):
         result_of(Deferred())
+    rig.end()
+
+
+def test_the_error_of_a_call_that_is_refused_keeps_nothing_of_its_caller() -> None:
+    rig = Warmed()
+    asked = rig.connect()
+    rig.clock.advance(1)
+    lease = result_of(asked)
+    drained = rig.pool.drain(rig.backends[0])
+    errors: list[Failure] = []
+
+    def ask() -> weakref.ref[Any]:
+        of_caller = Protocol()
+        rig.warm(1).addErrback(errors.append)
+        return weakref.ref(of_caller)
+
+    gone = ask()
+    assert errors[0].check(Draining)
+    assert gone() is None
+    lease.release()
+    rig.clock.advance(1)
+    result_of(drained)
     rig.end()
