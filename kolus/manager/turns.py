@@ -76,8 +76,8 @@ class Turns:
         """A waiter of a manager has left, and was not served."""
         if member.demand():
             return
-        if member.wants_connection():  # what it keeps ready while nobody waits
-            member.connections_changed()
+        if member.supply.wanted() > len(member.connections.connecting):
+            member.connections_changed()  # what it keeps ready while nobody waits
         if not member.connections.all:
             self._record.vacancies.add(member)
             self._record.vacancies.close_some()

@@ -9,6 +9,7 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from kolus import Ejection, Policy
+from kolus.backoff import Backoff
 from kolus.events import Retired, Why
 from kolus.manager.keepalive import MOST_AT_A_TIME
 from kolus.testing import NotFired, result_of
@@ -461,3 +462,25 @@ def test_what_is_checked_still_counts_as_kept_ready(rig_of: Callable[..., Any]) 
     assert rig.fake.attempts == 3
     checks.answer()
     assert rig.manager.status().idle == (3 if rig_of is Managed else 9)
+
+
+@pytest.mark.parametrize("kind", [Managed, Sharing])
+def test_what_is_kept_ready_is_made_after_the_pause_though_who_counted_on_a_check_has_left(
+    kind: Any,
+) -> None:
+    checks = Checks(True)
+    more = {"slots": 1} if kind is Sharing else {}
+    rig = kind(min_idle=2, check=checks, check_after=0, backoff=Backoff(2.0), **more)
+    rig.fake.accept().refuse(always=True)
+    rig.lease().release()
+    checks.answers = None
+    rig.clock.advance(0.9)
+    attempts = rig.fake.attempts
+    asked = rig.manager.connect("us")  # a check is under way for it: no more is needed
+    assert len(checks.open) == 1
+    asked.addErrback(lambda _: None).cancel()
+    rig.clock.advance(0.11)
+    assert rig.fake.attempts == attempts + 1
+    closed = rig.manager.close(0)
+    rig.clock.advance(60)
+    result_of(closed)
