@@ -140,7 +140,7 @@ class RedisPool(Client):
             except KolusError:
                 answer = fail()
             else:
-                if lease is not None:  # a Deferred less
+                if lease is not None:  # it costs one Deferred fewer
                     answer = run_call(lease, call, _is_harmless)
                 else:
                     asked = pool.connect(ident, backend)

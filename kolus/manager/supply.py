@@ -180,7 +180,7 @@ class SharedSupply(Supply):
         if not manager.demand():
             ready = len(connections.idle) + connections.checking.hopeful
             return max(0, manager._policy.min_idle - ready) + expiring
-        # Of a new one that can carry nothing yet, it is about to hear how much it can.
+        # A new connection that can carry nothing yet is about to hear how much it can carry.
         slots = self._slots.heard()
         fresh, new = len(manager.placements.fresh), manager.freshness.ready()
         ready = (connections.checking.hopeful - new) * slots.each + self.ready()

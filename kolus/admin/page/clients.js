@@ -1,7 +1,7 @@
 // The clients of one listener, in a dialog that asks for them again while it is open.
 
 import { get, post } from "./api.js";
-import { keyed, make, showIn, tell, token } from "./view.js";
+import { keyed, make, makeRow, showIn, tell, token } from "./view.js";
 
 const PERIOD = 1000; // milliseconds
 const MOST = 200; // that are shown
@@ -38,15 +38,7 @@ function show(listener, clients) {
 }
 
 function row(listener, number) {
-  const made = make("tr");
-  const head = make("th", number);
-  head.scope = "row";
-  made.append(head);
-  for (const each of ["address", "state", "since", "waited", "backend", "do"]) {
-    const cell = make("td");
-    cell.dataset.name = each;
-    made.append(cell);
-  }
+  const made = makeRow(number, ["address", "state", "since", "waited", "backend", "do"]);
   const button = make("button", "close");
   button.type = "button";
   button.setAttribute("aria-label", `close client ${number}`);

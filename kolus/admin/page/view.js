@@ -14,6 +14,20 @@ export function make(name, text = "", kind = "") {
   return made;
 }
 
+// A row of a table: its heading, and an empty cell for each column by its name.
+export function makeRow(heading, columns) {
+  const made = make("tr");
+  const head = make("th", heading);
+  head.scope = "row";
+  made.append(head);
+  for (const each of columns) {
+    const cell = make("td");
+    cell.dataset.name = each;
+    made.append(cell);
+  }
+  return made;
+}
+
 export function tell(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
@@ -59,15 +73,7 @@ function showGroup(section, group, snapshot, history, act) {
 }
 
 function row(group, name, act) {
-  const made = make("tr");
-  const head = make("th", name);
-  head.scope = "row";
-  made.append(head);
-  for (const each of ["state", "connections", "waiting", "leases/s", "two minutes", "do"]) {
-    const cell = make("td");
-    cell.dataset.name = each;
-    made.append(cell);
-  }
+  const made = makeRow(name, ["state", "connections", "waiting", "leases/s", "two minutes", "do"]);
   const [state, bar, waiting, rate, strip, doing] = made.querySelectorAll("td");
   state.append(make("span", "", "state"));
   const drawn = make("div", "", "bar");

@@ -85,7 +85,7 @@ class HTTPPool(Client):
             lease = self.pool.try_connect(_IDENT, backend)
         except KolusError:
             return fail()
-        if lease is not None:  # callbacks less
+        if lease is not None:  # it costs fewer callbacks
             return fired(Deferred, _Turn(lease, self, backend))
         return self.pool.connect(_IDENT, backend).addCallback(_Turn, self, backend)
 
