@@ -321,7 +321,7 @@ class Records:
     def shortage_began(self) -> None:
         """Connects to all backends pause, for what this machine lacks."""
         for record in self:
-            record.turns.ring_when_due()
+            record.turns.attempt_put_off()
 
     def shortage_over(self) -> None:
         """The pause of all backends, for what this machine lacked, is over early."""
