@@ -225,6 +225,9 @@ def with_table(page: str, root: Path) -> str:
         if box.is_package:
             others = ", ".join(box.imports) or "nothing of kolus"
             rows.append(f"| `{name}` | {box.sentence} | {others} |")
+            for inner, path in sorted(modules(root).items()):
+                if inner.rpartition(".")[0] == name and path.name == "__init__.py":
+                    rows.append(f"| `{inner}` | {first_sentence(path)} | |")
     table = "\n".join(rows)
     return re.sub(
         r"(<!-- rooms -->\n).*(<!-- /rooms -->)",
