@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.python.failure import Failure
 
-from kolus.tunnel.epoll_events import BROKEN, IN, OUT
-from kolus.tunnel.pipes import PIPE, Pipe
+from kolus.tunnel.wires.epoll_events import BROKEN, IN, OUT
+from kolus.tunnel.wires.pipes import PIPE, Pipe
 
 if TYPE_CHECKING:
-    from kolus.tunnel.pair import Pair
-    from kolus.tunnel.wire import Wire
+    from kolus.tunnel.wires.pair import Pair
+    from kolus.tunnel.wires.wire import Wire
 
 __all__ = ["Flow"]
 

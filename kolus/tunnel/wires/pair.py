@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IHalfCloseableProtocol
 
-from kolus.tunnel.flow import Flow
-from kolus.tunnel.unsent import unsent
+from kolus.tunnel.wires.flow import Flow
+from kolus.tunnel.wires.unsent import unsent
 
 if TYPE_CHECKING:
-    from kolus.tunnel.wire import Wire
+    from kolus.tunnel.wires.wire import Wire
 
 __all__ = ["Pair"]
 
