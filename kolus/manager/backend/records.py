@@ -216,8 +216,14 @@ class Records:
         record.last_ident = ident
         attempts = record.attempts
         if is_to_blame(
-            *(record, why, attempts.failures, self._clock.seconds()),
-            *(self._clock, policy, self._rng, self._recorder(record)),
+            record,
+            why,
+            attempts.failures,
+            self._clock.seconds(),
+            self._clock,
+            policy,
+            self._rng,
+            self._recorder(record),
         ):
             record.health.connect_failed(why)
         error, delay = attempts.last_error, attempts.due_at - self._clock.seconds()

@@ -65,7 +65,9 @@ def is_to_blame(
         attempts.paused_in = attempts.shortage.number
         failures = attempts.failures
     told = ConnectFailed(
-        *(record.backend, fault or error, max(0.0, attempts.due_at - now)),
+        record.backend,
+        fault or error,
+        max(0.0, attempts.due_at - now),
         but=but,
         is_mistake=is_mistake,
     )
