@@ -62,7 +62,9 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         @param fresh: whether they all want connections that were never leased.
         """
         super().__init__(
-            *(clock, servers.policy.acquire_timeout, None),
+            clock,
+            servers.policy.acquire_timeout,
+            None,
             arrivals=servers.arrivals,
             removed=self._has_left,
             hopeful=lambda waiter: waiter.placement.admission.is_hopeful(waiter),

@@ -9,8 +9,8 @@ from kolus import Group
 from kolus.balance import fill_first, idle_first, least_leased
 from kolus.balance import lowest as ranked
 from kolus.balance.candidates import by_load, lowest, total_load
-from kolus.manager.connection_state import ConnectionState
-from kolus.manager.fresh_queue import FreshQueue
+from kolus.connection import ConnectionState
+from kolus.manager.waiting.fresh_queue import FreshQueue
 from tests.rigs.ledger import Ledger, Manager
 
 __all__ = ["check_groups", "check_nothing_is_left"]
@@ -105,7 +105,7 @@ def nobody_waits_for_what_is_idle_elsewhere(ledger: Ledger, queue: Any) -> None:
         elif manager._policy.slots is not None:
             ready += [each for each in connections.all if each.state is ConnectionState.LEASED]
             ready = [each for each in ready if manager.supply.room_on(each)]
-        ready = [each for each in ready if not manager._hooks.is_stale(each)]
+        ready = [each for each in ready if not manager.hooks.is_stale(each)]
         assert not ready, f"somebody waits while {manager} has something ready"
 
 

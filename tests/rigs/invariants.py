@@ -8,9 +8,9 @@ from dataclasses import fields
 from typing import Any
 
 from kolus.backend import Backend
+from kolus.connection import ConnectionState
 from kolus.events import Why
-from kolus.manager.connection_state import ConnectionState
-from kolus.manager.keepalive import MOST_AT_A_TIME
+from kolus.manager.connections.keepalive import MOST_AT_A_TIME
 from kolus.metrics import Counts
 from kolus.status import Counters, State
 from tests.rigs.lease_invariants import check_leases
@@ -116,14 +116,14 @@ def nobody_waits_for_what_is_there(manager: Manager) -> None:
         return
     fresh = len(manager.placements.fresh)
     if fresh:
-        new = [each for each in manager.freshness.new_idle() if not manager._hooks.is_stale(each)]
+        new = [each for each in manager.freshness.new_idle() if not manager.hooks.is_stale(each)]
         assert not new, "somebody waits while something fresh is ready"
     demand = manager.demand() - fresh
     if not demand:
         return
     connections, shared = manager.connections, manager._policy.slots is not None
     ready = [
-        each for each in connections.idle if each.usable() and not manager._hooks.is_stale(each)
+        each for each in connections.idle if each.usable() and not manager.hooks.is_stale(each)
     ]
     if shared:
         ready += [each for each in connections.all if each.state is ConnectionState.LEASED]
