@@ -139,7 +139,8 @@ def who_waits_for_room_looks_when_an_attempt_is_due(ledger: Ledger, queue: Any) 
     for record in ledger.pool._managers.records.among(queue.backends):
         due, its = record.attempts.due_at, [record.turns.outside]
         its += [each.placements.wait_for_room for each in record.turns.awaited]
-        if due > ledger.now() and any(queue in each for each in its):
+        is_later = due > ledger.now() + 0.001  # more than a clock that is set back rounds
+        if is_later and any(queue in each for each in its):
             assert queue._alarm.at <= due + 0.01, "nothing looks for room when an attempt is due"
 
 
