@@ -30,7 +30,8 @@ def check_groups(ledger: Ledger, groups: Sequence[Group[Any]]) -> None:
         each_waits_here_and_is_placed_at_one_manager(ledger, queue)
         nobody_waits_for_what_is_idle_elsewhere(ledger, queue)
         nobody_waits_where_fewer_can_be_served(ledger, queue)
-        who_waits_for_room_looks_when_an_attempt_is_due(ledger, queue)
+        if queue.is_short():
+            who_waits_for_room_looks_when_an_attempt_is_due(ledger, queue)
     for manager in ledger.managers:
         placed = manager.placements
         assert set(placed._hopeful) <= set(placed.waiters)
