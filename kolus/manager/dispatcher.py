@@ -20,9 +20,9 @@ from kolus.manager.smoothness import look_if_smooth
 from kolus.support import fire
 
 if TYPE_CHECKING:
+    from kolus.connection import Connection
     from kolus.manager.base import BaseManager
-    from kolus.manager.connection import Connection
-    from kolus.manager.queue import Waiter
+    from kolus.manager.waiting.queue import Waiter
 
 __all__ = ["Dispatcher"]
 

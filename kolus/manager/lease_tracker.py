@@ -11,11 +11,11 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from kolus.connection import is_ending
 from kolus.errors import LeaseError
 from kolus.lease import FORGOTTEN, REVOKED, Leasable, Lease, Outcome, Settle
-from kolus.manager.detachment import DETACHES
+from kolus.manager.connections.detachment import DETACHES
 from kolus.manager.hold_limit import HoldLimit
-from kolus.manager.transports import is_ending
 from kolus.support import place, stack
 from kolus.watching import (
     LeaseExplanation,
@@ -33,7 +33,7 @@ from kolus.watching import (
 
 if TYPE_CHECKING:
     from kolus.manager.base import BaseManager
-    from kolus.manager.queue import Waiter
+    from kolus.manager.waiting.queue import Waiter
     from kolus.policy import Policy
     from kolus.support import Alarm
 
