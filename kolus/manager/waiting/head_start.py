@@ -9,6 +9,7 @@ Its state is the attempt, until its outcome is handled, and the lease.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from twisted.python.failure import Failure
@@ -46,6 +47,10 @@ class HeadStart:
             self._take(connection)
             if self.lease is None or dispatcher.is_to_decide or manager._policy.min_idle:
                 manager._connector.tell()
+        else:
+            manager._record.attempts.begun_at = (
+                math.inf
+            )  # its request is not one that came after it
 
     def _take(self, connection: Connection[Any]) -> None:
         """Lease a connection that is made. Nobody has seen it idle."""
@@ -60,6 +65,7 @@ class HeadStart:
     def go_on(self) -> None:
         """The request waits: handle the outcome of the attempt, now or when it is known."""
         if self._attempt is not None:
+            self._manager._record.attempts.begun_at = self._manager._now()
             self._manager._connector.go_on(*self._attempt)
 
 
