@@ -62,7 +62,9 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         @param fresh: whether they all want connections that were never leased.
         """
         super().__init__(
-            *(clock, servers.policy.acquire_timeout, None),
+            clock,
+            servers.policy.acquire_timeout,
+            None,
             arrivals=servers.arrivals,
             removed=self._has_left,
             hopeful=lambda waiter: waiter.placement.admission.is_hopeful(waiter),
@@ -319,19 +321,18 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         return self._clock.seconds()
 
     def look_at(self, due: float) -> None:
-        """Look for room at the time C{due}, if there are waiters and it is in the future.
+        """Look for room at the time C{due}, if it is in the future.
 
         A look at all backends takes a time in proportion to their number. So there is a pause
         between two looks, which is in proportion, too.
         """
         now = self._clock.seconds()
-        if self.waiting and now < due < math.inf:
+        if now < due < math.inf:
             self._alarm.set(max(due, now + _LOOK_PAUSE * len(self.backends)))
 
     def _wake(self) -> None:
         super()._wake()
-        if self.waiting:
-            self.look_anew()
+        self.look_anew()
 
     def _expire(self, waiter: Waiter[Lease[Any]]) -> None:
         placement, tried = waiter.placement, self.failures(waiter)

@@ -115,7 +115,10 @@ class BaseManager(ABC, Generic[P]):
         if record is None:
             limit = policy.limit if backend.limit is None else backend.limit
             record = BackendRecord(
-                *(limit, policy.max_connecting, backend, steady(reactor)),
+                limit,
+                policy.max_connecting,
+                backend,
+                steady(reactor),
                 starts_slowly=policy.backoff is not None,
             )
         self._record = record
@@ -132,7 +135,10 @@ class BaseManager(ABC, Generic[P]):
         )
         self.admission: Admission[P] = Admission(self)
         self._queue: WaiterQueue[Lease[P]] = WaiterQueue(
-            *(clock, policy.acquire_timeout, self.admission.timed_out, self._alarm),
+            clock,
+            policy.acquire_timeout,
+            self.admission.timed_out,
+            self._alarm,
             arrivals=record.arrivals,
             added=self.admission.came,
             removed=self.admission.left,

@@ -72,7 +72,11 @@ class SharedManager(BaseManager[P]):
                 "a SharedManager needs a Policy with slots, how many share a connection"
             )
         super().__init__(
-            *(reactor, watched(protocol, self._slots_changed), backend, ident, policy),
+            reactor,
+            watched(protocol, self._slots_changed),
+            backend,
+            ident,
+            policy,
             observers=observers,
             record=record,
             rng=rng,

@@ -30,6 +30,7 @@ def check_groups(ledger: Ledger, groups: Sequence[Group[Any]]) -> None:
         each_waits_here_and_is_placed_at_one_manager(ledger, queue)
         nobody_waits_for_what_is_idle_elsewhere(ledger, queue)
         nobody_waits_where_fewer_can_be_served(ledger, queue)
+        who_waits_for_room_looks_when_an_attempt_is_due(ledger, queue)
     for manager in ledger.managers:
         placed = manager.placements
         assert set(placed._hopeful) <= set(placed.waiters)
@@ -132,6 +133,14 @@ def nobody_waits_where_fewer_can_be_served(ledger: Ledger, queue: Any) -> None:
     ]
     known = [waiter in queue._placer._short for each in short for waiter in placed[each]]
     assert not (short and roomy), f"{told}, {known}: the first could be helped by the last"
+
+
+def who_waits_for_room_looks_when_an_attempt_is_due(ledger: Ledger, queue: Any) -> None:
+    for record in ledger.pool._managers.records.among(queue.backends):
+        due, its = record.attempts.due_at, [record.turns.outside]
+        its += [each.placements.wait_for_room for each in record.turns.awaited]
+        if due > ledger.now() and any(queue in each for each in its):
+            assert queue._alarm.at <= due + 0.01, "nothing looks for room when an attempt is due"
 
 
 def check_nothing_is_left(ledger: Ledger) -> None:

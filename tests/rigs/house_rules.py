@@ -30,8 +30,8 @@ __all__ = [
 ]
 
 FLOORS = (
-    "errors backoff status support events",
-    "endpoints lease balance health watching context proxy_protocol tls",
+    "errors backoff status support events proxy_protocol",
+    "endpoints lease balance health watching context tls",
     "backend policy interfaces connection tunnel",
     "manager sources metrics otel durations checking",
     "group config prometheus",

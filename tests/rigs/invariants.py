@@ -163,9 +163,7 @@ def somebody_will_look_again(manager: Manager) -> None:
     if manager.wants_connection() and not is_making_room:
         assert manager in record.turns.wanting, "nobody knows that a manager wants a connection"
         is_spare = bool(record.budget.wanting) and not manager.is_short()
-        # The pause for a fault of the machine may have been ended early by another backend.
-        is_pausing = record.attempts.paused_in and record.turns._alarm.at <= manager._now() + 1.0
-        is_free = record.may_connect() and not (is_spare or is_pausing)
+        is_free = record.may_connect() and not is_spare
         assert not is_free, "a manager waits for a slot that is free"
     wants = lifecycle.serves and manager.supply.wanted() > len(manager.connections.connecting)
     if wants and not is_making_room and connector.due_in() > 0 and record.may_connect():

@@ -146,12 +146,16 @@ class Exchange(HTTP11ClientProtocol):
             self.heir.dataReceived(data)
             return
         parser: Any = self._parser
+        proxy: Any = self._transportProxy
+        if proxy is not None:
+            proxy.is_parsing = True
         try:
             parser.dataReceived(data)
         except BaseException:
             self._giveUp(Failure())  # type: ignore[no-untyped-call]
         if parser is self._parser and parser is not None and parser.bodyDecoder is not None:
             self._wait_for_body()
+            proxy.parsed()
 
     def _wait_for_body(self) -> None:
         # A timer for each response, or each piece of it, would cost as much as the lease.
@@ -229,9 +233,37 @@ def _ends(parser: Any) -> bool:
 
 
 class _Proxy(TransportProxyProducer):
-    """What a reader of a body has as its transport. It can be aborted, as C{readBody} asks for."""
+    """What a reader of a body has as its transport. It can be aborted, as C{readBody} asks for.
+
+    Twisted pauses the transport when the headers have come, and resumes it when the body has a
+    reader. Mostly the whole response is there by then. So a pause takes effect when all that has
+    come is parsed: the reactor is asked neither to stop reading nor to read again.
+
+    @ivar is_parsing: whether data that has come is being parsed.
+    """
 
     exchange: Exchange
+    is_parsing = False
+    _is_to_pause = False
+
+    def parsed(self) -> None:
+        """All that has come is parsed, and the response is not at its end."""
+        self.is_parsing = False
+        if self._is_to_pause:
+            self._is_to_pause = False
+            self.pauseProducing()
+
+    def pauseProducing(self) -> None:
+        if self.is_parsing:
+            self._is_to_pause = True
+        else:
+            super().pauseProducing()  # type: ignore[no-untyped-call]
+
+    def resumeProducing(self) -> None:
+        if self._is_to_pause:
+            self._is_to_pause = False
+        else:
+            super().resumeProducing()  # type: ignore[no-untyped-call]
 
     def abortConnection(self) -> None:
         if self._producer is not None:

@@ -176,7 +176,8 @@ class Budget:
                 used = self.used
                 self._forget(first)
                 first.turns.wake()
-                if self.used <= used:  # it is about to decide anyway
+                is_noted = first in self.wanting or first in self._spare
+                if is_noted and self.used <= used:  # it is about to decide anyway
                     self._forget(first)
                     passed.append(first)
         finally:

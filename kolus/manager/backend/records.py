@@ -216,8 +216,14 @@ class Records:
         record.last_ident = ident
         attempts = record.attempts
         if is_to_blame(
-            *(record, why, attempts.failures, self._clock.seconds()),
-            *(self._clock, policy, self._rng, self._recorder(record)),
+            record,
+            why,
+            attempts.failures,
+            self._clock.seconds(),
+            self._clock,
+            policy,
+            self._rng,
+            self._recorder(record),
         ):
             record.health.connect_failed(why)
         error, delay = attempts.last_error, attempts.due_at - self._clock.seconds()
@@ -321,7 +327,7 @@ class Records:
     def shortage_began(self) -> None:
         """Connects to all backends pause, for what this machine lacks."""
         for record in self:
-            record.turns.ring_when_due()
+            record.turns.attempt_put_off()
 
     def shortage_over(self) -> None:
         """The pause of all backends, for what this machine lacked, is over early."""

@@ -127,6 +127,14 @@ class Turns:
         elif record.connecting and record.unused() > 0 and record.attempts.late_at() > now:
             self._alarm.set(record.attempts.late_at())
 
+    def attempt_put_off(self) -> None:
+        """The next attempt is due later than it was. What wants a slot waits until then, and so do
+        the queues that wait for room."""
+        self.ring_when_due()
+        due = self._record.attempts.due_at
+        for queue in self._queues():
+            queue.look_at(due)
+
     def grant(self, member: BaseManager[Any]) -> bool:
         """Ask for a slot to connect with.
 
@@ -232,11 +240,15 @@ class Turns:
         first = self._first_claimant()
         if first is not None and first.is_short():
             return first._dispatcher.next_order(reused=False)
-        known = chain.from_iterable(each.placements.wait_for_room for each in self.awaited)
-        queues = islice(chain(known, self.outside), _MOST_LOOKED_AT)
+        queues = islice(self._queues(), _MOST_LOOKED_AT)
         heads = [each.head() for each in queues if each.wants_room_at(self._record.backend)]
         order = min([each.order for each in heads if each is not None], default=math.inf)
         return None if first is None and order == math.inf else order
+
+    def _queues(self) -> Iterator[ServedQueue]:
+        """The queues of groups that wait for room."""
+        here = chain.from_iterable(each.placements.wait_for_room for each in self.awaited)
+        return chain(here, self.outside)
 
     def _claimants(self) -> Iterator[BaseManager[Any]]:
         """The managers that want a slot and could use it now, in turn."""

@@ -166,8 +166,14 @@ class Connector(Generic[P]):
         """
         self._unpaid = self._policy.backoff is None or connection.mistake is not None
         return is_to_blame(
-            *(self._record, error, connection.failures, connection.begun_at),
-            *(self._reactor, self._policy, self._rng, self._recorder),
+            self._record,
+            error,
+            connection.failures,
+            connection.begun_at,
+            self._reactor,
+            self._policy,
+            self._rng,
+            self._recorder,
             but=connection.but,
             is_mistake=connection.mistake is not None,
         )

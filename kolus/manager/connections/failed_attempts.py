@@ -60,12 +60,15 @@ def is_to_blame(
         shortage = attempts.shortage if fault.is_general else attempts.own_shortage
         was_until = shortage.until
         is_news = shortage.failed(fault, now, rng)
-        if fault.is_general and shortage.until > was_until and record.listener is not None:
-            record.listener.shortage_began()
         attempts.paused_in = attempts.shortage.number
         failures = attempts.failures
+        if fault.is_general and shortage.until > was_until and record.listener is not None:
+            record.listener.shortage_began()
+    record.turns.attempt_put_off()
     told = ConnectFailed(
-        *(record.backend, fault or error, max(0.0, attempts.due_at - now)),
+        record.backend,
+        fault or error,
+        max(0.0, attempts.due_at - now),
         but=but,
         is_mistake=is_mistake,
     )

@@ -130,7 +130,9 @@ class Warming:
         self._forget(told)
         record, waited = manager._record, manager._now() - wish.since
         error = LeaseTimeout(
-            *(manager.status(), waited, record.attempts.last_error),
+            manager.status(),
+            waited,
+            record.attempts.last_error,
             but=record.attempts.but,
             pool_limit=record.binding_pool_limit(),
             of_others=record.connections_of_others(manager),

@@ -211,7 +211,10 @@ class Admission(Generic[P]):
         attempts, failed = record.attempts, manager.hooks.last_failure
         _, hook, hook_error = failed if failed and failed[0] >= waiter.since else (0, None, None)
         return LeaseTimeout(
-            *(manager.supply.numbers(), waited, attempts.last_error, tried),
+            manager.supply.numbers(),
+            waited,
+            attempts.last_error,
+            tried,
             but=attempts.but,
             hook=hook,
             hook_error=hook_error,

@@ -104,8 +104,8 @@ class Deadlocks:
                 member.deadlocks.fail_here(owner)
         listener = self._record.listener
         for waiter in () if listener is None else listener.group_waiters_of(owner):
-            if waiter.placement is not None:
-                queue: Any = waiter.queue
+            queue: Any = waiter.queue  # C{None} if it has left meanwhile
+            if queue is not None and waiter.placement is not None:
                 queue.fail_if_deadlocked(waiter, owner)
 
     def fail_here(self, owner: Owner) -> None:

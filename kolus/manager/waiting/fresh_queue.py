@@ -72,6 +72,9 @@ class FreshQueue(WaiterQueue[Lease[Any]]):
     def has_room_at(self, where: Any) -> None:
         """Never called: it does not ask for room."""
 
+    def look_at(self, due: float) -> None:
+        """Never called: it does not ask for room."""
+
     def is_idle_at(self, manager: Any) -> None:
         """Never called: what is idle is of no use to it."""
 

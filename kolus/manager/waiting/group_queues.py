@@ -61,6 +61,9 @@ class ServedQueue(Protocol):
         @param where: a manager, or what is kept of a backend where the queue has none.
         """
 
+    def look_at(self, due: float) -> None:
+        """Look for room at the time C{due} on the clock."""
+
     def is_idle_at(self, manager: Any) -> None:
         """A manager that had nothing idle has something idle now."""
 

@@ -15,8 +15,8 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IStreamServerEndpoint
 from zope.interface import implementer
 
-from kolus.daemon.adopted_unix import adopted_unix_port
-from kolus.daemon.listen_endpoint import listen_endpoint
+from kolus.daemon.listening.adopted_unix import adopted_unix_port
+from kolus.daemon.listening.listen_endpoint import listen_endpoint
 from kolus.support import CannotListen
 
 __all__ = ["Inheritance", "inherit"]

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.python.failure import Failure
 
-from kolus.tunnel.epoll_events import BROKEN, IN, OUT
-from kolus.tunnel.pipes import PIPE, Pipe
+from kolus.tunnel.wires.epoll_events import BROKEN, IN, OUT
+from kolus.tunnel.wires.pipes import PIPE, Pipe
 
 if TYPE_CHECKING:
-    from kolus.tunnel.pair import Pair
-    from kolus.tunnel.wire import Wire
+    from kolus.tunnel.wires.pair import Pair
+    from kolus.tunnel.wires.wire import Wire
 
 __all__ = ["Flow"]
 
@@ -115,6 +115,7 @@ class Flow:
             self._source_ended()
             return
         self.carried += size
+        self.pair.last = self
         try:
             sent = self._send(self._view[:size])
         except _BUSY:
@@ -170,6 +171,7 @@ class Flow:
             self._source_ended()
             return
         self.carried += size
+        self.pair.last = self
         try:
             sent = os.splice(pipe.reader, self.sink.fd, size, flags=_SPLICE)
         except _BUSY:

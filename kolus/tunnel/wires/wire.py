@@ -25,14 +25,14 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from kolus.tunnel.epoll_events import BROKEN, IN, OUT
-from kolus.tunnel.watched_socket import WatchedSocket
+from kolus.tunnel.wires.epoll_events import BROKEN, IN, OUT
+from kolus.tunnel.wires.watched_socket import WatchedSocket
 
 if TYPE_CHECKING:
     from socket import socket
 
-    from kolus.tunnel.loop import Loop
-    from kolus.tunnel.pair import Pair
+    from kolus.tunnel.wires.loop import Loop
+    from kolus.tunnel.wires.pair import Pair
 
 __all__ = ["Wire"]
 

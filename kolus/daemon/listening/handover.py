@@ -17,9 +17,9 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from kolus.daemon.behind_balancers import BEHIND_BALANCERS
-from kolus.daemon.inheritance import Inheritance
-from kolus.daemon.listen_endpoint import listen_endpoint
+from kolus.daemon.listening.behind_balancers import BEHIND_BALANCERS
+from kolus.daemon.listening.inheritance import Inheritance
+from kolus.daemon.listening.listen_endpoint import listen_endpoint
 from kolus.support import why_not_listening
 
 __all__ = ["Handover", "Holder"]

@@ -9,12 +9,12 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Any
 
-from kolus.tunnel.socket_address import address_of, name_of
+from kolus.tunnel.wires.socket_address import address_of, name_of
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
 
-    from kolus.tunnel.loop import Loop, Watched
+    from kolus.tunnel.wires.loop import Loop, Watched
 
 __all__ = ["WatchedSocket"]
 

@@ -28,8 +28,8 @@ from twisted.python.components import Componentized
 
 from kolus.backend import Backend
 from kolus.backoff import Backoff
-from kolus.daemon.demo_backend import ANSWER_TIMEOUT, DemoBackend, DemoClient
-from kolus.daemon.demo_table import Tally, summary, table
+from kolus.daemon.demo.backend import ANSWER_TIMEOUT, DemoBackend, DemoClient
+from kolus.daemon.demo.table import Tally, summary, table
 from kolus.errors import KolusError
 from kolus.events import Admitted, Ejected, Event
 from kolus.group import Group

@@ -22,8 +22,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from kolus.support import steady
-from kolus.tunnel.descriptors import Descriptors
-from kolus.tunnel.pipes import Pipes
+from kolus.tunnel.wires.descriptors import Descriptors
+from kolus.tunnel.wires.pipes import Pipes
 
 __all__ = ["Loop", "Watched", "loop_of"]
 

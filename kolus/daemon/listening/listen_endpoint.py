@@ -12,9 +12,9 @@ from twisted.internet.abstract import isIPAddress
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IStreamServerEndpoint
 
-from kolus.daemon.adopted_unix import BACKLOG, LentUNIXEndpoint
-from kolus.daemon.behind_balancers import BEHIND_BALANCERS
-from kolus.daemon.unix_listening import UNIXListeningEndpoint, check_socket_path
+from kolus.daemon.listening.adopted_unix import BACKLOG, LentUNIXEndpoint
+from kolus.daemon.listening.behind_balancers import BEHIND_BALANCERS
+from kolus.daemon.listening.unix_listening import UNIXListeningEndpoint, check_socket_path
 from kolus.errors import describe
 from kolus.support import hide_secrets
 

@@ -29,10 +29,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from kolus.endpoints import NamedEndpoint
-from kolus.tunnel.epoll_events import OUT
-from kolus.tunnel.loop import Loop
-from kolus.tunnel.socket_address import address_of
-from kolus.tunnel.wire import Wire
+from kolus.tunnel.wires.epoll_events import OUT
+from kolus.tunnel.wires.loop import Loop
+from kolus.tunnel.wires.socket_address import address_of
+from kolus.tunnel.wires.wire import Wire
 
 __all__ = ["WireEndpoint", "in_place_of"]
 

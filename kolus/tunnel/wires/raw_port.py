@@ -22,11 +22,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from kolus.tunnel.descriptors import Descriptors
-from kolus.tunnel.epoll_events import IN
-from kolus.tunnel.loop import Loop
-from kolus.tunnel.socket_address import address_of
-from kolus.tunnel.wire import Wire
+from kolus.tunnel.wires.descriptors import Descriptors
+from kolus.tunnel.wires.epoll_events import IN
+from kolus.tunnel.wires.loop import Loop
+from kolus.tunnel.wires.socket_address import address_of
+from kolus.tunnel.wires.wire import Wire
 
 __all__ = ["RawPort", "raw_port"]
 
