@@ -115,6 +115,7 @@ class Flow:
             self._source_ended()
             return
         self.carried += size
+        self.pair.last = self
         try:
             sent = self._send(self._view[:size])
         except _BUSY:
@@ -170,6 +171,7 @@ class Flow:
             self._source_ended()
             return
         self.carried += size
+        self.pair.last = self
         try:
             sent = os.splice(pipe.reader, self.sink.fd, size, flags=_SPLICE)
         except _BUSY:

@@ -34,12 +34,13 @@ class Pair:
     @ivar backend: the backend's side.
     @ivar to_backend: the bytes that the client sends.
     @ivar to_client: the bytes that the backend sends.
+    @ivar last: that of the two in which bytes came last.
     @ivar has_ended: whether nothing moves any more.
     """
 
     __slots__ = (
         *("__weakref__", "_half_closed", "_on_end", "backend", "client"),
-        *("has_ended", "to_backend", "to_client"),
+        *("has_ended", "last", "to_backend", "to_client"),
     )
 
     def __init__(
@@ -63,6 +64,7 @@ class Pair:
         self.to_backend = Flow(self, client, backend, early)
         self.to_client = Flow(self, backend, client, b"")
         self.to_backend.back, self.to_client.back = self.to_client, self.to_backend
+        self.last = self.to_backend if early else self.to_client
 
     def begin(self) -> None:
         """Move bytes from now on. What one of them was still to send is sent first."""
@@ -82,6 +84,11 @@ class Pair:
     def received(self) -> int:
         """Bytes from the backend."""
         return self.to_client.carried
+
+    @property
+    def is_backends_turn(self) -> bool:
+        """Whether the last bytes came from the client."""
+        return self.last is self.to_backend
 
     @property
     def is_half_closed(self) -> bool:
