@@ -1,15 +1,15 @@
 """C{Opening}: gets a connection from its endpoint to where its protocol can be used.
 
-Its state is the Deferred of the handshake, if the transport has one; whether the protocol's
-C{makeConnection} is running; and what failed in it.
+Its state is the Deferred of the handshake, if the transport has one; whether user code is running
+that makes the connection; and what failed in it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectError, ConnectionClosed, ConnectionDone
 from twisted.internet.interfaces import ISSLTransport, IStreamClientEndpoint, ITransport
 from twisted.logger import Logger
@@ -34,7 +34,8 @@ Endpoint = IStreamClientEndpoint | Coroutine[Any, Any, IStreamClientEndpoint]
 class Opening:
     """The attempt of one connection to reach its backend; it ends with the handshake of TLS.
 
-    @ivar is_making: whether the protocol's C{makeConnection} is running.
+    @ivar is_making: whether the endpoint has just been told to connect, or the protocol's
+        C{makeConnection} is running. What is given up meanwhile ends after that.
     """
 
     __slots__ = ("_connection", "_failure", "_handshake", "_tcp_timeout", "is_making")
@@ -61,28 +62,49 @@ class Opening:
         @param build: makes the user's protocol.
         @return: fires when the connection can be used; fails with the reason why it cannot.
         """
-        self._connection.opening = self
-        factory = OneProtocol(self._connection, build)
-        return begin_step(self._connection, "connect", timeout, self._reach, endpoint, factory)
+        connection = self._connection
+        connection.opening = self
+        factory = OneProtocol(connection, build)
+        self.is_making = True
+        try:
+            reached = self._reach(endpoint(), factory)
+        except BaseException:  # as maybeDeferred does
+            reached = fail()
+        self.is_making = False
+        if self._is_over(reached):
+            connection.opening = None
+            return reached
+        opened = begin_step(connection, "connect", timeout, self._follow, reached)
+        if self._failure is not None:
+            connection.give_up(self._failure)
+        return opened
 
-    def _reach(self, endpoint: Callable[[], Endpoint], factory: OneProtocol) -> object:
-        its = endpoint()
+    def _is_over(self, reached: object) -> TypeGuard[Deferred[object]]:
+        """Whether the connection can be used already: that needs no time limit."""
+        if not isinstance(reached, Deferred) or not reached.called or reached.paused:
+            return False
+        is_made = self._connection.transport is not None and self._handshake is None
+        return is_made and self._failure is None and not isinstance(reached.result, Failure)
+
+    def _reach(self, its: Endpoint, factory: OneProtocol) -> object:
         if isinstance(its, Coroutine):
             return self._reach_later(its, factory)
         reached = its.connect(factory)
-        if isinstance(reached, Deferred):  # not awaited: that would cost more than all the rest
-            return reached.addCallback(self._reached)
         if not isinstance(reached, Awaitable):
             self._connection.mistake = error = TypeError(
                 f"{its!r} must give a Deferred when it is told to connect, not {reached!r}"
             )
             raise error
+        return reached
+
+    def _follow(self, reached: Any) -> object:
+        if isinstance(reached, Deferred):  # not awaited: that would cost more than all the rest
+            return reached.addCallback(self._reached)
         return self._reach_by(reached)
 
     async def _reach_later(self, coming: Awaitable[Any], factory: OneProtocol) -> object:
-        its = await coming
-        reached = self._reach(lambda: its, factory)
-        return await reached if isinstance(reached, Awaitable) else reached
+        reached: Any = self._reach(await coming, factory)
+        return await reached
 
     async def _reach_by(self, reached: Awaitable[object]) -> object:
         handshake = self._reached(await reached)
@@ -109,7 +131,7 @@ class Opening:
             wrapper = getattr(transport, "protocol", connection)
             if wrapper is not connection:
                 alsoProvides(wrapper, *directlyProvidedBy(connection))
-        self.is_making = True
+        was_making, self.is_making = self.is_making, True
         try:
             connection.protocol.makeConnection(transport)
         except Exception as error:
@@ -120,7 +142,7 @@ class Opening:
                 connection.but = f"its protocol raised in makeConnection, at {where}"
             _log.failure("{protocol!r} raised in makeConnection", protocol=connection.protocol)
         finally:
-            self.is_making = False
+            self.is_making = was_making
 
     def shook_hands(self) -> None:
         """The handshake is completed."""
@@ -128,6 +150,6 @@ class Opening:
             self._handshake.callback(None)
 
     def give_up(self, reason: Failure) -> None:
-        """Fail when C{makeConnection} returns: the endpoint is about to fire, and does not expect
-        to be cancelled before."""
+        """Fail when what is running returns: an endpoint that is about to fire does not expect to
+        be cancelled before."""
         self._failure = reason

@@ -139,6 +139,11 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         with room, else C{chosen}."""
         return chosen if self._places.has_room(chosen) else self._places.next() or chosen
 
+    def may_start(self, place: Backend) -> bool:
+        """Whether a request that is to be placed at a backend may connect before it waits."""
+        others = self.waiting or self.fresh or self.is_closed
+        return not others and place.key in self.backends
+
     def wait(
         self,
         server: Any,

@@ -15,6 +15,7 @@ from kolus.manager.managers import MakeManager, Managers
 from kolus.manager.protocol_factory import protocol_factory
 from kolus.manager.shared import SharedManager
 from kolus.manager.waiting.asking import ask, ask_now
+from kolus.manager.waiting.head_start import head_start
 from kolus.manager.waiting.queue import Waiter, WaiterQueue, as_waiter
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "ask_now",
     "backend_status",
     "connect_from_the_start",
+    "head_start",
     "protocol_factory",
     "warm_each",
 ]

@@ -77,6 +77,7 @@ class LeaseTracker:
         self._limit = None if limit is None else HoldLimit(limit, alarm)
         self._settle_at_manager = settle
         self._settle = settle if limit is None else self._settle_limited
+        self._tracks = policy.debug or limit is not None
 
     def ownership(self, owner: Owner | None) -> Ownership | None:
         """
@@ -123,6 +124,22 @@ class LeaseTracker:
             ownership.hold(lease, origin or "")
         self._recorder.leased(reused, waited)
         return lease
+
+    def lease_after(
+        self,
+        since: float,
+        leasable: Any,
+        ownership: Ownership | None = None,
+        origin: str | None = None,
+    ) -> Lease[Any]:
+        """Make the lease of a request that had to wait, and count it.
+
+        @param since: when it came, on the clock.
+        """
+        self._recorder.counters.leases += 1
+        if self._recorder.observers or self._tracks or ownership is not None:
+            return self.lease(leasable, ownership, origin, self._now() - since)
+        return Lease(leasable, self._settle)
 
     def _settle_traced(self, traced: Traced, outcome: Outcome) -> None:
         if outcome is FORGOTTEN or outcome is REVOKED:

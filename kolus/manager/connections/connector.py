@@ -110,6 +110,13 @@ class Connector(Generic[P]):
 
     def connect(self) -> None:
         """Begin an attempt: connect, then run the policy's prepare."""
+        self.go_on(*self.begin())
+
+    def begin(self) -> tuple[Connection[P], Deferred[object]]:
+        """Begin an attempt; C{go_on} is due.
+
+        @return: the connection; and what fires when it is made ready, or could not be.
+        """
         attempts, now = self.attempts, self.now()
         attempts.begin(now, len(self._record.connecting))
         connection: Connection[P] = Connection(self, self._rng.random(), attempts.failures)
@@ -119,6 +126,10 @@ class Connector(Generic[P]):
         made = opening.begin(self._endpoint, self.build, self._policy.connect_timeout)
         if self._policy.prepare is not None:
             made.addCallback(self._prepare, connection, self._context())
+        return connection, made
+
+    def go_on(self, connection: Connection[P], made: Deferred[object]) -> None:
+        """Handle the outcome of an attempt, now or when it is known."""
         ours = (connection,)
         made.addCallbacks(self._connected, self._failed, callbackArgs=ours, errbackArgs=ours)
 
@@ -172,26 +183,36 @@ class Connector(Generic[P]):
             closed = ConnectionAbortedError("it was closed while it was made ready")
             self._failed(Failure(closed), connection)
             return
+        was_short = self._record.attempts.shortage.fault is not None
+        self.is_ready(connection, lambda: self._connections.take_back(connection))
+        self.tell()
+        if was_short and self._record.listener is not None:
+            self._record.listener.shortage_over()
+
+    def is_ready(self, connection: Connection[P], make_idle: Callable[[], bool]) -> None:
+        """A connection is made, prepared and usable. C{tell} is due, unless it is leased at once.
+
+        @param make_idle: makes it idle; returns whether it is.
+        """
         self._connections.connected(connection)
         connection.but = "it was of no use"
-        was_short = self._record.attempts.shortage.fault is not None
         now = self.now()
         is_back = has_recovered(self._record, now, self._recorder)
         self.pay()
-        if self._connections.take_back(connection):
+        if make_idle():
             self._recorder.connected(now - connection.begun_at)
         self._record.health.connected(is_back)
+
+    def tell(self) -> None:
+        """Tell those who wait for a connection or a slot that something has changed."""
         self.manager.connections_changed()
         self._record.turns.wake()
-        if was_short and self._record.listener is not None:
-            self._record.listener.shortage_over()
 
     def _failed(self, failure: Failure, connection: Connection[P]) -> None:
         if connection.state is CONNECTING:
             self.failed(connection.mistake or reason_of(failure), connection)
             self._connections.close(connection, Why.UNFIT, abort=True)
-        self.manager.connections_changed()
-        self._record.turns.wake()
+        self.tell()
 
     # Called by connections
 
@@ -205,8 +226,7 @@ class Connector(Generic[P]):
             self._recorder.closed(why, reason_of(reason))
         if connection.was_lost and (unmade or (was_idle and self._is_stillborn(connection))):
             self.failed(reason_of(reason), connection)
-        self.manager.connections_changed()
-        self._record.turns.wake()
+        self.tell()
 
     def connection_out_of_step(self, connection: Connection[P], why: str, abort: bool) -> None:
         """A connection has data or an end that belong to no request: it is unusable."""
