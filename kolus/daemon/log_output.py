@@ -57,8 +57,8 @@ class LogOutput:
         """Nothing is kept back."""
 
     def reopen(self) -> None:
-        """Open the file anew, as after it was moved away. If it cannot be opened, the log goes on in
-        the old one, and says so. Stdout stays as it is."""
+        """Open the file anew, as after it was moved away. If that fails, the log goes on in the old
+        one, and says so. Stdout stays as it is."""
         if self._path is None:
             return
         try:

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 import pytest
-
 from twisted.logger import LogEvent
 
 from kolus.daemon.log_output import LogOutput
