@@ -59,7 +59,8 @@ class Box:
 
     @ivar size: how long it is, in words.
     @ivar is_package: whether it is a package.
-    @ivar lines: the beginning of its docstring, in lines that fit.
+    @ivar lines: the beginning of its docstring and then C{far}, in lines that fit, each with its
+        style.
     @ivar imports: all that it imports of kolus.
     @ivar near: what it imports on the floor below.
     @ivar far: what it imports on lower floors, except what the boxes in between import too.
@@ -72,7 +73,7 @@ class Box:
     imports: list[str]
     near: list[str]
     far: list[str]
-    lines: list[str]
+    lines: list[tuple[str, str]]
     x: float = 0.0
     width: float = 0.0
 
@@ -147,7 +148,8 @@ def place(drawn: dict[str, Box]) -> list[list[Box]]:
         for number, box in enumerate(floor):
             box.x, box.width = LEFT + number * (width + GAP), width
             also = f"↓ {', '.join(box.far)}" if box.far else ""
-            box.lines = wrapped(box.sentence, width - 14) + ([also] if also else [])
+            box.lines = [("text", each) for each in wrapped(box.sentence, width - 14)]
+            box.lines += [("small", each) for each in wrapped(also, width - 14)]
         floors.append(floor)
     return floors
 
@@ -179,12 +181,8 @@ def draw(root: Path) -> str:
                 f'<rect class="box" x="{box.x:.1f}" y="{top}" width="{box.width:.1f}" '
                 f'height="{tall}" rx="4"/>'
             )
-            kinds = ["name", "small", *(["text"] * len(box.lines))]
-            if box.far:
-                kinds[-1] = "small"
-            for line, (kind, text) in enumerate(
-                zip(kinds, [box.name, box.size, *box.lines], strict=True)
-            ):
+            lines = [("name", box.name), ("small", box.size), *box.lines]
+            for line, (kind, text) in enumerate(lines):
                 y = top + 18 + line * LINE
                 out.append(
                     f'<text class="{kind}" x="{box.x + 7:.1f}" y="{y}">{escape(text)}</text>'
@@ -225,6 +223,9 @@ def with_table(page: str, root: Path) -> str:
         if box.is_package:
             others = ", ".join(box.imports) or "nothing of kolus"
             rows.append(f"| `{name}` | {box.sentence} | {others} |")
+            for inner, path in sorted(modules(root).items()):
+                if inner.rpartition(".")[0] == name and path.name == "__init__.py":
+                    rows.append(f"| `{inner}` | {first_sentence(path)} | |")
     table = "\n".join(rows)
     return re.sub(
         r"(<!-- rooms -->\n).*(<!-- /rooms -->)",

@@ -140,7 +140,10 @@ class ConnectFailed(KolusError):
     def having_tried(self, tried: Mapping[AnyBackend, BaseException]) -> ConnectFailed:
         """The same error, for a request that was tried at other backends, too."""
         return ConnectFailed(
-            *(self.backend, self.reason, self.retry_in, tried),
+            self.backend,
+            self.reason,
+            self.retry_in,
+            tried,
             but=self.but,
             is_mistake=self.is_mistake,
         )
@@ -208,7 +211,10 @@ class LeaseTimeout(KolusError, DeferredTimeoutError, TimeoutError):
         """
         everything = {**(tried or {}), **self.tried}
         return LeaseTimeout(
-            *(self.status, seconds + self.waited, self.last_error, everything),
+            self.status,
+            seconds + self.waited,
+            self.last_error,
+            everything,
             but=self.but,
             hook=self.hook,
             hook_error=self.hook_error,

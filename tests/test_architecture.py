@@ -64,7 +64,7 @@ def blocks(text: str) -> list[str]:
 
 def untrue_names(text: str, root: Path) -> Iterator[str]:
     """What a page puts in code style and the code has not: files, and the names after a file."""
-    rooms = {each.partition(".")[0] for each in modules(root)} | {"kolus/", "docs/draw.py"}
+    rooms = {each.rpartition(".")[0] for each in modules(root)} | {"kolus/", "docs/draw.py"}
     for block in blocks(text):
         path = None
         for token in re.findall(r"`([^`]+)`", block):
@@ -130,8 +130,8 @@ def test_a_file_or_name_that_is_gone_is_found() -> None:
 
 def test_the_page_says_of_every_package_what_it_is_for() -> None:
     page = (ROOT / PAGE).read_text(encoding="utf-8")
-    rows = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
-    assert rows == {each.partition(".")[0] for each in modules(ROOT) if "." in each}
+    rows = set(re.findall(r"^\| `([\w.]+)` \|", page, re.MULTILINE))
+    assert rows == {each.rpartition(".")[0] for each in modules(ROOT) if "." in each}
 
 
 def test_each_way_has_five_to_eight_steps() -> None:

@@ -150,6 +150,16 @@ BROKEN: dict[str, tuple[Rule, dict[str, str], list[str]]] = {
         },
         ["manager: a circle, manager.connection > manager.queue > manager.connection"],
     ),
+    "a circle of packages in a room": (
+        rooms_that_are_too_deep,
+        {
+            "kolus/manager/waiting/queue.py": "import kolus.manager.backend.record\n",
+            "kolus/manager/backend/turns.py": "import kolus.manager.waiting.admission\n",
+            "kolus/manager/backend/record.py": "",
+            "kolus/manager/waiting/admission.py": "",
+        },
+        ["manager: a circle, manager.backend > manager.waiting > manager.backend"],
+    ),
     "a room that is too deep": (
         rooms_that_are_too_deep,
         {

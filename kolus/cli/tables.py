@@ -60,8 +60,14 @@ def _group(group: dict[str, Any], before: Any, elapsed: float) -> Iterator[str]:
         earlier = _of(before, "backends", each["name"])
         leases = each["counters"]["leases"] - (earlier["counters"]["leases"] if earlier else 0)
         yield _BACKEND.format(
-            *(each["name"], each["state"], each["idle"], each["leased"], each["connecting"]),
-            *(each["limit"], each["waiting"], f"{max(0.0, leases / max(elapsed, 0.001)):.3g}"),
+            each["name"],
+            each["state"],
+            each["idle"],
+            each["leased"],
+            each["connecting"],
+            each["limit"],
+            each["waiting"],
+            f"{max(0.0, leases / max(elapsed, 0.001)):.3g}",
             each["counters"]["connect_failures"],
         )
 

@@ -238,7 +238,11 @@ class _Pool(Pool[Any]):
     def _make(self, backend: Backend, ident: Any) -> IKolusManager:
         kind, protocol, policy = self._ways[ident]
         return kind(  # type: ignore[no-any-return]
-            *(self._reactor, protocol, backend, ident, policy),
+            self._reactor,
+            protocol,
+            backend,
+            ident,
+            policy,
             observers=self._observers,
             record=self._managers.records.of(backend, policy),
             rng=self._rng,

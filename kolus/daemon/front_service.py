@@ -22,8 +22,8 @@ from twisted.internet.interfaces import (
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from kolus.daemon.behind_balancers import BEHIND_BALANCERS
-from kolus.daemon.letting_go import let_go
+from kolus.daemon.listening.behind_balancers import BEHIND_BALANCERS
+from kolus.daemon.listening.letting_go import let_go
 from kolus.support import CannotListen, why_not_listening
 
 __all__ = ["Drainable", "FrontService", "Listening"]

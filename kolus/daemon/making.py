@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IStreamServerEndpoint
 from kolus.config import Config
 from kolus.daemon.daemon import Daemon
 from kolus.daemon.front_service import FrontService, Listening
-from kolus.daemon.listen_endpoint import listen_endpoint
+from kolus.daemon.listening.listen_endpoint import listen_endpoint
 from kolus.daemon.route import Connect
 from kolus.daemon.served_group import AHEAD, ServedGroup, make_source
 from kolus.sources import HostResolver, name_server_from_string

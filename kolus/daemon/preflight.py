@@ -12,9 +12,9 @@ from pathlib import Path as File
 from typing import Any
 
 from kolus.config import AdminSettings, Config, GroupSettings, Mistake, Path
-from kolus.daemon.listen_endpoint import listen_endpoint
+from kolus.daemon.listening.listen_endpoint import listen_endpoint
+from kolus.daemon.listening.unix_listening import check_socket_path
 from kolus.daemon.served_group import endpoint_maker, make_source
-from kolus.daemon.unix_listening import check_socket_path
 from kolus.sources import check_file
 from kolus.tls import BackendCertificates, ListenerCertificates
 

@@ -136,7 +136,10 @@ class ServedGroup:
         )
         if settings.check is not None:
             self._source = CheckedSource(
-                *(reactor, self._weights, settings.check, self._checked),
+                reactor,
+                self._weights,
+                settings.check,
+                self._checked,
                 make_endpoint=make_endpoint,
             )
 

@@ -15,7 +15,7 @@ from kolus.config import AdminSettings
 from kolus.daemon.daemon import Daemon
 from kolus.daemon.expiry_watch import Certificate
 from kolus.daemon.front_service import FrontService
-from kolus.daemon.letting_go import let_go
+from kolus.daemon.listening.letting_go import let_go
 from kolus.daemon.served_group import ServedGroup
 
 __all__ = ["Steered"]

@@ -24,8 +24,8 @@ from kolus.config import (
     did_you_mean,
     read_config,
 )
-from kolus.daemon.handover import Handover
-from kolus.daemon.inheritance import inherit
+from kolus.daemon.listening.handover import Handover
+from kolus.daemon.listening.inheritance import inherit
 from kolus.daemon.log_output import LogOutput
 from kolus.daemon.making import make_daemon
 from kolus.daemon.notify import Notifier
@@ -198,7 +198,7 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     if options["demo"] is not None:
-        from kolus.daemon.demo import Demo
+        from kolus.daemon.demo.demo import Demo
 
         stop, on_terminal = partial(_stop, reactor), _is_terminal()
         return Demo(reactor, options["demo"], stop, _print, on_terminal=on_terminal)

@@ -127,7 +127,10 @@ class GroupBackends:
         queue = self.queues.find(ident, left_out, fresh)
         if queue is None:
             queue = self.queues.make(
-                *(ident, left_out, self._but(left_out), self.panic),
+                ident,
+                left_out,
+                self._but(left_out),
+                self.panic,
                 lasts=not (left_out or fresh),
                 fresh=fresh,
             )

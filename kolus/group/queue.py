@@ -62,7 +62,9 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         @param fresh: whether they all want connections that were never leased.
         """
         super().__init__(
-            *(clock, servers.policy.acquire_timeout, None),
+            clock,
+            servers.policy.acquire_timeout,
+            None,
             arrivals=servers.arrivals,
             removed=self._has_left,
             hopeful=lambda waiter: waiter.placement.admission.is_hopeful(waiter),
@@ -136,6 +138,11 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         """The backend where a request should be placed: C{chosen} if it has room, else another
         with room, else C{chosen}."""
         return chosen if self._places.has_room(chosen) else self._places.next() or chosen
+
+    def may_start(self, place: Backend) -> bool:
+        """Whether a request that is to be placed at a backend may connect before it waits."""
+        others = self.waiting or self.fresh or self.is_closed
+        return not others and place.key in self.backends
 
     def wait(
         self,
@@ -314,19 +321,18 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         return self._clock.seconds()
 
     def look_at(self, due: float) -> None:
-        """Look for room at the time C{due}, if there are waiters and it is in the future.
+        """Look for room at the time C{due}, if it is in the future.
 
         A look at all backends takes a time in proportion to their number. So there is a pause
         between two looks, which is in proportion, too.
         """
         now = self._clock.seconds()
-        if self.waiting and now < due < math.inf:
+        if now < due < math.inf:
             self._alarm.set(max(due, now + _LOOK_PAUSE * len(self.backends)))
 
     def _wake(self) -> None:
         super()._wake()
-        if self.waiting:
-            self.look_anew()
+        self.look_anew()
 
     def _expire(self, waiter: Waiter[Lease[Any]]) -> None:
         placement, tried = waiter.placement, self.failures(waiter)

@@ -64,9 +64,7 @@ class Queues:
         """
         key = (ident, keys, fresh)
         emptied = None if lasts else partial(self._drop, key)
-        queue = GroupQueue(
-            *(ident, backends, self._servers, self._clock, panic, emptied), fresh=fresh
-        )
+        queue = GroupQueue(ident, backends, self._servers, self._clock, panic, emptied, fresh=fresh)
         self._queues[key] = queue
         if lasts:
             self._close_spare()

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
+from kolus.connection import Hearing
 from kolus.errors import ConnectFailed, LeaseError, Rejected
-from kolus.manager import Hearing
 from kolus.support import Step, check_seconds, check_whole
 from kolus.watching import check_owner
 

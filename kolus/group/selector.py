@@ -20,7 +20,7 @@ from kolus.group.servers import Servers
 from kolus.group.statuses import ListStatuses
 from kolus.health import Phase
 from kolus.interfaces import IServesGroups
-from kolus.manager import Managers, Waiter, as_waiter, ask, ask_now
+from kolus.manager import Managers, Waiter, as_waiter, ask, ask_now, head_start
 from kolus.support import failed, fired
 
 if TYPE_CHECKING:
@@ -185,30 +185,55 @@ class Selector:
     ) -> Waiter[Lease[Any]]:
         queue = selection.queue(ident)
         try:
-            prefers = selection.prefers
-            place = chosen if self._is_probed(chosen) else queue.place_for(chosen)
-            if place != chosen or not (prefers or self._is_probed(chosen)):
-                lease = queue.lease_ready(owner)
+            is_probed = self._is_probed(chosen)
+            is_choosy = is_probed or selection.prefers
+            lease = None if is_choosy else self._lease_ready(ident, chosen, queue, owner)
+            if lease is not None:
+                return fired(Waiter, lease)
+            start = None
+            if owner is None and queue.may_start(chosen):
+                start = head_start(self._servers.find(ident, chosen))
+            if start is not None:
+                if start.lease is not None:
+                    return fired(Waiter, start.lease)
+                try:
+                    return self._wait_at(ident, chosen, queue, selection, timeout, owner)
+                finally:
+                    start.go_on()
+            place = chosen if is_probed else queue.place_for(chosen)
+            if place != chosen and is_choosy:
+                lease = self._lease_ready(ident, chosen, queue, owner)
                 if lease is not None:
-                    self._warm(ident, chosen, queue)
                     return fired(Waiter, lease)
-            try:
-                manager: Any = self._place(ident, place, queue)
-            except ConnectFailed:
-                asked: Deferred[Lease[Any]] = failed(Waiter)
-            else:
-                if IServesGroups.providedBy(manager):
-                    queue = self._still_open(queue, selection)
-                    waiter = queue.wait(manager, timeout, owner, selection.choose_again)
-                    if not prefers:
-                        queue.check_idle()
-                    return waiter
-                # It does not serve groups' queues.
-                asked = ask(manager, ident, timeout, owner, selection.fresh)
-            asking = self._ask_others(asked, ident, place, selection, timeout, owner)
-            return as_waiter(Deferred.fromCoroutine(asking))
+            return self._wait_at(ident, place, queue, selection, timeout, owner)
         finally:
             queue.end_if_empty()
+
+    def _wait_at(
+        self,
+        ident: Hashable,
+        place: Backend,
+        queue: GroupQueue,
+        selection: Selection,
+        timeout: float | None,
+        owner: Owner | None,
+    ) -> Waiter[Lease[Any]]:
+        """Queue a request, and place it at a backend."""
+        try:
+            manager: Any = self._place(ident, place, queue)
+        except ConnectFailed:
+            asked: Deferred[Lease[Any]] = failed(Waiter)
+        else:
+            if IServesGroups.providedBy(manager):
+                queue = self._still_open(queue, selection)
+                waiter = queue.wait(manager, timeout, owner, selection.choose_again)
+                if not selection.prefers:
+                    queue.check_idle()
+                return waiter
+            # It does not serve groups' queues.
+            asked = ask(manager, ident, timeout, owner, selection.fresh)
+        asking = self._ask_others(asked, ident, place, selection, timeout, owner)
+        return as_waiter(Deferred.fromCoroutine(asking))
 
     def _still_open(self, queue: GroupQueue, selection: Selection) -> GroupQueue:
         """The queue, or another one if it was closed while a manager was made: an observer can
@@ -265,12 +290,16 @@ class Selector:
             finally:
                 queue.end_if_empty()
 
-    def _warm(self, ident: Hashable, chosen: Backend, queue: GroupQueue) -> None:
-        """Another backend had something idle and served the request. Connect to the chosen one all
-        the same, if C{GroupQueue.is_to_warm} says so."""
-        if queue.is_to_warm(chosen):
+    def _lease_ready(
+        self, ident: Hashable, chosen: Backend, queue: GroupQueue, owner: Owner | None
+    ) -> Lease[Any] | None:
+        """Lease what another backend has idle. Connect to the chosen one all the same, if
+        C{GroupQueue.is_to_warm} says so."""
+        lease = queue.lease_ready(owner)
+        if lease is not None and queue.is_to_warm(chosen):
             with suppress(KolusError):  # the request is served already
                 self._servers.make(ident, chosen).placements.warm()
+        return lease
 
     def _place(self, ident: Hashable, place: Backend, queue: GroupQueue) -> Any:
         """The manager at which a request is placed.

@@ -4,26 +4,23 @@ This package knows leases, health and policies. It knows nothing of pools. Of gr
 their queues, which a manager serves besides its own.
 """
 
-from kolus.manager.asking import ask, ask_now
-from kolus.manager.backend_status import backend_status
-from kolus.manager.connection import Connection
+from kolus.manager.backend.backend_status import backend_status
+from kolus.manager.backend.load import Load
+from kolus.manager.backend.prober import Prober
+from kolus.manager.backend.record import BackendRecord, MakeEndpoint
+from kolus.manager.backend.records import Records
+from kolus.manager.connections.warming import connect_from_the_start, warm_each
 from kolus.manager.exclusive import ConnectionManager
-from kolus.manager.hearing import Hearing
-from kolus.manager.load import Load
 from kolus.manager.managers import MakeManager, Managers
-from kolus.manager.prober import Prober
 from kolus.manager.protocol_factory import protocol_factory
-from kolus.manager.queue import Waiter, WaiterQueue, as_waiter
-from kolus.manager.record import BackendRecord, MakeEndpoint
-from kolus.manager.records import Records
 from kolus.manager.shared import SharedManager
-from kolus.manager.warming import connect_from_the_start, warm_each
+from kolus.manager.waiting.asking import ask, ask_now
+from kolus.manager.waiting.head_start import head_start
+from kolus.manager.waiting.queue import Waiter, WaiterQueue, as_waiter
 
 __all__ = [
     "BackendRecord",
-    "Connection",
     "ConnectionManager",
-    "Hearing",
     "Load",
     "MakeEndpoint",
     "MakeManager",
@@ -38,6 +35,7 @@ __all__ = [
     "ask_now",
     "backend_status",
     "connect_from_the_start",
+    "head_start",
     "protocol_factory",
     "warm_each",
 ]

@@ -19,25 +19,25 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
 
+from kolus.connection import Hooks
 from kolus.errors import Closed, Draining, KolusError
 from kolus.events import Observer, Why
-from kolus.manager.admission import Admission
-from kolus.manager.checker import Checker
-from kolus.manager.connections import Connections
-from kolus.manager.connector import Connector
-from kolus.manager.deadlock import Deadlocks
+from kolus.manager.backend.record import BackendRecord
+from kolus.manager.connections.checker import Checker
+from kolus.manager.connections.connections import Connections
+from kolus.manager.connections.connector import Connector
 from kolus.manager.dispatcher import Dispatcher
-from kolus.manager.group_queues import GroupQueues
-from kolus.manager.hooks import Hooks
 from kolus.manager.housekeeper import Housekeeper
 from kolus.manager.lease_tracker import LeaseTracker
 from kolus.manager.lifecycle import Lifecycle
-from kolus.manager.placements import Placements
 from kolus.manager.process_guard import ProcessGuard
-from kolus.manager.queue import Waiter, WaiterQueue
-from kolus.manager.record import BackendRecord
 from kolus.manager.shutdown import Shutdown
 from kolus.manager.smoothness import is_plain
+from kolus.manager.waiting.admission import Admission
+from kolus.manager.waiting.deadlock import Deadlocks
+from kolus.manager.waiting.group_queues import GroupQueues
+from kolus.manager.waiting.placements import Placements
+from kolus.manager.waiting.queue import Waiter, WaiterQueue
 from kolus.policy import Policy
 from kolus.status import Status
 from kolus.support import Alarm, check_seconds, check_whole, failed, fired, steady
@@ -46,10 +46,10 @@ from kolus.watching import ManagerExplanation, Owner, Ownership, Recorder
 if TYPE_CHECKING:
     from kolus.backend import Backend
     from kolus.backoff import Rng
+    from kolus.connection import Connection
     from kolus.lease import Leasable, Lease, Outcome
-    from kolus.manager.connection import Connection
-    from kolus.manager.freshness import Freshness
-    from kolus.manager.supply import Supply
+    from kolus.manager.connections.supply import Supply
+    from kolus.manager.waiting.freshness import Freshness
 
 __all__ = ["BaseManager"]
 
@@ -115,7 +115,10 @@ class BaseManager(ABC, Generic[P]):
         if record is None:
             limit = policy.limit if backend.limit is None else backend.limit
             record = BackendRecord(
-                *(limit, policy.max_connecting, backend, steady(reactor)),
+                limit,
+                policy.max_connecting,
+                backend,
+                steady(reactor),
                 starts_slowly=policy.backoff is not None,
             )
         self._record = record
@@ -124,7 +127,7 @@ class BaseManager(ABC, Generic[P]):
         self.counters = record.counters
         self._observers = [] if observers is None else observers
         self._recorder = recorder = Recorder(backend, ident, self.counters, self._observers)
-        self._hooks = hooks = Hooks(policy, recorder, clock.seconds)
+        self.hooks = hooks = Hooks(policy, recorder, clock.seconds)
         self._alarm = Alarm(clock, lambda: self._housekeeper.wake())
         self.connections = connections = Connections[P](clock, record, policy, self._alarm)
         self._connector = Connector(
@@ -132,7 +135,10 @@ class BaseManager(ABC, Generic[P]):
         )
         self.admission: Admission[P] = Admission(self)
         self._queue: WaiterQueue[Lease[P]] = WaiterQueue(
-            *(clock, policy.acquire_timeout, self.admission.timed_out, self._alarm),
+            clock,
+            policy.acquire_timeout,
+            self.admission.timed_out,
+            self._alarm,
             arrivals=record.arrivals,
             added=self.admission.came,
             removed=self.admission.left,

@@ -20,9 +20,9 @@ from kolus.manager.smoothness import look_if_smooth
 from kolus.support import fire
 
 if TYPE_CHECKING:
+    from kolus.connection import Connection
     from kolus.manager.base import BaseManager
-    from kolus.manager.connection import Connection
-    from kolus.manager.queue import Waiter
+    from kolus.manager.waiting.queue import Waiter
 
 __all__ = ["Dispatcher"]
 
@@ -33,6 +33,7 @@ class Dispatcher(Generic[P]):
     """Serves the waiters of one manager, in its own queue and in those of groups, by arrival.
 
     @ivar is_deciding: whether C{decide} is running.
+    @ivar is_to_decide: whether it was called meanwhile, and decides again.
     @ivar is_to_try: whether a request failed because the next attempt was not due. That attempt is
         made in the background then, so that the back-off does not make an outage longer.
     """
@@ -41,7 +42,7 @@ class Dispatcher(Generic[P]):
         *("_connections", "_connector", "_counters", "_deadlocks", "_group_queues"),
         "is_to_try",
         *("_groups", "_lifecycle", "_manager", "_placements", "_policy", "_queue"),
-        *("_record", "_released", "_tracker", "_undecided", "_waiting", "is_deciding"),
+        *("_record", "_released", "_tracker", "_waiting", "is_deciding", "is_to_decide"),
     )
 
     def __init__(self, manager: BaseManager[P]) -> None:
@@ -62,7 +63,7 @@ class Dispatcher(Generic[P]):
         self._record = manager._record
         self._tracker = manager._tracker
         self._waiting = manager._queue.waiting
-        self.is_deciding = self._undecided = self.is_to_try = False
+        self.is_deciding = self.is_to_decide = self.is_to_try = False
         self._released: list[Connection[P]] | None = None
 
     # Who is next
@@ -125,7 +126,9 @@ class Dispatcher(Generic[P]):
 
     def serves_others(self) -> bool:
         """Whether a request that comes now is behind others for what is idle."""
-        return self.is_asked() or (bool(self._groups.fresh) and self.is_deciding)
+        return self.is_asked() or (
+            bool(self._groups.fresh) and (self.is_deciding or self._manager.freshness.is_wanted())
+        )
 
     def asked(self, most: int) -> int:
         """The number of waiters that take any connection; C{most} or more if there are so many."""
@@ -150,12 +153,7 @@ class Dispatcher(Generic[P]):
         self._fire(waiter, leasable)
 
     def _fire(self, waiter: Waiter[Lease[P]], leasable: Leasable[P]) -> None:
-        self._counters.leases += 1
-        if self._manager._observers or self._manager._tracked or waiter.ownership is not None:
-            waited = self._manager._now() - waiter.since
-            lease = self._tracker.lease(leasable, waiter.ownership, waiter.origin, waited)
-        else:
-            lease = Lease(leasable, self._manager._settler)
+        lease = self._tracker.lease_after(waiter.since, leasable, waiter.ownership, waiter.origin)
         if waiter.called:  # an observer has just cancelled it, or ended its owner
             if lease.held:
                 lease.release()
@@ -213,7 +211,7 @@ class Dispatcher(Generic[P]):
                 manager.passes_on = False
                 manager._settle(each, RELEASED)
             self.is_deciding = False
-        if self._undecided:
+        if self.is_to_decide:
             self.decide()
         elif not waiting:
             look_if_smooth(manager)
@@ -227,13 +225,13 @@ class Dispatcher(Generic[P]):
         A waiter's callback may cause the next event before this returns. The same loop handles it,
         so a hundred thousand waiters that each release in their callback need no recursion.
         """
-        self._undecided = True
+        self.is_to_decide = True
         if self.is_deciding:
             return
         self.is_deciding = True
         try:
-            while self._undecided and self._lifecycle.serves:
-                self._undecided = False
+            while self.is_to_decide and self._lifecycle.serves:
+                self.is_to_decide = False
                 if self._groups.fresh:
                     self._manager.freshness.look()
                 self._manager._hand_out()
@@ -241,7 +239,7 @@ class Dispatcher(Generic[P]):
                     self._fail_hopeless()
                 if len(self._connections.all) < self._record.limit:
                     self._connect_more()
-                if not self._undecided:
+                if not self.is_to_decide:
                     self._placements.tell()
         finally:
             self.is_deciding = False

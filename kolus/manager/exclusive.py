@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, TypeVar
 
 from zope.interface import implementer
 
+from kolus.connection import IDLE, LEASED
 from kolus.events import Why
 from kolus.interfaces import IGivesFresh, IKolusManager, IServesGroups
 from kolus.lease import FAILED, FORGOTTEN, RELEASED, REVOKED, Lease, Outcome
 from kolus.manager.base import BaseManager
-from kolus.manager.connection_state import IDLE, LEASED
-from kolus.manager.detachment import DETACHES, detach
-from kolus.manager.freshness import SoleFreshness
+from kolus.manager.connections.detachment import DETACHES, detach
+from kolus.manager.connections.supply import SoleSupply
 from kolus.manager.quick_lease import QuickLease
 from kolus.manager.smoothness import is_plain, look_if_smooth
-from kolus.manager.supply import SoleSupply
+from kolus.manager.waiting.freshness import SoleFreshness
 
 if TYPE_CHECKING:
-    from kolus.manager.connection import Connection
+    from kolus.connection import Connection
     from kolus.watching import Owner
 
 __all__ = ["ConnectionManager"]
@@ -50,7 +50,7 @@ class ConnectionManager(BaseManager[P]):
         tell_time = self._now  # to call it as an attribute takes longer
         now = tell_time()
         if connection.doubtful or now >= connection.sure_until:
-            if now >= self._alarm.at or (self._checks and self._hooks.is_stale(connection)):
+            if now >= self._alarm.at or (self._checks and self.hooks.is_stale(connection)):
                 self.connections.order.put_back(connection)
                 return self._try_closely(ident, owner)
             if not connection.lease(now):
@@ -201,8 +201,8 @@ class ConnectionManager(BaseManager[P]):
         since, was_observed = connection.since, connection.was_observed()
         if connection.uses == self._policy.max_uses:
             self.connections.close(connection, Why.USES)
-        elif self._hooks.resets and connection.usable():  # a callback may have closed it
-            fit = self._hooks.reset(connection)
+        elif self.hooks.resets and connection.usable():  # a callback may have closed it
+            fit = self.hooks.reset(connection)
             if isinstance(fit, bool):
                 self._come_home(fit, connection)
             else:
@@ -224,7 +224,7 @@ class ConnectionManager(BaseManager[P]):
             return Why.REVOKED
         if outcome is not RELEASED or not connection.usable():
             return Why.FINISHED
-        return self._hooks.why_unclean(connection) if self._hooks.cleans else None
+        return self.hooks.why_unclean(connection) if self.hooks.cleans else None
 
     def _reclaim(self, connection: Connection[P], origin: str | None) -> None:
         if not self.process.is_foreign:
@@ -256,7 +256,7 @@ class ConnectionManager(BaseManager[P]):
                 connection, _ = self._idle.popitem()
                 self.checker.check(connection)
                 continue
-            elif not self._hooks.is_stale(connection := self.connections.order.freshest()):
+            elif not self.hooks.is_stale(connection := self.connections.order.freshest()):
                 del self._idle[connection]
             else:
                 return
@@ -276,4 +276,4 @@ class ConnectionManager(BaseManager[P]):
 
     def _next_is_stale(self) -> bool:
         """Whether the next idle connection is to be checked first; there has to be one."""
-        return self._hooks.is_stale(self.connections.order.next())
+        return self.hooks.is_stale(self.connections.order.next())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kolus.errors import Closed
-from kolus.manager.keepalive import KeepAlive
+from kolus.manager.connections.keepalive import KeepAlive
 
 if TYPE_CHECKING:
     from kolus.manager.base import BaseManager

@@ -11,11 +11,11 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from kolus.connection import is_ending
 from kolus.errors import LeaseError
 from kolus.lease import FORGOTTEN, REVOKED, Leasable, Lease, Outcome, Settle
-from kolus.manager.detachment import DETACHES
+from kolus.manager.connections.detachment import DETACHES
 from kolus.manager.hold_limit import HoldLimit
-from kolus.manager.transports import is_ending
 from kolus.support import place, stack
 from kolus.watching import (
     LeaseExplanation,
@@ -33,7 +33,7 @@ from kolus.watching import (
 
 if TYPE_CHECKING:
     from kolus.manager.base import BaseManager
-    from kolus.manager.queue import Waiter
+    from kolus.manager.waiting.queue import Waiter
     from kolus.policy import Policy
     from kolus.support import Alarm
 
@@ -77,6 +77,7 @@ class LeaseTracker:
         self._limit = None if limit is None else HoldLimit(limit, alarm)
         self._settle_at_manager = settle
         self._settle = settle if limit is None else self._settle_limited
+        self._tracks = policy.debug or limit is not None
 
     def ownership(self, owner: Owner | None) -> Ownership | None:
         """
@@ -123,6 +124,22 @@ class LeaseTracker:
             ownership.hold(lease, origin or "")
         self._recorder.leased(reused, waited)
         return lease
+
+    def lease_after(
+        self,
+        since: float,
+        leasable: Any,
+        ownership: Ownership | None = None,
+        origin: str | None = None,
+    ) -> Lease[Any]:
+        """Make the lease of a request that had to wait, and count it.
+
+        @param since: when it came, on the clock.
+        """
+        self._recorder.counters.leases += 1
+        if self._recorder.observers or self._tracks or ownership is not None:
+            return self.lease(leasable, ownership, origin, self._now() - since)
+        return Lease(leasable, self._settle)
 
     def _settle_traced(self, traced: Traced, outcome: Outcome) -> None:
         if outcome is FORGOTTEN or outcome is REVOKED:

@@ -20,13 +20,13 @@ from zope.interface.verify import verifyObject
 from kolus.backend import AnyBackend, Backend, Backends
 from kolus.errors import Closed, Draining, KolusError
 from kolus.interfaces import IKolusManager
-from kolus.manager.limits import Limits
+from kolus.manager.backend.limits import Limits
 from kolus.manager.process_guard import ProcessGuard
 
 if TYPE_CHECKING:
     from kolus.lease import Lease
-    from kolus.manager.record import BackendRecord
-    from kolus.manager.records import Records
+    from kolus.manager.backend.record import BackendRecord
+    from kolus.manager.backend.records import Records
     from kolus.policy import Policy
 
 __all__ = ["MakeManager", "Managers"]

@@ -11,25 +11,23 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from zope.interface import implementer
 
+from kolus.connection import LEASED, Slot, is_sound
 from kolus.events import Observer, Why
 from kolus.interfaces import IGivesFresh, IKolusManager, IServesGroups
 from kolus.lease import FAILED, FORGOTTEN, RELEASED, REVOKED, Lease, Outcome
 from kolus.manager.base import BaseManager
-from kolus.manager.connection_state import LEASED
-from kolus.manager.detachment import DETACHES, detach
-from kolus.manager.freshness import SharedFreshness
-from kolus.manager.slot import Slot
-from kolus.manager.slots import Slots, watched
+from kolus.manager.connections.detachment import DETACHES, detach
+from kolus.manager.connections.slots import Slots, watched
+from kolus.manager.connections.supply import SharedSupply
 from kolus.manager.smoothness import is_plain
-from kolus.manager.supply import SharedSupply
-from kolus.manager.transports import is_sound
+from kolus.manager.waiting.freshness import SharedFreshness
 from kolus.status import Status
 
 if TYPE_CHECKING:
     from kolus.backend import Backend
     from kolus.backoff import Rng
-    from kolus.manager.connection import Connection
-    from kolus.manager.record import BackendRecord
+    from kolus.connection import Connection
+    from kolus.manager.backend.record import BackendRecord
     from kolus.policy import Policy
     from kolus.watching import Owner
 
@@ -74,7 +72,11 @@ class SharedManager(BaseManager[P]):
                 "a SharedManager needs a Policy with slots, how many share a connection"
             )
         super().__init__(
-            *(reactor, watched(protocol, self._slots_changed), backend, ident, policy),
+            reactor,
+            watched(protocol, self._slots_changed),
+            backend,
+            ident,
+            policy,
             observers=observers,
             record=record,
             rng=rng,
@@ -121,8 +123,8 @@ class SharedManager(BaseManager[P]):
             return None
         if not (self._checks or slots.silent):
             return self._idle.popitem()[0]
-        connection = slots.next_idle(self._hooks.is_stale)
-        if connection is not None and not self._hooks.is_stale(connection):
+        connection = slots.next_idle(self.hooks.is_stale)
+        if connection is not None and not self.hooks.is_stale(connection):
             del self._idle[connection]
             return connection
         if check:
@@ -137,8 +139,8 @@ class SharedManager(BaseManager[P]):
             checked = self.connections.checking.hopeful * slots.each
             if checked >= self._dispatcher.asked(checked + 1):
                 return
-            connection = slots.next_idle(self._hooks.is_stale)
-            if connection is None or not self._hooks.is_stale(connection):
+            connection = slots.next_idle(self.hooks.is_stale)
+            if connection is None or not self.hooks.is_stale(connection):
                 return
             if slots.look(connection):
                 del self._idle[connection]

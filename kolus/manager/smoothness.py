@@ -34,7 +34,7 @@ def look_if_smooth(manager: BaseManager[Any]) -> None:
     manager._record.smooth[manager] = None
     # Each waiter that leaves makes room for a queue that waits for room. And where a check is
     # needed before each lease, it is needed before each hand-off, too.
-    manager.passes_on = manager._hooks.check_after > 0 and not placements.wait_for_room
+    manager.passes_on = manager.hooks.check_after > 0 and not placements.wait_for_room
     if not manager.waiting:
         shortest_idle = manager.connections.shortest_idle
         manager.smooth = manager._alarm.at <= manager._now() + shortest_idle

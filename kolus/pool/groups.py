@@ -48,7 +48,11 @@ class Groups:
         if not ISource.providedBy(source):
             source = StaticSource(several("source", source))
         group: Group[Any] = Group(
-            *(self._left, self._open.remove, self._managers, self._selector, self._clock),
+            self._left,
+            self._open.remove,
+            self._managers,
+            self._selector,
+            self._clock,
             balancer=balancer,
             name=name,
             ident=ident,

@@ -118,7 +118,10 @@ class Pool(PoolUse[P], PoolOperation):
         if policy.probe is not None:
             probe = Prober(lambda *what, **how: managers.connect(*what, **how), clock, policy).probe
         records = Records(
-            *(clock, self._observers, rng, probe),
+            clock,
+            self._observers,
+            rng,
+            probe,
             connect=lambda record: managers.reconnect(record),
             limit=limit,
             make_endpoint=make_endpoint,
@@ -332,7 +335,11 @@ class Pool(PoolUse[P], PoolOperation):
     def _make(self, backend: Backend, ident: Hashable) -> IKolusManager:
         kind = ConnectionManager if self.policy.slots is None else SharedManager
         return kind(
-            *(self._reactor, self._protocol, backend, ident, self.policy),
+            self._reactor,
+            self._protocol,
+            backend,
+            ident,
+            self.policy,
             observers=self._observers,
             record=self._managers.records.of(backend, self.policy),
             rng=self._rng,

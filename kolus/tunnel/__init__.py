@@ -13,12 +13,12 @@ gives C{Front} a callable that asks for a lease.
 from kolus.tunnel.end import End
 from kolus.tunnel.framing import Framing
 from kolus.tunnel.front import Front
-from kolus.tunnel.loop import Loop, loop_of
 from kolus.tunnel.networks import Networks
 from kolus.tunnel.pump import Traffic, join
 from kolus.tunnel.settings import Ident, ListenerSettings
 from kolus.tunnel.silence_limits import set_silence_limits
-from kolus.tunnel.wire_endpoint import in_place_of
+from kolus.tunnel.wires.loop import Loop, loop_of
+from kolus.tunnel.wires.wire_endpoint import in_place_of
 
 __all__ = [
     "End",

@@ -21,7 +21,7 @@ from zope.interface import implementer
 from kolus.support import steady
 from kolus.tunnel.last_bytes import read_before_loss
 from kolus.tunnel.silence_limits import SilenceLimits, set_silence_limits
-from kolus.tunnel.unsent import unsent
+from kolus.tunnel.wires.unsent import unsent
 
 __all__ = ["EARLY_LIMIT", "End", "Listener"]
 

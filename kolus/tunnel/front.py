@@ -32,15 +32,15 @@ from kolus.tunnel.client import Client
 from kolus.tunnel.end import End
 from kolus.tunnel.framing import Framing, finish
 from kolus.tunnel.joining import pump
-from kolus.tunnel.loop import Loop
 from kolus.tunnel.pump import Pump, Traffic
-from kolus.tunnel.raw_port import raw_port
 from kolus.tunnel.session_times import SessionTimes
 from kolus.tunnel.sessions import Sessions
 from kolus.tunnel.settings import ListenerSettings
 from kolus.tunnel.silence_limits import set_silence_limits
 from kolus.tunnel.throttle import Throttle
 from kolus.tunnel.visitor import Visitor
+from kolus.tunnel.wires.loop import Loop
+from kolus.tunnel.wires.raw_port import raw_port
 
 __all__ = ["Front"]
 

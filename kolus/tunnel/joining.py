@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 
 from kolus.tunnel.end import End
-from kolus.tunnel.pair import Pair
 from kolus.tunnel.pump import Traffic, join
-from kolus.tunnel.wire import Wire
+from kolus.tunnel.wires.pair import Pair
+from kolus.tunnel.wires.wire import Wire
 
 if TYPE_CHECKING:
     from kolus.tunnel.session_times import SessionTimes

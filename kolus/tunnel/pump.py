@@ -63,7 +63,10 @@ def join(client: End, backend: End, times: SessionTimes | None = None) -> Deferr
 
 
 class Tunnel:
-    """The two streams of a pair of ends."""
+    """The two streams of a pair of ends.
+
+    @ivar last: that of the two in which bytes came last.
+    """
 
     def __init__(self, client: End, backend: End, times: SessionTimes | None) -> None:
         self.ended: Deferred[Traffic] = Deferred(self._abort)
@@ -71,6 +74,7 @@ class Tunnel:
         self._times = times
         self._to_backend = _Stream(client, backend, self)
         self._to_client = _Stream(backend, client, self)
+        self.last = self._to_client
         for stream in (self._to_backend, self._to_client):
             stream.sink.feed_from(stream)
         if times is not None:
@@ -87,6 +91,11 @@ class Tunnel:
     def received(self) -> int:
         """Bytes from the backend."""
         return self._to_client.carried
+
+    @property
+    def is_backends_turn(self) -> bool:
+        """Whether the last bytes came from the client."""
+        return self.last is self._to_backend
 
     def stop(self) -> None:
         """End it because of the time. Who still takes bytes gets the end of them, not a reset."""
@@ -141,6 +150,7 @@ class _Stream:
 
     def received(self, data: bytes) -> None:
         self.carried += len(data)
+        self._tunnel.last = self
         self.sink.write(data)
 
     def read_ended(self) -> None:

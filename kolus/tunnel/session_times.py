@@ -1,8 +1,8 @@
 """C{SessionTimes}: ends sessions that are idle, half closed or simply old.
 
 Its state: for each session when it began, the bytes that it had moved when it was looked at last,
-when that was different, and whose turn it is; and the timers of the two rounds. Nothing is noted
-while bytes move: that would cost more than moving them.
+when that was different, and whose turn it was then; and the timers of the two rounds. No time is
+noted while bytes move: that would cost more than moving them.
 """
 
 from __future__ import annotations
@@ -32,12 +32,15 @@ class Session(Protocol):
 
     @ivar sent: bytes from the client so far.
     @ivar received: bytes from the backend so far.
+    @ivar is_backends_turn: whether the last bytes came from the client.
     """
 
     @property
     def sent(self) -> int: ...
     @property
     def received(self) -> int: ...
+    @property
+    def is_backends_turn(self) -> bool: ...
 
 
 @dataclass(slots=True)
@@ -56,8 +59,7 @@ class SessionTimes:
 
     A session is ended between its limit and a tenth after it; a half-closed one within a
     twentieth. Whose turn it is decides which limit an idle session has: that of the backend if the
-    client has sent the last bytes, that of the client if the backend has, or if none has come; and
-    the longer one if both have sent between two looks.
+    client has sent the last bytes, and that of the client if the backend has, or if none have come.
     """
 
     def __init__(
@@ -93,7 +95,6 @@ class SessionTimes:
         limits = {name: getattr(settings, name) for name in REASONS}
         self._limits = {name: math.inf if each is None else each for name, each in limits.items()}
         client, backend, half, age = self._limits.values()
-        self._limits["both"] = max(client, backend)
         self._period = _period(min(client, backend, age), _LOOKS)
         self._half_period = _period(half, _LOOKS_AT_HALVES)
 
@@ -138,8 +139,7 @@ class SessionTimes:
             if now - watched.began >= limits["session_limit"]:
                 self._stop(session, "session_limit")
             elif now - watched.since >= limits[watched.limit]:
-                reason = watched.limit if watched.limit != "both" else "client_timeout"
-                self._stop(session, reason)
+                self._stop(session, watched.limit)
 
     def _look_at_halves(self) -> None:
         self._half_timer = None
@@ -158,13 +158,10 @@ class SessionTimes:
     def _note(self, session: Session, watched: _Watched) -> None:
         """Note what has moved since the last look."""
         sent, received = session.sent, session.received
-        has_sent, has_received = sent != watched.sent, received != watched.received
-        if has_sent or has_received:
+        if sent != watched.sent or received != watched.received:
             watched.sent, watched.received = sent, received
             watched.since = self._clock.seconds()
-            watched.limit = "client_timeout"
-            if has_sent:
-                watched.limit = "both" if has_received else "backend_timeout"
+            watched.limit = "backend_timeout" if session.is_backends_turn else "client_timeout"
 
 
 def _period(limit: float, looks: int) -> float:

@@ -90,7 +90,8 @@ class Recorder:
         self._warn(
             "a lease of {backend} for {ident!r} was forgotten and is reclaimed after {held:.3g} s; "
             "settle every lease with release() or finished()",
-            *(held, origin),
+            held,
+            origin,
         )
         self._tell(Forgotten, held)
 
@@ -109,7 +110,8 @@ class Recorder:
         self._warn(
             "a lease of {backend} for {ident!r} was released after {held:.3g} s with something "
             "under way, as clean says; its connection is closed",
-            *(held, origin),
+            held,
+            origin,
         )
 
     def revoked(self, held: float, origin: str | None) -> None:
@@ -117,7 +119,8 @@ class Recorder:
         self._warn(
             "a lease of {backend} for {ident!r} is revoked: it was held for {held:.3g} s, longer "
             "than hold_limit",
-            *(held, origin),
+            held,
+            origin,
             hint=_HINT,
         )
         self._tell(Revoked, held)
@@ -131,7 +134,8 @@ class Recorder:
         self._warn(
             "a lease of {backend} for {ident!r} has been held for {held:.3g} s and may have "
             "leaked{owner}",
-            *(held, origin),
+            held,
+            origin,
             owner="" if owner is None else f"; its owner is {owner}",
             hint=_HINT,
         )
@@ -140,7 +144,8 @@ class Recorder:
     def still_held(self, held: float, origin: str | None) -> None:
         self._warn(
             "{backend} is closed with a lease for {ident!r} that is still held after {held:.3g} s",
-            *(held, origin),
+            held,
+            origin,
         )
 
     def timed_out(self, waited: float) -> None:

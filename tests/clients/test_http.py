@@ -380,6 +380,14 @@ async def test_https_is_verified_and_pooled(make_http_pool: MakePool) -> None:
     with pytest.raises(ConnectFailed, match="certificate"):
         await get(make_http_pool(), url)
     await pool.close(0)
+
+    made, policy_of_host = [], trusting.creatorForNetloc
+    trusting.creatorForNetloc = lambda *where: made.append(where) or policy_of_host(*where)  # type: ignore[method-assign, func-returns-value]
+    another = make_http_pool(limit=2)
+    agent = another.agent(trusting)
+    assert [await secure() for _ in range(3)] == [b"page of GET "] * 3
+    assert len(made) == 1, "an agent of the pool makes the endpoint of a host once"
+    await another.close(0)
     await port.stopListening()
 
 

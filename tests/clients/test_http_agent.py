@@ -137,6 +137,21 @@ async def test_endpoints_of_ones_own_are_used(
 
 
 @pytest_twisted.ensureDeferred
+async def test_an_agent_of_the_pool_is_one_like_any_other(
+    make_server: MakeServer, make_http_pool: MakePool
+) -> None:
+    one, two = make_server(), make_server()
+    pool = make_http_pool(limit=1)
+    agent = pool.agent()
+    for url in (one.url, two.url, one.url):
+        response = await RedirectAgent(agent).request(b"GET", url + b"/to")
+        assert await readBody(response) == b"page of GET "
+    assert one.connections == two.connections == 1
+    with pytest.raises(SchemeNotSupported):
+        await agent.request(b"GET", b"gopher://host.test/")
+
+
+@pytest_twisted.ensureDeferred
 async def test_the_bind_address_of_the_agent_is_used(
     make_server: MakeServer, make_http_pool: MakePool
 ) -> None:

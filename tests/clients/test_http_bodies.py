@@ -9,13 +9,18 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 from twisted.web._newclient import Request
 from twisted.web.client import Agent, ResponseDone, ResponseFailed, readBody
 from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgentEndpointFactory
+from zope.interface import implementer
 
 from kolus.clients.http import HTTPPool
 from kolus.clients.http.exchange import Exchange
@@ -133,6 +138,69 @@ class Slow(Protocol):
 
     def connectionLost(self, reason: Any = None) -> None:
         self.ended.callback([reason])
+
+
+class Watched(StringTransport):
+    """Notes each time when it is paused or resumed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.noted: list[str] = []
+
+    def pauseProducing(self) -> None:
+        self.noted.append("paused")
+        super().pauseProducing()
+
+    def resumeProducing(self) -> None:
+        if self.producerState == "paused":
+            self.noted.append("resumed")
+        super().resumeProducing()
+
+
+@implementer(IAgentEndpointFactory, IStreamClientEndpoint)
+class InMemory:
+    """Connects all to one transport in memory."""
+
+    def __init__(self) -> None:
+        self.transport = Watched()
+
+    def endpointForURI(self, uri: Any) -> Any:
+        return self
+
+    def connect(self, factory: Any) -> Any:
+        self.protocol = factory.buildProtocol(None)
+        self.protocol.makeConnection(self.transport)
+        return succeed(self.protocol)
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_server_is_paused_only_while_a_part_of_a_body_has_no_reader(
+    make_http_pool: MakePool,
+) -> None:
+    there, pool = InMemory(), make_http_pool(limit=1)
+    agent, noted = Agent.usingEndpointFactory(reactor, there, pool), there.transport.noted
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n"
+
+    asked = agent.request(b"GET", b"http://host.test/")
+    there.protocol.dataReceived(head + b"body")  # the whole, before anybody reads
+    assert await readBody(await asked) == b"body"
+    assert noted == []
+
+    asked = agent.request(b"GET", b"http://host.test/").addCallback(readBody)
+    there.protocol.dataReceived(head + b"bo")  # a part, which somebody reads at once
+    assert noted == []
+    there.protocol.dataReceived(b"dy")
+    assert await asked == b"body"
+
+    asked = agent.request(b"GET", b"http://host.test/")
+    there.protocol.dataReceived(head + b"bo")  # a part, which nobody reads
+    assert noted == ["paused"]
+    body = readBody(await asked)
+    assert noted == ["paused", "resumed"]
+    there.protocol.dataReceived(b"dy")
+    assert await body == b"body"
+    assert idle(pool) == [1]
+    there.protocol.connectionLost(Failure(ConnectionDone()))
 
 
 @pytest_twisted.ensureDeferred

@@ -14,7 +14,7 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.protocol import Factory, Protocol
 
-from kolus.daemon.adopted_unix import LentUNIXEndpoint, adopted_unix_port
+from kolus.daemon.listening.adopted_unix import LentUNIXEndpoint, adopted_unix_port
 
 FACTORY = Factory.forProtocol(Protocol)
 

@@ -12,8 +12,8 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.threads import deferToThread
 
-from kolus.daemon.handover import Handover
-from kolus.daemon.inheritance import Inheritance, inherit
+from kolus.daemon.listening.handover import Handover
+from kolus.daemon.listening.inheritance import Inheritance, inherit
 from kolus.support import CannotListen
 from tests.net.tunnel_peers import until
 

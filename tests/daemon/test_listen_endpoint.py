@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from twisted.internet import reactor
 
-from kolus.daemon.listen_endpoint import listen_endpoint
+from kolus.daemon.listening.listen_endpoint import listen_endpoint
 
 
 def told(description: str) -> str:

@@ -18,8 +18,8 @@ from kolus.balance import NAMES
 from kolus.checking import HealthCheck
 from kolus.config import Config, GroupSettings, ListenerConfig
 from kolus.daemon.daemon import Daemon
-from kolus.daemon.demo import Demo
-from kolus.daemon.listen_endpoint import listen_endpoint
+from kolus.daemon.demo.demo import Demo
+from kolus.daemon.listening.listen_endpoint import listen_endpoint
 from kolus.daemon.served_group import make_source
 from kolus.daemon.tap import Options, makeService
 from kolus.health import Ejection

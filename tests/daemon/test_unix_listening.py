@@ -13,7 +13,7 @@ from twisted.internet import reactor
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory, Protocol
 
-from kolus.daemon.listen_endpoint import listen_endpoint
+from kolus.daemon.listening.listen_endpoint import listen_endpoint
 from kolus.testing import result_of
 
 FACTORY = Factory.forProtocol(Protocol)

@@ -83,6 +83,36 @@ def test_a_request_that_a_lease_may_still_serve_outlives_failed_connects() -> No
     assert result_of(asked).backend is rig.backends[0]
 
 
+def test_a_request_is_placed_where_a_back_off_that_began_while_it_waited_is_over() -> None:
+    rig = Grouped(2)
+    held = rig.lease()
+    rig.fakes[1].refuse(after=0.2)
+    failing = rig.pool.connect("us", rig.backends[1])
+    asked = rig.ask()
+    rig.clock.advance(0.2)
+    failure_of(ConnectFailed, failing)
+    rig.clock.advance(0.2)
+    assert result_of(asked).backend is rig.backends[1]
+    assert held.held
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_a_request_that_comes_in_a_back_off_is_placed_there_when_that_is_over(left: bool) -> None:
+    rig = Grouped(2, lambda statuses: statuses[0])
+    held = rig.lease()
+    rig.fakes[1].refuse()
+    failure_of(ConnectFailed, rig.pool.connect("us", rig.backends[1]))
+    asked = rig.ask()
+    if left:  # the back-off is over while nobody waits
+        asked.cancel()
+        asked.addErrback(lambda failure: failure.trap(CancelledError))
+        rig.clock.advance(0.2)
+        asked = rig.ask()
+    rig.clock.advance(0.2)
+    assert result_of(asked).backend is rig.backends[1]
+    assert held.held
+
+
 def test_who_was_tried_where_there_is_room_again_is_not_in_the_way_of_others() -> None:
     rig = Grouped(2, lambda statuses: statuses[1], idents="separate", backoff=None)
     others = result_of(rig.pool.connect("them", rig.backends[0]))

@@ -56,6 +56,19 @@ def test_an_owner_that_comes_to_hold_all_of_all_backends_is_told_then() -> None:
         result_of(asked[1])
 
 
+def test_a_request_that_leaves_when_another_of_its_owner_fails_is_in_nobodys_way() -> None:
+    rig = Grouped(2)
+    owner: Deferred[None] = Deferred()
+    mine, other = rig.lease(owner=owner), rig.lease()
+    asked = [rig.ask(owner=owner) for _ in range(3)]
+    asked[1].addErrback(lambda failure: asked[2].cancel())
+    other.release()
+    assert mine.held
+    assert has_result(asked[0])
+    with pytest.raises(CancelledError):
+        result_of(asked[2])
+
+
 def test_an_owner_that_holds_all_of_one_backend_waits_for_the_others() -> None:
     rig = Grouped(2)
     owner: Deferred[None] = Deferred()

@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 
 from kolus import Backend, ConnectionManager, Lease, Policy, Pool, SharedManager
 from kolus.balance import fill_first
-from kolus.manager.record import BackendRecord
+from kolus.manager.backend.record import BackendRecord
 from kolus.testing import result_of
 from tests.rigs.named_rig import ONE, THREE, TWO, Reactor, Resolver
 from tests.rigs.pools import Half

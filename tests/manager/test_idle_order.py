@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from kolus import Policy
-from kolus.manager.connection_state import IDLE, LEASED
-from kolus.manager.idle_order import IdleOrder
+from kolus.connection.state import IDLE, LEASED
+from kolus.manager.connections.idle_order import IdleOrder
 
 
 class Idle:

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from kolus import Ejection, Policy
 from kolus.backoff import Backoff
 from kolus.events import Retired, Why
-from kolus.manager.keepalive import MOST_AT_A_TIME
+from kolus.manager.connections.keepalive import MOST_AT_A_TIME
 from kolus.testing import NotFired, result_of
 from tests.rigs.pools import Managed, Pooled
 from tests.rigs.sharing import Hears, Sharing

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kolus.manager.lifetimes import Lifetimes
+from kolus.manager.connections.lifetimes import Lifetimes
 
 EPOCH = 1.7e9
 """A time that the reactor's clock tells, so that rounding is what it will be."""

@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.defer import CancelledError
 from twisted.internet.task import Clock
 
-from kolus.manager.queue import Waiter, WaiterQueue
+from kolus.manager.waiting.queue import Waiter, WaiterQueue
 from kolus.support import Alarm
 from kolus.testing import NotFired, result_of
 from tests.rigs.stalling import StallingClock

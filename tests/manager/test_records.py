@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kolus import Backend
-from kolus.manager import records
+from kolus.manager.backend import records
 from kolus.status import Counters, State
 from kolus.testing import FakeBackend, result_of
 from tests.rigs.grouping import Rig

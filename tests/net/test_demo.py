@@ -117,7 +117,7 @@ async def test_a_demo_that_is_interrupted_still_sums_up() -> None:
 
 
 WRONG_ECHO = """
-from kolus.daemon import demo_backend as demo
+from kolus.daemon.demo import backend as demo
 right = demo._Echo.dataReceived
 def dataReceived(self, data):
     right(self, data[:-1] + bytes([data[-1] ^ 1]))

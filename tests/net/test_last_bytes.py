@@ -16,7 +16,7 @@ from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 from kolus.tunnel import End
-from kolus.tunnel.unsent import unsent
+from kolus.tunnel.wires.unsent import unsent
 from tests.conftest import LoggedFailures
 from tests.net.tunnel_peers import LOOPBACK, until
 

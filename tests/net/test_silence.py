@@ -17,7 +17,7 @@ from twisted.internet.error import ConnectionLost
 from twisted.protocols.policies import ProtocolWrapper
 
 from kolus import Policy, Pool
-from kolus.manager.silence import limit_silence
+from kolus.connection.silence import limit_silence
 from tests.net.asking import until
 from tests.net.peers import Asker, Host
 

@@ -105,6 +105,24 @@ async def test_a_client_that_half_closes_gets_its_answer() -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_client_that_was_answered_has_its_own_time_and_not_the_longer_of_backends() -> None:
+    settings = ListenerSettings(client_timeout=0.2, backend_timeout=60.0)
+    async with (
+        backend(reactor, Peer) as far,
+        front(far.endpoint, settings=settings) as service,
+        connected(reactor, port_of(service)) as client,
+    ):
+        client.send(b"hello")
+        await until(reactor, lambda: far.peers and far.peers[0].got == b"hello")
+        await deferLater(reactor, 0.5, lambda: None)
+        assert client.reason is None
+        far.peers[0].send(b"hello to you")
+        await client.ended()
+        assert client.got == b"hello to you"
+        assert service.front.times_out == {"client_timeout": 1}
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_backend_that_half_closes_hears_the_rest() -> None:
     async with pair() as (client, far, _):
         far.send(b"I have said all", end=True)

@@ -15,9 +15,9 @@ from twisted.logger import LogEvent
 
 from kolus.lease import Lease
 from kolus.tunnel import Front, loop_of
-from kolus.tunnel.descriptors import Descriptors
-from kolus.tunnel.pipes import PIPE, Pipes
-from kolus.tunnel.raw_port import RawPort
+from kolus.tunnel.wires.descriptors import Descriptors
+from kolus.tunnel.wires.pipes import PIPE, Pipes
+from kolus.tunnel.wires.raw_port import RawPort
 from tests.net.test_tunnel import front, port_of
 from tests.net.tunnel_peers import Echo, Peer, backend, connected, until
 

@@ -11,7 +11,7 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 
 from kolus import Backend, ConnectionManager, Policy, Pool, Status
-from kolus.manager import records
+from kolus.manager.backend import records
 from kolus.metrics import Metrics
 from kolus.testing import FakeBackend, result_of
 

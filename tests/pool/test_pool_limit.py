@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError
 
-from kolus import Draining, Lease, balance
+from kolus import ConnectFailed, Draining, Lease, balance
 from kolus.backoff import Backoff
 from kolus.events import Why
 from kolus.testing import result_of
@@ -237,6 +237,21 @@ def test_a_failed_connect_leaves_its_slot_to_the_next() -> None:
         rig.turn()
         rig.clock.advance(0.5)
     result_of(asked).release()
+    rig.end()
+
+
+def test_a_slot_is_used_for_min_idle_elsewhere_if_the_connect_that_it_was_for_fails_at_once() -> (
+    None
+):
+    rig = LimitedPool(2, min_idle=2, idle_timeout=None, limit=2)
+    rig.lease("b").release()
+    rig.turn()
+    assert rig.open("b") == 2
+    rig.fakes["a"].refuse(always=True)
+    failing = rig.ask("a")  # one of those makes way for it
+    rig.turn()
+    failure_of(ConnectFailed, failing)
+    assert rig.open("b") == 2
     rig.end()
 
 

@@ -9,8 +9,8 @@ from kolus import Group
 from kolus.balance import fill_first, idle_first, least_leased
 from kolus.balance import lowest as ranked
 from kolus.balance.candidates import by_load, lowest, total_load
-from kolus.manager.connection_state import ConnectionState
-from kolus.manager.fresh_queue import FreshQueue
+from kolus.connection import ConnectionState
+from kolus.manager.waiting.fresh_queue import FreshQueue
 from tests.rigs.ledger import Ledger, Manager
 
 __all__ = ["check_groups", "check_nothing_is_left"]
@@ -30,6 +30,8 @@ def check_groups(ledger: Ledger, groups: Sequence[Group[Any]]) -> None:
         each_waits_here_and_is_placed_at_one_manager(ledger, queue)
         nobody_waits_for_what_is_idle_elsewhere(ledger, queue)
         nobody_waits_where_fewer_can_be_served(ledger, queue)
+        if queue.is_short():
+            who_waits_for_room_looks_when_an_attempt_is_due(ledger, queue)
     for manager in ledger.managers:
         placed = manager.placements
         assert set(placed._hopeful) <= set(placed.waiters)
@@ -104,7 +106,7 @@ def nobody_waits_for_what_is_idle_elsewhere(ledger: Ledger, queue: Any) -> None:
         elif manager._policy.slots is not None:
             ready += [each for each in connections.all if each.state is ConnectionState.LEASED]
             ready = [each for each in ready if manager.supply.room_on(each)]
-        ready = [each for each in ready if not manager._hooks.is_stale(each)]
+        ready = [each for each in ready if not manager.hooks.is_stale(each)]
         assert not ready, f"somebody waits while {manager} has something ready"
 
 
@@ -132,6 +134,15 @@ def nobody_waits_where_fewer_can_be_served(ledger: Ledger, queue: Any) -> None:
     ]
     known = [waiter in queue._placer._short for each in short for waiter in placed[each]]
     assert not (short and roomy), f"{told}, {known}: the first could be helped by the last"
+
+
+def who_waits_for_room_looks_when_an_attempt_is_due(ledger: Ledger, queue: Any) -> None:
+    for record in ledger.pool._managers.records.among(queue.backends):
+        due, its = record.attempts.due_at, [record.turns.outside]
+        its += [each.placements.wait_for_room for each in record.turns.awaited]
+        is_later = due > ledger.now() + 0.001  # more than a clock that is set back rounds
+        if is_later and any(queue in each for each in its):
+            assert queue._alarm.at <= due + 0.01, "nothing looks for room when an attempt is due"
 
 
 def check_nothing_is_left(ledger: Ledger) -> None:

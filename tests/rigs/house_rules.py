@@ -30,9 +30,9 @@ __all__ = [
 ]
 
 FLOORS = (
-    "errors backoff status support events",
-    "endpoints lease balance health watching context proxy_protocol tls",
-    "backend policy interfaces tunnel",
+    "errors backoff status support events proxy_protocol",
+    "endpoints lease balance health watching context tls",
+    "backend policy interfaces connection tunnel",
     "manager sources metrics otel durations checking",
     "group config prometheus",
     "pool admin cli",
@@ -129,19 +129,32 @@ def imports_past_a_door(root: Path) -> Iterator[str]:
 
 
 def rooms_that_are_too_deep(root: Path) -> Iterator[str]:
-    """Packages with a circle of imports, or with a chain of imports that is too long."""
+    """Packages with a chain of imports that is too long, or with a circle: of modules, or of the
+    packages in them."""
     inner = {
         module: {each.removeprefix("kolus.") for each in imports(parse(path))}
         for module, path in modules(root).items()
         if "." in module
     }
-    chains = {module: longest_chain(module, inner) for module in inner}
-    for room in sorted({module.partition(".")[0] for module in inner}):
-        longest = max((chain for at, chain in chains.items() if entry_of(at) == room), key=len)
-        if longest[0] in longest[1:]:
-            yield f"{room}: a circle, {' > '.join(longest)}"
-        elif len(longest) > MOST_FLOORS_IN_A_ROOM:
-            yield f"{room}: {len(longest)} floors, {' > '.join(longest)}"
+    parts: dict[str, set[str]] = {}
+    for module, others in inner.items():
+        part = part_of(module, root)
+        its = {part_of(each, root) for each in others if each in inner}
+        parts.setdefault(part, set()).update(its - {part})
+    for graph in (inner, parts):
+        chains = {module: longest_chain(module, graph) for module in graph}
+        for room in sorted({entry_of(module) for module in graph}):
+            longest = max((chain for at, chain in chains.items() if entry_of(at) == room), key=len)
+            if longest[0] in longest[1:]:
+                yield f"{room}: a circle, {' > '.join(longest)}"
+            elif len(longest) > MOST_FLOORS_IN_A_ROOM:
+                yield f"{room}: {len(longest)} floors, {' > '.join(longest)}"
+
+
+def part_of(module: str, root: Path) -> str:
+    """The package that a module is in, or is."""
+    is_package = (root / "kolus" / module.replace(".", "/")).is_dir()
+    return module if is_package else module.rpartition(".")[0]
 
 
 def longest_chain(

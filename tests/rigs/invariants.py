@@ -8,9 +8,9 @@ from dataclasses import fields
 from typing import Any
 
 from kolus.backend import Backend
+from kolus.connection import ConnectionState
 from kolus.events import Why
-from kolus.manager.connection_state import ConnectionState
-from kolus.manager.keepalive import MOST_AT_A_TIME
+from kolus.manager.connections.keepalive import MOST_AT_A_TIME
 from kolus.metrics import Counts
 from kolus.status import Counters, State
 from tests.rigs.lease_invariants import check_leases
@@ -116,14 +116,14 @@ def nobody_waits_for_what_is_there(manager: Manager) -> None:
         return
     fresh = len(manager.placements.fresh)
     if fresh:
-        new = [each for each in manager.freshness.new_idle() if not manager._hooks.is_stale(each)]
+        new = [each for each in manager.freshness.new_idle() if not manager.hooks.is_stale(each)]
         assert not new, "somebody waits while something fresh is ready"
     demand = manager.demand() - fresh
     if not demand:
         return
     connections, shared = manager.connections, manager._policy.slots is not None
     ready = [
-        each for each in connections.idle if each.usable() and not manager._hooks.is_stale(each)
+        each for each in connections.idle if each.usable() and not manager.hooks.is_stale(each)
     ]
     if shared:
         ready += [each for each in connections.all if each.state is ConnectionState.LEASED]
@@ -163,9 +163,7 @@ def somebody_will_look_again(manager: Manager) -> None:
     if manager.wants_connection() and not is_making_room:
         assert manager in record.turns.wanting, "nobody knows that a manager wants a connection"
         is_spare = bool(record.budget.wanting) and not manager.is_short()
-        # The pause for a fault of the machine may have been ended early by another backend.
-        is_pausing = record.attempts.paused_in and record.turns._alarm.at <= manager._now() + 1.0
-        is_free = record.may_connect() and not (is_spare or is_pausing)
+        is_free = record.may_connect() and not is_spare
         assert not is_free, "a manager waits for a slot that is free"
     wants = lifecycle.serves and manager.supply.wanted() > len(manager.connections.connecting)
     if wants and not is_making_room and connector.due_in() > 0 and record.may_connect():

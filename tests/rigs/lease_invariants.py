@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kolus.manager.connection_state import ConnectionState
+from kolus.connection import ConnectionState
 from tests.rigs.ledger import Ledger
 
 __all__ = ["check_leases"]

@@ -20,10 +20,10 @@ from twisted.internet.task import Clock, deferLater
 from twisted.python.failure import Failure
 
 from kolus import Backend, Lease, LeaseError, Policy, Pool
+from kolus.connection import ConnectionState
 from kolus.events import Event, Finished, Retired, Why
-from kolus.manager import records
-from kolus.manager.connection_state import ConnectionState
-from kolus.manager.queue import Waiter
+from kolus.manager.backend import records
+from kolus.manager.waiting.queue import Waiter
 from kolus.metrics import Metrics
 from kolus.support.steady import _Call
 from kolus.testing import FakeBackend

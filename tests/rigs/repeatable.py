@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from kolus.manager import Connection, connector, records
+from kolus.connection import Connection
+from kolus.manager.backend import records
+from kolus.manager.connections import connector
 from kolus.watching import Owner, Ownership, owners
 
 __all__ = ["begin_anew", "repeatable"]

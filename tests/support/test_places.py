@@ -81,7 +81,7 @@ def test_a_call_whose_source_is_unknown_is_shown_without_it() -> None:
 def test_there_may_be_no_place_outside_of_kolus() -> None:
     found: queue.Queue[str] = queue.Queue()
     look = inside("kolus.pool", "connect", call=place)
-    names = {"__name__": "kolus.daemon.demo", "found": found, "look": look}
+    names = {"__name__": "kolus.daemon.demo.demo", "found": found, "look": look}
     exec("def main(): found.put(look())", names)
     _thread.start_new_thread(names["main"], ())
     assert found.get(timeout=10) == "nowhere outside of kolus"

@@ -15,6 +15,15 @@ class Moving:
     """A session that a test moves bytes through."""
 
     sent = received = 0
+    is_backends_turn = False
+
+    def ask(self) -> None:
+        self.sent += 1
+        self.is_backends_turn = True
+
+    def answer(self) -> None:
+        self.received += 1
+        self.is_backends_turn = False
 
 
 class Rig:
@@ -49,10 +58,10 @@ def test_a_client_that_is_silent_is_ended_after_its_time(silent_before: float) -
     session = rig.begin()
     if silent_before:
         rig.wait(silent_before)
-        session.sent += 1
-        session.received += 1
+        session.ask()
+        session.answer()
         rig.wait(1.0)
-        session.received += 1
+        session.answer()
     began = rig.clock.seconds()
     rig.wait(9.9)
     assert not rig.ended
@@ -67,7 +76,7 @@ def test_a_backend_that_owes_an_answer_is_ended_after_its_own_time() -> None:
     session = rig.begin()
     rig.wait(50.0)
     assert not rig.ended
-    session.sent += 1
+    session.ask()
     rig.wait(9.9)
     assert not rig.ended
     rig.wait(1.2)
@@ -77,24 +86,31 @@ def test_a_backend_that_owes_an_answer_is_ended_after_its_own_time() -> None:
 def test_a_client_that_was_answered_has_the_time_of_clients() -> None:
     rig = Rig(client_timeout=100.0, backend_timeout=10.0)
     session = rig.begin()
-    session.sent += 1
+    session.ask()
     rig.wait(2.0)
-    session.received += 1
+    session.answer()
     rig.wait(99.0)
     assert not rig.ended
     rig.wait(5.0)
     assert rig.whys() == ["client_timeout"]
 
 
-def test_if_it_is_not_known_whose_turn_it_is_the_longer_time_counts() -> None:
-    rig = Rig(client_timeout=5.0, backend_timeout=20.0)
-    session = rig.begin()
-    session.sent += 1
-    session.received += 1
-    rig.wait(19.0)
-    assert not rig.ended
-    rig.wait(3.0)
-    assert len(rig.ended) == 1
+@pytest.mark.parametrize(("client", "backend"), [(5.0, 20.0), (20.0, 5.0)])
+def test_the_last_bytes_tell_whose_turn_it_is_however_soon_an_answer_follows(
+    client: float, backend: float
+) -> None:
+    rig = Rig(client_timeout=client, backend_timeout=backend)
+    answered, asked = rig.begin(), rig.begin()
+    for session in (answered, asked):
+        session.ask()
+        session.answer()
+    asked.ask()
+    rig.wait(30.0)
+    ends = {session: (why, at) for session, why, at in rig.ended}
+    assert ends[answered][0] == "client_timeout"
+    assert client <= ends[answered][1] <= client * 1.1 + 0.5
+    assert ends[asked][0] == "backend_timeout"
+    assert backend <= ends[asked][1] <= backend * 1.1 + 0.5
 
 
 @pytest.mark.parametrize("name", ["sent", "received"])
@@ -124,7 +140,7 @@ def test_a_half_closed_session_that_moves_bytes_goes_on() -> None:
     rig.times.half_closed(session)
     for _ in range(10):
         rig.wait(9.0)
-        session.received += 1
+        session.answer()
     assert not rig.ended
     rig.wait(10.6)
     assert rig.whys() == ["half_closed_timeout"]
@@ -135,7 +151,7 @@ def test_a_session_is_ended_at_its_greatest_age_even_if_it_moves_bytes() -> None
     session = rig.begin()
     for _ in range(199):
         rig.wait(0.1)
-        session.sent += 1
+        session.ask()
     assert not rig.ended
     rig.wait(1.2)
     assert rig.whys() == ["session_limit"]

@@ -6,15 +6,16 @@ from base64 import b64encode
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import clientFromString, wrapClientTLS
+from twisted.internet.endpoints import clientFromString
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IAddress, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import URI, BrowserLikePolicyForHTTPS
-from twisted.web.error import SchemeNotSupported
 from twisted.web.iweb import IAgentEndpointFactory, IPolicyForHTTPS
 from zope.interface import implementer
+
+from kolus.clients.http.endpoints import secured
 
 __all__ = ["ProxyTunnels", "TunnelRefused"]
 
@@ -57,12 +58,7 @@ class ProxyTunnels:
         """See C{IAgentEndpointFactory}."""
         host = b"[%b]" % uri.host if b":" in uri.host else uri.host
         tunnel = _TunnelEndpoint(self._proxy, b"%b:%d" % (host, uri.port), self._headers)
-        if uri.scheme == b"http":
-            return tunnel
-        if uri.scheme != b"https":
-            raise SchemeNotSupported(f"Unsupported scheme: {uri.scheme!r}")
-        creator = self._contexts.creatorForNetloc(uri.host, uri.port)
-        return wrapClientTLS(creator, tunnel)
+        return secured(uri, tunnel, self._contexts)
 
 
 @implementer(IStreamClientEndpoint)

@@ -16,10 +16,10 @@ Client = tuple[Callable[[], Awaitable[object]], Callable[[], Deferred[Any]]]
 """A call, and what closes the client."""
 
 
-def _http(reactor: Any, pool: Any, port: int) -> Callable[[], Awaitable[object]]:
-    from twisted.web.client import Agent, readBody
+def _http(agent: Any, port: int) -> Callable[[], Awaitable[object]]:
+    from twisted.web.client import readBody
 
-    agent, url = Agent(reactor, pool=pool), b"http://127.0.0.1:%d/" % port
+    url = b"http://127.0.0.1:%d/" % port
 
     async def call() -> bytes:
         return bytes(await readBody(await agent.request(b"GET", url)))
@@ -33,15 +33,15 @@ async def http_kolus(reactor: Any, port: int, limit: int) -> Client:
 
     policy = Policy(limit=limit, acquire_timeout=30.0, fail_fast=False)
     pool = HTTPPool(reactor, policy=policy)
-    return _http(reactor, pool, port), lambda: pool.close(0)
+    return _http(pool.agent(), port), lambda: pool.close(0)
 
 
 async def http_twisted(reactor: Any, port: int, limit: int) -> Client:
-    from twisted.web.client import HTTPConnectionPool
+    from twisted.web.client import Agent, HTTPConnectionPool
 
     pool = HTTPConnectionPool(reactor)
     pool.maxPersistentPerHost = limit
-    return _http(reactor, pool, port), pool.closeCachedConnections
+    return _http(Agent(reactor, pool=pool), port), pool.closeCachedConnections
 
 
 async def redis_kolus(reactor: Any, port: int, limit: int) -> Client:

@@ -1,0 +1,3 @@
+"""Where the daemon listens: addresses, sockets of systemd or of another process, and a takeover."""
+
+__all__ = ()

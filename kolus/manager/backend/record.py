@@ -1,0 +1,346 @@
+"""C{BackendRecord}: what kolus keeps of one backend, shared by the managers of the backend.
+
+Its state is the limit; the managers; all their connections, and those that are connecting and
+closing; whose turn it is to connect; the results of attempts to connect; the endpoint, with the
+addresses of its host; the health, the load and the counters. It outlives the managers.
+
+A backend has several managers if each ident has its own, and while a manager that another ident has
+replaced waits for its last leases.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Callable, Hashable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+
+from kolus.errors import ConnectFailed, MachineFault
+from kolus.health import Attempts, Ejection, Health, Shortage
+from kolus.manager.backend.budget import Budget
+from kolus.manager.backend.feedbacks import Feedbacks
+from kolus.manager.backend.load import Load
+from kolus.manager.backend.shrinking import Shrinking
+from kolus.manager.backend.turns import Turns
+from kolus.manager.backend.vacancies import Vacancies
+from kolus.status import Counters
+
+if TYPE_CHECKING:
+    from kolus.backend import Backend
+    from kolus.backoff import Rng
+    from kolus.manager.backend.records import Records
+    from kolus.manager.base import BaseManager
+
+__all__ = ["BackendRecord", "MakeEndpoint", "Watcher"]
+
+MakeEndpoint = Callable[[Any, "Backend"], IStreamClientEndpoint]
+"""Makes the endpoint of a backend for a reactor, in the place of C{Backend.connector}."""
+
+Watcher = Callable[[Hashable], object]
+"""Is called with the key of a backend whose load or health changes, so that it can keep an index of
+backends. It must only note the key: it is called in the middle of the change."""
+
+
+class BackendRecord:
+    """What kolus keeps of one backend.
+
+    @ivar backend: the backend, with the name and values of the newest list.
+    @ivar generation: grows with each C{renew}.
+    @ivar limit: the most connections of all its managers together.
+    @ivar attempts: the results of attempts to connect.
+    @ivar counters: the numbers of events so far.
+    @ivar health: whether the backend may be chosen.
+    @ivar budget: the limit of all backends of the pool together.
+    @ivar all: the connections of all its managers.
+    @ivar connecting: those of them that are being made.
+    @ivar closing: those of them that are being closed.
+    @ivar detached: the connections that have left the pool and keep their slots, or of a pool that
+        shares the limits; in C{all}, too.
+    @ivar members: its managers.
+    @ivar vacancies: which of these nobody uses.
+    @ivar turns: whose turn it is to connect.
+    @ivar smooth: the managers that are smooth or pass on: see C{BaseManager}.
+    @ivar arrivals: numbers the requests of all managers that may share a queue.
+    @ivar shrinking: lets connections go while there are more than the limit.
+    @ivar last_ident: whom its newest manager is for, or the last that could not be made.
+    @ivar make_endpoint: makes the endpoint; C{None}: the backend does.
+    @ivar listener: the pool's records, which hear of the backend's health and know the groups.
+    @ivar watchers: who is told what changes; a live list.
+    @ivar feedbacks: who is told how long leases take.
+    @ivar load: what its managers have to do together.
+    """
+
+    # What every choice needs: see L{BaseManager}.
+    __slots__ = ("__dict__", "__weakref__", "health", "load")
+
+    def __init__(
+        self,
+        limit: int,
+        max_connecting: int | None,
+        backend: Backend,
+        clock: IReactorTime,
+        *,
+        ejection: Ejection | None = None,
+        rng: Rng = random,
+        arrivals: Iterator[int] | None = None,
+        budget: Budget | None = None,
+        most_members: int | None = None,
+        shortage: Shortage | None = None,
+        starts_slowly: bool = True,
+    ) -> None:
+        """
+        @param max_connecting: the most attempts to connect at a time; C{None}: no bound.
+        @param ejection: when failures eject the backend; C{None}: never.
+        @param most_members: how many managers make the longest unused ones end; C{None}: any number
+            stays.
+        @param budget: the limit of the pool; C{None}: the backend is in no pool.
+        @param shortage: what this machine lacks for connects to any backend.
+        @param starts_slowly: whether there are few attempts at a time at first.
+        """
+        self.backend = backend
+        self.limit = limit
+        self._max_connecting = math.inf if max_connecting is None else max_connecting
+        self.attempts = Attempts(shortage, starts_slowly=starts_slowly)
+        self.counters = Counters()
+        self._clock = clock
+        self.health = Health(self, clock, ejection, rng, self.attempts, self.counters)
+        self.members: list[BaseManager[Any]] = []
+        self.vacancies = Vacancies(self, most_members)
+        self.load = Load(self)
+        self.smooth: dict[BaseManager[Any], None] = {}
+        self.all: set[Any] = set()
+        self.connecting: set[Any] = set()
+        self.closing: set[Any] = set()
+        self.budget = Budget() if budget is None else budget
+        self.detached: set[Any] = set()
+        self.shrinking = Shrinking(self)
+        self.turns = Turns(self, clock)
+        self.arrivals = itertools.count() if arrivals is None else arrivals
+        self.watchers: list[Watcher] = []
+        self.feedbacks = Feedbacks(self)
+        self.listener: Records | None = None
+        self.make_endpoint: MakeEndpoint | None = None
+        self.last_ident: Hashable = None
+        self._endpoint: IStreamClientEndpoint | None = None
+        self.generation = 0
+
+    def __repr__(self) -> str:
+        return f"<BackendRecord of {self.backend}>"
+
+    def renew(self) -> None:
+        """Read the endpoint string anew, with its files, before the next connect."""
+        self._endpoint = None
+        self.generation += 1
+
+    def endpoint(self, reactor: Any) -> IStreamClientEndpoint:
+        """The endpoint that all managers connect through. The first call makes it.
+
+        @raise ValueError: the backend's endpoint string is of no use to this reactor.
+        @raise ConnectFailed: it cannot be made now, for a C{MachineFault}.
+        """
+        if self._endpoint is None:
+            try:
+                make = self.make_endpoint
+                its = self.backend
+                self._endpoint = make(reactor, its) if make else its.connector(reactor)
+            except MachineFault as fault:
+                raise ConnectFailed(self.backend, fault) from fault
+        return self._endpoint
+
+    def unused(self) -> int:
+        """How many more connections may be made; below 0 while there are more than the backend's
+        limit or the pool's."""
+        return min(self.limit - len(self.all), self.budget.unused())
+
+    def obtainable(self) -> int:
+        """The same, but at least 1 if an idle connection of another backend would make way."""
+        return min(self.limit - len(self.all), self.budget.obtainable())
+
+    # Its connections
+
+    def begin(self, connection: Any) -> None:
+        """An attempt to connect has begun."""
+        self.all.add(connection)
+        self.connecting.add(connection)
+        self.budget.begin(self)
+        if self.listener is not None:
+            self.listener.begun(self, connection)
+
+    def ends(self, connection: Any) -> None:
+        """A connection is being closed, or takes no new leases and will be."""
+        if connection in self.all:
+            self.budget.ends(connection)
+
+    def remove(self, connection: Any) -> None:
+        """A connection is gone."""
+        self.connecting.discard(connection)
+        self.closing.discard(connection)
+        if connection in self.all:
+            self.all.discard(connection)
+            self.budget.remove(self, connection)
+            if self.listener is not None and connection not in self.detached:
+                self.listener.gone(self, connection)
+
+    def join(self, member: BaseManager[Any]) -> None:
+        self.last_ident = member.ident
+        self.members.append(member)
+        self.vacancies.add(member)
+        self.turns.joined()
+        self.load.joined(member)
+        self.changed()
+
+    def leave(self, member: BaseManager[Any]) -> None:
+        """It has no connections any more and wants none."""
+        self.members.remove(member)
+        self.vacancies.discard(member)
+        self.turns.left(member)
+        self.smooth.pop(member, None)
+        self.load.left(member)
+        self.changed()
+        if self.listener is not None and not self.members:
+            self.listener.unused(self)
+
+    def is_called(self, backend: Backend) -> None:
+        """The newest list has another name or other values for the backend."""
+        if backend is not self.backend:
+            self.backend = backend
+            for member in self.members:
+                member.is_called(backend)
+
+    # Its load
+
+    def changed(self, member: BaseManager[Any] | None = None) -> None:
+        """The load or the capacity has changed: nothing cached is valid any more.
+
+        @param member: as for C{Load.changed}.
+        """
+        self.load.changed(member)
+        if self.smooth:
+            for member in self.smooth:
+                member.smooth = member.passes_on = False
+            self.smooth.clear()
+        if self.watchers:
+            self.tell_watchers()
+
+    def tell_watchers(self) -> None:
+        """Tell the watchers that the load has changed. The cached load stays valid."""
+        for watcher in self.watchers:
+            watcher(self.backend.key)
+
+    # Health
+
+    def ejected(self, reason: str, seconds: float) -> None:
+        """Called by the health."""
+        self.changed()
+        if self.listener is not None:
+            self.listener.ejected(self, reason, seconds)
+        self._health_changed()
+
+    def failed_again(self) -> None:
+        """Called by the health."""
+        if self.listener is not None:
+            self.listener.failed_again(self)
+
+    def admitted(self, reason: str) -> None:
+        """Called by the health."""
+        self.changed()
+        if self.listener is not None:
+            self.listener.admitted(self, reason)
+        self._health_changed()
+
+    def probe_is_due(self) -> None:
+        """Called by the health."""
+        self.changed()
+        if self.listener is not None:
+            self.listener.probe_is_due(self)
+
+    def _health_changed(self) -> None:
+        for member in tuple(self.members):
+            member.health_changed()
+
+    # Slots
+
+    def slot_kept(self, connection: Any) -> None:
+        """A connection has left the pool, and keeps its slot until it ends."""
+        self.all.add(connection)
+        self.budget.begin(self)
+        self.detached.add(connection)
+
+    def slot_returned(self, connection: Any) -> None:
+        """That connection has ended."""
+        self.remove(connection)
+        self.detached.discard(connection)
+        self.changed()
+        self.turns.wake()
+        if self.listener is not None and not self.members:
+            self.listener.unused(self)
+
+    def has_room(self) -> bool:
+        """Whether one more connection may be made, and an attempt is due."""
+        return self.obtainable() > 0 and self._is_due()
+
+    def _is_due(self) -> bool:
+        return self.attempts.due_at <= self._clock.seconds()
+
+    def may_connect(self) -> bool:
+        """Whether one more attempt may begin beside those of all managers."""
+        return self.budget.unused() > 0 and self._may_attempt()
+
+    def has_own_room(self) -> bool:
+        """Whether one more attempt may begin and is due, leaving aside the limit of the pool."""
+        return self._may_attempt() and self._is_due()
+
+    def _may_attempt(self) -> bool:
+        under_way = len(self.connecting)
+        return (
+            under_way < self._max_connecting
+            and len(self.all) < self.limit
+            and self.attempts.may_begin(self._clock.seconds(), under_way)
+        )
+
+    def binding_pool_limit(self) -> int | None:
+        """The limit of the pool, if nothing but that prevents one more connection."""
+        binds = len(self.all) < self.limit and self.budget.unused() <= 0
+        return self.budget.limit if binds else None
+
+    def connections_of_others(self, member: BaseManager[Any]) -> int:
+        """If the limit is reached, how many connections are not of this manager; else 0."""
+        return 0 if len(self.all) < self.limit else len(self.all) - len(member.connections.all)
+
+    def must_make_way(self, member: BaseManager[Any]) -> bool:
+        """Whether a connection that comes home to a manager is to make way for another manager's,
+        of this backend or of another."""
+        if self.turns.wanting and self.turns.claims(member):
+            return True
+        return bool(self.budget.wanting) and self.budget.claims(member)
+
+    def resize(self, limit: int) -> None:
+        """Set another limit: see C{IKolusManager}."""
+        if limit == self.limit:
+            return
+        self.limit = limit
+        self.changed()
+        self.shrinking.look()
+        for member, count in self.shrinking.surplus():
+            if self.limit == limit:  # a failed request's callback may have set another limit
+                member.connections.shed(count)
+        for member in tuple(self.members):
+            member.limit_changed()
+        self.turns.wake()
+
+    def tell_members(self) -> None:
+        """Tell all managers that what they may lease has changed."""
+        for member in tuple(self.members):
+            member.connections_changed()
+
+    def room_to_come(self) -> int:
+        """How many more connections may be made once those that are closing are gone. It may be
+        below 0 after the limit was lowered."""
+        return min(self.own_room_to_come(), self.budget.room_to_come())
+
+    def own_room_to_come(self) -> int:
+        """The same by the limit of the backend alone."""
+        return self.limit - len(self.all) + len(self.closing)

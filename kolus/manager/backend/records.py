@@ -1,0 +1,357 @@
+"""C{Records}: the records of a pool's backends, which outlive the managers.
+
+Its state is the records; those without managers, the longest unused first; the totals of forgotten
+records; the limits set by hand; the counter that numbers requests; the backends that are not well;
+the lists of groups; the queues of groups; the pools that share the limits; and the watchers and
+feedbacks, each with the backends that it observes. These are attached to existing records and to
+those made later.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.interfaces import IReactorTime
+
+from kolus.backend import Backend
+from kolus.errors import ConnectFailed
+from kolus.health import Phase, Shortage
+from kolus.manager.backend.budget import Budget
+from kolus.manager.backend.record import BackendRecord, MakeEndpoint, Watcher
+from kolus.manager.backend.recovery import Recovery
+from kolus.manager.backend.totals import Totals
+from kolus.manager.connections.failed_attempts import is_to_blame
+from kolus.manager.waiting.group_queue_index import GroupQueueIndex
+from kolus.watching import Owner, Recorder
+
+if TYPE_CHECKING:
+    from kolus.backend import AnyBackend, Backends
+    from kolus.backoff import Rng
+    from kolus.balance import Feedback
+    from kolus.events import Observer
+    from kolus.manager.waiting.queue import Waiter
+    from kolus.policy import Policy
+    from kolus.status import Counters
+
+__all__ = ["Records"]
+
+_MOST_UNUSED = 1000
+
+Keyed = Mapping[Hashable, object]
+"""A mapping whose keys are keys of backends. Only its keys matter."""
+
+
+def _do_nothing(*_: object) -> None:
+    """No managers are to be closed: there are none, or the pool is closed."""
+
+
+class Records:
+    """Makes the record of a backend when it is first needed, and forgets the longest unused ones.
+
+    @ivar find: returns the record of the backend with a key; C{None} if there is none.
+    @ivar budget: the limit of all backends together.
+    @ivar close_unused: called when a record has more managers than so many; C{Managers} sets it.
+    @ivar limits: the limits set by hand, by the backends' keys.
+    @ivar sick: the records of backends that are not well, by their keys.
+    @ivar health_changes: how often C{sick} has changed.
+    @ivar recovery: tries the ejected backends.
+    @ivar sharers: each finds the record of a backend in a pool where this one's connections count,
+        too. C{Limits} changes it.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        observers: list[Observer],
+        rng: Rng,
+        probe: Callable[[BackendRecord], object] | None,
+        connect: Callable[[BackendRecord], object],
+        limit: int | None = None,
+        make_endpoint: MakeEndpoint | None = None,
+    ) -> None:
+        """
+        @param probe: probes a backend that is due and in use; C{None}: the next request is the
+            probe.
+        @param connect: connects to a backend that no request is to wait for.
+        @param limit: the most connections of all backends together; C{None}: no limit.
+        @param make_endpoint: see C{Pool}.
+        """
+        self.budget = Budget(limit)
+        self.recovery = Recovery(clock, connect)
+        self.limits: dict[Hashable, int] = {}
+        self.sick: dict[Hashable, BackendRecord] = {}
+        self.health_changes = 0
+        self._probe = probe
+        self._clock = clock
+        self._observers = observers
+        self._rng = rng
+        self._records: dict[Hashable, BackendRecord] = {}
+        self.find = self._records.get
+        self.close_unused: Callable[[BackendRecord, int], object] = _do_nothing
+        self._unused: OrderedDict[Hashable, None] = OrderedDict()
+        self._forgotten = Totals()
+        self.arrivals = itertools.count()
+        self._shortage = Shortage()
+        self._make_endpoint = make_endpoint
+        self.group_queues = GroupQueueIndex()
+        self.sharers: list[Callable[[Backend], BackendRecord]] = []
+        self._lists: dict[int, Backends] = {}  # by their identity, the newest last
+        self._watchers: list[tuple[Watcher, Keyed]] = []
+        self._feedbacks: list[tuple[Feedback, Keyed]] = []
+
+    def __iter__(self) -> Iterator[BackendRecord]:
+        return iter(tuple(self._records.values()))
+
+    def of(self, backend: Backend, policy: Policy) -> BackendRecord:
+        """The record of a backend; made if there is none."""
+        record = self._records.get(backend.key)
+        return self._open(backend, policy) if record is None else record
+
+    def limit(self, backend: Backend, policy: Policy) -> int:
+        """The most connections that a backend should have now."""
+        own = self.own_limit(backend)
+        return policy.limit if own is None else own
+
+    def own_limit(self, backend: Backend) -> int | None:
+        """The backend's own limit: set by hand, or else of the newest list that gives one, or else
+        of C{backend}; C{None} if there is none."""
+        key = backend.key
+        if key in self.limits or not self._lists:
+            return self.limits.get(key, backend.limit)
+        listed = [each[key].limit for each in self._lists.values() if key in each]
+        return next((each for each in reversed(listed) if each is not None), backend.limit)
+
+    def backend(self, given: AnyBackend) -> Backend:
+        """The backend that a string or a pair stands for.
+
+        @raise ValueError: it is invalid.
+        @raise TypeError: it is not a backend.
+        """
+        record = self.find(given) if isinstance(given, str) else None  # parsing it is slow
+        return Backend.of(given) if record is None else record.backend
+
+    def called(self, backend: Backend) -> Backend:
+        """The backend as it is in the newest list that has it; C{backend} if none has."""
+        key = backend.key
+        lists = reversed(self._lists.values())
+        return next((each[key] for each in lists if key in each), backend)
+
+    def _open(self, backend: Backend, policy: Policy) -> BackendRecord:
+        backend = self.called(backend)
+        record = BackendRecord(
+            self.limit(backend, policy),
+            policy.max_connecting,
+            backend,
+            self._clock,
+            ejection=policy.ejection,
+            rng=self._rng,
+            arrivals=self.arrivals,
+            budget=self.budget,
+            most_members=policy.max_idents,
+            shortage=self._shortage,
+            starts_slowly=policy.backoff is not None,
+        )
+        record.listener = self
+        record.make_endpoint = self._make_endpoint
+        self._records[backend.key] = record
+        record.watchers += [each for each, keyed in self._watchers if backend.key in keyed]
+        for feedback, keyed in self._feedbacks:
+            if backend.key in keyed:
+                record.feedbacks.teach(feedback)
+        record.changed()
+        self.unused(record)
+        return record
+
+    def counters(self) -> Counters:
+        """The sum of the counters of all records, forgotten ones included."""
+        return sum([each.counters for each in self], self._forgotten.counters())
+
+    # Forgetting
+
+    def unused(self, record: BackendRecord) -> None:
+        """Called by a record that has no manager. If there are too many of these, the longest
+        unused are forgotten, except those that are still in use."""
+        self._unused[record.backend.key] = None
+        self._unused.move_to_end(record.backend.key)
+        while len(self._unused) > _MOST_UNUSED:
+            oldest = self._records.get(self._unused.popitem(last=False)[0])
+            if oldest is not None and not self._is_of_use(oldest):
+                self._forget(oldest)
+
+    def _is_of_use(self, record: BackendRecord) -> bool:
+        needed = record.members or record.detached or record.health.is_held
+        return bool(needed) or self._is_listed(record)
+
+    def _forget(self, record: BackendRecord) -> None:
+        del self._records[record.backend.key]
+        if self.sick.pop(record.backend.key, None) is not None:
+            self.health_changes += 1
+        record.listener = None
+        record.health.stop()
+        self.recovery.remove(record)
+        self._forgotten.expect(record)
+
+    def begun(self, record: BackendRecord, connection: Any) -> None:
+        """Called by a record that has one more connection."""
+        for sharer in self.sharers:
+            sharer(record.backend).slot_kept(connection)
+
+    def gone(self, record: BackendRecord, connection: Any) -> None:
+        """Called by a record that has lost a connection. The slot is for those who wait here; the
+        pools that share the limits get it if they leave it."""
+        for sharer in self.sharers:
+            self._clock.callLater(0, sharer(record.backend).slot_returned, connection)
+
+    def connect_failed(
+        self, backend: Backend, policy: Policy, why: Exception, ident: Hashable
+    ) -> ConnectFailed:
+        """A manager could not be made. This counts as a failed attempt to connect.
+
+        @return: the error for the request.
+        """
+        record = self.of(backend, policy)
+        record.last_ident = ident
+        attempts = record.attempts
+        if is_to_blame(
+            record,
+            why,
+            attempts.failures,
+            self._clock.seconds(),
+            self._clock,
+            policy,
+            self._rng,
+            self._recorder(record),
+        ):
+            record.health.connect_failed(why)
+        error, delay = attempts.last_error, attempts.due_at - self._clock.seconds()
+        for member in tuple(record.members):
+            member.connections_changed()  # they wait for the next attempt, too
+        return ConnectFailed(backend, error or why, max(0.0, delay))
+
+    # Called by records when health changes
+
+    def ejected(self, record: BackendRecord, reason: str, seconds: float) -> None:
+        self.sick[record.backend.key] = record
+        self.health_changes += 1
+        self._recorder(record).ejected(reason, seconds)
+        self.recovery.add(record)
+        for queue in self.group_queues.all():  # all: panic counts backends that a queue excludes
+            queue.health_changed()
+
+    def failed_again(self, record: BackendRecord) -> None:
+        self.recovery.add(record)
+
+    def admitted(self, record: BackendRecord, reason: str) -> None:
+        self.sick.pop(record.backend.key, None)
+        self.recovery.remove(record)
+        self.unused(record)
+        self.health_changes += 1
+        self._recorder(record).admitted(reason)
+        for queue in self.group_queues.all():
+            queue.look_anew()
+
+    def probe_is_due(self, record: BackendRecord) -> None:
+        self._recorder(record).probe_is_due()
+        if self._is_listed(record) or (record.members and not record.health.is_given_up):
+            self._probe_if_due(record)
+
+    def _probe_if_due(self, record: BackendRecord) -> None:
+        # An observer of C{ProbeDue} may have ejected the backend by hand.
+        if self._probe is not None and record.health.phase is Phase.DUE:
+            self._probe(record)
+
+    def _is_listed(self, record: BackendRecord) -> bool:
+        return any(record.backend.key in each for each in self._lists.values())
+
+    def _recorder(self, record: BackendRecord) -> Recorder:
+        return Recorder(record.backend, None, record.counters, self._observers)
+
+    # Lists, watchers and feedbacks
+
+    def enlist(self, backends: Backends) -> None:
+        """Add the list of a group."""
+        self._lists[id(backends)] = backends
+        for record in self.among(backends):
+            record.is_called(backends[record.backend.key])
+
+    def delist(self, backends: Backends) -> None:
+        """Remove the list of a group."""
+        del self._lists[id(backends)]
+        for record in self.among(backends):
+            if self._is_listed(record):
+                record.is_called(self.called(record.backend))
+            elif not self._is_of_use(record):
+                self.unused(record)
+
+    def probe_those_due(self, keyed: Keyed) -> None:
+        """Probe the backends that became due while they were not in use."""
+        for record in tuple(self.sick.values()):
+            if record.backend.key in keyed:
+                self._probe_if_due(record)
+
+    def group_waiters_of(self, owner: Owner) -> Iterable[Waiter[Any]]:
+        return self.group_queues.waiters_of(owner)
+
+    def watch(self, watcher: Watcher, keyed: Keyed) -> None:
+        """Tell a watcher when load or health of these backends change."""
+        self._watchers.append((watcher, keyed))
+        for record in self.among(keyed):
+            record.changed()  # a manager that is smooth tells no watcher
+            record.watchers.append(watcher)
+
+    def unwatch(self, watcher: Watcher, keyed: Keyed) -> None:
+        """Stop telling a watcher about these backends."""
+        if (watcher, keyed) in self._watchers:
+            self._watchers.remove((watcher, keyed))
+            for record in self.among(keyed):
+                record.watchers.remove(watcher)
+
+    def teach(self, feedback: Feedback, keyed: Keyed) -> None:
+        """Tell a feedback of the leases of these backends."""
+        self._feedbacks.append((feedback, keyed))
+        for record in self.among(keyed):
+            record.feedbacks.teach(feedback)
+
+    def unteach(self, feedback: Feedback, keyed: Keyed) -> None:
+        """Stop telling a feedback of these leases, except of backends that another list has."""
+        if (feedback, keyed) in self._feedbacks:
+            self._feedbacks.remove((feedback, keyed))
+            others = [keyed for each, keyed in self._feedbacks if each.number == feedback.number]
+            for record in self.among(keyed):
+                if not any(record.backend.key in each for each in others):
+                    record.feedbacks.unteach(feedback)
+
+    def shortage_began(self) -> None:
+        """Connects to all backends pause, for what this machine lacks."""
+        for record in self:
+            record.turns.attempt_put_off()
+
+    def shortage_over(self) -> None:
+        """The pause of all backends, for what this machine lacked, is over early."""
+        for record in self:
+            record.turns.wake()
+
+    def tell_watchers(self, backend: Backend | None) -> None:
+        """Tell queues and watchers that a backend has changed; C{None}: all backends."""
+        for queue in self.group_queues.all() if backend is None else self.group_queues.at(backend):
+            queue.look_anew()
+        for watcher, keyed in self._watchers:
+            for key in keyed if backend is None else {backend.key} & keyed.keys():
+                watcher(key)
+
+    def among(self, keys: Mapping[Hashable, object]) -> Iterator[BackendRecord]:
+        """The existing records of the backends with these keys."""
+        if len(keys) < len(self._records):
+            found = [self._records.get(key) for key in keys]
+            return iter([each for each in found if each is not None])
+        return iter([each for key, each in self._records.items() if key in keys])
+
+    def stop(self) -> None:
+        """The pool is closed: stop the timers."""
+        self.recovery.stop()
+        self.close_unused = _do_nothing
+        for record in self:
+            record.health.stop()

@@ -1,0 +1,288 @@
+"""C{Turns}: whose turn it is to connect, of the managers that share the limit of one backend.
+
+Its state is the managers that want a connection and may not make it yet, in turn; how many each of
+them has, and how many of them have so many; those at which queues of groups wait for room; the
+queues that wait for room and have no manager here; the alarm for the next attempt that is due; and,
+where there are several managers, those with something idle.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.interfaces import IReactorTime
+
+from kolus.events import Why
+from kolus.manager.backend.idlers import Idlers
+from kolus.support import Alarm
+
+if TYPE_CHECKING:
+    from kolus.manager.backend.record import BackendRecord
+    from kolus.manager.base import BaseManager
+    from kolus.manager.waiting.group_queues import ServedQueue
+
+__all__ = ["Turns"]
+
+_MOST_LOOKED_AT = 8  # of the queues that wait for room
+
+
+class Turns:
+    """Gives the slots of one backend to its managers in turn.
+
+    @ivar wanting: the managers that wait for a slot, in turn.
+    @ivar awaited: the managers at which queues of groups wait for room.
+    @ivar outside: the queues of groups that want to hear, once, when there is room, and have no
+        manager here: other idents have all the slots.
+    """
+
+    def __init__(self, record: BackendRecord, clock: IReactorTime) -> None:
+        self._record = record
+        self._clock = clock
+        self.wanting: OrderedDict[BaseManager[Any], None] = OrderedDict()
+        self.awaited: OrderedDict[BaseManager[Any], None] = OrderedDict()
+        self._counted: dict[BaseManager[Any], int] = {}
+        self._having: Counter[int] = Counter()
+        self.outside: OrderedDict[Any, None] = OrderedDict()
+        self._alarm = Alarm(clock, self.wake)
+        self._idlers = Idlers()
+
+    def joined(self) -> None:
+        """A manager has joined. From now on, idle connections of the first may be displaced."""
+        if len(self._record.members) == 2:
+            first = self._record.members[0]
+            if first.connections.order.oldest_since() < math.inf:
+                self.has_idle(first)
+
+    def left(self, member: BaseManager[Any]) -> None:
+        """A manager has no connections any more and wants none."""
+        self.want_no_more(member)
+        self.awaited.pop(member, None)
+        self._idlers.discard(member)
+        self._record.budget.left(member)
+
+    def want(self, member: BaseManager[Any]) -> None:
+        """A manager wants a slot, and waits for its turn, or until the next attempt is due."""
+        self.wanting[member] = None
+        self._count(member, len(member.connections.all))
+        self._record.changed()
+        self._record.budget.want(self._record)
+        self.ring_when_due()
+
+    def demand_fell(self, member: BaseManager[Any]) -> None:
+        """A waiter of a manager has left, and was not served."""
+        if member.demand():
+            return
+        if member.supply.wanted() > len(member.connections.connecting):
+            member.connections_changed()  # what it keeps ready while nobody waits
+        if not member.connections.all:
+            self._record.vacancies.add(member)
+            self._record.vacancies.close_some()
+        elif member.connections.idle and (self.wanting or self._record.budget.wanting):
+            self.wake()  # what was idle for it makes way for another manager's
+
+    def want_no_more(self, member: BaseManager[Any]) -> None:
+        """A manager does not want a slot any more, or has got one."""
+        if member in self.wanting:
+            del self.wanting[member]
+            self._count(member, None)
+            if not self.wanting:
+                self._alarm.clear()
+
+    def all_want_no_more(self) -> None:
+        """The backend is drained: slots of one ending manager must not go to the next."""
+        self.wanting.clear()
+        self._counted.clear()
+        self._having.clear()
+        self._alarm.clear()
+
+    def recount(self, member: BaseManager[Any]) -> None:
+        """A member has a connection more, or one less."""
+        if not member.connections.all:
+            self._record.vacancies.add(member)
+        if member in self._counted:
+            self._count(member, len(member.connections.all))
+
+    def _count(self, member: BaseManager[Any], connections: int | None) -> None:
+        had = self._counted.pop(member, None)
+        if had is not None:
+            self._having[had] -= 1
+            if not self._having[had]:
+                del self._having[had]
+        if connections is not None:
+            self._counted[member] = connections
+            self._having[connections] += 1
+
+    def ring_when_due(self) -> None:
+        """If a manager wants a slot, set the alarm to when the next attempt is due."""
+        if not self.wanting:
+            return
+        record, now = self._record, self._clock.seconds()
+        due = record.attempts.due_at
+        if due > now:
+            self._alarm.set(due)
+        elif record.connecting and record.unused() > 0 and record.attempts.late_at() > now:
+            self._alarm.set(record.attempts.late_at())
+
+    def attempt_put_off(self) -> None:
+        """The next attempt is due later than it was. What wants a slot waits until then, and so do
+        the queues that wait for room."""
+        self.ring_when_due()
+        due = self._record.attempts.due_at
+        for queue in self._queues():
+            queue.look_at(due)
+
+    def grant(self, member: BaseManager[Any]) -> bool:
+        """Ask for a slot to connect with.
+
+        @return: whether there is one. If not, the manager is told when it is its turn.
+        """
+        record = self._record
+        first = self._first_claimant() or member if record.may_connect() else None
+        is_its_turn = first is member or (first and member.is_short() and not first.is_short())
+        if is_its_turn and record.budget.grants(record, member):
+            self.want_no_more(member)
+            return True
+        self.want(member)
+        if member.is_short():
+            self._make_room()
+        if first and not is_its_turn:
+            first.connections_changed()  # it may not know yet that it is its turn
+        return False
+
+    def claims(self, member: BaseManager[Any]) -> bool:
+        """Whether the connection that comes home to C{member} is to make way for a sibling's.
+
+        If a sibling has waiters, it must if C{member} has none, or if the sibling has no connection
+        or at least two fewer. So slots are divided evenly. To go further would close a connection
+        for every other lease.
+        """
+        if self._record.room_to_come() > 0:
+            return False
+        if member.demand():  # there may be a thousand who want one, and have one each
+            fewest = min(self._having, default=1)
+            if 0 < fewest >= len(member.connections.all) - 1:
+                return False
+        for claimant in self._claimants():
+            if claimant is not member and claimant.is_asked():
+                theirs, its = len(claimant.connections.all), len(member.connections.all)
+                if not member.demand() or theirs == 0 or theirs + 1 < its:
+                    self.wanting.move_to_end(claimant, last=False)
+                    return True
+        return False
+
+    def wake(self) -> None:
+        """A slot is free, or an attempt is over or due: let managers connect, in turn."""
+        if self._record.shrinking.active:
+            self._record.shrinking.look()
+            self._record.tell_members()
+        if self.wanting and self._record.attempts.due_at > self._clock.seconds():
+            for member in tuple(self.wanting):
+                member.connections_changed()  # its waiters may have to fail
+        while self.wanting and self._record.may_connect():
+            first, used = self._first_claimant(), len(self._record.all)
+            if first is None:
+                break
+            if not first.is_short():
+                self._tell_room()  # what is only kept ready comes after those who wait
+                if len(self._record.all) > used:
+                    continue
+            first.connections_changed()
+            if len(self._record.all) <= used:  # it did not take the slot
+                break
+        if self.awaited or self.outside:
+            self._tell_room()
+        if self.wanting:
+            self.ring_when_due()
+            if self._record.unused() <= 0 and any(each.is_short() for each in self._claimants()):
+                self._make_room()
+        budget = self._record.budget
+        if budget.limit is not None:
+            budget.want(self._record)
+            budget.wake()
+        self._record.vacancies.close_some()
+
+    def _tell_room(self) -> None:
+        """Tell the queues of groups that wait for room, while there is some."""
+        for _ in range(len(self.awaited)):
+            if self._record.unused() <= 0 or not self.awaited:
+                break
+            each = next(iter(self.awaited))
+            self.awaited.move_to_end(each)
+            each.placements.tell_room()
+            if not each.placements.wait_for_room:
+                self.awaited.pop(each, None)
+        for _ in range(len(self.outside)):
+            if self._record.unused() <= 0 or not self.outside:
+                break
+            queue, _ = self.outside.popitem(last=False)
+            queue.has_room_at(self._record)
+
+    def await_room(self, where: BaseManager[Any] | None, queue: ServedQueue) -> None:
+        """A queue of a group waits for room.
+
+        @param where: the manager that knows it; C{None}: it has no manager here.
+        """
+        if where is None:
+            self.outside[queue] = None
+        else:
+            self.awaited[where] = None
+        self._record.budget.want(self._record)
+
+    def next_order(self) -> float | None:
+        """The number of the arrival of the waiter whom the next slot is for; infinity if nobody
+        waits for it; C{None} if no slot is wanted, or the backend has no room of its own."""
+        if not self._record.has_own_room():
+            return None
+        first = self._first_claimant()
+        if first is not None and first.is_short():
+            return first._dispatcher.next_order(reused=False)
+        queues = islice(self._queues(), _MOST_LOOKED_AT)
+        heads = [each.head() for each in queues if each.wants_room_at(self._record.backend)]
+        order = min([each.order for each in heads if each is not None], default=math.inf)
+        return None if first is None and order == math.inf else order
+
+    def _queues(self) -> Iterator[ServedQueue]:
+        """The queues of groups that wait for room."""
+        here = chain.from_iterable(each.placements.wait_for_room for each in self.awaited)
+        return chain(here, self.outside)
+
+    def _claimants(self) -> Iterator[BaseManager[Any]]:
+        """The managers that want a slot and could use it now, in turn."""
+        return (each for each in self.wanting if each.wants_connection())
+
+    def _first_claimant(self) -> BaseManager[Any] | None:
+        """The first of these with a waiter for whom no connection is on its way. If there is none,
+        the first with such a call of C{warm}; else the first of these."""
+        first = warming = None
+        for each in self._claimants() if self.wanting else ():
+            if not each.is_short():
+                first = first or each
+            elif each.demand():
+                return each
+            else:
+                warming = warming or each
+        return warming or first
+
+    def has_idle(self, member: BaseManager[Any]) -> None:
+        """A manager that had nothing idle has something, which may have to make way."""
+        if len(self._record.members) > 1:
+            self._idlers.add(member)
+        self._record.budget.has_idle(member)
+
+    def longest_unused(self) -> BaseManager[Any] | None:
+        """The manager whose connections are idle longest, of those that nobody uses."""
+        return self._idlers.oldest(unused=True)
+
+    def _make_room(self) -> None:
+        """Close the longest idle connection of those that share the limit that binds, unless a slot
+        becomes free anyway."""
+        if self._record.own_room_to_come() > 0:
+            self._record.budget.make_room()
+            return
+        oldest = self._idlers.oldest(warm=any(each.demand() for each in self._claimants()))
+        if oldest is not None:
+            oldest.connections.close_oldest_idle(Why.DISPLACED)

@@ -1,0 +1,242 @@
+"""C{Connector}: makes the connections of one manager, and handles their end.
+
+Its state is whether an attempt is unpaid; the results of attempts are in the record. It moves
+connections in C{Connections} when they are made, fail, end or get out of step, and then tells the
+manager.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from kolus.connection import CONNECTING, Connection, Opening
+from kolus.context import ConnectContext
+from kolus.errors import ConnectFailed, reason_of
+from kolus.events import Why
+from kolus.manager.connections.failed_attempts import has_recovered, is_to_blame
+from kolus.support import steady
+
+if TYPE_CHECKING:
+    from kolus.backend import Backend
+    from kolus.backoff import Rng
+    from kolus.connection import Endpoint, Hooks
+    from kolus.manager.backend.record import BackendRecord
+    from kolus.manager.connections.connections import Connections
+    from kolus.policy import Policy
+    from kolus.watching import Recorder
+
+__all__ = ["Connector", "Owner"]
+
+P = TypeVar("P")
+
+
+class Owner(Protocol):
+    """The manager that a connector works for."""
+
+    @property
+    def backend(self) -> Backend: ...
+    @property
+    def ident(self) -> Hashable: ...
+    def connections_changed(self) -> None:
+        """A connection is ready, or a slot is free, or an attempt has failed."""
+
+
+class Connector(Generic[P]):
+    """Makes attempts to connect, and is told how connections end.
+
+    @ivar manager: the manager of the connections.
+    @ivar clock: the manager's clock.
+    @ivar build: makes the protocol of each connection.
+    @ivar attempts: the results of the attempts of all managers of this backend.
+    """
+
+    def __init__(
+        self,
+        manager: Owner,
+        reactor: Any,
+        build: Callable[[], P],
+        policy: Policy,
+        rng: Rng,
+        connections: Connections[P],
+        record: BackendRecord,
+        hooks: Hooks,
+        recorder: Recorder,
+    ) -> None:
+        """
+        @raise ValueError: this reactor cannot use the backend's endpoint string.
+        """
+        self.manager = manager
+        self._reactor = reactor
+        self.clock = clock = steady(reactor)
+        self.build = build
+        self.now: Callable[[], float] = clock.seconds
+        self.attempts = record.attempts
+        self._unpaid = False
+        if not record.backend.makes_endpoints:
+            record.endpoint(reactor)
+        self._policy = policy
+        self._rng = rng
+        self._connections = connections
+        self._record = record
+        self._hooks = hooks
+        self._recorder = recorder
+
+    @property
+    def unpaid(self) -> bool:
+        """Whether the last attempt failed and there is no pause after that. The next is
+        made only after a request has failed for it, a new request has come, or an attempt of a
+        sibling has succeeded. Otherwise attempts would be repeated without end."""
+        return self._unpaid and self.attempts.failures > 0
+
+    def pay(self) -> None:
+        """A request has failed for the failed attempt, or the next is allowed otherwise."""
+        self._unpaid = False
+
+    def due_in(self) -> float:
+        """Seconds until the next attempt is due; 0 or less if it is."""
+        return float(self.attempts.due_at - self.now())
+
+    def error(self) -> ConnectFailed:
+        """The error of a request that fails because the last attempt failed."""
+        attempts, retry_in = self.attempts, max(0.0, self.due_in())
+        error, but = attempts.last_error, attempts.but
+        assert error is not None
+        backend, is_mistake = self.manager.backend, attempts.is_mistake
+        return ConnectFailed(backend, error, retry_in, but=but, is_mistake=is_mistake)
+
+    def connect(self) -> None:
+        """Begin an attempt: connect, then run the policy's prepare."""
+        self.go_on(*self.begin())
+
+    def begin(self) -> tuple[Connection[P], Deferred[object]]:
+        """Begin an attempt; C{go_on} is due.
+
+        @return: the connection; and what fires when it is made ready, or could not be.
+        """
+        attempts, now = self.attempts, self.now()
+        attempts.begin(now, len(self._record.connecting))
+        connection: Connection[P] = Connection(self, self._rng.random(), attempts.failures)
+        connection.begun_at = now
+        self._connections.begin(connection)
+        opening = Opening(connection, self._policy.tcp_timeout)
+        made = opening.begin(self._endpoint, self.build, self._policy.connect_timeout)
+        if self._policy.prepare is not None:
+            made.addCallback(self._prepare, connection, self._context())
+        return connection, made
+
+    def go_on(self, connection: Connection[P], made: Deferred[object]) -> None:
+        """Handle the outcome of an attempt, now or when it is known."""
+        ours = (connection,)
+        made.addCallbacks(self._connected, self._failed, callbackArgs=ours, errbackArgs=ours)
+
+    def _context(self) -> ConnectContext:
+        number = self.attempts.failures + 1
+        return ConnectContext(
+            self.manager.ident, self.manager.backend, number, self._record.generation
+        )
+
+    def _endpoint(self) -> Endpoint:
+        backend = self._record.backend
+        if backend.makes_endpoints:
+            return backend.endpoint_for(self._reactor, self._context())
+        try:
+            return self._record.endpoint(self._reactor)
+        except ConnectFailed as error:  # this machine's fault, as an attempt's
+            raise error.reason from None
+
+    def _prepare(
+        self, _: object, connection: Connection[P], context: ConnectContext
+    ) -> Deferred[object]:
+        connection.but = "prepare failed"
+        return self._hooks.prepare(connection, context)
+
+    def failed(self, error: BaseException, connection: Connection[P]) -> None:
+        """The attempt C{connection} failed, or gave a connection that could not be used."""
+        if self.was_useless(error, connection):
+            self._record.health.connect_failed(error)
+
+    def was_useless(self, error: BaseException, connection: Connection[P]) -> bool:
+        """As C{failed}, if the backend's health was told already.
+
+        @return: whether the backend is to blame, and not this machine or the user's own code.
+        """
+        self._unpaid = self._policy.backoff is None or connection.mistake is not None
+        return is_to_blame(
+            self._record,
+            error,
+            connection.failures,
+            connection.begun_at,
+            self._reactor,
+            self._policy,
+            self._rng,
+            self._recorder,
+            but=connection.but,
+            is_mistake=connection.mistake is not None,
+        )
+
+    def _connected(self, _: object, connection: Connection[P]) -> None:
+        if not connection.usable():
+            closed = ConnectionAbortedError("it was closed while it was made ready")
+            self._failed(Failure(closed), connection)
+            return
+        was_short = self._record.attempts.shortage.fault is not None
+        self.is_ready(connection, lambda: self._connections.take_back(connection))
+        self.tell()
+        if was_short and self._record.listener is not None:
+            self._record.listener.shortage_over()
+
+    def is_ready(self, connection: Connection[P], make_idle: Callable[[], bool]) -> None:
+        """A connection is made, prepared and usable. C{tell} is due, unless it is leased at once.
+
+        @param make_idle: makes it idle; returns whether it is.
+        """
+        self._connections.connected(connection)
+        connection.but = "it was of no use"
+        now = self.now()
+        is_back = has_recovered(self._record, now, self._recorder)
+        self.pay()
+        if make_idle():
+            self._recorder.connected(now - connection.begun_at)
+        self._record.health.connected(is_back)
+
+    def tell(self) -> None:
+        """Tell those who wait for a connection or a slot that something has changed."""
+        self.manager.connections_changed()
+        self._record.turns.wake()
+
+    def _failed(self, failure: Failure, connection: Connection[P]) -> None:
+        if connection.state is CONNECTING:
+            self.failed(connection.mistake or reason_of(failure), connection)
+            self._connections.close(connection, Why.UNFIT, abort=True)
+        self.tell()
+
+    # Called by connections
+
+    def connection_closed(self, connection: Connection[P], reason: Failure) -> None:
+        """A connection is gone, and its slot is free."""
+        connections = self._connections
+        unmade, was_idle = connection in connections.connecting, connection in connections.idle
+        connections.remove(connection)
+        if connection.was_ready:
+            why = None if connection.was_lost else connection.why
+            self._recorder.closed(why, reason_of(reason))
+        if connection.was_lost and (unmade or (was_idle and self._is_stillborn(connection))):
+            self.failed(reason_of(reason), connection)
+        self.tell()
+
+    def connection_out_of_step(self, connection: Connection[P], why: str, abort: bool) -> None:
+        """A connection has data or an end that belong to no request: it is unusable."""
+        self._connections.close(connection, Why.OUT_OF_STEP, abort=abort)
+        self._recorder.out_of_step(why)
+        if self._is_stillborn(connection):
+            self.failed(ConnectionAbortedError(why), connection)
+        self.manager.connections_changed()
+
+    def _is_stillborn(self, connection: Connection[P]) -> bool:
+        # Only connections that no waiter needs are made in a loop. If a connection was made for a
+        # waiter that has left, its end is no failure: the backend may speak first, for example.
+        return self._policy.min_idle > 0 and connection.stillborn()

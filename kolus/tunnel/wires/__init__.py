@@ -1,0 +1,3 @@
+"""The fast data path: plain sockets, watched by an epoll, without transports of Twisted."""
+
+__all__ = ()
