@@ -126,7 +126,9 @@ class Dispatcher(Generic[P]):
 
     def serves_others(self) -> bool:
         """Whether a request that comes now is behind others for what is idle."""
-        return self.is_asked() or (bool(self._groups.fresh) and self.is_deciding)
+        return self.is_asked() or (
+            bool(self._groups.fresh) and (self.is_deciding or self._manager.freshness.is_wanted())
+        )
 
     def asked(self, most: int) -> int:
         """The number of waiters that take any connection; C{most} or more if there are so many."""

@@ -108,7 +108,9 @@ class Nginx(Server):
             f"  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;\n"
             f"  fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi;\n"
             f"  scgi_temp_path {folder}/scgi; keepalive_requests 100000;\n"
-            f"  server {{ listen 127.0.0.1:{port} backlog=2000; return 200 'a page'; }}\n"
+            f"  server {{ listen 127.0.0.1:{port} backlog=2000;\n"
+            "    location / { return 200 'a page'; }\n"
+            "    location /short { client_max_body_size 1k; return 200 'a page'; } }\n"
             "}\n"
         )
         command = [binary, "-c", str(settings), "-e", "stderr"]

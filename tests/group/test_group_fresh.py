@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from zope.interface import implementer
 from kolus import Closed, ConnectFailed, ConnectionManager, IKolusManager, LeaseTimeout, Pool
 from kolus.balance import fill_first, pick_two
 from kolus.testing import NotFired, result_of
-from tests.rigs.grouped import Grouped
+from tests.rigs.grouped import Grouped, has_result
 from tests.rigs.pools import Pooled
 
 
@@ -72,6 +73,23 @@ def test_an_idle_connection_that_was_never_leased_serves_it_wherever_it_is() -> 
     assert str(lease.backend) == "b"
     assert not lease.reused
     held.release()
+
+
+@pytest.mark.parametrize("slots", [None, 2])
+def test_no_later_request_takes_what_is_idle_past_one_that_prefers_another_backend(
+    slots: int | None,
+) -> None:
+    def first(statuses: Sequence[Any]) -> Any:
+        return statuses[0]
+
+    first.prefers = True  # type: ignore[attr-defined]
+    rig = Grouped(2, lambda statuses: statuses[1], limit=2, slots=slots)
+    rig.fakes[0].never_answer()
+    rig.pool.warm(rig.backends[1], ident="us")
+    asked = rig.ask(fresh=True, balancer=first)
+    assert not has_result(asked)
+    rig.ask()
+    assert str(result_of(asked).backend) == "b"
 
 
 def test_the_first_connection_to_be_made_serves_it_wherever_that_is() -> None:

@@ -27,6 +27,7 @@ from twisted.web._newclient import (
 )
 from twisted.web.client import _ReadBodyProtocol
 
+from kolus.clients.http.held_body import HeldBody, expects_continue
 from kolus.clients.http.upgrade import hand_over
 from kolus.lease import Lease
 from kolus.support import Alarm, steady
@@ -65,7 +66,8 @@ class Exchange(HTTP11ClientProtocol):
         self.heir: IProtocol | None = None
         self._connected = connected
         self._gone: list[Deferred[None]] = []
-        self._now = steady(reactor).seconds
+        self._clock = steady(reactor)
+        self._now = self._clock.seconds
         self._body_timeout = math.inf if body_timeout is None else body_timeout
         self._body_due = math.inf
         self._is_sending = False
@@ -95,13 +97,16 @@ class Exchange(HTTP11ClientProtocol):
         @param again: is called if this has served before, and ended before any answer came.
         """
         self._lease = lease
+        is_held = request.bodyProducer is not None and expects_continue(request.headers)
+        if is_held:
+            request.bodyProducer = HeldBody(self._clock, request.bodyProducer)
         answer = self.request(request)
         proxy: Any = self._transportProxy
         if proxy is not None:
             proxy.__class__, proxy.exchange = _Proxy, self
-        if request.headers.hasHeader(b"Upgrade") and self._parser is not None:
-            its: Any = self._parser
-            its.allHeadersReceived = partial(self._headers_came, its, its.allHeadersReceived)
+            if is_held or request.headers.hasHeader(b"Upgrade"):
+                its: Any = self._parser
+                its.allHeadersReceived = partial(self._headers_came, its, its.allHeadersReceived)
         return answer.addErrback(self._failed, request, again)
 
     def _failed(self, failure: Failure, request: Request, again: Again | None) -> Any:
@@ -124,11 +129,32 @@ class Exchange(HTTP11ClientProtocol):
         transport.abortConnection()
 
     def _headers_came(self, parser: Any, go_on: Callable[[], None]) -> None:
-        """All headers have come of what may be the response to an upgrade."""
-        if parser.response.code != 101 or self._lease is None:
-            go_on()
+        """All headers have come of what may end an upgrade, or the wait of a body."""
+        code, request = parser.response.code, self._currentRequest
+        if code == 101 and self._lease is not None:
+            self._upgrade(parser, self._lease)
             return
-        response, lease = parser.response, self._lease
+        if request is not None and isinstance(request.bodyProducer, HeldBody):
+            self._decide_on_body(request, request.bodyProducer, code)
+        go_on()
+
+    def _decide_on_body(self, request: Request, body: HeldBody, code: int) -> None:
+        if not body.is_held or 100 < code < 200:
+            return
+        if code == 100:
+            body.send()
+            return
+        # The request is over without its body. The server cannot know: so this is its last.
+        body.drop()
+        transport: Any = self.transport
+        transport.unregisterProducer()
+        request.persistent = False
+        self._state = "WAITING"
+        answered: Any = self._responseDeferred
+        answered.chainDeferred(self._finishedRequest)
+
+    def _upgrade(self, parser: Any, lease: Lease[Exchange]) -> None:
+        response = parser.response
         transport: Any = self.transport
         self._lease = None
         transport.pauseProducing()

@@ -52,6 +52,11 @@ class Freshness(ABC):
         self._connections.order.leave(connection)
         return connection
 
+    def is_wanted(self) -> bool:
+        """Whether something idle was never leased, and is for somebody who waits."""
+        is_asked = self._manager._dispatcher.is_asked(reused=False)
+        return is_asked and next(self.new_idle(), None) is not None
+
     @abstractmethod
     def new_idle(self) -> Iterator[Connection[Any]]:
         """The idle connections that were never leased, and can be."""
