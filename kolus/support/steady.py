@@ -65,11 +65,16 @@ def _was_suspended() -> bool:
 
 
 def steady(clock: Any) -> SteadyClock:
-    """The steady clock of a reactor, or of any other clock; a steady one is its own."""
+    """The steady clock of a reactor, or of any other clock; a steady one is its own.
+
+    @raise TypeError: C{clock} is neither a reactor nor a clock.
+    """
     if isinstance(clock, SteadyClock):
         return clock
     found = _clocks.get(id(clock))  # it refers to its clock, whose id is thus still in use
     if found is None:
+        if not (hasattr(clock, "callLater") and hasattr(clock, "seconds")):
+            raise TypeError(f"reactor must be a reactor or a clock, not {clock!r}")
         found = _clocks[id(clock)] = SteadyClock(clock)
     return found
 
