@@ -79,6 +79,8 @@ class Backend:
             )
         if not (self.name is None or isinstance(self.name, str)):
             raise ValueError(f"name must be a string, not {self.name!r}")
+        if self.name is not None and not (self.name and self.name.isprintable()):
+            raise ValueError(f"name must have characters that can be printed, not {self.name!r}")
         if not isinstance(self.zone, str):
             raise ValueError(f"zone must be a string, not {self.zone!r}")
         if self.limit is not None and (type(self.limit) is not int or self.limit < 1):

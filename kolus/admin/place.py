@@ -36,6 +36,8 @@ def place_of(make: MakeEndpoint, text: str, allow_remote: bool) -> Place:
     @raise ValueError: it is no endpoint string, or other machines could connect.
     """
     kind = text.partition(":")[0].lower()
+    if kind == "haproxy":
+        raise ValueError(f"{text!r}: the admin server reads no PROXY headers; expected {_EXAMPLES}")
     is_private = kind == "unix"
     if is_private and ":mode=" not in text:
         text = f"{text}:mode=600"  # Twisted's own default lets everybody connect

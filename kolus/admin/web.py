@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
+from zope.interface import implementer
 
 from kolus.admin.call import json_bytes
 from kolus.admin.problem import Problem
@@ -25,8 +26,10 @@ _REQUEST_TIMEOUT = 10.0
 _BODY_LIMIT = 16 * 1024
 
 
+@implementer(IHalfCloseableProtocol)
 class _Channel(HTTPChannel):
-    """Ends a connection whose request does not come in time.
+    """Ends a connection whose request does not come in time. A client that ends its direction, as
+    C{socat} does after its request, gets its answer.
 
     @ivar late: the time limit of the request that is coming; C{None}: none is.
     """
@@ -47,6 +50,12 @@ class _Channel(HTTPChannel):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._is_complete()
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
+
+    def readConnectionLost(self) -> None:
+        self.loseConnection()  # type: ignore[no-untyped-call]
+
+    def writeConnectionLost(self) -> None:
+        """It is never half closed from here."""
 
     def _is_complete(self) -> None:
         if self.late is not None:

@@ -8,7 +8,7 @@ import socket
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-__all__ = ["AdminClient", "Failed", "Refused", "Unreachable", "path_of"]
+__all__ = ["AdminClient", "Failed", "Misused", "Refused", "Unreachable", "path_of"]
 
 _TIMEOUT = 10.0
 
@@ -24,6 +24,12 @@ class Failed(Exception):
 
 class Refused(Failed):
     """The daemon has refused."""
+
+
+class Misused(Failed):
+    """The arguments are wrong."""
+
+    status = 2
 
 
 class Unreachable(Failed):
@@ -52,7 +58,7 @@ class AdminClient:
         """
         @param url: C{unix:PATH}, or C{http://HOST:PORT}.
         @param token: what changing calls need that do not go to a UNIX socket.
-        @raise Failed: the URL is none of these.
+        @raise Misused: the URL is none of these.
         """
         self.url = url
         self._token = token
@@ -106,7 +112,7 @@ class AdminClient:
             return http.client.HTTPConnection(host, port or 80, timeout=self._timeout)
         if host and kind == "https":
             return http.client.HTTPSConnection(host, port or 443, timeout=self._timeout)
-        raise Failed(
+        raise Misused(
             f"--url {self.url!r} is no address; expected unix:/run/kolus/admin.sock or "
             "http://127.0.0.1:7481"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -13,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from kolus.cli.arguments import STEERING, make_parser
-from kolus.cli.client import AdminClient, Failed, path_of
+from kolus.cli.client import AdminClient, Failed, Misused, path_of
 from kolus.cli.completions import completions
 from kolus.cli.names import find_backend, only_group
-from kolus.cli.tables import clients_table, status_table
+from kolus.cli.tables import clients_table, fitting, status_table
 
 __all__ = ["main"]
 
@@ -45,8 +46,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 0
     except BrokenPipeError:  # of a pager or of head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()
+    except OSError as error:
+        print(f"kolus: the output cannot be written: {_reason(error)}", file=sys.stderr)
+        _write_no_more()
+        return 1
     return 0
+
+
+def _write_no_more() -> None:
+    """Python flushes stdout at its end, and would complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)
 
 
 def _print(text: str) -> None:
@@ -60,7 +74,7 @@ def _token(path: str | None) -> str | None:
         with Path(path).open(encoding="utf-8") as file:
             return file.readline().strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise Failed(f"--token-file {path} cannot be read: {error}") from None
+        raise Misused(f"--token-file {path} cannot be read: {_reason(error)}") from None
 
 
 def _check_config(path: str) -> int:
@@ -85,8 +99,11 @@ def _top(client: AdminClient, told: argparse.Namespace) -> None:
         status = client.get(path_of("status"))
         if before is not None and before["run"] != status["run"]:
             before = None
-        _print(_CLEAR if terminal else "")
-        _print_lines(status_table(status, before))
+        lines = list(status_table(status, before))
+        if terminal:
+            _print(_CLEAR)
+            lines = fitting(lines, *shutil.get_terminal_size())
+        _print_lines(lines)
         sys.stdout.flush()
         before = status
         left = None if left is None else left - 1
@@ -114,13 +131,13 @@ def _steer(client: AdminClient, told: argparse.Namespace) -> None:
     status = client.get(path_of("status"))
     if getattr(told, "all", False):
         if told.name is not None:
-            raise Failed("give a backend or --all, not both")
+            raise Misused("give a backend or --all, not both")
         group = told.group or only_group(status)
         done = client.post(path_of("groups", group, name), value)
         _print(f"group {group}: {done['done']}\n")
         return
     if told.name is None:
-        raise Failed(f"say which backend to {name}, or give --all")
+        raise Misused(f"say which backend to {name}, or give --all")
     group, backend = find_backend(status, told.name, told.group)
     done = client.post(path_of("groups", group, "backends", backend, name), value)
     _print(f"backend {backend}: {done['done']}; it is {done['backend']['state']}\n")

@@ -6,12 +6,17 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["WIDTH", "clients_table", "status_table"]
+__all__ = ["WIDTH", "clients_table", "fitting", "status_table"]
 
 WIDTH = 80
 _BACKEND = "{:<23.23} {:<8.8} {:>5} {:>5} {:>5} {:>5} {:>5} {:>8} {:>8}"
 _LISTENER = "{:<16.16} {:<23.23} {:>7} {:>10} {:>8} {:>11}"
 _CLIENT = "{:>8} {:<26.26} {:<8} {:>8} {:>8} {:<17.17}"
+
+
+def fitting(lines: list[str], columns: int, rows: int) -> list[str]:
+    """What a terminal has room for, so that the first lines stay in sight."""
+    return [each[:columns] for each in lines[: rows - 1]]
 
 
 def status_table(status: dict[str, Any], before: dict[str, Any] | None = None) -> Iterator[str]:

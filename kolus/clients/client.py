@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from twisted.internet.defer import Deferred
 
@@ -14,13 +15,16 @@ from kolus.pool import Pool
 from kolus.status import Status
 from kolus.watching import PoolExplanation
 
-__all__ = ["Client", "listed", "with_slots"]
+__all__ = ["Client", "listed", "policy_or", "with_slots"]
 
 _SLOTS = 100
 
 
 class Client:
     """A pool of connections that speak one protocol.
+
+    It is an asynchronous context manager, whose end closes it: C{async with RedisPool(reactor) as
+    redis:}.
 
     @ivar pool: the pool of kolus, with all that it can do: C{client.pool.pause()} and so on.
     @ivar group: the servers, if they are known from the start; C{None} if they are not.
@@ -42,24 +46,50 @@ class Client:
         """See L{Pool.close}."""
         return self.pool.close(timeout)
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
 
 def listed(backends: Iterable[AnyBackend]) -> list[Backend]:
     """The servers of a client.
 
-    @raise ValueError: one of them is invalid, or they are one string rather than a list.
+    @raise ValueError: one of them is invalid, or they are one backend rather than a list.
+    @raise TypeError: they are no list.
     """
-    if isinstance(backends, str):
+    is_pair = isinstance(backends, tuple) and any(isinstance(each, int) for each in backends)
+    if is_pair or isinstance(backends, str | Backend):
         raise ValueError(f"backends must be a list: write [{backends!r}]")
+    if not isinstance(backends, Iterable):
+        raise TypeError(f"backends must be a list, not {backends!r}")
     return [Backend.of(each) for each in backends]
+
+
+def policy_or(policy: Policy | None, default: Policy) -> Policy:
+    """
+    @raise TypeError: it is no policy.
+    """
+    if policy is None:
+        return default
+    if not isinstance(policy, Policy):
+        raise TypeError(f"policy must be a Policy, not {policy!r}")
+    return policy
 
 
 def with_slots(policy: Policy | None) -> Policy:
     """The policy of a protocol whose calls share connections; C{Policy(slots=100)} if C{None}.
 
     @raise ValueError: the policy has no C{slots}.
+    @raise TypeError: it is no policy.
     """
-    if policy is None:
-        return Policy(slots=_SLOTS)
+    policy = policy_or(policy, Policy(slots=_SLOTS))
     if policy.slots is None:
         raise ValueError(
             f"policy has no slots: write Policy(slots={_SLOTS}), so that calls share connections"

@@ -12,7 +12,7 @@ from dataclasses import MISSING, dataclass, fields
 from typing import Any, get_type_hints
 
 from kolus.checking import HealthCheck
-from kolus.config.mistakes import ConfigError, Mistake, Path
+from kolus.config.mistakes import ConfigError, Mistake, Path, told_at
 from kolus.config.settings import AdminSettings, Config, GroupSettings, ListenerConfig
 from kolus.config.table import NONE, class_of, is_list, kinds_of
 from kolus.config.whole import Check, no_check, whole
@@ -161,7 +161,4 @@ def _told(mistake: Mistake) -> str:
         path = path[:-1]
     if not path:
         return mistake.why
-    why = mistake.why.removeprefix(f"{path[-1]} ").removeprefix(f"{path[-1]}: ")
-    return (
-        f"--{names[path]} {why}" if why.startswith(("must", "is ")) else f"--{names[path]}: {why}"
-    )
+    return told_at(f"--{names[path]}", path[-1], mistake.why)

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-__all__ = ["ConfigError", "Mistake", "Path", "did_you_mean"]
+__all__ = ["ConfigError", "Mistake", "Path", "did_you_mean", "told_at"]
+
+_VERBS = ("must", "is", "has", "does", "needs")
 
 Path = tuple[str | int, ...]
 """Where a value is: the keys and, in a list, the indices that lead to it."""
@@ -40,3 +42,11 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     words = sorted(known)
     near = get_close_matches(given, words, 1)
     return f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(words)}"
+
+
+def told_at(where: str, key: str | int, why: str) -> str:
+    """A message with its place in front, in place of the key if the message is about that."""
+    if not isinstance(key, int):
+        is_about_it = why.startswith(tuple([f"{key} {verb} " for verb in _VERBS]))
+        why = why[len(key) + 1 :] if is_about_it else why.removeprefix(f"{key}: ")
+    return f"{where} {why}" if why.startswith(("must ", "is ", "has ")) else f"{where}: {why}"

@@ -5,6 +5,7 @@ All are frozen values, and checked when they are made.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import get_args
@@ -24,6 +25,7 @@ from kolus.tunnel import ListenerSettings
 __all__ = ["AdminSettings", "Config", "GroupSettings", "ListenerConfig"]
 
 _POLICY = Policy()
+_HOST = re.compile(r"[\w.-]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +163,12 @@ class AdminSettings:
         """
         if not self.listen:
             raise ValueError("listen must name at least one address, such as unix:/run/kolus/admin")
+        for each in self.hosts:
+            if not _HOST.fullmatch(each):
+                raise ValueError(
+                    f"hosts must have names without scheme and port, such as kolus.example, not "
+                    f"{each!r}"
+                )
         if type(self.allow_remote) is not bool:
             raise ValueError(f"allow_remote must be true or false, not {self.allow_remote!r}")
 

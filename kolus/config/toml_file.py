@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path as File
 
 from kolus.config.lines import Lines
-from kolus.config.mistakes import ConfigError, Mistake
+from kolus.config.mistakes import ConfigError, Mistake, told_at
 from kolus.config.settings import Config
 from kolus.config.whole import Check, no_check, whole
 
@@ -58,7 +58,4 @@ def _told(mistake: Mistake) -> str:
         where += f"[{each}]" if isinstance(each, int) else f".{each}"
     if not where:
         return mistake.why
-    why = mistake.why.removeprefix(f"{mistake.path[-1]}").lstrip(": ")
-    return (
-        f"{where[1:]} {why}" if why.startswith(("must ", "is ", "has ")) else f"{where[1:]}: {why}"
-    )
+    return told_at(where[1:], mistake.path[-1], mistake.why)

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
+from kolus.checking import HealthCheck
 from kolus.config.mistakes import Mistake, Path, did_you_mean
 from kolus.config.settings import AdminSettings, Config, GroupSettings, ListenerConfig
 from kolus.config.table import Mistakes, read_table
 from kolus.support import hide_secrets
+from kolus.tls import BackendTLS, ListenerTLS
 from kolus.tunnel import ListenerSettings
 
 __all__ = ["Check", "no_check", "whole"]
 
-_CHOSEN = re.compile(r"(tcp6?|ssl):0(:|$)", re.IGNORECASE)
-"""A server endpoint string for whose port the system chooses the number."""
-
 _HOMES: Mapping[str, tuple[type[Any], ...]] = {
     "before the first table": (Config,),
     "in [groups.NAME]": (GroupSettings,),
+    "in [groups.NAME.check]": (HealthCheck,),
+    "in [groups.NAME.tls]": (BackendTLS,),
     "in [listeners.NAME]": (ListenerConfig, ListenerSettings),
+    "in [listeners.NAME.tls]": (ListenerTLS,),
     "in [admin]": (AdminSettings,),
 }
 
@@ -56,7 +57,6 @@ def whole(tables: Mapping[str, Any], check: Check, mistakes: Mistakes) -> Config
         return None
     parts: Any = {"groups": groups, "listeners": listeners, "admin": steered}
     config = replace(single, **parts)
-    mistakes.extend(_shared_addresses(config))
     mistakes.extend(check(config))
     return None if mistakes else config
 
@@ -64,30 +64,15 @@ def whole(tables: Mapping[str, Any], check: Check, mistakes: Mistakes) -> Config
 def _with_home(mistake: Mistake) -> Mistake:
     """The same; of a key that stands in a wrong table it says which is the right one."""
     homes = [home for home, classes in _HOMES.items() if _has(classes, mistake.path[-1:])]
-    if not (homes and mistake.why.startswith("unknown key: expected")):
+    if not (homes and mistake.why.startswith("unknown key: ")):
         return mistake
-    return Mistake(mistake.path, f"unknown key here: it belongs {' or '.join(homes)}")
+    near = mistake.why.partition("did you mean ")[2]
+    hint = f"; or did you mean {near}" if near else ""
+    return Mistake(mistake.path, f"unknown key here: it belongs {' or '.join(homes)}{hint}")
 
 
 def _has(classes: tuple[type[Any], ...], keys: Path) -> bool:
     return any(each.name in keys for its in classes for each in fields(its))
-
-
-def _shared_addresses(config: Config) -> Iterator[Mistake]:
-    """Addresses that are given more than once. Any number may listen on ports that are chosen."""
-    places: list[tuple[Path, str]] = [
-        (("listeners", name, "listen", at), each)
-        for name, listener in config.listeners.items()
-        for at, each in enumerate(listener.listen)
-    ]
-    if config.admin is not None:
-        places += [(("admin", "listen", at), each) for at, each in enumerate(config.admin.listen)]
-    first: dict[str, Path] = {}
-    for path, address in places:
-        other = first.setdefault(address, path)
-        if other is not path and not _CHOSEN.match(address):
-            where = ".".join(map(str, other[:-1]))
-            yield Mistake(path, f"{address} is in {where}, too; leave one out")
 
 
 def no_check(config: Config) -> Iterable[Mistake]:
@@ -101,6 +86,11 @@ def _named(tables: Mapping[str, Any], key: str, mistakes: Mistakes) -> Mapping[s
         one = key.removesuffix("s")
         mistakes.append(Mistake((key,), f"must have a table for each {one}, such as [{key}.main]"))
         return {}
+    for name in found:
+        if not name or not name.isprintable():
+            mistakes.append(
+                Mistake((key, name), f"not a name: {name!r}; expected for example main")
+            )
     return found
 
 
@@ -124,11 +114,12 @@ def _listener(
         why = f"group is missing: say which, one of {', '.join(sorted(groups))}"
         mistakes.append(Mistake((*path, "group"), why))
         return None
-    if not isinstance(group, str) or group not in groups:
-        hint = did_you_mean(str(group), groups) if groups else "there is no group"
-        why = f"group must be the name of a group, not {group!r}: {hint}"
+    if groups and (not isinstance(group, str) or group not in groups):
+        why = (
+            f"group must be the name of a group, not {group!r}: {did_you_mean(str(group), groups)}"
+        )
         mistakes.append(Mistake((*path, "group"), why))
         return None
-    if settings is None:
+    if settings is None or not isinstance(group, str):
         return None
     return ListenerConfig(listen=tuple(listen), group=group, settings=settings)

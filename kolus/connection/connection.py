@@ -52,10 +52,6 @@ __all__ = ["Connection"]
 P = TypeVar("P")
 _log = Logger()
 
-LOOK_AFTER = 0.0001
-"""A connection is looked at if the last look was so many seconds ago. A look at its socket takes
-half a microsecond."""
-
 
 @implementer(IProtocol, IHandshakeListener, ILoggingContext)
 class Connection(History, Generic[P]):
@@ -83,30 +79,29 @@ class Connection(History, Generic[P]):
     """
 
     __slots__ = (
-        *("dataReceived", "descriptor", "doubtful", "manager", "protocol", "retired"),
-        *("since", "state", "sure_until", "transport", "unasked", "uses"),
+        *("_maker", "_tells", "chance", "dataReceived", "descriptor", "doubtful"),
+        *("expires_at", "manager", "opening", "protocol", "retired", "state", "step"),
+        *("sure_until", "transport", "unasked"),
     )
 
     protocol: P
     kept_since: float | None = None
-    expires_at = math.inf
     origin: str | None = None
     slots: Any = frozenset()
     hearings: dict[Any, None] | None = None
-    opening: Opening | None = None
-    step: Step | None = None
     _losses: Losses | None = None
-    _tells = False
 
     def __init__(self, maker: Maker, chance: float, failures: int) -> None:
+        super().__init__(failures)
         self._maker: Any = maker  # a Detachment, later
         self.chance = chance
-        self.failures = failures
+        self.opening: Opening | None = None
+        self.step: Step | None = None
+        self.expires_at = math.inf
+        self._tells = False
         self.state = CONNECTING
         self.transport: ITransport | None = None
         self.descriptor: Descriptor | None = None
-        self.since = -math.inf
-        self.uses = 0
         self.retired = False
         self.doubtful = True
         self.sure_until = -math.inf
@@ -161,7 +156,7 @@ class Connection(History, Generic[P]):
         """
         if now < self.sure_until:
             return True
-        self.sure_until = now + min(LOOK_AFTER, self.manager.hooks.check_after)
+        self.sure_until = now + self.manager.hooks.sure_for
         return self.descriptor is None or self.descriptor.is_quiet()
 
     def _first_answer(self, data: bytes) -> None:

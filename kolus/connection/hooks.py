@@ -29,11 +29,17 @@ if TYPE_CHECKING:
 __all__ = ["Hooks"]
 
 
+LOOK_AFTER = 0.0001
+"""A connection is looked at if the last look was so many seconds ago. A look at its socket takes
+half a microsecond."""
+
+
 class Hooks:
     """Runs the hooks of a policy on connections, before and after leases.
 
     @ivar checks: whether the policy has a check.
     @ivar check_after: the seconds that a connection may be idle without a check.
+    @ivar sure_for: the seconds for which a look at a connection is enough.
     @ivar resets: whether the policy has a reset.
     @ivar cleans: whether the policy has a clean.
     @ivar under_way: the number of checks and resets that have not ended.
@@ -47,6 +53,7 @@ class Hooks:
         self._recorder = recorder
         self.checks = policy.check is not None
         self.check_after = policy.check_after if self.checks else math.inf
+        self.sure_for = min(LOOK_AFTER, self.check_after)
         self.resets = policy.reset is not None
         self.under_way = 0
         self.last_failure: tuple[float, str, BaseException] | None = None

@@ -48,6 +48,8 @@ def tell_before(transport: Any, doubter: Doubter) -> bool:
         for layer, telling in zip(found, classes, strict=True):
             layer._kolus_doubter = doubter
             layer.__class__ = telling
+            # CPython is slow to find attributes in the dict of an object whose class was changed.
+            layer.__dict__ = dict(vars(layer))
     except (AttributeError, TypeError):
         return False
     return not getattr(found[0], "TLS", False)  # after STARTTLS, Twisted bypasses the methods

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from twisted.application.service import Service
 from twisted.internet.address import UNIXAddress
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.interfaces import (
     IListeningPort,
     IProtocolFactory,
@@ -151,16 +151,21 @@ class FrontService(Service):
         return [_readable(port.getHost()) for port in self.ports]
 
     def keep(self, descriptions: Sequence[str]) -> None:
-        """Close the ports on other addresses. Clients stay."""
-        self.close([port for each, port in self._open if each not in descriptions])
+        """Close the ports on other addresses. Clients stay, with those that the kernel has accepted
+        already."""
+        ports = [port for each, port in self._open if each not in descriptions]
+        for port in ports:
+            _accept_waiting(port)
+        self.close(ports)
 
     def close(self, ports: Sequence[IListeningPort]) -> None:
-        """Close some ports. Clients stay, with those that the kernel has accepted already."""
+        """Close some ports, on which nobody was served yet. Who waits there is left to another
+        process that may have the socket, too."""
         self._open = [each for each in self._open if each[1] not in ports]
         for port in ports:
             self.front.forgets(port)
             _log.info("kolus no longer listens on {address}", address=_readable(port.getHost()))
-            _stop_listening(port).addErrback(
+            maybeDeferred(port.stopListening).addErrback(
                 lambda failure: _log.failure("closing a port failed", failure)
             )
 
@@ -183,7 +188,9 @@ class FrontService(Service):
 
     async def _stop(self) -> None:
         ports, self._open = self.ports, []
-        await gatherResults([_stop_listening(port) for port in ports])
+        for port in ports:
+            _accept_waiting(port)
+        await gatherResults([maybeDeferred(port.stopListening) for port in ports])
         await self.front.drain(self.grace)
 
     def _listen_on(self, listening: Sequence[Listening]) -> list[IListeningPort]:
@@ -231,17 +238,6 @@ def _accept_waiting(port: IListeningPort) -> None:
         if not poll.poll(0):
             return
         port.doRead()
-
-
-async def _stopped(port: IListeningPort) -> None:
-    _accept_waiting(port)
-    done = port.stopListening()
-    if done is not None:
-        await done
-
-
-def _stop_listening(port: IListeningPort) -> Deferred[None]:
-    return Deferred.fromCoroutine(_stopped(port))
 
 
 def _readable(address: Any) -> str:

@@ -1,6 +1,7 @@
 """C{LogOutput}: writes the log to a file or to stdout, and never waits for whoever reads it.
 
-Its state is the descriptor, and how many lines were dropped since the last that was written.
+Its state is the descriptor, how many lines were dropped since the last that was written, and
+whether that one ends in the middle.
 """
 
 from __future__ import annotations
@@ -9,7 +10,11 @@ import os
 import select
 from typing import Any
 
+from twisted.logger import Logger
+
 __all__ = ["LogOutput"]
+
+_log = Logger()
 
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 _AT_ONCE = select.PIPE_BUF
@@ -35,13 +40,14 @@ class LogOutput:
         @raise OSError: the file cannot be opened.
         """
         self.dropped = 0
+        self._is_torn = False
         self._path = None if path is None else os.path.abspath(path)
         self._descriptor = descriptor if path is None else self._open()
 
     def write(self, text: str) -> None:
         if self.dropped:
             said = f"{self.dropped} lines of the log were dropped: nobody took them in time\n"
-            text = said + text
+            text = "\n" * self._is_torn + said + text
         if self._write(text.encode(self.encoding, "backslashreplace")):
             self.dropped = 0
         else:
@@ -51,14 +57,21 @@ class LogOutput:
         """Nothing is kept back."""
 
     def reopen(self) -> None:
-        """Open the file anew, as after it was moved away. Stdout stays as it is.
-
-        @raise OSError: it cannot be opened; the log goes on in the old one.
-        """
-        if self._path is not None:
+        """Open the file anew, as after it was moved away. If that fails, the log goes on in the old
+        one, and says so. Stdout stays as it is."""
+        if self._path is None:
+            return
+        try:
             descriptor = self._open()
-            os.close(self._descriptor)
-            self._descriptor = descriptor
+        except OSError as error:
+            _log.error(
+                "the log goes on in the file that was moved away: cannot open {path}: {why}",
+                path=self._path,
+                why=error.strerror,
+            )
+            return
+        os.close(self._descriptor)
+        self._descriptor = descriptor
 
     def _open(self) -> int:
         path: Any = self._path
@@ -77,4 +90,5 @@ class LogOutput:
                 written += os.write(self._descriptor, data[written : written + _AT_ONCE])
             except OSError:
                 return False
+            self._is_torn = written < len(data)
         return True

@@ -5,24 +5,21 @@ It looks at all of it before anything is made, and opens no socket.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path as File
 from typing import Any
 
 from kolus.config import AdminSettings, Config, GroupSettings, Mistake, Path
 from kolus.daemon.listening.listen_endpoint import listen_endpoint
+from kolus.daemon.listening.place import Place, place_of, socket_place
 from kolus.daemon.listening.unix_listening import check_socket_path
 from kolus.daemon.served_group import endpoint_maker, make_source
 from kolus.sources import check_file
 from kolus.tls import BackendCertificates, ListenerCertificates
 
 __all__ = ["preflight"]
-
-_LISTENS = re.compile(r"tcp:(\d{1,5})(?::interface=([\d.]+))?")
-_CONNECTS = re.compile(r"tcp:([^:]+):(\d{1,5})")
-_LOOPBACK = ("localhost", "127.0.0.1")
 
 
 def preflight(reactor: Any, config: Config) -> Iterator[Mistake]:
@@ -31,15 +28,43 @@ def preflight(reactor: Any, config: Config) -> Iterator[Mistake]:
         yield from _of_group(reactor, group, ("groups", name), config.name_servers)
     if config.admin is not None:
         yield from _of_admin(reactor, config.admin)
+    places: dict[Path, tuple[str, Place]] = {}
     for name, listener in config.listeners.items():
         path: Path = ("listeners", name)
         for at, each in enumerate(listener.listen):
-            yield from _tried((*path, "listen", at), listen_endpoint, reactor, each)
-            yield from _own_backends((*path, "listen", at), each, config.groups[listener.group])
+            here = (*path, "listen", at)
+            yield from _tried(here, _note_place, places, here, reactor, each)
+            if here in places:
+                group = config.groups[listener.group]
+                yield from _own_backends(reactor, here, *places[here], group)
         if listener.settings.tls is not None:
             yield from _tried_tls(path, ListenerCertificates, listener.settings.tls)
+    if config.admin is not None:
+        for at, each in enumerate(config.admin.listen):
+            here = ("admin", "listen", at)
+            list(_tried(here, _note_place, places, here, reactor, each))
     if config.takeover is not None:
         yield from _tried(("takeover",), check_socket_path, config.takeover)
+        places["takeover",] = config.takeover, socket_place(config.takeover)
+    yield from _shared(places)
+
+
+def _note_place(
+    places: dict[Path, tuple[str, Place]], path: Path, reactor: Any, description: str
+) -> None:
+    place = place_of(listen_endpoint(reactor, description))
+    if place is not None:
+        places[path] = description, place
+
+
+def _shared(places: dict[Path, tuple[str, Place]]) -> Iterator[Mistake]:
+    """Places where only one of several could listen."""
+    seen: dict[Path, Place] = {}
+    for path, (text, place) in places.items():
+        for other in [each for each, taken in seen.items() if place.meets(taken)][:1]:
+            where = ".".join(map(str, other[:-1]))
+            yield Mistake(path, f"{text} is in {where}, too; leave one out")
+        seen[path] = place
 
 
 def _of_admin(reactor: Any, admin: AdminSettings) -> Iterator[Mistake]:
@@ -72,7 +97,7 @@ def _of_group(
 
 
 def _of_file(path: Path, name: str) -> Iterator[Mistake]:
-    hint = "; to start without it: --wait-for-source yes"
+    hint = "; to start without it, set wait_for_source (--wait-for-source yes)"
     if not File(name).exists():
         yield Mistake(path, f"there is no file {name}{hint}")
         return
@@ -80,16 +105,15 @@ def _of_file(path: Path, name: str) -> Iterator[Mistake]:
         yield Mistake(path, mistake.why + hint)
 
 
-def _own_backends(path: Path, address: str, group: GroupSettings) -> Iterator[Mistake]:
+def _own_backends(
+    reactor: Any, path: Path, address: str, place: Place, group: GroupSettings
+) -> Iterator[Mistake]:
     """Backends that are the listener itself: each client would make another one, without end."""
-    ours = _LISTENS.fullmatch(address)
-    if ours is None or not int(ours[1]):
-        return
-    hosts = _LOOPBACK if ours[2] is None else (ours[2],)
+    local = Place("127.0.0.1", place.port)
     for each in group.backends:
-        theirs = _CONNECTS.fullmatch(str(each.endpoint))
-        if theirs is not None and theirs[2] == ours[1] and theirs[1] in hosts:
-            yield Mistake(path, f"{address} is the backend {each} itself: choose another port")
+        with suppress(ValueError):  # it is told of elsewhere
+            if place_of(each.connector(reactor)) == (place if place.host else local):
+                yield Mistake(path, f"{address} is the backend {each} itself: choose another port")
 
 
 def _tried_tls(path: Path, make: Callable[..., object], settings: object) -> Iterator[Mistake]:

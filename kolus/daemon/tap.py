@@ -105,8 +105,12 @@ class Options(usage.Options):
         use_steady_time(reactor)  # before anything is made that looks at the time
         for name, does in (("demo", "has its own backends and clients"), ("config", "has it all")):
             others = [each for each, _ in self.given] + ["config"] * (self["config"] is not None)
+            if name == "demo":
+                others += ["check-config"] * self["check-config"]
             if self[name] is not None and others and others != [name]:
                 raise usage.UsageError(f"--{name} {does}: leave out --{others[0]}")
+        if self["config"] == "":
+            raise usage.UsageError("--config must name a TOML file, not ''")
         if self["demo"] is not None:
             self["demo"] = _seconds(self["demo"])
             let_signals_come()

@@ -63,6 +63,8 @@ def check_endpoint_string(description: str) -> None:
             known = ", ".join(sorted(_plugin_kinds | _OWN_KINDS))
             port = description.partition(":")[2]
             hint = f"; did you mean tcp:{description}?" if port.isdecimal() else ""
+            if kind == "tcp6":
+                hint = "; did you mean tcp, which connects to IPv6 addresses, too?"
             raise _unusable(description, f"unknown kind {kind!r}, known kinds: {known}{hint}")
 
 

@@ -93,8 +93,6 @@ class Pool(PoolUse[P], PoolOperation):
             hint = ": see protocol_factory" if IProtocolFactory.providedBy(protocol) else ""
             hint = ": give the class itself" if IProtocol.providedBy(protocol) else hint
             raise TypeError(f"protocol must be callable without arguments, not {protocol!r}{hint}")
-        if not (hasattr(reactor, "callLater") and hasattr(reactor, "seconds")):
-            raise TypeError(f"reactor must be a reactor or a clock, not {reactor!r}")
         if policy is not None and not isinstance(policy, Policy):
             raise TypeError(f"policy must be a Policy, not {policy!r}")
         if limit is not None:

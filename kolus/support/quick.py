@@ -14,7 +14,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
 
 from kolus.support.asyncio_tasks import is_awaited_by_a_task, tasks
 
@@ -24,18 +23,30 @@ D = TypeVar("D", bound="Deferred[Any]")
 
 
 def is_known(kind: type[Deferred[Any]]) -> bool:
-    """Whether a Deferred consists of what C{fired} and C{waiting} give it."""
+    """Whether a Deferred consists of what C{fired} and C{waiting} give it, and tells C{__await__}
+    what that asks."""
+    try:
+        return _is_fired_as_usual(kind) and _tells_whether_it_failed(kind)
+    except AttributeError:
+        return False
+
+
+def _is_fired_as_usual(kind: type[Deferred[Any]]) -> bool:
     new: Any = kind()
     parts = vars(new) == {"_callbacks": [], "_canceller": None}
     if not parts or (new.called, new.paused, new._chainedTo) != (False, 0, None):
         return False
     usual: Any = kind()
-    try:
-        _fire(new, "result")
-    except AttributeError:
-        return False
+    _fire(new, "result")
     usual.callback("result")
-    return bool(vars(new) == vars(usual))
+    return bool(vars(new) == vars(usual)) and new._debugInfo is None
+
+
+def _tells_whether_it_failed(kind: type[Deferred[Any]]) -> bool:
+    failed: Any = kind()
+    failed.errback(ValueError())
+    failed.addErrback(lambda _: None)
+    return failed._debugInfo is not None
 
 
 def _fire(waiting: Deferred[Any], result: object) -> None:
@@ -71,7 +82,7 @@ class QuickDeferred:
                 raise self.refuse_task()
             while not self.called or self.paused:
                 yield self
-            if self.result.__class__ is Failure:
+            if self._debugInfo is not None:  # it has failed, if only before some callback
                 return (yield from super().__await__())
             return self.result
 

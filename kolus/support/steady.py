@@ -35,6 +35,9 @@ _STEP = 0.05
 _LOOK_EVERY = 0.001
 """Seconds for which a look is enough, as long as nobody has to know it exactly."""
 
+_ROUNDING = 1e-6
+"""Seconds by which the readings of two clocks that tell the same may differ."""
+
 _EARLY = 0.001
 """A call that comes so many seconds too early, by rounding, is on time."""
 
@@ -55,12 +58,23 @@ def time_of_day() -> float:
     return time.time()
 
 
+def _was_suspended() -> bool:
+    """Whether the machine was ever suspended, so that C{time.monotonic} lags behind."""
+    before, now = time.monotonic(), steady_seconds()
+    return not before - _ROUNDING <= now <= time.monotonic() + _ROUNDING
+
+
 def steady(clock: Any) -> SteadyClock:
-    """The steady clock of a reactor, or of any other clock; a steady one is its own."""
+    """The steady clock of a reactor, or of any other clock; a steady one is its own.
+
+    @raise TypeError: C{clock} is neither a reactor nor a clock.
+    """
     if isinstance(clock, SteadyClock):
         return clock
     found = _clocks.get(id(clock))  # it refers to its clock, whose id is thus still in use
     if found is None:
+        if not (hasattr(clock, "callLater") and hasattr(clock, "seconds")):
+            raise TypeError(f"reactor must be a reactor or a clock, not {clock!r}")
         found = _clocks[id(clock)] = SteadyClock(clock)
     return found
 
@@ -82,6 +96,8 @@ class SteadyClock:
     length.
 
     @ivar seconds: tells the time in seconds; it has nothing to do with the time of day.
+    @ivar quick_seconds: tells it at a lower price, for times that may be noted too early: what is
+        noted after the machine was suspended, but before the next C{look}, is noted as before that.
     @ivar in_next_turn: calls what it is given in the reactor's next turn.
     @ivar look_at: when C{look} is to be called again by whatever comes; infinity if reading the
         time is enough.
@@ -109,6 +125,9 @@ class SteadyClock:
             self.seconds = steady_seconds
             self._ahead = steady_seconds() - clock.seconds()
             self.look_at = -math.inf
+        self.quick_seconds = self.seconds
+        if self.seconds is steady_seconds and not _was_suspended():
+            self.quick_seconds = time.monotonic
         self._ran_at = self.seconds()
 
     def _never_less(self) -> float:
@@ -127,6 +146,8 @@ class SteadyClock:
             before = self._ahead
             self._never_less()
             return self._ahead != before
+        if self.quick_seconds is not steady_seconds and _was_suspended():
+            self.quick_seconds = steady_seconds
         now = steady_seconds()
         self.look_at = now + _LOOK_EVERY
         ahead = now - self._clock.seconds()

@@ -17,6 +17,7 @@ from zope.interface import implementer
 
 from kolus.tls.pem import expiry_of, import_openssl, show_certificate, trust
 from kolus.tls.settings import BackendTLS
+from kolus.tls.verification import VerificationError, why_not_for, why_not_signed
 
 __all__ = ["BackendCertificates"]
 
@@ -100,19 +101,11 @@ class _Creator:
         is_signed: int,
     ) -> bool:
         """Called by OpenSSL for each certificate of the chain, the server's own last."""
-        if not is_signed or depth:
-            return bool(is_signed)
-        from service_identity import VerificationError
-        from service_identity.cryptography import (
-            verify_certificate_hostname,
-            verify_certificate_ip_address,
-        )
-
-        verify = verify_certificate_ip_address if self._is_address else verify_certificate_hostname
-        try:
-            verify(certificate.to_cryptography(), self._name)
-        except (VerificationError, ValueError) as why:
-            if (failing := protocol()) is not None:
-                failing.failVerification(Failure(why))
-            return False
-        return True
+        why = ""
+        if not is_signed:
+            why = why_not_signed(error, depth)
+        elif not depth:
+            why = why_not_for(certificate.to_cryptography(), self._name, self._is_address)
+        if why and (failing := protocol()) is not None:
+            failing.failVerification(Failure(VerificationError(why)))
+        return not why

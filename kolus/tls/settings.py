@@ -5,6 +5,7 @@ That the files exist is checked when they are read.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -87,7 +88,17 @@ class BackendTLS:
             if value is not None and not (isinstance(value, str) and value):
                 what = "a name" if name == "server_name" else "the name of a file"
                 raise ValueError(f"{name} must be {what}, not {value!r}")
+        if self.server_name is not None and not _is_name(self.server_name):
+            raise ValueError(f"server_name must be a name, not {self.server_name!r}")
         if self.ca is not None and not self.verify:
             raise ValueError("ca says whom to trust, but verify is false: leave out one of them")
         if self.key is not None and self.certificate is None:
             raise ValueError("key needs a certificate: give the file of the certificate, too")
+
+
+def _is_name(text: str) -> bool:
+    """Whether it can be the name of a host."""
+    try:
+        return not re.search(r"[\s/@]", text) and bool(text.encode("idna"))
+    except UnicodeError:
+        return False

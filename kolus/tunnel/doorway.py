@@ -68,7 +68,7 @@ class Doorway(Protocol):
         try:
             decoded = decode(self._bytes)
         except ProxyHeaderError as error:
-            self._refuse(f"has sent what is {error}")
+            self._refuse(f"has sent a wrong PROXY header: {error}")
             return
         if decoded is not None:
             header, size = decoded

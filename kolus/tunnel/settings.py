@@ -113,7 +113,8 @@ class ListenerSettings:
         _check_word("ident", self.ident, get_args(Ident))
         for name in _NETWORKS:
             networks = getattr(self, name)
-            _check_texts(name, networks)
+            if not isinstance(networks, tuple):
+                raise ValueError(f"{name} must be a tuple of strings, not {networks!r}")
             try:
                 Networks(networks)
             except ValueError as error:
@@ -125,11 +126,6 @@ class ListenerSettings:
                 'ident must not be "server_name" without tls: a client tells the name of the '
                 "server in its TLS handshake"
             )
-
-
-def _check_texts(name: str, value: object) -> None:
-    if not isinstance(value, tuple) or not all(isinstance(each, str) and each for each in value):
-        raise ValueError(f"{name} must be a tuple of strings, not {value!r}")
 
 
 def _check_word(name: str, value: object, words: tuple[str, ...]) -> None:

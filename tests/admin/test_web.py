@@ -6,6 +6,7 @@ import time
 from email.utils import parsedate_to_datetime
 
 import pytest
+from twisted.internet.interfaces import IHalfCloseableProtocol
 
 from tests.conftest import LoggedFailures
 from tests.rigs.desk import Desk, Line
@@ -72,6 +73,14 @@ def test_a_request_that_comes_a_line_at_a_time_is_ended(desk: Desk) -> None:
         assert not line.is_closed
     desk.clock.advance(1)
     assert (line.answered().status, line.is_closed) == (408, True)
+
+
+def test_a_client_that_ends_its_direction_gets_its_answer(desk: Desk) -> None:
+    line = Line(desk.private)
+    line.send(f"GET {STATUS} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    assert IHalfCloseableProtocol.providedBy(line.channel)  # so Twisted does not drop the answer
+    line.channel.readConnectionLost()
+    assert (line.answered().status, line.is_closed) == (200, True)
 
 
 def test_an_idle_connection_is_ended_and_a_busy_one_serves_many_requests(desk: Desk) -> None:

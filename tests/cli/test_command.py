@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from kolus.cli.arguments import STEERING, make_parser
 from kolus.cli.client import Failed, path_of
 from kolus.cli.completions import completions
 from kolus.cli.names import find_backend, only_group
-from kolus.cli.tables import WIDTH, clients_table, status_table
+from kolus.cli.tables import WIDTH, clients_table, fitting, status_table
 from tests.rigs.desk import Client, Desk
 
 
@@ -125,5 +127,26 @@ def test_the_help_tells_the_exit_status_of_each_outcome(capsys: Any) -> None:
 
 
 def test_a_token_file_that_cannot_be_read_is_told(capsys: Any) -> None:
-    assert main(["--token-file", "/no/such", "status"]) == 1
+    assert main(["--token-file", "/no/such", "status"]) == 2
     assert "--token-file /no/such cannot be read" in capsys.readouterr().err
+
+
+def test_a_small_terminal_shows_the_begin_of_the_table(busy: Any) -> None:
+    lines = list(status_table(busy))
+    assert fitting(lines, 40, 5) == [each[:40] for each in lines[:4]]
+    assert fitting(lines, 80, 100) == lines
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no device that is full")
+def test_an_output_that_cannot_be_written_is_told_in_one_line() -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "kolus", "completion", "bash"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    told = "kolus: the output cannot be written: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, told)

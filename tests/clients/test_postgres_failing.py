@@ -258,3 +258,43 @@ async def test_a_connection_closed_by_its_lessee_is_replaced(make_postgres_pool:
         await deferLater(reactor, 0.01)
         assert connection.closed
     assert await ask(pool, "select 1") == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_connection_that_is_closed_in_its_block_ends_there(
+    make_postgres_pool: MakePool,
+) -> None:
+    pool = make_postgres_pool(policy=Policy(limit=1))
+    async with pool.connection() as connection:
+        await connection.execute("select 1")  # a transaction is open
+        await connection.close()
+        assert connection.closed
+        with pytest.raises(psycopg.OperationalError, match="closed"):
+            await connection.execute("select 1")
+
+    async def raises() -> None:
+        async with pool.connection() as connection:
+            await connection.close()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        await raises()
+    async with pool.connection() as connection:
+        assert not connection.closed
+        await connection.execute("select 1")
+    assert pool.pool.counters().connects == 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_connection_that_is_used_after_its_block_is_nobody_elses_next(
+    make_postgres_pool: MakePool,
+) -> None:
+    pool = make_postgres_pool(policy=Policy(limit=1))
+    async with pool.connection() as before:
+        pass
+    await before.execute("select 1")  # it opens a transaction
+    with pytest.raises(psycopg.OperationalError, match="closed"):
+        await before.execute("select 1")
+    async with pool.connection() as connection:
+        assert connection is not before
+        assert connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
-from twisted.internet.address import IPv6Address, UNIXAddress
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import LogEvent
+from zope.interface import implementer
 
 from kolus.daemon.served_group import AHEAD
 from kolus.errors import Closed, NoBackend
@@ -54,6 +57,33 @@ def test_an_address_in_use_ends_the_start_and_is_named() -> None:
     stage = Stage(FakeListener(CannotListenError("", 6380, OSError("in use"))))
     with pytest.raises(CannotListen, match="cannot listen on tcp:6380: in use"):
         stage.service.privilegedStartService()
+
+
+@implementer(IReadDescriptor)
+class AwaitedPort(FakePort):
+    """A port at which a client waits."""
+
+    def __init__(self) -> None:
+        super().__init__(IPv4Address("TCP", "127.0.0.1", 6380))
+        self._reading, writing = os.pipe()
+        os.write(writing, b"a client")
+        os.close(writing)
+
+    def fileno(self) -> int:
+        return self._reading
+
+    def doRead(self) -> None:
+        raise AssertionError("a client was accepted")
+
+
+def test_who_waits_at_an_address_is_left_to_others_if_the_next_cannot_be_listened_on() -> None:
+    shared = FakeListener()
+    shared.port = port = AwaitedPort()
+    stage = Stage(shared, FakeListener(CannotListenError("", 6380, OSError("in use"))))
+    with pytest.raises(CannotListen, match="in use"):
+        stage.service.privilegedStartService()
+    assert not port.listening
+    os.close(port.fileno())
 
 
 def test_an_address_that_is_refused_late_is_logged(log_events: list[LogEvent]) -> None:

@@ -34,6 +34,7 @@ def told(description: str) -> str:
         ("ssl:7480:privateKey=/nope.pem", "cannot read /nope.pem: No such file or directory"),
         ("tcp:[::1]:7480", r"for example tcp6:7480:interface=\:\:1"),
         ("tcp6:7480:interface=::1", r"for example tcp6:7480:interface=\:\:1"),
+        ("[::1]:7480", r"for example tcp6:7480:interface=\:\:1"),
         ("", "it is empty; expected for example"),
         ("tcp: 7480", "there is a space in it: leave it out"),
         (" unix:/run/x.sock", "there is a space in it: leave it out"),

@@ -6,8 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from twisted.logger import LogEvent
 
 from kolus.daemon.log_output import LogOutput
+from tests.rigs.staging import messages
 
 
 def test_lines_are_appended_to_the_file(tmp_path: Path) -> None:
@@ -38,14 +40,15 @@ def test_a_file_that_was_moved_away_is_opened_anew(
 
 
 def test_a_file_that_cannot_be_opened_anew_is_told_of_and_the_old_one_goes_on(
-    tmp_path: Path,
+    tmp_path: Path, log_events: list[LogEvent]
 ) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     output = LogOutput(str(folder / "log"))
     os.rename(folder, tmp_path / "moved")
-    with pytest.raises(FileNotFoundError):
-        output.reopen()
+    output.reopen()
+    (told,) = messages(log_events)
+    assert told.endswith(f"cannot open {folder / 'log'}: No such file or directory")
     output.write("goes on\n")
     assert "goes on" in (tmp_path / "moved" / "log").read_text()
 
@@ -74,3 +77,23 @@ def test_a_full_disk_costs_lines_and_nothing_else() -> None:
     output = LogOutput("/dev/full")
     output.write("one\n")
     assert output.dropped == 1
+
+
+def test_a_line_for_which_there_was_no_room_is_not_joined_to_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reading, writing = os.pipe()
+    output = LogOutput(os.devnull)
+    monkeypatch.setattr(output, "_descriptor", writing)
+    room = 16 * 4096  # of a pipe, where four pages are the most that is written at once
+    output.write("x" * (room * 2) + "\n")
+    assert output.dropped == 1
+    got = os.read(reading, room * 2)
+    output.write("next\n")
+    got += os.read(reading, room)
+    torn, told, following = got.decode().splitlines()
+    assert set(torn) == {"x"}
+    assert told.startswith("1 lines of the log were dropped")
+    assert following == "next"
+    os.close(reading)
+    os.close(writing)

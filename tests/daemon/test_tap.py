@@ -255,6 +255,20 @@ def test_every_balancer_can_be_named(name: str) -> None:
         ([BACKEND, LISTEN, "--source=file:nope.toml"], "both given"),
         ([LISTEN, "--source=file:nope.toml"], "--source: there is no file nope.toml; to start w"),
         (["--config=a.toml", "--limit=5"], "leave out --limit"),
+        (["--config="], "--config must name a TOML file"),
+        (["--demo=3", "--check-config"], "leave out --check-config"),
+        ([BACKEND, LISTEN, "--takeover="], "--takeover: its path is empty"),
+        ([BACKEND, "--listen=unix:"], "its path is empty"),
+        ([LISTEN, r"--backend=tcp6:\:\:1:6379"], "did you mean tcp, which connects to IPv6"),
+        ([BACKEND, LISTEN, "--admin-listen=haproxy:unix:/tmp/a"], "reads no PROXY headers"),
+        (
+            ["--listen=unix:/tmp/a", "--backend=unix:/tmp/./a"],
+            "is the backend unix:/tmp/./a itself",
+        ),
+        (
+            ["--listen=tcp:7:interface=127.0.0.1", "--backend=tcp:localhost:7"],
+            "is the backend tcp:localhost:7 itself",
+        ),
         (["--config=nope.toml"], "nope.toml: cannot be read: No such file"),
         (["--limit"], "limit"),
     ],
@@ -340,3 +354,35 @@ def test_a_wrong_file_of_backends_is_told_with_its_line_unless_it_may_come_later
     told = complaint(LISTEN, f"--source=file:{path}")
     assert f"--source: {path}, line 3: unknown key 'wieght'; did you mean 'weight'?" in told
     assert parsed(LISTEN, f"--source=file:{path}", "--wait-for-source=yes").config is not None
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("--listen=tcp:7:interface=127.0.0.1", "--listen=tcp:interface=127.0.0.1:port=7"),
+        ("--listen=tcp:7:interface=127.0.0.1", "--listen=tcp:7:interface=127.0.0.1:backlog=9"),
+        ("--listen=tcp:7:interface=127.0.0.1", "--listen=tcp:7"),
+        ("--listen=tcp:7:interface=127.0.0.1", "--admin-listen=tcp:7:interface=localhost"),
+        ("--listen=haproxy:tcp:7", "--listen=tcp:7:interface=0.0.0.0"),
+        ("--listen=unix:/tmp/a", "--listen=unix:/tmp/../tmp/a:mode=660"),
+        ("--listen=unix:/tmp/a", "--admin-listen=unix:/tmp/a"),
+        ("--listen=unix:/tmp/a", "--takeover=/tmp/a"),
+        ("--admin-listen=unix:/tmp/a", "--takeover=/tmp/./a"),
+    ],
+)
+def test_one_place_is_not_listened_on_twice_however_it_is_written(first: str, second: str) -> None:
+    told = complaint(BACKEND, "--listen=tcp:8", first, second)
+    assert "too; leave one out" in told
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("--listen=tcp:0", "--admin-listen=tcp:0:interface=127.0.0.1"),
+        ("--listen=tcp:7:interface=127.0.0.1", "--listen=tcp:7:interface=127.0.0.2"),
+        ("--listen=tcp:7:interface=127.0.0.1", r"--listen=tcp6:7:interface=\:\:1"),
+        ("--listen=unix:/tmp/a", "--listen=unix:/tmp/b"),
+    ],
+)
+def test_different_places_may_both_be_listened_on(first: str, second: str) -> None:
+    assert parsed(BACKEND, first, second).config is not None

@@ -17,6 +17,7 @@ from kolus import Backend, Lease, Policy, Pool
 from kolus.testing import FakeBackend, NotFired, result_of
 from tests.rigs.either import either
 from tests.rigs.grouped import Grouped
+from tests.rigs.suspending import SuspendingMachine
 
 
 def sleep(clock: Clock, seconds: float) -> None:
@@ -63,6 +64,18 @@ def test_try_connect_gives_no_overdue_connection(rig_of: Any, policy: Any) -> No
     sleep(rig.clock, 900)
     assert rig.manager.try_connect("us") is None
     assert rig.manager.try_connect("us") is None
+
+
+def test_the_time_for_which_the_machine_is_suspended_counts(monkeypatch: Any) -> None:
+    machine, backend = SuspendingMachine(monkeypatch), Backend(FakeBackend(Clock()))
+    pool = Pool(machine.reactor, Protocol, policy=Policy(idle_timeout=60.0, lifetime=None))
+    for _ in range(3):
+        result_of(pool.connect("us", backend)).release()
+        result_of(pool.connect("us", backend)).release()
+        manager = pool.manager(backend)
+        assert manager is not None
+        machine.suspended += 900.0
+        assert manager.try_connect("us") is None
 
 
 @either

@@ -201,7 +201,7 @@ async def test_the_command_says_what_to_do_if_something_is_wrong(folder: Path) -
         assert status == 2
         assert "expected a whole number of at least 1, not 'none'" in err
     status, _, err = await run(folder, "--url", "nonsense", "status")
-    assert status == 1
+    assert status == 2
     assert "expected unix:/run/kolus/admin.sock" in err
 
 

@@ -68,7 +68,7 @@ TOML_MISTAKES = {
     "neither form": ("[[backend]]\nweight = 1\n", 1, "it has neither"),
     "one twice": (ONE + OTHER + ONE, 5, "is given twice (first in line 1)"),
     "a bad limit after a string like a header": (
-        f"{ONE}name = '''\n[[backend]]\n'''\nlimit = 0\n",
+        f"{ONE}zone = '''\n[[backend]]\n'''\nlimit = 0\n",
         6,
         "limit must be a whole number",
     ),

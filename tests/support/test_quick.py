@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import AlreadyCalledError, CancelledError, Deferred
+from twisted.spread.pb import CopyableFailure
 
 from kolus.support import quick
 from kolus.support.quick import QuickDeferred
@@ -42,6 +43,12 @@ Waiting = Callable[[type[D], Callable[[D], None]], D]
 Fired = Callable[[type[D], object], D]
 
 
+class Forgetful(D):
+    """A Deferred of a release that keeps no mark of having failed."""
+
+    _debugInfo = property(lambda self: None, lambda self, value: None)  # type: ignore[assignment]
+
+
 def give_up(deferred: D) -> None:
     deferred.errback(KeyError("given up"))
 
@@ -57,6 +64,7 @@ def test_twisteds_deferreds_are_known() -> None:
 
 def test_deferreds_that_consist_of_something_else_are_not_known() -> None:
     assert not quick.is_known(Changed)
+    assert not quick.is_known(Forgetful)
 
 
 @EITHER
@@ -84,6 +92,24 @@ def test_one_whose_callback_raised_raises_where_it_is_awaited(
     deferred = fired(kind, 0).addCallback(lambda each: 1 // each)
     with pytest.raises(ZeroDivisionError):
         result_of(Deferred.fromCoroutine(awaited(deferred)))
+
+
+@EITHER
+def test_one_that_has_failed_with_a_kind_of_failure_raises_where_it_is_awaited(
+    kind: type[D], waiting: Waiting, fired: Fired
+) -> None:
+    failure = CopyableFailure(ZeroDivisionError())
+    deferred = fired(kind, 0).addCallback(lambda each: failure)
+    with pytest.raises(ZeroDivisionError):
+        result_of(Deferred.fromCoroutine(awaited(deferred)))
+
+
+@EITHER
+def test_one_whose_failure_was_handled_gives_its_result(
+    kind: type[D], waiting: Waiting, fired: Fired
+) -> None:
+    deferred = fired(kind, 0).addCallback(lambda each: 1 // each).addErrback(lambda failure: 3)
+    assert result_of(Deferred.fromCoroutine(awaited(deferred))) == 3
 
 
 @EITHER

@@ -19,6 +19,7 @@ from zope.interface.verify import verifyObject
 from kolus.manager import WaiterQueue
 from kolus.support import Alarm, SteadyClock, steady
 from tests.rigs.stalling import StallingClock
+from tests.rigs.suspending import SuspendingMachine
 
 HOUR = 3600.0
 CHECKOUT = Path(__file__).parents[2]
@@ -262,3 +263,29 @@ def test_whoever_waits_looks_whether_the_clock_was_set_but_not_a_thousand_times_
     now.look_at = 0.0  # a millisecond later
     queue.append()
     assert now.look_at > now.seconds()
+
+
+def lag(clock: SteadyClock) -> float:
+    """By how much what is told quickly is less than the time."""
+    return clock.seconds() - clock.quick_seconds()
+
+
+@pytest.mark.parametrize("before", [0.0, HOUR])
+def test_what_is_told_quickly_is_the_time(monkeypatch: Any, before: float) -> None:
+    machine = SuspendingMachine(monkeypatch, before)
+    assert abs(lag(steady(machine.reactor))) < 1.0
+
+
+def test_the_time_of_a_suspension_is_told_quickly_after_the_next_look(monkeypatch: Any) -> None:
+    machine = SuspendingMachine(monkeypatch)
+    clock = steady(machine.reactor)
+    machine.suspended = HOUR
+    assert lag(clock) > HOUR - 1.0
+    clock.look()
+    assert lag(clock) < 1.0
+
+
+def test_on_a_clock_of_a_test_all_tell_the_same_time() -> None:
+    clock, now, _ = rig()
+    back(clock)
+    assert now.quick_seconds() == now.seconds() == 100_000.0

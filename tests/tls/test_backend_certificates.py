@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -65,13 +66,28 @@ def test_a_certificate_for_another_name_is_refused_with_the_reason(files: Files)
             shake(certificates, host, server_of(files.write("a.pem", "a.example")), failing)
         assert failing.failure is not None
         assert type(failing.failure.value).__name__ in ("VerificationError", "CertificateError")
+        assert failing.failure.getTracebackObject() is None  # the log has one line
+        assert f"its certificate is for a.example, not for {host}" in str(failing.failure.value)
 
 
-def test_an_unknown_authority_is_refused(files: Files) -> None:
+def test_an_unknown_authority_is_refused_with_the_reason(files: Files) -> None:
     strange = files.write("a.pem", "a.example", authority=trustme.CA())
     for settings in (BackendTLS(ca=files.ca), BackendTLS()):
+        failing = Failing()
         with pytest.raises(SSL.Error):
-            shake(BackendCertificates(settings), "a.example", server_of(strange))
+            shake(BackendCertificates(settings), "a.example", server_of(strange), failing)
+        assert failing.failure is not None
+        assert "is not signed by an authority that is trusted" in str(failing.failure.value)
+
+
+def test_an_expired_certificate_is_refused_with_the_reason(files: Files) -> None:
+    old = datetime.now(UTC) - timedelta(days=1)
+    expired = files.write("a.pem", "a.example", expires_at=old)
+    certificates, failing = BackendCertificates(BackendTLS(ca=files.ca)), Failing()
+    with pytest.raises(SSL.Error):
+        shake(certificates, "a.example", server_of(expired), failing)
+    assert failing.failure is not None
+    assert str(failing.failure.value) == "its certificate has expired"
 
 
 def test_unverified_believes_whoever_answers_but_tells_the_name(files: Files) -> None:

@@ -31,6 +31,8 @@ def test_a_wrong_value_of_tls_is_refused_with_the_name_of_its_key(name: str, val
         ("verify", "no"),
         ("ca", ""),
         ("server_name", 7),
+        ("server_name", "a b"),
+        ("server_name", "a" * 70),
         ("certificate", False),
         ("key", "client.key"),
     ],

@@ -107,7 +107,10 @@ def test_a_header_is_demanded_of_balancers_and_believed_of_nobody_else() -> None
         stage.settle()
     assert demanded.closed == "reset"
     assert stage.front.refusals.counts == {"proxy_header": 1}
-    assert "10.0.0.1:5000 has sent what is not a PROXY header: b'GET / " in logged[0]["error"]
+    assert (
+        "10.0.0.1:5000 has sent a wrong PROXY header: not a PROXY header: b'GET / "
+        in logged[0]["error"]
+    )
     stranger = stage.comes(STRANGER)
     stranger.arrive(V1)
     stage.settle()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from operator import methodcaller
 from typing import Any
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, FirstError, fail, gatherResults
 from twisted.internet.error import ConnectionClosed
 from twisted.protocols.memcache import ClientError, MemCacheProtocol, NoSuchCommand, ServerError
 from twisted.python.failure import Failure
@@ -27,6 +28,7 @@ from kolus.support import steady
 __all__ = ["MemcachedPool"]
 
 _IDENT = "memcached"
+_KEY = re.compile(rb"[^\x00-\x20\x7f]+")
 _OF_A_KEY = frozenset(
     {
         *("add", "append", "checkAndSet", "decrement", "delete", "get", "increment", "prepend"),
@@ -81,6 +83,8 @@ class MemcachedPool(Client):
             raise AttributeError(f"no method {name!r} for a key; there are {known}, getMultiple")
 
         def call(key: bytes, *arguments: Any, **options: Any) -> Deferred[Any]:
+            if isinstance(key, bytes) and not _KEY.fullmatch(key):
+                return fail(ClientError(f"a key has no blanks or control characters, not {key!r}"))
             ask = methodcaller(name, key, *arguments, **options)
             answer = self._call(key, ask)
             if name != "get":
@@ -97,7 +101,7 @@ class MemcachedPool(Client):
         """See C{MemCacheProtocol.getMultiple}; the keys may be those of several servers."""
         asked = tuple(dict.fromkeys(keys))
         answers = gatherResults([self.get(key) for key in asked], consumeErrors=True)
-        return answers.addCallback(lambda all_: dict(zip(asked, all_, strict=True)))
+        return answers.addCallbacks(lambda all_: dict(zip(asked, all_, strict=True)), _first)
 
     def _call(
         self,
@@ -117,6 +121,12 @@ class MemcachedPool(Client):
             return self._call(key, ask, (*dead, its.backend))
 
         return asked.addCallbacks(run_call, failed, (ask, _is_harmless))
+
+
+def _first(failure: Failure) -> Failure:
+    """What the first of several calls failed with."""
+    error: Any = failure.value
+    return error.subFailure if isinstance(error, FirstError) else failure
 
 
 def _is_lost(error: BaseException) -> bool:

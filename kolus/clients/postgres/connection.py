@@ -84,6 +84,11 @@ class Connection(psycopg.AsyncConnection[Row]):
         finally:
             steps.close()
 
+    @property
+    def closed(self) -> bool:
+        """Whether it is closed, also while the pool has yet to close the socket."""
+        return self._closed or super().closed
+
     async def close(self) -> None:
         """Close it. The pool makes another in its place when one is needed."""
         self._closed = True

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 
 from kolus.backend import Backend
 from kolus.balance import Balancer, fill_first
-from kolus.clients.client import Client
+from kolus.clients.client import Client, policy_or
 from kolus.clients.postgres.block import PostgresBlock
 from kolus.clients.postgres.connection import Connection
 from kolus.clients.postgres.endpoint import PostgresEndpoint
@@ -76,7 +76,10 @@ class PostgresPool(Client):
         @param prepare: called once with each new connection of psycopg; it may return an
             awaitable. A transaction that it leaves open is rolled back.
         @raise ValueError: the conninfo cannot be parsed, or contradicts itself.
+        @raise TypeError: it is no string, such as C{None} from the environment.
         """
+        if not isinstance(conninfo, str):
+            raise TypeError(f"conninfo must be a string, not {type(conninfo).__name__}")
         try:
             parameters = {key: value for key, value in conninfo_to_dict(conninfo).items() if value}
         except ProgrammingError:
@@ -103,9 +106,8 @@ class PostgresPool(Client):
             given = password()
             return parameters | {"password": await given if hasattr(given, "__await__") else given}
 
-        self.pool: Pool[Session] = Pool(
-            reactor, Session, policy=settings.policy(policy or Policy()), observers=observers
-        )
+        policy = settings.policy(policy_or(policy, Policy()))
+        self.pool: Pool[Session] = Pool(reactor, Session, policy=policy, observers=observers)
         database = known.get("dbname") or known.get("user") or "postgres"
         backends = [
             Backend(

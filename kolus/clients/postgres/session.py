@@ -32,7 +32,7 @@ class Session(Protocol):
         self.connection = transport.connection
 
     def dataReceived(self, data: bytes) -> None:
-        """Never called: libpq reads for itself."""
+        """Called without data after each answer: libpq reads for itself."""
 
 
 @dataclass(frozen=True, kw_only=True)

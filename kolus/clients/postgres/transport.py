@@ -63,18 +63,18 @@ class PostgresTransport:
 
     def run(self, steps: Any, timeout: float | None) -> Deferred[Any]:
         """See L{Stepper.run}."""
-        if self._is_gone:
+        if self.disconnecting:
             return fail(OperationalError("the connection is closed"))
-        outcome = self._stepper.run(steps, timeout)
-        return outcome.addBoth(self._after)
+        return self._stepper.run(steps, timeout).addBoth(self._has_run)
 
     def rest(self) -> None:
         """Watch the connection again, after a generator was left where it is."""
         self._stepper.rest()
 
-    def _after(self, result: object) -> object:
-        if self.connection.pgconn.status == ConnStatus.BAD:
-            self._is_lost()
+    def _has_run(self, result: object) -> object:
+        self._see_if_lost()
+        if self.protocol is not None:
+            self.protocol.dataReceived(b"")  # the pool closes it if nobody had leased it
         return result
 
     def _look(self) -> None:
@@ -89,7 +89,11 @@ class PostgresTransport:
             self._last_words = self._last_words or str(error)
             self._is_lost()
         else:
-            self._after(None)
+            self._see_if_lost()
+
+    def _see_if_lost(self) -> None:
+        if self.connection.pgconn.status == ConnStatus.BAD:
+            self._is_lost()
 
     def _noticed(self, notice: Diagnostic) -> None:
         if notice.severity_nonlocalized in ("FATAL", "PANIC"):
@@ -115,7 +119,8 @@ class PostgresTransport:
         """Say good-bye to the server, and close the socket."""
         if not self.disconnecting:
             self.disconnecting = True
-            steady(self._reactor).callLater(0, self._gone, ConnectionDone())
+            closed = ConnectionDone("the program or the pool closed it")
+            steady(self._reactor).callLater(0, self._gone, closed)
 
     abortConnection = loseConnection
 

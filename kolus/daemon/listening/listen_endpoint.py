@@ -89,8 +89,8 @@ def _why(description: str, error: Exception) -> str:
     kind, _, rest = description.partition(":")
     if isinstance(error, _Unusable):
         return str(error)
-    if address := _IPV6.search(rest):
-        port = re.search(r"(?<=\]:)\d+$|^\d+(?=:)", rest)
+    if address := _IPV6.search(description):
+        port = re.search(r"(?<=\]:)\d+$|(?<=[p6]:)\d+(?=:)", description)
         its = address[0].strip("[]").replace(":", r"\:")
         return (
             r"the colons of an IPv6 address are written as \:, for example "

@@ -30,6 +30,8 @@ def check_socket_path(path: str) -> None:
 
     @raise ValueError: it says why not.
     """
+    if not path:
+        raise ValueError("its path is empty")
     folder = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(folder):
         raise ValueError(f"there is no folder {folder}")

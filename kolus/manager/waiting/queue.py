@@ -98,8 +98,8 @@ class Waiter(QuickDeferred, Deferred[T]):
         self.cancel()
         return RuntimeError(
             "an asyncio task cannot await a request of a pool, which is a Twisted Deferred; write "
-            "async with kolus.aio.lease(pool, ident, backend) as lease, or run the coroutine by "
-            "Deferred.fromCoroutine"
+            "async with kolus.aio.lease(pool, ident, backend) as lease; or for a client's call "
+            "await kolus.aio.wait(call); or run the coroutine by Deferred.fromCoroutine"
         )
 
 
