@@ -89,7 +89,7 @@ def test_where_an_owner_does_not_hold_everything_is_found_without_a_look_at_all_
     find = Deadlocks.find
     monkeypatch.setattr(Deadlocks, "find", lambda *what: (looks.append(None), find(*what))[1])
     second = rig.ask(owner=owner)
-    assert not (has_result(first) or has_result(second))
+    assert [has_result(each) for each in (first, second)] == [False, False]
     assert len(held) == 7
     assert other.held
     assert len(looks) <= 2

@@ -192,8 +192,8 @@ class Admission(Generic[P]):
             manager._recorder.cancelled(manager._now() - waiter.since)
 
     def is_hopeful(self, waiter: Waiter[Any]) -> bool:
-        """Whether a connection is being made, checked or reset here, which may serve a waiter of the
-        manager's queue, or one that is placed here."""
+        """Whether a connection is being made, checked or reset here, for a waiter of the manager's
+        queue, or one that is placed here."""
         manager = self._manager
         return bool(manager.connections.connecting) or manager.hooks.under_way > 0
 

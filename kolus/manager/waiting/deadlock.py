@@ -111,8 +111,8 @@ class Deadlocks:
                 queue.fail_if_deadlocked(waiter, owner)
 
     def _may_wait(self, owner: Owner) -> bool:
-        """Whether an owner has a request here or in a group, or may have one elsewhere that waits for
-        a slot of the pool."""
+        """Whether an owner has a request here or in a group, or may have one elsewhere that waits
+        for a slot of the pool."""
         ownership, listener = self._tracker.owners.find(owner), self._record.listener
         return (
             bool(ownership is not None and ownership.waiters)
