@@ -193,4 +193,8 @@ class _BehindBalancers(Factory):
         self._acceptor = acceptor
 
     def buildProtocol(self, addr: object) -> Protocol | None:
-        return self._acceptor.accept_from(getattr(addr, "host", None), True)
+        return self.protocol_for(getattr(addr, "host", None))
+
+    def protocol_for(self, host: str | None) -> Protocol | None:
+        """As that of C{Front}."""
+        return self._acceptor.accept_from(host, True)

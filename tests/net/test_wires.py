@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import struct
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from twisted.logger import LogEvent
 from kolus.lease import Lease
 from kolus.tunnel import Front, loop_of
 from kolus.tunnel.wires.descriptors import Descriptors
+from kolus.tunnel.wires.flow import Flow
 from kolus.tunnel.wires.pipes import PIPE, Pipes
 from kolus.tunnel.wires.raw_port import RawPort
 from tests.net.test_tunnel import Pki, front, port_of
@@ -51,6 +54,23 @@ async def test_bulk_goes_both_ways_whole_and_in_order() -> None:
         client.transport.loseWriteConnection()
         await client.ended()
         assert client.got == question
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_session_that_is_over_leaves_no_garbage_to_be_collected() -> None:
+    async with backend(reactor, Echo) as echoes, front(echoes.endpoint) as service:
+        async with connected(reactor, port_of(service)) as client:
+            client.send(b"x")
+            await client.has(1)
+            pairs = {each.pair for each in loop_of(reactor)._owners.values() if type(each) is Flow}
+            over = [weakref.ref(each) for each in pairs]
+            assert len(over) == 1
+            gc.disable()
+            del pairs
+        try:
+            await until(reactor, lambda: over[0]() is None)
+        finally:
+            gc.enable()
 
 
 REASON = b"-ERR max number of clients reached\r\n"

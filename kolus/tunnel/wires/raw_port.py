@@ -25,7 +25,6 @@ from zope.interface import implementer
 from kolus.tunnel.wires.descriptors import Descriptors
 from kolus.tunnel.wires.epoll_events import IN
 from kolus.tunnel.wires.loop import Loop
-from kolus.tunnel.wires.socket_address import address_of
 from kolus.tunnel.wires.wire import Wire
 
 __all__ = ["RawPort", "raw_port"]
@@ -51,8 +50,9 @@ class RawPort:
     def __init__(self, loop: Loop, port: Any, factory: Any, descriptors: Descriptors) -> None:
         """
         @param port: a port of Twisted's. It must not read any more.
-        @param factory: makes the protocol of each client; C{None}: the port makes Twisted's
-            transports, as there is a wrapper around its connections.
+        @param factory: makes the protocol of each client: it has C{protocol_for} of C{Front}.
+            C{None}: the port makes Twisted's transports, as there is a wrapper around its
+            connections.
         """
         self._loop = loop
         self._port = port
@@ -95,11 +95,13 @@ class RawPort:
 
     def doRead(self) -> None:
         """Accept those who wait, as long as there is room."""
-        factory, loop, room = self._factory, self._loop, self._descriptors
-        if factory is None:
+        if self._factory is None:
             self._let_port_accept()
             return
+        protocol_for, loop, room = self._factory.protocol_for, self._loop, self._descriptors
         family = self._family
+        is_local = family == socket.AF_UNIX
+        accept = self.socket._accept  # type: ignore[attr-defined]  # Python's own looks up enums
         for _ in range(_AT_ONCE):
             if not self._is_reading:  # the last one was the most that may be here
                 return
@@ -107,7 +109,7 @@ class RawPort:
                 self._pause(_NEEDED)
                 return
             try:
-                sock, name = self.socket.accept()
+                descriptor, name = accept()
             except (BlockingIOError, ConnectionAbortedError):
                 room.give_back()
                 return
@@ -116,10 +118,11 @@ class RawPort:
                 if error.errno in _LACKING:
                     self._pause(str(error))
                 return
+            sock = socket.socket(family, socket.SOCK_STREAM, 0, descriptor)
             sock.setblocking(False)
             wire = Wire(loop, sock, family, name)
             try:
-                protocol = factory.buildProtocol(address_of(family, name))
+                protocol = protocol_for(None if is_local else name[0] if name else "")
                 if protocol is not None:
                     wire.start(protocol)
                     continue
