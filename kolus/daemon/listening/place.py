@@ -15,8 +15,8 @@ _LOCAL = {"localhost": "127.0.0.1"}
 class Place:
     """
     @ivar host: an address, or a name; empty: all IPv4 addresses of this machine; for a UNIX socket
-        its absolute path.
-    @ivar port: the port; C{None}: it is a UNIX socket.
+        its absolute path, and for one of systemd its number.
+    @ivar port: the port; C{None}: it is a UNIX socket, or one of systemd.
     """
 
     host: str
@@ -41,6 +41,9 @@ def place_of(endpoint: Any) -> Place | None:
     path = getattr(endpoint, "path", None) or getattr(endpoint, "_path", None)
     if path:
         return socket_place(os.fsdecode(path))
+    fileno = getattr(endpoint, "fileno", None)
+    if fileno is not None:
+        return Place(f"descriptor {fileno}")
     host = getattr(endpoint, "_interface", getattr(endpoint, "_host", None))
     port = getattr(endpoint, "_port", None)
     if host is None or port is None:

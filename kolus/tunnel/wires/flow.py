@@ -29,6 +29,15 @@ _BUSY = (BlockingIOError, InterruptedError)
 _SPLICE: int = getattr(os, "SPLICE_F_MOVE", 1) | getattr(os, "SPLICE_F_NONBLOCK", 2)
 
 
+class _Ended:
+    """Stands for a pair that has ended."""
+
+    has_ended = True
+
+
+_ENDED: Any = _Ended()
+
+
 class Flow:
     """One direction. It gets the events of its source, and shares the sink with the other flow.
 
@@ -258,7 +267,11 @@ class Flow:
                 self.sink_failed()
 
     def stop(self) -> None:
-        """The pair has ended."""
-        self._give_back()
+        """The pair has ended. Nothing here refers to it any more, so no garbage is left to be
+        collected."""
+        if self._pipe is not None:
+            self._give_back()
         self.rest = None
         self._reads = False
+        self.pair = _ENDED
+        del self.back
