@@ -95,7 +95,8 @@ class Front(Factory):
         self.settings = settings
         self._send_proxy = send_proxy
         self._ident = ident
-        self._acceptor = Acceptor(clock, settings, certificates, self._made)
+        descriptors = None if loop is None else loop.descriptors
+        self._acceptor = Acceptor(clock, settings, certificates, self._made, descriptors)
         self.limits, self.refusals = self._acceptor.limits, self._acceptor.refusals
         self.times_out: Counter[str] = Counter()
         self._times = SessionTimes(clock, settings, self._time_is_up)
@@ -157,8 +158,8 @@ class Front(Factory):
         """A port accepts clients for this front.
 
         @param factory: what the port was given: this front, or what C{behind_balancers} gave.
-        @return: what is to be stopped in its place: with a loop, plain TCP and UNIX ports are
-            accepted from in another way.
+        @return: what is to be stopped in its place: with a loop, a port accepts clients only while
+            there are descriptors for them.
         """
         if self._loop is not None:
             port = raw_port(self._loop, port, factory)

@@ -6,7 +6,9 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Place", "place_of", "socket_place"]
+from twisted.internet.address import UNIXAddress
+
+__all__ = ["Place", "address_place", "place_of", "socket_place"]
 
 _LOCAL = {"localhost": "127.0.0.1"}
 
@@ -34,6 +36,13 @@ class Place:
 def socket_place(path: str) -> Place:
     """The place of a UNIX socket."""
     return Place(os.path.abspath(path))
+
+
+def address_place(address: Any) -> Place:
+    """The place of a port that listens, by its address as Twisted tells it."""
+    if isinstance(address, UNIXAddress):
+        return socket_place(os.fsdecode(address.name or b""))
+    return Place("" if address.host == "0.0.0.0" else address.host, address.port)
 
 
 def place_of(endpoint: Any) -> Place | None:
