@@ -328,9 +328,7 @@ def test_a_smaller_limit_closes_what_is_idle_longest_and_then_whatever_comes_hom
     rig.end()
 
 
-def test_another_goes_for_a_smaller_limit_if_one_that_was_to_go_is_detached_and_keeps_its_slot() -> (
-    None
-):
+def test_another_goes_for_a_smaller_limit_if_one_that_was_to_go_is_detached_with_its_slot() -> None:
     rig = LimitedPool(None, slots=2, idle_timeout=None)
     first, second = rig.lease("a"), rig.lease("a")
     rig.lease("b").release()
