@@ -252,8 +252,8 @@ class Budget:
         self.wake()
 
     def stays(self) -> None:
-        """A connection has left the pool and keeps its slot. If it was one of those that leave, there
-        may be more than a lowered limit allows: others go."""
+        """A connection has left the pool and keeps its slot. If it was leaving before, there may be
+        more than a lowered limit allows, and others go."""
         if self.room_to_come() < 0:
             self._was_above = True
             for record in self.holders:
