@@ -35,13 +35,14 @@ class _Channel(HTTPChannel):
     """
 
     site: Any
+    requests: list[Any]
     transport: Any
     late: IDelayedCall | None = None
 
-    def lineReceived(self, line: bytes) -> None:
-        if self.late is None:
+    def dataReceived(self, data: bytes) -> None:
+        if self.late is None and not self.requests:  # what was asked before is answered
             self.late = self.callLater(_REQUEST_TIMEOUT, self._is_late)  # type: ignore[no-untyped-call]
-        super().lineReceived(line)  # type: ignore[no-untyped-call]
+        super().dataReceived(data)  # type: ignore[no-untyped-call]
 
     def allContentReceived(self) -> None:
         self._is_complete()

@@ -15,7 +15,7 @@ from kolus.pool import Pool
 from kolus.status import Status
 from kolus.watching import PoolExplanation
 
-__all__ = ["Client", "listed", "policy_or", "with_slots"]
+__all__ = ["Client", "listed", "with_slots", "without_slots"]
 
 _SLOTS = 100
 
@@ -72,7 +72,7 @@ def listed(backends: Iterable[AnyBackend]) -> list[Backend]:
     return [Backend.of(each) for each in backends]
 
 
-def policy_or(policy: Policy | None, default: Policy) -> Policy:
+def _policy_or(policy: Policy | None, default: Policy) -> Policy:
     """
     @raise TypeError: it is no policy.
     """
@@ -83,13 +83,25 @@ def policy_or(policy: Policy | None, default: Policy) -> Policy:
     return policy
 
 
+def without_slots(policy: Policy | None, default: Policy) -> Policy:
+    """The policy of a protocol whose connections serve one lease at a time.
+
+    @raise ValueError: the policy has C{slots}.
+    @raise TypeError: it is no policy.
+    """
+    policy = _policy_or(policy, default)
+    if policy.slots is not None:
+        raise ValueError("policy has slots, but these connections serve one lease at a time")
+    return policy
+
+
 def with_slots(policy: Policy | None) -> Policy:
     """The policy of a protocol whose calls share connections; C{Policy(slots=100)} if C{None}.
 
     @raise ValueError: the policy has no C{slots}.
     @raise TypeError: it is no policy.
     """
-    policy = policy_or(policy, Policy(slots=_SLOTS))
+    policy = _policy_or(policy, Policy(slots=_SLOTS))
     if policy.slots is None:
         raise ValueError(
             f"policy has no slots: write Policy(slots={_SLOTS}), so that calls share connections"

@@ -13,7 +13,9 @@ from operator import methodcaller
 from types import TracebackType
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, maybeDeferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from kolus.backend import AnyBackend, Backend
 from kolus.clients.block import Block
@@ -46,6 +48,7 @@ except ImportError as error:
 
 __all__ = ["RedisPool", "WrongReply"]
 
+_log = Logger()
 _SHARED, _ALONE, _SUBSCRIBER = "shared", "alone", "subscriber"
 _TYPES = frozenset("+-:$*")
 _SHOWN = 60
@@ -176,7 +179,12 @@ class RedisPool(Client):
     ) -> Block:
         """A connection for subscriptions: C{await subscriber.subscribe("news")} in the block.
 
-        @param received: called with the pattern or C{None}, the channel, and each message.
+        In the block C{await subscriber.when_lost()} waits until the connection ends: the
+        subscriptions have ended with it.
+
+        @param received: called with the pattern or C{None}, the channel, and each message. It may
+            be a coroutine function; the next message does not wait for it. What it raises is
+            logged.
         """
         ask = partial(self.pool.connect, _SUBSCRIBER, self.backend, timeout=timeout, owner=owner)
         return _Subscription(ask, received)
@@ -265,6 +273,7 @@ class _Subscription(Block):
     async def __aenter__(self) -> Any:
         subscriber = await super().__aenter__()
         subscriber.received = self._received
+        subscriber.when_lost = self._lease.when_lost
         return subscriber
 
     async def __aexit__(
@@ -325,6 +334,12 @@ class _Subscriber(SubscriberProtocol):  # type: ignore[misc]
     factory = _NoFactory
     database: int | None = 0
     received: Callable[..., object] = staticmethod(lambda *_: None)
+    when_lost: Callable[[], Deferred[BaseException]]
 
     def messageReceived(self, pattern: Any, channel: Any, message: Any) -> None:
-        self.received(pattern, channel, message)
+        told: Deferred[Any] = maybeDeferred(self.received, pattern, channel, message)
+        told.addErrback(_log_failure)
+
+
+def _log_failure(failure: Failure) -> None:
+    _log.failure("what was called with a message failed", failure)

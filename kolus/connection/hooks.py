@@ -42,6 +42,7 @@ class Hooks:
     @ivar sure_for: the seconds for which a look at a connection is enough.
     @ivar resets: whether the policy has a reset.
     @ivar cleans: whether the policy has a clean.
+    @ivar under_way: the number of checks and resets that have not ended.
     @ivar last_failure: when the last check or reset failed, on the clock, which of them it was, and
         its error.
     """
@@ -54,6 +55,7 @@ class Hooks:
         self.check_after = policy.check_after if self.checks else math.inf
         self.sure_for = min(LOOK_AFTER, self.check_after)
         self.resets = policy.reset is not None
+        self.under_way = 0
         self.last_failure: tuple[float, str, BaseException] | None = None
         self.cleans = policy.clean is not None
         prepare = policy.prepare
@@ -120,12 +122,14 @@ class Hooks:
             given = fail()
         if given is None or given is True:
             return True
+        self.under_way += 1
         begun = begin_step(connection, step, timeout, lambda: given)
         if connection.state is not BUSY:  # the hook itself had it closed
             connection.give_up(Failure(CancelledError()))
         return begun.addBoth(self._is_fit, step, connection)
 
     def _is_fit(self, result: object, step: str, connection: Connection[Any]) -> bool:
+        self.under_way -= 1
         result = _unless_false(result)
         if not isinstance(result, Failure):
             return True

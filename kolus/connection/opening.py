@@ -28,6 +28,7 @@ __all__ = ["Opening"]
 
 _log = Logger()
 
+_LATER = Deferred, Awaitable  # the first is what it mostly is
 Endpoint = IStreamClientEndpoint | Coroutine[Any, Any, IStreamClientEndpoint]
 
 
@@ -87,10 +88,10 @@ class Opening:
         return is_made and self._failure is None and not isinstance(reached.result, Failure)
 
     def _reach(self, its: Endpoint, factory: OneProtocol) -> object:
-        if isinstance(its, Coroutine):
+        if not hasattr(its, "connect") and isinstance(its, Coroutine):
             return self._reach_later(its, factory)
         reached = its.connect(factory)
-        if not isinstance(reached, Awaitable):
+        if not isinstance(reached, _LATER):
             self._connection.mistake = error = TypeError(
                 f"{its!r} must give a Deferred when it is told to connect, not {reached!r}"
             )

@@ -7,7 +7,7 @@ That is too slow for each lease, so C{tell_before} makes the transport report su
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.protocols.policies import ProtocolWrapper
@@ -37,7 +37,7 @@ def tell_before(transport: Any, doubter: Doubter) -> bool:
 
     @return: whether that is possible. If not, the doubter must look each time.
     """
-    found = list(layers(transport))
+    found = layers(transport)
     classes: list[Any] = []
     for each in found:
         telling = _telling_class(type(each))
@@ -71,12 +71,13 @@ class _NoDoubter:
     doubtful = True
 
 
-def layers(transport: Any) -> Iterator[Any]:
+def layers(transport: Any) -> list[Any]:
     """The transport, the transport that it wraps, and so on."""
-    yield transport
+    found = [transport]
     while isinstance(transport, ProtocolWrapper):
         transport = transport.transport
-        yield transport
+        found.append(transport)
+    return found
 
 
 def _telling_class(kind: type) -> type | None:

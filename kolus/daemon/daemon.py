@@ -19,6 +19,7 @@ from kolus.config import Config, ConfigError
 from kolus.daemon.expiry_watch import DAY, Certificate, ExpiryWatch
 from kolus.daemon.front_service import FrontService, Listening
 from kolus.daemon.leaving import Leaving
+from kolus.daemon.listening.place import address_place, place_of
 from kolus.daemon.route import Connect, Route
 from kolus.daemon.served_group import ServedGroup
 from kolus.lease import Lease
@@ -190,10 +191,11 @@ class Daemon(Service):
         for name, its in config.listeners.items():
             service, route = self.listeners[name], self._routes[name]
             route.group, route.queue_timeout = self.groups[its.group], its.settings.queue_timeout
-            service.grace = config.grace
             service.keep(its.listen)
             if name not in new:
                 service.change(*told[name])
+        for service in (*self.listeners.values(), *self._leaving.listeners):
+            service.grace = config.grace
         self._expiries.start()
 
     def _kept(self, config: Config, name: str) -> ServedGroup:
@@ -206,6 +208,8 @@ class Daemon(Service):
 
     def _open(self, config: Config, made: dict[str, tuple[FrontService, Route]]) -> None:
         """Listen on all new addresses, or on none of them."""
+        listening = {name: self._maker.listening(config, name) for name in config.listeners}
+        self._refuse_moves(listening)
         opened = []
         try:
             for name in config.listeners:
@@ -215,12 +219,31 @@ class Daemon(Service):
                     opened.append((service, service.ports))
                 else:
                     service = self.listeners[name]
-                    listening = self._maker.listening(config, name)
-                    opened.append((service, service.open_others(listening)))
+                    opened.append((service, service.open_others(listening[name])))
         except CannotListen:
             for service, ports in opened:
                 service.close(ports)
             raise
+
+    def _refuse_moves(self, listening: dict[str, list[Listening]]) -> None:
+        """New addresses are opened before old ones are closed. So one that another listener has, or
+        that was written in another way, cannot be opened."""
+        held = [
+            (name, known, address_place(port.getHost()))
+            for name, service in self.listeners.items()
+            for known, port in service.offers()
+        ]
+        wanted = [(name, *each) for name, its in listening.items() for each in its]
+        for name, description, endpoint in wanted:
+            place = place_of(endpoint)
+            for holder, known, taken in held:
+                is_kept = (name, description) == (holder, known)
+                if place is not None and taken.meets(place) and not is_kept:
+                    raise CannotListen(
+                        f"cannot listen on {description}: listener {holder} has {known}, and a "
+                        "reload cannot change or move an address: restart, or take it out, reload, "
+                        "and put it in again"
+                    )
 
     def _change_groups(
         self, config: Config, groups: dict[str, ServedGroup], sources: dict[str, Any]

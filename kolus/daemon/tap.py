@@ -60,7 +60,6 @@ class Options(usage.Options):
         "have several listeners and groups; every option here is a key there. Times are in seconds."
     )
     optParameters = [  # noqa: RUF012 (usage.Options declares it so)
-        ["config", None, None, "Take everything from this TOML file. Takes no other option."],
         [
             "demo",
             None,
@@ -78,6 +77,7 @@ class Options(usage.Options):
         super().__init__()  # type: ignore[no-untyped-call]
         self.given: list[tuple[str, str]] = []
         self.config: Config | None = None
+        self["config"] = None
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """Parse the command line.
@@ -91,6 +91,14 @@ class Options(usage.Options):
             for line in _hinted(str(error)).splitlines():
                 print(f"twistd kolus: {line}", file=sys.stderr)
             raise SystemExit(1) from error
+
+    def opt_config(self, file: str) -> None:
+        """Take everything from this TOML file. Takes no other option."""
+        if not file:
+            raise usage.UsageError("--config must name a TOML file, not ''")
+        if self["config"] is not None:
+            raise usage.UsageError("--config is given twice: all has to be in one file")
+        self["config"] = file
 
     def parseArgs(self, *extra: str) -> None:
         if extra:
@@ -109,8 +117,6 @@ class Options(usage.Options):
                 others += ["check-config"] * self["check-config"]
             if self[name] is not None and others and others != [name]:
                 raise usage.UsageError(f"--{name} {does}: leave out --{others[0]}")
-        if self["config"] == "":
-            raise usage.UsageError("--config must name a TOML file, not ''")
         if self["demo"] is not None:
             self["demo"] = _seconds(self["demo"])
             let_signals_come()

@@ -54,6 +54,8 @@ def machine_fault(failed: BaseException, reactor: Any = None) -> MachineFault | 
         if isinstance(each, MachineFault):
             return each
         number = getattr(each, "osError", None) or getattr(each, "errno", None)
+        if isinstance(each, MemoryError):
+            number = errno.ENOMEM
         if number == errno.EADDRNOTAVAIL:
             return MachineFault(_NO_ADDRESS, failed, is_general=False)
         if isinstance(number, int) and number in _LACKING:

@@ -7,7 +7,8 @@ waiter, of this queue or of its own.
 
 Its state is the waiters in order; C{_ready}, the managers that may have something idle;
 C{_to_join}, the managers that serve the queue as soon as it has a waiter again; C{_misses}, how
-often a chosen backend had nothing idle; and the placements, which C{Placer} keeps.
+often a chosen backend had nothing idle; C{_free_of_owners}, the backend that showed last that an
+owner does not hold everything; and the placements, which C{Placer} keeps.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IReactorTime
@@ -82,6 +83,7 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         self._ready: OrderedDict[Any, None] = OrderedDict()
         self._to_join: dict[Any, None] = {}
         self._misses = 0
+        self._free_of_owners: tuple[Backend, ...] = ()
         self._attach()
 
     @property
@@ -99,6 +101,7 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         self._servers.forget(self)
         self._to_join.clear()
         self._ready.clear()
+        self._free_of_owners = ()
 
     # Requests
 
@@ -229,11 +232,15 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         """
         if server.deadlocks.find_in_pool(owner, None) is not None:
             return True
-        for backend in self._places.all():
-            server = self._servers.find(self.ident, backend)
-            if server is None or server.deadlocks.find(owner, None) is None:
+        for backend in chain(self._free_of_owners, self._places.all()):
+            if not self._is_held_by(owner, backend):
+                self._free_of_owners = (backend,)
                 return False
         return True
+
+    def _is_held_by(self, owner: Owner | None, backend: Backend) -> bool:
+        server = self._servers.find(self.ident, backend)
+        return server is not None and server.deadlocks.find(owner, None) is not None
 
     def failures(self, waiter: Waiter[Any]) -> Tried:
         """The backends that could not serve a waiter, and why; and the last errors of up to 20

@@ -246,7 +246,8 @@ class ConnectionManager(BaseManager[P]):
             self.connections.close(connection, Why.UNFIT, abort=True)
 
     def _hand_out(self) -> None:
-        self.connections.see_the_time()
+        if self._idle:
+            self.connections.see_the_time()
         while self._idle and self._lifecycle.serves and self._dispatcher.is_asked():
             if not (self._checks and self._next_is_stale()):
                 connection, _ = self._idle.popitem()

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Held", "LeaseTracker"]
 
+_MOST_PLACES = 10  # that an error tells
+
 
 class Held(Leasable[Any], Protocol):
     """What is behind a lease: a connection, or a slot on one.
@@ -189,10 +191,12 @@ class LeaseTracker:
         ]
         if len(places) < limit:
             return None
+        more = len(places) - _MOST_PLACES
+        others = [f"and {more} more"] if more > 0 else []
         return LeaseError(
             f"{manager!r} can never serve this request: its owner, {label(ownerships[0].owner)}, "
             f"holds every lease itself.\nThe request was made here:\n{origin}\n"
-            f"The leases were taken here:\n" + "\n".join(places)
+            f"The leases were taken here:\n" + "\n".join([*places[:_MOST_PLACES], *others])
         )
 
     def look_for_leaks(self, now: float, held: Iterable[Held] | None) -> None:

@@ -136,7 +136,8 @@ class PoolOperation:
     def share_limits(self, other: PoolOperation) -> None:
         """Count the connections of each of two pools against the limits of the other, too, until
         one of them is closed. A status has them as C{detached}. It is for a pool that takes the
-        place of another one. A slot that becomes free is for those who wait in the same pool first.
+        place of another one. A slot that becomes free is for those who wait in the same pool first;
+        what is idle in one makes way for those who wait in the other, within 0.1 s.
         Connections that were detached from the other pool do not count. To call it again for the
         same two has no effect.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 __all__ = ["port_user"]
@@ -20,12 +21,16 @@ def port_user(port: int, proc: Path = Path("/proc")) -> str | None:
     if not sockets:
         return None
     for process in proc.glob("[0-9]*"):
-        try:
-            if any(os.readlink(each) in sockets for each in (process / "fd").iterdir()):
+        with suppress(OSError):  # it is another user's, or has ended
+            if any(_is_of(each, sockets) for each in (process / "fd").iterdir()):
                 return f"process {process.name}, {(process / 'comm').read_text().strip()}"
-        except OSError:
-            continue  # it is another user's, or has ended
     return None
+
+
+def _is_of(descriptor: Path, sockets: set[str]) -> bool:
+    with suppress(OSError):  # it is closed meanwhile, as that of the folder is
+        return os.readlink(descriptor) in sockets
+    return False
 
 
 def _inodes(port: int, proc: Path) -> Iterator[str]:

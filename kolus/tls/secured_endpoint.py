@@ -50,7 +50,7 @@ class SecuredEndpoint:
             give a server name or do not verify.
         @raise ValueError: it cannot begin TLS: it does so itself, or has no host.
         """
-        settings, its = certificates.settings, type(endpoint).__name__
+        settings = certificates.settings
         if isinstance(endpoint, UNIXClientEndpoint):
             if settings.verify and settings.server_name is None:
                 raise ValueError(
@@ -61,8 +61,8 @@ class SecuredEndpoint:
         host = getattr(endpoint, "_host", None)
         if not isinstance(host, str) or isinstance(endpoint, SSL4ClientEndpoint):
             raise ValueError(
-                f"tls is for backends that are given as tcp:HOST:PORT or unix:PATH, not {its}: "
-                "write tcp in place of tls or ssl, and what it verifies into the settings of tls"
+                "tls is for backends that are given as tcp:HOST:PORT or unix:PATH: write tcp in "
+                "place of tls or ssl, and what it verifies into the settings of tls"
             )
         return cls(endpoint, host, certificates)
 

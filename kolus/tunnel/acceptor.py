@@ -23,6 +23,7 @@ from kolus.tunnel.networks import Networks
 from kolus.tunnel.refusals import Refusals
 from kolus.tunnel.settings import ListenerSettings
 from kolus.tunnel.visitor import Visitor
+from kolus.tunnel.wires.descriptors import Descriptors
 
 __all__ = ["Acceptor", "MakeClient"]
 
@@ -44,11 +45,14 @@ class Acceptor:
         settings: ListenerSettings,
         certificates: Any,
         make_client: MakeClient,
+        descriptors: Descriptors | None = None,
     ) -> None:
         """
         @param certificates: the C{ListenerCertificates} of a listener with TLS; C{None}: no TLS.
+        @param descriptors: are kept for those on the way, too; C{None}: for nobody.
         """
         self._clock = steady(clock)
+        self._descriptors = descriptors
         self._make_client = make_client
         self._follow(settings, certificates)
         self.limits = ClientLimits(clock, settings)
@@ -118,18 +122,29 @@ class Acceptor:
         self.limits.admitted(host)
         return True
 
+    def _sets_out(self, each: Doorway | Client) -> None:
+        self._arriving.add(each)
+        if self._descriptors is not None:
+            self._descriptors.waiting += 1
+
+    def _has_arrived(self, each: Doorway | Client) -> None:
+        if each in self._arriving:
+            self._arriving.remove(each)
+            if self._descriptors is not None:
+                self._descriptors.waiting -= 1
+
     # Called by doorways
 
     def came(self, doorway: Doorway) -> None:
-        self._arriving.add(doorway)
+        self._sets_out(doorway)
 
     def turned_away(self, doorway: Doorway, reason: str, why: str) -> None:
-        self._arriving.discard(doorway)
+        self._has_arrived(doorway)
         self.limits.left()
         self.refusals.add(Visitor(doorway.transport), reason, why)
 
     def enter(self, doorway: Doorway, visitor: Visitor) -> Protocol | None:
-        self._arriving.discard(doorway)
+        self._has_arrived(doorway)
         if not self._is_welcome(visitor.host, visitor):
             return None
         client = self._make_client(visitor.host, visitor)
@@ -141,12 +156,12 @@ class Acceptor:
 
     def shakes_hands(self, client: Client) -> None:
         """The TLS handshake of a client begins."""
-        self._arriving.add(client)
+        self._sets_out(client)
         client.timer = self._clock.callLater(self._settings.handshake_timeout, self._late, client)
 
     def _late(self, client: Client) -> None:
         client.timer = None
-        self._arriving.discard(client)
+        self._has_arrived(client)
         name, timeout = "handshake_timeout", self._settings.handshake_timeout
         why = f"has not completed its TLS handshake in {name} = {timeout:g} s"
         self.refusals.add(client.visitor, name, why)
@@ -160,7 +175,7 @@ class Acceptor:
             return False
         client.timer.cancel()
         client.timer = None
-        self._arriving.discard(client)
+        self._has_arrived(client)
         return True
 
     def left(self, client: Client) -> None:
@@ -178,4 +193,8 @@ class _BehindBalancers(Factory):
         self._acceptor = acceptor
 
     def buildProtocol(self, addr: object) -> Protocol | None:
-        return self._acceptor.accept_from(getattr(addr, "host", None), True)
+        return self.protocol_for(getattr(addr, "host", None))
+
+    def protocol_for(self, host: str | None) -> Protocol | None:
+        """As that of C{Front}."""
+        return self._acceptor.accept_from(host, True)

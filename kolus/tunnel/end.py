@@ -200,7 +200,7 @@ class End(Protocol):
         if self._silence is not None:
             its = _socket_of(base)
             if its is not None:
-                set_silence_limits(its, self._silence)
+                set_silence_limits(its, self._silence, getattr(base, "family", None))
 
     def _base(self) -> Any:
         """The transport below TLS."""

@@ -95,7 +95,8 @@ class Front(Factory):
         self.settings = settings
         self._send_proxy = send_proxy
         self._ident = ident
-        self._acceptor = Acceptor(clock, settings, certificates, self._made)
+        descriptors = None if loop is None else loop.descriptors
+        self._acceptor = Acceptor(clock, settings, certificates, self._made, descriptors)
         self.limits, self.refusals = self._acceptor.limits, self._acceptor.refusals
         self.times_out: Counter[str] = Counter()
         self._times = SessionTimes(clock, settings, self._time_is_up)
@@ -140,7 +141,14 @@ class Front(Factory):
         return len(self._clients)
 
     def buildProtocol(self, addr: object) -> Protocol | None:
-        return self._acceptor.accept(getattr(addr, "host", None))
+        return self.protocol_for(getattr(addr, "host", None))
+
+    def protocol_for(self, host: str | None) -> Protocol | None:
+        """As C{buildProtocol}.
+
+        @param host: the client's address; C{None} if it came by a UNIX socket.
+        """
+        return self._acceptor.accept(host)
 
     def behind_balancers(self) -> Factory:
         """A factory for a listener of which every client sends a PROXY header."""
@@ -150,8 +158,8 @@ class Front(Factory):
         """A port accepts clients for this front.
 
         @param factory: what the port was given: this front, or what C{behind_balancers} gave.
-        @return: what is to be stopped in its place: with a loop, plain TCP and UNIX ports are
-            accepted from in another way.
+        @return: what is to be stopped in its place: with a loop, a port accepts clients only while
+            there are descriptors for them.
         """
         if self._loop is not None:
             port = raw_port(self._loop, port, factory)
@@ -201,14 +209,12 @@ class Front(Factory):
             wait = self._connect(self._ident_of(client))
         except Exception:
             wait = fail()
-        task: Deferred[Any] = wait
-        client.wait = self._clients[client] = task
+        client.wait = self._clients[client] = wait
         if self._loop is not None:
             self._loop.descriptors.waiting += 1
         # Not a coroutine: that would cost more than all the rest here.
         of = (client,)
-        task.addCallbacks(self._serve, self._has_no_lease, callbackArgs=of, errbackArgs=of)
-        task.addBoth(self._done, client)
+        wait.addCallbacks(self._serve, self._has_no_lease, callbackArgs=of, errbackArgs=of)
 
     def left(self, client: Client) -> None:
         """A client's connection is lost. Called by the client."""
@@ -222,19 +228,20 @@ class Front(Factory):
         if self._loop is not None:
             self._loop.descriptors.waiting -= 1
 
-    def _has_no_lease(self, failure: Failure, client: Client) -> Failure | None:
+    def _has_no_lease(self, failure: Failure, client: Client) -> None:
         self._waits_no_more(client)
         error = failure.value
         if not isinstance(error, KolusError):
-            return failure
+            self._has_failed(failure, client)
+            return
         self.refused += 1
         reason = "queue_timeout" if isinstance(error, LeaseTimeout) else "no_lease"
         self.refusals.counts[reason] += 1
         self._without_lease.add(error)
         client.close()
-        return None
+        self._is_done(client)
 
-    def _serve(self, lease: Lease[End], client: Client) -> Deferred[None]:
+    def _serve(self, lease: Lease[End], client: Client) -> None:
         self._waits_no_more(client)
         self.sessions.served(client, lease)
         try:
@@ -242,19 +249,29 @@ class Front(Factory):
                 lease.protocol.write(client.visitor.header_for_backend(self._send_proxy))
             ended = self._pump(client, lease.protocol, self._times)
         except Exception:
-            self._framing(lease)
-            raise
-        return ended.addBoth(self._was_served, lease, client)
+            ended = fail()
+        self._clients[client] = ended
+        ended.addBoth(self._was_served, lease, client)
 
-    def _was_served(self, traffic: Traffic | Failure, lease: Lease[End], client: Client) -> Any:
-        self._framing(lease)
+    def _was_served(self, traffic: Traffic | Failure, lease: Lease[End], client: Client) -> None:
+        try:
+            self._framing(lease)
+        except Exception:
+            traffic = Failure()
         if isinstance(traffic, Failure):
-            return traffic
+            self._has_failed(traffic, client)
+            return
         self.served += 1
         self.sent += traffic.sent
         self.received += traffic.received
         client.close()
-        return None
+        self._is_done(client)
+
+    def _has_failed(self, failure: Failure, client: Client) -> None:
+        if not failure.check(CancelledError):
+            _log.failure("serving a client failed", failure)
+        client.abort()
+        self._is_done(client)
 
     def _time_is_up(self, session: Any, reason: str) -> None:
         self.times_out[reason] += 1
@@ -267,11 +284,7 @@ class Front(Factory):
         visitor = client.visitor
         return visitor.server_name if kind == "server_name" else visitor.host
 
-    def _done(self, result: Failure | None, client: Client) -> None:
-        if result is not None:
-            if not result.check(CancelledError):
-                _log.failure("serving a client failed", result)
-            client.abort()
+    def _is_done(self, client: Client) -> None:
         client.done = True
         self._forget(client)
 

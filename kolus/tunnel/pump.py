@@ -10,8 +10,7 @@ is the business of C{SessionTimes}.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
@@ -27,8 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Pump", "Traffic", "join"]
 
 
-@dataclass(frozen=True, slots=True)
-class Traffic:
+class Traffic(NamedTuple):
     """The bytes that went through a tunnel.
 
     @ivar sent: bytes from the client to the backend.

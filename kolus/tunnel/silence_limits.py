@@ -28,14 +28,18 @@ class SilenceLimits(Protocol):
     def tcp_user_timeout(self) -> float | None: ...
 
 
-def set_silence_limits(its: socket.socket, settings: SilenceLimits) -> None:
+def set_silence_limits(
+    its: socket.socket, settings: SilenceLimits, family: int | None = None
+) -> None:
     """Have the kernel ask silent peers whether they are there, and give up those that do not
     answer.
 
     Linux gives these options of a listening socket to each socket that it accepts, so they cost no
     client anything. Sockets of other kinds are left alone.
+
+    @param family: that of the socket, which takes long to tell it; C{None}: to be asked for.
     """
-    if its.family not in (socket.AF_INET, socket.AF_INET6):
+    if (its.family if family is None else family) not in (socket.AF_INET, socket.AF_INET6):
         return
     for level, option, value in _options(settings.tcp_keepalive, settings.tcp_user_timeout):
         try:

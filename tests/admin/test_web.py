@@ -75,6 +75,15 @@ def test_a_request_that_comes_a_line_at_a_time_is_ended(desk: Desk) -> None:
     assert (line.answered().status, line.is_closed) == (408, True)
 
 
+def test_a_request_whose_first_line_comes_a_byte_at_a_time_is_ended(desk: Desk) -> None:
+    line = Line(desk.private)
+    for each in b"GET /abcde":
+        assert not line.is_closed
+        line.send(bytes([each]))
+        desk.clock.advance(1)
+    assert (line.answered().status, line.is_closed) == (408, True)
+
+
 def test_a_client_that_ends_its_direction_gets_its_answer(desk: Desk) -> None:
     line = Line(desk.private)
     line.send(f"GET {STATUS} HTTP/1.1\r\nHost: x\r\n\r\n".encode())

@@ -20,6 +20,7 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.protocol import Factory, Protocol
 from twisted.web.client import (
     Agent,
     ContentDecoderAgent,
@@ -149,6 +150,34 @@ async def test_an_agent_of_the_pool_is_one_like_any_other(
     assert one.connections == two.connections == 1
     with pytest.raises(SchemeNotSupported):
         await agent.request(b"GET", b"gopher://host.test/")
+
+
+class Late(Protocol):
+    """Redirects, and sends the body of that later."""
+
+    def dataReceived(self, data: bytes) -> None:
+        transport: Any = self.transport
+        if data.startswith(b"GET /to "):
+            transport.write(
+                b"HTTP/1.1 302 Found\r\nLocation: /page\r\nTransfer-Encoding: chunked\r\n\r\n"
+            )
+            reactor.callLater(0.05, transport.write, b"5\r\nmoved\r\n0\r\n\r\n")
+        else:
+            transport.write(OK)
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_body_of_a_redirect_that_nobody_reads_holds_no_connection(
+    make_http_pool: MakePool,
+) -> None:
+    port = reactor.listenTCP(0, Factory.forProtocol(Late), interface="127.0.0.1")
+    pool = make_http_pool(limit=1)
+    url = b"http://127.0.0.1:%d/to" % port.getHost().port
+    response = await RedirectAgent(pool.agent()).request(b"GET", url)
+    assert await readBody(response) == b"ok"
+    assert await readBody(response.previousResponse) == b"moved"
+    assert pool.pool.counters().connects == 1
+    await port.stopListening()
 
 
 @pytest_twisted.ensureDeferred

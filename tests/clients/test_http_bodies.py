@@ -179,7 +179,8 @@ async def test_the_server_is_paused_only_while_a_part_of_a_body_has_no_reader(
 ) -> None:
     there, pool = InMemory(), make_http_pool(limit=1)
     agent, noted = Agent.usingEndpointFactory(reactor, there, pool), there.transport.noted
-    head = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n"
+    head, many = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n", b"m" * 70_000
+    long_head = head.replace(b"4", b"70001")
 
     asked = agent.request(b"GET", b"http://host.test/")
     there.protocol.dataReceived(head + b"body")  # the whole, before anybody reads
@@ -193,13 +194,30 @@ async def test_the_server_is_paused_only_while_a_part_of_a_body_has_no_reader(
     assert await asked == b"body"
 
     asked = agent.request(b"GET", b"http://host.test/")
-    there.protocol.dataReceived(head + b"bo")  # a part, which nobody reads
+    there.protocol.dataReceived(head + b"bo")  # a part, which nobody reads, but it is small
+    there.protocol.dataReceived(b"dy")
+    assert idle(pool) == [1]
+    assert await readBody(await asked) == b"body"
+    assert noted == []
+
+    asked = agent.request(b"GET", b"http://host.test/")
+    there.protocol.dataReceived(long_head + many)
     assert noted == ["paused"]
     body = readBody(await asked)
     assert noted == ["paused", "resumed"]
-    there.protocol.dataReceived(b"dy")
-    assert await body == b"body"
+    there.protocol.dataReceived(b"m")
+    assert await body == many + b"m"
     assert idle(pool) == [1]
+
+    asked, reader = agent.request(b"GET", b"http://host.test/"), Slow()
+    there.protocol.dataReceived(head)
+    (await asked).deliverBody(reader)  # it pauses at the first byte
+    there.protocol.dataReceived(b"b")
+    assert noted[2:] == ["paused"]
+    reader.transport.resumeProducing()
+    there.protocol.dataReceived(b"ody")
+    assert (await reader.ended)[0].check(ResponseDone)
+    assert noted[2:] == ["paused", "resumed"]
     there.protocol.connectionLost(Failure(ConnectionDone()))
 
 

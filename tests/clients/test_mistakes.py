@@ -39,6 +39,12 @@ def test_what_is_no_reactor_or_no_policy_is_refused_by_its_name(name: str) -> No
         make(Clock(), policy=5)
 
 
+@pytest.mark.parametrize("name", ["http", "postgres"])
+def test_slots_are_refused_where_connections_serve_one_at_a_time(name: str) -> None:
+    with pytest.raises(ValueError, match="policy has slots, but these connections"):
+        CLIENTS[name](Clock(), policy=Policy(slots=10))
+
+
 @pytest.mark.parametrize("name", CLIENTS)
 def test_a_client_is_closed_at_the_end_of_its_block(name: str) -> None:
     policy = None if name == "http" else Policy(slots=None if name == "postgres" else 10)

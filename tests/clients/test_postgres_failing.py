@@ -12,12 +12,13 @@ import psycopg
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.defer import CancelledError, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import deferLater
 
 from kolus import ConnectFailed, KolusError, Policy
 from tests.clients.postgres_servers import PgBouncer, Postgres
 from tests.clients.test_postgres import ask, start
+from tests.conftest import LoggedFailures
 from tests.net.asking import until
 from tests.net.servers import free_port
 
@@ -298,3 +299,63 @@ async def test_a_connection_that_is_used_after_its_block_is_nobody_elses_next(
     async with pool.connection() as connection:
         assert connection is not before
         assert connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("autocommit", [False, True])
+async def test_a_transaction_that_ends_with_its_connection_is_an_error_of_its_block(
+    make_postgres_pool: MakePool, autocommit: bool
+) -> None:
+    pool = make_postgres_pool(autocommit=autocommit)
+
+    async def idles() -> None:
+        async with pool.connection() as connection:
+            await connection.execute("select 1")
+            pid = connection.info.backend_pid
+            await ask(pool, "select pg_terminate_backend(%s)", pid)
+            await until(reactor, lambda: connection.closed)
+
+    if autocommit:  # nothing is lost
+        await idles()
+    else:
+        with pytest.raises(psycopg.OperationalError, match="closed: terminating connection"):
+            await idles()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_transaction_that_the_pool_ends_is_an_error_of_its_block(
+    make_postgres_pool: MakePool,
+) -> None:
+    pool, begun = make_postgres_pool(), Deferred[None]()
+
+    async def idles() -> None:
+        async with pool.connection() as connection:
+            await connection.execute("select 1")
+            begun.callback(None)
+            await until(reactor, lambda: connection.closed)
+
+    idling = start(idles())
+    await begun
+    await pool.close(0)
+    with pytest.raises(psycopg.OperationalError, match="closed"):
+        await idling
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_notify_handler_that_raises_is_logged_and_hears_on(
+    make_postgres_pool: MakePool, logged_failures: LoggedFailures
+) -> None:
+    pool, heard = make_postgres_pool(autocommit=True), []
+
+    def fails(notification: Any) -> None:
+        heard.append(notification.payload)
+        raise KeyError
+
+    async with pool.connection() as connection:
+        await connection.execute("listen news")
+        connection.add_notify_handler(fails)
+        for payload in ("one", "two"):
+            await ask(pool, "select 1 from pg_notify('news', %s)", payload)
+            await until(reactor, lambda payload=payload: payload in heard)
+    assert heard == ["one", "two"]
+    assert len(logged_failures.flush(KeyError)) == 2

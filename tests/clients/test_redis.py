@@ -12,13 +12,14 @@ import pytest_twisted
 import txredisapi
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.error import ConnectionClosed
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 
 from kolus import ConnectFailed, KolusError, Policy
 from kolus.clients.redis import _READING, RedisPool
 from tests.clients.ending import Ending
-from tests.conftest import require
+from tests.conftest import LoggedFailures, require
 from tests.net import servers
 from tests.net.asking import until
 from tests.net.servers import Server
@@ -180,6 +181,30 @@ async def test_subscriptions_hear_messages(make_redis: MakePool) -> None:
         await redis.publish("news", "two")
         await until(reactor, lambda: len(heard) == 2)
     assert heard == [(None, "news", "one"), (None, "news", "two")]
+
+
+@pytest.mark.long
+@pytest_twisted.ensureDeferred
+async def test_a_subscriber_whose_function_fails_hears_on_and_learns_of_the_end(
+    redis: Server, make_redis: MakePool, logged_failures: LoggedFailures
+) -> None:
+    pool, heard = make_redis(), []
+
+    async def received(pattern: str | None, channel: str, message: Any) -> None:
+        await deferLater(reactor, 0)
+        heard.append(message)
+        if message == "wrong":
+            raise KeyError(message)
+
+    async with pool.subscriber(received) as subscriber:
+        await subscriber.subscribe("news")
+        for message in ("wrong", "right"):
+            await pool.publish("news", message)
+        await until(reactor, lambda: len(heard) == 2)
+        ended = subscriber.when_lost()
+        await redis.kill()
+        assert isinstance(await ended, ConnectionClosed)
+    assert len(logged_failures.flush(KeyError)) == 1
 
 
 @pytest.mark.long

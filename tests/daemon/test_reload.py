@@ -293,6 +293,15 @@ def test_clients_of_a_listener_that_is_removed_have_the_grace_when_the_daemon_en
     assert rig.fronts["more"].graces == [7.0]
 
 
+def test_another_grace_is_that_of_a_listener_that_was_removed_before_too() -> None:
+    rig = Reloading(CLOCK, changed(listeners={"more": listener("tcp:2")}, grace=30.0))
+    rig.fronts["more"].is_empty = False
+    rig.reload(CONFIG)
+    rig.reload(replace(CONFIG, grace=1.0))
+    rig.end()
+    assert rig.fronts["more"].graces == [1.0]
+
+
 def test_a_listener_gets_other_addresses_and_keeps_those_that_stay(rig: Reloading) -> None:
     rig.reload(changed(listeners={"clients": listener("tcp:1", "tcp:2")}))
     first = rig.addresses["tcp:1"].port
@@ -361,6 +370,20 @@ def test_if_one_address_cannot_be_listened_on_nothing_is_changed(rig: Reloading)
     ]
     assert set(rig.daemon.listeners) == {"clients"}
     assert rig.lease().backend == ONE
+
+
+@pytest.mark.parametrize("name", ["clients", "more"])
+def test_an_address_that_is_held_already_is_told_with_its_holder(rig: Reloading, name: str) -> None:
+    rig.addresses["tcp:6380"] = other = FakeListener()
+    vars(other).update(_port=6380, _interface="127.0.0.1")  # where the other one listens
+    told = logged(rig, replace(CONFIG, listeners={name: listener("tcp:6380")}))
+    assert told == [
+        "the configuration stays as it was: cannot listen on tcp:6380: listener clients has tcp:1, "
+        "and a reload cannot change or move an address: restart, or take it out, reload, and put "
+        "it in again"
+    ]
+    assert other.factory is None
+    assert rig.listens("tcp:1")
 
 
 def test_what_needs_a_restart_is_named_and_the_rest_is_reloaded(rig: Reloading) -> None:

@@ -256,6 +256,7 @@ def test_every_balancer_can_be_named(name: str) -> None:
         ([LISTEN, "--source=file:nope.toml"], "--source: there is no file nope.toml; to start w"),
         (["--config=a.toml", "--limit=5"], "leave out --limit"),
         (["--config="], "--config must name a TOML file"),
+        (["--config=a.toml", "--config=b.toml"], "--config is given twice"),
         (["--demo=3", "--check-config"], "leave out --check-config"),
         ([BACKEND, LISTEN, "--takeover="], "--takeover: its path is empty"),
         ([BACKEND, "--listen=unix:"], "its path is empty"),

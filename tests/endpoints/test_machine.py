@@ -51,6 +51,13 @@ def test_a_fault_says_what_is_lacking_and_what_to_do(kind: Any, number: int, say
     assert fault.is_general is (number != errno.EADDRNOTAVAIL)
 
 
+def test_an_error_of_memory_is_this_machines_like_the_one_with_a_number() -> None:
+    fault = machine_fault(MemoryError())
+    assert fault is not None
+    assert fault.is_general
+    assert str(fault).startswith("this machine has no memory left")
+
+
 @pytest.mark.parametrize(
     "error",
     [

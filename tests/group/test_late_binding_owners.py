@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
-from kolus import (
-    LeaseError,
-)
+from kolus import LeaseError
+from kolus.manager.waiting.deadlock import Deadlocks
 from kolus.testing import result_of
 from tests.rigs.grouped import Grouped, has_result
 
@@ -77,3 +76,20 @@ def test_an_owner_that_holds_all_of_one_backend_waits_for_the_others() -> None:
     other.release()
     assert has_result(asked)
     mine.release()
+
+
+def test_where_an_owner_does_not_hold_everything_is_found_without_a_look_at_all_backends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rig, owner = Grouped(8), Deferred[None]()
+    held = [rig.lease(owner=owner) for _ in range(7)]
+    other = rig.lease()
+    first = rig.ask(owner=owner)
+    looks: list[object] = []
+    find = Deadlocks.find
+    monkeypatch.setattr(Deadlocks, "find", lambda *what: (looks.append(None), find(*what))[1])
+    second = rig.ask(owner=owner)
+    assert [has_result(each) for each in (first, second)] == [False, False]
+    assert len(held) == 7
+    assert other.held
+    assert len(looks) <= 2

@@ -8,6 +8,7 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from kolus import LeaseError
+from kolus.manager.lease_tracker import LeaseTracker
 from kolus.testing import NotFired, result_of
 from tests.rigs.either import either
 from tests.rigs.idents import Idents
@@ -250,3 +251,29 @@ def test_an_owner_that_holds_the_limit_by_several_idents_cannot_wait_whoever_els
         rig.turn()
     assert all(each.called for each in waiting)
     rig.end()
+
+
+@either
+def test_of_many_places_where_the_leases_were_taken_a_few_are_told(rig_of: Any) -> None:
+    asking = Asking(rig_of(limit=50))
+    leases = [asking.outer() for _ in range(50)]
+    with pytest.raises(LeaseError) as caught:
+        result_of(asking.inner())
+    assert len(leases) == 50
+    assert len(str(caught.value).splitlines()) < 20
+    assert str(caught.value).endswith("and 40 more")
+
+
+@either
+def test_a_hand_off_to_an_owner_that_waits_for_nothing_else_looks_at_none_of_its_leases(
+    rig_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asking = Asking(rig_of(limit=50))
+    held, other = [asking.outer() for _ in range(49)], result_of(asking.ask(Deferred()))
+    asked = asking.inner()
+    looks: list[object] = []
+    monkeypatch.setattr(LeaseTracker, "deadlock", lambda *_: looks.append(None))
+    other.release()
+    assert result_of(asked).held
+    assert len(held) == 49
+    assert not looks

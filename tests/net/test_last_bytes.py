@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import pytest
 import pytest_twisted
+import trustme
 from twisted.internet import reactor
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.protocol import Factory
+from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 
 from kolus.tunnel import End
@@ -23,6 +28,9 @@ from tests.net.tunnel_peers import LOOPBACK, until
 RESET = struct.pack("ii", 1, 0)
 SAID = bytes(range(256)) * 100  # no more than a new connection takes before it is read
 MORE_THAN_FITS = bytes(32 * 1024 * 1024)
+
+# Twisted 26.10 passes pyOpenSSL 26 what it would rather not have.
+DEPRECATED = "ignore:Passing pyOpenSSL (X509|PKey) objects is deprecated:DeprecationWarning"
 
 
 class Hearer:
@@ -105,6 +113,25 @@ async def test_what_was_sent_before_a_unix_socket_broke_is_heard(tmp_path: Path)
         end.write(MORE_THAN_FITS)
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * len(SAID))
         say_and_reset(raw)
+        await until(reactor, lambda: hearer.reason)
+        assert hearer.got == SAID
+
+
+@pytest.mark.filterwarnings(DEPRECATED)
+@pytest_twisted.ensureDeferred
+async def test_what_was_sent_over_tls_before_a_reset_is_heard(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    file = tmp_path / "server.pem"
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(file)
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    listen = f"ssl:0:interface=127.0.0.1:privateKey={file}"
+    async with ends(listen) as (end, hearer, raw):
+        how: Any = {"server_hostname": "127.0.0.1"}
+        its = await deferToThread(context.wrap_socket, raw, **how)
+        end.pause()
+        end.write(MORE_THAN_FITS)
+        say_and_reset(its)
         await until(reactor, lambda: hearer.reason)
         assert hearer.got == SAID
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import struct
+import weakref
+from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -16,9 +20,10 @@ from twisted.logger import LogEvent
 from kolus.lease import Lease
 from kolus.tunnel import Front, loop_of
 from kolus.tunnel.wires.descriptors import Descriptors
+from kolus.tunnel.wires.flow import Flow
 from kolus.tunnel.wires.pipes import PIPE, Pipes
 from kolus.tunnel.wires.raw_port import RawPort
-from tests.net.test_tunnel import front, port_of
+from tests.net.test_tunnel import Pki, front, port_of
 from tests.net.tunnel_peers import Echo, Peer, backend, connected, until
 
 MIB = 1 << 20
@@ -49,6 +54,23 @@ async def test_bulk_goes_both_ways_whole_and_in_order() -> None:
         client.transport.loseWriteConnection()
         await client.ended()
         assert client.got == question
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_session_that_is_over_leaves_no_garbage_to_be_collected() -> None:
+    async with backend(reactor, Echo) as echoes, front(echoes.endpoint) as service:
+        async with connected(reactor, port_of(service)) as client:
+            client.send(b"x")
+            await client.has(1)
+            pairs = {each.pair for each in loop_of(reactor)._owners.values() if type(each) is Flow}
+            over = [weakref.ref(each) for each in pairs]
+            assert len(over) == 1
+            gc.disable()
+            del pairs
+        try:
+            await until(reactor, lambda: over[0]() is None)
+        finally:
+            gc.enable()
 
 
 REASON = b"-ERR max number of clients reached\r\n"
@@ -194,6 +216,31 @@ async def test_without_descriptors_clients_wait_and_it_is_said_once(
             await client.has(1)
         said = [each for each in log_events if "no more clients" in str(each.get("log_format"))]
         assert len(said) == 1
+
+
+@pytest.mark.filterwarnings("ignore:Passing pyOpenSSL")  # Twisted's own
+@pytest_twisted.ensureDeferred
+async def test_behind_tls_no_more_are_accepted_than_have_descriptors_for_backends(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, log_events: list[LogEvent]
+) -> None:
+    limit, descriptors = 0, loop_of(reactor).descriptors
+    pki = Pki(tmp_path)
+    async with front(pki.endpoint(1), listen=pki.listen) as service:
+        silent = [socket.create_connection(("127.0.0.1", port_of(service))) for _ in range(5)]
+        limit = len(os.listdir("/proc/self/fd")) + 8 + 2 * 3
+        monkeypatch.setattr(descriptors, "_limit", lambda: limit)
+        descriptors.look()
+        await _pause(0.4)
+        assert service.front.limits.clients == 3
+        limit = 10_000
+        await until(reactor, lambda: service.front.limits.clients == 5)
+        assert descriptors.waiting == 5
+        for each in silent:
+            each.close()
+        await until(reactor, lambda: not service.front.limits.clients)
+        assert not descriptors.waiting
+    said = [each for each in log_events if "no more clients" in str(each.get("log_format"))]
+    assert len(said) == 1
 
 
 def test_pipes_are_few_and_one_with_bytes_is_not_used_again() -> None:

@@ -19,13 +19,15 @@ class Two:
     @ivar used: the connections of one of them before that.
     """
 
-    def __init__(self, limit: int = 2, over_all: int | None = None, used: int = 0) -> None:
+    def __init__(
+        self, limit: int = 2, over_all: int | None = None, used: int = 0, min_idle: int = 0
+    ) -> None:
         self.clock = Clock()
         self.fakes = [FakeBackend(self.clock) for _ in "ab"]
         self.backends = [
             Backend(each, name=name) for each, name in zip(self.fakes, "ab", strict=True)
         ]
-        policy = Policy(limit=limit, lifetime=None, acquire_timeout=60)
+        policy = Policy(limit=limit, lifetime=None, acquire_timeout=60, min_idle=min_idle)
         self.old, self.new = [
             Pool[Any](self.clock, Hears, policy=policy, limit=over_all) for _ in range(2)
         ]
@@ -119,3 +121,48 @@ def test_two_pools_share_once_and_none_with_itself() -> None:
     leases = [result_of(rig.ask(rig.new, backend)) for backend in (0, 1)]
     assert {each.backend for each in leases} == set(rig.backends)
     rig.end()
+
+
+@pytest.mark.parametrize("over_all", [None, 2])
+def test_what_is_idle_in_one_makes_way_for_who_waits_in_the_other(over_all: int | None) -> None:
+    rig = Two(limit=2 if over_all is None else 5, over_all=over_all, used=2)
+    for each in rig.held:
+        each.release()
+    asked = rig.ask(rig.new, 0 if over_all is None else 1)
+    rig.turn()
+    assert result_of(asked).held
+    assert sum(rig.open) == 2  # one made way, no more
+
+
+@pytest.mark.parametrize("over_all", [None, 2])
+def test_what_becomes_idle_in_one_makes_way_soon(over_all: int | None) -> None:
+    rig = Two(limit=2 if over_all is None else 5, over_all=over_all, used=2)
+    asked = rig.ask(rig.new)
+    rig.turn()
+    rig.held.pop().release()
+    rig.clock.advance(0.2)
+    rig.turn()
+    assert result_of(asked).held
+    assert sum(rig.open) == 2
+
+
+def test_what_somebody_waits_for_in_its_own_pool_does_not_make_way() -> None:
+    rig = Two(used=2)
+    own, others = rig.ask(rig.old), rig.ask(rig.new)
+    for _ in range(5):
+        rig.clock.advance(0.1)
+    rig.held.pop().release()
+    for _ in range(5):
+        rig.clock.advance(0.1)
+    assert result_of(own).held
+    assert not others.called
+
+
+def test_what_one_keeps_ready_does_not_make_way_and_is_not_made_again_and_again() -> None:
+    rig = Two(used=2, min_idle=1)
+    others = rig.ask(rig.new)
+    rig.held.pop().release()
+    for _ in range(5):
+        rig.clock.advance(0.1)
+    assert not others.called
+    assert len(rig.fakes[0].accepted) == 2

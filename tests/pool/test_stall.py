@@ -7,6 +7,7 @@ meanwhile. It must go as it would have gone.
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import thread_time
 from typing import Any
 
 import pytest
@@ -327,6 +328,23 @@ def test_a_waiter_that_nothing_came_for_fails_in_the_turn_after_the_stall() -> N
     world.clock.stall(5.5)
     failure_of(LeaseTimeout, asked)
     assert lease.held
+
+
+def test_after_a_stall_a_waiter_costs_the_same_however_many_connections_are_leased() -> None:
+    def seconds_to_fail(connections: int) -> float:
+        world = World(limit=connections)
+        leases = [result_of(world.ask()) for _ in range(connections)]
+        asked = [world.ask() for _ in range(200)]
+        began = thread_time()
+        world.clock.stall(5.5)
+        spent = thread_time() - began
+        for each in asked:
+            failure_of(LeaseTimeout, each)
+        assert all(each.held for each in leases)
+        return spent
+
+    few, many = (min(seconds_to_fail(size) for _ in range(3)) for size in (10, 1_000))
+    assert many <= 3 * few
 
 
 def test_one_stall_is_logged_once_for_all_pools_and_backends(log_events: list[LogEvent]) -> None:

@@ -138,10 +138,10 @@ def nobody_waits_where_fewer_can_be_served(ledger: Ledger, queue: Any) -> None:
 
 def who_waits_for_room_looks_when_an_attempt_is_due(ledger: Ledger, queue: Any) -> None:
     for record in ledger.pool._managers.records.among(queue.backends):
-        due, its = record.attempts.due_at, [record.turns.outside]
-        its += [each.placements.wait_for_room for each in record.turns.awaited]
-        is_later = due > ledger.now() + 0.001  # more than a clock that is set back rounds
-        if is_later and any(queue in each for each in its):
+        due, turns = record.attempts.due_at, record.turns
+        where = [turns.outside, *[each.placements.wait_for_room for each in turns.awaited]]
+        waits = queue.may_serve(record.backend) and any(queue in each for each in where)
+        if waits and due > ledger.now() + 0.001:  # a clock that is set back rounds
             assert queue._alarm.at <= due + 0.01, "nothing looks for room when an attempt is due"
 
 

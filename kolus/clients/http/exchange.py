@@ -37,6 +37,8 @@ __all__ = ["BodyTimeout", "Exchange"]
 _log = Logger()
 _NO_ANSWER = (RequestNotSent, RequestTransmissionFailed, ResponseNeverReceived)
 _HTTP_1_1 = (b"HTTP", 1, 1)
+_READ_AHEAD = 65536
+"""Bytes of a response that are read although nobody reads its body yet."""
 _STAYS = [b"keep-alive"]
 
 Again = Callable[[Request], Deferred[Any]]
@@ -181,7 +183,7 @@ class Exchange(HTTP11ClientProtocol):
             self._giveUp(Failure())  # type: ignore[no-untyped-call]
         if parser is self._parser and parser is not None and parser.bodyDecoder is not None:
             self._wait_for_body()
-            proxy.parsed()
+            proxy.parsed(len(data))
 
     def _wait_for_body(self) -> None:
         # A timer for each response, or each piece of it, would cost as much as the lease.
@@ -262,8 +264,9 @@ class _Proxy(TransportProxyProducer):
     """What a reader of a body has as its transport. It can be aborted, as C{readBody} asks for.
 
     Twisted pauses the transport when the headers have come, and resumes it when the body has a
-    reader. Mostly the whole response is there by then. So a pause takes effect when all that has
-    come is parsed: the reactor is asked neither to stop reading nor to read again.
+    reader. Here it is read on at first: a small body that nobody reads, as that of a redirect or of
+    an error, then holds no connection. And while data is parsed a pause does not take effect, so
+    for most responses the reactor is asked neither to stop reading nor to read again.
 
     @ivar is_parsing: whether data that has come is being parsed.
     """
@@ -271,11 +274,13 @@ class _Proxy(TransportProxyProducer):
     exchange: Exchange
     is_parsing = False
     _is_to_pause = False
+    _left = _READ_AHEAD
 
-    def parsed(self) -> None:
-        """All that has come is parsed, and the response is not at its end."""
+    def parsed(self, count: int) -> None:
+        """So many bytes that have come are parsed, and the response is not at its end."""
         self.is_parsing = False
-        if self._is_to_pause:
+        self._left -= count
+        if self._is_to_pause and self._left <= 0:
             self._is_to_pause = False
             self.pauseProducing()
 
@@ -286,6 +291,7 @@ class _Proxy(TransportProxyProducer):
             super().pauseProducing()  # type: ignore[no-untyped-call]
 
     def resumeProducing(self) -> None:
+        self._left = 0
         if self._is_to_pause:
             self._is_to_pause = False
         else:

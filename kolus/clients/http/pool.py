@@ -12,7 +12,7 @@ from twisted.web.client import Agent, BrowserLikePolicyForHTTPS
 from twisted.web.iweb import IPolicyForHTTPS
 
 from kolus.backend import Backend
-from kolus.clients.client import Client, policy_or
+from kolus.clients.client import Client, without_slots
 from kolus.clients.http.endpoints import KnownEndpoints
 from kolus.clients.http.exchange import Exchange
 from kolus.errors import KolusError
@@ -71,7 +71,7 @@ class HTTPPool(Client):
         self.pool: Pool[Exchange] = Pool(
             reactor,
             lambda: Exchange(reactor, body_timeout, self._connected),
-            policy=policy_or(policy, Policy(leak_after=None)),
+            policy=without_slots(policy, Policy(leak_after=None)),
             limit=limit,
             observers=observers,
         )

@@ -49,10 +49,10 @@ class PostgresBlock(Block):
 
 
 def _has_work(connection: Connection[Any]) -> bool:
-    """Whether there may be something to commit."""
+    """Whether there may be something to commit, or there was, and it was lost."""
     if connection.pgconn.transaction_status == _AT_REST and connection._pipeline is None:
         return False
-    return not connection.closed
+    return not connection.closed or connection.has_lost_transaction
 
 
 async def _roll_back(connection: Connection[Any]) -> None:

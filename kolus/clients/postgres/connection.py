@@ -89,6 +89,11 @@ class Connection(psycopg.AsyncConnection[Row]):
         """Whether it is closed, also while the pool has yet to close the socket."""
         return self._closed or super().closed
 
+    @property
+    def has_lost_transaction(self) -> bool:
+        """Whether it ended while a transaction was open, and the program did not close it."""
+        return self._transport.lost_transaction and not self._closed
+
     async def close(self) -> None:
         """Close it. The pool makes another in its place when one is needed."""
         self._closed = True

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 
 from kolus.backend import Backend
 from kolus.balance import Balancer, fill_first
-from kolus.clients.client import Client, policy_or
+from kolus.clients.client import Client, without_slots
 from kolus.clients.postgres.block import PostgresBlock
 from kolus.clients.postgres.connection import Connection
 from kolus.clients.postgres.endpoint import PostgresEndpoint
@@ -106,7 +106,7 @@ class PostgresPool(Client):
             given = password()
             return parameters | {"password": await given if hasattr(given, "__await__") else given}
 
-        policy = settings.policy(policy_or(policy, Policy()))
+        policy = settings.policy(without_slots(policy, Policy()))
         self.pool: Pool[Session] = Pool(reactor, Session, policy=policy, observers=observers)
         database = known.get("dbname") or known.get("user") or "postgres"
         backends = [

@@ -10,11 +10,12 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from psycopg import Error, OperationalError
-from psycopg.pq import ConnStatus
+from psycopg.pq import ConnStatus, TransactionStatus
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IAddress, IProtocol, ITransport
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -23,10 +24,14 @@ from kolus.support import steady
 
 if TYPE_CHECKING:
     from psycopg.errors import Diagnostic
+    from psycopg.pq import PGnotify
 
     from kolus.clients.postgres.connection import Connection
 
 __all__ = ["PostgresTransport"]
+
+
+_log = Logger()
 
 
 @implementer(ITransport)
@@ -38,6 +43,8 @@ class PostgresTransport:
 
     @ivar connection: psycopg's connection.
     @ivar disconnecting: whether it is closed or is about to be.
+    @ivar lost_transaction: whether a transaction was open when it ended, so that nothing of that
+        was stored.
     """
 
     def __init__(self, reactor: Any, connection: Connection[Any]) -> None:
@@ -45,7 +52,7 @@ class PostgresTransport:
         # used again before the reactor has forgotten it.
         self._socket = socket.socket(fileno=os.dup(connection.pgconn.socket))
         self.connection = connection
-        self.disconnecting = False
+        self.disconnecting = self.lost_transaction = False
         self.protocol: IProtocol | None = None
         self._is_gone = False
         self._peer = _address(self._socket.family, self._socket.getpeername())
@@ -64,7 +71,8 @@ class PostgresTransport:
     def run(self, steps: Any, timeout: float | None) -> Deferred[Any]:
         """See L{Stepper.run}."""
         if self.disconnecting:
-            return fail(OperationalError("the connection is closed"))
+            why = f": {self._last_words.strip()}" if self._last_words else ""
+            return fail(OperationalError(f"the connection is closed{why}"))
         return self._stepper.run(steps, timeout).addBoth(self._has_run)
 
     def rest(self) -> None:
@@ -72,28 +80,35 @@ class PostgresTransport:
         self._stepper.rest()
 
     def _has_run(self, result: object) -> object:
-        self._see_if_lost()
-        if self.protocol is not None:
+        if self.connection.pgconn.status == ConnStatus.BAD:
+            self._is_lost()
+        elif self.protocol is not None:
             self.protocol.dataReceived(b"")  # the pool closes it if nobody had leased it
         return result
 
     def _look(self) -> None:
         """Something came while nothing runs."""
         pgconn = self.connection.pgconn
+        in_transaction = pgconn.transaction_status == TransactionStatus.INTRANS
         try:
             pgconn.consume_input()
             while (notification := pgconn.notifies()) is not None:
-                if pgconn.notify_handler is not None:
-                    pgconn.notify_handler(notification)
+                self._tell(notification)
+            is_lost = pgconn.status == ConnStatus.BAD
         except Error as error:
             self._last_words = self._last_words or str(error)
+            is_lost = True
+        if is_lost:
+            self.lost_transaction = in_transaction
             self._is_lost()
-        else:
-            self._see_if_lost()
 
-    def _see_if_lost(self) -> None:
-        if self.connection.pgconn.status == ConnStatus.BAD:
-            self._is_lost()
+    def _tell(self, notification: PGnotify) -> None:
+        handler = self.connection.pgconn.notify_handler
+        if handler is not None:
+            try:
+                handler(notification)
+            except Exception:  # the reactor would stop to watch the socket
+                _log.failure("a notify handler raised")
 
     def _noticed(self, notice: Diagnostic) -> None:
         if notice.severity_nonlocalized in ("FATAL", "PANIC"):
@@ -107,6 +122,8 @@ class PostgresTransport:
         if self._is_gone:
             return
         self._is_gone = self.disconnecting = True
+        if self.connection.pgconn.transaction_status == TransactionStatus.INTRANS:
+            self.lost_transaction = True
         self._stepper.stop(OperationalError(str(reason)))
         self.connection.pgconn.finish()
         self._socket.close()

@@ -15,7 +15,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IStreamServerEndpoint
 from zope.interface import implementer
 
-from kolus.daemon.listening.adopted_unix import adopted_unix_port
+from kolus.daemon.listening.adopted import adopted_unix_port
 from kolus.daemon.listening.listen_endpoint import listen_endpoint
 from kolus.support import CannotListen
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 from contextlib import suppress
 from typing import Any
 
@@ -12,7 +11,7 @@ from twisted.internet.abstract import isIPAddress
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IStreamServerEndpoint
 
-from kolus.daemon.listening.adopted_unix import BACKLOG, LentUNIXEndpoint
+from kolus.daemon.listening.adopted import BACKLOG, LentEndpoint
 from kolus.daemon.listening.behind_balancers import BEHIND_BALANCERS
 from kolus.daemon.listening.unix_listening import UNIXListeningEndpoint, check_socket_path
 from kolus.errors import describe
@@ -73,8 +72,13 @@ def _checked(made: Any, description: str) -> IStreamServerEndpoint:
             raise _Unusable(str(error)) from None
         if not made._wantPID:
             made = UNIXListeningEndpoint(made, made._address)
-    if kind == "systemd" and made.addressFamily == socket.AF_UNIX:
-        made = LentUNIXEndpoint(made.reactor, made)
+    if kind == "systemd":
+        lent = LentEndpoint(made.reactor, made.fileno)
+        try:
+            lent.check(made.addressFamily)
+        except ValueError as error:
+            raise _Unusable(str(error)) from None
+        made = lent
     if kind == "ssl":
         _tolerate_alpn(made._sslContextFactory.getContext())
     listening: IStreamServerEndpoint = made

@@ -6,7 +6,9 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Place", "place_of", "socket_place"]
+from twisted.internet.address import UNIXAddress
+
+__all__ = ["Place", "address_place", "place_of", "socket_place"]
 
 _LOCAL = {"localhost": "127.0.0.1"}
 
@@ -15,8 +17,8 @@ _LOCAL = {"localhost": "127.0.0.1"}
 class Place:
     """
     @ivar host: an address, or a name; empty: all IPv4 addresses of this machine; for a UNIX socket
-        its absolute path.
-    @ivar port: the port; C{None}: it is a UNIX socket.
+        its absolute path, and for one of systemd its number.
+    @ivar port: the port; C{None}: it is a UNIX socket, or one of systemd.
     """
 
     host: str
@@ -36,11 +38,21 @@ def socket_place(path: str) -> Place:
     return Place(os.path.abspath(path))
 
 
+def address_place(address: Any) -> Place:
+    """The place of a port that listens, by its address as Twisted tells it."""
+    if isinstance(address, UNIXAddress):
+        return socket_place(os.fsdecode(address.name or b""))
+    return Place("" if address.host == "0.0.0.0" else address.host, address.port)
+
+
 def place_of(endpoint: Any) -> Place | None:
     """The place of an endpoint of Twisted's or of this package; C{None}: it does not tell."""
     path = getattr(endpoint, "path", None) or getattr(endpoint, "_path", None)
     if path:
         return socket_place(os.fsdecode(path))
+    fileno = getattr(endpoint, "fileno", None)
+    if fileno is not None:
+        return Place(f"descriptor {fileno}")
     host = getattr(endpoint, "_interface", getattr(endpoint, "_host", None))
     port = getattr(endpoint, "_port", None)
     if host is None or port is None:

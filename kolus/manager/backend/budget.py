@@ -220,6 +220,12 @@ class Budget:
                 return
             oldest.connections.close_oldest_idle(Why.DISPLACED)
 
+    def give_way(self) -> None:
+        """Another pool that shares the limit needs room: close what is idle longest, unless
+        something is being closed."""
+        if not self.leaving:
+            self._idlers.close_spare()
+
     def resize(self, limit: int | None, records: Iterable[BackendRecord]) -> None:
         """Set another limit.
 

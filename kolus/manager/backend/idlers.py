@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from kolus.events import Why
 from kolus.support import LazyHeap
 
 if TYPE_CHECKING:
@@ -49,6 +50,13 @@ class Idlers:
             return not (is_asked or (unused and member.connections.in_use()))
 
         return self._idle.first(_idle_since, may)
+
+    def close_spare(self) -> None:
+        """Close the connection that is idle longest, unless its manager keeps so many ready: it
+        would make another one at once."""
+        oldest = self.oldest()
+        if oldest is not None and len(oldest.connections.idle) > oldest._policy.min_idle:
+            oldest.connections.close_oldest_idle(Why.DISPLACED)
 
 
 def _idle_since(member: BaseManager[Any]) -> float | None:

@@ -205,6 +205,16 @@ class Records:
         for sharer in self.sharers:
             self._clock.callLater(0, sharer(record.backend).slot_returned, connection)
 
+    def make_way_elsewhere(self, record: BackendRecord, is_of_pool: bool) -> None:
+        """Somebody waits for a slot, and nothing that is idle here can make way: have a pool that
+        shares the limits do so.
+
+        @param is_of_pool: whether the limit over all backends binds, not the backend's own.
+        """
+        for sharer in self.sharers:
+            other = sharer(record.backend)
+            other.budget.give_way() if is_of_pool else other.turns.give_way()
+
     def connect_failed(
         self, backend: Backend, policy: Policy, why: Exception, ident: Hashable
     ) -> ConnectFailed:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Turns"]
 
 _MOST_LOOKED_AT = 8  # of the queues that wait for room
+_LOOK_ELSEWHERE = 0.1  # seconds between looks at what is idle in pools that share the limits
 
 
 class Turns:
@@ -166,8 +167,8 @@ class Turns:
             fewest = min(self._having, default=1)
             if 0 < fewest >= len(member.connections.all) - 1:
                 return False
-        for claimant in self._claimants():
-            if claimant is not member and claimant.is_asked():
+        for claimant in self.wanting:
+            if claimant is not member and claimant.is_asked() and claimant.wants_connection():
                 theirs, its = len(claimant.connections.all), len(member.connections.all)
                 if not member.demand() or theirs == 0 or theirs + 1 < its:
                     self.wanting.move_to_end(claimant, last=False)
@@ -280,9 +281,23 @@ class Turns:
     def _make_room(self) -> None:
         """Close the longest idle connection of those that share the limit that binds, unless a slot
         becomes free anyway."""
-        if self._record.own_room_to_come() > 0:
-            self._record.budget.make_room()
-            return
-        oldest = self._idlers.oldest(warm=any(each.demand() for each in self._claimants()))
-        if oldest is not None:
-            oldest.connections.close_oldest_idle(Why.DISPLACED)
+        record = self._record
+        is_of_pool = record.own_room_to_come() > 0
+        if is_of_pool:
+            record.budget.make_room()
+        else:
+            oldest = self._idlers.oldest(warm=any(each.demand() for each in self._claimants()))
+            if oldest is not None:
+                oldest.connections.close_oldest_idle(Why.DISPLACED)
+        if record.listener is not None and record.listener.sharers and record.room_to_come() <= 0:
+            record.listener.make_way_elsewhere(record, is_of_pool)
+            self._alarm.set(self._clock.seconds() + _LOOK_ELSEWHERE)
+
+    def give_way(self) -> None:
+        """Another pool that shares the limit needs room: close what is idle longest, unless
+        something is being closed."""
+        record = self._record
+        if len(record.members) == 1:  # it is not noted as long as nobody else is here
+            self._idlers.add(record.members[0])
+        if not record.closing:
+            self._idlers.close_spare()

@@ -108,6 +108,8 @@ class SoleSupply(Supply):
         manager, connections = self._manager, self._connections
         # Not both: what is made for a waiter may be idle in the next moment.
         ahead = len(manager.waiting) + len(manager.placements.waiters) or manager._policy.min_idle
+        if not ahead:
+            return len(connections.expiring)
         if connections.checking:
             ahead -= connections.checking.hopeful
         ahead -= len(connections.idle)

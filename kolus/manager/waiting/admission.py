@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
 
-from kolus.connection import BUSY
 from kolus.errors import KolusError, LeaseTimeout, PoolFull, WrongIdent, pool_is_full
 from kolus.manager.connections.warming import Warming
 from kolus.manager.waiting.fresh_queue import FreshQueue
@@ -193,10 +192,10 @@ class Admission(Generic[P]):
             manager._recorder.cancelled(manager._now() - waiter.since)
 
     def is_hopeful(self, waiter: Waiter[Any]) -> bool:
-        """Whether a connection is being made, checked or reset for a waiter of the manager's queue,
-        or one that is placed here."""
-        connections = self._manager.connections
-        return bool(connections.connecting) or any(each.state is BUSY for each in connections.all)
+        """Whether a connection is being made, checked or reset here, for a waiter of the manager's
+        queue, or one that is placed here."""
+        manager = self._manager
+        return bool(manager.connections.connecting) or manager.hooks.under_way > 0
 
     def timed_out(
         self, waiter: Waiter[Any], tried: Mapping[AnyBackend, BaseException] | None = None

@@ -94,8 +94,10 @@ class Deadlocks:
     def fail_all_of(self, owner: Owner | None) -> None:
         """An owner has got a lease: fail its waiters, here and in groups, that can no longer be
         served because it holds all leases."""
+        if owner is None or not self._may_wait(owner):
+            return
         # Look at one request first: looking at all waiters after each lease would take too long.
-        if owner is None or self.find(owner, None) is None:
+        if self.find(owner, None) is None:
             return
         self.fail_here(owner)
         in_pool = self.find_in_pool(owner, None) is not None
@@ -107,6 +109,16 @@ class Deadlocks:
             queue: Any = waiter.queue  # C{None} if it has left meanwhile
             if queue is not None and waiter.placement is not None:
                 queue.fail_if_deadlocked(waiter, owner)
+
+    def _may_wait(self, owner: Owner) -> bool:
+        """Whether an owner has a request here or in a group, or may have one elsewhere that waits
+        for a slot of the pool."""
+        ownership, listener = self._tracker.owners.find(owner), self._record.listener
+        return (
+            bool(ownership is not None and ownership.waiters)
+            or bool(self._record.budget.wanting)
+            or bool(listener is not None and listener.group_waiters_of(owner))
+        )
 
     def fail_here(self, owner: Owner) -> None:
         """Fail those waiters of an owner in the manager's own queues that can never be served."""

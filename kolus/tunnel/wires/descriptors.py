@@ -23,7 +23,8 @@ class Descriptors:
     """Counts the descriptors in use. That takes long where there are thousands, so after each look
     as many clients are accepted as have room, before it looks again.
 
-    @ivar waiting: number of the clients that have no connection to a backend yet.
+    @ivar waiting: number of the clients that have no connection to a backend yet, including those
+        that have not completed their TLS handshake.
     """
 
     def __init__(self, limit: Callable[[], int | None] = soft_limit) -> None:
@@ -41,9 +42,17 @@ class Descriptors:
         self._room -= 1
         return self._room >= 0
 
-    def give_back(self) -> None:
-        """Nobody came."""
-        self._room += 1
+    def take_some(self, most: int) -> int:
+        """How many clients may be accepted at once, at most C{most}. They are counted."""
+        if self._room <= 0:
+            self.look()
+        taken = max(0, min(most, self._room))
+        self._room -= taken
+        return taken
+
+    def give_back(self, number: int = 1) -> None:
+        """So many did not come."""
+        self._room += number
 
     def look(self) -> None:
         """Count."""

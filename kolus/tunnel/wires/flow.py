@@ -29,6 +29,15 @@ _BUSY = (BlockingIOError, InterruptedError)
 _SPLICE: int = getattr(os, "SPLICE_F_MOVE", 1) | getattr(os, "SPLICE_F_NONBLOCK", 2)
 
 
+class _Ended:
+    """Stands for a pair that has ended."""
+
+    has_ended = True
+
+
+_ENDED: Any = _Ended()
+
+
 class Flow:
     """One direction. It gets the events of its source, and shares the sink with the other flow.
 
@@ -78,29 +87,9 @@ class Flow:
     # What the loop tells
 
     def ready(self, events: int) -> None:
-        if events == IN and self._reads:
-            self.pull()
-            return
-        if events & OUT:
-            self.back.push()
-        if events & ~OUT and not self.pair.has_ended:
-            if self._reads:
-                self.pull()
-            elif events & BROKEN:
-                self._is_broken()
-
-    def crashed(self, failure: Failure) -> None:
-        self.pair.stop(reset=True)
-
-    def watch(self) -> None:
-        """Have the loop watch the source for what is wanted now."""
-        self._reads = reads = not (self.is_read or self.is_done or self.rest)
-        self.source.watch((IN if reads else 0) | (OUT if self.back.rest else 0))
-
-    # Moving bytes
-
-    def pull(self) -> None:
         """Read once, and send that."""
+        if not (events == IN and self._reads) and not self._is_to_read(events):
+            return
         if self._pipe is not None:
             self._splice()
             return
@@ -133,6 +122,30 @@ class Flow:
                 self._streak = 0
         else:
             self._streak = 0
+
+    def _is_to_read(self, events: int) -> bool:
+        """Handle events that are more than something to read.
+
+        @return: whether it may be read, too.
+        """
+        if events & OUT:
+            self.back.push()
+        if not events & ~OUT or self.pair.has_ended:
+            return False
+        if not self._reads and events & BROKEN:
+            self._is_broken()
+            return False
+        return self._reads
+
+    def crashed(self, failure: Failure) -> None:
+        self.pair.stop(reset=True)
+
+    def watch(self) -> None:
+        """Have the loop watch the source for what is wanted now."""
+        self._reads = reads = not (self.is_read or self.is_done or self.rest)
+        self.source.watch((IN if reads else 0) | (OUT if self.back.rest else 0))
+
+    # Moving bytes
 
     def push(self) -> None:
         """Send what could not be sent before."""
@@ -258,7 +271,11 @@ class Flow:
                 self.sink_failed()
 
     def stop(self) -> None:
-        """The pair has ended."""
-        self._give_back()
+        """The pair has ended. Nothing here refers to it any more, so no garbage is left to be
+        collected."""
+        if self._pipe is not None:
+            self._give_back()
         self.rest = None
         self._reads = False
+        self.pair = _ENDED
+        del self.back

@@ -90,11 +90,6 @@ class Pair:
         """Whether the last bytes came from the client."""
         return self.last is self.to_backend
 
-    @property
-    def is_half_closed(self) -> bool:
-        """Whether one side has ended its direction."""
-        return self.to_backend.is_read or self.to_client.is_read
-
     def check(self) -> None:
         """End it if both directions have ended."""
         if self.to_backend.is_done and self.to_client.is_done:

@@ -1,4 +1,4 @@
-"""C{RawPort}: accepts the clients of a listening port of Twisted's as wires.
+"""C{RawPort}: accepts the clients of a listening port of Twisted's, as wires where it is possible.
 
 Its state is whether it accepts, whether it was told to, whether it has said why it does not, and
 the timer of its next look at the descriptors.
@@ -25,7 +25,6 @@ from zope.interface import implementer
 from kolus.tunnel.wires.descriptors import Descriptors
 from kolus.tunnel.wires.epoll_events import IN
 from kolus.tunnel.wires.loop import Loop
-from kolus.tunnel.wires.socket_address import address_of
 from kolus.tunnel.wires.wire import Wire
 
 __all__ = ["RawPort", "raw_port"]
@@ -35,6 +34,7 @@ _log = Logger()
 _AT_ONCE = 32
 """So many clients are accepted until others have their turn."""
 _LOOK_AGAIN = 0.1
+_NEEDED = "needed for the connections of the clients that are here"
 _LACKING = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -50,7 +50,9 @@ class RawPort:
     def __init__(self, loop: Loop, port: Any, factory: Any, descriptors: Descriptors) -> None:
         """
         @param port: a port of Twisted's. It must not read any more.
-        @param factory: makes the protocol of each client.
+        @param factory: makes the protocol of each client: it has C{protocol_for} of C{Front}.
+            C{None}: the port makes Twisted's transports, as there is a wrapper around its
+            connections.
         """
         self._loop = loop
         self._port = port
@@ -93,16 +95,21 @@ class RawPort:
 
     def doRead(self) -> None:
         """Accept those who wait, as long as there is room."""
-        factory, loop, room = self._factory, self._loop, self._descriptors
+        if self._factory is None:
+            self._let_port_accept()
+            return
+        protocol_for, loop, room = self._factory.protocol_for, self._loop, self._descriptors
         family = self._family
+        is_local = family == socket.AF_UNIX
+        accept = self.socket._accept  # type: ignore[attr-defined]  # Python's own looks up enums
         for _ in range(_AT_ONCE):
             if not self._is_reading:  # the last one was the most that may be here
                 return
             if not room.take():
-                self._pause("needed for the connections of the clients that are here")
+                self._pause(_NEEDED)
                 return
             try:
-                sock, name = self.socket.accept()
+                descriptor, name = accept()
             except (BlockingIOError, ConnectionAbortedError):
                 room.give_back()
                 return
@@ -111,16 +118,27 @@ class RawPort:
                 if error.errno in _LACKING:
                     self._pause(str(error))
                 return
+            sock = socket.socket(family, socket.SOCK_STREAM, 0, descriptor)
             sock.setblocking(False)
             wire = Wire(loop, sock, family, name)
             try:
-                protocol = factory.buildProtocol(address_of(family, name))
+                protocol = protocol_for(None if is_local else name[0] if name else "")
                 if protocol is not None:
                     wire.start(protocol)
                     continue
             except Exception:
                 _log.failure("a client could not be accepted")
             wire.abortConnection()
+
+    def _let_port_accept(self) -> None:
+        """The same, but Twisted's port accepts them."""
+        port, most = self._port, self._descriptors.take_some(_AT_ONCE)
+        if not most:
+            self._pause(_NEEDED)
+            return
+        port.numberAccepts, before = most, port.sessionno
+        port.doRead()
+        self._descriptors.give_back(before + most - port.sessionno)
 
     def _pause(self, why: str) -> None:
         if not self._has_said:
@@ -166,13 +184,14 @@ class RawPort:
 
 
 def raw_port(loop: Loop, port: Any, factory: IProtocolFactory) -> Any:
-    """Accept the clients of a port of Twisted's as wires, if that is possible.
+    """Accept the clients of a port of Twisted's, as wires unless there is a wrapper around its
+    connections, such as TLS.
 
-    @return: what accepts them now; C{port} itself if there is a wrapper around its connections,
-        such as TLS, or if it is of another kind.
+    @return: what accepts them now; C{port} itself if it is of another kind.
     """
     kinds: tuple[type, ...] = (tcp.Port, unix.Port) if hasattr(socket, "AF_UNIX") else (tcp.Port,)
-    if type(port) not in kinds or port.factory is not factory or not Loop.suits(loop.reactor):
+    if type(port) not in kinds or not Loop.suits(loop.reactor):
         return port
     port.stopReading()
-    return RawPort(loop, port, factory, loop.descriptors)
+    is_plain = port.factory is factory
+    return RawPort(loop, port, factory if is_plain else None, loop.descriptors)

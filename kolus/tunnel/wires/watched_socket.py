@@ -28,6 +28,7 @@ class WatchedSocket:
     @ivar loop: the loop that watches it.
     @ivar socket: the socket.
     @ivar sends_at_once: whether it does (C{TCP_NODELAY}), if it is one of TCP.
+    @ivar family: that of the socket.
     @ivar fd: the number of its descriptor.
     @ivar connected: whether it is not closed.
     """
@@ -46,7 +47,7 @@ class WatchedSocket:
         self.loop = loop
         self.socket = sock
         self.fd = sock.fileno()
-        self._family = family
+        self.family = family
         self._peer = peer
 
     @property
@@ -104,7 +105,7 @@ class WatchedSocket:
         """
         self.connected = False
         self.unwatch()
-        if reset and self._family != socket.AF_UNIX:
+        if reset and self.family != socket.AF_UNIX:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.loop.close(self.socket)
         del self._owner  # it may be itself
@@ -114,10 +115,10 @@ class WatchedSocket:
     def getPeer(self) -> IAddress:
         if self._peer is None:
             self._peer = name_of(self.socket.getpeername)
-        return address_of(self._family, self._peer)
+        return address_of(self.family, self._peer)
 
     def getHost(self) -> IAddress:
-        return address_of(self._family, name_of(self.socket.getsockname))
+        return address_of(self.family, name_of(self.socket.getsockname))
 
     def getHandle(self) -> socket.socket:
         return self.socket
@@ -127,10 +128,10 @@ class WatchedSocket:
 
     def setTcpNoDelay(self, enabled: bool) -> None:
         """As C{ITCPTransport}; without effect on a UNIX socket."""
-        if self._family != socket.AF_UNIX:
+        if self.family != socket.AF_UNIX:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, int(enabled))
 
     def setTcpKeepAlive(self, enabled: bool) -> None:
         """As C{ITCPTransport}; without effect on a UNIX socket."""
-        if self._family != socket.AF_UNIX:
+        if self.family != socket.AF_UNIX:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(enabled))

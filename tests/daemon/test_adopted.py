@@ -7,14 +7,14 @@ import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.protocol import Factory, Protocol
 
-from kolus.daemon.listening.adopted_unix import LentUNIXEndpoint, adopted_unix_port
+from kolus.daemon.listening.adopted import LentEndpoint, adopted_unix_port
 
 FACTORY = Factory.forProtocol(Protocol)
 
@@ -38,8 +38,8 @@ async def test_who_lends_a_socket_has_it_as_it_was_and_goes_on_with_it(
     listening: socket.socket,
 ) -> None:
     path = listening.getsockname()
-    lent = SimpleNamespace(fileno=os.dup(listening.fileno()))
-    port = await LentUNIXEndpoint(reactor, lent).listen(FACTORY)
+    lent = LentEndpoint(reactor, listening.fileno())
+    port = await lent.listen(FACTORY)
     assert mode_of(path) == 0o640
     assert port.getHost().name == path.encode()
     await port.stopListening()
@@ -63,4 +63,31 @@ async def test_what_is_inherited_for_good_keeps_its_mode_and_is_removed_at_the_e
 @pytest_twisted.ensureDeferred
 async def test_a_descriptor_that_is_none_is_told() -> None:
     with pytest.raises(Exception, match="a socket of systemd"):
-        await LentUNIXEndpoint(reactor, SimpleNamespace(fileno=999_999)).listen(FACTORY)
+        await LentEndpoint(reactor, 999_999).listen(FACTORY)
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])
+@pytest_twisted.ensureDeferred
+async def test_a_socket_of_systemd_is_listened_on_again_after_it_was_not(
+    family: int, tmp_path: Path
+) -> None:
+    with socket.socket(family) as lent:
+        lent.bind(str(tmp_path / "s") if family == socket.AF_UNIX else ("127.0.0.1", 0))
+        lent.listen(5)
+        endpoint = LentEndpoint(reactor, lent.fileno())
+        for _ in range(2):
+            port = await endpoint.listen(FACTORY)
+            await maybeDeferred(port.stopListening)
+        with socket.socket(family) as client:
+            client.connect(lent.getsockname())
+            lent.accept()[0].close()
+
+
+def test_a_socket_of_systemd_of_another_kind_is_told_of(listening: socket.socket) -> None:
+    with pytest.raises(ValueError, match="another domain: domain=UNIX"):
+        LentEndpoint(reactor, listening.fileno()).check(socket.AF_INET)
+    with socket.socket() as silent, pytest.raises(ValueError, match="does not listen"):
+        LentEndpoint(reactor, silent.fileno()).check(socket.AF_INET)
+    datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with datagrams, pytest.raises(ValueError, match="use ListenStream="):
+        LentEndpoint(reactor, datagrams.fileno()).check(socket.AF_INET)
