@@ -73,6 +73,11 @@ class Load:
         self.stale.pop(member, None)
         self.changed()
 
+    @property
+    def known(self) -> int:
+        """What is leased and waits, and one more, as far as it is noted; else below 0."""
+        return self.noted - len(self.idle)
+
     def now(self) -> int:
         """What is leased and waits, and one more; below 0 if it is not known to serve, or well."""
         if self.noted < 0 and self._record.health.is_well:
@@ -87,7 +92,7 @@ class Load:
                 if self._serving:
                     self.idle = ()
                     self.noted = 1 + self._sum
-        return self.noted - len(self.idle)
+        return self.noted - len(self.idle)  # as C{known}, without the call
 
     def _count(self) -> None:
         while self.stale:
