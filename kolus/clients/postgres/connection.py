@@ -15,6 +15,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import Row
 from twisted.internet.defer import CancelledError, DeferredLock
 
+from kolus.clients.postgres.cursor import Cursor
 from kolus.clients.postgres.stepper import Stepper
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class Connection(psycopg.AsyncConnection[Row]):
     Await its methods in a coroutine of Twisted. If the Deferred of that coroutine is cancelled
     while a query runs, the server is asked to cancel the query, and its end is awaited for 5 s; if
     it does not end, the connection is closed. Then the coroutine goes on with C{CancelledError}.
+
+    @ivar soon: has a function called in the next turn of the reactor.
     """
 
     _transport: PostgresTransport
@@ -42,6 +45,8 @@ class Connection(psycopg.AsyncConnection[Row]):
         """Be used through a transport, by a pool."""
         self._transport = transport
         self._reactor = reactor
+        self.soon = reactor.callFromThread
+        self.cursor_factory = Cursor
         its: Any = self
         its._pool = transport  # psycopg closes what has none
         self.lock = DeferredLock()  # type: ignore[assignment]
