@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,11 +19,13 @@ JSON = "application/json"
 class Answer:
     """
     @ivar content_type: the media type of the body.
+    @ivar pieces: makes the body, if that takes so long that others must have their turn meanwhile.
     """
 
     body: bytes
     content_type: str = JSON
     status: int = 200
+    pieces: Iterator[bytes] | None = None
 
 
 def json_bytes(value: object) -> bytes:

@@ -251,6 +251,15 @@ class Budget:
             self.want(record)
         self.wake()
 
+    def stays(self) -> None:
+        """A connection has left the pool and keeps its slot. If it was leaving before, there may be
+        more than a lowered limit allows, and others go."""
+        if self.room_to_come() < 0:
+            self._was_above = True
+            for record in self.holders:
+                record.shrinking.look()
+            self._shed()
+
     def _shed(self) -> None:
         """Close the connections that are idle longest, then those being made, as many as needed."""
         while self.room_to_come() < 0 and (oldest := self._idlers.oldest()) is not None:
