@@ -16,7 +16,7 @@ from psycopg.rows import Row
 from twisted.internet.defer import CancelledError, DeferredLock
 
 from kolus.clients.postgres.cursor import Cursor
-from kolus.clients.postgres.stepper import Stepper
+from kolus.clients.postgres.stepper import run_once
 
 if TYPE_CHECKING:
     from kolus.clients.postgres.transport import PostgresTransport
@@ -81,13 +81,10 @@ class Connection(psycopg.AsyncConnection[Row]):
         """
         if not self._should_cancel():
             return
-        steps = self._cancel_gen()
         try:
-            await Stepper(self._reactor).run(steps, timeout)
+            await run_once(self._reactor, self._cancel_gen(), timeout)
         except errors._WaitTimeout:
             raise errors.CancellationTimeout("cancellation timeout expired") from None
-        finally:
-            steps.close()
 
     @property
     def closed(self) -> bool:
