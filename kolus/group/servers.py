@@ -92,7 +92,7 @@ class Servers:
     def forget(self, queue: GroupQueue) -> None:
         """Tell a queue nothing any more."""
         for record in self._records.among(queue.backends):
-            record.turns.outside.pop(queue, None)
+            record.turns.forget(queue)
         for server in self.of(queue.ident, queue.backends):
             server.placements.forget(queue)
 

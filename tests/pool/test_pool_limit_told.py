@@ -6,9 +6,10 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from kolus import LeaseError, LeaseTimeout, Pool, PoolFull
+from kolus import Closed, LeaseError, LeaseTimeout, Pool, PoolFull
 from kolus.balance import fill_first
 from kolus.events import Why
+from kolus.manager.backend import records
 from kolus.testing import result_of
 from kolus.testing.results import failure_of
 from tests.rigs.pool_limits import LimitedPool, is_waiting
@@ -184,6 +185,21 @@ def test_fill_first_takes_the_first_backend_whatever_other_backends_take_of_the_
     assert lease.backend.name == "a"
     lease.release()
     rig.end()
+
+
+def test_a_pool_with_more_backends_than_it_remembers_closes_while_a_request_waits_for_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(records, "_MOST_UNUSED", 1)
+    rig = LimitedPool(1, lifetime=None)
+    rig.fakes["a"].never_answer()
+    for name in "bc":
+        rig.pool.pause(rig.backends[name])
+    asked = rig.pool.select("us", list(rig.backends.values()), fill_first)
+    closed = rig.pool.close(1)
+    rig.clock.pump([0, 1, 1])
+    assert result_of(closed) is None
+    failure_of(Closed, asked)
 
 
 def test_the_limit_counts_nothing_of_other_pools() -> None:

@@ -183,7 +183,7 @@ class Records:
 
     def _is_of_use(self, record: BackendRecord) -> bool:
         needed = record.members or record.detached or record.health.is_held
-        return bool(needed) or self._is_listed(record)
+        return bool(needed or record.turns.outside) or self._is_listed(record)
 
     def _forget(self, record: BackendRecord) -> None:
         del self._records[record.backend.key]

@@ -221,6 +221,7 @@ class Turns:
                 break
             queue, _ = self.outside.popitem(last=False)
             queue.has_room_at(self._record)
+            self._look_if_unused()
 
     def await_room(self, where: BaseManager[Any] | None, queue: ServedQueue) -> None:
         """A queue of a group waits for room.
@@ -232,6 +233,18 @@ class Turns:
         else:
             self.awaited[where] = None
         self._record.budget.want(self._record)
+
+    def forget(self, queue: ServedQueue) -> None:
+        """A queue that has no manager here waits for room no more."""
+        if queue in self.outside:
+            del self.outside[queue]
+            self._look_if_unused()
+
+    def _look_if_unused(self) -> None:
+        """A queue does not wait here any more: the backend may be forgotten."""
+        record = self._record
+        if record.listener is not None and not (record.members or self.outside):
+            record.listener.unused(record)
 
     def next_order(self) -> float | None:
         """The number of the arrival of the waiter whom the next slot is for; infinity if nobody
