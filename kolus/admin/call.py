@@ -30,7 +30,14 @@ class Answer:
 
 def json_bytes(value: object) -> bytes:
     """A value as JSON; infinity and what JSON lacks as null."""
-    return json.dumps(_plain(value), allow_nan=False, separators=(",", ":")).encode()
+    try:
+        return _dumped(value)
+    except ValueError:  # seldom: to look for it each time would take as long as the rest
+        return _dumped(_plain(value))
+
+
+def _dumped(value: object) -> bytes:
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
 
 
 def answer(value: object) -> Answer:
