@@ -271,8 +271,10 @@ class Lease(Generic[P]):
             self.finished()
 
     def __del__(self) -> None:
-        if self._settle is not None:
-            self._settle(self._connection, FORGOTTEN)
+        settle = self._settle
+        if settle is not None:
+            self._settle = None  # a block that is thrown away with it may end only now
+            settle(self._connection, FORGOTTEN)
 
     def __repr__(self) -> str:
         state = "held" if self.held else getattr(self, "_end", "settled")

@@ -74,6 +74,11 @@ class Status:
         return self.state is State.OPEN or self.state is State.ABSENT or self.state is State.DUE
 
     @property
+    def outstanding(self) -> int:
+        """The number of leases and waiters."""
+        return self.leased + self.waiting
+
+    @property
     def load(self) -> float:
         """The pressure; infinity if it takes no requests. Otherwise an ejected backend, which has
         no leases and no waiters, would look idle."""
@@ -82,7 +87,7 @@ class Status:
     @property
     def pressure(self) -> float:
         """The leases and waiters plus one, divided by the current weight."""
-        return (self.leased + self.waiting + 1) / (self.backend.weight * self.ramp)
+        return (self.outstanding + 1) / (self.backend.weight * self.ramp)
 
     @property
     def room(self) -> int:

@@ -38,9 +38,8 @@ def _by_queue(status: Status) -> tuple[int, float]:
     if status.load == math.inf:
         return (2, 0.0)
     # Not by its room: the pool's limit binds all alike, and nobody tells an index when it does.
-    waiting = status.waiting
-    is_full = status.leased + waiting + status.detached >= status.limit
-    return (1, waiting) if is_full else _BEST
+    is_full = status.outstanding + status.detached >= status.limit
+    return (1, status.waiting) if is_full else _BEST
 
 
 def _by_readiness(status: Status) -> tuple[int, float]:

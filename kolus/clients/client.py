@@ -55,7 +55,9 @@ class Client:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self.close()
+        closed = self.close()
+        if kind is not GeneratorExit:  # else nobody runs this coroutine on
+            await closed
 
 
 def listed(backends: Iterable[AnyBackend]) -> list[Backend]:

@@ -156,7 +156,7 @@ class Connection(History, Generic[P]):
         """
         if now < self.sure_until:
             return True
-        self.sure_until = now + self.manager.hooks.sure_for
+        self.sure_until = now + self.manager.sure_for
         return self.descriptor is None or self.descriptor.is_quiet()
 
     def _first_answer(self, data: bytes) -> None:

@@ -71,6 +71,7 @@ class BaseManager(ABC, Generic[P]):
     @ivar freshness: serves requests that want a fresh connection. Each kind has its own.
     @ivar supply: counts what it has leased and could lease. Each kind has its own.
     @ivar process: keeps forked children from using it.
+    @ivar sure_for: as that of its hooks.
     @ivar smooth: whether nothing was out of the ordinary when it last looked, and nothing has
         changed since. Its record and its alarm clear it; the manager itself sets it again.
     @ivar passes_on: the same, except that requests may wait in its own queue, and that its alarm
@@ -85,7 +86,7 @@ class BaseManager(ABC, Generic[P]):
         *("__dict__", "_alarm", "_checks", "_feedbacks", "_group_queues", "_idle", "_lifecycle"),
         *("_now", "_observers", "_plain", "_record", "_settler", "_special", "_wanting"),
         *("_watchers", "connections", "counters", "ident", "passes_on", "smooth", "waiting"),
-        *("_clock", "_load", "_pool_wanting"),
+        *("_clock", "_load", "_pool_wanting", "sure_for"),
     )
 
     def __init__(
@@ -171,6 +172,7 @@ class BaseManager(ABC, Generic[P]):
         self._tracked = policy.debug or policy.hold_limit is not None
         self._special = self._tracked or policy.min_idle > 0
         self._checks = hooks.checks
+        self.sure_for = hooks.sure_for
         self._plain = is_plain(self)
         self._idle = connections.idle
         self.waiting = self._queue.waiting

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from io import BytesIO
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,8 +14,10 @@ from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, fail, gatherResults, succeed
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
+from twisted.web._newclient import ParseError, ResponseFailed
 from twisted.web.client import Agent, FileBodyProducer, readBody
 from twisted.web.http_headers import Headers
+from twisted.web.iweb import UNKNOWN_LENGTH
 
 from kolus.clients.http import HTTPPool
 from tests.clients.http_servers import OK, get, nothing_is_leased, start
@@ -233,3 +236,19 @@ async def test_no_answer_is_anothers_and_no_lease_is_lost_whatever_happens(
     await until(reactor, lambda: not pool._connected)
     await port.stopListening()
     await deferLater(reactor, 0.01)  # for what the server still meant to write
+
+
+@pytest_twisted.ensureDeferred
+async def test_nonsense_that_comes_while_a_body_is_sent_fails_the_request(
+    make_server: MakeServer, make_http_pool: MakePool
+) -> None:
+    server, pool = make_server([b"SSH-2.0-OpenSSH\r\n\r\n"]), make_http_pool(limit=1)
+    endless: Any = SimpleNamespace(length=UNKNOWN_LENGTH, stops=0)
+    endless.startProducing = lambda consumer: Deferred()
+    endless.pauseProducing = endless.resumeProducing = lambda: None
+    endless.stopProducing = lambda: setattr(endless, "stops", endless.stops + 1)
+    with pytest.raises(ResponseFailed) as caught:
+        await get(pool, server.url, b"POST", endless)
+    assert caught.value.reasons[0].check(ParseError)
+    assert endless.stops == 1
+    assert nothing_is_leased(pool)

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.defer import CancelledError, gatherResults
 from twisted.internet.task import deferLater
 
 from kolus import ConnectFailed, KolusError, Policy
@@ -259,86 +259,6 @@ async def test_a_connection_closed_by_its_lessee_is_replaced(make_postgres_pool:
         await deferLater(reactor, 0.01)
         assert connection.closed
     assert await ask(pool, "select 1") == 1
-
-
-@pytest_twisted.ensureDeferred
-async def test_a_connection_that_is_closed_in_its_block_ends_there(
-    make_postgres_pool: MakePool,
-) -> None:
-    pool = make_postgres_pool(policy=Policy(limit=1))
-    async with pool.connection() as connection:
-        await connection.execute("select 1")  # a transaction is open
-        await connection.close()
-        assert connection.closed
-        with pytest.raises(psycopg.OperationalError, match="closed"):
-            await connection.execute("select 1")
-
-    async def raises() -> None:
-        async with pool.connection() as connection:
-            await connection.close()
-            raise KeyError
-
-    with pytest.raises(KeyError):
-        await raises()
-    async with pool.connection() as connection:
-        assert not connection.closed
-        await connection.execute("select 1")
-    assert pool.pool.counters().connects == 3
-
-
-@pytest_twisted.ensureDeferred
-async def test_a_connection_that_is_used_after_its_block_is_nobody_elses_next(
-    make_postgres_pool: MakePool,
-) -> None:
-    pool = make_postgres_pool(policy=Policy(limit=1))
-    async with pool.connection() as before:
-        pass
-    await before.execute("select 1")  # it opens a transaction
-    with pytest.raises(psycopg.OperationalError, match="closed"):
-        await before.execute("select 1")
-    async with pool.connection() as connection:
-        assert connection is not before
-        assert connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
-
-
-@pytest_twisted.ensureDeferred
-@pytest.mark.parametrize("autocommit", [False, True])
-async def test_a_transaction_that_ends_with_its_connection_is_an_error_of_its_block(
-    make_postgres_pool: MakePool, autocommit: bool
-) -> None:
-    pool = make_postgres_pool(autocommit=autocommit)
-
-    async def idles() -> None:
-        async with pool.connection() as connection:
-            await connection.execute("select 1")
-            pid = connection.info.backend_pid
-            await ask(pool, "select pg_terminate_backend(%s)", pid)
-            await until(reactor, lambda: connection.closed)
-
-    if autocommit:  # nothing is lost
-        await idles()
-    else:
-        with pytest.raises(psycopg.OperationalError, match="closed: terminating connection"):
-            await idles()
-
-
-@pytest_twisted.ensureDeferred
-async def test_a_transaction_that_the_pool_ends_is_an_error_of_its_block(
-    make_postgres_pool: MakePool,
-) -> None:
-    pool, begun = make_postgres_pool(), Deferred[None]()
-
-    async def idles() -> None:
-        async with pool.connection() as connection:
-            await connection.execute("select 1")
-            begun.callback(None)
-            await until(reactor, lambda: connection.closed)
-
-    idling = start(idles())
-    await begun
-    await pool.close(0)
-    with pytest.raises(psycopg.OperationalError, match="closed"):
-        await idling
 
 
 @pytest_twisted.ensureDeferred

@@ -133,8 +133,8 @@ def test_a_balancer_sees_the_numbers_of_all_idents_and_of_what_waits() -> None:
     for each, told in zip(seen[0], rig.group.status().backends, strict=True):
         for name in [field.name for field in fields(Status)]:
             assert getattr(each, name) == getattr(told, name), name
-        assert each.load == told.load
-    assert (seen[0][0].leased, seen[0][0].waiting) == (2, 3)
+        assert (each.load, each.outstanding) == (told.load, told.outstanding)
+    assert (seen[0][0].leased, seen[0][0].waiting, seen[0][0].outstanding) == (2, 3, 5)
     for lease in held:
         lease.release()
     rig.pool.close(0)

@@ -328,6 +328,21 @@ def test_a_smaller_limit_closes_what_is_idle_longest_and_then_whatever_comes_hom
     rig.end()
 
 
+def test_another_goes_for_a_smaller_limit_if_one_that_was_to_go_is_detached_with_its_slot() -> None:
+    rig = LimitedPool(None, slots=2, idle_timeout=None)
+    first, second = rig.lease("a"), rig.lease("a")
+    rig.lease("b").release()
+    first.finished()  # their connection goes when the second comes home
+    rig.pool.resize_pool(1)
+    rig.turn()
+    assert rig.open() == 2
+    protocol = second.detach(keep_slot=True)
+    rig.turn()
+    assert rig.retired() == [("b", "us", Why.RESIZED)]
+    protocol.transport.loseConnection()
+    rig.end()
+
+
 def test_a_smaller_limit_closes_connects_under_way_that_are_too_many() -> None:
     rig = LimitedPool(2)
     rig.fakes["a"].accept(after=1, always=True)

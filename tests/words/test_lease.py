@@ -88,6 +88,24 @@ def test_a_forgotten_lease_is_reclaimed_counted_and_logged(log_events: list[LogE
     assert event["origin"] == ""
 
 
+def test_a_lease_is_settled_once_if_its_block_is_thrown_away_with_it() -> None:
+    rig = Managed(limit=1)
+    lease = rig.lease()
+
+    async def use() -> None:
+        async with lease:
+            await Deferred()
+
+    block = use()
+    block.send(None)
+    lease.__del__()  # the garbage collector may finalize it before the block
+    block.close()
+    waiting = rig.ask()
+    rig.turn()
+    assert result_of(waiting).held
+    assert (rig.manager.counters.forgotten, rig.manager.counters.finishes) == (1, 0)
+
+
 def test_in_debug_mode_a_forgotten_lease_is_logged_with_where_it_was_leased(
     log_events: list[LogEvent],
 ) -> None:

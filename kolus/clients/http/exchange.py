@@ -146,8 +146,12 @@ class Exchange(HTTP11ClientProtocol):
         if code == 100:
             body.send()
             return
-        # The request is over without its body. The server cannot know: so this is its last.
-        body.drop()
+        self._stop_sending(request)
+
+    def _stop_sending(self, request: Request) -> None:
+        """What has come is the outcome of a request that was not sent to its end. The server still
+        waits for that, so the connection is closed."""
+        request.stopWriting()
         transport: Any = self.transport
         transport.unregisterProducer()
         request.persistent = False
@@ -180,7 +184,10 @@ class Exchange(HTTP11ClientProtocol):
         try:
             parser.dataReceived(data)
         except BaseException:
-            self._giveUp(Failure())  # type: ignore[no-untyped-call]
+            failure = Failure()
+            if self._state == "TRANSMITTING" and self._currentRequest is not None:
+                self._stop_sending(self._currentRequest)  # Twisted would forget who waits
+            self._giveUp(failure)  # type: ignore[no-untyped-call]
         if parser is self._parser and parser is not None and parser.bodyDecoder is not None:
             self._wait_for_body()
             proxy.parsed(len(data))

@@ -47,10 +47,6 @@ class HeldBody:
         """The server wants it."""
         self._allowed.callback(None)
 
-    def drop(self) -> None:
-        """Nobody wants it. It was not begun, so it may be sent by another request."""
-        self._let_go(None)
-
     def _let_go(self, result: object) -> object:
         self.is_held = False
         if self._timer is not None and self._timer.active():
@@ -66,10 +62,11 @@ class HeldBody:
             self._body.resumeProducing()
 
     def stopProducing(self) -> None:
+        """If it was not begun, it may be sent by another request."""
         if self._allowed.called:
             self._body.stopProducing()
         else:
-            self.drop()
+            self._let_go(None)
 
 
 def expects_continue(headers: Headers) -> bool:

@@ -38,7 +38,9 @@ class PostgresBlock(Block):
     ) -> None:
         connection = self._connection
         try:
-            if error is not None:
+            if isinstance(error, GeneratorExit):
+                pass  # nobody runs this coroutine on: the pool rolls back
+            elif error is not None:
                 await _roll_back(connection)
             elif _has_work(connection):
                 await connection.commit()

@@ -15,7 +15,8 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import Row
 from twisted.internet.defer import CancelledError, DeferredLock
 
-from kolus.clients.postgres.stepper import Stepper
+from kolus.clients.postgres.cursor import Cursor
+from kolus.clients.postgres.stepper import run_once
 
 if TYPE_CHECKING:
     from kolus.clients.postgres.transport import PostgresTransport
@@ -34,6 +35,8 @@ class Connection(psycopg.AsyncConnection[Row]):
     Await its methods in a coroutine of Twisted. If the Deferred of that coroutine is cancelled
     while a query runs, the server is asked to cancel the query, and its end is awaited for 5 s; if
     it does not end, the connection is closed. Then the coroutine goes on with C{CancelledError}.
+
+    @ivar soon: has a function called in the next turn of the reactor.
     """
 
     _transport: PostgresTransport
@@ -42,6 +45,8 @@ class Connection(psycopg.AsyncConnection[Row]):
         """Be used through a transport, by a pool."""
         self._transport = transport
         self._reactor = reactor
+        self.soon = reactor.callFromThread
+        self.cursor_factory = Cursor
         its: Any = self
         its._pool = transport  # psycopg closes what has none
         self.lock = DeferredLock()  # type: ignore[assignment]
@@ -76,13 +81,10 @@ class Connection(psycopg.AsyncConnection[Row]):
         """
         if not self._should_cancel():
             return
-        steps = self._cancel_gen()
         try:
-            await Stepper(self._reactor).run(steps, timeout)
+            await run_once(self._reactor, self._cancel_gen(), timeout)
         except errors._WaitTimeout:
             raise errors.CancellationTimeout("cancellation timeout expired") from None
-        finally:
-            steps.close()
 
     @property
     def closed(self) -> bool:

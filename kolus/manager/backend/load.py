@@ -92,7 +92,7 @@ class Load:
                 if self._serving:
                     self.idle = ()
                     self.noted = 1 + self._sum
-        return self.known
+        return self.noted - len(self.idle)  # as C{known}, without the call
 
     def _count(self) -> None:
         while self.stale:

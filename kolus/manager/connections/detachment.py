@@ -86,5 +86,6 @@ def detach(
     if keep_slot:
         record.slot_kept(connection)
     manager._recorder.detached(held)
+    record.budget.stays()
     manager.connections_changed()
     record.turns.wake()
