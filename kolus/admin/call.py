@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,16 +19,25 @@ JSON = "application/json"
 class Answer:
     """
     @ivar content_type: the media type of the body.
+    @ivar pieces: makes the body, if that takes so long that others must have their turn meanwhile.
     """
 
     body: bytes
     content_type: str = JSON
     status: int = 200
+    pieces: Iterator[bytes] | None = None
 
 
 def json_bytes(value: object) -> bytes:
     """A value as JSON; infinity and what JSON lacks as null."""
-    return json.dumps(_plain(value), allow_nan=False, separators=(",", ":")).encode()
+    try:
+        return _dumped(value)
+    except ValueError:  # seldom: to look for it each time would take as long as the rest
+        return _dumped(_plain(value))
+
+
+def _dumped(value: object) -> bytes:
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
 
 
 def answer(value: object) -> Answer:

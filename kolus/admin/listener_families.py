@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 
 from kolus.admin.finder import Finder
 from kolus.admin.measures import Measures
-from kolus.prometheus import Observed, exposition, histogram_family, pool_families
+from kolus.prometheus import Observed, exposition_pieces, histogram_family, pool_families
 
 __all__ = ["scrape"]
 
@@ -35,20 +33,15 @@ _BY_REASON: dict[str, tuple[str, Callable[[Any], Mapping[str, int]]]] = {
 """The reasons are the names of the settings; see the reference of listeners."""
 
 
-def scrape(finder: Finder, measures: Measures, accept: str) -> tuple[bytes, str]:
-    """The metrics of a daemon, and their content type."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_DaemonMetrics(finder, measures))
-    return exposition(registry, accept)
+def scrape(finder: Finder, measures: Measures, accept: str) -> tuple[Iterator[bytes], str]:
+    """The metrics of a daemon in pieces, and their content type."""
+    return exposition_pieces(_DaemonMetrics(finder, measures).collect(), accept)
 
 
-class _DaemonMetrics(Collector):
+class _DaemonMetrics:
     def __init__(self, finder: Finder, measures: Measures) -> None:
         self._finder = finder
         self._measures = measures
-
-    def describe(self) -> list[Metric]:
-        return []
 
     def collect(self) -> Iterator[Metric]:
         yield from pool_families([self._observed(name) for name in self._finder.running.groups])

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
 
+from twisted.internet.task import Cooperator, TaskStopped
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
@@ -54,8 +59,7 @@ class AdminResource(Resource):
         except Problem as problem:
             _write_problem(request, problem)
         except Exception:
-            _log.failure("the admin server failed at {path!r}", path=request.path)
-            _write_problem(request, Problem(500, "a fault of kolus; the log has the traceback"))
+            _failed(Failure(), request)
         return NOT_DONE_YET
 
     def _serve(self, request: Any) -> None:
@@ -72,7 +76,27 @@ class AdminResource(Resource):
         if route.gives == EVENTS and method == "GET":
             self._streams.follow(request, _header(request, "last-event-id"))
             return
-        _write(request, _answer(route, call))
+        answer = _answer(route, call)
+        if answer.pieces is None:
+            _write(request, answer)
+        else:
+            self._gather(request, answer, answer.pieces)
+
+    def _gather(self, request: Any, answer: Answer, pieces: Iterator[bytes]) -> None:
+        """Make an answer over several turns of the reactor, and write it."""
+        made: list[bytes] = []
+        cooperator = Cooperator(scheduler=partial(self._streams.clock.callLater, 0.0))
+        task = cooperator.cooperate(map(made.append, pieces))
+        request.notifyFinish().addErrback(lambda _: task.stop())  # the client has left
+        done = task.whenDone()
+        done.addCallback(lambda _: _write(request, replace(answer, body=b"".join(made))))
+        done.addErrback(_failed, request)
+
+
+def _failed(failure: Failure, request: Any) -> None:
+    if not failure.check(TaskStopped):  # then nobody waits for it
+        _log.failure("the admin server failed at {path!r}", failure, path=request.path)
+        _write_problem(request, Problem(500, "a fault of kolus; the log has the traceback"))
 
 
 def _answer(route: Route, call: Call) -> Answer:

@@ -111,7 +111,8 @@ class AdminService(Service):
             from kolus.admin.listener_families import scrape
         except ImportError:
             raise Problem(501, "metrics need pip install 'kolus[prometheus]'") from None
-        return Answer(*scrape(self._finder, self._measures, accept))
+        pieces, content_type = scrape(self._finder, self._measures, accept)
+        return Answer(b"", content_type, pieces=pieces)
 
     def _describe(self, call: Call) -> Answer:
         return answer(description(self.routes.all))

@@ -11,7 +11,7 @@ from kolus.admin.running import RunningGroup, RunningListener
 from kolus.backend import Backend, labels
 from kolus.errors import describe
 from kolus.status import Status
-from kolus.support import Histogram, time_of_day
+from kolus.support import Histogram, hide_secrets, time_of_day
 from kolus.watching import ManagerExplanation
 
 __all__ = ["Snapshot"]
@@ -161,8 +161,7 @@ def _ident(ident: object) -> str:
 
 def _endpoint(backend: Backend) -> str | None:
     """Its endpoint string without secrets; C{None} if it is an object."""
-    shown: str = str(Backend(backend.endpoint)) if isinstance(backend.endpoint, str) else ""
-    return shown or None
+    return hide_secrets(backend.endpoint) if isinstance(backend.endpoint, str) else None
 
 
 def _histogram(histogram: Histogram) -> dict[str, Any]:

@@ -90,7 +90,7 @@ class RedisPool(Client):
         *,
         policy: Policy | None = None,
         username: str | None = None,
-        password: str | Callable[[], str] | None = None,
+        password: str | Callable[[], Any] | None = None,
         database: int = 0,
         charset: str | None = "utf-8",
         observers: Iterable[Observer] = (),
@@ -99,7 +99,8 @@ class RedisPool(Client):
         @param backend: where the server is.
         @param policy: all settings; its C{slots} is the number of commands that share a connection
             at a time. The default is C{Policy(slots=100)}.
-        @param password: for AUTH; a function is asked at each connect, so that it may change.
+        @param password: for AUTH; a function is asked at each connect, so that it may change. It
+            may give a Deferred or a coroutine of it.
         @param database: for SELECT.
         @param charset: what replies are decoded with; C{None}: they are bytes.
         @raise ValueError: C{backend} is invalid, or C{policy} has no C{slots}.
@@ -193,6 +194,8 @@ class RedisPool(Client):
         username, password = self._login
         if password is not None:
             given = password() if callable(password) else password
+            if hasattr(given, "__await__"):
+                given = await given
             await protocol.auth(given, username)
         if self._database:
             await protocol.select(self._database)

@@ -6,7 +6,7 @@ what it is given.
 """
 
 from kolus.prometheus.families import Observed, histogram_family, pool_families
-from kolus.prometheus.page import MetricsPage, exposition
+from kolus.prometheus.page import MetricsPage, exposition, exposition_pieces
 from kolus.prometheus.pool_metrics import PoolMetrics
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Observed",
     "PoolMetrics",
     "exposition",
+    "exposition_pieces",
     "histogram_family",
     "pool_families",
 ]

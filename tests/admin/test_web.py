@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 
 import pytest
 from twisted.internet.interfaces import IHalfCloseableProtocol
 
+from kolus.admin.call import Answer
+from kolus.admin.guard import Guard
+from kolus.admin.resource import AdminResource
+from kolus.admin.routes import Route, Routes
+from kolus.admin.web import AdminSite
 from tests.conftest import LoggedFailures
 from tests.rigs.desk import Desk, Line
 
@@ -118,3 +124,52 @@ def test_a_fault_is_answered_without_a_traceback_and_logged(
     assert len(logged_failures.flush(AttributeError)) == 1
     assert answered.status == 500
     assert b"Traceback" not in answered.body
+
+
+class Long:
+    """A call whose answer is made in pieces.
+
+    @ivar made: the pieces that were made.
+    """
+
+    def __init__(self, desk: Desk, wrong: bool = False) -> None:
+        self.made = 0
+        self._wrong = wrong
+        guard = Guard(is_private=True, hosts=(), token_file=None)
+        route = Route("/long", "Long.", lambda call: Answer(b"", pieces=self._pieces()), {})
+        streams = desk.service.streams
+        self.line = Line(AdminSite(desk.clock, AdminResource(Routes([route]), guard, streams)))
+        self.line.send(b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n")
+
+    def _pieces(self) -> Iterator[bytes]:
+        for each in (b"one ", b"two ", b"three"):
+            self.made += 1
+            yield each
+        if self._wrong:
+            raise RuntimeError("wrong")
+
+
+def test_a_long_answer_is_made_when_others_have_had_their_turn(desk: Desk) -> None:
+    long = Long(desk)
+    assert (long.made, long.line.got) == (0, b"")
+    assert desk.ask("GET", STATUS).status == 200
+    desk.clock.pump([0.0] * 5)
+    assert (long.line.answered().status, long.line.answered().body) == (200, b"one two three")
+    long.line.close()
+
+
+def test_a_long_answer_is_not_made_for_a_client_that_has_left(desk: Desk) -> None:
+    long = Long(desk)
+    long.line.close()
+    desk.clock.pump([0.0] * 5)
+    assert (long.made, long.line.got) == (0, b"")
+
+
+def test_a_fault_in_a_long_answer_is_logged_and_told(
+    desk: Desk, logged_failures: LoggedFailures
+) -> None:
+    long = Long(desk, wrong=True)
+    desk.clock.pump([0.0] * 5)
+    assert long.line.answered().status == 500
+    long.line.close()
+    assert len(logged_failures.flush(RuntimeError)) == 1

@@ -151,6 +151,28 @@ async def test_a_generator_that_is_left_within_a_block_gives_its_connection_back
 
 
 @pytest_twisted.ensureDeferred
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of psycopg's end
+async def test_a_copy_in_a_generator_that_is_left_leaves_nothing_in_the_reactor(
+    make_postgres_pool: MakePool,
+) -> None:
+    pool = make_postgres_pool(policy=Policy(limit=1))
+
+    async def rows() -> AsyncIterator[Any]:
+        async with (
+            pool.connection() as connection,
+            connection.cursor().copy(f"copy ({MANY}) to stdout") as copy,
+        ):
+            async for row in copy.rows():
+                yield row
+
+    async for _ in rows():
+        break
+    gc.collect()
+    async with pool.connection() as connection:
+        await connection.execute("select 1")
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_coroutine_that_is_thrown_away_within_a_block_gives_its_connection_back(
     make_postgres_pool: MakePool,
 ) -> None:

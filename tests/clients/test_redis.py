@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,7 +12,7 @@ import pytest
 import pytest_twisted
 import txredisapi
 from twisted.internet import reactor
-from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults, succeed
 from twisted.internet.error import ConnectionClosed
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
@@ -225,7 +226,7 @@ async def test_the_password_is_sent_and_told_to_nobody(make_redis: MakePool) -> 
     open_ = make_redis()
     async with open_.connection() as connection:
         await connection.execute_command("CONFIG", "SET", "requirepass", "opensesame")
-    good = make_redis(password=lambda: "opensesame")
+    good = make_redis(password=partial(succeed, "opensesame"))
     assert await good.ping() == "PONG"
     bad = make_redis(password="wrongsesame")
     with pytest.raises(ConnectFailed) as caught:

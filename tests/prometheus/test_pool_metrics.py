@@ -5,18 +5,30 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.web.server import Site
 
 from kolus import Backend, LeaseTimeout, Policy, Pool
-from kolus.prometheus import MetricsPage, PoolMetrics, exposition
+from kolus.durations import Durations
+from kolus.metrics import Metrics
+from kolus.prometheus import (
+    MetricsPage,
+    Observed,
+    PoolMetrics,
+    exposition,
+    exposition_pieces,
+    pool_families,
+)
 from kolus.testing import FakeBackend, result_of
 from tests.conftest import require
 from tests.rigs.desk import Desk, Line
@@ -200,3 +212,21 @@ def test_every_metric_that_the_dashboard_names_exists(text: str) -> None:
     named = set(re.findall(r"\bkolus_\w+", " ".join(asked)))
     assert len(asked) >= 8
     assert named - known == set()
+
+
+@pytest.mark.parametrize("accept", ["", "application/openmetrics-text; version=1.0.0"])
+def test_the_pieces_of_many_metrics_are_together_what_the_registry_gives(accept: str) -> None:
+    pool: Pool[Any] = Pool(Clock(), Protocol)
+    backends = tuple(Backend(f"tcp:127.0.0.1:{7000 + each}") for each in range(150))
+    observed = Observed("cache", pool, Metrics(), Durations(), backends)
+
+    class Many(Collector):
+        def collect(self) -> Iterator[Metric]:
+            return pool_families([observed])
+
+    registry = CollectorRegistry()
+    registry.register(Many())
+    pieces, content_type = exposition_pieces(pool_families([observed]), accept)
+    made = list(pieces)
+    assert (b"".join(made), content_type) == exposition(registry, accept)
+    assert max(each.count(b"\n") for each in made) <= 510

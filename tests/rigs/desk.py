@@ -204,6 +204,7 @@ class Desk:
         lines += [f"{k.replace('_', '-')}: {v}" for k, v in sent.items() if v is not None]
         line = Line(self.public if public else self.private)
         line.send("\r\n".join([*lines, "", ""]).encode() + body)
+        self.clock.pump([0.0] * 5)  # a long answer is made in several turns
         answered = line.answered()
         line.close()
         return answered

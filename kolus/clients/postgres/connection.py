@@ -16,7 +16,7 @@ from psycopg.rows import Row
 from twisted.internet.defer import CancelledError, DeferredLock
 
 from kolus.clients.postgres.cursor import Cursor
-from kolus.clients.postgres.stepper import Stepper
+from kolus.clients.postgres.stepper import run_once
 
 if TYPE_CHECKING:
     from kolus.clients.postgres.transport import PostgresTransport
@@ -53,8 +53,12 @@ class Connection(psycopg.AsyncConnection[Row]):
 
     async def wait(self, gen: Any, interval: float = 0.0, timeout: float | None = None) -> Any:
         """Run one of psycopg's generators."""
+        running = self._transport.run(gen, timeout)
         try:
-            return await self._transport.run(gen, timeout)
+            return await running
+        except GeneratorExit:  # nobody runs this coroutine on, so nobody hears the outcome
+            running.addErrback(lambda _: None)
+            raise
         except CancelledError:
             if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
                 await self._stop(gen)
@@ -81,13 +85,10 @@ class Connection(psycopg.AsyncConnection[Row]):
         """
         if not self._should_cancel():
             return
-        steps = self._cancel_gen()
         try:
-            await Stepper(self._reactor).run(steps, timeout)
+            await run_once(self._reactor, self._cancel_gen(), timeout)
         except errors._WaitTimeout:
             raise errors.CancellationTimeout("cancellation timeout expired") from None
-        finally:
-            steps.close()
 
     @property
     def closed(self) -> bool:

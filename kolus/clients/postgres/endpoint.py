@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol, IProtocolFactory
 
 from kolus.clients.postgres.connection import Connection
-from kolus.clients.postgres.stepper import Stepper
+from kolus.clients.postgres.stepper import run_once
 from kolus.clients.postgres.transport import PostgresTransport
 from kolus.endpoints import NamedEndpoint
 
@@ -56,10 +56,7 @@ class PostgresEndpoint(NamedEndpoint):
         if not _is_local(host):
             where["hostaddr"] = host
         steps = Connection._connect_gen(make_conninfo("", **parameters | where))
-        try:
-            connection = await Stepper(self._reactor).run(steps)
-        finally:
-            steps.close()
+        connection = await run_once(self._reactor, steps)
         self.is_standby = connection.pgconn.parameter_status(b"in_hot_standby") == b"on"
         transport = PostgresTransport(self._reactor, connection)
         connection.attach(transport, self._reactor)

@@ -19,7 +19,7 @@ from zope.interface import implementer
 
 from kolus.support import steady
 
-__all__ = ["Stepper"]
+__all__ = ["Stepper", "run_once"]
 
 _NOTHING, _READ, _WRITE = 0, int(Wait.R), int(Wait.W)
 
@@ -156,3 +156,16 @@ class Stepper:
                     add(self)
                 else:
                     remove(self)
+
+
+async def run_once(reactor: Any, steps: Any, timeout: float | None = None) -> Any:
+    """Run a generator that has a socket of its own to its end, and close it, whatever happens."""
+    running = Stepper(reactor).run(steps, timeout)
+    try:
+        return await running
+    except GeneratorExit:  # nobody runs this coroutine on; the reactor still watches the socket
+        running.addErrback(lambda _: None)
+        running.cancel()
+        raise
+    finally:
+        steps.close()

@@ -3,10 +3,11 @@
 Within a backend, its C{Turns} decide which manager connects next. Where the pool's limit binds, the
 budget decides which backend does: the one whose next waiter arrived first.
 
-Its state is the limit; the number of connections; those of them that end; the backends that have
-some; the backends that have room of their own and wait for a slot here, by the arrival of their
-next waiters; those that want one that nobody waits for; the managers with something idle; whether
-there were more connections than the limit; and the backends to tell that there no longer are.
+Its state is the limit; the number of connections, and of all that were ever made; those of them
+that end; the backends that have some; the backends that have room of their own and wait for a slot
+here, by the arrival of their next waiters; those that want one that nobody waits for; the managers
+with something idle; whether there were more connections than the limit; and the backends to tell
+that there no longer are.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Budget:
 
     def __init__(self, limit: int | None = None) -> None:
         self.limit = limit
-        self.used = 0
+        self.used = self._begun = 0
         self.leaving: set[Any] = set()
         self.holders: dict[BackendRecord, None] = {}
         self._line: LazyHeap[BackendRecord] = LazyHeap()
@@ -56,6 +57,7 @@ class Budget:
     def begin(self, record: BackendRecord) -> None:
         """A backend has one more connection."""
         self.used += 1
+        self._begun += 1
         self.holders[record] = None
 
     def ends(self, connection: Any) -> None:
@@ -133,9 +135,9 @@ class Budget:
                 reused=False
             ):
                 return True
-            used = self.used
+            begun = self._begun
             first.turns.wake()
-            if self.used <= used:  # it is about to decide anyway
+            if self._begun == begun:  # it is about to decide anyway
                 return self.unused() > 0
         return False
 
@@ -173,11 +175,10 @@ class Budget:
                 first = self._first() or (None if passed else next(iter(self._spare), None))
                 if first is None:
                     break
-                used = self.used
+                begun = self._begun
                 self._forget(first)
                 first.turns.wake()
-                is_noted = first in self.wanting or first in self._spare
-                if is_noted and self.used <= used:  # it is about to decide anyway
+                if self._begun == begun:  # it is about to decide anyway
                     self._forget(first)
                     passed.append(first)
         finally:
