@@ -42,7 +42,7 @@ async def main(reactor: Any) -> None:
     host = f"http://127.0.0.1:{listening.getHost().port}"
 
     pool = HTTPPool(reactor, policy=Policy(limit=5, acquire_timeout=30.0))
-    agent = Agent(reactor, pool=pool)  # and treq.get(url, pool=pool)
+    agent = pool.agent()  # and treq.get(url, agent=agent)
     pages = [Deferred.fromCoroutine(get(agent, f"{host}/{number}")) for number in range(PAGES)]
     answers = await gatherResults(pages)
     assert answers == [b"the page at /%d" % number for number in range(PAGES)]

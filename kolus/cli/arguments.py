@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from importlib.metadata import version
 
 __all__ = ["SHELLS", "STEERING", "make_parser"]
 
@@ -44,6 +45,7 @@ def make_parser() -> argparse.ArgumentParser:
         default=os.environ.get("KOLUS_URL", URL),
         help="the admin server: unix:PATH or http://HOST:PORT (default: %(default)s)",
     )
+    parser.add_argument("--version", action="version", version=f"kolus {version('kolus')}")
     parser.add_argument("--token-file", help="a file whose first line is the token of the server")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     top = commands.add_parser("top", help="show all backends, again every second")

@@ -25,7 +25,8 @@ class Attempts:
         at the same time are one round.
     @ivar since: when the first of these failures was, on the clock.
     @ivar retry_at: the clock time at which the back-off after them is over.
-    @ivar begun_at: when the newest attempt began, on the clock.
+    @ivar begun_at: when the newest attempt began, on the clock; infinity while the request that it
+        is for has not come to wait.
     @ivar number: a request with a higher number came after the last failure.
     @ivar is_owed: whether this was a first failure, and no request has failed for it yet.
     @ivar but: what failed in the last one when it was connected; C{None} if it was not.

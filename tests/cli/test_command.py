@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -47,6 +48,13 @@ def test_the_tables_fit_into_80_columns(busy: Any) -> None:
     clients = desk.ask("GET", "/api/v1/listeners/clients/clients").value
     assert max(map(len, clients_table(clients))) <= WIDTH
     desk.end()
+
+
+def test_it_tells_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"kolus {version('kolus')}\n"
 
 
 def test_rates_are_those_between_two_tables(busy: Any) -> None:

@@ -132,6 +132,7 @@ def test_what_is_idle_in_one_makes_way_for_who_waits_in_the_other(over_all: int 
     rig.turn()
     assert result_of(asked).held
     assert sum(rig.open) == 2  # one made way, no more
+    rig.end()
 
 
 @pytest.mark.parametrize("over_all", [None, 2])
@@ -144,6 +145,7 @@ def test_what_becomes_idle_in_one_makes_way_soon(over_all: int | None) -> None:
     rig.turn()
     assert result_of(asked).held
     assert sum(rig.open) == 2
+    rig.end()
 
 
 def test_what_somebody_waits_for_in_its_own_pool_does_not_make_way() -> None:
@@ -156,6 +158,8 @@ def test_what_somebody_waits_for_in_its_own_pool_does_not_make_way() -> None:
         rig.clock.advance(0.1)
     assert result_of(own).held
     assert not others.called
+    others.addErrback(lambda _: None)
+    rig.end()
 
 
 def test_what_one_keeps_ready_does_not_make_way_and_is_not_made_again_and_again() -> None:
@@ -166,3 +170,5 @@ def test_what_one_keeps_ready_does_not_make_way_and_is_not_made_again_and_again(
         rig.clock.advance(0.1)
     assert not others.called
     assert len(rig.fakes[0].accepted) == 2
+    others.addErrback(lambda _: None)
+    rig.end()

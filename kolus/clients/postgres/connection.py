@@ -53,8 +53,12 @@ class Connection(psycopg.AsyncConnection[Row]):
 
     async def wait(self, gen: Any, interval: float = 0.0, timeout: float | None = None) -> Any:
         """Run one of psycopg's generators."""
+        running = self._transport.run(gen, timeout)
         try:
-            return await self._transport.run(gen, timeout)
+            return await running
+        except GeneratorExit:  # nobody runs this coroutine on, so nobody hears the outcome
+            running.addErrback(lambda _: None)
+            raise
         except CancelledError:
             if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
                 await self._stop(gen)
