@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from typing import Any
 
@@ -111,6 +112,29 @@ def test_a_request_that_comes_in_a_back_off_is_placed_there_when_that_is_over(le
     rig.clock.advance(0.2)
     assert result_of(asked).backend is rig.backends[1]
     assert held.held
+
+
+def test_a_request_is_placed_where_a_pause_is_over_if_the_longer_one_of_all_ends_early() -> None:
+    rig = Grouped(2, lambda statuses: statuses[0], limit=2)
+    held = [rig.lease(), rig.lease(), result_of(rig.pool.connect("us", rig.backends[1]))]
+    rig.fakes[1].refuse(reason=OSError(errno.EADDRNOTAVAIL, "no port left"))
+    gone = rig.pool.connect("us", rig.backends[1])  # which pauses
+    gone.addErrback(lambda failure: failure.trap(CancelledError))
+    gone.cancel()
+    held.pop().release()
+    held.append(result_of(rig.pool.connect("us", rig.backends[1])))
+    working, lacking = FakeBackend(rig.clock).accept(after=0.03), FakeBackend(rig.clock)
+    connecting = rig.pool.connect("us", Backend(working))
+    rig.clock.advance(0.02)
+    lacking.refuse(reason=OSError(errno.EMFILE, "too many open files"))
+    paused = rig.pool.connect("us", Backend(lacking))  # for which all pause, and for longer
+    asked = rig.ask()
+    rig.clock.advance(0.01)
+    assert result_of(connecting).held
+    assert result_of(paused).held
+    rig.clock.advance(0.025)
+    assert result_of(asked).backend is rig.backends[1]
+    assert all(each.held for each in held)
 
 
 def test_who_was_tried_where_there_is_room_again_is_not_in_the_way_of_others() -> None:

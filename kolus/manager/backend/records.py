@@ -337,11 +337,12 @@ class Records:
     def shortage_began(self) -> None:
         """Connects to all backends pause, for what this machine lacks."""
         for record in self:
-            record.turns.attempt_put_off()
+            record.turns.due_changed()
 
     def shortage_over(self) -> None:
         """The pause of all backends, for what this machine lacked, is over early."""
         for record in self:
+            record.turns.due_changed()
             record.turns.wake()
 
     def tell_watchers(self, backend: Backend | None) -> None:

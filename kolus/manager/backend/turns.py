@@ -128,8 +128,8 @@ class Turns:
         elif record.connecting and record.unused() > 0 and record.attempts.late_at() > now:
             self._alarm.set(record.attempts.late_at())
 
-    def attempt_put_off(self) -> None:
-        """The next attempt is due later than it was. What wants a slot waits until then, and so do
+    def due_changed(self) -> None:
+        """The next attempt is due at another time. What wants a slot waits until then, and so do
         the queues that wait for room."""
         self.ring_when_due()
         due = self._record.attempts.due_at

@@ -64,7 +64,7 @@ def is_to_blame(
         failures = attempts.failures
         if fault.is_general and shortage.until > was_until and record.listener is not None:
             record.listener.shortage_began()
-    record.turns.attempt_put_off()
+    record.turns.due_changed()
     told = ConnectFailed(
         record.backend,
         fault or error,
