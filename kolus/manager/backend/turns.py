@@ -147,6 +147,8 @@ class Turns:
         if is_its_turn and record.budget.grants(record, member):
             self.want_no_more(member)
             return True
+        if not member.serves():  # others were told first, and it has ended meanwhile
+            return False
         self.want(member)
         if member.is_short():
             self._make_room()
