@@ -21,12 +21,16 @@ class FakeManager:
     def __init__(self, waiting: int) -> None:
         self.waiting = range(waiting)
         self.told = self.asked = 0
+        self.ended = False
         self.connections: Any = SimpleNamespace(
             all=set(),
             connecting=set(),
             closing={},
             order=SimpleNamespace(oldest_since=lambda: math.inf),
         )
+
+    def serves(self) -> bool:
+        return not self.ended
 
     def demand(self) -> int:
         return len(self.waiting)
@@ -60,6 +64,19 @@ def test_who_asks_out_of_turn_is_refused_and_whose_turn_it_is_is_told() -> None:
     assert (first.told, second.told) == (1, 0)
     assert record.turns.grant(first)
     assert list(record.turns.wanting) == [second]
+
+
+def test_a_manager_that_ends_while_others_are_offered_its_slot_waits_for_none() -> None:
+    member = FakeManager(waiting=1)
+    record: Any = shared(member)
+
+    def offer(*_: object) -> bool:
+        member.ended = True
+        return False
+
+    record.budget = SimpleNamespace(grants=offer)
+    assert not record.turns.grant(member)
+    assert list(record.turns.wanting) == []
 
 
 def test_where_somebody_waits_comes_before_where_nobody_does() -> None:
