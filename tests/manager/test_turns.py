@@ -74,7 +74,7 @@ def test_a_manager_that_ends_while_others_are_offered_its_slot_waits_for_none() 
         member.ended = True
         return False
 
-    record.budget = SimpleNamespace(grants=offer)
+    record.budget.grants = offer
     assert not record.turns.grant(member)
     assert list(record.turns.wanting) == []
 
