@@ -188,9 +188,8 @@ class Group(GroupUse[P]):
         if balancer is not None:
             feedback = Feedback.of(balancer)
             return Selection(self._candidates, usable(balancer), excluded, feedback, fresh=fresh)
-        if (
-            excluded or fresh is not False
-        ):  # the group's balancer is told of every lease of its backends anyway
+        if excluded or fresh is not False:
+            # The group's balancer is told of every lease of its backends anyway.
             return Selection(self._candidates, self.balancer, excluded, fresh=fresh)
         return self._selection
 

@@ -120,10 +120,8 @@ class Placer:
                     continue
                 request = self._requests[waiter]
                 there = waiter.placement.backend
-                if not (
-                    request.round or self._places.has_room(there)
-                ):  # there is no room for the others either
-                    break
+                if not (request.round or self._places.has_room(there)):
+                    break  # there is no room for the others either
                 self._begin_round(request)
                 self._short.move_to_end(waiter, last=False)  # there may be for the others
                 passed += 1

@@ -83,9 +83,8 @@ class Dispatcher(Generic[P]):
                 if head is not None and (oldest is None or head.order < oldest.order):
                     oldest = head
             if self._record.health.phase is not Phase.WELL:
-                placed = self._placements.oldest(
-                    reused
-                )  # it may serve these even if it is not well
+                # It may serve these even if it is not well.
+                placed = self._placements.oldest(reused)
                 if placed is not None and (oldest is None or placed.order < oldest.order):
                     oldest = placed
         return oldest

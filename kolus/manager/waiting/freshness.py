@@ -82,11 +82,8 @@ class Freshness(ABC):
             if connection is None:
                 return
             is_stale = manager.hooks.is_stale(connection)
-            in_check, wanted = (
-                self._connections.checking.new,
-                self.connections_for(len(self._placed)),
-            )
-            if is_stale and in_check >= wanted:
+            in_check = self._connections.checking.new
+            if is_stale and in_check >= self.connections_for(len(self._placed)):
                 return  # those in a check that were leased before are of no use here
             self._connections.take(connection)
             if is_stale:

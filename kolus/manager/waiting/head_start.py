@@ -48,9 +48,8 @@ class HeadStart:
             if self.lease is None or dispatcher.is_to_decide or manager._policy.min_idle:
                 manager._connector.tell()
         else:
-            manager._record.attempts.begun_at = (
-                math.inf
-            )  # its request is not one that came after it
+            # Until its request waits, that is not one that came after the attempt.
+            manager._record.attempts.begun_at = math.inf
 
     def _take(self, connection: Connection[Any]) -> None:
         """Lease a connection that is made. Nobody has seen it idle."""
