@@ -87,6 +87,23 @@ def test_it_fires_at_once_if_they_are_ready() -> None:
     rig.end()
 
 
+def test_what_is_ready_is_there_when_it_fires_though_its_ident_is_one_too_many() -> None:
+    rig = Warmed(max_idents=1)
+    ours = [rig.connect(), rig.connect()]
+    theirs = [rig.connect(ident="them"), rig.connect(ident="them")]
+    rig.clock.advance(1.0)
+    for each in ours:
+        result_of(each).release()
+    result_of(theirs[0]).finished()
+    waiting = rig.connect(ident="them")  # until the connection has closed
+    ready: list[int | None] = []
+    result_of(rig.warm(2).addCallback(lambda _: ready.append(rig.idle()[0])))
+    assert ready == [2]
+    waiting.addErrback(lambda failure: failure.trap(Closed))
+    result_of(theirs[1]).release()
+    rig.end()
+
+
 def test_leased_connections_count() -> None:
     rig = Warmed()
     first = rig.connect()

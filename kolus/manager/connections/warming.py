@@ -11,7 +11,7 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, DeferredList, FirstError, fail
+from twisted.internet.defer import Deferred, DeferredList, FirstError, fail, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
@@ -56,6 +56,8 @@ class Warming:
 
         @param timeout: seconds; the policy's C{acquire_timeout} if C{None}.
         """
+        if self._ready() >= count:
+            return succeed(None)
         manager = self._manager
         told: Deferred[None] = Deferred(self._give_up)
         self.wishes[told] = wish = _Wish(count, manager._now(), next(manager._record.arrivals))
