@@ -396,6 +396,21 @@ def test_nothing_makes_way_for_a_request_whose_own_attempt_is_slow(slots: int | 
     asked.cancel()
 
 
+def test_what_is_idle_makes_way_for_who_waits_beside_an_attempt_that_is_never_answered() -> None:
+    rig = LimitedPool(2, fail_fast=False)
+    rig.lease("b").release()
+    rig.fakes["a"].refuse().never_answer()
+    left = rig.ask("a", "x")
+    rig.clock.advance(0.25)  # after the back-off its second attempt begins
+    asked = rig.ask("a", "y")
+    rig.clock.pump([0.1] * 16)
+    rig.turn()
+    assert rig.retired() == [("b", "us", Why.DISPLACED)]
+    result_of(asked).release()
+    left.addErrback(lambda _: None).cancel()
+    rig.end()
+
+
 @pytest.mark.parametrize("slots", [None, 3])
 @pytest.mark.parametrize("idents", ["separate", "replace"])
 def test_what_is_only_kept_ready_does_not_come_and_go_while_somebody_waits(

@@ -125,7 +125,9 @@ class Turns:
         due = record.attempts.due_at
         if due > now:
             self._alarm.set(due)
-        elif record.connecting and record.unused() > 0 and record.attempts.late_at() > now:
+        elif (
+            record.connecting and record.own_room_to_come() > 0 and record.attempts.late_at() > now
+        ):
             self._alarm.set(record.attempts.late_at())
 
     def due_changed(self) -> None:
