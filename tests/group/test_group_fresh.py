@@ -280,3 +280,17 @@ def test_a_manager_that_does_not_know_it_is_told_so_clearly() -> None:
     with pytest.raises(TypeError, match="IGivesFresh"):
         result_of(rig.pool.select("us", rig.backends, fresh=True))
     assert result_of(rig.pool.connect("us", backend)).held
+
+
+def test_no_head_start_is_given_past_an_older_request_that_wants_a_fresh_connection() -> None:
+    turn = [1]
+    rig = Grouped(2, lambda statuses: statuses[turn[0]], limit=2)
+    rig.lease().finished()  # the manager of b is made
+    rig.turn()
+    turn[0] = 0
+    rig.fakes[0].accept(after=0.1)
+    older = rig.ask(fresh=True)
+    turn[0] = 1
+    younger = rig.ask()
+    assert result_of(older).backend is rig.backends[1]
+    assert result_of(younger).held

@@ -83,6 +83,6 @@ def head_start(manager: BaseManager[Any] | None) -> HeadStart | None:
     if connections.idle or connections.connecting or connections.checking:
         return None
     others = record.turns.wanting or record.budget.wanting or manager.admission.warming.wishes
-    if others or manager.demand() or dispatcher.is_deciding or dispatcher.is_asked():
+    if others or manager.demand() or dispatcher.is_deciding or dispatcher.is_asked(reused=False):
         return None
     return HeadStart(manager) if record.may_connect() else None
