@@ -1,8 +1,8 @@
-"""Draws C{docs/architecture.svg}: the floors of kolus, and what imports what.
+"""Draws C{docs/architecture.svg}: the layers of kolus, and what imports what.
 
-C{python docs/draw.py} writes the picture, and the table of rooms in C{docs/architecture.md}. With
-C{--check} it changes nothing, and fails with the lines that differ. The names, sizes, sentences,
-imports and arrows come from the code, the floors from C{tests/rigs/house_rules.py}.
+C{python docs/draw.py} writes the picture, and the table of packages in C{docs/architecture.md}.
+With C{--check} it changes nothing, and fails with the lines that differ. The names, sizes,
+sentences, imports and arrows come from the code, the layers from C{tests/rigs/house_rules.py}.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.rigs.house_rules import FLOORS, entry_of, floor_of, imports, modules, parse  # noqa: E402
+from tests.rigs.house_rules import LAYERS, entry_of, imports, layer_of, modules, parse  # noqa: E402
 
 __all__ = ["PAGE", "PICTURE", "check", "draw", "main"]
 
@@ -29,7 +29,7 @@ PAGE = "docs/architecture.md"
 WIDTH = 900
 LEFT, RIGHT = 34, 14
 GAP = 12  # between boxes
-CHANNEL = 38  # between floors, for the arrows
+CHANNEL = 38  # between layers, for the arrows
 LINE = 15
 CHARACTER = 6.9  # the average width of a character of 12 px, for the widest of the usual fonts
 MOST_LINES = 5
@@ -62,8 +62,8 @@ class Box:
     @ivar lines: the beginning of its docstring and then C{far}, in lines that fit, each with its
         style.
     @ivar imports: all that it imports of kolus.
-    @ivar near: what it imports on the floor below.
-    @ivar far: what it imports on lower floors, except what the boxes in between import too.
+    @ivar near: what it imports on the layer below.
+    @ivar far: what it imports on lower layers, except what the boxes in between import too.
     """
 
     name: str
@@ -92,7 +92,7 @@ def first_sentence(path: Path) -> str:
 
 
 def boxes(root: Path) -> dict[str, Box]:
-    """What stands on the floors, by name."""
+    """The packages and top modules, by name."""
     found = modules(root)
     direct: dict[str, set[str]] = {entry_of(each): set() for each in found}
     sizes: dict[str, list[int]] = {name: [] for name in direct}
@@ -118,8 +118,8 @@ def boxes(root: Path) -> dict[str, Box]:
             sentence=first_sentence(path),
             is_package=is_package,
             imports=sorted(others),
-            near=[each for each in own if floor_of(each) == floor_of(name) - 1],
-            far=[each for each in own if floor_of(each) < floor_of(name) - 1],
+            near=[each for each in own if layer_of(each) == layer_of(name) - 1],
+            far=[each for each in own if layer_of(each) < layer_of(name) - 1],
             lines=[],
         )
     return drawn
@@ -130,53 +130,53 @@ def wrapped(text: str, width: float) -> list[str]:
 
 
 def place(drawn: dict[str, Box]) -> list[list[Box]]:
-    """Give each box its place on its floor, above what it imports if possible.
+    """Give each box its place on its layer, above what it imports if possible.
 
-    @return: the floors, the lowest first.
+    @return: the layers, the lowest first.
     """
-    floors = []
-    for names in FLOORS:
-        floor = [drawn[name] for name in names.split()]
+    layers = []
+    for names in LAYERS:
+        layer = [drawn[name] for name in names.split()]
 
         def pull(box: Box) -> float:
             below = [drawn[each].middle for each in box.near]
             return sum(below) / len(below) if below else WIDTH
 
-        if floors:
-            floor.sort(key=pull)
-        width = (WIDTH - LEFT - RIGHT - GAP * (len(floor) - 1)) / len(floor)
-        for number, box in enumerate(floor):
+        if layers:
+            layer.sort(key=pull)
+        width = (WIDTH - LEFT - RIGHT - GAP * (len(layer) - 1)) / len(layer)
+        for number, box in enumerate(layer):
             box.x, box.width = LEFT + number * (width + GAP), width
             also = f"↓ {', '.join(box.far)}" if box.far else ""
             box.lines = [("text", each) for each in wrapped(box.sentence, width - 14)]
             box.lines += [("small", each) for each in wrapped(also, width - 14)]
-        floors.append(floor)
-    return floors
+        layers.append(layer)
+    return layers
 
 
 def draw(root: Path) -> str:
     """The picture, as SVG."""
     drawn = boxes(root)
-    floors = place(drawn)
-    heights = [(2 + max(len(box.lines) for box in floor)) * LINE + 14 for floor in floors]
-    height = sum(heights) + CHANNEL * (len(floors) - 1) + 28 + 2 * LINE
+    layers = place(drawn)
+    heights = [(2 + max(len(box.lines) for box in layer)) * LINE + 14 for layer in layers]
+    height = sum(heights) + CHANNEL * (len(layers) - 1) + 28 + 2 * LINE
     tops, at = [], height - 14 - 2 * LINE
     for each in heights:
         tops.append(at - each)
         at -= each + CHANNEL
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" '
-        f'viewBox="0 0 {WIDTH} {height}" role="img" aria-label="The floors of kolus">',
+        f'viewBox="0 0 {WIDTH} {height}" role="img" aria-label="The layers of kolus">',
         "<!-- Drawn by docs/draw.py from the code. Do not edit. -->",
         f"<style>{STYLE}</style>",
         '<defs><marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
         'markerHeight="7" orient="auto"><path class="head" d="M0 0L8 4L0 8z"/></marker></defs>',
         f'<rect class="page" width="{WIDTH}" height="{height}" rx="6"/>',
     ]
-    for number, floor in enumerate(floors):
+    for number, layer in enumerate(layers):
         top, tall = tops[number], heights[number]
         out.append(f'<text class="small" x="12" y="{top + tall / 2 + 4:g}">{number + 1}</text>')
-        for box in floor:
+        for box in layer:
             out.append(
                 f'<rect class="box" x="{box.x:.1f}" y="{top}" width="{box.width:.1f}" '
                 f'height="{tall}" rx="4"/>'
@@ -188,9 +188,9 @@ def draw(root: Path) -> str:
                     f'<text class="{kind}" x="{box.x + 7:.1f}" y="{y}">{escape(text)}</text>'
                 )
         if number:
-            out += arrows(floor, drawn, top + tall, tops[number - 1])
+            out += arrows(layer, drawn, top + tall, tops[number - 1])
     legend = (
-        "An arrow: imports from the floor below. ↓ in a box: imports from floors further down.",
+        "An arrow: imports from the layer below. ↓ in a box: imports from layers further down.",
         "Both leave out what comes in through another box on the way.",
     )
     for line, text in enumerate(legend):
@@ -199,9 +199,9 @@ def draw(root: Path) -> str:
     return "\n".join([*out, "</svg>", ""])
 
 
-def arrows(floor: list[Box], drawn: dict[str, Box], bottom: int, top: int) -> list[str]:
-    """The arrows from a floor to the one below, each end with a place of its own."""
-    pairs = [(box, drawn[name]) for box in floor for name in box.near]
+def arrows(layer: list[Box], drawn: dict[str, Box], bottom: int, top: int) -> list[str]:
+    """The arrows from a layer to the one below, each end with a place of its own."""
+    pairs = [(box, drawn[name]) for box in layer for name in box.near]
     out = []
     for upper, lower in pairs:
         here = sorted((each for _, each in (p for p in pairs if p[0] is upper)), key=middle)
@@ -217,8 +217,8 @@ def middle(box: Box) -> float:
 
 
 def with_table(page: str, root: Path) -> str:
-    """The page with its table of rooms as the code has it."""
-    rows = ["| room | what it is for | what it imports |", "| --- | --- | --- |"]
+    """The page with its table of packages as the code has it."""
+    rows = ["| package | what it is for | what it imports |", "| --- | --- | --- |"]
     for name, box in sorted(boxes(root).items()):
         if box.is_package:
             others = ", ".join(box.imports) or "nothing of kolus"
@@ -228,7 +228,7 @@ def with_table(page: str, root: Path) -> str:
                     rows.append(f"| `{inner}` | {first_sentence(path)} | |")
     table = "\n".join(rows)
     return re.sub(
-        r"(<!-- rooms -->\n).*(<!-- /rooms -->)",
+        r"(<!-- packages -->\n).*(<!-- /packages -->)",
         lambda found: f"{found[1]}\n{table}\n\n{found[2]}",
         page,
         flags=re.DOTALL,

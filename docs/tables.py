@@ -102,6 +102,8 @@ def event() -> Iterator[str]:
     yield "| event | when | what it tells |\n| --- | --- | --- |"
     for each in sorted(_classes(events, events.Event), key=lambda cls: cls.__name__):
         text, about = described(each)
+        if issubclass(each, events.Settled):
+            about = described(events.Settled)[1] | about
         told = "<br>".join(f"`{name}`: {what}" for name, what in about.items())
         yield f"| `{each.__name__}` | {text} | {told} |"
 
@@ -169,7 +171,7 @@ def calls() -> Iterator[str]:
 
 def prometheus() -> Iterator[str]:
     yield "| metric | type | meaning |\n| --- | --- | --- |"
-    told = _admin().scrape("").body.decode()
+    told = b"".join(_admin().scrape("").pieces).decode()
     for name, what, kind in re.findall(r"# HELP (\w+) (.*)\n# TYPE \w+ (\w+)", told):
         yield f"| `{name}` | {kind} | {what} |"
 

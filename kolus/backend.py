@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field
 from inspect import isawaitable
@@ -14,12 +14,12 @@ from twisted.internet.interfaces import IReactorPluggableNameResolver, IStreamCl
 
 from kolus.endpoints import check_endpoint_string, endpoint_from_string, is_of_plugin
 from kolus.errors import describe
-from kolus.support import fewest_arguments, hide_secrets, name_of
+from kolus.support import check_whole, fewest_arguments, hide_secrets, name_of, shown
 
 if TYPE_CHECKING:
     from kolus.context import ConnectContext
 
-__all__ = ["AnyBackend", "Backend", "Backends", "labels", "named", "several"]
+__all__ = ["AnyBackend", "Backend", "Backends", "MakeEndpoint", "labelled", "named", "several"]
 
 
 _LEAST_WEIGHT, _MOST_WEIGHT = 1e-6, 1e6
@@ -72,10 +72,12 @@ class Backend:
         elif IStreamClientEndpoint.providedBy(endpoint) or _may_make_endpoints(endpoint):
             object.__setattr__(self, "key", object())
         else:
+            is_several = isinstance(endpoint, list | set | dict) or hasattr(endpoint, "backends")
+            hint = "; for several backends, see Pool.select and Pool.group" if is_several else ""
             raise TypeError(
                 "not a backend: expected a client endpoint string, a (host, port) pair, an "
                 "IStreamClientEndpoint, or a callable of at most one argument that gives one, got "
-                f"{hide_secrets(repr(endpoint))}"
+                f"{shown(endpoint)}{hint}"
             )
         if not (self.name is None or isinstance(self.name, str)):
             raise ValueError(f"name must be a string, not {self.name!r}")
@@ -83,8 +85,7 @@ class Backend:
             raise ValueError(f"name must have characters that can be printed, not {self.name!r}")
         if not isinstance(self.zone, str):
             raise ValueError(f"zone must be a string, not {self.zone!r}")
-        if self.limit is not None and (type(self.limit) is not int or self.limit < 1):
-            raise ValueError(f"limit must be a whole number of at least 1, not {self.limit!r}")
+        check_whole("limit", self.limit, 1, optional=True)
         weight: Any = self.weight
         if (
             isinstance(weight, bool)
@@ -95,6 +96,9 @@ class Backend:
                 f"weight must be a number from {_LEAST_WEIGHT:f} to {_MOST_WEIGHT:.0f}, "
                 f"not {weight!r}"
             )
+
+    def __deepcopy__(self, memo: object) -> Backend:
+        return self  # a copy of one that was made from an object would be another backend
 
     @classmethod
     def of(cls, backend: AnyBackend) -> Backend:
@@ -108,7 +112,7 @@ class Backend:
             return backend
         if IStreamClientEndpoint.providedBy(backend) or callable(backend):
             raise TypeError(
-                f"make one Backend of the endpoint {_shown(backend)} and use it each time: two "
+                f"make one Backend of the endpoint {_text_of(backend)} and use it each time: two "
                 "Backends made from one endpoint object are different backends"
             )
         return cls(backend)  # type: ignore[arg-type]
@@ -199,14 +203,14 @@ class Backend:
         return hash(self.key)
 
     def __str__(self) -> str:
-        return self.name or _shown(self.endpoint)
+        return self.name or _text_of(self.endpoint)
 
     def __repr__(self) -> str:
         endpoint = self.endpoint
-        shown = hide_secrets(repr(endpoint)) if isinstance(endpoint, str) else _shown(endpoint)
+        text = shown(endpoint) if isinstance(endpoint, str) else _text_of(endpoint)
         values = {"name": self.name, "limit": self.limit, "weight": self.weight, "zone": self.zone}
         told = "".join([f", {name}={value!r}" for name, value in values.items()])
-        return f"Backend(endpoint={shown}{told})"
+        return f"Backend(endpoint={text}{told})"
 
 
 AnyBackend = Backend | str | tuple[str, int]
@@ -214,6 +218,9 @@ AnyBackend = Backend | str | tuple[str, int]
 
 Backends = Mapping[Hashable, Backend]
 """Backends by their keys."""
+
+MakeEndpoint = Callable[[Any, Backend], IStreamClientEndpoint]
+"""Makes the endpoint of a backend for a reactor, in the place of C{Backend.connector}."""
 
 
 def several(name: str, backends: Any) -> Iterable[AnyBackend]:
@@ -226,26 +233,24 @@ def several(name: str, backends: Any) -> Iterable[AnyBackend]:
     if type(backends) in (list, tuple):
         return backends  # type: ignore[no-any-return]
     if isinstance(backends, str | bytes | Backend) or not isinstance(backends, Iterable):
-        raise TypeError(f"{name} must be several backends, not {backends!r}")
+        raise TypeError(f"{name} must be several backends, not {shown(backends)}")
     return backends
 
 
-def labels(backends: Iterable[Backend]) -> dict[Backend, str]:
-    """A text for each backend that tells it from the others: its name, or its endpoint.
+def labelled(backends: Iterable[Backend]) -> Iterator[tuple[Backend, str]]:
+    """Each backend with a text that tells it from the others: its name, or its endpoint.
 
     Where that is not unique, all but the first get a number: C{cache}, C{cache (2)}.
     """
-    found: dict[Backend, str] = {}
     taken: set[str] = set()
+    numbers: dict[str, int] = {}
     for backend in backends:
         label = name = str(backend)
-        number = 1
         while label in taken:
-            number += 1
+            numbers[name] = number = numbers.get(name, 1) + 1
             label = f"{name} ({number})"
         taken.add(label)
-        found[backend] = label
-    return found
+        yield backend, label
 
 
 def named(backends: Sequence[Backend]) -> str:
@@ -259,7 +264,7 @@ def _may_make_endpoints(endpoint: Any) -> bool:
     return callable(endpoint) and fewest_arguments(endpoint, 0, 1) is not None
 
 
-def _shown(endpoint: Any) -> str:
+def _text_of(endpoint: Any) -> str:
     """An endpoint in a message."""
     if callable(endpoint) and not IStreamClientEndpoint.providedBy(endpoint):
         return f"{name_of(endpoint)}()"
@@ -270,6 +275,5 @@ def _tcp_string(pair: tuple[Any, ...]) -> str:
     if len(pair) != 2 or not isinstance(pair[0], str) or not pair[0]:
         raise ValueError(f"a backend's pair is (host, port), not {pair!r}")
     host, port = pair
-    if type(port) is not int or not 0 < port < 65536:
-        raise ValueError(f"port must be a whole number from 1 to 65535, not {port!r}")
+    check_whole("port", port, 1, 65535)
     return f"tcp:{quoteStringArgument(host)}:{port}"

@@ -10,21 +10,10 @@ from collections import OrderedDict
 from collections.abc import Iterator
 
 from kolus.backend import AnyBackend, Backend
-from kolus.events import (
-    Connected,
-    Detached,
-    Event,
-    Finished,
-    Forgotten,
-    Leased,
-    Released,
-    Revoked,
-)
+from kolus.events import Connected, Event, Leased, Settled
 from kolus.support import Histogram, check_whole
 
 __all__ = ["BackendDurations", "Durations"]
-
-_SETTLED = (Released, Finished, Detached, Forgotten, Revoked)
 
 
 class BackendDurations:
@@ -58,7 +47,7 @@ class Durations:
     def __call__(self, event: Event) -> None:
         if isinstance(event, Leased):
             self._at(event.backend).wait.add(event.waited)
-        elif isinstance(event, _SETTLED):
+        elif isinstance(event, Settled):
             self._at(event.backend).hold.add(event.held)
         elif isinstance(event, Connected):
             self._at(event.backend).connect.add(event.took)

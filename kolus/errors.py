@@ -19,11 +19,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.python.failure import Failure
 from twisted.python.reflect import safe_str
+
+from kolus.support import hide_secrets
 
 if TYPE_CHECKING:
     from kolus.backend import AnyBackend, Backend
@@ -51,7 +53,14 @@ _MOST_NAMED = 10
 
 
 class KolusError(Exception):
-    """The base class of all errors of kolus."""
+    """The base class of all errors of kolus.
+
+    It can be copied, and pickled to another process, if the errors that it names can be. The status
+    of a pickled error has no manager.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (type(self), self.args, self.__cause__), self.__dict__
 
 
 class Rejected(KolusError):
@@ -223,9 +232,20 @@ class LeaseTimeout(KolusError, DeferredTimeoutError, TimeoutError):
         )
 
 
+def _again(
+    kind: type[KolusError], args: tuple[object, ...], cause: BaseException | None
+) -> KolusError:
+    """A copied error. Its C{__init__}, which would make the message anew, is not called."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__cause__ = cause
+    return error
+
+
 def describe(error: BaseException) -> str:
-    """An exception as text: its class, and its message if it has one."""
-    text = safe_str(error)
+    """An exception as text: its class, and its message if it has one, without the secrets in it:
+    what fails to connect may tell with which password it tried."""
+    text = hide_secrets(safe_str(error))
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

@@ -37,6 +37,7 @@ __all__ = [
     "Resumed",
     "Retired",
     "Revoked",
+    "Settled",
     "TimedOut",
     "Why",
 ]
@@ -140,56 +141,44 @@ class Leased(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class Released(Event):
-    """A lease was settled with C{release()}.
+class Settled(Event):
+    """A lease has ended: the base class of the events that say how.
 
-    @ivar held: seconds from the lease to the release.
+    @ivar held: seconds from the lease to its end.
     """
 
     held: float
 
 
 @dataclass(frozen=True, slots=True)
-class Finished(Event):
+class Released(Settled):
+    """A lease was settled with C{release()}."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished(Settled):
     """A lease was settled with C{finished()}.
 
-    @ivar held: seconds from the lease to its end.
     @ivar unclean: whether it was released, but the policy's C{clean} said that something was under
         way.
     """
 
-    held: float
     unclean: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Forgotten(Event):
-    """A lease was garbage-collected before it was settled, and is reclaimed.
-
-    @ivar held: seconds from the lease to its reclaim.
-    """
-
-    held: float
+class Forgotten(Settled):
+    """A lease was garbage-collected before it was settled, and is reclaimed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Revoked(Event):
-    """A lease was held for longer than the policy's C{hold_limit}, and its connection is ended.
-
-    @ivar held: seconds since the lease was given.
-    """
-
-    held: float
+class Revoked(Settled):
+    """A lease was held for longer than the policy's C{hold_limit}, and its connection is ended."""
 
 
 @dataclass(frozen=True, slots=True)
-class Detached(Event):
-    """A lease was settled with C{detach()}: its connection has left the pool.
-
-    @ivar held: seconds from the lease to that.
-    """
-
-    held: float
+class Detached(Settled):
+    """A lease was settled with C{detach()}: its connection has left the pool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,4 +289,5 @@ class Resized(Event):
 
 
 Observer = Callable[[Event], object]
-"""Is called with each event; the result is ignored."""
+"""Is called with each event; the result is ignored. A coroutine, a generator or another awaitable
+counts as an error, since nobody waits for it."""

@@ -190,9 +190,11 @@ class ISlots(Interface):
     """A protocol that knows how many leases can share its connection at a time.
 
     It may have learnt the number from its peer, for example. A protocol that does not provide this
-    interface carries as many leases as the policy's C{slots} says. A protocol that stays registered
-    as a producer with its transport while it has nothing to do cannot be pooled: the pool would
-    take it for a producer that a lessee left behind.
+    interface carries as many leases as the policy's C{slots} says. A new connection with 0 slots
+    counts as one that is being made: after 1.5 s, another is made beside it for those who wait.
+
+    A protocol that stays registered as a producer with its transport while it has nothing to do
+    cannot be pooled: the pool would take it for a producer that a lessee left behind.
     """
 
     slots: int = Attribute("most leases at a time now; 0 for none until the number changes")
@@ -219,7 +221,7 @@ class ISource(Interface):
     """
 
     def start(listener: Callable[[Sequence[Backend]], object]) -> None:
-        """Start.
+        """Start. It is a plain function: nobody waits for what it returns.
 
         @param listener: call it with the list, in the reactor's thread: within C{start} if the
             backends are known, and again whenever the list or a field of a backend changes. Do not

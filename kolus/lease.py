@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from twisted.internet.defer import Deferred
 
 from kolus.errors import LeaseError
-from kolus.support import check_seconds
+from kolus.support import check_flag, check_seconds
 
 if TYPE_CHECKING:
     from kolus.backend import Backend
@@ -196,10 +196,12 @@ class Lease(Generic[P]):
             anything, this counts as failed anyway. Several such leases in a row eject the backend,
             so that others are chosen.
         @raise LeaseError: the lease was settled before.
+        @raise TypeError: C{failed} is neither true nor false; the lease is still held then.
         """
         settle = self._settle
         if settle is None:
             raise LeaseError(f"{self!r} was settled before")
+        check_flag("failed", failed)
         self._settle = None
         settle(self._connection, FAILED if failed else FINISHED)
 
@@ -225,10 +227,12 @@ class Lease(Generic[P]):
         @return: the connected protocol; in debug mode, not the proxy for it.
         @raise LeaseError: the lease was settled before. Or the connection has ended, other leases
             share it, or its manager cannot detach; the lease is still held then.
+        @raise TypeError: C{keep_slot} is neither true nor false; the lease is still held then, too.
         """
         settle = self._settle
         if settle is None:
             raise LeaseError(f"{self!r} was settled before")
+        check_flag("keep_slot", keep_slot)
         leasable, manager = self._connection.leasable, self.manager
         why_not = getattr(leasable, "why_not_detach", _cannot_detach)()
         if why_not is not None:
@@ -262,10 +266,13 @@ class Lease(Generic[P]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if not self.held:
+        if self._settle is None:
+            return
+        if error is None:
+            self.release()
             return
         is_clean = getattr(self._connection.leasable, "is_clean", None)
-        if error is None or (is_clean is not None and is_clean()):
+        if is_clean is not None and is_clean():
             self.release()
         else:
             self.finished()

@@ -35,6 +35,7 @@ from kolus.events import (
     Resumed,
     Retired,
     Revoked,
+    Settled,
     TimedOut,
 )
 from kolus.support import check_whole
@@ -61,8 +62,7 @@ class Counts:
     @ivar revoked: leases that were held for longer than the policy allows.
     @ivar detached: leases whose connection left the pool.
     @ivar unclean: leases that were released with something under way; they count as finished, too.
-    @ivar overdue: leases that were held for so long that they may have leaked, settled since or
-        not.
+    @ivar overdue: leases that were held for longer than C{leak_after}, settled since or not.
     @ivar held_for: seconds that settled leases were held, added up.
     @ivar longest_held: seconds of the settled lease that was held longest.
     @ivar timeouts: requests that were not served before their deadline.
@@ -224,9 +224,7 @@ def _one_more(name: str) -> Callable[[Counts, Any], None]:
 def _one_settled(name: str) -> Callable[[Counts, Any], None]:
     count = _one_more(name)
 
-    def count_settled(
-        counts: Counts, event: Released | Finished | Forgotten | Revoked | Detached
-    ) -> None:
+    def count_settled(counts: Counts, event: Settled) -> None:
         count(counts, event)
         counts.held_for += event.held
         counts.longest_held = max(counts.longest_held, event.held)
@@ -242,8 +240,11 @@ def _count_lease(counts: Counts, event: Leased) -> None:
         counts.longest_wait = max(counts.longest_wait, event.waited)
 
 
+_count_finish = _one_settled("finishes")
+
+
 def _count_finished(counts: Counts, event: Finished) -> None:
-    _one_settled("finishes")(counts, event)
+    _count_finish(counts, event)
     counts.unclean += event.unclean
 
 

@@ -16,27 +16,15 @@ from kolus.events import (
     Cancelled,
     Connected,
     ConnectFailure,
-    Detached,
     Ejected,
     Event,
-    Finished,
-    Forgotten,
     Leased,
     Rejection,
-    Released,
-    Revoked,
+    Settled,
     TimedOut,
 )
 
 __all__ = ["Spans"]
-
-_SETTLED = {
-    Released: "released",
-    Finished: "finished",
-    Detached: "detached",
-    Forgotten: "forgotten",
-    Revoked: "revoked",
-}
 
 
 class Spans:
@@ -57,10 +45,9 @@ class Spans:
         self._tracer = tracer or get_tracer("kolus")
 
     def __call__(self, event: Event) -> None:
-        settled = _SETTLED.get(type(event))
-        if settled is not None:
-            held: float = event.held  # type: ignore[attr-defined]
-            self._span("lease", event, held, attributes={"kolus.settled": settled})
+        if isinstance(event, Settled):
+            how = type(event).__name__.lower()
+            self._span("lease", event, event.held, attributes={"kolus.settled": how})
         elif isinstance(event, Leased):
             if event.queued:
                 self._span("wait", event, event.waited, attributes={"kolus.reused": event.reused})

@@ -6,7 +6,7 @@ import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, fields
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kolus.backend import Backend
@@ -67,6 +67,20 @@ class Status:
     state: State
     ramp: float = 1.0
     detached: int = 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A manager belongs to its process.
+        return Status, (
+            self.backend,
+            None,
+            *[getattr(self, each.name) for each in fields(self)[2:]],
+        )
+
+    def __copy__(self) -> Status:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Status:
+        return self
 
     @property
     def takes_requests(self) -> bool:
@@ -131,7 +145,7 @@ class GroupStatus:
     @ivar waiting: requests that any of the backends may serve, each of which is counted at one of
         them, too; or that wait for the first list of backends.
     @ivar ejected: how many of its backends are ejected.
-    @ivar panics: whether so many are that all may be chosen.
+    @ivar panics: whether too many are ejected, so that all may be chosen.
     @ivar panicked: how many requests were given to an ejected backend for that reason.
     @ivar oldest_wait: seconds that the oldest of the requests has waited that any of the backends
         may serve; C{None}: there is none.

@@ -11,22 +11,30 @@ import functools
 import gc
 import inspect
 import os
+import random
 import shutil
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 import twisted.trial.unittest
+from hypothesis import HealthCheck, settings
 from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent, globalLogPublisher
 
-TIME_LIMIT = 60.0
+from tests.rigs.patience import PATIENCE
+
+TIME_LIMIT = 2 * PATIENCE
 """Seconds of a coroutine test, unless it is marked with C{time_limit}."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "time_limit(seconds): of a coroutine test")
     config.addinivalue_line("markers", 'long: takes many seconds, runs with pytest -m "" only')
+    too_slow = [HealthCheck.too_slow]  # it bounds the time of day that drawing takes
+    settings.register_profile("busy machine", deadline=None, suppress_health_check=too_slow)
+    settings.load_profile("busy machine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -45,8 +53,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """Leave what the imports made out of every later collection, which each test waits for."""
+    _note_what_threads_hand_over()
     gc.collect()
     gc.freeze()
+
+
+_handed_over: WeakSet[object] = WeakSet()
+"""Calls that a thread has asked for: it may end a cancelled lookup of a name in any later test."""
+
+
+def _note_what_threads_hand_over() -> None:
+    """On asyncio they are delayed calls; other reactors keep them elsewhere."""
+    from twisted.internet import reactor
+
+    its: Any = reactor
+    loop = getattr(its, "_asyncioEventloop", None)
+    if loop is None:
+        return
+
+    def call_from_thread(function: Any, *args: Any, **kwargs: Any) -> None:
+        loop.call_soon_threadsafe(
+            lambda: _handed_over.add(its.callLater(0, function, *args, **kwargs))
+        )
+
+    its.callFromThread = call_from_thread
 
 
 def _limited(
@@ -105,7 +135,13 @@ def logged_failures() -> Iterator[LoggedFailures]:
 def _left_in(reactor: Any) -> list[object]:
     own = getattr(reactor, "_internalReaders", ())  # its wakers, as trial's own check spares them
     left = [*reactor.getDelayedCalls(), *reactor.getReaders(), *reactor.getWriters()]
-    return [each for each in left if each not in own]
+    return [each for each in left if each not in own and each not in _handed_over]
+
+
+@pytest.fixture(autouse=True)
+def the_same_chance() -> None:
+    """The draws of balancers, back-offs and jitters that a test gives no chance of its own."""
+    random.seed(1)
 
 
 @pytest.fixture

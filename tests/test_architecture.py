@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.rigs.house_rules import FLOORS, modules, parse
+from tests.rigs.house_rules import LAYERS, modules, parse
 
 ROOT = Path(__file__).parent.parent
 PAGE = "docs/architecture.md"
@@ -64,11 +64,11 @@ def blocks(text: str) -> list[str]:
 
 def untrue_names(text: str, root: Path) -> Iterator[str]:
     """What a page puts in code style and the code has not: files, and the names after a file."""
-    rooms = {each.rpartition(".")[0] for each in modules(root)} | {"kolus/", "docs/draw.py"}
+    packages = {each.rpartition(".")[0] for each in modules(root)} | {"kolus/", "docs/draw.py"}
     for block in blocks(text):
         path = None
         for token in re.findall(r"`([^`]+)`", block):
-            if token in rooms:
+            if token in packages:
                 continue
             if token.endswith(".py"):
                 path = root / "kolus" / token
@@ -112,7 +112,7 @@ def test_a_table_of_rooms_that_is_out_of_date_is_found(tmp_path: Path) -> None:
 def test_the_picture_shows_every_room_and_module() -> None:
     picture = (ROOT / "docs" / "architecture.svg").read_text(encoding="utf-8")
     names = set(re.findall(r'class="name"[^>]*>(\w+)<', picture))
-    assert names == {*" ".join(FLOORS[:-1]).split(), "kolus"}
+    assert names == {*" ".join(LAYERS[:-1]).split(), "kolus"}
 
 
 def test_every_file_and_name_on_the_page_is_in_the_code() -> None:

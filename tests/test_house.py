@@ -9,22 +9,25 @@ from pathlib import Path
 import pytest
 
 from tests.rigs.house_rules import (
-    FLOORS,
-    MOST_FLOORS_IN_A_ROOM,
+    LAYERS,
+    MOST_LAYERS_IN_A_PACKAGE,
     PUBLIC,
+    classes_that_inherit_from_heirs,
+    files_that_are_half_merged,
     files_that_are_too_long,
     files_with_an_underscore,
     files_without_an_opening_sentence,
     files_without_postponed_annotations,
-    floors_without_a_module,
-    imports_of_a_floor_not_below,
+    imports_of_a_layer_not_below,
     imports_of_the_global_reactor,
-    imports_past_a_door,
-    modules_without_a_floor,
+    imports_past_the_init,
+    layers_without_a_module,
+    modules_without_a_layer,
+    packages_that_are_too_deep,
     packages_where_others_have_theirs,
+    private_names_of_a_manager,
     public_names_nobody_agreed_on,
-    rooms_that_are_too_deep,
-    types_of_a_higher_room,
+    types_of_a_higher_package,
     untrue_lists_of_public_names,
 )
 
@@ -33,32 +36,36 @@ ROOT = Path(__file__).parent.parent
 # This repository keeps the rules
 
 
-def test_every_module_imports_only_floors_below_its_own() -> None:
-    assert list(imports_of_a_floor_not_below(ROOT)) == []
+def test_every_module_imports_only_layers_below_its_own() -> None:
+    assert list(imports_of_a_layer_not_below(ROOT)) == []
 
 
-def test_every_module_has_a_floor() -> None:
-    assert list(modules_without_a_floor(ROOT)) == []
+def test_every_module_has_a_layer() -> None:
+    assert list(modules_without_a_layer(ROOT)) == []
 
 
-def test_nobody_imports_past_a_door() -> None:
-    assert list(imports_past_a_door(ROOT)) == []
+def test_nobody_imports_past_the_init() -> None:
+    assert list(imports_past_the_init(ROOT)) == []
 
 
 def test_no_type_is_imported_from_a_higher_room() -> None:
-    assert list(types_of_a_higher_room(ROOT)) == []
+    assert list(types_of_a_higher_package(ROOT)) == []
 
 
 def test_no_room_is_too_deep_or_has_a_circle() -> None:
-    assert list(rooms_that_are_too_deep(ROOT)) == []
+    assert list(packages_that_are_too_deep(ROOT)) == []
 
 
-def test_every_entry_of_the_floors_is_a_module() -> None:
-    assert list(floors_without_a_module(ROOT)) == []
+def test_every_entry_of_the_layers_is_a_module() -> None:
+    assert list(layers_without_a_module(ROOT)) == []
 
 
 def test_no_module_is_longer_than_400_lines() -> None:
     assert list(files_that_are_too_long(ROOT)) == []
+
+
+def test_no_module_has_marks_of_a_merge() -> None:
+    assert list(files_that_are_half_merged(ROOT)) == []
 
 
 def test_no_module_begins_with_an_underscore() -> None:
@@ -67,6 +74,14 @@ def test_no_module_begins_with_an_underscore() -> None:
 
 def test_the_folders_of_twisted_are_no_packages_of_ours() -> None:
     assert list(packages_where_others_have_theirs(ROOT)) == []
+
+
+def test_inheritance_has_one_level() -> None:
+    assert list(classes_that_inherit_from_heirs(ROOT)) == []
+
+
+def test_nobody_takes_private_names_from_a_manager() -> None:
+    assert list(private_names_of_a_manager(ROOT)) == []
 
 
 def test_every_module_begins_with_a_sentence() -> None:
@@ -94,47 +109,47 @@ def test_the_global_reactor_is_imported_by_the_plugin_alone() -> None:
 Rule = Callable[[Path], Iterator[str]]
 
 BROKEN: dict[str, tuple[Rule, dict[str, str], list[str]]] = {
-    "an import of a higher floor": (
-        imports_of_a_floor_not_below,
+    "an import of a higher layer": (
+        imports_of_a_layer_not_below,
         {"kolus/backend.py": "from kolus.pool import Pool\n"},
-        ["backend (floor 3) imports kolus.pool (floor 6)"],
+        ["backend (layer 4) imports kolus.pool (layer 7)"],
     ),
-    "an import of the same floor": (
-        imports_of_a_floor_not_below,
+    "an import of the same layer": (
+        imports_of_a_layer_not_below,
         {"kolus/manager/queue.py": "import kolus.sources\n"},
-        ["manager.queue (floor 4) imports kolus.sources (floor 4)"],
+        ["manager.queue (layer 5) imports kolus.sources (layer 5)"],
     ),
     "an import inside a function": (
-        imports_of_a_floor_not_below,
+        imports_of_a_layer_not_below,
         {"kolus/lease.py": "def late():\n    from kolus import manager\n"},
-        ["lease (floor 2) imports kolus.manager (floor 4)"],
+        ["lease (layer 3) imports kolus.manager (layer 5)"],
     ),
     "an import of the package itself": (
-        imports_of_a_floor_not_below,
+        imports_of_a_layer_not_below,
         {"kolus/daemon/tap.py": "from kolus import Pool\n"},
-        ["daemon.tap (floor 7) imports kolus.Pool (floor unknown)"],
+        ["daemon.tap (layer 8) imports kolus.Pool (layer unknown)"],
     ),
     "a relative import": (
-        imports_of_a_floor_not_below,
+        imports_of_a_layer_not_below,
         {"kolus/pool.py": "from .errors import KolusError\n"},
-        ["pool (floor 6) imports .errors (floor unknown)"],
+        ["pool (layer 7) imports .errors (layer unknown)"],
     ),
     "an import of the test kit": (
-        imports_of_a_floor_not_below,
+        imports_of_a_layer_not_below,
         {"kolus/daemon/tap.py": "from kolus.testing import result_of\n"},
-        ["daemon.tap (floor 7) imports kolus.testing (floor 7)"],
+        ["daemon.tap (layer 8) imports kolus.testing (layer 8)"],
     ),
-    "an import past a door": (
-        imports_past_a_door,
+    "an import past the __init__": (
+        imports_past_the_init,
         {
             "kolus/group/queue.py": "from kolus.manager.queue import Waiter\n",
             "kolus/manager/queue.py": "from kolus.manager.connection import Connection\n",
             "kolus/pool.py": "from kolus.manager import Waiter\n",
         },
-        ["group.queue imports kolus.manager.queue past the door of manager"],
+        ["group.queue imports kolus.manager.queue past manager/__init__.py"],
     ),
-    "a type of a higher room": (
-        types_of_a_higher_room,
+    "a type of a higher package": (
+        types_of_a_higher_package,
         {
             "kolus/health/panic.py": "if TYPE_CHECKING:\n    from kolus.manager import Records\n",
             "kolus/manager/base.py": "if TYPE_CHECKING:\n    from kolus.health import Panic\n",
@@ -142,16 +157,16 @@ BROKEN: dict[str, tuple[Rule, dict[str, str], list[str]]] = {
         },
         ["health.panic names kolus.manager, which is not below it"],
     ),
-    "a circle in a room": (
-        rooms_that_are_too_deep,
+    "a circle in a package": (
+        packages_that_are_too_deep,
         {
             "kolus/manager/queue.py": "from kolus.manager.connection import Connection\n",
             "kolus/manager/connection.py": "from kolus.manager.queue import Queue\n",
         },
         ["manager: a circle, manager.connection > manager.queue > manager.connection"],
     ),
-    "a circle of packages in a room": (
-        rooms_that_are_too_deep,
+    "a circle of packages in a package": (
+        packages_that_are_too_deep,
         {
             "kolus/manager/waiting/queue.py": "import kolus.manager.backend.record\n",
             "kolus/manager/backend/turns.py": "import kolus.manager.waiting.admission\n",
@@ -160,25 +175,25 @@ BROKEN: dict[str, tuple[Rule, dict[str, str], list[str]]] = {
         },
         ["manager: a circle, manager.backend > manager.waiting > manager.backend"],
     ),
-    "a room that is too deep": (
-        rooms_that_are_too_deep,
+    "a package that is too deep": (
+        packages_that_are_too_deep,
         {
             f"kolus/manager/m{each}.py": f"import kolus.manager.m{each + 1}\n"
-            for each in range(MOST_FLOORS_IN_A_ROOM + 1)
+            for each in range(MOST_LAYERS_IN_A_PACKAGE + 1)
         },
         [
-            f"manager: {MOST_FLOORS_IN_A_ROOM + 1} floors, "
-            + " > ".join(f"manager.m{each}" for each in range(MOST_FLOORS_IN_A_ROOM + 1))
+            f"manager: {MOST_LAYERS_IN_A_PACKAGE + 1} layers, "
+            + " > ".join(f"manager.m{each}" for each in range(MOST_LAYERS_IN_A_PACKAGE + 1))
         ],
     ),
-    "a module that no floor knows": (
-        modules_without_a_floor,
+    "a module that no layer knows": (
+        modules_without_a_layer,
         {"kolus/errors.py": "", "kolus/miscellany.py": ""},
         ["miscellany"],
     ),
-    "a floor's module that is gone": (
-        floors_without_a_module,
-        {f"kolus/{each}.py": "" for each in " ".join(FLOORS).split() if each != "pool"},
+    "a layer's module that is gone": (
+        layers_without_a_module,
+        {f"kolus/{each}.py": "" for each in " ".join(LAYERS).split() if each != "pool"},
         ["pool"],
     ),
     "a module of 401 lines": (
@@ -195,6 +210,28 @@ BROKEN: dict[str, tuple[Rule, dict[str, str], list[str]]] = {
         packages_where_others_have_theirs,
         {"twisted/plugins/__init__.py": "", "twisted/plugins/kolus_plugin.py": ""},
         ["twisted/plugins/__init__.py"],
+    ),
+    "a second level of inheritance": (
+        classes_that_inherit_from_heirs,
+        {
+            "kolus/errors.py": "class A: ...\nclass B(A): ...\nclass C(B): ...\n",
+            "kolus/manager/base.py": "class Base(Generic[P]): ...\n",
+            "kolus/manager/__init__.py": "from kolus.manager.base import Base as Common\n",
+            "kolus/group/queue.py": (
+                "from kolus.manager import Common\n"
+                "class Queue(Common[P]): ...\n"
+                "class ShortQueue(Queue): ...\n"
+            ),
+        },
+        ["group.queue: ShortQueue is below Queue, which is below Common"],
+    ),
+    "a private name of a manager": (
+        private_names_of_a_manager,
+        {
+            "kolus/manager/base.py": "def a(self):\n    self._b.c()\n    manager.__class__\n",
+            "kolus/manager/checker.py": "def a(self, manager):\n    self._manager._b.c()\n",
+        },
+        ["manager.checker, line 2: self._manager._b"],
     ),
     "a docstring that begins with half a sentence": (
         files_without_an_opening_sentence,
@@ -226,6 +263,11 @@ BROKEN: dict[str, tuple[Rule, dict[str, str], list[str]]] = {
         {"kolus/__init__.py": f"__all__ = {[*PUBLIC.split()[1:], 'Sea']!r}\n"},
         ["Backend", "Sea"],
     ),
+    "a merge that was not finished": (
+        files_that_are_half_merged,
+        {"kolus/pool.py": '"""A pool.\n<<<<<<< HEAD\n"""\n', "kolus/lease.py": "a <<<<<<< b\n"},
+        ["kolus/pool.py"],
+    ),
     "the global reactor in a library module": (
         imports_of_the_global_reactor,
         {
@@ -252,4 +294,4 @@ def test_an_import_for_types_alone_may_look_up(tmp_path: Path) -> None:
     lease = tmp_path / "kolus" / "lease.py"
     lease.parent.mkdir()
     lease.write_text("if TYPE_CHECKING:\n    from kolus.pool import Pool\n", encoding="utf-8")
-    assert list(imports_of_a_floor_not_below(tmp_path)) == []
+    assert list(imports_of_a_layer_not_below(tmp_path)) == []

@@ -4,9 +4,8 @@ This package knows pools, groups and fronts only by the few methods that it call
 what it is given. Of the configuration it knows its own settings. C{AdminService} listens.
 """
 
+from kolus.admin.admin_endpoint import admin_endpoint
 from kolus.admin.guard import read_token
-from kolus.admin.openapi import description
-from kolus.admin.place import place_of
 from kolus.admin.running import Running, RunningGroup, RunningListener
 from kolus.admin.service import AdminService
 
@@ -15,7 +14,6 @@ __all__ = [
     "Running",
     "RunningGroup",
     "RunningListener",
-    "description",
-    "place_of",
+    "admin_endpoint",
     "read_token",
 ]

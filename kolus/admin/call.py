@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from kolus.admin.problem import Problem
+from kolus.support import Work
 
-__all__ = ["Answer", "Call", "answer", "json_bytes"]
+__all__ = ["Answer", "Call", "Text", "answer", "joined", "json_bytes", "json_pieces"]
 
 JSON = "application/json"
 
@@ -18,14 +20,23 @@ JSON = "application/json"
 @dataclass(frozen=True, slots=True)
 class Answer:
     """
+    @ivar pieces: make the body. They are taken over several turns of the reactor if they take long.
     @ivar content_type: the media type of the body.
-    @ivar pieces: makes the body, if that takes so long that others must have their turn meanwhile.
     """
 
-    body: bytes
+    pieces: Iterable[bytes]
     content_type: str = JSON
     status: int = 200
-    pieces: Iterator[bytes] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A long text in JSON.
+
+    @ivar parts: are made when they are needed.
+    """
+
+    parts: Iterator[str]
 
 
 def json_bytes(value: object) -> bytes:
@@ -40,8 +51,53 @@ def _dumped(value: object) -> bytes:
     return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
 
 
+def json_pieces(value: object) -> Iterator[bytes]:
+    """A value as JSON, in pieces: of iterators and C{Text} in it one entry after the other."""
+    if isinstance(value, Text):
+        yield b'"'
+        for part in value.parts:
+            yield _dumped(part)[1:-1]
+        yield b'"'
+    elif isinstance(value, Iterator):
+        yield from _within((json_pieces(each) for each in value), b"[]")
+    elif isinstance(value, dict) and _grows(value):
+        entries = (_entry(name, each) for name, each in value.items())
+        yield from _within(entries, b"{}")
+    else:
+        yield json_bytes(value)
+
+
+def joined(pieces: Iterable[bytes]) -> Work[bytes]:
+    """All pieces in one."""
+    made = []
+    for piece in pieces:
+        made.append(piece)
+        yield
+    return b"".join(made)
+
+
+def _within(entries: Iterable[Iterator[bytes]], around: bytes) -> Iterator[bytes]:
+    yield around[:1]
+    for number, entry in enumerate(entries):
+        first = next(entry)
+        yield b"," + first if number else first
+        yield from entry
+    yield around[1:]
+
+
+def _entry(name: str, value: object) -> Iterator[bytes]:
+    yield json_bytes(name) + b":"
+    yield from json_pieces(value)
+
+
+def _grows(value: object) -> bool:
+    if isinstance(value, dict):
+        return any(map(_grows, value.values()))
+    return isinstance(value, Iterator | Text)
+
+
 def answer(value: object) -> Answer:
-    return Answer(json_bytes(value) + b"\n")
+    return Answer(chain(json_pieces(value), [b"\n"]))
 
 
 def _plain(value: Any) -> Any:
@@ -57,7 +113,7 @@ class Call:
     """
     @ivar names: the names in the path, such as C{group} and C{backend}.
     @ivar fields: the object in the body; empty without one.
-    @ivar who: who asks, for the log.
+    @ivar who: the client that asks, for the log.
     @ivar accept: the header C{Accept}.
     """
 
@@ -88,6 +144,8 @@ class Call:
     def whole(self, name: str) -> int:
         """A field that is a whole number."""
         value = self._given(name)
+        if isinstance(value, float) and value.is_integer():  # in JSON 7.0 is a whole number, too
+            value = int(value)
         if type(value) is not int or value < 1:
             raise Problem(422, f"{name} must be a whole number of at least 1, not {_told(value)}")
         if value > 1_000_000_000:

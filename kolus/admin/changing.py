@@ -80,9 +80,9 @@ class Changing:
     def _at_backend(self, name: str, change: _Change) -> Callable[[Call], Answer]:
         def serve(call: Call) -> Answer:
             group = self._finder.running_group(call.names["group"])
-            backend = self._finder.backend(group, call.names["backend"])
+            backend, label = self._finder.backend(group, call.names["backend"])
             done = _changed(name, change, call, group, backend)
-            shown = self._snapshot.backend_named(call.names["group"], call.names["backend"])
+            shown = self._snapshot.backend(group, backend, label, call.names["group"])
             return answer({"done": done, "backend": shown})
 
         return serve

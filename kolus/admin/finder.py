@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from kolus.admin.problem import Problem, unknown
 from kolus.admin.running import Running, RunningGroup, RunningListener
-from kolus.backend import Backend, labels
+from kolus.backend import Backend, labelled
 
 __all__ = ["Finder"]
 
@@ -33,16 +33,18 @@ class Finder:
         except KeyError:
             raise unknown("listener", name, self.running.listeners) from None
 
-    def backend(self, group: RunningGroup, name: str) -> Backend:
+    def backend(self, group: RunningGroup, name: str) -> tuple[Backend, str]:
         """
         @param name: its label, or its endpoint string.
+        @return: the backend, and its label.
         @raise Problem: the group has no such backend.
         """
-        named = labels(self.backends(group))
-        for backend, label in named.items():
+        known = []
+        for backend, label in labelled(self.backends(group)):
             if name in (label, backend.key):
-                return backend
-        raise unknown("backend", name, named.values())
+                return backend, label
+            known.append(label)
+        raise unknown("backend", name, known)
 
     def backends(self, group: RunningGroup) -> tuple[Backend, ...]:
         """The backends of a group, in the source's order."""

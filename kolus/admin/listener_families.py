@@ -6,11 +6,16 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.metrics_core import Metric
 
 from kolus.admin.finder import Finder
 from kolus.admin.measures import Measures
-from kolus.prometheus import Observed, exposition_pieces, histogram_family, pool_families
+from kolus.prometheus import (
+    Family,
+    Observed,
+    exposition_pieces,
+    histogram_family,
+    pool_families,
+)
 
 __all__ = ["scrape"]
 
@@ -43,7 +48,7 @@ class _DaemonMetrics:
         self._finder = finder
         self._measures = measures
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> Iterator[Family]:
         yield from pool_families([self._observed(name) for name in self._finder.running.groups])
         yield from self._of_listeners()
 
@@ -52,37 +57,37 @@ class _DaemonMetrics:
         backends = self._finder.backends(group)
         return Observed(name, group.pool, measured.metrics, measured.durations, backends)
 
-    def _of_listeners(self) -> Iterator[Metric]:
+    def _of_listeners(self) -> Iterator[Family]:
         fronts = [(name, each.front) for name, each in self._finder.running.listeners.items()]
         clients = GaugeMetricFamily("kolus_clients", "Connected clients.", labels=_AT)
         for name, front in fronts:
-            clients.add_metric((name,), front.clients)
-        yield clients
+            clients.add_metric((name,), len(front.clients))
+        yield Family(clients)
         for family, (text, number) in _COUNTERS.items():
             counter = CounterMetricFamily(family, text, labels=_AT)
             for name, front in fronts:
                 counter.add_metric((name,), number(front))
-            yield counter
+            yield Family(counter)
         for family, (text, counts) in _BY_REASON.items():
             counter = CounterMetricFamily(family, text, labels=(*_AT, "reason"))
             for name, front in fronts:
                 for reason, count in sorted(counts(front).items()):
                     counter.add_metric((name, reason), count)
-            yield counter
+            yield Family(counter)
         text = "Bytes of clients that have ended: sent to backends, or received from them."
         moved = CounterMetricFamily("kolus_client_bytes", text, labels=(*_AT, "direction"))
         for name, front in fronts:
             moved.add_metric((name, "sent"), front.sent)
             moved.add_metric((name, "received"), front.received)
-        yield moved
+        yield Family(moved)
         text = "When the certificates in a file expire, in seconds since 1970."
         expiry = GaugeMetricFamily(
             "kolus_certificate_expiry_timestamp_seconds", text, labels=("user", "file")
         )
         for each in self._finder.running.certificates:
             expiry.add_metric((each.user, each.file), each.expires_at)
-        yield expiry
-        lasted = [((name,), front.sessions.durations) for name, front in fronts]
+        yield Family(expiry)
+        lasted = [((name,), front.clients.durations) for name, front in fronts]
         yield histogram_family(
             "kolus_session_seconds", "From a client's lease to its end.", _AT, lasted
         )

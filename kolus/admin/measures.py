@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from weakref import WeakSet
 
@@ -18,6 +19,9 @@ from kolus.metrics import Metrics
 
 __all__ = ["Measured", "Measures"]
 
+_MOST = 10_000
+"""Backends that are kept: more than a group lists. The counts of one that is dropped would fall."""
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:
@@ -26,8 +30,8 @@ class Measured:
     @ivar durations: histograms of the group's pool.
     """
 
-    metrics: Metrics = field(default_factory=Metrics)
-    durations: Durations = field(default_factory=Durations)
+    metrics: Metrics = field(default_factory=partial(Metrics, _MOST))
+    durations: Durations = field(default_factory=partial(Durations, _MOST))
 
 
 class Measures:

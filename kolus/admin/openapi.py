@@ -71,7 +71,7 @@ def _operation(route: Route) -> dict[str, Any]:
     if route.changes:
         operation["security"] = [{}, {"token": []}]
         operation["requestBody"] = {
-            "required": bool(route.takes),
+            "required": True,  # with its Content-Type, which no form of another site can send
             "content": {
                 "application/json": {
                     "schema": {

@@ -35,4 +35,4 @@ def page_routes() -> Iterator[Route]:
 def _route(path: str, name: str, about: str) -> Route:
     kind = f"{_KINDS[name.rpartition('.')[2]]}; charset=utf-8"
     body = files("kolus.admin").joinpath("page", name).read_bytes()
-    return Route(path, about, lambda call: Answer(body, kind), kind.partition(";")[0])
+    return Route(path, about, lambda call: Answer((body,), kind), kind.partition(";")[0])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from http import HTTPStatus
+
+from kolus.support import nearest
 
 __all__ = ["Problem", "unknown"]
 
@@ -35,9 +36,9 @@ class Problem(Exception):
 def unknown(kind: str, name: str, known: Iterable[str]) -> Problem:
     """There is nothing of that name."""
     names = sorted(known)
-    near = get_close_matches(name, names, 1)
-    if near:
-        hint = f"did you mean {near[0]}?"
+    near = nearest(name, names)
+    if near is not None:
+        hint = f"did you mean {near}?"
     elif names:
         others = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
         hint = f"there are: {others}"

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
 
-from twisted.internet.task import Cooperator, TaskStopped
+from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from kolus.admin.call import Answer, Call, json_bytes
+from kolus.admin.call import Answer, Call, joined, json_bytes
 from kolus.admin.guard import Guard
 from kolus.admin.problem import Problem
 from kolus.admin.routes import Route, Routes
@@ -77,31 +75,21 @@ class AdminResource(Resource):
             self._streams.follow(request, _header(request, "last-event-id"))
             return
         answer = _answer(route, call)
-        if answer.pieces is None:
-            _write(request, answer)
-        else:
-            self._gather(request, answer, answer.pieces)
-
-    def _gather(self, request: Any, answer: Answer, pieces: Iterator[bytes]) -> None:
-        """Make an answer over several turns of the reactor, and write it."""
-        made: list[bytes] = []
-        cooperator = Cooperator(scheduler=partial(self._streams.clock.callLater, 0.0))
-        task = cooperator.cooperate(map(made.append, pieces))
-        request.notifyFinish().addErrback(lambda _: task.stop())  # the client has left
-        done = task.whenDone()
-        done.addCallback(lambda _: _write(request, replace(answer, body=b"".join(made))))
-        done.addErrback(_failed, request)
+        whole = self._streams.long_work.do(joined(answer.pieces))
+        request.notifyFinish().addErrback(lambda _: whole.cancel())  # the client has left
+        whole.addCallback(partial(_write, request, answer.content_type, answer.status))
+        whole.addErrback(_failed, request)
 
 
 def _failed(failure: Failure, request: Any) -> None:
-    if not failure.check(TaskStopped):  # then nobody waits for it
+    if not failure.check(CancelledError):  # then nobody waits for it
         _log.failure("the admin server failed at {path!r}", failure, path=request.path)
         _write_problem(request, Problem(500, "a fault of kolus; the log has the traceback"))
 
 
 def _answer(route: Route, call: Call) -> Answer:
     if route.gives == EVENTS:
-        return Answer(b"", EVENTS)
+        return Answer((), EVENTS)
     return route.serve(call)
 
 
@@ -134,12 +122,12 @@ def _write_problem(request: Any, problem: Problem) -> None:
     for name, value in problem.headers.items():
         request.setHeader(name.lower().encode(), value.encode())
     body = json_bytes(problem.value()) + b"\n"
-    _write(request, Answer(body, "application/problem+json", problem.status))
+    _write(request, "application/problem+json", problem.status, body)
 
 
-def _write(request: Any, answer: Answer) -> None:
-    request.setResponseCode(answer.status, HTTPStatus(answer.status).phrase.encode())
-    request.setHeader(b"content-type", answer.content_type.encode())
-    request.setHeader(b"content-length", str(len(answer.body)).encode())
-    request.write(answer.body)
+def _write(request: Any, content_type: str, status: int, body: bytes) -> None:
+    request.setResponseCode(status, HTTPStatus(status).phrase.encode())
+    request.setHeader(b"content-type", content_type.encode())
+    request.setHeader(b"content-length", str(len(body)).encode())
+    request.write(body)
     request.finish()

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from kolus.backend import Backend
+from kolus.tls import Certificate
 
-__all__ = ["Running", "RunningCertificate", "RunningGroup", "RunningListener"]
+__all__ = ["Running", "RunningGroup", "RunningListener"]
 
 
 class RunningGroup(Protocol):
@@ -48,28 +49,6 @@ class RunningListener(Protocol):
     def addresses(self) -> Sequence[str]: ...
 
 
-class RunningCertificate(Protocol):
-    """A certificate of a listener, or of the connections of a group.
-
-    @ivar user: whose it is.
-    @ivar file: the file that has it.
-    @ivar expires_at: seconds since 1970.
-    @ivar is_due: whether it expires soon, so that there are warnings.
-    """
-
-    @property
-    def user(self) -> str: ...
-
-    @property
-    def file(self) -> str: ...
-
-    @property
-    def expires_at(self) -> float: ...
-
-    @property
-    def is_due(self) -> bool: ...
-
-
 class Running(Protocol):
     """A running daemon. Both mappings may change at any time, as when its file is loaded again."""
 
@@ -80,4 +59,4 @@ class Running(Protocol):
     def listeners(self) -> Mapping[str, RunningListener]: ...
 
     @property
-    def certificates(self) -> Sequence[RunningCertificate]: ...
+    def certificates(self) -> Sequence[Certificate]: ...

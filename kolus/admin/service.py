@@ -1,7 +1,7 @@
 """C{AdminService}: listens for operators while the daemon runs.
 
 Its state is the listening ports, from start to stop, and what observes the daemon: the measures,
-the journal, and the streams of events.
+the event log, and the streams of events.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from kolus.admin.admin_endpoint import MakeEndpoint, admin_endpoint
 from kolus.admin.call import Answer, Call, answer
 from kolus.admin.changing import Changing
+from kolus.admin.event_log import EventLog
 from kolus.admin.finder import Finder
 from kolus.admin.guard import Guard, is_for_all
-from kolus.admin.journal import Journal
 from kolus.admin.measures import Measures
 from kolus.admin.openapi import description
 from kolus.admin.page_files import page_routes
-from kolus.admin.place import MakeEndpoint, place_of
 from kolus.admin.problem import Problem
 from kolus.admin.reading import Reading
 from kolus.admin.resource import EVENTS, AdminResource
@@ -33,7 +33,7 @@ from kolus.admin.snapshot import Snapshot
 from kolus.admin.stream import Streams
 from kolus.admin.web import AdminSite
 from kolus.config import AdminSettings
-from kolus.support import CannotListen, time_of_day, why_not_listening
+from kolus.support import CannotListen, host_and_port, time_of_day, why_not_listening
 
 __all__ = ["AdminService"]
 
@@ -44,7 +44,7 @@ _LOOK_EVERY = 1.0
 class AdminService(Service):
     """The admin server.
 
-    @ivar places: where it listens.
+    @ivar endpoints: where it listens.
     @ivar ports: the listening ports.
     @ivar routes: the calls that it serves.
     @ivar streams: the clients that follow the events.
@@ -58,16 +58,16 @@ class AdminService(Service):
         @raise ValueError: an address cannot be listened on, or not safely.
         """
         self._settings = settings
-        self.places = [
-            place_of(make_endpoint, each, settings.allow_remote) for each in settings.listen
+        self.endpoints = [
+            admin_endpoint(make_endpoint, each, settings.allow_remote) for each in settings.listen
         ]
         self._reactor = reactor
-        self._journal = Journal(reactor.seconds)
-        self._measures = Measures(running, self._journal.heard)
+        self._event_log = EventLog(reactor.seconds)
+        self._measures = Measures(running, self._event_log.heard)
         run = token_hex(6)
         self._finder = finder = Finder(running)
         snapshot = Snapshot(finder, self._measures, run, time_of_day())
-        self.streams = Streams(reactor, self._journal, snapshot.everything, run)
+        self.streams = Streams(reactor, self._event_log, snapshot.everything, run)
         self.routes = Routes(
             [
                 *Reading(finder, snapshot).routes(),
@@ -85,7 +85,7 @@ class AdminService(Service):
             Route(
                 "/api/v1/events",
                 "Snapshots, one each second, and events as they come (server-sent events).",
-                lambda call: Answer(b"", EVENTS),
+                lambda call: Answer((), EVENTS),
                 EVENTS,
             ),
             Route(
@@ -112,7 +112,7 @@ class AdminService(Service):
         except ImportError:
             raise Problem(501, "metrics need pip install 'kolus[prometheus]'") from None
         pieces, content_type = scrape(self._finder, self._measures, accept)
-        return Answer(b"", content_type, pieces=pieces)
+        return Answer(pieces, content_type)
 
     def _describe(self, call: Call) -> Answer:
         return answer(description(self.routes.all))
@@ -125,9 +125,9 @@ class AdminService(Service):
         path = self._settings.token_file
         if path is not None and is_for_all(path):
             _log.warn("every user can read token_file {path}: chmod 600 {path}", path=path)
-        for place in self.places:
+        for its in self.endpoints:
             guard = Guard(
-                is_private=place.is_private,
+                is_private=its.is_private,
                 hosts=self._settings.hosts,
                 token_file=path,
             )
@@ -136,11 +136,11 @@ class AdminService(Service):
                 AdminResource(self.routes, guard, self.streams),
             )
             failures: list[Any] = []
-            place.endpoint.listen(site).addCallbacks(self.ports.append, failures.append)
+            its.endpoint.listen(site).addCallbacks(self.ports.append, failures.append)
             for failure in failures:
-                raise CannotListen(f"admin: {why_not_listening(place.text, failure)}")
+                raise CannotListen(f"admin: {why_not_listening(its.text, failure)}")
             _log.info(
-                "kolus admin listens on {place}", place=_address_of(self.ports[-1], place.text)
+                "kolus admin listens on {address}", address=_address_of(self.ports[-1], its.text)
             )
 
     def startService(self) -> None:
@@ -168,8 +168,6 @@ class AdminService(Service):
 
 
 def _address_of(port: IListeningPort, text: str) -> str:
-    host: Any = port.getHost()
-    name = getattr(host, "host", None)
-    if name is None:
-        return text
-    return f"[{name}]:{host.port}" if ":" in name else f"{name}:{host.port}"
+    address: Any = port.getHost()
+    host = getattr(address, "host", None)
+    return text if host is None else host_and_port(host, address.port)

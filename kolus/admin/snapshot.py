@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+from kolus.admin.call import Text
 from kolus.admin.finder import Finder
 from kolus.admin.measures import Measures
 from kolus.admin.running import RunningGroup, RunningListener
-from kolus.backend import Backend, labels
+from kolus.backend import Backend, labelled
 from kolus.errors import describe
 from kolus.status import Status
 from kolus.support import Histogram, hide_secrets, time_of_day
@@ -22,7 +24,8 @@ _MOST_CLIENTS = 10_000
 
 
 class Snapshot:
-    """Makes values of what a daemon is doing."""
+    """Makes values of what a daemon is doing. What grows with the backends or the clients is an
+    iterator, whose entries are true at the time when each is made."""
 
     def __init__(self, finder: Finder, measures: Measures, run: str, started_at: float) -> None:
         """
@@ -41,24 +44,14 @@ class Snapshot:
             "run": self._run,
             "started_at": self._started_at,
             "time": time_of_day(),
-            "groups": [self.group(name, each) for name, each in running.groups.items()],
-            "listeners": [self.listener(name, each) for name, each in running.listeners.items()],
-            "certificates": [
-                {
-                    "user": each.user,
-                    "file": each.file,
-                    "expires_at": each.expires_at,
-                    "is_due": each.is_due,
-                }
-                for each in running.certificates
-            ],
+            "groups": (self.group(*each) for each in tuple(running.groups.items())),
+            "listeners": (self.listener(*each) for each in tuple(running.listeners.items())),
+            "certificates": [asdict(each) for each in running.certificates],
         }
 
     def group(self, name: str, group: RunningGroup) -> dict[str, Any]:
         """A group, its backends and its managers."""
-        its = None if group.group is None else group.group.status()
-        statuses = () if its is None else its.backends
-        named = labels([each.backend for each in statuses])
+        its = None if group.group is None else group.group.status(())
         return {
             "name": name,
             "started": its is not None,
@@ -69,15 +62,18 @@ class Snapshot:
             "panicked": 0 if its is None else its.panicked,
             "limit": group.pool.limit,
             "counters": asdict(group.pool.counters()),
-            "backends": [self.backend(group, each, named[each.backend], name) for each in statuses],
-            "managers": [_manager(each) for each in group.pool.status()],
+            "backends": (
+                self.backend(group, each, label, name)
+                for each, label in labelled(self._finder.backends(group))
+            ),
+            "managers": (_manager(each.status()) for each in group.pool.managers()),
         }
 
     def backend(
-        self, group: RunningGroup, status: Status, label: str, group_name: str
+        self, group: RunningGroup, backend: Backend, label: str, group_name: str
     ) -> dict[str, Any]:
         """A backend, with what happened there."""
-        backend = status.backend
+        (status,) = group.pool.status([backend])
         measured = self._measures.of(group_name)
         durations = measured.durations.of(backend)
         counts = measured.metrics.of(backend)
@@ -102,10 +98,7 @@ class Snapshot:
         @raise Problem: there is none of that name.
         """
         group = self._finder.group(group_name)
-        backend = self._finder.backend(group, name)
-        label = labels(self._finder.backends(group))[backend]
-        (status,) = group.pool.status([backend])
-        return self.backend(group, status, label, group_name)
+        return self.backend(group, *self._finder.backend(group, name), group_name)
 
     def listener(self, name: str, listener: RunningListener) -> dict[str, Any]:
         """A listener, without its single clients."""
@@ -114,28 +107,49 @@ class Snapshot:
             "name": name,
             "addresses": list(listener.addresses),
             "group": listener.group,
-            "clients": front.clients,
+            "clients": len(front.clients),
             "served": front.served,
             "refused": front.refused,
             "refusals": dict(front.refusals.counts),
             "timed_out": dict(front.times_out),
             "sent": front.sent,
             "received": front.received,
-            "session": _histogram(front.sessions.durations),
+            "session": _histogram(front.clients.durations),
         }
 
-    def clients(self, listener: RunningListener) -> list[dict[str, Any]]:
+    def clients(self, listener: RunningListener) -> Iterator[dict[str, Any]]:
         """The clients of a listener, the oldest first."""
-        return [asdict(each) for each in listener.front.sessions.status(_MOST_CLIENTS)]
+        return map(asdict, listener.front.clients.status(_MOST_CLIENTS))
 
     def explanation(self) -> dict[str, Any]:
         """Why requests wait, of every manager; the text is for an operator."""
-        texts, managers = [], []
-        for name, group in self._finder.running.groups.items():
-            told = group.pool.explain()
-            texts.append(f"group {name}\n{told}")
-            managers += [_explained(name, each) for each in told.managers]
-        return {"text": "\n\n".join(texts), "managers": managers}
+        groups = tuple(self._finder.running.groups.items())
+        told: dict[str, list[ManagerExplanation]] = {name: [] for name, _ in groups}
+        return {
+            "managers": (
+                _explained(name, _kept(told[name], each))
+                for name, group in groups
+                for each in group.pool.explanations()
+            ),
+            "text": Text(_lines(groups, told)),
+        }
+
+
+def _kept(told: list[ManagerExplanation], each: ManagerExplanation) -> ManagerExplanation:
+    told.append(each)
+    return each
+
+
+def _lines(
+    groups: tuple[tuple[str, RunningGroup], ...], told: dict[str, list[ManagerExplanation]]
+) -> Iterator[str]:
+    """The lines for an operator, when all managers are explained."""
+    between = ""
+    for name, group in groups:
+        yield f"{between}group {name}"
+        for line in group.pool.explain(told[name]).lines():
+            yield f"\n{line}"
+        between = "\n\n"
 
 
 def _numbers(status: Status) -> dict[str, Any]:

@@ -5,25 +5,23 @@ manager and no pool.
 """
 
 from kolus.balance.balancer import Balancer, usable
-from kolus.balance.candidates import Rank, lighter_of
-from kolus.balance.consistent import Consistent, Ring, consistent
+from kolus.balance.candidates import Rank, another, lighter_of, two_of
+from kolus.balance.consistent import Ring, consistent
 from kolus.balance.feedback import Feedback
 from kolus.balance.lowest import fill_first, idle_first, least_leased
 from kolus.balance.names import NAMES
-from kolus.balance.peak_ewma import PeakEwma, peak_ewma
+from kolus.balance.peak_ewma import peak_ewma
 from kolus.balance.pick_two import draw_of, pick_two
 from kolus.balance.prefer_zone import prefer_zone
-from kolus.balance.round_robin import RoundRobin, round_robin
+from kolus.balance.round_robin import round_robin
 
 __all__ = [
     "NAMES",
     "Balancer",
-    "Consistent",
     "Feedback",
-    "PeakEwma",
     "Rank",
     "Ring",
-    "RoundRobin",
+    "another",
     "consistent",
     "draw_of",
     "fill_first",
@@ -34,5 +32,6 @@ __all__ = [
     "pick_two",
     "prefer_zone",
     "round_robin",
+    "two_of",
     "usable",
 ]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Rank",
+    "another",
     "backends_of",
     "by_load",
     "has_own",
@@ -42,13 +43,17 @@ by_load: Rank = attrgetter("load")
 def two_of(draw: Callable[[], float], count: int) -> tuple[int, int]:
     """Draw two different numbers below C{count}, which is at least 2.
 
-    Selectors do the same in place: the call would cost a tenth of a request.
-
     @param draw: draws a number from 0 to 1, without the latter.
     """
     first = int(draw() * count)
     second = int(draw() * (count - 1))
     return first, second if second < first else second + 1
+
+
+def another(draw: Callable[[], float], count: int, first: int) -> int:
+    """Draw the second of C{two_of}, if the first was drawn."""
+    second = int(draw() * (count - 1))
+    return second if second < first else second + 1
 
 
 def has_own(statuses: Sequence[Status], name: str) -> TypeGuard[Any]:

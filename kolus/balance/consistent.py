@@ -17,12 +17,14 @@ from struct import unpack
 from typing import TYPE_CHECKING
 
 from kolus.balance.candidates import backends_of, by_load, lowest, total_load, whole_of
+from kolus.support import check_whole
 
 if TYPE_CHECKING:
     from kolus.backend import Backend
+    from kolus.balance.balancer import Balancer
     from kolus.status import Status
 
-__all__ = ["Consistent", "Ring", "consistent"]
+__all__ = ["Ring", "consistent"]
 
 _CIRCLES = 4
 """Number of lists that a ring remembers: all backends, those of the preferred zone, and all without
@@ -39,7 +41,7 @@ _POINTS_OF_A_DIGEST = 8
 
 def consistent(
     key: str | bytes | int, ring: Ring | None = None, spill: float | None = 1.25
-) -> Consistent:
+) -> Balancer:
     """A balancer for one request, which chooses the same backend for the same key.
 
     When a backend leaves, only its own keys move to others. A new backend takes its share of keys.
@@ -53,10 +55,10 @@ def consistent(
     @raise TypeError: C{key} has another type, whose hash may differ between processes.
     @raise ValueError: C{spill} is not a number of at least 1.
     """
-    return Consistent(key, ring, spill)
+    return _Consistent(key, ring, spill)
 
 
-class Consistent:
+class _Consistent:
     """Goes clockwise on a ring, from the position of a key, to the first backend with room.
 
     The ring: David Karger and others, "Consistent Hashing and Random Trees", 1997. The bounded
@@ -72,9 +74,7 @@ class Consistent:
     prefers = True
     __slots__ = ("_place", "_ring", "_spill", "bound")
 
-    def __init__(
-        self, key: str | bytes | int, ring: Ring | None = None, spill: float | None = 1.25
-    ) -> None:
+    def __init__(self, key: str | bytes | int, ring: Ring | None, spill: float | None) -> None:
         if spill is not None and not (isinstance(spill, int | float) and 1 <= spill < math.inf):
             raise ValueError(f"spill must be a number of at least 1, or None, not {spill!r}")
         self.bound = spill is None
@@ -124,10 +124,7 @@ class Ring:
             the hundreds, 1 is enough.
         @raise ValueError: C{points} is not a whole number from 1 to 4096.
         """
-        if type(points) is not int or not 1 <= points <= _MOST_POINTS:
-            raise ValueError(
-                f"points must be a whole number from 1 to {_MOST_POINTS}, not {points!r}"
-            )
+        check_whole("points", points, 1, _MOST_POINTS)
         self.points = points
         self._circles: list[_Circle] = []
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
+from kolus.support import check_done
+
 if TYPE_CHECKING:
     from kolus.backend import Backend
 
@@ -22,7 +24,7 @@ class Feedback:
     It refers to the balancer weakly, if Python allows it: the balancer may be made for one request.
     If C{observe} is a bound method of another balancer, as C{prefer_zone} sets it, that one counts.
 
-    @ivar number: the C{id} of who is told. When that is gone, another may get this number.
+    @ivar number: the C{id} of the balancer. When that is gone, another may get this number.
     """
 
     def __init__(self, balancer: Any) -> None:
@@ -58,6 +60,8 @@ class Feedback:
         owner = self._owner()
         try:
             if owner is not None:
-                (owner if self._is_function else owner.observe)(backend, seconds)
-        except Exception:
+                told = (owner if self._is_function else owner.observe)(backend, seconds)
+                if told is not None:
+                    check_done("it", told)
+        except BaseException:
             _log.failure("{balancer!r} raised in observe", balancer=owner)

@@ -1,6 +1,6 @@
 """C{peak_ewma}: draws two backends and takes the one with the lower latency times load.
 
-The state of a C{PeakEwma} is one latency estimate for each observed backend, by its key, the latest
+The state is one latency estimate for each observed backend, by its key, the latest
 observation last. C{observe} changes the estimates, and drops those that are too old.
 """
 
@@ -16,14 +16,15 @@ from twisted.internet.interfaces import IReactorTime
 
 from kolus.balance.candidates import two_of
 from kolus.balance.pick_two import DRAWS
-from kolus.support import steady
+from kolus.support import check_duration, steady
 
 if TYPE_CHECKING:
     from kolus.backend import Backend
     from kolus.backoff import Rng
+    from kolus.balance.balancer import Balancer
     from kolus.status import Status
 
-__all__ = ["PeakEwma", "peak_ewma"]
+__all__ = ["peak_ewma"]
 
 _MOST_DECAYS = 10.0
 """Number of time constants after which an estimate is ignored; it is then 1/22026 of itself."""
@@ -35,7 +36,7 @@ _PENALTY = 1e12
 """More seconds than any estimate."""
 
 
-def peak_ewma(clock: IReactorTime, rng: Rng = random, decay: float = 10.0) -> PeakEwma:
+def peak_ewma(clock: IReactorTime, rng: Rng = random, decay: float = 10.0) -> Balancer:
     """A balancer that draws two backends and takes the one that should serve sooner.
 
     @param clock: the reactor, or a C{Clock}.
@@ -43,10 +44,10 @@ def peak_ewma(clock: IReactorTime, rng: Rng = random, decay: float = 10.0) -> Pe
     @param decay: time constant of the estimates' decay, in seconds.
     @raise ValueError: C{decay} is not a number of seconds above 0.
     """
-    return PeakEwma(clock, rng, decay)
+    return _PeakEwma(clock, rng, decay)
 
 
-class PeakEwma:
+class _PeakEwma:
     """Compares backends by cost: the estimated latency times the load.
 
     An estimate rises at once to a higher latency. It falls exponentially towards a lower latency,
@@ -63,11 +64,8 @@ class PeakEwma:
 
     __slots__ = ("__weakref__", "_clock", "_decay", "_estimates", "_rng")
 
-    def __init__(self, clock: IReactorTime, rng: Rng = random, decay: float = 10.0) -> None:
-        if isinstance(decay, bool) or not isinstance(decay, int | float):
-            raise ValueError(f"decay must be a number of seconds, not {decay!r}")
-        if not 0 < decay < math.inf:
-            raise ValueError(f"decay must be a number of seconds above 0, not {decay!r}")
+    def __init__(self, clock: IReactorTime, rng: Rng, decay: float) -> None:
+        check_duration("decay", decay)
         self._clock = steady(clock)
         self._rng = rng
         self._decay = decay

@@ -67,8 +67,8 @@ class _PickTwo:
 
 
 def draw_of(balancer: Balancer) -> Callable[[], float] | None:
-    """What a balancer draws two by, if it is one that C{pick_two} made; else C{None}. Whoever draws
-    and compares two without it calls it with what was drawn, if that was of no use.
+    """The draws of a balancer that C{pick_two} made; C{None} for any other balancer. A caller may
+    draw two and compare them itself; if neither is of use, it gives them to the balancer.
 
     A wrapper may have the attributes of the balancer that it wraps, but not its class.
     """

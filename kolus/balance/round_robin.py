@@ -1,6 +1,6 @@
 """C{round_robin}: takes backends in turn, in proportion to their weights, without bursts.
 
-The state of a C{RoundRobin}, changed only by C{__call__} and the methods that it calls:
+The state, changed only by C{__call__} and the methods that it calls:
 
   - C{_index}: the index in the list at which the sweep continues;
   - C{_heaviest}: the largest weight in the last sweep, and C{_max_seen} that of this sweep;
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kolus.balance.balancer import Balancer
     from kolus.status import Status
 
-__all__ = ["RoundRobin", "round_robin"]
+__all__ = ["round_robin"]
 
 _MOST_LOOKS = 64
 """The most backends to look at for one request. It is reached if 64 in a row take no requests, if
@@ -51,10 +51,10 @@ def round_robin(rng: Rng | None = None) -> Balancer:
     @param rng: draws the first backend, so that many processes with the same list do not all begin
         with the same one. C{None}: begin with the first in the list.
     """
-    return RoundRobin(rng)
+    return _RoundRobin(rng)
 
 
-class RoundRobin:
+class _RoundRobin:
     """Sweeps over the list again and again.
 
     At each visit a backend earns a credit: its weight divided by the heaviest weight. A backend
@@ -66,7 +66,7 @@ class RoundRobin:
 
     __slots__ = ("_credits", "_heaviest", "_index", "_max_seen", "_old_credits", "_phase", "_rng")
 
-    def __init__(self, rng: Rng | None = None) -> None:
+    def __init__(self, rng: Rng | None) -> None:
         self._rng = rng
         self._index = 0
         self._heaviest = self._max_seen = 0.0

@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from kolus.backend import Backend
+from kolus.backend import Backend, MakeEndpoint
 from kolus.checking.attempt import check_once
 from kolus.checking.health_check import HealthCheck
 from kolus.context import ConnectContext
@@ -35,9 +35,6 @@ _IDENT = "health check"
 
 Report = Callable[[Backend, str], object]
 """Is told the result of each check: see C{Pool.checked}."""
-
-MakeEndpoint = Callable[[Any, Backend], IStreamClientEndpoint]
-"""Makes the endpoint of a backend for a reactor, in the place of C{Backend.connector}."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +100,13 @@ class BackendChecks:
     def start(self) -> None:
         """Make the first check, unless it was made. What is known to be down is reported first."""
         if self._timer is None and self._step is None:
-            if not self.result.is_up:
+            if not (self.result.is_up or self._is_stopped):
                 self._tell()
-            self._begin()
+            if not self._is_stopped:  # the listener may stop it
+                self._begin()
 
-    def is_called(self, backend: Backend) -> None:
-        """The newest list has another name or other values for the backend."""
+    def describe_as(self, backend: Backend) -> None:
+        """Take the name and the values that the newest list has for the backend."""
         self.backend = backend
         self.result = replace(self.result, backend=backend)
 
@@ -147,7 +145,7 @@ class BackendChecks:
         spread = 1 + _SPREAD * (2 * self._rng.random() - 1)
         self._timer = self._clock.callLater(self._check.interval * spread, self._begin)
         if error is None or machine_fault(error) is None:
-            self._count("" if error is None else describe(error) or type(error).__name__)
+            self._count("" if error is None else describe(error))
             self._tell()
 
     def _tell(self) -> None:

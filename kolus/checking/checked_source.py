@@ -1,6 +1,7 @@
 """C{CheckedSource}: a source whose backends are checked as long as they are in its list.
 
-Its state is the checks of each backend of the last list, and the results to begin with.
+Its state is the checks of each backend of the last list, the results to begin with, and the
+listener while it is started.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from zope.interface import implementer
 
-from kolus.backend import Backend
-from kolus.checking.backend_checks import BackendChecks, CheckResult, MakeEndpoint, Report
+from kolus.backend import Backend, MakeEndpoint
+from kolus.checking.backend_checks import BackendChecks, CheckResult, Report
 from kolus.checking.health_check import HealthCheck
 from kolus.interfaces import ISource
+from kolus.support import check_done
 
 if TYPE_CHECKING:
     from kolus.backoff import Rng
@@ -34,7 +36,7 @@ class CheckedSource:
         report: Report,
         *,
         make_endpoint: MakeEndpoint | None = None,
-        rng: Rng | None = None,
+        rng: Rng = random,
     ) -> None:
         """
         @param source: the other C{ISource}.
@@ -47,9 +49,10 @@ class CheckedSource:
         self._check = check
         self._report = report
         self._make_endpoint = make_endpoint or (lambda its, backend: backend.connector(its))
-        self._rng = random.Random() if rng is None else rng
+        self._rng = rng
         self._checks: dict[Hashable, BackendChecks] = {}
         self._earlier: dict[Hashable, CheckResult] = {}
+        self._listener: Callable[[Sequence[Backend]], object] | None = None
 
     def begin_with(self, results: Iterable[CheckResult]) -> None:
         """Begin with what checks of the same backends have found elsewhere, so that a backend that
@@ -60,13 +63,17 @@ class CheckedSource:
         self._earlier = {each.backend.key: each for each in results if not each.is_up}
 
     def start(self, listener: Callable[[Sequence[Backend]], object]) -> None:
-        def told(backends: Sequence[Backend]) -> None:
-            listener(backends)  # first: if it refuses the list, the last one stays
+        self._listener = listener
+        check_done(f"start of {self._source!r}", self._source.start(self._told))
+
+    def _told(self, backends: Sequence[Backend]) -> None:
+        if self._listener is not None:
+            self._listener(backends)  # first: if it refuses the list, the last one stays
+        if self._listener is not None:  # it may have stopped this source
             self._change(backends)
 
-        self._source.start(told)
-
     def stop(self) -> None:
+        self._listener = None
         self._change(())
         self._source.stop()
 
@@ -78,15 +85,15 @@ class CheckedSource:
         before, self._checks = self._checks, {}
         for backend in backends:
             known = before.pop(backend.key, None)
-            self._checks[backend.key] = known or self._made(backend)
+            self._checks[backend.key] = known or self._make(backend)
             if known is not None:
-                known.is_called(backend)
+                known.describe_as(backend)
         for gone in before.values():
             gone.stop()
         for checks in tuple(self._checks.values()):
             checks.start()
 
-    def _made(self, backend: Backend) -> BackendChecks:
+    def _make(self, backend: Backend) -> BackendChecks:
         its = (self._reactor, backend, self._check, self._report, self._rng)
         earlier = self._earlier.pop(backend.key, None)
         return BackendChecks(*its, self._make_endpoint, earlier)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from kolus.support import check_whole, is_duration
+from kolus.support import check_duration, check_whole, check_word
 
 __all__ = ["CheckKind", "HealthCheck"]
 
@@ -24,8 +24,8 @@ class HealthCheck:
     @ivar interval: seconds from the end of a check to the begin of the next, a tenth more or less:
         checks of many backends do not come all at once.
     @ivar timeout: seconds that a check may take.
-    @ivar fall: so many failures in a row eject the backend.
-    @ivar rise: so many successes in a row admit it again.
+    @ivar fall: number of failures in a row that ejects the backend.
+    @ivar rise: number of successes in a row that admits it again.
     """
 
     kind: CheckKind = "tcp"
@@ -41,8 +41,7 @@ class HealthCheck:
         @raise ValueError: a setting has a wrong value, or two contradict each other; the message
             begins with the setting's name.
         """
-        if self.kind not in get_args(CheckKind):
-            raise ValueError(f'kind must be "tcp", "tls" or "exchange", not {self.kind!r}')
+        check_word("kind", self.kind, get_args(CheckKind))
         for name in ("send", "expect"):
             value = getattr(self, name)
             if not isinstance(value, bytes):
@@ -52,8 +51,6 @@ class HealthCheck:
         if self.kind == "exchange" and not self.expect:
             raise ValueError('expect must not be empty for kind "exchange": say what to look for')
         for name in ("interval", "timeout"):
-            if not is_duration(getattr(self, name)):
-                value = getattr(self, name)
-                raise ValueError(f"{name} must be a number of seconds above 0, not {value!r}")
+            check_duration(name, getattr(self, name))
         check_whole("fall", self.fall, 1)
         check_whole("rise", self.rise, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from importlib.metadata import version
+from typing import Any
 
 __all__ = ["SHELLS", "STEERING", "make_parser"]
 
@@ -33,6 +33,14 @@ the token.
 """
 
 
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib.metadata import version  # takes as long to import as all the rest
+
+        print(f"kolus {version('kolus')}")
+        parser.exit()
+
+
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="kolus",
@@ -45,7 +53,7 @@ def make_parser() -> argparse.ArgumentParser:
         default=os.environ.get("KOLUS_URL", URL),
         help="the admin server: unix:PATH or http://HOST:PORT (default: %(default)s)",
     )
-    parser.add_argument("--version", action="version", version=f"kolus {version('kolus')}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version, and exit")
     parser.add_argument("--token-file", help="a file whose first line is the token of the server")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     top = commands.add_parser("top", help="show all backends, again every second")

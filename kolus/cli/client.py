@@ -8,7 +8,7 @@ import socket
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-__all__ = ["AdminClient", "Failed", "Misused", "Refused", "Unreachable", "path_of"]
+__all__ = ["AdminClient", "Failed", "Misused", "Unreachable", "path_of"]
 
 _TIMEOUT = 10.0
 
@@ -20,10 +20,6 @@ class Failed(Exception):
     """
 
     status = 1
-
-
-class Refused(Failed):
-    """The daemon has refused."""
 
 
 class Misused(Failed):
@@ -67,7 +63,7 @@ class AdminClient:
 
     def get(self, path: str) -> Any:
         """
-        @raise Refused: the daemon refuses.
+        @raise Failed: the daemon refuses.
         @raise Unreachable: no daemon answers.
         """
         return self._ask("GET", path, None)
@@ -95,8 +91,10 @@ class AdminClient:
             value = json.loads(text)
         except ValueError:
             raise Unreachable(f"{self.url} is no admin server of kolus") from None
+        if status == 401 and not self._token:
+            raise Failed("a token is needed: give --token-file FILE, or set KOLUS_TOKEN")
         if status != 200:
-            raise Refused(str(value.get("detail", status)))
+            raise Failed(str(value.get("detail", status)))
         return value
 
     def _connect(self) -> http.client.HTTPConnection:

@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -79,6 +78,8 @@ def _token(path: str | None) -> str | None:
 
 def _check_config(path: str) -> int:
     """As C{twistd kolus --check-config}: a process of its own has the reactor that this needs."""
+    import subprocess
+
     command = [sys.executable, "-m", "twisted", "kolus", "--config", path, "--check-config"]
     return 1 if subprocess.run(command, check=False).returncode else 0
 

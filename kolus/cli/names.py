@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Any
 
 from kolus.cli.client import Failed
@@ -49,6 +48,8 @@ def only_group(status: dict[str, Any]) -> str:
 
 
 def _hint(name: str, known: Iterable[str]) -> str:
+    from difflib import get_close_matches  # that of kolus.support would import Twisted
+
     names = sorted(known)
     near = get_close_matches(name, names, 1)
     if near:

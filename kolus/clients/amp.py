@@ -7,7 +7,14 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionClosed
-from twisted.protocols.amp import AMP, NoEmptyBoxes, ProtocolSwitchCommand, TooLong
+from twisted.protocols.amp import (
+    AMP,
+    Command,
+    NoEmptyBoxes,
+    ProtocolSwitchCommand,
+    StartTLS,
+    TooLong,
+)
 from twisted.python.failure import Failure
 
 from kolus.backend import AnyBackend
@@ -19,6 +26,7 @@ from kolus.group import Group
 from kolus.lease import Lease
 from kolus.policy import Policy
 from kolus.pool import Pool
+from kolus.support import shown
 
 __all__ = ["AMPPool", "WrongReply"]
 
@@ -57,21 +65,34 @@ class AMPPool(Client):
         """
         policy = with_slots(policy)
         self.pool: Pool[AMP] = Pool(reactor, protocol, policy=policy, observers=observers)
-        self.group = self.pool.group(listed(backends), balancer, _IDENT)
+        self.group = self.pool.group(listed(backends), balancer, _IDENT, ident=_IDENT)
 
     def callRemote(self, command: Any, **arguments: Any) -> Deferred[Any]:
         """See C{AMP.callRemote}. A call without an answer counts as answered when it is written.
 
         @return: fails as C{AMP.callRemote}; with C{WrongReply} if what came cannot be read.
-        @raise TypeError: the command would switch the protocol, which a pooled connection cannot.
+        @raise TypeError: it is no command; or it would switch the protocol, or begin TLS, which a
+            pooled connection cannot.
         """
-        if isinstance(command, type) and issubclass(command, ProtocolSwitchCommand):
+        if not (isinstance(command, type) and issubclass(command, Command)):
+            raise TypeError(f"command must be a subclass of Command, not {shown(command)}")
+        if issubclass(command, ProtocolSwitchCommand):
             raise TypeError(
                 f"{command.__name__} switches the protocol: use a connection of its own"
             )
+        if issubclass(command, StartTLS):
+            raise TypeError(
+                f"{command.__name__} changes a connection that others share: give the pool a "
+                "backend with TLS, such as 'tls:HOST:PORT'"
+            )
 
         def call(protocol: Any) -> Deferred[Any]:
-            answer: Deferred[Any] | None = protocol.callRemote(command, **arguments)
+            try:
+                answer: Deferred[Any] | None = protocol.callRemote(command, **arguments)
+            except TooLong as error:
+                if not error.args:  # Twisted's says nothing but its name
+                    error.args = (_too_long(error),)
+                raise
             if answer is None:
                 return succeed(None)
             if not answer.called:  # else it could not be sent
@@ -80,6 +101,11 @@ class AMPPool(Client):
 
         asked: Deferred[Lease[Any]] = self.group.connect(_IDENT)
         return asked.addCallback(run_call, call, _is_harmless)
+
+
+def _too_long(error: TooLong) -> str:
+    what, most = ("key", 0xFF) if error.isKey else (f"value of {error.keyName!r}", 0xFFFF)
+    return f"the {what} has {len(error.value)} bytes; AMP takes {most} at most"
 
 
 def _explained(failure: Failure, command: Any) -> Failure:

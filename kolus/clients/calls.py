@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 
 from kolus.lease import Lease
@@ -26,8 +26,8 @@ def run_call(
 ) -> Deferred[Any]:
     """Call a function with the protocol of a lease, and settle the lease by its outcome.
 
-    @param is_harmless: whether an error says nothing against the connection. A call that was
-        cancelled is harmless: these protocols skip its answer when it comes.
+    @param is_harmless: whether an error says nothing against the connection. C{CancelledError} does
+        not, where the protocol skips the answer of such a call when it comes.
     @return: what the call gives; fails with what it raises.
     """
     try:
@@ -41,7 +41,7 @@ def _settle(result: Any, lease: Lease[Any], is_harmless: Callable[[BaseException
     if not lease.held:
         return result
     error = result.value if isinstance(result, Failure) else None
-    if error is None or isinstance(error, CancelledError) or is_harmless(error):
+    if error is None or is_harmless(error):
         lease.release()
     else:
         lease.finished()

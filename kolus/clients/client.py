@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from twisted.internet.defer import Deferred
 
@@ -13,6 +13,7 @@ from kolus.group import Group
 from kolus.policy import Policy
 from kolus.pool import Pool
 from kolus.status import Status
+from kolus.support import shown
 from kolus.watching import PoolExplanation
 
 __all__ = ["Client", "listed", "with_slots", "without_slots"]
@@ -28,10 +29,22 @@ class Client:
 
     @ivar pool: the pool of kolus, with all that it can do: C{client.pool.pause()} and so on.
     @ivar group: the servers, if they are known from the start; C{None} if they are not.
+    @cvar instead: what to write instead of what other pools for this protocol have, by its name.
     """
 
     pool: Pool[Any]
     group: Group[Any] | None = None
+    instead: ClassVar[Mapping[str, str]] = {}
+
+    if not TYPE_CHECKING:  # a type checker knows what there is
+
+        def __getattr__(self, name):
+            kind, written = type(self).__name__, self.instead.get(name)
+            hint = "" if written is None else f"; write: {written}"
+            raise AttributeError(f"{kind!r} object has no attribute {name!r}{hint}")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} on {self.pool!r}>"
 
     def status(self) -> list[Status]:
         """The numbers of each server; of those that have connections or waiters, if the servers are
@@ -68,9 +81,9 @@ def listed(backends: Iterable[AnyBackend]) -> list[Backend]:
     """
     is_pair = isinstance(backends, tuple) and any(isinstance(each, int) for each in backends)
     if is_pair or isinstance(backends, str | Backend):
-        raise ValueError(f"backends must be a list: write [{backends!r}]")
+        raise ValueError(f"backends must be a list: write [{shown(backends)}]")
     if not isinstance(backends, Iterable):
-        raise TypeError(f"backends must be a list, not {backends!r}")
+        raise TypeError(f"backends must be a list, not {shown(backends)}")
     return [Backend.of(each) for each in backends]
 
 
@@ -81,7 +94,7 @@ def _policy_or(policy: Policy | None, default: Policy) -> Policy:
     if policy is None:
         return default
     if not isinstance(policy, Policy):
-        raise TypeError(f"policy must be a Policy, not {policy!r}")
+        raise TypeError(f"policy must be a Policy, not {shown(policy)}")
     return policy
 
 

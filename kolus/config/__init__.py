@@ -5,8 +5,9 @@ All mistakes are found at once, before anything is made. This package knows sett
 sources; it knows no pool, no front and no reactor.
 """
 
-from kolus.config.flags import FLAGS, Flag, config_from_flags
-from kolus.config.mistakes import ConfigError, Mistake, Path, did_you_mean
+from kolus.config.flag import FLAGS, Flag
+from kolus.config.from_flags import config_from_flags
+from kolus.config.mistakes import ConfigError, Mistake, Path
 from kolus.config.settings import AdminSettings, Config, GroupSettings, ListenerConfig
 from kolus.config.toml_file import read_config
 
@@ -21,6 +22,5 @@ __all__ = [
     "Mistake",
     "Path",
     "config_from_flags",
-    "did_you_mean",
     "read_config",
 ]

@@ -13,6 +13,7 @@ import tomllib
 from typing import Any
 
 from kolus.config.mistakes import Path
+from kolus.support import Work
 
 __all__ = ["Lines"]
 
@@ -26,16 +27,19 @@ class Lines:
         self._lines = text.splitlines()
         self._parsed: dict[int, Any] = {0: {}}
 
-    def of(self, path: Path) -> int:
+    def of(self, path: Path) -> Work[int]:
         """The number, from 1, of the line in which a key, or an entry of a list, begins. If it is
         not in the text: that of the nearest table or list around it; 1 if there is none."""
         without, within = 0, len(self._lines)
         while path and not _has(self._part(within), path):
             path = path[:-1]
+            yield
         while path and within - without > 1:
             at = middle = (without + within) // 2
             while at > without and self._part(at) is None:
                 at -= 1
+                yield
+            yield
             if at == without:
                 without = middle  # none of these parts can be parsed
             elif _has(self._part(at), path):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
+from typing import Any
 
-__all__ = ["ConfigError", "Mistake", "Path", "did_you_mean", "told_at"]
+__all__ = ["ConfigError", "Mistake", "Mistakes", "Path", "told_at"]
 
 _VERBS = ("must", "is", "has", "does", "needs")
 
@@ -26,6 +26,9 @@ class Mistake:
     why: str
 
 
+Mistakes = list[Mistake]
+
+
 class ConfigError(ValueError):
     """A configuration is invalid.
 
@@ -36,17 +39,16 @@ class ConfigError(ValueError):
         self.lines = tuple(lines)
         super().__init__("\n".join(self.lines))
 
-
-def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown word: the nearest known one, or all of them."""
-    words = sorted(known)
-    near = get_close_matches(given, words, 1)
-    return f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(words)}"
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.lines,), self.__dict__
 
 
-def told_at(where: str, key: str | int, why: str) -> str:
-    """A message with its place in front, in place of the key if the message is about that."""
-    if not isinstance(key, int):
-        is_about_it = why.startswith(tuple([f"{key} {verb} " for verb in _VERBS]))
-        why = why[len(key) + 1 :] if is_about_it else why.removeprefix(f"{key}: ")
+def told_at(where: str, path: Path, why: str) -> str:
+    """A message with its place in front, in place of the key if the message is about that.
+
+    @param path: the path of the key, or of an entry of its list.
+    """
+    key = [each for each in path if isinstance(each, str)][-1]
+    is_about_it = why.startswith(tuple([f"{key} {verb} " for verb in _VERBS]))
+    why = why[len(key) + 1 :] if is_about_it else why.removeprefix(f"{key}: ")
     return f"{where} {why}" if why.startswith(("must ", "is ", "has ")) else f"{where}: {why}"

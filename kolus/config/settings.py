@@ -13,12 +13,18 @@ from typing import get_args
 from kolus.backend import Backend
 from kolus.balance import NAMES
 from kolus.checking import HealthCheck
-from kolus.config.mistakes import did_you_mean
 from kolus.health import Ejection
 from kolus.policy import Policy
 from kolus.proxy_protocol import ProxyVersion
 from kolus.sources import name_server_from_string
-from kolus.support import check_seconds, check_whole, is_duration
+from kolus.support import (
+    check_duration,
+    check_flag,
+    check_seconds,
+    check_whole,
+    check_word,
+    did_you_mean,
+)
 from kolus.tls import BackendTLS
 from kolus.tunnel import ListenerSettings
 
@@ -45,14 +51,17 @@ class GroupSettings:
         Not for protocols in which the backend speaks first.
     @ivar max_waiters: how many clients may wait for each backend. None: any number.
     @ivar connect_timeout: how long connecting may take.
-    @ivar tcp_keepalive: a connection on which nothing came for so long is probed by the kernel,
-        then each third of that time. Connections that are kept ready are mostly silent: one whose
-        backend has forgotten it is found in these ten seconds, before a client gets it. C{None}:
-        it is not probed.
-    @ivar tcp_user_timeout: a backend that takes nothing of what was sent, or answers no probe, for
-        so long has lost the connection. That includes one that lives and does not read. C{None}:
-        what the kernel does by itself, a quarter of an hour.
-    @ivar eject_after: after so many failures in a row a backend is ejected: it is not chosen for a
+    @ivar fail_fast: whether a client is closed at once if no backend can be reached and the next
+        attempt to connect is not due. False: it waits until C{queue_timeout}, which is right for a
+        single backend that restarts.
+    @ivar tcp_keepalive: time after which the kernel probes a silent connection, and again after
+        each third of it. Connections that are kept ready are mostly silent: one whose backend has
+        forgotten it is found in these ten seconds, before a client gets it. C{None}: it is not
+        probed.
+    @ivar tcp_user_timeout: time after which a backend that takes nothing of what was sent, or
+        answers no probe, has lost the connection. That includes one that lives and does not read.
+        C{None}: what the kernel does by itself, a quarter of an hour.
+    @ivar eject_after: number of failures in a row that ejects a backend: it is not chosen for a
         while. 0: never.
     @ivar send_proxy: the version of the PROXY header that tells each backend who the client is.
         None: no header is sent.
@@ -70,6 +79,7 @@ class GroupSettings:
     connect_ahead: int = 0
     max_waiters: int | None = None
     connect_timeout: float = 5.0
+    fail_fast: bool = _POLICY.fail_fast
     tcp_keepalive: float | None = 10.0
     tcp_user_timeout: float | None = 60.0
     eject_after: int = Ejection().failures
@@ -82,30 +92,25 @@ class GroupSettings:
         @raise ValueError: a setting has a wrong value, or two contradict each other.
         """
         check_whole("limit", self.limit, 1)
-        if self.total_limit is not None:
-            check_whole("total_limit", self.total_limit, 1)
+        check_whole("total_limit", self.total_limit, 1, optional=True)
         check_whole("connect_ahead", self.connect_ahead, 0)
-        if self.max_waiters is not None:
-            check_whole("max_waiters", self.max_waiters, 0)
+        check_whole("max_waiters", self.max_waiters, 0, optional=True)
         check_whole("eject_after", self.eject_after, 0)
-        if not is_duration(self.connect_timeout):
-            raise ValueError(
-                f"connect_timeout must be a number of seconds above 0, not {self.connect_timeout!r}"
-            )
-        for name in ("tcp_keepalive", "tcp_user_timeout"):
-            value = getattr(self, name)
-            if value is not None and not is_duration(value):
-                raise ValueError(f"{name} must be a number of seconds above 0, not {value!r}")
+        check_duration("connect_timeout", self.connect_timeout)
+        check_duration("tcp_keepalive", self.tcp_keepalive, optional=True)
+        check_duration("tcp_user_timeout", self.tcp_user_timeout, optional=True)
+        check_flag("wait_for_source", self.wait_for_source, ValueError)
+        check_flag("fail_fast", self.fail_fast, ValueError)
         if self.balance not in NAMES:
             hint = did_you_mean(str(self.balance), NAMES)
             raise ValueError(f"balance must be a balancer, not {self.balance!r}: {hint}")
-        if self.send_proxy not in (None, *get_args(ProxyVersion)):
-            raise ValueError(f'send_proxy must be "v1" or "v2", not {self.send_proxy!r}')
-        if self.send_proxy is not None and self.tls is not None:
-            raise ValueError(
-                "send_proxy does not go together with tls: the header comes before the handshake, "
-                "and that is made before there is a client"
-            )
+        if self.send_proxy is not None:
+            check_word("send_proxy", self.send_proxy, get_args(ProxyVersion))
+            if self.tls is not None:
+                raise ValueError(
+                    "send_proxy does not go together with tls: the header comes before the "
+                    "handshake, and that is made before there is a client"
+                )
         if self.connect_ahead > self.limit:
             raise ValueError(
                 f"connect_ahead {self.connect_ahead} is more than the limit of {self.limit}: raise "
@@ -169,8 +174,7 @@ class AdminSettings:
                     f"hosts must have names without scheme and port, such as kolus.example, not "
                     f"{each!r}"
                 )
-        if type(self.allow_remote) is not bool:
-            raise ValueError(f"allow_remote must be true or false, not {self.allow_remote!r}")
+        check_flag("allow_remote", self.allow_remote, ValueError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,8 +185,8 @@ class Config:
     @ivar listeners: the listeners by their names.
     @ivar admin: the admin server. None: there is none.
     @ivar grace: how many seconds clients have to finish after SIGTERM, before they are aborted.
-    @ivar expiry_warning: a certificate that expires within so many days is warned of, once a day:
-        those that listeners show to clients, and groups to backends.
+    @ivar expiry_warning: days before its expiry from which on a certificate is warned of, once a
+        day: one that a listener shows to clients, or a group to backends.
     @ivar takeover: the path of a UNIX socket by which a new process that is told the same path gets
         the listening sockets, so that no client is refused; then this one ends. None: there is no
         such path.

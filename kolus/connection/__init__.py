@@ -6,7 +6,7 @@ its C{Maker} what happens to it.
 
 from kolus.connection.connection import Connection
 from kolus.connection.hearing import Hearing
-from kolus.connection.hooks import Hooks
+from kolus.connection.hooks import Hooks, why_refused
 from kolus.connection.maker import Maker
 from kolus.connection.opening import Endpoint, Opening
 from kolus.connection.slot import Slot
@@ -19,7 +19,7 @@ from kolus.connection.state import (
     LEASED,
     ConnectionState,
 )
-from kolus.connection.transports import is_ending, is_sound
+from kolus.connection.transports import is_ending, is_sound, telling
 
 __all__ = [
     "BUSY",
@@ -38,4 +38,6 @@ __all__ = [
     "Slot",
     "is_ending",
     "is_sound",
+    "telling",
+    "why_refused",
 ]

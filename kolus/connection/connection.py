@@ -10,9 +10,11 @@ it is closed, and tells its maker so exactly once.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
     IHandshakeListener,
@@ -26,7 +28,6 @@ from zope.interface import implementer
 
 from kolus.connection.descriptor import Descriptor, descriptor_of
 from kolus.connection.history import History
-from kolus.connection.losses import Losses
 from kolus.connection.state import (
     BUSY,
     CLOSED,
@@ -38,19 +39,25 @@ from kolus.connection.state import (
     NEXT,
 )
 from kolus.connection.transports import is_ending, is_sound, layers, stop_telling, tell_before
+from kolus.support import abort
 
 if TYPE_CHECKING:
     from kolus.connection.maker import Maker
     from kolus.connection.opening import Opening
+    from kolus.connection.process_pipes import ProcessPipes
     from kolus.connection.state import ConnectionState
     from kolus.events import Why
-    from kolus.lease import Lease
     from kolus.support import Step
 
 __all__ = ["Connection"]
 
 P = TypeVar("P")
 _log = Logger()
+_lose = methodcaller("loseConnection")
+
+_SPEAKS_FIRST = (
+    "; if its backend speaks first, let none be made ahead: min_idle or connect_ahead = 0"
+)
 
 
 @implementer(IProtocol, IHandshakeListener, ILoggingContext)
@@ -69,7 +76,7 @@ class Connection(History, Generic[P]):
         or does not report that.
     @ivar manager: the manager whose slot it holds.
     @ivar chance: from 0 to below 1, drawn by its maker: this one's share of every jitter.
-    @ivar sure_until: until when it may be leased without another look, on the clock.
+    @ivar sure_until: until when it may be leased without another look, by the quick clock.
     @ivar expires_at: when its lifetime ends, on the clock.
     @ivar origin: where it was leased, in debug mode.
     @ivar opening: the attempt to make it, while that is under way.
@@ -84,12 +91,11 @@ class Connection(History, Generic[P]):
         *("sure_until", "transport", "unasked"),
     )
 
-    protocol: P
+    protocol: Any
     kept_since: float | None = None
     origin: str | None = None
     slots: Any = frozenset()
     hearings: dict[Any, None] | None = None
-    _losses: Losses | None = None
 
     def __init__(self, maker: Maker, chance: float, failures: int) -> None:
         super().__init__(failures)
@@ -101,7 +107,7 @@ class Connection(History, Generic[P]):
         self._tells = False
         self.state = CONNECTING
         self.transport: ITransport | None = None
-        self.descriptor: Descriptor | None = None
+        self.descriptor: Descriptor | ProcessPipes | None = None
         self.retired = False
         self.doubtful = True
         self.sure_until = -math.inf
@@ -136,7 +142,8 @@ class Connection(History, Generic[P]):
         """
         if self.doubtful and not self.usable(producing=True):
             return False
-        if not self.is_quiet(now):
+        is_new = not self.uses and now < self.since + self.manager.hooks.first_words
+        if not (is_new or self.is_quiet(now)):
             return False
         if self.state is not IDLE:
             self._become(LEASED)
@@ -144,9 +151,13 @@ class Connection(History, Generic[P]):
         self.state = LEASED
         self.since = now
         self.uses += 1
-        protocol: Any = self.protocol
-        self.dataReceived = protocol.dataReceived if self.answered else self._first_answer
+        self.dataReceived = self.protocol.dataReceived if self.answered else self._first_answer
         return True
+
+    def look(self, now: float) -> None:
+        """Close it if, while it is idle, something has come that its next lessee must not get."""
+        if self.uses or now >= self.since + self.manager.hooks.first_words:
+            self.is_quiet(now)
 
     def is_quiet(self, now: float) -> bool:
         """Look whether something has come that nobody asked for, unless that was looked at just
@@ -156,13 +167,17 @@ class Connection(History, Generic[P]):
         """
         if now < self.sure_until:
             return True
-        self.sure_until = now + self.manager.sure_for
+        manager = self.manager
+        clock = manager.clock
+        if now >= clock.look_at:  # else the quick time may be less, and that for hours
+            clock.look()
+        self.sure_until = now + manager.sure_for
         return self.descriptor is None or self.descriptor.is_quiet()
 
     def _first_answer(self, data: bytes) -> None:
         """The first that comes during a lease. From here on the pool has no part in that."""
         self.answered = True
-        self.dataReceived = self._protocol.dataReceived
+        self.dataReceived = self.protocol.dataReceived
         self.dataReceived(data)
 
     def out_of_step(self, why: str, *, abort: bool = False) -> None:
@@ -217,16 +232,6 @@ class Connection(History, Generic[P]):
         if self.why is None:
             self.why = why
 
-    def when_lost(self, lease: Lease[Any]) -> Deferred[BaseException]:
-        """See C{Lease.when_lost}."""
-        if self._losses is None:
-            self._losses = Losses(self._ended)
-        return self._losses.tell(lease)
-
-    def take_losses(self, lease: Lease[Any]) -> list[Deferred[BaseException]]:
-        """What C{when_lost} gave for a lease, to be fired by the caller."""
-        return [] if self._losses is None else self._losses.take(lease)
-
     def is_clean(self) -> bool:
         """Whether nothing is under way on it; C{False} if that is not known."""
         hooks = self.manager.hooks
@@ -248,13 +253,13 @@ class Connection(History, Generic[P]):
 
     def close(self) -> None:
         """Close it once everything written is sent; its maker hears when it is gone."""
-        self._end("loseConnection")
+        self._end(_lose)
 
     def abort(self) -> None:
         """Close it now, without sending the rest."""
-        self._end("abortConnection")
+        self._end(abort)
 
-    def _end(self, how: str) -> None:
+    def _end(self, end: Callable[[Any], object]) -> None:
         self.retired = self.doubtful = True
         if self.state is not CLOSING:
             self._become(CLOSING)
@@ -265,7 +270,7 @@ class Connection(History, Generic[P]):
         if self.transport is None:
             self._closed(self._ended or Failure(ConnectionDone()))
         else:
-            getattr(self.transport, how, self.transport.loseConnection)()
+            end(self.transport)
 
     def _become(self, state: ConnectionState) -> None:
         was = self.state
@@ -290,7 +295,7 @@ class Connection(History, Generic[P]):
 
     def makeConnection(self, transport: ITransport) -> None:
         if self.state is not CONNECTING or self.opening is None:
-            getattr(transport, "abortConnection", transport.loseConnection)()
+            abort(transport)
             return
         self.transport = transport
         self._tells = tell_before(transport, self)
@@ -300,13 +305,15 @@ class Connection(History, Generic[P]):
 
     def _data_received(self, data: bytes) -> None:
         if self.state is IDLE:
-            self.out_of_step(f"{len(data)} bytes came while it was idle")
+            hint = "" if self.uses else _SPEAKS_FIRST
+            why = f"{len(data)} bytes came" if data else "it was used"  # see PostgresTransport
+            self.out_of_step(f"{why} while it was idle{hint}")
         elif self.state < CLOSING:
-            self._protocol.dataReceived(data)
+            self.protocol.dataReceived(data)
 
     def handshakeCompleted(self) -> None:
         if IHandshakeListener.providedBy(self.protocol):
-            self._protocol.handshakeCompleted()
+            self.protocol.handshakeCompleted()
         if self.opening is not None:
             self.opening.shook_hands()
 
@@ -316,16 +323,16 @@ class Connection(History, Generic[P]):
         elif self.state < CLOSING:
             self.retired = self.doubtful = self.was_lost = True
             self.left_lessee = self.state is LEASED
-            self._protocol.readConnectionLost()
+            self.protocol.readConnectionLost()
 
     def writeConnectionLost(self) -> None:
         if self.state is IDLE:
             self.out_of_step("its protocol closed its half")
         self.retired = self.doubtful = True
-        self._protocol.writeConnectionLost()
+        self.protocol.writeConnectionLost()
 
     def fileDescriptorReceived(self, descriptor: int) -> None:
-        self._protocol.fileDescriptorReceived(descriptor)
+        self.protocol.fileDescriptorReceived(descriptor)
 
     def connectionLost(self, reason: Failure) -> None:
         if self.transport is None:
@@ -341,8 +348,8 @@ class Connection(History, Generic[P]):
         if self.state is IDLE:
             self._closed(reason)  # first, so that nobody can get it in what the protocol does now
         try:
-            self._protocol.connectionLost(reason)
-        except Exception:
+            self.protocol.connectionLost(reason)
+        except BaseException:
             _log.failure("{protocol!r} raised in connectionLost", protocol=self.protocol)
         self.give_up(reason)
         if self.state is not CLOSED:
@@ -351,7 +358,3 @@ class Connection(History, Generic[P]):
     def logPrefix(self) -> str:
         teller: Any = ILoggingContext(self.protocol, None)
         return type(self.protocol).__name__ if teller is None else teller.logPrefix()
-
-    @property
-    def _protocol(self) -> Any:
-        return self.protocol

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.abstract import FileDescriptor
 from twisted.logger import Logger
 
+from kolus.connection.process_pipes import ProcessPipes, pipes_of
+
 if TYPE_CHECKING:
     from kolus.connection.connection import Connection
 
@@ -32,14 +34,17 @@ class Descriptor:
 
     @ivar base: the transport that has the socket.
     @ivar wrapper: the layer of TLS above it; C{None} if there is none yet.
+    @ivar gathered: the small writes that this layer gathers for the reactor's next turn, live. If
+        it does so in a way that is not known, something that is never empty.
     """
 
-    __slots__ = ("_connection", "_poll", "base", "wrapper")
+    __slots__ = ("_connection", "_poll", "base", "gathered", "wrapper")
 
     def __init__(self, connection: Connection[Any], base: Any, wrapper: Any) -> None:
         self._connection = connection
         self.base = base
         self.wrapper = wrapper
+        self.gathered: Any = getattr(getattr(wrapper, "_aggregator", None), "_buffer", wrapper)
         self._poll: Any = None
 
     def is_quiet(self) -> bool:
@@ -71,12 +76,6 @@ class Descriptor:
             connection.is_quiet(now)
         else:
             connection.out_of_step("its peer has not taken all that was written")
-
-    def holds_back(self) -> bool:
-        """Whether the layer of TLS above it may have what it was to write; there must be one."""
-        tls = self.wrapper
-        aggregator = getattr(tls, "_aggregator", None)
-        return bool(tls._appSendBuffer or getattr(aggregator, "_buffer", True))
 
     def _send(self) -> bool:
         """Send what was written and not sent yet, as far as the kernel takes it.
@@ -139,12 +138,17 @@ class Descriptor:
         return self.base.protocol if self.base.TLS else self.wrapper  # after a STARTTLS
 
 
-def descriptor_of(connection: Connection[Any], layers: Iterable[Any]) -> Descriptor | None:
+def descriptor_of(
+    connection: Connection[Any], layers: Iterable[Any]
+) -> Descriptor | ProcessPipes | None:
     """
     @param layers: its transport, the transport that this wraps, and so on.
-    @return: C{None} if it has no socket that can be asked.
+    @return: C{None} if it has no socket that can be asked, nor the pipes of a process.
     """
     *wrappers, base = layers
+    pipes = pipes_of(base)
+    if pipes is not None and hasattr(select, "poll"):
+        return ProcessPipes(connection, pipes)
     is_known = isinstance(base, FileDescriptor) and hasattr(base, "TLS")
     has_socket = is_known and isinstance(getattr(base, "socket", None), socket.socket)
     if not (has_socket and hasattr(select, "poll")):

@@ -1,16 +1,20 @@
-"""C{History}: what a connection has been through, and what it has served."""
+"""C{History}: what a connection has been through, what it has served, and who hears of its end."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
+
+from kolus.connection.losses import Losses
 
 if TYPE_CHECKING:
     from kolus.errors import MachineFault
     from kolus.events import Why
+    from kolus.lease import Lease
 
 __all__ = ["STILLBORN", "History"]
 
@@ -51,7 +55,7 @@ class History:
 
     manager: Any
     _maker: Any
-    mistake: Exception | None = None
+    mistake: BaseException | None = None
     checked_at = -math.inf
     observed_since = -math.inf
     overdue_since = -math.inf
@@ -61,6 +65,7 @@ class History:
     was_lost = False
     left_lessee = False
     _ended: Failure | None = None
+    _losses: Losses | None = None
 
     def __init__(self, failures: int) -> None:
         self.failures = failures
@@ -105,6 +110,16 @@ class History:
     def was_observed(self) -> bool:
         """Whether its current lessee has called C{observe}."""
         return self.observed_since == self.since
+
+    def when_lost(self, lease: Lease[Any]) -> Deferred[BaseException]:
+        """See C{Lease.when_lost}."""
+        if self._losses is None:
+            self._losses = Losses(self._ended)
+        return self._losses.tell(lease)
+
+    def take_losses(self, lease: Lease[Any]) -> list[Deferred[BaseException]]:
+        """What C{when_lost} gave for a lease, to be fired by the caller."""
+        return [] if self._losses is None else self._losses.take(lease)
 
     def ended_in_vain(self, is_well: bool) -> bool:
         """Whether its end is to be held against the backend, which is said only once.

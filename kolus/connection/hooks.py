@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Coroutine
+from functools import partial
+from inspect import isroutine
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
@@ -18,7 +20,7 @@ from kolus.connection.step import begin_step
 from kolus.endpoints import machine_fault
 from kolus.errors import reason_of
 from kolus.events import Why
-from kolus.support import drop_frames, fewest_arguments
+from kolus.support import comes_later, drop_frames, fewest_arguments, name_of
 
 if TYPE_CHECKING:
     from kolus.connection.connection import Connection
@@ -26,12 +28,16 @@ if TYPE_CHECKING:
     from kolus.policy import Hook, Policy
     from kolus.watching import Recorder
 
-__all__ = ["Hooks"]
+__all__ = ["Hooks", "why_refused"]
 
 
 LOOK_AFTER = 0.0001
 """A connection is looked at if the last look was so many seconds ago. A look at its socket takes
 half a microsecond."""
+
+FIRST_WORDS = 0.01
+"""Seconds for which what comes on a new connection is its first lessee's: the backend may speak
+first. With C{prepare} that is for that hook."""
 
 
 class Hooks:
@@ -40,7 +46,11 @@ class Hooks:
     @ivar checks: whether the policy has a check.
     @ivar check_after: the seconds that a connection may be idle without a check.
     @ivar sure_for: the seconds for which a look at a connection is enough.
+    @ivar first_words: the seconds for which what comes on a new connection is its first lessee's.
+    @ivar distrusted_at: what was last known to be good at this time or before is checked before a
+        lease: the check of another that is no older has failed or is slow.
     @ivar resets: whether the policy has a reset.
+    @ivar tells_context: whether its prepare is told for whom a connection is.
     @ivar cleans: whether the policy has a clean.
     @ivar under_way: the number of checks and resets that have not ended.
     @ivar last_failure: when the last check or reset failed, on the clock, which of them it was, and
@@ -54,12 +64,14 @@ class Hooks:
         self.checks = policy.check is not None
         self.check_after = policy.check_after if self.checks else math.inf
         self.sure_for = min(LOOK_AFTER, self.check_after)
+        self.distrusted_at = -math.inf
         self.resets = policy.reset is not None
         self.under_way = 0
         self.last_failure: tuple[float, str, BaseException] | None = None
         self.cleans = policy.clean is not None
         prepare = policy.prepare
-        self._tells_context = prepare is not None and fewest_arguments(prepare, 1, 2) == 2
+        self.first_words = FIRST_WORDS if prepare is None else 0.0
+        self.tells_context = prepare is not None and fewest_arguments(prepare, 1, 2) == 2
 
     def prepare(self, connection: Connection[Any], context: ConnectContext) -> Deferred[object]:
         """
@@ -70,16 +82,19 @@ class Hooks:
         if policy.prepare is None:
             return succeed(None)
         arguments: tuple[object, ...] = (connection.protocol,)
-        if self._tells_context:
+        if self.tells_context:
             arguments = (connection.protocol, context)
         prepared = begin_step(
             connection, "prepare", policy.prepare_timeout, policy.prepare, *arguments
         )
-        return prepared.addCallback(_unless_false)
+        return prepared.addCallback(_accepted)
 
     def is_stale(self, connection: Connection[Any]) -> bool:
         """Whether an idle connection must be checked before it is leased."""
-        return self.checks and self._now() - connection.known_good_at() >= self.check_after
+        if not self.checks:
+            return False
+        good_at = connection.known_good_at()
+        return self._now() - good_at >= self.check_after or good_at <= self.distrusted_at
 
     def check(self, connection: Connection[Any]) -> Deferred[bool]:
         """
@@ -106,7 +121,7 @@ class Hooks:
             if not isinstance(clean, bool):
                 _drop(clean)
                 raise TypeError(f"it returned a {type(clean).__name__}, not True or False")
-        except Exception as error:
+        except BaseException as error:
             self._recorder.hook_failed("clean", error)
             return Why.UNFIT
         return None if clean else Why.UNCLEAN
@@ -130,7 +145,7 @@ class Hooks:
 
     def _is_fit(self, result: object, step: str, connection: Connection[Any]) -> bool:
         self.under_way -= 1
-        result = _unless_false(result)
+        result = _accepted(result)
         if not isinstance(result, Failure):
             return True
         error = reason_of(result)
@@ -143,9 +158,28 @@ class Hooks:
         return False
 
 
-def _unless_false(result: object) -> object:
-    """C{False} as the failure that it counts as."""
-    return Failure(ValueError("it returned False")) if result is False else result
+def why_refused(result: object) -> Exception | None:
+    """Why the result of a hook counts as a failure; C{None} if it does not. C{False} does, and so
+    does an exception that the hook returns, a function where it was to call it, or several
+    awaitables."""
+    if result is False:
+        return ValueError("it returned False")
+    if isinstance(result, Exception):
+        return result
+    if isroutine(result) or isinstance(result, partial):
+        return TypeError(f"it returned the function {name_of(result)}, and did not call it")
+    if isinstance(result, list | tuple | set) and any(map(comes_later, result)):
+        return TypeError(
+            f"it returned a {type(result).__name__} of awaitables, and nobody waits "
+            "for them: return one, such as gatherResults of them"
+        )
+    return None
+
+
+def _accepted(result: object) -> object:
+    """The result of a hook, or the failure that it counts as."""
+    error = why_refused(result)
+    return result if error is None else Failure(error)
 
 
 def _drop(work: object) -> None:

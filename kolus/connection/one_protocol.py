@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IFileDescriptorReceiver, IHalfCloseableProtocol
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["OneProtocol"]
 
 _OPTIONAL = (IHalfCloseableProtocol, IFileDescriptorReceiver)
+_provides: Any = lru_cache(Provides)  # it keeps them itself, but takes longer to find them
 
 
 class OneProtocol(Factory):
@@ -42,7 +44,9 @@ class OneProtocol(Factory):
             protocol = self._make()
             if not callable(getattr(protocol, "dataReceived", None)):
                 raise TypeError(f"not a protocol, it has no dataReceived: {protocol!r}")
-        except Exception as error:
+            if getattr(getattr(protocol, "transport", None), "connected", False):
+                raise TypeError(f"connected already, make one for each connection: {protocol!r}")
+        except BaseException as error:
             connection.mistake = error
             connection.but = (
                 f"its protocol could not be made, at {place_of_mistake(error, self._make)}"
@@ -52,5 +56,5 @@ class OneProtocol(Factory):
         claimed = [each for each in _OPTIONAL if each.providedBy(protocol)]
         if claimed:  # as directlyProvides, which takes ten times as long
             its: Any = connection
-            its.__provides__ = Provides(type(connection), *claimed)
+            its.__provides__ = _provides(type(connection), *claimed)
         return connection

@@ -104,7 +104,12 @@ class Opening:
         return self._reach_by(reached)
 
     async def _reach_later(self, coming: Awaitable[Any], factory: OneProtocol) -> object:
-        reached: Any = self._reach(await coming, factory)
+        try:
+            its: Any = await coming
+        except (TypeError, ValueError) as error:  # the user's own callable gave no endpoint
+            self._connection.mistake = error
+            raise
+        reached: Any = self._reach(its, factory)
         return await reached
 
     async def _reach_by(self, reached: Awaitable[object]) -> object:
@@ -126,6 +131,7 @@ class Opening:
         if ISSLTransport.providedBy(transport):
             # A certificate is refused only after connectionMade.
             self._handshake = Deferred()
+            connection.but = "its TLS handshake failed"
         else:
             # Twisted's endpoints put a wrapper around the connection that passes on every optional
             # interface, but claims only one of them.
@@ -135,7 +141,7 @@ class Opening:
         was_making, self.is_making = self.is_making, True
         try:
             connection.protocol.makeConnection(transport)
-        except Exception as error:
+        except BaseException as error:
             self._failure = Failure()
             if not isinstance(error, OSError | ConnectError | ConnectionClosed):
                 connection.mistake = error
@@ -148,6 +154,8 @@ class Opening:
     def shook_hands(self) -> None:
         """The handshake is completed."""
         if self._handshake is not None and not self._handshake.called:
+            if self._failure is None:
+                self._connection.but = None
             self._handshake.callback(None)
 
     def give_up(self, reason: Failure) -> None:

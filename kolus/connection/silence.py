@@ -7,7 +7,7 @@ import socket
 from contextlib import suppress
 from typing import Any
 
-from twisted.protocols.policies import ProtocolWrapper
+from kolus.connection.transports import layers
 
 __all__ = ["limit_silence"]
 
@@ -23,9 +23,7 @@ def limit_silence(transport: Any, seconds: float) -> None:
     Half of the time may pass until the kernel asks an idle peer; then it asks three times. A
     transport without a socket of its own, or with one that is not TCP, is left alone.
     """
-    while isinstance(transport, ProtocolWrapper):  # such as TLS
-        transport = transport.transport
-    get_handle = getattr(transport, "getHandle", None)
+    get_handle = getattr(layers(transport)[-1], "getHandle", None)
     handle = None if get_handle is None else get_handle()
     if not isinstance(handle, socket.socket) or seconds == math.inf:
         return

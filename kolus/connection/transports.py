@@ -12,9 +12,12 @@ from typing import Any, Protocol
 
 from twisted.protocols.policies import ProtocolWrapper
 
-__all__ = ["is_ending", "is_sound", "layers", "stop_telling", "tell_before"]
+from kolus.connection.process_pipes import pipes_of
+
+__all__ = ["is_ending", "is_sound", "layers", "stop_telling", "tell_before", "telling"]
 
 _telling: dict[type, type | None] = {}
+_born_telling: set[type] = set()
 _NOTHING: dict[str, object] = {}
 
 
@@ -37,6 +40,9 @@ def tell_before(transport: Any, doubter: Doubter) -> bool:
 
     @return: whether that is possible. If not, the doubter must look each time.
     """
+    if type(transport) in _born_telling and transport._kolus_doubter is _NoDoubter:
+        transport._kolus_doubter = doubter
+        return True
     found = layers(transport)
     classes: list[Any] = []
     for each in found:
@@ -53,6 +59,17 @@ def tell_before(transport: Any, doubter: Doubter) -> bool:
     except (AttributeError, TypeError):
         return False
     return not getattr(found[0], "TLS", False)  # after STARTTLS, Twisted bypasses the methods
+
+
+def telling(kind: type) -> Any:
+    """The class of transports that are made to report such calls: C{tell_before} replaces nothing.
+
+    @param kind: their class: not that of a wrapper, nor one that can do C{startTLS}.
+    """
+    made = _telling_class(kind)
+    assert made is not None, f"{kind!r} can be closed in other ways"
+    _born_telling.add(made)
+    return made
 
 
 def stop_telling(transport: Any, *, for_good: bool = False) -> None:
@@ -172,7 +189,9 @@ def is_sound(transport: Any, producing: bool = False) -> bool:
             or (transport.TLS and transport.protocol.disconnecting)
         )
     except AttributeError:
-        return transport is not None and not getattr(transport, "disconnecting", False)
+        writer = (pipes_of(transport) or {0: transport}).get(0)  # of a process, its input
+        may_produce = producing or getattr(writer, "producer", None) is None
+        return writer is not None and may_produce and not getattr(writer, "disconnecting", False)
 
 
 def is_ending(transport: Any) -> bool:

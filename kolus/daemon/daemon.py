@@ -1,68 +1,40 @@
 """C{Daemon}: the service of C{twistd kolus}: the listeners and groups of a configuration.
 
-Its state is the groups and the listeners by their names, the way from each listener to its group,
-those that a reload has removed and that are still used, and the configuration that all have.
+Its state is the groups and the listeners by their names, those that a reload has removed and that
+are still used, and the configuration that all have.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import replace
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
-from kolus.config import Config, ConfigError
-from kolus.daemon.expiry_watch import DAY, Certificate, ExpiryWatch
+from kolus.config import Config
+from kolus.daemon.expiry_watch import DAY, ExpiryWatch
 from kolus.daemon.front_service import FrontService, Listening
 from kolus.daemon.leaving import Leaving
-from kolus.daemon.listening.place import address_place, place_of
-from kolus.daemon.route import Connect, Route
+from kolus.daemon.listening.listen_endpoint import listen_endpoint
+from kolus.daemon.maker import MakeEndpoint, Maker
+from kolus.daemon.moves import take_moves
+from kolus.daemon.reloads import Reloads
+from kolus.daemon.route import Route
 from kolus.daemon.served_group import ServedGroup
 from kolus.lease import Lease
-from kolus.support import CannotListen, time_of_day
+from kolus.sources import HostResolver, name_server_from_string
+from kolus.support import CannotListen, Work, time_of_day
+from kolus.tls import Certificate
 
-__all__ = ["Daemon", "Maker"]
+__all__ = ["Daemon", "make_daemon"]
 
 _log = Logger()
 
-_FIXED = ("name_servers", "admin", "takeover")
-"""The keys that a reload cannot change."""
-
-
-class Maker(Protocol):
-    """Makes the parts of a daemon from a configuration, each by its name there.
-
-    @ivar clock: the time.
-    """
-
-    clock: Any
-
-    def make_group(self, config: Config, name: str) -> ServedGroup:
-        """
-        @raise ValueError: a certificate cannot be used.
-        """
-
-    def make_source(self, config: Config, name: str) -> Any:
-        """The C{ISource} of a group."""
-
-    def make_listener(self, config: Config, name: str, connect: Connect) -> FrontService:
-        """
-        @param connect: what asks for a lease for a client.
-        @raise ValueError: a certificate cannot be used.
-        """
-
-    def listening(self, config: Config, name: str) -> list[Listening]:
-        """The addresses of a listener."""
-
-    def front_settings(self, config: Config, name: str) -> tuple[Any, Any, Any]:
-        """What the front of a listener is made and changed with.
-
-        @raise ValueError: a certificate cannot be used.
-        """
+Services = dict[str, FrontService]
 
 
 class Daemon(Service):
@@ -74,7 +46,7 @@ class Daemon(Service):
     """
 
     def __init__(
-        self, config: Config, maker: Maker, load: Callable[[], Config] | None = None
+        self, config: Config, maker: Maker, load: Callable[[], Work[Config]] | None = None
     ) -> None:
         """
         @param load: reads the configuration again, for C{reload}; raises C{ConfigError}. C{None}:
@@ -82,20 +54,18 @@ class Daemon(Service):
         """
         self.config = config
         self._maker = maker
-        self._load = load or (lambda: config)
+        self._reloads = Reloads(maker.clock, load or (lambda: _always(config)), self)
         self._leaving = Leaving(maker.clock)
-        self._expiries = ExpiryWatch(maker.clock, self.certificates)
+        self._expiries = ExpiryWatch(maker.clock, lambda: self.certificates)
         self.groups = {name: maker.make_group(config, name) for name in config.groups}
-        made = {name: self._made(config, name, self.groups) for name in config.listeners}
-        self.listeners = {name: service for name, (service, _) in made.items()}
-        self._routes = {name: route for name, (_, route) in made.items()}
+        self.listeners = {name: self._made(config, name, self.groups) for name in config.listeners}
 
-    def _made(
-        self, config: Config, name: str, groups: dict[str, ServedGroup]
-    ) -> tuple[FrontService, Route]:
+    def _made(self, config: Config, name: str, groups: dict[str, ServedGroup]) -> FrontService:
         its = config.listeners[name]
         route = Route(groups[its.group], its.settings.queue_timeout)
-        return self._maker.make_listener(config, name, route.connect), route
+        service = self._maker.make_listener(config, name, route.connect)
+        service.route = route
+        return service
 
     def connect(self, name: str, ident: Hashable) -> Deferred[Lease[Any]]:
         """Ask for a lease, as the clients of a listener do.
@@ -103,7 +73,7 @@ class Daemon(Service):
         @param name: the name of the listener.
         @return: as C{Group.connect}. It waits until the source of the group has given a list.
         """
-        return self._routes[name].connect(ident)
+        return self.listeners[name].route.connect(ident)
 
     def privilegedStartService(self) -> None:
         """Listen.
@@ -124,7 +94,9 @@ class Daemon(Service):
         for group in self.groups.values():
             group.start()
         self._expiries.start()
+        self._reloads.begin()
 
+    @property
     def certificates(self) -> list[Certificate]:
         """Those that listeners show to clients, and groups to backends."""
         shown = [(f"listener {name}", each.expiries) for name, each in self.listeners.items()]
@@ -138,33 +110,12 @@ class Daemon(Service):
 
     # Reloading
 
-    def reload(self) -> bool:
+    def reload(self) -> Deferred[bool]:
         """Read the configuration again, and go on with it. No client is closed.
 
-        @return: whether it goes on with what was read. Otherwise all is as before, and the log says
-            why.
+        @return: as C{Reloads.ask}.
         """
-        if not self.running:
-            _log.warn("nothing is read again: the daemon does not run yet, or is ending")
-            return False
-        try:
-            config = self._load()
-            for key in _FIXED:
-                if getattr(config, key) != getattr(self.config, key):
-                    _log.warn("{key} stays as it was: it needs a restart", key=key)
-                    config = replace(config, **{key: getattr(self.config, key)})
-            self.change(config)
-        except ConfigError as error:
-            text = "\n".join(error.lines)
-            _log.error(
-                "the configuration stays as it was, as the new one is wrong:\n{text}", text=text
-            )
-        except (CannotListen, ValueError) as error:
-            _log.error("the configuration stays as it was: {error}", error=error)
-        else:
-            _log.info("the configuration is reloaded")
-            return True
-        return False
+        return self._reloads.ask()
 
     def change(self, config: Config) -> None:
         """Go on with another configuration. No client is closed: those of a listener that is gone
@@ -180,17 +131,24 @@ class Daemon(Service):
         groups = {name: self._kept(config, name) for name in config.groups}
         new = config.listeners.keys() - self.listeners.keys()
         made = {name: self._made(config, name, groups) for name in new}
-        self._open(config, made)
+        services = self.listeners | made
+        listening = {name: self._maker.listening(config, name) for name in config.listeners}
+        moves = take_moves(self.listeners, listening)
+        self._open(listening, services)
         self.config = config
+        for move in moves:
+            services[move.giver].give(move.known, services[move.taker], move.wanted)
+            _log.info("{move}", move=move)
         for name in self.listeners.keys() - config.listeners.keys():
-            self._leaving.add_listener(self.listeners.pop(name), self._routes.pop(name))
+            self._leaving.add_listener(self.listeners.pop(name))
         self._change_groups(config, groups, sources)
-        for name, (service, route) in made.items():
-            self.listeners[name], self._routes[name] = service, route
+        for name, service in made.items():
+            self.listeners[name] = service
             service.startService()
         for name, its in config.listeners.items():
-            service, route = self.listeners[name], self._routes[name]
-            route.group, route.queue_timeout = self.groups[its.group], its.settings.queue_timeout
+            service = self.listeners[name]
+            service.route.group = self.groups[its.group]
+            service.route.queue_timeout = its.settings.queue_timeout
             service.keep(its.listen)
             if name not in new:
                 service.change(*told[name])
@@ -206,44 +164,16 @@ class Daemon(Service):
         group.reread()
         return group
 
-    def _open(self, config: Config, made: dict[str, tuple[FrontService, Route]]) -> None:
+    def _open(self, listening: dict[str, list[Listening]], services: Services) -> None:
         """Listen on all new addresses, or on none of them."""
-        listening = {name: self._maker.listening(config, name) for name in config.listeners}
-        self._refuse_moves(listening)
         opened = []
         try:
-            for name in config.listeners:
-                if name in made:
-                    service, _ = made[name]
-                    service.privilegedStartService()
-                    opened.append((service, service.ports))
-                else:
-                    service = self.listeners[name]
-                    opened.append((service, service.open_others(listening[name])))
+            for name, its in listening.items():
+                opened.append((services[name], services[name].open_others(its)))
         except CannotListen:
             for service, ports in opened:
                 service.close(ports)
             raise
-
-    def _refuse_moves(self, listening: dict[str, list[Listening]]) -> None:
-        """New addresses are opened before old ones are closed. So one that another listener has, or
-        that was written in another way, cannot be opened."""
-        held = [
-            (name, known, address_place(port.getHost()))
-            for name, service in self.listeners.items()
-            for known, port in service.offers()
-        ]
-        wanted = [(name, *each) for name, its in listening.items() for each in its]
-        for name, description, endpoint in wanted:
-            place = place_of(endpoint)
-            for holder, known, taken in held:
-                is_kept = (name, description) == (holder, known)
-                if place is not None and taken.meets(place) and not is_kept:
-                    raise CannotListen(
-                        f"cannot listen on {description}: listener {holder} has {known}, and a "
-                        "reload cannot change or move an address: restart, or take it out, reload, "
-                        "and put it in again"
-                    )
 
     def _change_groups(
         self, config: Config, groups: dict[str, ServedGroup], sources: dict[str, Any]
@@ -270,6 +200,7 @@ class Daemon(Service):
 
     def release(self) -> None:
         """Accept no more. Another process has the sockets, and serves."""
+        self._reloads.stop()
         for each in self.listeners.values():
             each.release()
 
@@ -280,6 +211,7 @@ class Daemon(Service):
         """
         super().stopService()  # type: ignore[no-untyped-call]
         self._expiries.stop()
+        self._reloads.stop()
         return Deferred.fromCoroutine(self._stop())
 
     def abort(self) -> None:
@@ -294,7 +226,7 @@ class Daemon(Service):
             _log.info(
                 "listener {name}: {clients} clients, {served} were served, {refused} refused",
                 name=name,
-                clients=listener.front.clients,
+                clients=len(listener.front.clients),
                 served=listener.front.served,
                 refused=listener.front.refused,
             )
@@ -308,3 +240,27 @@ class Daemon(Service):
         await gone
         for group in self.groups.values():
             await group.close()
+
+
+def _always(config: Config) -> Work[Config]:
+    """A reading that finds the same."""
+    yield
+    return config
+
+
+def make_daemon(
+    reactor: Any,
+    config: Config,
+    load: Callable[[], Work[Config]] | None = None,
+    make_endpoint: MakeEndpoint | None = None,
+) -> Daemon:
+    """Make the service of a configuration. Nothing is opened before it starts.
+
+    @param load: as for C{Daemon}.
+    @param make_endpoint: makes the endpoints of addresses; C{None}: C{listen_endpoint} does.
+    """
+    servers = [name_server_from_string(each) for each in config.name_servers]
+    if servers:  # for host names of backends too, such as those in SRV records
+        reactor.installNameResolver(HostResolver(reactor, servers, reactor.nameResolver))
+    maker = Maker(reactor, make_endpoint or partial(listen_endpoint, reactor))
+    return Daemon(config, maker, load)

@@ -6,36 +6,22 @@ Its state is the timer of the next look.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from kolus.support import time_of_day
 
-__all__ = ["DAY", "Certificate", "ExpiryWatch"]
+if TYPE_CHECKING:
+    from kolus.tls import Certificate
+
+__all__ = ["DAY", "ExpiryWatch"]
 
 _log = Logger()
 
 DAY = 86400.0
-
-
-@dataclass(frozen=True, slots=True)
-class Certificate:
-    """A certificate that is shown to clients or to backends.
-
-    @ivar user: whose it is, such as C{listener carts}.
-    @ivar file: the file that has it.
-    @ivar expires_at: seconds since 1970.
-    @ivar is_due: whether it expires soon, so that there are warnings.
-    """
-
-    user: str
-    file: str
-    expires_at: float
-    is_due: bool
 
 
 class ExpiryWatch:

@@ -8,25 +8,28 @@ from __future__ import annotations
 import os
 import select
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.interfaces import (
     IListeningPort,
-    IProtocolFactory,
     IReadDescriptor,
     IStreamServerEndpoint,
 )
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from kolus.daemon.listening.behind_balancers import BEHIND_BALANCERS
-from kolus.daemon.listening.letting_go import let_go
-from kolus.support import CannotListen, why_not_listening
+from kolus.daemon.listening.adopted import let_go
+from kolus.daemon.listening.endpoint_string import BEHIND_BALANCERS
+from kolus.support import CannotListen, host_and_port, why_not_listening
 
-__all__ = ["Drainable", "FrontService", "Listening"]
+if TYPE_CHECKING:
+    from kolus.daemon.route import Route
+    from kolus.tunnel import Front
+
+__all__ = ["FrontService", "Listening"]
 
 _log = Logger()
 
@@ -36,64 +39,25 @@ Listening = tuple[str, IStreamServerEndpoint]
 _ACCEPT_ROUNDS = 100  # each accepts many; the bound matters if descriptors have run out
 
 
-class Drainable(Protocol):
-    """A protocol factory that can let its clients finish.
-
-    @ivar clients: number of connected clients.
-    @ivar served: number of clients that were served and have ended.
-    @ivar refused: number of clients that were closed because they got no lease.
-    """
-
-    served: int
-    refused: int
-
-    @property
-    def clients(self) -> int:
-        """See the class."""
-
-    def listens(self, port: IListeningPort, factory: Any) -> IListeningPort:
-        """A port accepts clients for it.
-
-        @return: what is to be stopped in its place.
-        """
-
-    def forgets(self, port: IListeningPort) -> None:
-        """A port, as C{listens} gave it, accepts no clients any more."""
-
-    def abort(self) -> None:
-        """Abort the clients that are left."""
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nobody is connected."""
-
-    def change(self, settings: Any, certificates: Any, send_proxy: Any) -> None:
-        """Go on with other settings."""
-
-    def drain(self, grace: float) -> Deferred[int]:
-        """Let the clients finish for at most C{grace} seconds, then abort them.
-
-        @return: fires with the number of aborted clients, when no client is left.
-        """
-
-
 class FrontService(Service):
     """Listens until it is stopped, then drains the front.
 
     @ivar front: the front.
+    @ivar route: where its clients get their leases; C{Daemon} sets it.
     @ivar grace: seconds that clients have to finish when the service is stopped.
     """
 
+    route: Route
+
     def __init__(
         self,
-        front: Drainable,
+        front: Front,
         listening: Sequence[Listening],
         *,
         grace: float = 30.0,
         certificates: Any = None,
     ) -> None:
         """
-        @param front: must also be a protocol factory.
         @param certificates: the C{ListenerCertificates} that the front has.
         """
         self.front = front
@@ -139,6 +103,7 @@ class FrontService(Service):
     def open_others(self, listening: Sequence[Listening]) -> list[IListeningPort]:
         """Listen on those of the addresses on which it does not listen yet.
 
+        @param listening: without those that another listener gives it.
         @return: the new ports.
         @raise CannotListen: listening failed on one of them. None of the others is opened, then.
         """
@@ -150,6 +115,11 @@ class FrontService(Service):
         """Where it listens, as text."""
         return [_readable(port.getHost()) for port in self.ports]
 
+    @property
+    def group(self) -> str:
+        """The name of the group that serves its clients."""
+        return self.route.group.name
+
     def keep(self, descriptions: Sequence[str]) -> None:
         """Close the ports on other addresses. Clients stay, with those that the kernel has accepted
         already."""
@@ -158,9 +128,22 @@ class FrontService(Service):
             _accept_waiting(port)
         self.close(ports)
 
+    def give(self, description: str, other: FrontService, as_its: str) -> None:
+        """Have another listener go on with a port. Clients stay; those in the kernel's
+        queue are the other listener's.
+
+        @param description: the server endpoint string of the port here.
+        @param as_its: that which the other one has for it.
+        """
+        port = next(port for each, port in self._open if each == description)
+        self._open.remove((description, port))
+        self.front.forgets(port)
+        other.front.takes(port, other._factory(as_its))
+        other._open.append((as_its, port))
+
     def close(self, ports: Sequence[IListeningPort]) -> None:
-        """Close some ports, on which nobody was served yet. Who waits there is left to another
-        process that may have the socket, too."""
+        """Close some ports, on which nobody was served yet. Clients in their queues are left to
+        another process that may have the socket, too."""
         self._open = [each for each in self._open if each[1] not in ports]
         for port in ports:
             self.front.forgets(port)
@@ -205,16 +188,17 @@ class FrontService(Service):
 
     def _listen(self, description: str, endpoint: IStreamServerEndpoint) -> None:
         failures: list[Failure] = []
-        factory: Any = self.front
-        if description.startswith(BEHIND_BALANCERS):
-            factory = factory.behind_balancers()
-        assert IProtocolFactory.providedBy(factory)
+        factory = self._factory(description)
         listened = endpoint.listen(factory).addCallbacks(
             self._listens, failures.append, callbackArgs=(description, factory)
         )
         for failure in failures:
             raise CannotListen(why_not_listening(description, failure)) from None
         listened.addCallback(_report_late, description, failures)
+
+    def _factory(self, description: str) -> Any:
+        behind_balancers = description.startswith(BEHIND_BALANCERS)
+        return self.front.behind_balancers() if behind_balancers else self.front
 
     def _listens(self, port: IListeningPort, description: str, factory: Any) -> None:
         port = self.front.listens(port, factory)
@@ -246,4 +230,4 @@ def _readable(address: Any) -> str:
         return os.fsdecode(address.name or b"")
     if host is None:
         return str(address)
-    return f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"
+    return host_and_port(host, address.port)

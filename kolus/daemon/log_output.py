@@ -1,4 +1,4 @@
-"""C{LogOutput}: writes the log to a file or to stdout, and never waits for whoever reads it.
+"""C{LogOutput}: writes the log to a file or to stdout, and never waits for its reader.
 
 Its state is the descriptor, how many lines were dropped since the last that was written, and
 whether that one ends in the middle.
@@ -18,7 +18,7 @@ _log = Logger()
 
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 _AT_ONCE = select.PIPE_BUF
-"""A pipe that is ready takes so many bytes without blocking."""
+"""Bytes that a pipe takes without blocking, if it is ready."""
 
 
 class LogOutput:

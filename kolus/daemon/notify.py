@@ -1,4 +1,4 @@
-"""C{Notifier}: tells systemd, or who else started the daemon, how the daemon is.
+"""C{Notifier}: tells systemd, or another program that started the daemon, how the daemon is.
 
 Its state is the address that it tells, and the timer of the watchdog.
 """
@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 
 __all__ = ["Notifier"]
@@ -20,8 +21,8 @@ __all__ = ["Notifier"]
 class Notifier:
     """Sends what C{sd_notify} would send. It does nothing if nobody asked for it.
 
-    Who asked gave the path of a socket, or its abstract name after an C{@}, in C{NOTIFY_SOCKET}.
-    Who wants a sign of life gave its interval in C{WATCHDOG_USEC}.
+    C{NOTIFY_SOCKET} has the path of the socket, or its abstract name after an C{@}.
+    C{WATCHDOG_USEC} has the interval of the signs of life, if they are wanted.
     """
 
     def __init__(self, reactor: Any, environ: Mapping[str, str] = os.environ) -> None:
@@ -38,18 +39,17 @@ class Notifier:
             self._reactor.addSystemEventTrigger("after", "startup", self._started)
             self._reactor.addSystemEventTrigger("before", "shutdown", self.tell, "STOPPING=1")
 
-    def reloading(self, reload: Callable[[], bool]) -> bool:
+    def reloading(self, reload: Callable[[], Deferred[bool]]) -> Deferred[bool]:
         """Reload, and tell when that begins and when it is over.
 
         @return: what C{reload} returned.
         """
         self.tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
-        succeeded = False
-        try:
-            succeeded = reload()
-        finally:
-            how = "reloaded" if succeeded else "the last reload failed: see the log"
-            self.tell("READY=1", f"STATUS={how}")
+        return reload().addCallback(self._reloaded)
+
+    def _reloaded(self, succeeded: bool) -> bool:
+        how = "reloaded" if succeeded else "the last reload failed: see the log"
+        self.tell("READY=1", f"STATUS={how}")
         return succeeded
 
     def tell(self, *lines: str) -> None:

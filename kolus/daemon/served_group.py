@@ -1,11 +1,12 @@
 """C{ServedGroup}: a group of the configuration at work: its pool, and the group in it.
 
-Its state is the group, from start to close, and whether clients still come.
+Its state is the group, from start to close, whether clients still come, and whether all managers
+were told to drain after that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
 
-from kolus.backend import Backend
+from kolus.backend import Backend, MakeEndpoint
 from kolus.balance import NAMES, Balancer
 from kolus.checking import CheckedSource
 from kolus.config import GroupSettings
@@ -30,6 +31,7 @@ from kolus.sources import (
     name_server_from_string,
     source_from_string,
 )
+from kolus.support import Work
 from kolus.tls import BackendCertificates, SecuredEndpoint
 from kolus.tunnel import End, in_place_of, loop_of
 
@@ -50,8 +52,6 @@ _CHANGEABLE = (
     *("backends", "source", "wait_for_source", "balance", "limit", "total_limit", "send_proxy"),
 )
 """The settings that change without another pool."""
-
-MakeEndpoint = Callable[[Any, Backend], IStreamClientEndpoint]
 
 
 def make_source(reactor: Any, settings: GroupSettings, servers: tuple[str, ...]) -> Any:
@@ -109,7 +109,7 @@ class ServedGroup:
         self.name = name
         self.settings = settings
         self.group: Group[Any] | None = None
-        self._is_over = False
+        self._is_over = self._is_drained = False
         self._reactor = reactor
         self._list = SourceSwitch(source)
         self._weights = WeightedSource(self._list)
@@ -126,6 +126,7 @@ class ServedGroup:
                 max_waiters=settings.max_waiters,
                 min_idle=settings.connect_ahead,
                 connect_timeout=settings.connect_timeout,
+                fail_fast=settings.fail_fast,
                 ejection=Ejection(failures) if failures else None,
                 balancer=self._balancer(settings),
                 lifetime=_LIFETIME if settings.connect_ahead else None,  # each serves one client
@@ -201,16 +202,18 @@ class ServedGroup:
         if isinstance(self._source, CheckedSource) and isinstance(other._source, CheckedSource):
             self._source.begin_with(other._source.results())
 
-    def let_go(self) -> None:
+    def let_go(self) -> Work[None]:
         """No more clients come: close what is idle, unless somebody waits. Leases stay. It is
         called again and again."""
-        if self._is_over or self.group is None:
+        if self._is_over or self.group is None or self.group.status([]).waiting:
             return
-        if not self.group.status().waiting:
-            self._is_over = True
-            self.group.close()
-            for each in self.pool.status():
-                self.pool.drain(each.backend)
+        self._is_over = True
+        backends = self.group.backends
+        self.group.close()
+        for each in backends:
+            self.pool.drain(each)
+            yield
+        self._is_drained = True
 
     def _checked(self, backend: Backend, failure: str) -> None:
         """Called with the results of checks; the last say that all are up, as checks are over."""
@@ -231,10 +234,8 @@ class ServedGroup:
 
     @property
     def is_unused(self) -> bool:
-        """Whether nobody has a lease, and nobody waits for one."""
-        waiting = 0 if self.group is None else self.group.status().waiting
-        managers = self.pool.status()
-        return not (waiting or any(each.leased or each.waiting for each in managers))
+        """Whether C{let_go} has ended, and nobody has a lease."""
+        return self._is_drained and not any(each.leased for each in self.pool.status())
 
     def _balancer(self, settings: GroupSettings) -> Balancer:
         made: Balancer = NAMES[settings.balance](self._reactor)
@@ -242,6 +243,7 @@ class ServedGroup:
 
     async def close(self) -> None:
         """Close the group and its pool. Leases that are still held are revoked."""
+        self._is_over = True
         await self.pool.close(_CLOSE_TIMEOUT)
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
@@ -12,11 +11,10 @@ from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 
 from kolus.admin import AdminService
 from kolus.config import AdminSettings
-from kolus.daemon.daemon import Daemon
-from kolus.daemon.expiry_watch import Certificate
-from kolus.daemon.front_service import FrontService
-from kolus.daemon.listening.letting_go import let_go
-from kolus.daemon.served_group import ServedGroup
+from kolus.daemon.listening.adopted import let_go
+
+if TYPE_CHECKING:
+    from kolus.daemon.daemon import Daemon
 
 __all__ = ["Steered"]
 
@@ -40,12 +38,12 @@ class Steered(Service):
         @raise ValueError: an address of the admin server cannot be listened on.
         """
         self.daemon = daemon
-        self.admin = AdminService(reactor, _Watched(daemon), settings, make_endpoint)
+        self.admin = AdminService(reactor, daemon, settings, make_endpoint)
 
     def offers(self) -> list[tuple[str, IListeningPort]]:
         """The server endpoint strings of the listening ports, and the ports."""
-        places = [each.text for each in self.admin.places]
-        return [*self.daemon.offers(), *zip(places, self.admin.ports, strict=False)]
+        texts = [each.text for each in self.admin.endpoints]
+        return [*self.daemon.offers(), *zip(texts, self.admin.ports, strict=False)]
 
     def release(self) -> None:
         """Accept no more. Another process has the sockets, and serves."""
@@ -84,42 +82,3 @@ class Steered(Service):
     async def _stop(self) -> None:
         await self.daemon.stopService()
         await self.admin.stopService()
-
-
-@dataclass(frozen=True, slots=True)
-class _Listener:
-    """See C{RunningListener}."""
-
-    service: FrontService
-    group: str
-
-    @property
-    def front(self) -> Any:
-        return self.service.front
-
-    @property
-    def addresses(self) -> list[str]:
-        return self.service.addresses
-
-
-class _Watched:
-    """A daemon as the admin server sees it."""
-
-    def __init__(self, daemon: Daemon) -> None:
-        self._daemon = daemon
-
-    @property
-    def certificates(self) -> list[Certificate]:
-        return self._daemon.certificates()
-
-    @property
-    def groups(self) -> dict[str, ServedGroup]:
-        return self._daemon.groups
-
-    @property
-    def listeners(self) -> dict[str, _Listener]:
-        its = self._daemon
-        return {
-            name: _Listener(service, its.config.listeners[name].group)
-            for name, service in its.listeners.items()
-        }

@@ -5,14 +5,20 @@ from __future__ import annotations
 import atexit
 import math
 import os
-import re
 import sys
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from twisted.application.service import IService
-from twisted.logger import ILogObserver, Logger, textFileLogObserver
+from twisted.logger import (
+    FilteringLogObserver,
+    ILogObserver,
+    Logger,
+    LogLevel,
+    LogLevelFilterPredicate,
+    textFileLogObserver,
+)
 from twisted.python import usage
 
 from kolus.config import (
@@ -21,18 +27,20 @@ from kolus.config import (
     ConfigError,
     Flag,
     config_from_flags,
-    did_you_mean,
     read_config,
 )
+from kolus.daemon.collector import calm_collector
+from kolus.daemon.daemon import make_daemon
 from kolus.daemon.listening.handover import Handover
 from kolus.daemon.listening.inheritance import inherit
+from kolus.daemon.listening.listen_endpoint import listen_endpoint, promised_endpoint
 from kolus.daemon.log_output import LogOutput
-from kolus.daemon.making import make_daemon
+from kolus.daemon.meant import what_was_meant
 from kolus.daemon.notify import Notifier
 from kolus.daemon.preflight import preflight
 from kolus.daemon.signals import Signals, let_signals_come
 from kolus.daemon.steady_time import use_steady_time
-from kolus.support import CannotListen
+from kolus.support import CannotListen, Work, at_once
 
 __all__ = ["Options", "makeService"]
 
@@ -88,7 +96,7 @@ class Options(usage.Options):
         try:
             super().parseOptions(options)  # type: ignore[no-untyped-call]
         except usage.UsageError as error:
-            for line in _hinted(str(error)).splitlines():
+            for line in what_was_meant(str(error), self.parent).splitlines():
                 print(f"twistd kolus: {line}", file=sys.stderr)
             raise SystemExit(1) from error
 
@@ -124,7 +132,7 @@ class Options(usage.Options):
         if self["config"] is not None:  # a daemon may go to another folder
             self["config"] = os.path.abspath(self["config"])
         try:
-            self.config = self.load()
+            self.config = at_once(self.load())
         except ConfigError as error:
             raise usage.UsageError("\n".join(error.lines)) from error
         if self["check-config"]:
@@ -134,14 +142,15 @@ class Options(usage.Options):
         self.signals.install()
         self._log_without_waiting()
 
-    def load(self) -> Config:
+    def load(self) -> Work[Config]:
         """Read the configuration, now or again.
 
         @raise ConfigError: it has mistakes.
         """
         from twisted.internet import reactor
 
-        check = partial(preflight, reactor)
+        listening = promised_endpoint if self["check-config"] else listen_endpoint
+        check = partial(preflight, reactor, listening=listening)
         if self["config"] is None:
             return config_from_flags(self.given, check)
         return read_config(self["config"], check)
@@ -174,21 +183,8 @@ _outputs: list[LogOutput] = []
 def log_observer() -> ILogObserver:
     """Make the observer of the log. Called by twistd."""
     file: Any = _outputs[-1]
-    observer: ILogObserver = textFileLogObserver(file)
-    return observer
-
-
-def _hinted(message: str) -> str:
-    """What getopt says of an option, in plain words, and what may have been meant."""
-    bare = re.fullmatch(r"option (--\S+) requires argument", message)
-    if bare is not None:
-        return f"{bare[1]} needs a value: see twistd kolus --help"
-    unknown = re.fullmatch(r"option --(\S+) not recognized", message)
-    if unknown is None:
-        return message
-    hint = did_you_mean(unknown[1], [*FLAGS, "config", "check-config", "demo", "help"])
-    hint = re.sub(r"'(.*)'", r"--\1", hint) if "did you mean" in hint else "see twistd kolus --help"
-    return f"unknown option --{unknown[1]}: {hint}"
+    is_shown = LogLevelFilterPredicate(LogLevel.info)  # as python -m twisted has it
+    return FilteringLogObserver(textFileLogObserver(file), [is_shown])
 
 
 def _add_flag(flag: Flag) -> None:
@@ -222,6 +218,7 @@ def makeService(options: Options) -> IService:
     options.signals.reload = partial(notifier.reloading, daemon.reload)
     options.signals.tell_status = daemon.tell_status
     options.signals.end_at_once = daemon.abort
+    calm_collector(reactor)
     service: Any = daemon
     if options.config.admin is not None:
         from kolus.daemon.steered import Steered  # with a web server: most of a tenth of a second

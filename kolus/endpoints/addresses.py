@@ -1,8 +1,8 @@
 """C{Addresses}: the addresses of a host name, and how connecting to each of them went.
 
 Its state is the addresses, until when they may be used, whether all have failed, the question that
-is under way, and how many attempts there were. A question has who waits for it, and the addresses
-of its answer so far.
+is under way, and how many attempts there were. The state of a question is its waiters, and the
+addresses of its answer so far.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class Addresses:
         self._question: _Question | None = None
 
     def get(self) -> Deferred[list[Address]]:
-        """Get the addresses. If they are too old, the name is resolved. Whoever asks meanwhile
-        waits for the same answer.
+        """Get the addresses. If they are too old, the name is resolved. Calls that come
+        meanwhile wait for the same answer.
 
         @return: fires with at least one address; fails with C{DNSLookupError}, or with
             C{MachineFault} if this machine cannot ask. Cancelling it
@@ -118,7 +118,7 @@ class Addresses:
 
 @implementer(IResolutionReceiver)
 class _Question:
-    """One resolution of the name, and who waits for it.
+    """One resolution of the name, and the calls that wait for it.
 
     Twisted's own resolver runs C{getaddrinfo} in a thread and cannot cancel it. Such a question
     goes on, and the next connect waits for it instead of using another thread. It is not waited

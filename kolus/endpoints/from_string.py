@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import lru_cache
 from typing import Any
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
@@ -19,16 +20,28 @@ from twisted.python.filepath import UnlistableError
 from kolus.endpoints.machine import machine_fault
 from kolus.endpoints.named import NamedEndpoint
 from kolus.errors import describe
-from kolus.support import hide_secrets
+from kolus.support import hide_secrets, nearest
 
 __all__ = ["check_endpoint_string", "endpoint_from_string", "is_of_plugin", "what_is_unverified"]
 
 _OWN_KINDS = frozenset({"ssl", "tcp", "unix"})
 """The kinds that Twisted parses itself, which needs no reactor."""
 
+_LASTING_KINDS = frozenset({"tcp", "unix"})
+"""The kinds of which the text says all: no file is read, and no plugin is asked."""
+
+_REMEMBERED = 10_000
+"""How many strings are parsed once only. A daemon with thousands of backends reads all of them
+again when one changes, and Twisted takes most of a tenth of a millisecond for each."""
+
 _LONGEST_PATH = 107  # as Linux has it
 _IPV6 = re.compile(r"(\w+):\[?([0-9A-Fa-f.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f.]*)\]?:(\d+(?::.*)?)")
 """A string with an IPv6 address whose colons are not escaped."""
+
+_PLACE = re.compile(
+    r"(?:[A-Za-z][\w+.-]*:)?(?://)?(?:[^@/]*@)?(?:\[([0-9A-Fa-f:.]+)\]|([\w.-]+)):(\d+)(?:/.*)?"
+)
+"""What has a host and a port, as the URL of a server."""
 
 _plugin_kinds: set[str] = set()
 """The kinds that plugins are known to parse. Looking for plugins takes most of a millisecond."""
@@ -61,11 +74,8 @@ def check_endpoint_string(description: str) -> None:
         _plugin_kinds.update([plugin.prefix.lower() for plugin in plugins])
         if kind not in _plugin_kinds:
             known = ", ".join(sorted(_plugin_kinds | _OWN_KINDS))
-            port = description.partition(":")[2]
-            hint = f"; did you mean tcp:{description}?" if port.isdecimal() else ""
-            if kind == "tcp6":
-                hint = "; did you mean tcp, which connects to IPv6 addresses, too?"
-            raise _unusable(description, f"unknown kind {kind!r}, known kinds: {known}{hint}")
+            why = f"unknown kind {kind!r}, known kinds: {known}{_hint(kind, description)}"
+            raise _unusable(description, why)
 
 
 def what_is_unverified(description: str) -> str:
@@ -114,6 +124,21 @@ def _in_place_of(reactor: Any, made: Any) -> IStreamClientEndpoint:
 
 
 def _parse(reactor: Any, description: str) -> IStreamClientEndpoint:
+    if _kind_of(description) not in _LASTING_KINDS:
+        return _parse_now(reactor, description)
+    kept: Any = _lasting(description)
+    made: Any = object.__new__(type(kept))
+    made.__dict__ = {**kept.__dict__, "_reactor": reactor}  # copy.copy takes ten times as long
+    return made  # type: ignore[no-any-return]
+
+
+@lru_cache(_REMEMBERED)
+def _lasting(description: str) -> IStreamClientEndpoint:
+    """The endpoint of a lasting kind, without a reactor, to be copied."""
+    return _parse_now(None, description)
+
+
+def _parse_now(reactor: Any, description: str) -> IStreamClientEndpoint:
     try:
         return clientFromString(reactor, description)  # type: ignore[no-any-return]
     except Exception as error:
@@ -125,22 +150,37 @@ def _why(description: str, error: Exception) -> str:
     """What is wrong. Where Twisted's message is about its own functions, this one is about the
     string."""
     if address := _IPV6.fullmatch(description):
-        its = address[2].replace(":", r"\:")
-        escaped = f"{address[1]}:{its}:{address[3]}"
+        escaped = f"{address[1]}:{_escaped(address[2])}:{address[3]}"
         return rf"the colons of an IPv6 address are written as \:, here {escaped}"
     if isinstance(error, NameError):  # what Twisted could not import of pyOpenSSL
         return "TLS needs pip install 'kolus[tls]'"
     if isinstance(error, UnlistableError):
         why = error.originalException
         return f"trustRoots must be a folder of *.pem files; {why.filename}: {why.strerror}"
+    form = f"; expected {_kind_of(description)}:HOST:PORT"
     if missing := re.search(r"missing \d+ required .*'(\w+)'$", str(error)):
-        form = f"; expected {_kind_of(description)}:HOST:PORT" if missing[1] == "port" else ""
-        return f"the {missing[1]} is missing{form}"
+        return f"the {missing[1]} is missing{form if missing[1] == 'port' else ''}"
     if unknown := re.search(r"(?:unexpected|unrecognized) keyword arg.*'(\w+)'", str(error)):
         return f"unknown argument {unknown[1]!r}"
     if number := re.search(r"invalid literal for int\(\) .*: b?('.*')$", str(error)):
-        return f"{number[1]} is not a number"
+        is_port = number[1] in map(repr, description.split(":")[2:3])
+        return f"{number[1]} is not a number{form if is_port else ''}"
     return describe(error)
+
+
+def _escaped(host: str) -> str:
+    return host.replace(":", r"\:")
+
+
+def _hint(kind: str, description: str) -> str:
+    """What may have been meant by a string of an unknown kind, to be added to a message."""
+    if kind == "tcp6":
+        return "; did you mean tcp, which connects to IPv6 addresses, too?"
+    place = _PLACE.fullmatch(description)
+    if place is None:
+        return ""
+    similar = nearest(kind, _plugin_kinds | _OWN_KINDS) or "tcp"
+    return f"; did you mean {similar}:{_escaped(place[1] or place[2])}:{place[3]}?"
 
 
 def _kind_of(description: str) -> str:

@@ -1,4 +1,4 @@
-"""Tells whether a connect failed for want of something on this machine.
+"""Tells whether a connect failed because this machine lacks something.
 
 Such a failure says nothing of the backend. It concerns all backends if descriptors, memory or
 threads are lacking; only one if there is no address or port from which to connect to it. That there
@@ -14,15 +14,13 @@ from __future__ import annotations
 import encodings.idna  # noqa: F401
 import errno
 import socket
-from collections.abc import Iterator
 from typing import Any
 
 from twisted.internet import defer, error
 from twisted.internet._resolver import GAIResolver
-from twisted.internet.defer import FirstError
 
 from kolus.errors import MachineFault
-from kolus.support import soft_limit
+from kolus.support import causes, soft_limit
 
 __all__ = ["TIME_OUTS", "machine_fault", "threads_fault"]
 
@@ -50,7 +48,7 @@ def machine_fault(failed: BaseException, reactor: Any = None) -> MachineFault | 
     @param reactor: what connects. It is asked for its threads if the error is a time-out; C{None}
         for what resolves no name.
     """
-    for each in _causes(failed):
+    for each in causes(failed):
         if isinstance(each, MachineFault):
             return each
         number = getattr(each, "osError", None) or getattr(each, "errno", None)
@@ -112,18 +110,3 @@ def _descriptors_fault() -> int | None:
     except OSError as failed:
         return failed.errno if failed.errno in _LACKING else None
     return None
-
-
-def _causes(failed: BaseException) -> Iterator[BaseException]:
-    """An error and those that it was caused by."""
-    seen: set[int] = set()
-    left: list[BaseException | None] = [failed]
-    while left:
-        each = left.pop()
-        if each is None or id(each) in seen:
-            continue
-        seen.add(id(each))
-        yield each
-        left.append(each.__cause__)
-        if isinstance(each, FirstError):
-            left.append(each.subFailure.value)

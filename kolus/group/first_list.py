@@ -29,7 +29,7 @@ class FirstList(WaiterQueue[None]):
         self._group = group
         self._managers = managers
         self._owners = managers.records.group_queues.owners
-        super().__init__(clock, managers.policy.acquire_timeout, self._no_list)
+        super().__init__(clock, managers.policy.acquire_timeout)
 
     async def connect(
         self,
@@ -87,6 +87,7 @@ class FirstList(WaiterQueue[None]):
             self.fail(next(iter(self.waiting)), error)
         self._alarm.clear()
 
-    def _no_list(self, waiter: Waiter[None]) -> NoBackend:
-        seconds = self._clock.seconds() - waiter.since
-        return NoBackend(f"{self._group!r} has not been told of any backend within {seconds:.3g} s")
+    def _expire(self, waiter: Waiter[None]) -> None:
+        waited = self._clock.seconds() - waiter.since
+        told = f"{self._group!r} has not been told of any backend within {waited:.3g} s"
+        self.fail(waiter, NoBackend(told))

@@ -1,16 +1,16 @@
 """C{Group}: a live set of backends that can serve the same requests.
 
 Its state is its backends with their queues, which C{GroupBackends} keeps; the balancer; the waiters
-for the first list of backends; and whether the group is closed.
+for the first list of backends; whether the group has a list to choose from; and whether it is
+closed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from kolus.backend import AnyBackend, Backend, named, several
@@ -28,13 +28,14 @@ from kolus.manager import (
     connect_from_the_start,
 )
 from kolus.status import GroupStatus
-from kolus.support import check_seconds, failed
+from kolus.support import check_done, check_seconds, failed
 from kolus.watching import Owner, check_owner
 
 if TYPE_CHECKING:
     from kolus.group.group_statuses import GroupStatuses
     from kolus.group.selector import Selector
     from kolus.lease import Lease
+    from kolus.support import SteadyClock
 
 __all__ = ["Group"]
 
@@ -54,11 +55,11 @@ class Group(GroupUse[P]):
 
     def __init__(
         self,
-        left: Callable[[Backend], object],
+        left: Callable[[Sequence[Backend]], object],
         closed: Callable[[Group[Any]], object],
         managers: Managers,
         selector: Selector,
-        clock: IReactorTime,
+        clock: SteadyClock,
         balancer: Balancer,
         name: str | None,
         ident: Hashable = None,
@@ -73,13 +74,19 @@ class Group(GroupUse[P]):
         self._source: Any = None
         self.kept: object = None
         self._closed = False
+        self._has_list = False
         self._early = FirstList(self, clock, managers)
         self._candidates = GroupBackends(self, managers, clock, Feedback.of(balancer))
         self._selection = Selection(self._candidates, balancer)
 
     def start(self, source: Any) -> None:
         """Take the lists of backends from a source."""
-        source.start(self._told)
+
+        def told(backends: Sequence[Backend]) -> None:
+            self._source = source  # if it told, it has started, even if C{start} fails after that
+            self._told(backends)
+
+        check_done(f"start of {source!r}", source.start(told))
         self._source = source
         if self._closed:  # an observer of the first list may have closed the pool
             self._stop_source()
@@ -145,18 +152,30 @@ class Group(GroupUse[P]):
                 check_owner(owner)
             except LeaseError:
                 return failed(Waiter)
-        if self._closed or self._early.waiting or not self._candidates.by_key:
-            excluded = self._excluded(exclude)
-
-            def serve(left: float | None) -> Waiter[Lease[P]]:
-                selection = self._select(excluded, balancer, fresh)
-                return self._selector.connect(ident, selection, left, owner)
-
-            return as_waiter(Deferred.fromCoroutine(self._early.connect(serve, timeout, owner)))
+        if not self._has_list or self._early.waiting:
+            return self._connect_later(ident, timeout, owner, exclude, balancer, fresh)
         selection = self._selection
         if exclude or balancer is not None or fresh is not False:
             selection = self._select(self._excluded(exclude), balancer, fresh)
         return self._selector.connect(ident, selection, timeout, owner)
+
+    def _connect_later(
+        self,
+        ident: Hashable,
+        timeout: float | None,
+        owner: Owner | None,
+        exclude: Collection[AnyBackend],
+        balancer: Balancer | None,
+        fresh: bool,
+    ) -> Waiter[Lease[P]]:
+        """Wait for the first list. In C{connect} the function would make each request dearer."""
+        excluded = self._excluded(exclude)
+
+        def serve(left: float | None) -> Waiter[Lease[P]]:
+            selection = self._select(excluded, balancer, fresh)
+            return self._selector.connect(ident, selection, left, owner)
+
+        return as_waiter(Deferred.fromCoroutine(self._early.connect(serve, timeout, owner)))
 
     def try_connect(
         self,
@@ -217,6 +236,7 @@ class Group(GroupUse[P]):
         before, now = candidates.by_key, by_keys(self, backends)
         candidates.change(now)
         self._selection = Selection(candidates, self.balancer)
+        self._has_list = not self._closed
         _log.info(
             "{group}: {joined} joined, {left} left",
             group=self,
@@ -226,9 +246,7 @@ class Group(GroupUse[P]):
         self._managers.limits.follow(before, now)
         self._managers.listed_again(now)
         candidates.change_queues()
-        for key, backend in before.items():
-            if key not in now:
-                self._left(backend)
+        self._left([backend for key, backend in before.items() if key not in now])
         self._managers.records.probe_those_due(now)
         if self._ident is not None and self._managers.policy.min_idle:
             joined = [each for key, each in now.items() if key not in before]
@@ -240,12 +258,20 @@ class Group(GroupUse[P]):
 
     # Watching and ending
 
-    def status(self) -> GroupStatus:
-        """The numbers of the group and of each of its backends."""
+    def status(self, backends: Iterable[AnyBackend] | None = None) -> GroupStatus:
+        """The numbers of the group, and of its backends.
+
+        @param backends: which of them; C{None}: all.
+        @raise ValueError: a backend is invalid.
+        @raise TypeError: a backend has a wrong type, or C{backends} is a single backend.
+        """
+        asked = self.backends
+        if backends is not None:
+            asked = tuple(map(Backend.of, several("backends", backends)))
         since = self._candidates.queues.oldest_since()
         return GroupStatus(
             name=self.name,
-            backends=tuple([backend_status(self._managers, each) for each in self.backends]),
+            backends=tuple([backend_status(self._managers, each) for each in asked]),
             waiting=len(self._early.waiting) + self._candidates.queues.waiting(),
             ejected=self._candidates.panic.ejected,
             panics=self._candidates.panic.is_on,
@@ -262,6 +288,7 @@ class Group(GroupUse[P]):
         if self._closed:
             return
         self._closed = True
+        self._has_list = False
         if self._source is not None:
             self._stop_source()
         self._candidates.stop()

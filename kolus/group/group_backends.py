@@ -7,7 +7,7 @@ list changes the backends, the statuses, and the backends of the queues.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IReactorTime
@@ -67,9 +67,7 @@ class GroupBackends:
 
     def change_queues(self) -> None:
         """Have the queues serve what there is now. It may call anything."""
-        for left_out, queue in self.queues.items():
-            if not queue.is_closed:  # a lessee served meanwhile may have closed it
-                queue.change(self._but(left_out))
+        self.queues.change(self.by_key, self._but)
 
     def stop(self) -> None:
         """The group is closed: do not observe the backends any more."""
@@ -97,11 +95,11 @@ class GroupBackends:
 
     def _teach(self) -> None:
         if self._feedback is not None:
-            self._records.teach(self._feedback, self.by_key)
+            self._records.subscriptions.teach(self._feedback, self.by_key)
 
     def _unteach(self, backends: Backends) -> None:
         if self._feedback is not None:
-            self._records.unteach(self._feedback, backends)
+            self._records.subscriptions.unteach(self._feedback, backends)
 
     # What a selection asks
 
@@ -119,7 +117,7 @@ class GroupBackends:
         """The queue of the requests of C{ident} for any of the backends; made if there is none.
 
         @param exclude: backends that must not serve it. Such a queue is closed when it is empty.
-        @param fresh: whether they want connections that were never leased. As with C{exclude}.
+        @param fresh: whether they want connections that were never leased.
         @raise Closed: the group was closed while a request was retried.
         """
         self._group.check_open()
@@ -130,16 +128,36 @@ class GroupBackends:
                 ident,
                 left_out,
                 self._but(left_out),
-                self.panic,
-                lasts=not (left_out or fresh),
+                self.queues.openings(frozenset(), self.by_key, lambda: self.panic),
+                lasts=not left_out,
                 fresh=fresh,
             )
         return queue
 
-    def _but(self, left_out: Keys) -> dict[Hashable, Backend]:
-        if not left_out:
-            return self.by_key
-        return {key: each for key, each in self.by_key.items() if key not in left_out}
+    def _but(self, left_out: Keys) -> Backends:
+        return _But(self.by_key, left_out) if left_out else self.by_key
+
+
+class _But(Mapping[Hashable, Backend]):
+    """Backends without some. A request that leaves out a few of ten thousand copies none."""
+
+    def __init__(self, backends: Backends, left_out: Keys) -> None:
+        self._backends = backends
+        self._left_out = left_out
+
+    def __getitem__(self, key: Hashable) -> Backend:
+        if key in self._left_out:
+            raise KeyError(key)
+        return self._backends[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key not in self._left_out and key in self._backends
+
+    def __iter__(self) -> Iterator[Hashable]:
+        return (each for each in self._backends if each not in self._left_out)
+
+    def __len__(self) -> int:
+        return len(self._backends) - sum([each in self._backends for each in self._left_out])
 
 
 def by_keys(group: Group[Any], backends: Sequence[Backend]) -> dict[Hashable, Backend]:

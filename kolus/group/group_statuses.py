@@ -31,6 +31,8 @@ class GroupStatuses(Statuses):
     """The live statuses of the backends of a group, in their order.
 
     @ivar backends: the backends, in the same order.
+    @ivar loads: what each has to do, as far as it was found.
+    @ivar is_even: whether all have the same weight.
     """
 
     panic: Panic
@@ -52,9 +54,10 @@ class GroupStatuses(Statuses):
         self._records = managers.records
         self.among = self if among is None else among
         self._live: list[LiveStatus | None] = [None] * len(self.backends)
-        self._loads: list[Load | None] = []
-        even = len({each.weight for each in self.backends}) < 2
-        self._weights = None if even else array("d", [each.weight for each in self.backends])
+        self.loads: list[Load | None] = [None] * len(self.backends)
+        self._has_looked = False
+        self.is_even = len({each.weight for each in self.backends}) < 2
+        self._weights = array("d", [] if self.is_even else [each.weight for each in self.backends])
         self._places: dict[Hashable, int] = {}
         # No set: once it was large, to pop the only element takes long.
         self._told: dict[Hashable, None] = {}
@@ -78,33 +81,27 @@ class GroupStatuses(Statuses):
         found = self.lighter_load(first, second)
         if found is None:
             return self._lighter_of_unknown(first, second)
-        place = first if found is self._loads[first] else second
+        place = first if found is self.loads[first] else second
         return self._live[place] or self.at(place)
 
     def lighter_load(self, first: int, second: int) -> Load | None:
-        loads = self._loads or self._find_loads()
-        one, other = loads[first], loads[second]
-        if one is None or other is None or one.noted < 0 or other.noted < 0:
+        """The load of the less loaded of those at two places, the first if they are equal.
+
+        C{None} unless both are noted.
+        """
+        if not self._has_looked:
+            self._has_looked = True
+            self.loads = [self._records.find_load(each.key) for each in self.backends]
+        one, other = self.loads[first], self.loads[second]
+        if one is None or other is None:
             return None
-        load: float = one.noted - len(one.idle)
-        other_load: float = other.noted - len(other.idle)
-        weights = self._weights
-        if weights is not None:  # cheaper than dividing each load by its own weight
-            load *= weights[second]
-            other_load *= weights[first]
-        return other if other_load < load else one
-
-    def _find_loads(self) -> list[Load | None]:
-        self._loads = [self._find_load(place) for place in range(self.size)]
-        return self._loads
-
-    def _find_load(self, place: int) -> Load | None:
-        record = self._records.find(self.backends[place].key)
-        return None if record is None else record.load
+        if self.is_even:
+            return one.lighter(other, 1.0, 1.0)
+        return one.lighter(other, self._weights[first], self._weights[second])
 
     def _lighter_of_unknown(self, first: int, second: int) -> Status | None:
         for place in (first, second):
-            self._loads[place] = self._find_load(place)
+            self.loads[place] = self._records.find_load(self.backends[place].key)
         return lighter_of(self.at(first), self.at(second))
 
     def lowest(self, rank: Rank) -> Status:
@@ -146,12 +143,12 @@ class GroupStatuses(Statuses):
         """Have the records tell of changes from now on."""
         if not self._watches:
             self._watches = True
-            self._records.watch(self._told.setdefault, self._by_key())
+            self._records.subscriptions.watch(self._told.setdefault, self._by_key())
 
     def stop(self) -> None:
         """Have the records tell of no more changes: the group has other backends now."""
         if self._watches:
-            self._records.unwatch(self._told.setdefault, self._by_key())
+            self._records.subscriptions.unwatch(self._told.setdefault, self._by_key())
         self._watches = True  # so that it never watches again
         for zone in self._zones.values():
             zone.stop()

@@ -16,9 +16,10 @@ from kolus.backend import Backend
 from kolus.errors import ConnectFailed, Draining, KolusError
 
 if TYPE_CHECKING:
-    from kolus.group.places import Places, Tried
+    from kolus.group.group_managers import GroupManagers
+    from kolus.group.openings import Openings, Tried
     from kolus.group.queue import GroupQueue
-    from kolus.group.servers import Servers
+    from kolus.group.room_finder import RoomFinder
     from kolus.manager import Waiter
 
 __all__ = ["Choose", "Placer", "has_left"]
@@ -51,10 +52,17 @@ class _Request:
 class Placer:
     """Places the waiters of one queue at managers."""
 
-    def __init__(self, queue: GroupQueue, servers: Servers, places: Places) -> None:
+    def __init__(
+        self,
+        queue: GroupQueue,
+        group_managers: GroupManagers,
+        room_finder: RoomFinder,
+        openings: Openings,
+    ) -> None:
         self._queue = queue
-        self._servers = servers
-        self._places = places
+        self._group_managers = group_managers
+        self._room_finder = room_finder
+        self._openings = openings
         self._requests: dict[Waiter[Any], _Request] = {}
         self._short: OrderedDict[Waiter[Any], None] = OrderedDict()
         self._given_up: deque[tuple[Waiter[Any], Exception]] = deque()
@@ -72,7 +80,7 @@ class Placer:
     def discard(self, waiter: Waiter[Any]) -> None:
         """A waiter has left the queue."""
         self._requests.pop(waiter, None)
-        self._short.pop(waiter, None)
+        self._is_not_short(waiter)
         if waiter.placement is not None:
             waiter.placement.placements.discard(waiter)
 
@@ -86,8 +94,12 @@ class Placer:
 
     def wants_room_at(self, backend: Backend) -> bool:
         """Whether one of those would be placed at a backend if that had room. A waiter that is
-        placed there already would not: its attempt there is slow."""
-        if not (self._short and self._queue.may_serve(backend)):
+        placed there already would not: its attempt there is slow. Nobody would where none of the
+        queue's ident is served, as while that is paused."""
+        may_serve = backend.key in self._room_finder.backends and self._queue.may_serve(backend)
+        if not (self._short and may_serve):
+            return False
+        if not self._group_managers.may_serve(self._queue.ident, backend):
             return False
         some = islice(self._short, _MOST_CHOSEN)
         return any(each.placement.backend.key != backend.key for each in some)
@@ -102,7 +114,13 @@ class Placer:
         room. If there is none, do so as soon as there is one."""
         if self._waits(waiter):
             self._short[waiter] = None
+            self._openings.needs_room(self._queue)
             self.place_short()
+
+    def _is_not_short(self, waiter: Waiter[Any]) -> None:
+        self._short.pop(waiter, None)
+        if not self._short:
+            self._openings.needs_none(self._queue)
 
     def place_short(self) -> None:
         """Place the waiters for whom no connection is being made at backends with room."""
@@ -115,18 +133,18 @@ class Placer:
                 waiter = next(reversed(self._short))
                 place = self._relief_for(waiter)
                 if place is not None:
-                    self._short.pop(waiter, None)
+                    self._is_not_short(waiter)
                     self._move(waiter, place)
                     continue
                 request = self._requests[waiter]
                 there = waiter.placement.backend
-                if not (request.round or self._places.has_room(there)):
+                if not (request.round or self._room_finder.has_room(there)):
                     break  # there is no room for the others either
                 self._begin_round(request)
                 self._short.move_to_end(waiter, last=False)  # there may be for the others
                 passed += 1
             if self._short:
-                self._places.ask_pool()
+                self._room_finder.ask_pool()
         finally:
             self._relieving = False
 
@@ -135,28 +153,32 @@ class Placer:
         request = self._requests[waiter]
         there = waiter.placement.backend
         if len(request.round) <= _MOST_CHOSEN:
-            return self._places.next(request.round, there)
+            return self._room_finder.next(request.round, there)
         return self._next_of_round(request, there)
 
     def _next_of_round(self, request: _Request, besides: Backend | None = None) -> Backend | None:
         """The next backend with room that was not tried in this round. A round looks at each
         backend once, so it takes O(n) for n backends."""
         if request.others is None:
-            request.others = self._places.once_each()
-        return self._places.next_of(request.others, request.round, besides)
+            request.others = self._room_finder.once_each()
+        return self._room_finder.next_of(request.others, request.round, besides)
 
     def _move(self, waiter: Waiter[Any], place: Backend) -> None:
-        waiter.placement.placements.discard(waiter)
-        if self._waits(waiter):
-            error = self._place_at(waiter, place)
-            if error is not None:
-                self.refused(waiter, error)
+        left = waiter.placement
+        left.placements.remove(waiter)
+        error = self._place_at(waiter, place)
+        left.demand_fell()  # not before: what it keeps ready might take the only slot of the pool
+        if error is not None:
+            self.place_elsewhere(waiter, error)
 
     # A manager gives up
 
-    def refused(self, waiter: Waiter[Any], error: Exception) -> None:
+    def unplaced(self, waiter: Waiter[Any]) -> None:
+        """A manager gives up on a waiter, which is placed nowhere until C{place_elsewhere}."""
+        self._is_not_short(waiter)
+
+    def place_elsewhere(self, waiter: Waiter[Any], error: Exception) -> None:
         """A manager has given up on a waiter: place it elsewhere, or else fail it."""
-        self._short.pop(waiter, None)
         self._given_up.append((waiter, error))
         if self._placing:
             return
@@ -183,7 +205,10 @@ class Placer:
             if isinstance(refusal, ConnectFailed):
                 error = refusal
                 self._note(request, error)
-        if not self._waits(waiter) or self._place_hopefully(waiter, request):
+        if not self._waits(waiter) or self._place_where_it_may_wait(waiter, request):
+            return
+        has_failed = isinstance(error, ConnectFailed) and self._group_managers.policy.fail_fast
+        if not has_failed and self._place_where_due(waiter, request):
             return
         if isinstance(error, ConnectFailed):
             everything = self._queue.failures(waiter)
@@ -199,15 +224,15 @@ class Placer:
         """The backends with room that were not tried in this round, the balancer's choice first."""
         while len(request.round) <= _MOST_CHOSEN:
             place = None if request.choose is None else request.choose(request.tried)
-            if place is None or place in request.round or not self._places.has_room(place):
-                place = self._places.next(request.round)
+            if place is None or place in request.round or not self._room_finder.has_room(place):
+                place = self._room_finder.next(request.round)
             if place is None:
                 return
             yield place
         while (place := self._next_of_round(request)) is not None:
             yield place
 
-    def _place_hopefully(self, waiter: Waiter[Any], request: _Request) -> bool:
+    def _place_where_it_may_wait(self, waiter: Waiter[Any], request: _Request) -> bool:
         """Place a waiter although no backend has room: where a lease may be released, a connection
         is being made, or a sibling may free a slot.
 
@@ -218,28 +243,44 @@ class Placer:
         # It is quicker to go where others are than to look everywhere.
         others = [each.placement for each in islice(reversed(queue.waiting), _MOST_PASSED)]
         near = [each for each in others if each and each.backend.key in queue.backends]
-        for server in chain(near, self._everywhere()):
-            at = server.placements
-            hopeful = at.has_lease_out() or (at.is_connecting() and server.backend not in tried)
-            if queue.may_serve(server.backend) and hopeful:
+        for manager in chain(near, self._everywhere()):
+            at = manager.placements
+            may_wait = at.has_lease_out() or (at.is_connecting() and manager.backend not in tried)
+            if queue.may_serve(manager.backend) and may_wait:
                 self._begin_round(request)
-                if self._place_at(waiter, server.backend) is None:
+                if self._place_at(waiter, manager.backend) is None:
                     return True
-        for backend in self._servers.crowded(queue.ident, queue.backends):
-            is_due = self._servers.attempt_due(backend) <= queue.now()
+        for backend in self._group_managers.crowded(queue.ident, queue.backends):
+            is_due = self._group_managers.attempt_due(backend) <= queue.now()
             if is_due and backend not in tried and queue.may_serve(backend):
                 self._begin_round(request)
                 if self._place_at(waiter, backend) is None:
                     return True
         return False
 
+    def _place_where_due(self, waiter: Waiter[Any], request: _Request) -> bool:
+        """Place a waiter where the next attempt to connect is due first, as the balancer may place
+        a new request. It waits there, or fails with the last error there.
+
+        @return: whether there is such a backend.
+        """
+        queue, group_managers = self._queue, self._group_managers
+        due = {
+            each: group_managers.attempt_due(each)
+            for each in queue.backends.values()
+            if each not in request.round
+            and queue.may_serve(each)
+            and group_managers.may_serve(queue.ident, each)
+        }
+        return bool(due) and self._place_at(waiter, min(due, key=due.__getitem__)) is None
+
     def _everywhere(self) -> Iterator[Any]:
         """The managers, looked for when the first is asked for."""
-        yield from self._servers.of(self._queue.ident, self._queue.backends)
+        yield from self._group_managers.of(self._queue.ident, self._queue.backends)
 
     def _begin_round(self, request: _Request) -> None:
         # Only if attempts pause after a failure; else they would be repeated without end.
-        if self._servers.policy.backoff is None:
+        if self._group_managers.policy.backoff is None:
             return
         now = self._queue.now()
         due = request.began + _PAUSE * len(request.round)
@@ -258,18 +299,18 @@ class Placer:
         if not self._waits(waiter):  # choosing runs user code, which may cancel it
             return None
         try:
-            server = self._servers.make(self._queue.ident, backend)
+            manager = self._group_managers.make(self._queue.ident, backend)
         except KolusError as error:
             return error if self._waits(waiter) else None
-        return self.put(waiter, server)
+        return self.put(waiter, manager)
 
-    def put(self, waiter: Waiter[Any], server: Any) -> KolusError | None:
+    def put(self, waiter: Waiter[Any], manager: Any) -> KolusError | None:
         """The same for a manager that has just been found or made. That runs user code and
         observers, which may cancel the waiter, or take the backend away."""
         if self._waits(waiter):
-            if server.backend.key not in self._queue.backends:
-                return has_left(server.backend)
-            server.placements.add(waiter)
+            if manager.backend.key not in self._queue.backends:
+                return has_left(manager.backend)
+            manager.placements.add(waiter)
         return None
 
 

@@ -13,30 +13,28 @@ owner does not hold everything; and the placements, which C{Placer} keeps.
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IReactorTime
 
 from kolus.group.placer import Choose, Placer, has_left
-from kolus.group.places import Places, Tried
+from kolus.group.room_finder import RoomFinder
 from kolus.lease import Lease
-from kolus.manager import Waiter, WaiterQueue
+from kolus.manager import Waiter, WaiterQueue, ask_now
 from kolus.watching import Owner, unguarded
 
 if TYPE_CHECKING:
     from kolus.backend import Backend, Backends
-    from kolus.group.servers import Servers
-    from kolus.health import Panic
+    from kolus.group.group_managers import GroupManagers
+    from kolus.group.openings import Openings, Tried
 
 __all__ = ["GroupQueue"]
 
 _MOST_NAMED = 20
 _WARM_EVERY = 8
-_LOOK_PAUSE = 0.0005  # seconds between looks at all backends, for each of them
 
 
 class GroupQueue(WaiterQueue[Lease[Any]]):
@@ -50,57 +48,54 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         self,
         ident: Hashable,
         backends: Backends,
-        servers: Servers,
+        group_managers: GroupManagers,
         clock: IReactorTime,
-        panic: Panic,
+        openings: Openings,
         emptied: Callable[[GroupQueue], object] | None = None,
         *,
         fresh: bool = False,
     ) -> None:
         """
-        @param panic: whether ejected backends may serve.
+        @param openings: what all queues for these backends know of room.
         @param emptied: called when the last waiter has left.
         @param fresh: whether they all want connections that were never leased.
         """
         super().__init__(
-            clock,
-            servers.policy.acquire_timeout,
-            None,
-            arrivals=servers.arrivals,
-            removed=self._has_left,
-            hopeful=lambda waiter: waiter.placement.admission.is_hopeful(waiter),
+            clock, group_managers.policy.acquire_timeout, arrivals=group_managers.arrivals
         )
         self.ident = ident
         self.is_closed = False
         self.fresh = fresh
-        self.may_serve = panic.may_serve
-        self._servers = servers
+        self.may_serve = openings.may_serve
+        self.attempt_is_due = openings.attempt_is_due
+        self._openings = openings
+        self._group_managers = group_managers
         self._emptied = emptied
-        self._places = Places(self, ident, backends, servers, clock)
-        self._placer = placer = Placer(self, servers, self._places)
-        self.refused, self.relieve = placer.refused, placer.relieve
+        self._room_finder = RoomFinder(self, ident, backends, group_managers, openings)
+        self._placer = placer = Placer(self, group_managers, self._room_finder, openings)
+        self.place_short = placer.place_short
+        self.place_elsewhere, self.relieve = placer.place_elsewhere, placer.relieve
+        self.unplaced = placer.unplaced
         self.is_short, self.wants_room_at = placer.is_short, placer.wants_room_at
         self._ready: OrderedDict[Any, None] = OrderedDict()
         self._to_join: dict[Any, None] = {}
         self._misses = 0
         self._free_of_owners: tuple[Backend, ...] = ()
-        self._attach()
+        group_managers.index.add(self)
+        openings.queues.add(self)
+        for manager in group_managers.of(ident, backends):
+            self.manager_made(manager)
 
     @property
     def backends(self) -> Backends:
         """The backends that may serve the requests, by their keys."""
-        return self._places.backends
+        return self._room_finder.backends
 
-    def _attach(self) -> None:
-        self._servers.index.add(self)
-        for server in self._servers.of(self.ident, self.backends):
-            self.manager_made(server)
-
-    def _detach(self) -> None:
-        self._servers.index.remove(self)
-        self._servers.forget(self)
-        self._to_join.clear()
-        self._ready.clear()
+    def _leave(self, managers: Iterable[Any]) -> None:
+        """Be served by these managers no more."""
+        for manager in managers:
+            manager.placements.forget(self)
+            self.manager_gone(manager)
         self._free_of_owners = ()
 
     # Requests
@@ -111,36 +106,35 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
 
         @raise LeaseError: C{owner} has ended.
         """
-        if not (self.waiting or self.fresh):
-            for server in self._idle_servers():
-                lease: Lease[Any] | None = server.try_connect(self.ident, owner)
-                if lease is not None:
-                    return lease
+        for manager in self._idle_managers() if not self.waiting else ():
+            lease: Lease[Any] | None = ask_now(manager, self.ident, owner, self.fresh)
+            if lease is not None:
+                return lease
         return None
 
-    def _idle_servers(self) -> Iterator[Any]:
-        """The managers that have something idle and may serve, each in turn."""
+    def _idle_managers(self) -> Iterator[Any]:
+        """The managers that have something idle of the kind and may serve, each in turn."""
         for _ in range(len(self._ready)):
-            server = next(iter(self._ready))
-            if not server.has_idle():
-                del self._ready[server]
-                server.placements.await_idle(self)
+            manager = next(iter(self._ready))
+            if not manager.placements.has_idle(fresh=self.fresh):
+                del self._ready[manager]
+                manager.placements.await_idle(self)
                 continue
-            if self.may_serve(server.backend):
-                yield server
-            self._ready.move_to_end(server)
+            if self.may_serve(manager.backend):
+                yield manager
+            self._ready.move_to_end(manager)
 
     def is_to_warm(self, chosen: Backend) -> bool:
         """Whether a chosen backend that had nothing idle should connect although another served the
         request. One in eight does. If none did, only backends with idle connections would be used,
         whatever the balancer chose. If all did, many backends would have twice the connections."""
         self._misses += 1
-        return self._misses % _WARM_EVERY == 1 and self._places.has_room(chosen)
+        return self._misses % _WARM_EVERY == 1 and self._room_finder.has_room(chosen)
 
     def place_for(self, chosen: Backend) -> Backend:
         """The backend where a request should be placed: C{chosen} if it has room, else another
         with room, else C{chosen}."""
-        return chosen if self._places.has_room(chosen) else self._places.next() or chosen
+        return chosen if self._room_finder.has_room(chosen) else self._room_finder.next() or chosen
 
     def may_start(self, place: Backend) -> bool:
         """Whether a request that is to be placed at a backend may connect before it waits."""
@@ -149,7 +143,7 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
 
     def wait(
         self,
-        server: Any,
+        manager: Any,
         timeout: float | None,
         owner: Owner | None,
         choose: Choose | None,
@@ -157,20 +151,20 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
     ) -> Waiter[Lease[Any]]:
         """Queue a request.
 
-        @param server: the manager at which it is placed.
-        @param choose: chooses another backend if C{server} cannot serve it.
+        @param manager: the manager at which it is placed.
+        @param choose: chooses another backend if C{manager} cannot serve it.
         @param tried: the backends that could not serve it before, and why.
         @return: the waiter.
-        @raise PoolFull: C{server} has the most waiters that the policy allows.
+        @raise PoolFull: C{manager} has the most waiters that the policy allows.
         @raise LeaseError: C{owner} has ended, or itself holds all leases that could serve it.
         """
         ownership = None
         if owner is not None:
-            ownership = self._servers.index.owners.ownership(unguarded(owner))
-        origin = server.admission.origin(ownership)
-        if ownership is not None and self._is_all_held_by(ownership.owner, server):
-            raise server.deadlocks.find(ownership.owner, origin)
-        server.admission.check_room()
+            ownership = self._group_managers.index.owners.ownership(unguarded(owner))
+        origin = manager.admission.origin(ownership)
+        if ownership is not None and self._is_all_held_by(ownership.owner, manager):
+            raise manager.deadlocks.find(ownership.owner, origin)
+        manager.admission.check_room()
         waiter = self.append(timeout)
         if self.fresh:
             waiter.fresh = True
@@ -184,17 +178,17 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         if ownership is not None:
             waiter.ownership = ownership
             ownership.wait(waiter)
-        error = self._placer.put(waiter, server)
+        error = self._placer.put(waiter, manager)
         if error is not None:
-            self._placer.refused(waiter, error)
+            self._placer.place_elsewhere(waiter, error)
         return waiter
 
     def check_idle(self) -> None:
         """If there are waiters, let the first manager with an idle connection check it."""
         if self.waiting:
-            for server in self._idle_servers():
-                self._ready.move_to_end(server)
-                server.connections_changed()
+            for manager in self._idle_managers():
+                self._ready.move_to_end(manager)
+                manager.connections_changed()
                 return
 
     def take(self, waiter: Waiter[Any]) -> None:
@@ -206,7 +200,6 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         self._has_left(waiter)
 
     def _has_left(self, waiter: Waiter[Any]) -> None:
-        """A waiter was served, failed or was cancelled."""
         self._placer.discard(waiter)
         self.end_if_empty()
 
@@ -215,95 +208,96 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         if not self.waiting and self._emptied is not None:
             self._emptied(self)
 
-    def give_up(self, waiter: Waiter[Any]) -> None:
-        placement = waiter.placement  # a waiter has one only as long as it waits
-        super().give_up(waiter)
-        if placement is not None:
-            placement.admission.cancelled(waiter)
+    def _was_cancelled(self, waiter: Waiter[Any]) -> None:
+        if waiter.placement is not None:
+            waiter.placement.admission.cancelled(waiter)
+
+    def _has_coming(self, waiter: Waiter[Any]) -> bool:
+        return bool(waiter.placement.admission.has_coming(waiter))
 
     def fail_if_deadlocked(self, waiter: Waiter[Any], owner: Owner) -> None:
         if self._is_all_held_by(owner, waiter.placement) and waiter.queue is self:
             self.fail(waiter, waiter.placement.deadlocks.find(owner, waiter.origin))
 
-    def _is_all_held_by(self, owner: Owner | None, server: Any) -> bool:
+    def _is_all_held_by(self, owner: Owner | None, manager: Any) -> bool:
         """Whether an owner itself holds all leases that could ever serve its request.
 
-        @param server: the manager where it is placed.
+        @param manager: the manager where it is placed.
         """
-        if server.deadlocks.find_in_pool(owner, None) is not None:
+        if manager.deadlocks.find_in_pool(owner, None) is not None:
             return True
-        for backend in chain(self._free_of_owners, self._places.all()):
+        for backend in chain(self._free_of_owners, self._room_finder.all()):
             if not self._is_held_by(owner, backend):
                 self._free_of_owners = (backend,)
                 return False
         return True
 
     def _is_held_by(self, owner: Owner | None, backend: Backend) -> bool:
-        server = self._servers.find(self.ident, backend)
-        return server is not None and server.deadlocks.find(owner, None) is not None
+        manager = self._group_managers.find(self.ident, backend)
+        return manager is not None and manager.deadlocks.find(owner, None) is not None
 
     def failures(self, waiter: Waiter[Any]) -> Tried:
         """The backends that could not serve a waiter, and why; and the last errors of up to 20
         other backends whose last attempt to connect failed."""
-        tried = self._placer.tried(waiter) | self._places.refused
-        failed = self._servers.last_errors(self.backends)
+        tried = self._placer.tried(waiter) | self._openings.not_backends
+        failed = self._group_managers.last_errors(self.backends)
         others = ((backend, why) for backend, why in failed if backend not in tried)
         return tried | dict(islice(others, _MOST_NAMED))
 
     # Called by managers
 
-    def manager_made(self, server: Any) -> None:
+    def manager_made(self, manager: Any) -> None:
         """A manager can serve this queue from now on."""
-        if not server.admission.accepts(self.ident):  # it is ending
+        if not manager.admission.accepts(self.ident):  # it is ending
             return
-        self._ready[server] = None
+        self._ready[manager] = None
+        self._room_finder.note(manager.backend)
+        if self.is_short():
+            manager.placements.await_room(self)
         if self.waiting:
-            server.groups.join(self)
+            manager.groups.join(self)
         else:
-            self._to_join[server] = None
+            self._to_join[manager] = None
 
-    def manager_gone(self, server: Any) -> None:
+    def manager_gone(self, manager: Any) -> None:
         """A manager ends and never serves this queue again."""
-        self._ready.pop(server, None)
-        self._to_join.pop(server, None)
+        self._ready.pop(manager, None)
+        self._to_join.pop(manager, None)
 
-    def dropped(self, server: Any) -> None:
-        self._to_join[server] = None
+    def dropped(self, manager: Any) -> None:
+        self._to_join[manager] = None
 
-    def is_idle_at(self, server: Any) -> None:
-        self._ready[server] = None
+    def is_idle_at(self, manager: Any) -> None:
+        self._ready[manager] = None
 
     def has_room_at(self, where: Any) -> None:
-        self._places.note(where.backend)
-        self._placer.place_short()
+        self._room_finder.note(where.backend)
+        self.place_short()
 
     # Changes
 
-    def look_anew(self) -> None:
-        """Something has changed that no manager tells. Look at all backends when room is needed."""
-        self._places.look_anew()
-        self._placer.place_short()
-
     def health_changed(self) -> None:
         """A backend was ejected. This may begin a panic, in which all ejected backends serve."""
-        self.look_anew()
-        for server in self._servers.of(self.ident, self.backends) if self.waiting else ():
-            if server.placements.is_ejected() and self.may_serve(server.backend):
-                server.connections_changed()
+        for manager in self._group_managers.of(self.ident, self.backends) if self.waiting else ():
+            if manager.placements.is_ejected() and self.may_serve(manager.backend):
+                manager.connections_changed()
 
     def change(self, backends: Backends) -> None:
         """Set the backends. A waiter that was placed at one that has left is placed elsewhere."""
-        self._detach()
-        self._places.change(backends)
-        self._attach()
+        find = self._group_managers.of
+        before, now = list(find(self.ident, self.backends)), list(find(self.ident, backends))
+        self._leave([each for each in before if each.backend.key not in backends])
+        self._room_finder.change(backends)
+        for manager in now:
+            if manager not in before:
+                self.manager_made(manager)
         for waiter in tuple(self.waiting):
             if waiter.queue is self and waiter.placement.backend.key not in self.backends:
                 placements = waiter.placement.placements
                 placements.give_up(waiter, has_left(waiter.placement.backend))
-        for server in self._servers.of(self.ident, self.backends) if self.waiting else ():
-            if server.has_idle():
-                server.connections_changed()
-        self.look_anew()
+        for manager in self._group_managers.of(self.ident, self.backends) if self.waiting else ():
+            if manager.has_idle():
+                manager.connections_changed()
 
     def close(self, error: Exception | None = None) -> None:
         """Remove all waiters, and leave the managers.
@@ -312,14 +306,16 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         """
         self.is_closed = True
         self._alarm.clear()
-        self._detach()
+        self._group_managers.index.remove(self)
+        self._leave(self._group_managers.of(self.ident, self.backends))
         while self.waiting:
             waiter = next(iter(self.waiting))
             self.remove(waiter)
             if error is not None:
                 waiter.fail(error)
+        self._openings.leave(self)
         # Something may still refer to this queue for a while; it should not keep the backends.
-        self._places.change({})
+        self._room_finder.change({})
 
     # Time
 
@@ -328,18 +324,12 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         return self._clock.seconds()
 
     def look_at(self, due: float) -> None:
-        """Look for room at the time C{due}, if it is in the future.
-
-        A look at all backends takes a time in proportion to their number. So there is a pause
-        between two looks, which is in proportion, too.
-        """
-        now = self._clock.seconds()
-        if now < due < math.inf:
-            self._alarm.set(max(due, now + _LOOK_PAUSE * len(self.backends)))
+        """Look for room at the time C{due}, for those who may then try again where it failed."""
+        self._alarm.set(due)
 
     def _wake(self) -> None:
         super()._wake()
-        self.look_anew()
+        self.place_short()
 
     def _expire(self, waiter: Waiter[Lease[Any]]) -> None:
         placement, tried = waiter.placement, self.failures(waiter)

@@ -14,7 +14,8 @@ from twisted.python.failure import Failure
 
 from kolus.connection import Hearing
 from kolus.errors import ConnectFailed, LeaseError, Rejected
-from kolus.support import Step, check_seconds, check_whole
+from kolus.manager import as_waiter
+from kolus.support import Step, check_flag, check_seconds, check_whole
 from kolus.watching import check_owner
 
 if TYPE_CHECKING:
@@ -48,8 +49,7 @@ class Run:
         """
         if not callable(function):
             raise TypeError(f"run needs a callable that takes a protocol, not {function!r}")
-        if not isinstance(idempotent, bool):
-            raise ValueError(f"idempotent must be True or False, not {idempotent!r}")
+        check_flag("idempotent", idempotent, ValueError)
         check_whole("retries", retries, 0)
         check_seconds("timeout", timeout)
         with suppress(LeaseError):  # the request for a lease fails with it
@@ -70,7 +70,7 @@ class Run:
         self._ask = ask
         self._patience = patience
         self._elsewhere = elsewhere
-        return Deferred.fromCoroutine(self._attempt(0, ()))
+        return as_waiter(Deferred.fromCoroutine(self._attempt(0, ())))
 
     async def _attempt(self, number: int, lost: tuple[Backend, ...]) -> Any:
         """

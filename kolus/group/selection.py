@@ -15,7 +15,7 @@ from kolus.support import check_flag
 if TYPE_CHECKING:
     from kolus.backend import AnyBackend, Backend
     from kolus.group.group_backends import GroupBackends
-    from kolus.group.places import Tried
+    from kolus.group.openings import Tried
     from kolus.group.queue import GroupQueue
     from kolus.group.statuses import ListStatuses, Statuses
 
@@ -28,7 +28,8 @@ class Selection:
     """Some or all of a list or a group, and a balancer.
 
     @ivar statuses: the statuses that the balancer chooses from at first.
-    @ivar draw: how the balancer draws, if all it does is to take the less loaded of two.
+    @ivar draw: how the balancer draws, if all it does is to take the less loaded of two, and all
+        backends may serve.
     @ivar fresh: whether the connection must never have been leased.
     """
 
@@ -53,11 +54,12 @@ class Selection:
         self._exclude = exclude
         self._feedback = feedback
         self.balancer = balancer
-        self.draw = draw_of(balancer)
         if fresh is not False:
             check_flag("fresh", fresh)
         self.fresh = fresh
         self.statuses = candidates.without(exclude) if exclude else candidates.statuses
+        has_two = self.statuses.size > 1 and not (exclude or fresh)
+        self.draw = draw_of(balancer) if has_two else None
 
     @property
     def prefers(self) -> bool:
@@ -123,8 +125,10 @@ class Selection:
             or chosen.among is not among
             or (among is not statuses and chosen.backend.key in statuses.excluded)
         ):
+            hint = ": it makes balancers, so give what it returns" if callable(chosen) else ""
             raise NoBackend(
-                f"the balancer {balancer!r} chose {chosen!r}, none of the {statuses.size} statuses"
+                f"the balancer {balancer!r} chose {chosen!r}, none of the {statuses.size} "
+                f"statuses{hint}"
             )
         if self._feedback is not None:
             managers = statuses.managers

@@ -5,18 +5,18 @@ What the chosen backend has ready is leased at once. Other requests wait in a qu
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
 from kolus.backend import Backend, several
-from kolus.balance import Feedback, draw_of
+from kolus.balance import Feedback, another, draw_of, two_of, usable
 from kolus.errors import ConnectFailed, KolusError, LeaseTimeout, Rejected
+from kolus.group.group_managers import GroupManagers
 from kolus.group.queues import Queues
 from kolus.group.selection import Selection
-from kolus.group.servers import Servers
 from kolus.group.statuses import ListStatuses
 from kolus.health import Phase
 from kolus.interfaces import IServesGroups
@@ -27,13 +27,15 @@ if TYPE_CHECKING:
     from kolus.backend import AnyBackend
     from kolus.balance import Balancer
     from kolus.group.live_status import LiveStatus
-    from kolus.group.places import Tried
+    from kolus.group.openings import Tried
     from kolus.group.queue import GroupQueue
     from kolus.lease import Lease
     from kolus.support import SteadyClock
     from kolus.watching import Owner
 
 __all__ = ["Selector"]
+
+_LISTS = (list, tuple)
 
 
 class Selector:
@@ -42,10 +44,10 @@ class Selector:
     def __init__(self, managers: Managers, clock: SteadyClock) -> None:
         self._managers = managers
         self._at = managers.at
-        self._find_record = managers.records.find
+        self._find_load = managers.records.find_load
         self._sick = managers.records.sick
         self._recovery = managers.records.recovery
-        self._servers = Servers(managers)
+        self._group_managers = GroupManagers(managers)
         self._clock = clock
         self._queues_of_lists = Queues(managers, clock)
 
@@ -55,31 +57,88 @@ class Selector:
         selection: Selection,
         timeout: float | None,
         owner: Owner | None,
-        drawn: tuple[int, int] | None = None,
     ) -> Waiter[Lease[Any]]:
-        """See C{Group.connect}.
-
-        @param drawn: the two that C{selection.draw} has drawn and that are of no use, if any.
-        """
+        """See C{Group.connect}."""
         if self._sick:
             self._clock.look()  # the end of an ejection may be overdue
             self._recovery.asked()
-        try:
-            draw, statuses = selection.draw, selection.statuses
-            if draw is not None and drawn is None and statuses.size > 1 and not selection.fresh:
-                count = statuses.size
-                first, second = int(draw() * count), int(draw() * (count - 1))  # see two_of
-                if second >= first:
-                    second += 1
+        draw, drawn = selection.draw, None
+        if draw is not None:
+            statuses: Any = selection.statuses
+            first = second = int(draw() * statuses.size)
+            load = statuses.loads[first]
+            if load is None or load.noted - len(load.idle) != 1 or not statuses.is_even:
+                second = another(draw, statuses.size, first)
                 load = statuses.lighter_load(first, second)
-                if load is not None:
-                    sole = load.sole
-                    if sole is not None and sole.ident == ident:  # it is well, and serves
+            sole = None if load is None else load.sole
+            if sole is not None and sole.ident == ident:  # it is well, and serves
+                try:
+                    lease = sole.try_connect(ident, owner)
+                except KolusError:
+                    return failed(Waiter)
+                if lease is not None:
+                    return fired(Waiter, lease)
+            drawn = first, second
+        return self._connect_to_chosen(ident, selection, timeout, owner, drawn)
+
+    def connect_any(
+        self,
+        ident: Hashable,
+        backends: Iterable[AnyBackend],
+        balancer: Balancer,
+        exclude: Collection[AnyBackend],
+        timeout: float | None,
+        owner: Owner | None,
+        fresh: bool,
+    ) -> Waiter[Lease[Any]]:
+        """See C{Pool.select}. What is served at once needs neither a selection nor statuses."""
+        if self._sick:
+            self._clock.look()
+            self._recovery.asked()
+        draw, drawn = draw_of(balancer), None
+        listed: Any = backends
+        if type(listed) not in _LISTS:  # to look at it twice may cost or tell more
+            several("backends", listed)
+            listed = listed if isinstance(listed, Sequence) else tuple(listed)
+        elif draw is not None and not exclude and fresh is False and len(listed) > 1:
+            first, second = drawn = two_of(draw, len(listed))
+            one, other = listed[first], listed[second]
+            if type(one) is Backend and type(other) is Backend:
+                load = self._find_load(one.key)
+                if load is not None and (
+                    load.noted - len(load.idle) != 1 or one.weight < other.weight
+                ):
+                    its = self._find_load(other.key)
+                    load = None if its is None else load.lighter(its, one.weight, other.weight)
+                sole = None if load is None else load.sole
+                if sole is not None and sole.ident == ident:
+                    try:
                         lease = sole.try_connect(ident, owner)
-                        if lease is not None:
-                            return fired(Waiter, lease)
-                drawn = first, second
-            chosen = selection.choose(statuses, drawn)
+                    except KolusError:
+                        return failed(Waiter)
+                    if lease is not None:
+                        return fired(Waiter, lease)
+        usable(balancer)
+        candidates = ListStatuses(listed, self._queues_of_lists)
+        excluded = [Backend.of(each) for each in several("exclude", exclude)] if exclude else ()
+        selection = Selection(candidates, balancer, excluded, Feedback.of(balancer), fresh=fresh)
+        return self._connect_to_chosen(ident, selection, timeout, owner, drawn)
+
+    def _connect_to_chosen(
+        self,
+        ident: Hashable,
+        selection: Selection,
+        timeout: float | None,
+        owner: Owner | None,
+        drawn: tuple[int, int] | None,
+    ) -> Waiter[Lease[Any]]:
+        """Have the balancer choose, and lease there, or wait.
+
+        @param drawn: the two that were drawn for the balancer and gave no lease, if any; twice the
+            same if no other could be less loaded.
+        """
+        try:
+            chosen = selection.choose(selection.statuses, drawn)
             record = chosen.record
             sole = None if record is None or selection.fresh else record.load.sole
             if sole is not None and sole.ident == ident:  # the backend is well, and serves
@@ -96,45 +155,6 @@ class Selector:
             return self._wait(ident, backend, selection, timeout, owner)
         except KolusError:
             return failed(Waiter)
-
-    def connect_any(
-        self,
-        ident: Hashable,
-        backends: Sequence[AnyBackend],
-        balancer: Balancer,
-        exclude: Collection[AnyBackend],
-        timeout: float | None,
-        owner: Owner | None,
-        fresh: bool,
-    ) -> Waiter[Lease[Any]]:
-        """See C{Pool.select}. What is served at once needs neither a selection nor statuses."""
-        if self._sick:
-            self._recovery.asked()
-        draw, drawn = draw_of(balancer), None
-        is_list = type(backends) in (list, tuple)  # to look at others twice may cost or tell more
-        if draw is not None and is_list and not exclude and fresh is False and len(backends) > 1:
-            count = len(backends)
-            first, second = int(draw() * count), int(draw() * (count - 1))
-            if second >= first:
-                second += 1
-            drawn = first, second
-            one, other = backends[first], backends[second]
-            if type(one) is Backend and type(other) is Backend:
-                record, its = self._find_record(one.key), self._find_record(other.key)
-                if record is not None and its is not None:
-                    lighter = record.load.lighter(its.load, one.weight, other.weight)
-                    sole = None if lighter is None else lighter.sole
-                    if sole is not None and sole.ident == ident:
-                        try:
-                            lease = sole.try_connect(ident, owner)
-                        except KolusError:
-                            return failed(Waiter)
-                        if lease is not None:
-                            return fired(Waiter, lease)
-        listed = ListStatuses(backends, self._queues_of_lists)
-        excluded = [Backend.of(each) for each in several("exclude", exclude)] if exclude else ()
-        selection = Selection(listed, balancer, excluded, Feedback.of(balancer), fresh=fresh)
-        return self.connect(ident, selection, timeout, owner, drawn)
 
     def try_connect(
         self, ident: Hashable, selection: Selection, owner: Owner | None
@@ -192,7 +212,7 @@ class Selector:
                 return fired(Waiter, lease)
             start = None
             if owner is None and queue.may_start(chosen):
-                start = head_start(self._servers.find(ident, chosen))
+                start = head_start(self._group_managers.find(ident, chosen))
             if start is not None:
                 if start.lease is not None:
                     return fired(Waiter, start.lease)
@@ -225,23 +245,31 @@ class Selector:
             asked: Deferred[Lease[Any]] = failed(Waiter)
         else:
             if IServesGroups.providedBy(manager):
-                queue = self._still_open(queue, selection)
-                waiter = queue.wait(manager, timeout, owner, selection.choose_again)
-                if not selection.prefers:
-                    queue.check_idle()
-                return waiter
+                return self._queue_at(manager, queue, selection, timeout, owner)
             # It does not serve groups' queues.
             asked = ask(manager, ident, timeout, owner, selection.fresh)
         asking = self._ask_others(asked, ident, place, selection, timeout, owner)
         return as_waiter(Deferred.fromCoroutine(asking))
 
-    def _still_open(self, queue: GroupQueue, selection: Selection) -> GroupQueue:
-        """The queue, or another one if it was closed while a manager was made: an observer can
-        cancel its last request, or close the group.
+    def _queue_at(
+        self,
+        manager: Any,
+        queue: GroupQueue,
+        selection: Selection,
+        timeout: float | None,
+        owner: Owner | None,
+        tried: Tried | None = None,
+    ) -> Waiter[Lease[Any]]:
+        """Queue a request, and place it at a manager. What is idle anywhere serves it.
 
         @raise Closed: the group is closed.
         """
-        return selection.queue(queue.ident) if queue.is_closed else queue
+        if queue.is_closed:  # an observer cancelled its last request while the manager was made
+            queue = selection.queue(queue.ident)
+        waiter = queue.wait(manager, timeout, owner, selection.choose_again, tried)
+        if not selection.prefers:
+            queue.check_idle()
+        return waiter
 
     async def _ask_others(
         self,
@@ -281,8 +309,7 @@ class Selector:
                 manager: Any = self._place(ident, place, queue)
                 is_last = IServesGroups.providedBy(manager)  # the queue tries all other backends
                 if is_last:
-                    queue = self._still_open(queue, selection)
-                    asked = queue.wait(manager, left, owner, selection.choose_again, tried)
+                    asked = self._queue_at(manager, queue, selection, left, owner, tried)
                 else:
                     asked = ask(manager, ident, left, owner, selection.fresh)
             except ConnectFailed:
@@ -298,7 +325,7 @@ class Selector:
         lease = queue.lease_ready(owner)
         if lease is not None and queue.is_to_warm(chosen):
             with suppress(KolusError):  # the request is served already
-                self._servers.make(ident, chosen).placements.warm()
+                self._group_managers.make(ident, chosen).placements.warm()
         return lease
 
     def _place(self, ident: Hashable, place: Backend, queue: GroupQueue) -> Any:
@@ -309,8 +336,8 @@ class Selector:
         """
         manager = self._managers.provide(ident, place)
         if IServesGroups.providedBy(manager) and not manager.admission.accepts(ident):
-            for server in self._servers.of(ident, queue.backends):
-                if server.serves():
-                    return server
+            for each in self._group_managers.of(ident, queue.backends):
+                if each.serves():
+                    return each
             manager.admission.refuse(ident)
         return manager

@@ -15,7 +15,7 @@ from kolus.status import Status
 if TYPE_CHECKING:
     from kolus.group.queue import GroupQueue
     from kolus.group.queues import Queues
-    from kolus.manager import Load, Managers
+    from kolus.manager import Managers
 
 __all__ = ["ListStatuses", "Statuses"]
 
@@ -49,12 +49,6 @@ class Statuses(Sequence[Status]):
         if isinstance(place, slice):
             return [self.at(each) for each in range(*place.indices(self.size))]
         return self.at(place)
-
-    def lighter_load(self, first: int, second: int) -> Load | None:
-        """The load of the less loaded of those at two places, the first if they are equal.
-
-        C{None} unless both are noted.
-        """
 
     @abstractmethod
     def at(self, place: int) -> LiveStatus:
@@ -131,8 +125,8 @@ class ListStatuses(Statuses):
         keys = frozenset(backends)
         queue = self._queues.find(ident, keys, fresh)
         if queue is None:
-            panic = self._panic(backends)
-            queue = self._queues.make(*(ident, keys, backends, panic), lasts=False, fresh=fresh)
+            openings = self._queues.openings(keys, backends, lambda: self._panic(backends))
+            queue = self._queues.make(*(ident, keys, backends, openings), lasts=False, fresh=fresh)
         return queue
 
     def _keyed(self) -> _ByKey:

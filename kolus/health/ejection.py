@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kolus.support import check_seconds, check_whole
+from kolus.support import check_duration, check_seconds, check_whole
 
 if TYPE_CHECKING:
     from kolus.backoff import Rng
@@ -38,13 +37,10 @@ class Ejection:
 
     def __post_init__(self) -> None:
         check_whole("failures", self.failures, 1)
-        for name in ("first", "most", "slow_start"):
-            check_seconds(name, getattr(self, name), optional=False)
-        if self.slow_start == math.inf:
-            raise ValueError(f"slow_start must be finite, not {self.slow_start!r}")
-        if not 0 < self.first < math.inf:
-            raise ValueError(f"first must be a number of seconds above 0, not {self.first!r}")
-        if not self.first <= self.most < math.inf:
+        check_duration("first", self.first)
+        check_duration("most", self.most)
+        check_seconds("slow_start", self.slow_start, optional=False, endless=False)
+        if self.most < self.first:
             raise ValueError(f"most must be at least first ({self.first}), not {self.most!r}")
 
     def time(self, ejections: int, rng: Rng) -> float:

@@ -68,6 +68,7 @@ class Health:
     @ivar phase: the current phase.
     @ivar is_well: whether the phase is C{WELL} and the weight is full. It is kept for speed: if it
         is C{True}, nothing else here needs to be asked.
+    @ivar is_held: whether it is ejected without a bound in time: by hand or by a health check.
     @ivar reason: the reason of the last ejection.
     """
 
@@ -86,6 +87,7 @@ class Health:
         self.failures = 0
         self.phase = Phase.WELL
         self.is_well = True
+        self.is_held = False
         self.reason = ""
         self._listener = listener
         self._clock = clock
@@ -100,7 +102,7 @@ class Health:
         self._time = 0.0
         self._timer: IDelayedCall | None = None
         self._hook_probes = 0
-        self._hook_decides = self._stopped = self._is_held = False
+        self._hook_decides = self._stopped = False
 
     # Reports of the managers
 
@@ -132,7 +134,7 @@ class Health:
             if self.phase is Phase.PROBED and not self._hook_decides:
                 self._admit("a probe could connect")
         if is_back and self.may_be_over:
-            self._is_due()
+            self._becomes_due()
 
     def released(self, since: float) -> None:
         """A lease was released. It is called only while C{is_well} is C{False}.
@@ -188,7 +190,7 @@ class Health:
         if self.is_held and self.reason == reason:
             return
         self._enter(Phase.EJECTED, None)
-        self._is_held = True
+        self.is_held = True
         self.reason = reason
         self._listener.ejected(reason, float("inf"))
 
@@ -242,11 +244,6 @@ class Health:
         return self.is_held and self.reason == BY_HAND
 
     @property
-    def is_held(self) -> bool:
-        """Whether it is ejected without a bound in time: by hand or by a health check."""
-        return self._is_held
-
-    @property
     def may_be_over(self) -> bool:
         """Whether it is ejected for a time: a connect may show that it is well again."""
         return self.phase is Phase.EJECTED and not self.is_held
@@ -279,20 +276,20 @@ class Health:
     def _enter(self, phase: Phase, seconds: float | None) -> None:
         self._clear_timer()
         self.phase = phase
-        self.is_well = self._is_held = False
+        self.is_well = self.is_held = False
         self._since = self._clock.seconds()
         if seconds is not None and not self._stopped:
-            self._timer = self._clock.callLater(seconds, self._is_due)
+            self._timer = self._clock.callLater(seconds, self._becomes_due)
 
     def _clear_timer(self) -> None:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None
 
-    def _is_due(self) -> None:
+    def _becomes_due(self) -> None:
         wait = self._attempts.due_at - self._clock.seconds()
         if wait > 0:  # back-off forbids a connect until then
-            self._timer = self._clock.callLater(wait, self._is_due)
+            self._timer = self._clock.callLater(wait, self._becomes_due)
             return
         self._enter(Phase.DUE, None)
         self._listener.probe_is_due()

@@ -62,7 +62,7 @@ class Shortage:
         for ever.
 
         @param tried_in: the number of the pause that the failure of its last attempt began, or was
-            in; 0 if it did not fail for want of this.
+            in; 0 if it did not fail because of this.
         """
         return self.until if tried_in == self.number else self._before
 

@@ -7,7 +7,7 @@ their queues, which a manager serves besides its own.
 from kolus.manager.backend.backend_status import backend_status
 from kolus.manager.backend.load import Load
 from kolus.manager.backend.prober import Prober
-from kolus.manager.backend.record import BackendRecord, MakeEndpoint
+from kolus.manager.backend.record import BackendRecord
 from kolus.manager.backend.records import Records
 from kolus.manager.connections.warming import connect_from_the_start, warm_each
 from kolus.manager.exclusive import ConnectionManager
@@ -22,7 +22,6 @@ __all__ = [
     "BackendRecord",
     "ConnectionManager",
     "Load",
-    "MakeEndpoint",
     "MakeManager",
     "Managers",
     "Prober",

@@ -14,8 +14,8 @@ from kolus.lease import FAILED, FORGOTTEN, RELEASED, REVOKED, Lease, Outcome
 from kolus.manager.base import BaseManager
 from kolus.manager.connections.detachment import DETACHES, detach
 from kolus.manager.connections.supply import SoleSupply
+from kolus.manager.operation import ManagerOperation
 from kolus.manager.quick_lease import QuickLease
-from kolus.manager.smoothness import is_plain, look_if_smooth
 from kolus.manager.waiting.freshness import SoleFreshness
 
 if TYPE_CHECKING:
@@ -28,13 +28,13 @@ P = TypeVar("P")
 
 
 @implementer(IKolusManager, IServesGroups, IGivesFresh)
-class ConnectionManager(BaseManager[P]):
+class ConnectionManager(BaseManager[P], ManagerOperation):
     """Leases the connections of one backend, each to one lessee at a time.
 
-    C{try_connect} and C{_settle} are the path that every lease takes. They are written for speed,
+    C{try_connect} and C{settle} are the path that every lease takes. They are written for speed,
     and ask but whether the manager is C{smooth}. If not, C{_try_closely} and C{_settle_closely}
     look at everything, and find out whether it is again. What is released while others wait does
-    not even become idle where the manager C{passes_on}: the dispatcher gives it to the next.
+    not even become idle where the manager C{passes_on}: C{HandOff} gives it to the next.
     """
 
     freshness_kind = SoleFreshness
@@ -47,10 +47,14 @@ class ConnectionManager(BaseManager[P]):
         if not (self.smooth and idle) or owner is not None or ident != self.ident or fresh:
             return self._try_closely(ident, owner, fresh)
         connection, _ = idle.popitem()
-        tell_time = self._now  # to call it as an attribute takes longer
+        clock = self.clock
+        tell_time = clock.quick_seconds  # to call it as an attribute takes longer
         now = tell_time()
         if connection.doubtful or now >= connection.sure_until:
-            if now >= self._alarm.at or (self._checks and self.hooks.is_stale(connection)):
+            if now >= clock.look_at:
+                clock.look()
+                now = self.now()
+            if now >= self.alarm.at or (self._checks and self.hooks.is_stale(connection)):
                 self.connections.order.put_back(connection)
                 return self._try_closely(ident, owner)
             if not connection.lease(now):
@@ -60,29 +64,29 @@ class ConnectionManager(BaseManager[P]):
             connection.state = LEASED
             connection.since = now
             connection.uses += 1
-            connection.dataReceived = connection.protocol.dataReceived  # type: ignore[attr-defined]
+            connection.dataReceived = connection.protocol.dataReceived
         self.counters.leases += 1
         lease: QuickLease[P] = QuickLease()
         lease._connection = connection
-        lease._settle = self._settler
+        lease._settle = self.settler
         return lease
 
     def _try_closely(
         self, ident: Hashable, owner: Owner | None, fresh: bool = False
     ) -> Lease[P] | None:
-        if not self._lifecycle.serves or ident != self.ident:
+        if not self.lifecycle.serves or ident != self.ident:
             self.admission.refuse(ident)
             return None
-        ownership = None if owner is None else self._tracker.ownership(owner)
+        ownership = None if owner is None else self.tracker.ownership(owner)
         if not self._idle:
             return None
-        now = self._now()
-        if now >= self._alarm.at:
-            self.connections.see_the_time()
+        now = self.now()
+        if now >= self.alarm.at:
+            self.connections.close_overdue()
         while True:
-            if self.waiting or not (self._idle and self._lifecycle.serves):
+            if self.waiting or not (self._idle and self.lifecycle.serves):
                 return None
-            if self._group_queues and self._dispatcher.serves_others():
+            if self._joined and self.dispatcher.serves_others():
                 return None
             if self._checks and not fresh and self._next_is_stale():
                 return None
@@ -98,13 +102,13 @@ class ConnectionManager(BaseManager[P]):
             load.noted += 1
             load.stale[self] = None
         if self._watchers:
-            self._record.tell_watchers()
-        if ownership is not None or self._special or self._observers:
+            self.record.tell_watchers()
+        if ownership is not None or self._special or self.observers:
             return self._lease_specially(connection, ownership)
-        look_if_smooth(self)
-        return Lease(connection, self._settler)
+        self.look_if_smooth()
+        return Lease(connection, self.settler)
 
-    def _settle(self, connection: Connection[P], outcome: Outcome) -> None:
+    def settle(self, connection: Connection[P], outcome: Outcome) -> None:
         descriptor = connection.descriptor
         if (
             self.smooth
@@ -115,27 +119,32 @@ class ConnectionManager(BaseManager[P]):
                 or not (
                     (base := descriptor.base)._tempDataBuffer
                     or base.dataBuffer
-                    or (descriptor.wrapper is not None and descriptor.holds_back())
+                    or ((tls := descriptor.wrapper) and (tls._appSendBuffer or descriptor.gathered))
                 )
             )
         ):
             connection.state = IDLE
-            tell_time = self._clock.quick_seconds
+            tell_time = self.clock.quick_seconds
             connection.since = tell_time()
             connection.dataReceived = connection.unasked
             self._idle[connection] = None
             self.counters.releases += 1
             return
-        now = self._now()
+        clock = self.clock
+        tell_time = clock.quick_seconds
+        now = tell_time()
+        if now >= clock.look_at and outcome is not FORGOTTEN:  # that comes in any thread
+            clock.look()
+            now = self.now()
         if descriptor is not None and outcome is RELEASED:
             descriptor.leave(now)
         if (
             self.passes_on
             and self.waiting
             and outcome is RELEASED
-            and not (connection.doubtful or self._observers)
+            and not (connection.doubtful or self.observers)
         ):
-            self._dispatcher.pass_on(connection, now)
+            self._hand_off.pass_on(connection, now)
         else:
             self._settle_closely(connection, outcome, now)
 
@@ -153,39 +162,35 @@ class ConnectionManager(BaseManager[P]):
                 load.noted -= 1
                 load.stale[self] = None
             due = now + self.connections.shortest_idle
-            if due < self._alarm.at:
-                self._alarm.set(due)
-            if self._observers:
-                self._recorder.released(now - since)
-            if self._watchers:
-                self._record.tell_watchers()
-            if self._feedbacks and connection.observed_since != since:
-                self._record.feedbacks.observed(now - since)
-            if len(self._idle) == 1 or self.waiting or self._group_queues:
+            if due < self.alarm.at:
+                self.alarm.set(due)
+            if self._watchers or self.observers or self._feedbacks:
+                self._tell_release(now - since, connection.observed_since == since)
+            if len(self._idle) == 1 or self.waiting or self._joined:
                 self._freed()
             else:
-                look_if_smooth(self)
+                self.look_if_smooth()
         elif outcome is FORGOTTEN:
-            self._call_soon(self._reclaim, connection, connection.origin)
+            self.clock.call_from_any_thread(self._reclaim, connection, connection.origin)
         else:
             self._settle_specially(connection, outcome, now - since)
 
     def _freed(self) -> None:
         """A connection was released: serve a waiter, or tell those that wait for an idle one."""
         if len(self._idle) == 1:
-            self._record.turns.has_idle(self)
-        if self._dispatcher.is_asked() or self.groups.fresh:
-            self._dispatcher.decide()
-            if not self._dispatcher.is_deciding:
-                look_if_smooth(self)  # the next release may go straight to who waits
+            self.record.turns.note_idle(self)
+        if self.waiters.is_asked() or self.groups.fresh:
+            self.dispatcher.decide()
+            if not self.dispatcher.is_deciding:
+                self.look_if_smooth()  # the next release may go straight to who waits
             return
         if len(self._idle) == 1 and self.placements.wait_for_idle:
             self.placements.tell_idle()
-        look_if_smooth(self)
+        self.look_if_smooth()
 
     def _settle_specially(self, connection: Connection[P], outcome: Outcome, held: float) -> None:
         self.process.check()
-        self._record.health.lease_ended(
+        self.record.health.lease_ended(
             connection.since, outcome is FAILED, connection.ended_in_vain(outcome is RELEASED)
         )
         if outcome in DETACHES:
@@ -194,12 +199,12 @@ class ConnectionManager(BaseManager[P]):
         why = self._why_to_end(connection, outcome)
         if why is not None:
             self.connections.close(connection, why, abort=why is Why.REVOKED)
-            self._recorder.ended(why, held, connection.origin)
+            self.recorder.ended(why, held, connection.origin)
             self.placements.tell()
             return
         self.counters.releases += 1
         since, was_observed = connection.since, connection.was_observed()
-        if connection.uses == self._policy.max_uses:
+        if connection.uses == self.policy.max_uses:
             self.connections.close(connection, Why.USES)
         elif self.hooks.resets and connection.usable():  # a callback may have closed it
             fit = self.hooks.reset(connection)
@@ -208,15 +213,10 @@ class ConnectionManager(BaseManager[P]):
             else:
                 fit.addCallback(self._was_reset, connection)
         else:
-            self._dispatcher.take_back(connection)
-        if not self._record.health.is_well:
-            self._record.health.released(since)
-        elif not self._plain:
-            self._plain = is_plain(self)  # the end of a slow start is not told
-        if self._feedbacks and not was_observed:
-            self._record.feedbacks.observed(held)
-        self._recorder.released(held)
-        self._dispatcher.decide()
+            self.dispatcher.take_back(connection)
+        self._note_release(since)
+        self._tell_release(held, was_observed)
+        self.dispatcher.decide()
 
     def _why_to_end(self, connection: Connection[P], outcome: Outcome) -> Why | None:
         """Why a connection ends with its lease; C{None} if it comes home."""
@@ -228,32 +228,28 @@ class ConnectionManager(BaseManager[P]):
 
     def _reclaim(self, connection: Connection[P], origin: str | None) -> None:
         if not self.process.is_foreign:
-            self._tracker.reclaimed(connection)
-            self._record.health.lease_ended(
-                connection.since, False, connection.ended_in_vain(False)
-            )
-            self._recorder.forgotten(connection.in_state_for(), origin)
+            self.tracker.reclaimed(connection)
+            self.record.health.lease_ended(connection.since, False, connection.ended_in_vain(False))
+            self.recorder.forgotten(connection.in_state_for(), origin)
             self.connections.close(connection, Why.FORGOTTEN)
 
     def _was_reset(self, fit: bool, connection: Connection[P]) -> None:
         self._come_home(fit, connection)
-        self._dispatcher.decide()
+        self.dispatcher.decide()
 
     def _come_home(self, fit: bool, connection: Connection[P]) -> None:
         if fit and connection.usable():
-            self._dispatcher.take_back(connection)
+            self.dispatcher.take_back(connection)
         else:
             self.connections.close(connection, Why.UNFIT, abort=True)
 
-    def _hand_out(self) -> None:
+    def hand_out(self) -> None:
         if self._idle:
-            self.connections.see_the_time()
-        while self._idle and self._lifecycle.serves and self._dispatcher.is_asked():
+            self.connections.close_overdue()
+        while self._idle and self.lifecycle.serves and self.waiters.is_asked():
             if not (self._checks and self._next_is_stale()):
                 connection, _ = self._idle.popitem()
-            elif self.connections.checking.hopeful < self._dispatcher.asked(
-                self.connections.checking.hopeful + 1
-            ):
+            elif self.checker.are_too_few():
                 connection, _ = self._idle.popitem()
                 self.checker.check(connection)
                 continue
@@ -261,19 +257,16 @@ class ConnectionManager(BaseManager[P]):
                 del self._idle[connection]
             else:
                 return
-            if connection.lease(self._now()):
-                self._dispatcher.serve(connection)
-            else:
-                self.connections.close(connection, Why.UNFIT)
+            self.give(connection)
 
-    def _give(self, connection: Connection[P]) -> None:
-        if connection.lease(self._now()):
-            self._dispatcher.serve(connection)
+    def give(self, connection: Connection[P]) -> None:
+        if connection.lease(self.now()):
+            self.dispatcher.serve(connection)
         else:
             self.connections.close(connection, Why.UNFIT)
 
     def has_idle(self) -> bool:
-        return bool(self._idle) and self._lifecycle.serves
+        return bool(self._idle) and self.lifecycle.serves
 
     def _next_is_stale(self) -> bool:
         """Whether the next idle connection is to be checked first; there has to be one."""

@@ -27,17 +27,17 @@ class Housekeeper:
         if manager.process.is_foreign:
             return
         try:
-            self._do_due(manager._now())
+            self._do_due(manager.now())
         finally:
-            if not manager._lifecycle.closed:
-                manager._alarm.set(self._next_due())
+            if not manager.lifecycle.closed:
+                manager.alarm.set(self._next_due())
 
     def _next_due(self) -> float:
         manager = self._manager
         return min(
-            manager._lifecycle.abort_at,
-            manager._tracker.next_due(),
-            manager._queue.next_due(),
+            manager.lifecycle.abort_at,
+            manager.tracker.next_due(),
+            manager.queue.next_due(),
             manager.connections.next_due(),
             self._keepalive.next_due(),
         )
@@ -45,23 +45,23 @@ class Housekeeper:
     def _do_due(self, now: float) -> None:
         manager = self._manager
         manager.connections.close_due(now)
-        if now >= manager._lifecycle.abort_at:
-            manager._shutdown.abort_all()
-        manager._queue.expire_due(now)
+        if now >= manager.lifecycle.abort_at:
+            manager.shutdown.abort_all()
+        manager.queue.expire_due(now)
         if manager.demand() or manager.admission.warming.wishes:
-            manager.connections.is_needed()
+            manager.connections.needed()
         elif now >= manager.connections.vacant_until():
-            manager._shutdown.begin(Closed)
-        manager._tracker.revoke_due(now)
-        if now >= manager._tracker.leaks_due:
+            manager.shutdown.begin(Closed)
+        manager.tracker.revoke_due(now)
+        if now >= manager.tracker.leaks_due:
             self.look_for_leaks(now)
         if now >= manager.connections.checking.slow_at():
-            manager.checker.doubt(is_told=False)
-        manager._dispatcher.decide()
+            manager.checker.doubt(manager.connections.checking.slow_good_at(), is_told=False)
+        manager.dispatcher.decide()
         self._keepalive.check_due(now)
 
     def look_for_leaks(self, now: float) -> None:
-        looks = self._manager.connections.all and self._manager._policy.leak_after is not None
-        self._manager._tracker.look_for_leaks(now, self._manager.supply.held() if looks else None)
-        if not self._manager._lifecycle.closed:  # an observer of a leak may have closed it
-            self._manager._alarm.set(self._manager._tracker.leaks_due)
+        looks = self._manager.connections.all and self._manager.policy.leak_after is not None
+        self._manager.tracker.look_for_leaks(now, self._manager.supply.held() if looks else None)
+        if not self._manager.lifecycle.closed:  # an observer of a leak may have closed it
+            self._manager.alarm.set(self._manager.tracker.leaks_due)

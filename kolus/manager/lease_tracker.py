@@ -19,21 +19,16 @@ from kolus.manager.hold_limit import HoldLimit
 from kolus.support import place, stack
 from kolus.watching import (
     LeaseExplanation,
-    ManagerExplanation,
     Owner,
     Owners,
     Ownership,
     Recorder,
     Traced,
-    WaiterExplanation,
     label,
     unguarded,
-    why_waiting,
 )
 
 if TYPE_CHECKING:
-    from kolus.manager.base import BaseManager
-    from kolus.manager.waiting.queue import Waiter
     from kolus.policy import Policy
     from kolus.support import Alarm
 
@@ -217,11 +212,11 @@ class LeaseTracker:
                 self.leaks_due = min(self.leaks_due, each.since + longest)
             elif each.overdue_since != each.since:
                 each.overdue_since = each.since
-                owned = self._owned() if owned is None else owned
-                told = self._explain_lease(each, "leased", owned, now)
+                owned = self.owned() if owned is None else owned
+                told = self.explain_lease(each, "leased", owned, now)
                 self._recorder.overdue(told.held, told.owner, told.origin)
 
-    def _owned(self) -> dict[Any, tuple[Ownership, str]]:
+    def owned(self) -> dict[Any, tuple[Ownership, str]]:
         """The ownership and the origin of each lease with an owner, by its leasable."""
         return {
             lease.leasable: (ownership, origin)
@@ -230,47 +225,13 @@ class LeaseTracker:
             if lease.held
         }
 
-    def explain(self, manager: BaseManager[Any]) -> ManagerExplanation:
-        """See C{IKolusManager.explain}."""
-        record, connections, slots = manager._record, manager.connections, self._policy.slots
-        attempts, status = record.attempts, manager.status()
-        out = dict.fromkeys(manager.supply.held(), "leased") | manager.supply.busy()
-        waiting = sorted(
-            [*manager.waiting, *manager.placements.waiters], key=lambda waiter: waiter.order
-        )
-        now = self._now()
-        owned = self._owned()
-        leases = tuple(self._explain_lease(each, doing, owned, now) for each, doing in out.items())
-        retry_in = attempts.due_at - now
-        why = why_waiting(
-            status,
-            oldest_lease=max(
-                [each.held for each in leases if each.doing == "leased"], default=None
-            ),
-            last_error=attempts.last_error,
-            retry_in=retry_in if retry_in > 0 else None,
-            shared=slots is not None,
-            checking=len(connections.checking),
-            held_by_others=(len(record.all) - len(connections.all) - len(record.detached))
-            * (slots or 1),
-            pool_limit=record.binding_pool_limit(),
-            siblings=len(record.members) - 1,
-            silent=manager.supply.silent(),
-        )
-        return ManagerExplanation(
-            status=status,
-            waiters=tuple(
-                _explain_waiter(place, each, now, why) for place, each in enumerate(waiting, 1)
-            ),
-            leases=leases,
-            last_error=attempts.last_error,
-            retry_in=retry_in if retry_in > 0 else None,
-            why=why,
-        )
-
-    def _explain_lease(
+    def explain_lease(
         self, held: Held, doing: str, owned: dict[Any, tuple[Ownership, str]], now: float
     ) -> LeaseExplanation:
+        """
+        @param doing: whether it is leased, or is in a check or a reset.
+        @param owned: what C{owned} gave.
+        """
         ownership, origin = owned.get(held, (None, None))
         return LeaseExplanation(
             held=now - held.since,
@@ -284,25 +245,3 @@ class LeaseTracker:
 def _transport(lease: Lease[Any]) -> Any:
     held: Any = lease.leasable
     return held.transport
-
-
-def _explain_waiter(position: int, waiter: Waiter[Any], now: float, why: str) -> WaiterExplanation:
-    left = waiter.deadline - now
-    why = why if position == 1 else _before(position - 1)
-    backends = getattr(waiter.queue, "backends", None)
-    if backends is not None:
-        why += f"; any of {len(backends)} backends may serve it"
-    if waiter.fresh:
-        why += "; it wants a fresh connection"
-    return WaiterExplanation(
-        position=position,
-        why=why,
-        waited=now - waiter.since,
-        deadline_in=left if left < math.inf else None,
-        owner=None if waiter.ownership is None else label(waiter.ownership.owner),
-        origin=waiter.origin,
-    )
-
-
-def _before(count: int) -> str:
-    return f"{count} {'is' if count == 1 else 'are'} served before it"

@@ -60,7 +60,7 @@ class Lifecycle:
         """Have connections aborted at C{at}, on the clock, unless they are to be earlier."""
         self.abort_at = min(self.abort_at, at)
 
-    def has_closed(self) -> None:
+    def note_closed(self) -> None:
         """No connection is left: fire the Deferreds of C{when_closed}."""
         self.closed = True
         self.refusal = Closed

@@ -22,6 +22,7 @@ from kolus.errors import Closed, Draining, KolusError
 from kolus.interfaces import IKolusManager
 from kolus.manager.backend.limits import Limits
 from kolus.manager.process_guard import ProcessGuard
+from kolus.manager.unclaimed import give, is_unclaimed
 
 if TYPE_CHECKING:
     from kolus.lease import Lease
@@ -102,13 +103,32 @@ class Managers:
             return next((each for each in self if each.backend.key == key), None)
         return next(iter(managers.values()), None) if self.policy.idents == "reject" else None
 
+    def find_for(
+        self, ident: Hashable, backend: AnyBackend | IKolusManager
+    ) -> IKolusManager | None:
+        """As C{find}, for a request. What C{warm} made for no ident is for the first that asks."""
+        manager = self.find(ident, backend)
+        if manager is backend or (manager is not None and manager.ident == ident):
+            return manager
+        key = Backend.of(backend).key  # type: ignore[arg-type]
+        managers, record = self.at.get(key, {}), self.records.find(key)
+        warmed: Any = managers.get(None)
+        if record is None or warmed not in record.members or not is_unclaimed(warmed):
+            return manager
+        self.records.group_queues.manager_gone(warmed)
+        managers[ident] = managers.pop(None)
+        give(warmed, ident)
+        self.records.group_queues.manager_made(warmed)
+        warmed.connections_changed()  # others of this ident may wait for what is idle there
+        return warmed  # type: ignore[no-any-return]
+
     def find_or_make(self, ident: Hashable, backend: AnyBackend | IKolusManager) -> IKolusManager:
         """
         @raise Closed: there is none, and the pool is closed.
         @raise Draining: another ident took over while this one did.
         @raise TypeError: what was made is not a manager.
         """
-        manager = self.find(ident, backend)
+        manager = self.find_for(ident, backend)
         if manager is not None:
             return manager
         if self.closed:
@@ -139,7 +159,7 @@ class Managers:
         self.records.group_queues.manager_made(manager)
         record = self.records.find(where.key)
         if record is not None:
-            record.vacancies.close_some()
+            record.unused_managers.close_some()
         if self.policy.idents == "replace":
             for each in others:  # their failed waiters may retry at once, and replace this one
                 self._replace(each)
@@ -178,7 +198,7 @@ class Managers:
     def _close_unused(self, record: BackendRecord, most: int) -> None:
         """Close managers that nobody uses, if a backend has more than C{most}."""
         for _ in range(len(self.at.get(record.backend.key, {})) - most):
-            unused: Any = record.vacancies.longest()
+            unused: Any = record.unused_managers.longest()
             if unused is None:
                 return
             self._replace(unused)

@@ -1,6 +1,6 @@
 """C{SharedManager}: a manager whose connections have several lessees each.
 
-Its state, besides that of every manager, is C{_slots}: the slots of its connections.
+Its state, besides that of every manager, is C{slots}: the slots of its connections.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kolus.manager.base import BaseManager
 from kolus.manager.connections.detachment import DETACHES, detach
 from kolus.manager.connections.slots import Slots, watched
 from kolus.manager.connections.supply import SharedSupply
-from kolus.manager.smoothness import is_plain
+from kolus.manager.operation import ManagerOperation
 from kolus.manager.waiting.freshness import SharedFreshness
 from kolus.status import Status
 
@@ -37,7 +37,7 @@ P = TypeVar("P")
 
 
 @implementer(IKolusManager, IServesGroups, IGivesFresh)
-class SharedManager(BaseManager[P]):
+class SharedManager(BaseManager[P], ManagerOperation):
     """Leases slots on the connections of one backend.
 
     A lease has one slot of a connection. Several lessees use the same protocol at the same time, up
@@ -81,30 +81,32 @@ class SharedManager(BaseManager[P]):
             record=record,
             rng=rng,
         )
-        self._slots = Slots(policy.slots, self.connections, self._failed_to_say)
+        self.slots = Slots(
+            policy.slots, self.connections, self._failed_to_say, self.clock, self.alarm
+        )
 
     def try_connect(
         self, ident: Hashable, owner: Owner | None = None, fresh: bool = False
     ) -> Lease[P] | None:
-        if not self._lifecycle.serves or ident != self.ident:
+        if not self.lifecycle.serves or ident != self.ident:
             self.admission.refuse(ident)
             return None
-        ownership = None if owner is None else self._tracker.ownership(owner)
-        now = self._now()
-        if now >= self._alarm.at:
-            self.connections.see_the_time()
+        ownership = None if owner is None else self.tracker.ownership(owner)
+        now = self.now()
+        if now >= self.alarm.at:
+            self.connections.close_overdue()
         slot = None
         while slot is None:
-            if self.waiting or (self._group_queues and self._dispatcher.serves_others()):
+            if self.waiting or (self._joined and self.dispatcher.serves_others()):
                 return None
             connection = self.freshness.take() if fresh else self._next(check=False)
             if connection is None:
                 return None
-            slot = self._take(connection, now)
+            slot = self.take(connection, now)
         self.counters.leases += 1
-        if ownership is not None or self._special or self._observers:
+        if ownership is not None or self._special or self.observers:
             return self._lease_specially(slot, ownership)
-        return Lease(slot, self._settler)
+        return Lease(slot, self.settler)
 
     # Which connection is next
 
@@ -114,12 +116,12 @@ class SharedManager(BaseManager[P]):
         @param check: whether to check connections that were idle for too long.
         @return: C{None} if there is none, or none yet.
         """
-        slots = self._slots
-        if self._record.shrinking.active:
+        slots = self.slots
+        if self.record.shrinking.active:
             return next((each for each in slots.spare if self.supply.may_take(each)), None)
         if slots.spare:
             return next(iter(slots.spare))
-        if not (self._idle and self._slots.heard().free):
+        if not (self._idle and self.slots.heard().free):
             return None
         if not (self._checks or slots.silent):
             return self._idle.popitem()[0]
@@ -134,10 +136,9 @@ class SharedManager(BaseManager[P]):
     def _begin_checks(self) -> None:
         """Check as many connections as the waiters need. A check may end at once, and the waiters
         that it serves may call anything."""
-        slots = self._slots
-        while self._lifecycle.serves and self._dispatcher.is_asked() and slots.free:
-            checked = self.connections.checking.hopeful * slots.each
-            if checked >= self._dispatcher.asked(checked + 1):
+        slots = self.slots
+        while self.lifecycle.serves and self.waiters.is_asked() and slots.free:
+            if not self.checker.are_too_few(slots.each):
                 return
             connection = slots.next_idle(self.hooks.is_stale)
             if connection is None or not self.hooks.is_stale(connection):
@@ -146,12 +147,10 @@ class SharedManager(BaseManager[P]):
                 del self._idle[connection]
                 slots.note(connection)
                 self.checker.check(connection)
-            elif not is_sound(connection.transport):
-                self.connections.close(connection, Why.UNFIT)
 
-    def _take(self, connection: Connection[P], now: float) -> Slot | None:
+    def take(self, connection: Connection[P], now: float) -> Slot | None:
         """Lease a slot of a connection that has a free one, as last measured."""
-        slots = self._slots
+        slots = self.slots
         in_use = connection.state is LEASED
         if in_use:
             if connection.retired or not is_sound(connection.transport, True):
@@ -164,38 +163,38 @@ class SharedManager(BaseManager[P]):
             return None
         slot = Slot(connection)
         slots.take(slot)
-        self._record.shrinking.leases_changed()
+        self.record.shrinking.leases_changed()
         # What was idle and is leased leaves the sum of both the same.
         load = self._load
         if in_use or load.sole is None:
             load.noted += 1
             load.stale[self] = None
         if self._watchers:
-            self._record.tell_watchers()
-        if slot.uses == self._policy.max_uses:
+            self.record.tell_watchers()
+        if slot.uses == self.policy.max_uses:
             connection.retire(Why.USES)
             slots.note(connection, 0)
         return slot
 
-    def _failed_to_say(self, connection: Connection[P], error: Exception) -> None:
+    def _failed_to_say(self, connection: Connection[P], error: BaseException) -> None:
         """The C{slots} of a connection's protocol raised or was invalid."""
-        self._recorder.hook_failed("slots", error)
+        self.recorder.hook_failed("slots", error)
         was_of_use = not connection.stillborn()
         self.connections.close(connection, Why.UNFIT)
         if not was_of_use:
-            self._connector.failed(error, connection)
+            self.connector.failed(error, connection)
 
     def _slots_changed(self, protocol: int) -> None:
         """Called by a protocol: its number of slots has changed."""
-        self._record.changed(self)
-        self._slots.changed(protocol)
-        self._dispatcher.decide()
+        self.record.changed(self)
+        self.slots.changed(protocol)
+        self.dispatcher.decide()
         self.deadlocks.look_at_all()
 
     # Settling
 
-    def _settle(self, slot: Slot, outcome: Outcome) -> None:
-        connection, now = slot.connection, self._now()
+    def settle(self, slot: Slot, outcome: Outcome) -> None:
+        connection, now = slot.connection, self.now()
         is_last = len(connection.slots) == 1
         if is_last and connection.descriptor is not None and outcome is RELEASED:
             connection.descriptor.leave(now)
@@ -210,79 +209,70 @@ class SharedManager(BaseManager[P]):
         ):
             if not connection.proven:
                 connection.answered = connection.proven = True
-            self._slots.give_back(slot)
+            self.slots.give_back(slot)
             self.counters.releases += 1
             load = self._load
             if not is_last or load.sole is None:
                 load.noted -= 1
                 load.stale[self] = None
-            if is_last and now + self.connections.shortest_idle < self._alarm.at:
-                self._alarm.set(now + self.connections.shortest_idle)
-            if self._observers:
-                self._recorder.released(now - slot.since)
-            if self._watchers:
-                self._record.tell_watchers()
-            if self._feedbacks and not slot.was_observed():
-                self._record.feedbacks.observed(now - slot.since)
+            if is_last and now + self.connections.shortest_idle < self.alarm.at:
+                self.alarm.set(now + self.connections.shortest_idle)
+            if self._watchers or self.observers or self._feedbacks:
+                self._tell_release(now - slot.since, slot.was_observed())
             if is_last and len(self._idle) == 1:
-                self._record.turns.has_idle(self)
-            if self._slots.free == 1 or self.waiting or self._group_queues:
+                self.record.turns.note_idle(self)
+            if self.slots.free == 1 or self.waiting or self._joined:
                 self._freed()
         elif outcome is FORGOTTEN:
-            self._call_soon(self._reclaim, slot)
+            self.clock.call_from_any_thread(self._reclaim, slot)
         else:
             self._settle_specially(slot, outcome, now - slot.since)
 
     def _freed(self) -> None:
         """A slot is free: serve a waiter, or tell the queues that wait for an idle one."""
-        if self._dispatcher.is_asked() or self.groups.fresh:
-            self._dispatcher.decide()
+        if self.waiters.is_asked() or self.groups.fresh:
+            self.dispatcher.decide()
         elif self.placements.wait_for_idle:
             self.placements.tell_idle()
 
     def _settle_specially(self, slot: Slot, outcome: Outcome, held: float) -> None:
         self.process.check()
-        connection, health = slot.connection, self._record.health
+        connection = slot.connection
         if outcome in DETACHES:
-            self._slots.give_back(slot)
+            self.slots.give_back(slot)
             detach(self, connection, outcome, held)
             return
         in_vain = connection.ended_in_vain(outcome is RELEASED)
-        health.lease_ended(slot.since, outcome is FAILED, in_vain)
+        self.record.health.lease_ended(slot.since, outcome is FAILED, in_vain)
         # A producer may be another lessee's, if there is one.
         others = len(connection.slots) > (slot in connection.slots)
         if outcome is not RELEASED or not is_sound(connection.transport, others):
             why = Why.REVOKED if outcome is REVOKED else Why.FINISHED
             self._vacate(slot, why)
-            self._recorder.ended(why, held, slot.origin)
+            self.recorder.ended(why, held, slot.origin)
         else:
             connection.answered = connection.proven = True
             self._vacate(slot, None)
             self.counters.releases += 1
-            if not health.is_well:
-                health.released(slot.since)
-            elif not self._plain:
-                self._plain = is_plain(self)  # the end of a slow start is not told
-            if self._feedbacks and not slot.was_observed():
-                self._record.feedbacks.observed(held)
-            self._recorder.released(held)
+            self._note_release(slot.since)
+            self._tell_release(held, slot.was_observed())
         self._was_vacated(slot)
 
     def _reclaim(self, slot: Slot) -> None:
         if not self.process.is_foreign:
-            self._tracker.reclaimed(slot)
+            self.tracker.reclaimed(slot)
             in_vain = slot.connection.ended_in_vain(False)
-            self._record.health.lease_ended(slot.since, False, in_vain)
-            self._recorder.forgotten(self._now() - slot.since, slot.origin)
+            self.record.health.lease_ended(slot.since, False, in_vain)
+            self.recorder.forgotten(self.now() - slot.since, slot.origin)
             self._vacate(slot, Why.FORGOTTEN)
             self._was_vacated(slot)
 
     def _was_vacated(self, slot: Slot) -> None:
-        self._dispatcher.decide()
+        self.dispatcher.decide()
         if slot.connection.retired:
-            self._record.budget.wake()
-        if self._record.shrinking.active:
-            self._record.tell_members()
+            self.record.budget.wake()
+        if self.record.shrinking.active:
+            self.record.tell_members()
         if slot.connection.retired:
             self.deadlocks.look_at_all()
 
@@ -292,18 +282,18 @@ class SharedManager(BaseManager[P]):
         @param ended: why the connection takes no new leases; C{None} if it does.
         """
         connection = slot.connection
-        self._slots.give_back(slot)
-        self._record.shrinking.leases_changed()
-        self._record.changed(self)
+        self.slots.give_back(slot)
+        self.record.shrinking.leases_changed()
+        self.record.changed(self)
         if ended is None and connection.slots:
             ended = self._why_to_go()
         if ended is not None:
             connection.retire(ended)
-            self._record.ends(connection)
+            self.record.ends(connection)
         if connection.slots or connection.state is not LEASED:
-            self._slots.moved(connection)
+            self.slots.moved(connection)
         elif connection.usable():
-            self._dispatcher.take_back(connection)
+            self.dispatcher.take_back(connection)
         else:
             abort = ended is Why.REVOKED
             self.connections.close(connection, connection.why or Why.FINISHED, abort=abort)
@@ -314,37 +304,37 @@ class SharedManager(BaseManager[P]):
         Otherwise a busy connection might never become idle, to make way for another manager's or
         because the pool's limit was lowered. Only one at a time makes way.
         """
-        if self._record.budget.is_above():
+        if self.record.budget.is_above():
             return Why.RESIZED
-        makes_way = not self._slots.making_way and self._record.must_make_way(self)
+        makes_way = not self.slots.making_way and self.record.must_make_way(self)
         return Why.DISPLACED if makes_way else None
 
-    # What a leasing manager asks
+    # What the dispatcher and the checker ask
 
-    def _hand_out(self) -> None:
-        self.connections.see_the_time()
-        while self._lifecycle.serves and self._dispatcher.is_asked():
+    def hand_out(self) -> None:
+        self.connections.close_overdue()
+        while self.lifecycle.serves and self.waiters.is_asked():
             connection = self._next(check=True)
             if connection is None:
                 return
-            slot = self._take(connection, self._now())
+            slot = self.take(connection, self.now())
             if slot is not None:
-                self._dispatcher.serve(slot)
+                self.dispatcher.serve(slot)
 
-    def _give(self, connection: Connection[P]) -> None:
-        if not self._slots.look(connection):
-            self._dispatcher.take_back(connection)
+    def give(self, connection: Connection[P]) -> None:
+        if not self.slots.look(connection):
+            self.dispatcher.take_back(connection)
             return
         if not connection.uses:
             self.freshness.give(connection)
             return
-        slot = self._take(connection, self._now())
+        slot = self.take(connection, self.now())
         if slot is not None:
-            self._dispatcher.serve(slot)
+            self.dispatcher.serve(slot)
 
     def has_idle(self) -> bool:
-        return self._lifecycle.serves and self.supply.ready() > 0
+        return self.lifecycle.serves and self.supply.ready() > 0
 
     def status(self) -> Status:
-        self._slots.look_at_all()
+        self.slots.look_at_all()
         return self.supply.numbers()

@@ -28,17 +28,17 @@ class Shutdown:
         @param refusal: the error of new requests and of waiters.
         """
         manager = self._manager
-        if not manager._lifecycle.end(refusal):
+        if not manager.lifecycle.end(refusal):
             self.end_if_empty()  # the alarm may call this while it ends, and would stay due
             return
         self._begins = True
-        manager._record.changed(manager)
+        manager.record.changed(manager)
         manager.connections.retire_all(Why.CLOSED)
         for connection in tuple(manager.connections.checking):
             manager.connections.close(connection, Why.CLOSED)
         message = f"{manager!r} gives no new leases"
         while manager.waiting:
-            manager._queue.fail(next(iter(manager.waiting)), refusal(message))
+            manager.queue.fail(next(iter(manager.waiting)), refusal(message))
         manager.placements.give_up_all(refusal(message))
         manager.admission.warming.fail_all(refusal(message))
         self._begins = False
@@ -48,18 +48,18 @@ class Shutdown:
         """The time for leases to be settled is over: log those still held, and abort all
         connections."""
         manager = self._manager
-        manager._lifecycle.abort_at = math.inf
+        manager.lifecycle.abort_at = math.inf
         for held in manager.supply.held():
-            manager._recorder.still_held(manager._now() - held.since, held.origin)
+            manager.recorder.still_held(manager.now() - held.since, held.origin)
         for connection in tuple(manager.connections.all):
             manager.connections.close(connection, Why.CLOSED, abort=True)
 
     def abandon(self) -> None:
         """This is a forked child: the connections are its parent's, so leave them alone."""
         manager = self._manager
-        manager._lifecycle.serves = False
-        manager._record.changed(manager)
-        manager._alarm.clear()
+        manager.lifecycle.serves = False
+        manager.record.changed(manager)
+        manager.alarm.clear()
         told: Any = Forked(manager.process.message())
         for connection in manager.connections.all:
             connection.retired = connection.doubtful = True
@@ -68,10 +68,10 @@ class Shutdown:
     def end_if_empty(self) -> None:
         """If the manager is ending and has no connections left, it is closed. Not before its
         waiters have left: they would be placed at the next manager of the same backend."""
-        manager, lifecycle = self._manager, self._manager._lifecycle
+        manager, lifecycle = self._manager, self._manager.lifecycle
         if self._begins:
             return
         if lifecycle.refusal is not None and not manager.connections.all and not lifecycle.closed:
-            manager._alarm.clear()
-            manager._record.leave(manager)
-            lifecycle.has_closed()
+            manager.alarm.clear()
+            manager.record.leave(manager)
+            lifecycle.note_closed()

@@ -30,8 +30,7 @@ def let_go_with(pool: object, managers: Managers, reactor: Any) -> None:
     """
     # A finalizer runs in any thread and in the middle of any code, so it only schedules the rest.
     clock = steady(reactor)
-    call_soon = getattr(reactor, "callFromThread", None) or partial(clock.callLater, 0)
-    let_go = partial(call_soon, _let_go, managers, clock)
+    let_go = partial(clock.call_from_any_thread, _let_go, managers, clock)
     weakref.finalize(pool, lambda: let_go() if managers.at else None).atexit = False
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, DeferredList
 
 from kolus.backend import AnyBackend, Backend, several
-from kolus.manager import backend_status
+from kolus.manager import as_waiter, backend_status
 from kolus.status import Counters, Status
-from kolus.support import check_seconds
+from kolus.support import check_seconds, shown
 from kolus.watching import ManagerExplanation, PoolExplanation
 
 if TYPE_CHECKING:
@@ -76,22 +76,33 @@ class PoolOperation:
         record = records.find(Backend.of(backend).key)
         return Counters() if record is None else Counters() + record.counters
 
-    def explain(self) -> PoolExplanation:
+    def managers(self) -> Iterator[IKolusManager]:
+        """All managers that are not closed. It may be taken one by one while they change."""
+        return iter(self._managers)
+
+    def explain(self, managers: Iterable[ManagerExplanation] | None = None) -> PoolExplanation:
         """The leases and waiters of every manager, why they wait, the last connect's result, and
         why backends are ejected.
 
         For a backend without a manager it contains the error of the last attempt, if that failed.
 
+        @param managers: what C{explanations} has given, if that was taken before.
         @return: a value; C{str()} of it is a text for an operator.
         """
-        told = [each.explain() for each in self._managers]
+        told = tuple(self.explanations() if managers is None else managers)
+        records = self._managers.records
+        sick = tuple([(str(each.backend), each.health.reason) for each in records.sick.values()])
+        return PoolExplanation(told, records.budget.used, records.budget.limit, sick)
+
+    def explanations(self) -> Iterator[ManagerExplanation]:
+        """The managers of C{explain}, each explained when it is taken: for who does other things
+        between, as with thousands of them."""
+        for each in self._managers:
+            yield each.explain()
         for record in self._managers.records:
             if record.attempts.last_error is not None and not self._managers.of(record.backend):
                 status = backend_status(self._managers, record.backend)
-                told.append(ManagerExplanation.absent(status, record.attempts.last_error))
-        records = self._managers.records
-        sick = tuple([(str(each.backend), each.health.reason) for each in records.sick.values()])
-        return PoolExplanation(tuple(told), records.budget.used, records.budget.limit, sick)
+                yield ManagerExplanation.absent(status, record.attempts.last_error)
 
     # Operating
 
@@ -112,7 +123,7 @@ class PoolOperation:
         """Change the limit of connections of a backend.
 
         A larger limit serves waiters at once. For a smaller limit, idle connections are closed now;
-        then whatever comes home first is closed, until the limit holds. It applies to later
+        then each connection that comes home is closed, until the limit holds. It applies to later
         managers too. A backend's limit applies until a group's source changes the limit that it
         gives for the backend.
 
@@ -125,8 +136,8 @@ class PoolOperation:
         """Change the limit of connections of all backends together.
 
         A larger limit serves waiters at once. For a smaller limit, the connections that are idle
-        longest are closed now, then connects under way; then whatever comes home first is closed,
-        until the limit holds.
+        longest are closed now, then connects under way; then each connection that comes home is
+        closed, until the limit holds.
 
         @param limit: C{None}: no limit but that of each backend.
         @raise ValueError: C{limit} is not a whole number of at least 1.
@@ -143,7 +154,10 @@ class PoolOperation:
 
         @param other: a pool with the same reactor or clock.
         @raise ValueError: C{other} is this pool.
+        @raise TypeError: it is not a pool.
         """
+        if not isinstance(other, PoolOperation):
+            raise TypeError(f"a pool shares its limits with another pool, not {shown(other)}")
         self._managers.limits.share(other._managers.limits)
 
     def invalidate(self, backend: AnyBackend | None = None) -> None:
@@ -186,7 +200,13 @@ class PoolOperation:
         @param failure: why the backend is down. It is ejected, without a bound in time, until it is
             up again, or until C{admit} and the next result. Empty: it is up. A backend that was
             ejected by hand, or because of failures, stays so.
+        @raise TypeError: C{failure} is not a string.
         """
+        if not isinstance(failure, str):
+            raise TypeError(
+                "failure must be a string that says why the backend is down, or empty if it is up, "
+                f"not {shown(failure)}"
+            )
         self._managers.process.check()
         backend = Backend.of(backend)
         records = self._managers.records
@@ -227,4 +247,4 @@ def _when_all(each: list[Deferred[None]]) -> Deferred[None]:
     """A Deferred that fires with C{None} when all of them have; cancelling it cancels none."""
     done: Deferred[None] = Deferred()
     DeferredList(each).addCallback(lambda _: done.callback(None))
-    return done
+    return as_waiter(done)

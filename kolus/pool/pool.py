@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import random
 import weakref
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable
 from typing import Any, TypeVar
 
-from twisted.internet.interfaces import IProtocol, IProtocolFactory, ISystemHandle
+from twisted.internet.interfaces import IProtocol, IProtocolFactory
 
-from kolus.backend import AnyBackend, Backend, several
+from kolus.backend import AnyBackend, Backend, MakeEndpoint
 from kolus.backoff import Rng
 from kolus.balance import Balancer, usable
 from kolus.errors import Closed, KolusError, LeaseError
@@ -22,7 +22,6 @@ from kolus.interfaces import IKolusManager
 from kolus.lease import Lease
 from kolus.manager import (
     ConnectionManager,
-    MakeEndpoint,
     MakeManager,
     Managers,
     Prober,
@@ -34,11 +33,12 @@ from kolus.manager import (
     ask_now,
 )
 from kolus.policy import Policy
+from kolus.pool.erlang_calls import ErlangCalls
 from kolus.pool.forgotten import let_go_with
 from kolus.pool.groups import Groups
 from kolus.pool.operation import PoolOperation
 from kolus.pool.use import PoolUse
-from kolus.support import check_seconds, check_whole, failed, steady
+from kolus.support import check_seconds, check_whole, failed, shown, steady
 from kolus.watching import Owner, check_owner
 
 __all__ = ["Pool"]
@@ -46,7 +46,7 @@ __all__ = ["Pool"]
 P = TypeVar("P")
 
 
-class Pool(PoolUse[P], PoolOperation):
+class Pool(PoolUse[P], ErlangCalls[P], PoolOperation):
     """Keeps connections to any number of backends, and leases them out.
 
     The first request for a backend makes a manager, which belongs to the ident of that request. The
@@ -85,31 +85,40 @@ class Pool(PoolUse[P], PoolOperation):
             it is called with the reactor and the C{Backend}. The default is C{Backend.connector}.
         @param observers: are called with every event of the managers that the pool makes itself.
         @param rng: source of the jitter of these managers.
-        @raise ValueError: C{limit} is not a whole number of at least 1.
+        @raise ValueError: C{limit} is not a whole number of at least 1, or less than the
+            C{min_idle} of C{policy}, or C{policy} has a C{keepalive} and no C{check}.
         @raise TypeError: C{protocol}, C{make_manager}, C{make_endpoint} or an observer is not
-            callable, C{reactor} is neither a reactor nor a clock, or C{policy} is not a C{Policy}.
+            callable, C{reactor} is neither a reactor nor a clock, C{policy} is not a C{Policy},
+            C{observers} cannot be iterated over, or C{rng} has no C{random}.
         """
         if not callable(protocol):
             hint = ": see protocol_factory" if IProtocolFactory.providedBy(protocol) else ""
             hint = ": give the class itself" if IProtocol.providedBy(protocol) else hint
-            raise TypeError(f"protocol must be callable without arguments, not {protocol!r}{hint}")
+            raise TypeError(
+                f"protocol must be callable without arguments, not {shown(protocol)}{hint}"
+            )
         if policy is not None and not isinstance(policy, Policy):
-            raise TypeError(f"policy must be a Policy, not {policy!r}")
-        if limit is not None:
-            check_whole("limit", limit, 1)
-        if make_manager is not None and not callable(make_manager):
-            raise TypeError(f"make_manager must be callable, not {make_manager!r}")
-        if make_endpoint is not None and not callable(make_endpoint):
-            raise TypeError(f"make_endpoint must be callable, not {make_endpoint!r}")
-        self._observers = list(observers)
-        for each in self._observers:
-            if not callable(each):
-                raise TypeError(f"an observer must be callable with an event, not {each!r}")
+            raise TypeError(f"policy must be a Policy, not {shown(policy)}")
+        check_whole("limit", limit, 1, optional=True)
+        for name, make in (("make_manager", make_manager), ("make_endpoint", make_endpoint)):
+            if make is not None and not callable(make):
+                raise TypeError(f"{name} must be callable, not {shown(make)}")
+        if not isinstance(observers, Iterable):
+            raise TypeError(f"observers must be several callables, not {shown(observers)}")
+        if not callable(getattr(rng, "random", None)):
+            raise TypeError(f"rng must have a method random, as random.Random(), not {shown(rng)}")
+        self._observers = [_observer(each) for each in observers]
         self._reactor = reactor
         self._clock = clock = steady(reactor)
         self._protocol = protocol
         self._rng = rng
         policy = policy or Policy()
+        policy.check_complete()
+        if limit is not None and policy.min_idle > limit:
+            raise ValueError(
+                f"min_idle={policy.min_idle} is more than the pool's limit={limit}: so many "
+                "connections cannot be idle; lower min_idle, or raise the pool's limit"
+            )
         # Nothing here may refer to the pool itself, so that it is garbage if its user forgets it.
         its = weakref.ref(self)
         probe = None
@@ -135,9 +144,7 @@ class Pool(PoolUse[P], PoolOperation):
 
         @raise TypeError: it is not callable.
         """
-        if not callable(observer):
-            raise TypeError(f"an observer must be callable with an event, not {observer!r}")
-        self._observers.append(observer)
+        self._observers.append(_observer(observer))
         for record in self._managers.records:
             record.changed()
 
@@ -166,10 +173,10 @@ class Pool(PoolUse[P], PoolOperation):
         @return: as L{IKolusManager.connect}. Cancelling it removes the request from the queue.
             It is also an asynchronous context manager: C{async with pool.connect(...) as lease} is
             the same as C{async with await pool.connect(...) as lease}. A coroutine that asyncio
-            runs cannot await it, and gets a C{RuntimeError}: see C{Deferred.asFuture}.
+            runs cannot await it, and gets a C{RuntimeError}: see C{kolus.aio}.
         @raise ValueError: C{backend} or C{timeout} is invalid.
-        @raise TypeError: C{backend} or C{owner} has a wrong type, or the pool's C{make_manager}
-            makes managers that cannot give C{fresh} connections.
+        @raise TypeError: C{backend}, C{owner} or C{fresh} has a wrong type, or the pool's
+            C{make_manager} makes managers that cannot give C{fresh} connections.
         """
         try:
             manager = self._at[backend.key][ident]  # type: ignore[union-attr]
@@ -210,7 +217,7 @@ class Pool(PoolUse[P], PoolOperation):
         try:
             manager = self._at[backend.key][ident]  # type: ignore[union-attr]
         except (AttributeError, KeyError):
-            manager = self._managers.find(ident, backend)
+            manager = self._managers.find_for(ident, backend)
             if manager is None:
                 if self._managers.closed:
                     raise Closed("the pool is closed") from None
@@ -246,19 +253,15 @@ class Pool(PoolUse[P], PoolOperation):
             at. If an invalid string is first looked at while the request waits, it counts as a
             backend that cannot serve.
         @raise TypeError: the balancer is not callable, C{backends} or C{exclude} is not a
-            collection, or an element that is looked at has a wrong type.
+            collection, or an element that is looked at, C{owner} or C{fresh} has a wrong type.
         """
-        chosen_by = self.policy.balancer if balancer is None else usable(balancer)
-        several("backends", backends)
+        chosen_by = self.policy.balancer if balancer is None else balancer
         if timeout is not None or owner is not None:
             check_seconds("timeout", timeout)
             try:
                 check_owner(owner)
             except LeaseError:
                 return failed(Waiter)
-        # The latter takes long.
-        if not (type(backends) is list or isinstance(backends, Sequence)):
-            backends = tuple(backends)
         return self._selector.connect_any(
             ident, backends, chosen_by, exclude, timeout, owner, fresh
         )
@@ -290,62 +293,33 @@ class Pool(PoolUse[P], PoolOperation):
         group.kept = self
         return group
 
-    # The calls of the original in Erlang, under their names there
-
-    def return_(self, lease: Lease[P]) -> None:
-        """The same as C{lease.release()}.
-
-        @raise LeaseError: the lease is settled, or belongs to another pool.
-        """
-        self._own(lease).release()
-
-    def finished(self, lease: Lease[P]) -> None:
-        """The same as C{lease.finished()}.
-
-        @raise LeaseError: the lease is settled, or belongs to another pool.
-        """
-        self._own(lease).finished()
-
-    def get_socket(self, lease: Lease[P]) -> Any:
-        """The system handle of the connection's transport: the socket of a TCP or UNIX connection.
-
-        @raise LeaseError: the lease is settled, belongs to another pool, or has no such handle.
-        """
-        transport = getattr(self._own(lease).protocol, "transport", None)
-        if not ISystemHandle.providedBy(transport):
-            raise LeaseError(f"the connection of {lease!r} has no socket")
-        return transport.getHandle()
-
-    def get_manager(self, lease: Lease[P]) -> IKolusManager:
-        """The same as C{lease.manager}.
-
-        @raise LeaseError: the lease belongs to another pool.
-        """
-        return self._own(lease).manager
-
-    def _own(self, lease: Lease[P]) -> Lease[P]:
-        if not isinstance(lease, Lease):
-            raise LeaseError(f"not a lease: {lease!r}")
-        if lease.manager not in self._managers:
-            raise LeaseError(f"{lease!r} is not of this pool")
-        return lease
+    def _kind_for(self, ident: Hashable) -> tuple[type[Any], Callable[[], P], Policy]:
+        """What the managers of an ident are: their class, their protocol, and their policy."""
+        kind = ConnectionManager if self.policy.slots is None else SharedManager
+        return kind, self._protocol, self.policy
 
     def _make(self, backend: Backend, ident: Hashable) -> IKolusManager:
-        kind = ConnectionManager if self.policy.slots is None else SharedManager
-        return kind(
+        kind, protocol, policy = self._kind_for(ident)
+        return kind(  # type: ignore[no-any-return]
             self._reactor,
-            self._protocol,
+            protocol,
             backend,
             ident,
-            self.policy,
+            policy,
             observers=self._observers,
-            record=self._managers.records.of(backend, self.policy),
+            record=self._managers.records.of(backend, policy),
             rng=self._rng,
         )
 
     def __repr__(self) -> str:
         state = "closed" if self._managers.closed else "open"
         return f"<Pool of {len(tuple(self._managers))} managers, {state}>"
+
+
+def _observer(observer: Observer) -> Observer:
+    if not callable(observer):
+        raise TypeError(f"an observer must be callable with an event, not {shown(observer)}")
+    return observer
 
 
 def _make(its: weakref.ref[Pool[Any]], backend: Backend, ident: Hashable) -> IKolusManager:

@@ -10,12 +10,14 @@ from twisted.internet.defer import Deferred
 from kolus.backend import AnyBackend, Backend
 from kolus.group import Group, Run
 from kolus.interfaces import IKolusManager
-from kolus.manager import warm_each
+from kolus.manager import as_waiter, warm_each
 from kolus.support import check_seconds, check_whole
 from kolus.watching import Owner
 
 if TYPE_CHECKING:
     from kolus.lease import Lease
+    from kolus.manager import Managers
+    from kolus.support import SteadyClock
 
 __all__ = ["PoolUse"]
 
@@ -24,6 +26,11 @@ P = TypeVar("P")
 
 class PoolUse(Generic[P]):
     """The methods of a pool that need no more than its C{connect} and C{select}."""
+
+    _clock: SteadyClock
+    _managers: Managers
+    connect: Callable[..., Deferred[Lease[P]]]
+    select: Callable[..., Deferred[Lease[P]]]
 
     def run(
         self,
@@ -69,11 +76,10 @@ class PoolUse(Generic[P]):
         @raise ValueError: C{where}, C{idempotent}, C{retries} or C{timeout} is invalid.
         @raise TypeError: C{where} or C{owner} has a wrong type, or C{function} cannot be called.
         """
-        pool: Any = self
         settings: Any = {"idempotent": idempotent, "retries": retries, "timeout": timeout}
         if isinstance(where, Group):
             return where.run(ident, function, owner=owner, **settings)
-        run = Run(pool._clock, function, owner=owner, **settings)
+        run = Run(self._clock, function, owner=owner, **settings)
         backends = _list_of(where)
         if backends is None:
             place: Any = where if IKolusManager.providedBy(where) else Backend.of(where)  # type: ignore[arg-type]
@@ -81,16 +87,14 @@ class PoolUse(Generic[P]):
         def ask(
             timeout: float | None, lost: Collection[AnyBackend], fresh: bool
         ) -> Deferred[Lease[P]]:
-            how: Any = {"timeout": timeout, "owner": owner, "fresh": fresh}
-            asked: Deferred[Lease[P]]
             if backends is None:
-                asked = pool.connect(ident, place, **how)
-            else:
-                asked = pool.select(ident, backends, exclude=lost, **how)
-            return asked
+                return self.connect(ident, place, timeout=timeout, owner=owner, fresh=fresh)
+            return self.select(
+                ident, backends, exclude=lost, timeout=timeout, owner=owner, fresh=fresh
+            )
 
         elsewhere = backends is not None
-        return run.begin(ask, pool.policy.acquire_timeout, elsewhere=elsewhere)
+        return run.begin(ask, self._managers.policy.acquire_timeout, elsewhere=elsewhere)
 
     def warm(
         self,
@@ -110,7 +114,9 @@ class PoolUse(Generic[P]):
         @param count: how many connections should be ready, idle or leased; of a group or a list, at
             each of the backends.
         @param timeout: seconds until it fails; C{None}: the policy's C{acquire_timeout}.
-        @param ident: whom the connections are for, as for C{connect}.
+        @param ident: whom the connections are for, as for C{connect}. C{None}: at each backend,
+            for the ident that asks first, unless C{prepare} or a callable that makes endpoints is
+            told for whom they are: name the ident then.
         @return: fires with C{None} as soon as they are ready. Fails with what prevents it at the
             first of the backends: with C{ConnectFailed} if a connect fails, but not if C{fail_fast}
             is false; with C{ValueError} if C{count} is more than the backend's limit, or than
@@ -120,15 +126,14 @@ class PoolUse(Generic[P]):
         @raise ValueError: C{where}, C{count} or C{timeout} is invalid.
         @raise TypeError: C{where} has a wrong type.
         """
-        check_whole("count", count, 1)
-        check_seconds("timeout", timeout)
         if isinstance(where, Group):
             return where.warm(count, timeout, ident=ident)
+        check_whole("count", count, 1)
+        check_seconds("timeout", timeout)
         several_of_them = _list_of(where)
         if several_of_them is None:
             several_of_them = [Backend.of(where)]  # type: ignore[arg-type]
-        pool: Any = self
-        return warm_each(pool._managers, ident, several_of_them, count, timeout)
+        return as_waiter(warm_each(self._managers, ident, several_of_them, count, timeout))
 
 
 def _list_of(where: Any) -> Sequence[Backend] | None:

@@ -5,11 +5,12 @@ them in the reactor's thread. This package knows statuses, counts and durations,
 what it is given.
 """
 
-from kolus.prometheus.families import Observed, histogram_family, pool_families
+from kolus.prometheus.families import Family, Observed, histogram_family, pool_families, whole
 from kolus.prometheus.page import MetricsPage, exposition, exposition_pieces
 from kolus.prometheus.pool_metrics import PoolMetrics
 
 __all__ = [
+    "Family",
     "MetricsPage",
     "Observed",
     "PoolMetrics",
@@ -17,4 +18,5 @@ __all__ = [
     "exposition_pieces",
     "histogram_family",
     "pool_families",
+    "whole",
 ]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from prometheus_client.core import (
@@ -13,85 +14,67 @@ from prometheus_client.core import (
 )
 from prometheus_client.metrics_core import Metric
 
-from kolus.backend import Backend, labels
+from kolus.backend import Backend, labelled
 from kolus.durations import BackendDurations, Durations
 from kolus.metrics import Counts, Metrics
 from kolus.status import Counters, State, Status
 from kolus.support import Histogram
 
-__all__ = ["Observed", "histogram_family", "pool_families"]
+__all__ = ["Family", "Observed", "histogram_family", "pool_families", "whole"]
 
 _AT = ("pool", "backend")
+_STATES = ("idle", "leased", "connecting", "unused", "detached")
 
-_STATES: dict[str, Callable[[Status], int | None]] = {
-    "idle": lambda status: status.idle,
-    "leased": lambda status: status.leased,
-    "connecting": lambda status: status.connecting,
-    "unused": lambda status: status.limit if status.unused is None else max(0, status.unused),
-    "detached": lambda status: status.detached,
+_GAUGES = {
+    "kolus_waiting_requests": ("Requests in the queue.", "status.waiting"),
+    "kolus_connection_limit": ("Most connections at a time.", "status.limit"),
+    "kolus_backend_weight": ("The weight that counts now, with slow start.", "weight"),
 }
+"""The gauges, and below the other families: the help text, and which attribute of a row it is."""
 
-_GAUGES: dict[str, tuple[str, Callable[[Status], float]]] = {
-    "kolus_waiting_requests": ("Requests in the queue.", lambda status: status.waiting),
-    "kolus_connection_limit": ("Most connections at a time.", lambda status: status.limit),
-    "kolus_backend_weight": (
-        "The weight that counts now, with slow start.",
-        lambda status: status.backend.weight * status.ramp,
-    ),
-}
-
-_COUNTERS: dict[str, tuple[str, Callable[[Counters], int]]] = {
-    "kolus_leases": ("Leases given.", lambda counters: counters.leases),
-    "kolus_releases": ("Leases settled by release.", lambda counters: counters.releases),
-    "kolus_finishes": ("Leases settled by finished.", lambda counters: counters.finishes),
+_COUNTERS = {
+    "kolus_leases": ("Leases given.", "counters.leases"),
+    "kolus_releases": ("Leases settled by release.", "counters.releases"),
+    "kolus_finishes": ("Leases settled by finished.", "counters.finishes"),
     "kolus_forgotten_leases": (
         "Leases that nobody settled, reclaimed as garbage.",
-        lambda counters: counters.forgotten,
+        "counters.forgotten",
     ),
     "kolus_revoked_leases": (
         "Leases that were held for longer than hold_limit.",
-        lambda counters: counters.revoked,
+        "counters.revoked",
     ),
     "kolus_overdue_leases": (
         "Leases that were held for longer than leak_after.",
-        lambda counters: counters.overdue,
+        "counters.overdue",
     ),
-    "kolus_timeouts": (
-        "Requests that were not served before their deadline.",
-        lambda counters: counters.timeouts,
-    ),
-    "kolus_cancels": ("Requests that were cancelled in the queue.", lambda its: its.cancels),
-    "kolus_connects": ("Connections made and prepared.", lambda counters: counters.connects),
+    "kolus_timeouts": ("Requests that were not served before their deadline.", "counters.timeouts"),
+    "kolus_cancels": ("Requests that were cancelled in the queue.", "counters.cancels"),
+    "kolus_connects": ("Connections made and prepared.", "counters.connects"),
     "kolus_connect_failures": (
         "Attempts to connect that gave no usable connection.",
-        lambda counters: counters.connect_failures,
+        "counters.connect_failures",
     ),
-}
-
-_EVENTS: dict[str, tuple[str, Callable[[Counts], int]]] = {
-    "kolus_waits": ("Leases whose request was in the queue.", lambda counts: counts.waits),
-    "kolus_ejections": ("How often the backend was ejected.", lambda counts: counts.ejections),
-    "kolus_admissions": ("How often it was admitted again.", lambda counts: counts.admissions),
+    "kolus_waits": ("Leases whose request was in the queue.", "counts.waits"),
+    "kolus_ejections": ("How often the backend was ejected.", "counts.ejections"),
+    "kolus_admissions": ("How often it was admitted again.", "counts.admissions"),
     "kolus_recoveries": (
         "Connects that succeeded after one that had failed.",
-        lambda counts: counts.recoveries,
+        "counts.recoveries",
     ),
 }
 
-_REASONS: dict[str, tuple[str, Callable[[Counts], dict[str, int]]]] = {
-    "kolus_closes": ("Connections that have ended, by reason.", lambda counts: counts.closes),
-    "kolus_rejections": (
-        "Requests that were refused at once, by error.",
-        lambda counts: counts.rejections,
-    ),
+_REASONS = {
+    "kolus_closes": ("Connections that have ended, by reason.", "counts.closes"),
+    "kolus_rejections": ("Requests that were refused at once, by error.", "counts.rejections"),
 }
 
-_HISTOGRAMS: dict[str, tuple[str, Callable[[BackendDurations], Histogram]]] = {
-    "kolus_wait_seconds": ("From the request to the lease.", lambda durations: durations.wait),
-    "kolus_hold_seconds": ("From the lease to its end.", lambda durations: durations.hold),
+_HISTOGRAMS = {
+    "kolus_wait_seconds": ("From the request to the lease.", "durations.wait"),
+    "kolus_hold_seconds": ("From the lease to its end.", "durations.hold"),
     "kolus_connect_seconds": (
         "How long connects took that succeeded, with prepare.",
-        lambda durations: durations.connect,
+        "durations.connect",
     ),
 }
 
@@ -111,42 +94,81 @@ class Observed:
     durations: Durations
     backends: tuple[Backend, ...] | None = None
 
-    def statuses(self) -> list[Status]:
-        """The status of each backend."""
+    def rows(self) -> Iterator[_Row]:
+        """The values of each backend, taken one by one."""
         backends = self.backends
         if backends is None:
             backends = tuple(dict.fromkeys(each.backend for each in self.pool.status()))
-        found: list[Status] = self.pool.status(backends)
-        return found
+        for backend, label in labelled(backends):
+            yield _Row(
+                at=(self.name, label),
+                status=self.pool.status([backend])[0],
+                counters=self.pool.counters(backend),
+                counts=self.metrics.of(backend),
+                durations=self.durations.of(backend),
+            )
 
 
-def pool_families(pools: Iterable[Observed]) -> Iterator[Metric]:
-    """All families, with the values of all pools. Nothing is counted but here."""
-    seen = []
-    for its in pools:
-        statuses = its.statuses()
-        named = labels([each.backend for each in statuses])
-        seen += [(its, each, (its.name, named[each.backend])) for each in statuses]
-    yield _connections(seen)
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A backend: the values of the labels, and what is known of it."""
+
+    at: tuple[str, str]
+    status: Status
+    counters: Counters
+    counts: Counts
+    durations: BackendDurations
+
+    @property
+    def weight(self) -> float:
+        """The weight that counts now."""
+        return self.status.backend.weight * self.status.ramp
+
+    def connections(self, state: str) -> int:
+        """The number of connections in a state; those unused are no fewer than 0."""
+        status = self.status
+        if state == "unused":
+            return status.limit if status.unused is None else max(0, status.unused)
+        return getattr(status, state) or 0
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A family of metrics whose values are added one by one.
+
+    @ivar metric: the family, without values.
+    @ivar adding: adds the values of one more backend, or whatever it tells of, at each step.
+    """
+
+    metric: Metric
+    adding: Iterator[object] = field(default_factory=lambda: iter(()))
+
+
+def whole(families: Iterable[Family]) -> Iterator[Metric]:
+    """The families with all their values."""
+    for family in families:
+        for _ in family.adding:
+            pass
+        yield family.metric
+
+
+def pool_families(pools: Iterable[Observed]) -> Iterator[Family]:
+    """All families, with the values of all pools. Nothing is counted but here. Statuses and
+    counters are those at the time when the first family is added to."""
+    seen: list[_Row] = []
+    yield _connections(_noted((row for its in pools for row in its.rows()), seen))
     yield _states(seen)
-    for name, (text, of_status) in _GAUGES.items():
+    for name, (text, value) in _GAUGES.items():
         gauge = GaugeMetricFamily(name, text, labels=_AT)
-        for _, status, at in seen:
-            gauge.add_metric(at, of_status(status))
-        yield gauge
-    counters = [(its.pool.counters(status.backend), at) for its, status, at in seen]
-    for name, (text, of_counters) in _COUNTERS.items():
+        yield Family(gauge, _one_each(gauge, seen, attrgetter(value)))
+    for name, (text, value) in _COUNTERS.items():
         counter = CounterMetricFamily(name, text, labels=_AT)
-        for each, at in counters:
-            counter.add_metric(at, of_counters(each))
-        yield counter
-    counts = [(its.metrics.of(status.backend), at) for its, status, at in seen]
-    yield from _event_families(counts)
-    for name, (text, of_durations) in _HISTOGRAMS.items():
-        histograms = [
-            (at, of_durations(its.durations.of(status.backend))) for its, status, at in seen
-        ]
-        yield histogram_family(name, text, _AT, histograms)
+        yield Family(counter, _one_each(counter, seen, attrgetter(value)))
+    for name, (text, value) in _REASONS.items():
+        counter = CounterMetricFamily(name, text, labels=(*_AT, "reason"))
+        yield Family(counter, _by_reason(counter, seen, attrgetter(value)))
+    for name, (text, value) in _HISTOGRAMS.items():
+        yield histogram_family(name, text, _AT, _histograms(seen, attrgetter(value)))
 
 
 def histogram_family(
@@ -154,41 +176,65 @@ def histogram_family(
     text: str,
     names: tuple[str, ...],
     histograms: Iterable[tuple[tuple[str, ...], Histogram]],
-) -> HistogramMetricFamily:
+) -> Family:
     """A family of histograms, each with the values of its labels."""
     family = HistogramMetricFamily(name, text, labels=names)
-    for values, each in histograms:
-        family.add_metric(values, each.cumulative(), each.sum)
-    return family
+
+    def adding() -> Iterator[None]:
+        for values, each in histograms:
+            family.add_metric(values, each.cumulative(), each.sum)
+            yield
+
+    return Family(family, adding())
 
 
-def _connections(seen: list[tuple[Observed, Status, tuple[str, str]]]) -> GaugeMetricFamily:
+def _noted(rows: Iterable[_Row], seen: list[_Row]) -> Iterator[_Row]:
+    for row in rows:
+        seen.append(row)
+        yield row
+
+
+def _connections(rows: Iterable[_Row]) -> Family:
     text = "Connections by state; unused: how many more the limits allow."
     family = GaugeMetricFamily("kolus_connections", text, labels=(*_AT, "state"))
-    for _, status, at in seen:
-        for state, number in _STATES.items():
-            family.add_metric((*at, state), number(status) or 0)
-    return family
+
+    def adding() -> Iterator[None]:
+        for row in rows:
+            for state in _STATES:
+                family.add_metric((*row.at, state), row.connections(state))
+            yield
+
+    return Family(family, adding())
 
 
-def _states(seen: list[tuple[Observed, Status, tuple[str, str]]]) -> GaugeMetricFamily:
+def _states(rows: Iterable[_Row]) -> Family:
     text = "1 for the state that the backend is in, 0 for the others."
     family = GaugeMetricFamily("kolus_backend_state", text, labels=(*_AT, "state"))
-    for _, status, at in seen:
-        for state in State:
-            family.add_metric((*at, state.value), status.state is state)
-    return family
+
+    def adding() -> Iterator[None]:
+        for row in rows:
+            for state in State:
+                family.add_metric((*row.at, state.value), row.status.state is state)
+            yield
+
+    return Family(family, adding())
 
 
-def _event_families(counts: list[tuple[Counts, tuple[str, str]]]) -> Iterator[Metric]:
-    for name, (text, of_counts) in _EVENTS.items():
-        counter = CounterMetricFamily(name, text, labels=_AT)
-        for each, at in counts:
-            counter.add_metric(at, of_counts(each))
-        yield counter
-    for name, (text, by_reason) in _REASONS.items():
-        counter = CounterMetricFamily(name, text, labels=(*_AT, "reason"))
-        for each, at in counts:
-            for reason, number in by_reason(each).items():
-                counter.add_metric((*at, reason), number)
-        yield counter
+def _one_each(family: Any, rows: Iterable[_Row], value: Callable[[_Row], float]) -> Iterator[None]:
+    for row in rows:
+        yield family.add_metric(row.at, value(row))
+
+
+def _by_reason(
+    family: Any, rows: Iterable[_Row], numbers: Callable[[_Row], Mapping[str, int]]
+) -> Iterator[None]:
+    for row in rows:
+        for reason, number in numbers(row).items():
+            yield family.add_metric((*row.at, reason), number)
+
+
+def _histograms(
+    rows: Iterable[_Row], histogram: Callable[[_Row], Histogram]
+) -> Iterator[tuple[tuple[str, ...], Histogram]]:
+    for row in rows:
+        yield row.at, histogram(row)

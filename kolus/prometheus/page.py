@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from copy import copy
 from typing import Any
 
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from twisted.web.resource import Resource
 
+from kolus.prometheus.families import Family
+
 __all__ = ["MetricsPage", "exposition", "exposition_pieces"]
 
-_PIECE = 500
-"""Samples that are made text at a time, in some milliseconds."""
+_PIECE = 100
+"""Samples that are made text at a time, in less than a millisecond."""
 _END = b"# EOF\n"
 
 
@@ -27,29 +28,40 @@ def exposition(registry: Any, accept: str = "") -> tuple[bytes, str]:
     return encode(registry), content_type
 
 
-def exposition_pieces(metrics: Iterable[Metric], accept: str = "") -> tuple[Iterator[bytes], str]:
-    """As C{exposition}, but in pieces: who makes one after the other can do other things between.
-
-    @param metrics: as a collector gives them.
-    """
+def exposition_pieces(families: Iterable[Family], accept: str = "") -> tuple[Iterator[bytes], str]:
+    """As C{exposition}, but in pieces, so that other work can be done between two of them."""
     encode, content_type = choose_encoder(accept)
-    return _pieces(metrics, encode), content_type
+    return _pieces(families, encode), content_type
 
 
-def _pieces(metrics: Iterable[Metric], encode: Callable[[Any], bytes]) -> Iterator[bytes]:
+def _pieces(families: Iterable[Family], encode: Callable[[Any], bytes]) -> Iterator[bytes]:
     end = b""
-    for metric in metrics:
-        for first in range(0, len(metric.samples) or 1, _PIECE):
-            part = copy(metric)
-            part.samples = metric.samples[first : first + _PIECE]
-            text = encode(_Registry(part))
-            if text.endswith(_END):
-                text, end = text.removesuffix(_END), _END
-            if first:  # the lines about the family are there already
-                lines = text.splitlines(keepends=True)
-                text = b"".join([each for each in lines if not each.startswith(b"#")])
-            yield text
+    for family in families:
+        metric, is_begun = family.metric, False
+        for _ in family.adding:
+            if len(metric.samples) < _PIECE:
+                yield b""
+                continue
+            text, end = _encoded(metric, encode)
+            yield _samples(text) if is_begun else text
+            metric.samples.clear()
+            is_begun = True
+        if metric.samples or not is_begun:
+            text, end = _encoded(metric, encode)
+            yield _samples(text) if is_begun else text
     yield end
+
+
+def _encoded(metric: Metric, encode: Callable[[Any], bytes]) -> tuple[bytes, bytes]:
+    """The text of a family, and the end that a format puts after the last one."""
+    text = encode(_Registry(metric))
+    return (text.removesuffix(_END), _END) if text.endswith(_END) else (text, b"")
+
+
+def _samples(text: bytes) -> bytes:
+    """Without the lines about the family, which are there already."""
+    lines = text.splitlines(keepends=True)
+    return b"".join([each for each in lines if not each.startswith(b"#")])
 
 
 class _Registry:

@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from kolus.durations import Durations
 from kolus.metrics import Metrics
-from kolus.prometheus.families import Observed, pool_families
+from kolus.prometheus.families import Observed, pool_families, whole
 
 __all__ = ["PoolMetrics"]
 
@@ -33,4 +33,4 @@ class PoolMetrics(Collector):
             each.pool.add_observer(each.durations)
 
     def collect(self) -> Iterator[Metric]:
-        yield from pool_families(self._pools)
+        yield from whole(pool_families(self._pools))

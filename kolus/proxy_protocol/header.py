@@ -74,10 +74,6 @@ class ProxyHeader:
             if not 0 <= kind <= _MOST_OF_TYPE or len(value) > MOST_IN_TLV:
                 raise ValueError(f"not a TLV: type {kind!r} with {len(value)} bytes")
 
-    def tlv(self, kind: int) -> bytes | None:
-        """The value of the first TLV of a type; C{None} if there is none."""
-        return next((value for each, value in self.tlvs if each == kind), None)
-
 
 LOCAL = ProxyHeader()
 """The header of a connection that the sender makes for itself."""

@@ -2,7 +2,7 @@
 
 Each source provides C{ISource}. C{StaticSource} has a fixed list, C{FileSource} follows a file, and
 C{DNSSource} follows the records of a DNS name. C{source_from_string} and C{name_server_from_string}
-parse the options of a command line. C{SourceSwitch} is of one that may be replaced.
+parse the options of a command line. The source behind a C{SourceSwitch} can be replaced.
 C{HostResolver} resolves host names at chosen name servers.
 This package knows backends, and nothing of pools, groups or managers.
 """

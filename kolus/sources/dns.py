@@ -25,7 +25,7 @@ from kolus.interfaces import ISource
 from kolus.sources import records
 from kolus.sources.resolver import OwnResolver, check_servers
 from kolus.sources.subscription import Listener, Subscription
-from kolus.support import call, is_duration, steady
+from kolus.support import call, check_duration, check_whole, steady
 
 if TYPE_CHECKING:
     from kolus.backend import Backend
@@ -100,11 +100,10 @@ class DNSSource:
         """
         if kind not in records.LOOKUPS:
             raise ValueError(f"kind must be one of {', '.join(records.LOOKUPS)}, not {kind!r}")
-        if not (is_duration(least_ttl) and is_duration(most_ttl) and least_ttl <= most_ttl):
-            raise ValueError(
-                "least_ttl and most_ttl must be numbers of seconds above 0, the first not above "
-                f"the second, not {least_ttl!r} and {most_ttl!r}"
-            )
+        check_duration("least_ttl", least_ttl)
+        check_duration("most_ttl", most_ttl)
+        if least_ttl > most_ttl:
+            raise ValueError(f"least_ttl={least_ttl!r} must not be above most_ttl={most_ttl!r}")
         if resolver is not None and servers is not None:
             raise ValueError("give a resolver or name servers, not both")
         if resolver is None and not IReactorUDP.providedBy(reactor):
@@ -238,9 +237,7 @@ class DNSSource:
                 kind=self.kind,
                 name=self.name,
                 why=" and ".join(dict.fromkeys(map(records.explain, failures))),
-                kept="the last good list stays"
-                if self._subscription.has_heard
-                else "there is no list yet",
+                kept=self._subscription.what_stays,
             )
         delay = self._backoff.delay(self._failures, self._rng)
         return delay if self._subscription.has_heard else min(delay, _FIRST_LIST_WITHIN)
@@ -270,6 +267,6 @@ def _checked_port(port: int | None, kind: str) -> int | None:
     if kind == "srv":
         if port is not None:
             raise ValueError(f"SRV records have their own ports: leave out the port {port!r}")
-    elif type(port) is not int or not 0 < port < 65536:
-        raise ValueError(f"port must be a whole number from 1 to 65535, not {port!r}")
+    else:
+        check_whole("port", port, 1, 65535)
     return port

@@ -19,13 +19,12 @@ import sys
 import tomllib
 from collections import Counter
 from collections.abc import Callable
-from difflib import get_close_matches
 from itertools import accumulate
 from typing import Any
 
 from kolus.backend import Backend
 from kolus.errors import describe
-from kolus.support import hide_secrets
+from kolus.support import did_you_mean, shown
 
 __all__ = ["READERS", "BadEntry", "backend_from_entry", "read_backends"]
 
@@ -47,6 +46,9 @@ class BadEntry(ValueError):
     def __init__(self, line: int | None, why: str) -> None:
         super().__init__(why)
         self.line = line
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.line, str(self)), self.__dict__
 
 
 def read_backends(data: bytes, suffix: str, check: Check | None = None) -> list[Backend]:
@@ -133,12 +135,12 @@ def backend_from_entry(entry: Any) -> Backend:
     @raise TypeError: the endpoint has a wrong type.
     """
     if not isinstance(entry, dict):
-        raise ValueError(f"a backend is a table, not {hide_secrets(repr(entry))}")
+        raise ValueError(f"a backend is a table, not {shown(entry)}")
     for key, value in entry.items():
         if isinstance(value, str):
             value.encode()  # refuse lone surrogates, which JSON can escape but no log can print
         if key not in _WHERE + _WHAT:
-            raise ValueError(f"unknown key {key!r}; {_hint(key)}")
+            raise ValueError(f"unknown key {key!r}; {did_you_mean(str(key), _WHERE + _WHAT)}")
     where = {key for key in _WHERE if key in entry}
     if where == {"endpoint"}:
         endpoint: Any = entry["endpoint"]
@@ -150,12 +152,6 @@ def backend_from_entry(entry: Any) -> Backend:
         given = f"not {' and '.join(sorted(where))}" if where else "it has neither"
         raise ValueError(f"a backend has either an endpoint, or a host and a port; {given}")
     return Backend(endpoint, **{key: entry[key] for key in _WHAT if key in entry})
-
-
-def _hint(key: object) -> str:
-    known = _WHERE + _WHAT
-    near = get_close_matches(str(key), known, 1)
-    return f"did you mean {near[0]!r}?" if near else f"expected {', '.join(known)}"
 
 
 # For each format: how to parse it, and how to find the line in which an entry begins

@@ -23,7 +23,7 @@ from kolus.interfaces import ISource
 from kolus.sources.entries import READERS, BadEntry, read_backends
 from kolus.sources.folders import FolderWatch
 from kolus.sources.subscription import Listener, Subscription
-from kolus.support import is_duration, steady
+from kolus.support import check_duration, steady
 
 if TYPE_CHECKING:
     from kolus.backend import Backend
@@ -68,8 +68,7 @@ class FileSource:
         self._suffix = os.path.splitext(self.path)[1].lower()
         if self._suffix not in READERS:
             raise ValueError(f"a file of backends ends in .toml or .json, not {str(path)!r}")
-        if not is_duration(poll):
-            raise ValueError(f"poll must be a number of seconds above 0, not {poll!r}")
+        check_duration("poll", poll)
         self._reactor = reactor
         self._clock = steady(reactor)
         self._poll = poll
@@ -168,13 +167,7 @@ class FileSource:
         if warning == self._last_warning:
             return
         self._last_warning = warning
-        _log.warn(
-            "{warning}; {kept}",
-            warning=warning,
-            kept="the last good list stays"
-            if self._subscription.has_heard
-            else "there is no list yet",
-        )
+        _log.warn("{warning}; {kept}", warning=warning, kept=self._subscription.what_stays)
 
 
 def check_file(path: str) -> None:

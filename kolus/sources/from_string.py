@@ -32,7 +32,9 @@ def source_from_string(
     kind, _, rest = text.partition(":")
     try:
         if kind == "dns":
-            name, _, port = rest.rpartition(":")
+            name, colon, port = rest.rpartition(":")
+            if not colon:
+                raise ValueError("its port is missing")
             return DNSSource(reactor, name, _port(port), servers=servers)
         if kind == "srv":
             return DNSSource(reactor, rest, kind="srv", servers=servers)

@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IDelayedCall, IResolver
 from twisted.names import client, dns, hosts
 from twisted.names.resolve import ResolverChain
 
-from kolus.support import steady
+from kolus.support import check_whole, steady
 
 __all__ = ["OwnResolver", "check_servers"]
 
@@ -37,8 +37,7 @@ def check_servers(servers: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
             address = str(ip_address(host))
         except (TypeError, ValueError):
             raise ValueError(f"a name server must be (address, port), not {each!r}") from None
-        if type(port) is not int or not 0 < port < 65536:
-            raise ValueError(f"a name server's port must be from 1 to 65535, not {port!r}")
+        check_whole("a name server's port", port, 1, 65535)
         found.append((address, port))
     if not found:
         raise ValueError("no name servers are given")

@@ -28,6 +28,11 @@ class Subscription:
         """Whether the listener has been given a list since C{open}."""
         return self._heard is not None
 
+    @property
+    def what_stays(self) -> str:
+        """What the listener has while there is no new list, for a line of the log."""
+        return "the last good list stays" if self.has_heard else "there is no list yet"
+
     def open(self, listener: Listener) -> None:
         """Set the listener.
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zope.interface import implementer
 
 from kolus.interfaces import ISource
-
-if TYPE_CHECKING:
-    from kolus.backend import Backend
+from kolus.sources.subscription import Listener
 
 __all__ = ["SourceSwitch"]
 
@@ -25,9 +22,9 @@ class SourceSwitch:
         @param source: the first C{ISource}.
         """
         self._source = source
-        self._listener: Callable[[Sequence[Backend]], object] | None = None
+        self._listener: Listener | None = None
 
-    def start(self, listener: Callable[[Sequence[Backend]], object]) -> None:
+    def start(self, listener: Listener) -> None:
         self._listener = listener
         self._source.start(listener)
 

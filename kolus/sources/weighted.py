@@ -5,13 +5,14 @@ Its state is the last list of the source that it wraps, and the weights by the k
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from zope.interface import implementer
 
 from kolus.interfaces import ISource
+from kolus.sources.subscription import Listener
 
 if TYPE_CHECKING:
     from kolus.backend import Backend
@@ -29,11 +30,11 @@ class WeightedSource:
         @param source: the C{ISource} to wrap.
         """
         self._source = source
-        self._listener: Callable[[Sequence[Backend]], object] | None = None
+        self._listener: Listener | None = None
         self._told: Sequence[Backend] = ()
         self._weights: dict[Hashable, float] = {}
 
-    def start(self, listener: Callable[[Sequence[Backend]], object]) -> None:
+    def start(self, listener: Listener) -> None:
         self._listener = listener
         self._source.start(self._heard)
 
@@ -44,15 +45,14 @@ class WeightedSource:
     def set_weight(self, backend: Backend, weight: float) -> None:
         """Change the weight of a backend, at once.
 
-        @raise ValueError: the weight is out of its range.
+        @raise ValueError: the weight is out of its range, or the backend was made from an object.
         """
-        if isinstance(backend.endpoint, str):  # others cannot be replaced: a copy is another one
-            replace(backend, weight=weight)
-            self._weights[backend.key] = weight
-            if self._listener is not None and self._told:
-                self._listener(self._weighted(self._told))
-            return
-        raise ValueError("weight: this backend was made from an object, so it stays as it is")
+        if not isinstance(backend.endpoint, str):  # a copy of it would be another backend
+            raise ValueError("weight: this backend was made from an object, so it stays as it is")
+        replace(backend, weight=weight)  # checks the weight
+        self._weights[backend.key] = weight
+        if self._listener is not None and self._told:
+            self._listener(self._weighted(self._told))
 
     def _heard(self, backends: Sequence[Backend]) -> None:
         if self._listener is None:

@@ -11,7 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred, fail, inlineCallbac
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-__all__ = ["call"]
+__all__ = ["call", "check_done", "comes_later"]
 
 
 def call(clock: IReactorTime, action: Callable[..., object], *args: object) -> Deferred[object]:
@@ -32,18 +32,37 @@ def call(clock: IReactorTime, action: Callable[..., object], *args: object) -> D
     return _result_of(returned, clock)
 
 
+def check_done(who: str, returned: object) -> None:
+    """Check that a callable whose result nobody waits for has done its work.
+
+    A Deferred and a future of asyncio go on by themselves. A coroutine, a generator or any other
+    awaitable does nothing until somebody waits for it.
+
+    @param who: what was called, for the message.
+    @raise TypeError: it returned one of the latter.
+    """
+    if isinstance(returned, Deferred) or asyncio.isfuture(returned) or not comes_later(returned):
+        return
+    if inspect.iscoroutine(returned):
+        returned.close()
+    raise TypeError(
+        f"{who} returned an object of type {type(returned).__name__}, and nobody waits for that: "
+        "make it a plain function, which may begin the rest"
+    )
+
+
 def _result_of(returned: Any, clock: IReactorTime) -> Deferred[object]:
     if returned is None or isinstance(returned, bool):  # as of most hooks that need not wait
         return succeed(returned)
     if isinstance(returned, Deferred):
-        if returned.called and not returned.paused and not _comes_later(returned.result):
+        if returned.called and not returned.paused and not comes_later(returned.result):
             return returned
         return returned.addCallback(_to_the_end, clock)
     if isinstance(returned, Failure):
         return fail(returned)
     if inspect.isawaitable(returned):
         return _drive(_await(returned), clock)
-    if _comes_later(returned):
+    if comes_later(returned):
         kind = type(returned).__name__
         return fail(TypeError(f"it returned an object of type {kind}, which cannot be awaited"))
     return succeed(returned)
@@ -51,10 +70,10 @@ def _result_of(returned: Any, clock: IReactorTime) -> Deferred[object]:
 
 def _to_the_end(result: Any, clock: IReactorTime) -> Any:
     """What was awaited may give something that is to be awaited in turn."""
-    return _result_of(result, clock) if _comes_later(result) else result
+    return _result_of(result, clock) if comes_later(result) else result
 
 
-def _comes_later(returned: object) -> bool:
+def comes_later(returned: object) -> bool:
     """Whether it is not a result yet."""
     return returned is not None and (
         isinstance(returned, Deferred)
@@ -89,7 +108,7 @@ def _drive(steps: Any, clock: IReactorTime) -> Generator[Any, Any, object]:
         except BaseException as error:
             was_cancelled = isinstance(error, CancelledError) and asyncio.isfuture(awaited)
             proceed, value = steps.throw, asyncio.CancelledError() if was_cancelled else error
-    if _comes_later(result):
+    if comes_later(result):
         result = yield _result_of(result, clock)
     return result
 
@@ -106,13 +125,13 @@ def _as_deferred(awaited: Any, clock: IReactorTime) -> Deferred[object]:
     if not asyncio.isfuture(awaited):
         kind = type(awaited).__name__
         return fail(TypeError(f"it waits for an object of type {kind}, which only its maker knows"))
-    awaited._asyncio_future_blocking = False  # the answer that it expects from whoever waits
+    awaited._asyncio_future_blocking = False  # the answer that it expects from its caller
     if not _runs_here(awaited):
         return fail(RuntimeError("it waits for a future of an event loop that does not run here"))
 
     def done(future: Any) -> None:
         if not waiting.called:
-            waiting.callback(None)  # who waits asks the future itself
+            waiting.callback(None)  # the caller asks the future itself
         elif not future.cancelled():
             future.exception()  # asked for, so that asyncio does not log it
 

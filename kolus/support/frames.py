@@ -1,4 +1,4 @@
-"""Formats an exception's traceback, and removes it from the exception.
+"""Looks into exceptions: their causes, and their tracebacks, which can be removed.
 
 An attempt to connect begins within a caller's call. So the traceback of its error refers to the
 caller's frames and their variables: to owners, and to leases, which then could not be reclaimed. A
@@ -8,13 +8,14 @@ failed attempt's error is kept until the next attempt, without its traceback.
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterator
 
 from twisted.internet.defer import FirstError
 from twisted.internet.error import ConnectError, ConnectionClosed
 
-__all__ = ["drop_frames", "traceback_text"]
+__all__ = ["causes", "drop_frames", "traceback_text"]
 
-_LIBRARIES = {"OpenSSL", "kolus", "twisted"}
+_LIBRARIES = {"OpenSSL", "kolus", "psycopg", "psycopg_binary", "psycopg_c", "twisted"}
 
 
 def traceback_text(error: BaseException) -> str:
@@ -34,6 +35,18 @@ def drop_frames(error: BaseException) -> None:
     It also removes the reference to the exception's context, but leaves the context itself alone:
     a caller may be about to print it with its traceback.
     """
+    for each in causes(error):
+        for name in ("__traceback__", "__context__"):
+            # Its class may refuse attributes, as a frozen dataclass does.
+            BaseException.__setattr__(each, name, None)
+        if isinstance(each, FirstError):
+            failure = each.subFailure
+            failure.frames = failure.frames  # computes the names and lines, which stay
+            failure.tb = None
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """An exception, its causes, and the exceptions in a group, each once."""
     seen: set[int] = set()
     left: list[BaseException | None] = [error]
     while left:
@@ -41,14 +54,9 @@ def drop_frames(error: BaseException) -> None:
         if each is None or id(each) in seen:
             continue
         seen.add(id(each))
-        for name in ("__traceback__", "__context__"):
-            # Its class may refuse attributes, as a frozen dataclass does.
-            BaseException.__setattr__(each, name, None)
+        yield each
         left.append(each.__cause__)
         if isinstance(each, BaseExceptionGroup):
             left.extend(each.exceptions)
         elif isinstance(each, FirstError):
-            failure = each.subFailure
-            failure.frames = failure.frames  # computes the names and lines, which stay
-            failure.tb = None
-            left.append(failure.value)
+            left.append(each.subFailure.value)

@@ -1,4 +1,4 @@
-"""C{Histogram}: how many of some lengths of time were at most so long."""
+"""C{Histogram}: counts durations in buckets, as Prometheus does."""
 
 from __future__ import annotations
 

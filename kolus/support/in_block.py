@@ -1,4 +1,4 @@
-"""C{InBlock}: what is for C{async with} says so if it is used in another way."""
+"""C{InBlock}: an asynchronous context manager that explains its misuse."""
 
 from __future__ import annotations
 

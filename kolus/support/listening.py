@@ -28,7 +28,7 @@ def why_not_listening(description: str, failure: Failure) -> str:
         port = getattr(failure.value, "port", None)
         user = port_user(port) if isinstance(port, int) else None
         by = f" by {user}" if user else ""
-        told = f"the address is in use{by}: stop who uses it, or choose another port"
+        told = f"the address is in use{by}: stop the other program, or choose another port"
     else:
         told = _told(description, cause)
     return f"cannot listen on {description}: {told}"

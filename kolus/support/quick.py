@@ -14,10 +14,20 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from kolus.support.asyncio_tasks import is_awaited_by_a_task, tasks
 
-__all__ = ["IS_KNOWN", "QuickDeferred", "failed", "fire", "fired", "following", "waiting"]
+__all__ = [
+    "IS_KNOWN",
+    "QuickDeferred",
+    "failed",
+    "fire",
+    "fired",
+    "following",
+    "has_callbacks",
+    "waiting",
+]
 
 D = TypeVar("D", bound="Deferred[Any]")
 
@@ -126,11 +136,26 @@ def failed(kind: type[D]) -> D:
     return made  # type: ignore[no-any-return]
 
 
-def following(kind: type[D], other: Deferred[Any]) -> D:
-    """Make one that gets the result of another Deferred. Cancelling it cancels that."""
+def following(kind: type[D], other: Deferred[Any], drop: Callable[[Any], object]) -> D:
+    """Make one that gets the result of another Deferred. Cancelling it cancels that.
+
+    @param drop: called with the result of what could not be cancelled just then.
+    """
     made = waiting(kind, lambda _: other.cancel())
-    other.chainDeferred(made)
+
+    def tell(result: Any) -> None:
+        if not made.called:
+            made.callback(result)
+        elif not isinstance(result, Failure):
+            drop(result)
+
+    other.addBoth(tell)
     return made
+
+
+def has_callbacks(deferred: Deferred[Any]) -> bool:
+    """Whether somebody has callbacks on it that did not run yet; C{True} if that cannot be told."""
+    return bool(getattr(deferred, "_callbacks", True))
 
 
 def _do_nothing(_: object) -> None:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["hide_secrets"]
+__all__ = ["hide_secrets", "shown"]
 
-_NAME = r"[\w-]*(?:passw|passphrase|secret|token|api_?key|credential)[\w-]*"
+# privateKey of an endpoint string names a file.
+_PARTS = (
+    "passw|passphrase|pwd|secret|token|credential|authorization|"
+    "api[-_]?key|access[-_]?key|private[-_]key"
+)
+_NAME = rf"[\w-]{{0,40}}(?:{_PARTS})[\w-]{{0,40}}"
+_VALUE = r"b?'(?:\\.|[^'\\])*'|b?\"(?:\\.|[^\"\\])*\"|(?:\\.|[^\s:,;&)>}])+"
 _NAMED = re.compile(
-    rf"(?i)(\b{_NAME}\b['\"]?\s*[=:]\s*)(b?'(?:\\.|[^'])*'|b?\"(?:\\.|[^\"])*\"|(?:\\.|[^\s:,;&)>}}])+)"
+    rf"(?i)((?:\b{_NAME}\b['\"]?\s*[=:]|\b(?:pass|pw|auth)=)\s*)"
+    rf"(?:(?:basic|bearer)\s+)?(?:{_VALUE})"
 )
 _IN_URL = re.compile(r"(://[^/@\s:]*:)[^/@\s]+(?=@)")
 
@@ -19,3 +26,8 @@ def hide_secrets(text: str) -> str:
     if "=" not in text and ":" not in text:
         return text
     return _IN_URL.sub(r"\1***", _NAMED.sub(r"\1***", text))
+
+
+def shown(value: object) -> str:
+    """A value in a message about a mistake: its C{repr}, without the secrets that are in it."""
+    return hide_secrets(repr(value))

@@ -6,7 +6,8 @@ import inspect
 import linecache
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from types import FrameType
 
 __all__ = ["place", "place_of_mistake", "stack"]
@@ -16,28 +17,20 @@ _MOST_FRAMES = 12
 
 def place() -> str:
     """The nearest line of the call stack outside of kolus and of Twisted's Deferreds."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        name = frame.f_globals.get("__name__", "")
-        if not _is_ours(name) and name != "twisted.internet.defer":
-            return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"
-        frame = frame.f_back
+    for frame in _callers():
+        return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"
     return "nowhere outside of kolus"
 
 
 def stack() -> str:
     """The nearest twelve such lines, in the format and order of a traceback: the nearest last."""
     calls: list[str] = []
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and len(calls) < _MOST_FRAMES:
-        name = frame.f_globals.get("__name__", "")
-        if not _is_ours(name) and name != "twisted.internet.defer":
-            code, line = frame.f_code, frame.f_lineno
-            # Not with the module traceback: it is slower, because it checks each file on disk.
-            source = linecache.getline(code.co_filename, line, frame.f_globals).strip()
-            call = f'  File "{code.co_filename}", line {line}, in {code.co_qualname}\n'
-            calls.append(f"{call}    {source}\n" if source else call)
-        frame = frame.f_back
+    for frame in islice(_callers(), _MOST_FRAMES):
+        code, line = frame.f_code, frame.f_lineno
+        # Not with the module traceback: it is slower, because it checks each file on disk.
+        source = linecache.getline(code.co_filename, line, frame.f_globals).strip()
+        call = f'  File "{code.co_filename}", line {line}, in {code.co_qualname}\n'
+        calls.append(f"{call}    {source}\n" if source else call)
     return "".join(reversed(calls))
 
 
@@ -55,6 +48,17 @@ def place_of_mistake(error: BaseException, called: Callable[..., object]) -> str
     if code is None:
         return repr(called)
     return f"{code.co_filename}:{code.co_firstlineno} in {code.co_qualname}"
+
+
+def _callers() -> Iterator[FrameType]:
+    """The frames of the call stack outside of kolus and of Twisted's Deferreds, the nearest
+    first."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_globals.get("__name__", "")
+        if not _is_ours(name) and name != "twisted.internet.defer":
+            yield frame
+        frame = frame.f_back
 
 
 def _is_ours(module: str) -> bool:

@@ -5,7 +5,8 @@ hour longer, and times that were noted lie in the future. And when the reactor w
 the calls that are due before it reads what has come meanwhile. This clock differs in both.
 
 The state of a clock is the calls that are to come, how far it is ahead of the reactor's, the last
-reading of that, when the reactor was last known to run, and when it ran on after its last stall.
+reading of that, the time told last, when the reactor was last known to run, and when it ran on
+after its last stall.
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from kolus.support.secrets import shown
+
 __all__ = ["SteadyClock", "steady", "steady_seconds", "time_of_day"]
 
 _log = Logger()
 
 STALL = 0.25
-"""A call that comes so many seconds too late tells that the reactor was blocked."""
+"""Seconds of delay of a call that show that the reactor was blocked."""
 
 _STEP = 0.05
 """Seconds by which the time of day must differ from what it should be, to have been set."""
@@ -39,7 +42,7 @@ _ROUNDING = 1e-6
 """Seconds by which the readings of two clocks that tell the same may differ."""
 
 _EARLY = 0.001
-"""A call that comes so many seconds too early, by rounding, is on time."""
+"""Seconds that a call may come too early, by rounding."""
 
 steady_seconds: Callable[[], float] = (
     partial(time.clock_gettime, time.CLOCK_BOOTTIME)  # goes on while the machine is suspended
@@ -74,7 +77,7 @@ def steady(clock: Any) -> SteadyClock:
     found = _clocks.get(id(clock))  # it refers to its clock, whose id is thus still in use
     if found is None:
         if not (hasattr(clock, "callLater") and hasattr(clock, "seconds")):
-            raise TypeError(f"reactor must be a reactor or a clock, not {clock!r}")
+            raise TypeError(f"reactor must be a reactor or a clock, not {shown(clock)}")
         found = _clocks[id(clock)] = SteadyClock(clock)
     return found
 
@@ -99,8 +102,8 @@ class SteadyClock:
     @ivar quick_seconds: tells it at a lower price, for times that may be noted too early: what is
         noted after the machine was suspended, but before the next C{look}, is noted as before that.
     @ivar in_next_turn: calls what it is given in the reactor's next turn.
-    @ivar look_at: when C{look} is to be called again by whatever comes; infinity if reading the
-        time is enough.
+    @ivar look_at: from when on the next event is to call C{look}; infinity if reading the time is
+        enough.
     @ivar resumed_at: when the reactor ran on after it was last known to be blocked; minus infinity
         if it never was.
     """
@@ -111,7 +114,7 @@ class SteadyClock:
         """
         self._clock = clock
         self._calls: dict[_Call, None] = {}
-        self._last = -math.inf
+        self._last = self._told = -math.inf
         self._ahead = 0.0
         self.resumed_at = -math.inf
         self.look_at = math.inf
@@ -135,7 +138,8 @@ class SteadyClock:
         last, self._last = self._last, read
         if read < last:
             self._stepped(self._ahead + last - read)
-        return read + self._ahead
+        self._told = max(self._told, read + self._ahead)  # the sum may be rounded down
+        return self._told
 
     def look(self) -> bool:
         """See whether the reactor's clock was set.
@@ -174,6 +178,11 @@ class SteadyClock:
         call = _Call(self, now + delay, partial(callable, *args, **kw))
         call.wait(delay)
         return call
+
+    def call_from_any_thread(self, what: Callable[..., object], *args: object) -> None:
+        """Call it soon, in the reactor's thread."""
+        call = getattr(self._clock, "callFromThread", None) or partial(self.callLater, 0)
+        call(what, *args)
 
     def getDelayedCalls(self) -> list[IDelayedCall]:
         """See C{IReactorTime}."""

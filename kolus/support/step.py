@@ -96,7 +96,7 @@ class Step:
         try:
             if self._work is not None:
                 self._work.cancel()
-        except Exception:
+        except BaseException:
             _log.failure("cancelling {name} raised", name=self._name)
 
     def _expire(self) -> None:

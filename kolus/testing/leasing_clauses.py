@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import CancelledError
@@ -13,7 +12,7 @@ from kolus.errors import ConnectFailed, LeaseError, LeaseTimeout, PoolFull, Wron
 from kolus.interfaces import IGivesFresh, IKolusManager, IServesGroups
 from kolus.lease import Lease
 from kolus.testing.results import NotFired, failure_of, result_of
-from kolus.testing.rig import Rig
+from kolus.testing.rig import Rig, clauses_in
 
 __all__ = ["LEASING"]
 
@@ -253,27 +252,4 @@ def a_detached_connection_is_its_holders(rig: Rig) -> None:
     rig.clock.advance(0)
 
 
-LEASING: tuple[Callable[[Rig], None], ...] = (
-    provides_the_interface,
-    one_that_serves_groups_provides_all_that_they_need,
-    one_that_gives_fresh_connections_never_gives_one_that_was_leased,
-    a_lease_leads_to_the_backend,
-    a_released_connection_is_used_again,
-    a_finished_connection_is_closed_and_never_used_again,
-    try_connect_leases_at_once_or_not_at_all,
-    a_lease_is_settled_once,
-    the_limit_holds,
-    requests_are_served_in_order,
-    a_newcomer_does_not_overtake_the_queue,
-    a_cancelled_request_leaves_the_queue,
-    a_request_fails_at_its_deadline,
-    a_bad_timeout_is_refused_and_changes_nothing,
-    beyond_the_bound_of_the_queue_requests_are_refused,
-    another_ident_is_refused,
-    a_failed_connect_fails_the_request_with_the_reason,
-    a_connect_outlives_an_impatient_request,
-    a_lost_connection_frees_its_slot,
-    a_peer_that_closes_an_idle_connection_is_noticed,
-    a_forgotten_lease_is_reclaimed,
-    a_detached_connection_is_its_holders,
-)
+LEASING = clauses_in(vars())

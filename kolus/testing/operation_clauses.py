@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -10,7 +9,7 @@ from twisted.internet.defer import Deferred
 from kolus.errors import Closed, Draining, LeaseError
 from kolus.status import State
 from kolus.testing.results import NotFired, failure_of, result_of
-from kolus.testing.rig import Rig
+from kolus.testing.rig import Rig, clauses_in
 
 __all__ = ["OPERATION"]
 
@@ -207,19 +206,4 @@ def the_status_adds_up(rig: Rig) -> None:
     assert status.idle > 0
 
 
-OPERATION: tuple[Callable[[Rig], None], ...] = (
-    while_paused_requests_wait,
-    a_larger_limit_serves_those_who_wait,
-    a_smaller_limit_closes_what_is_idle_now_and_the_rest_as_it_comes_home,
-    above_a_smaller_limit_whatever_comes_home_first_goes,
-    a_bad_limit_is_refused_and_changes_nothing,
-    invalidating_replaces_what_is_open,
-    a_lease_ends_with_its_owner,
-    a_request_that_only_its_owner_could_serve_fails_at_once,
-    what_is_explained_is_what_is_there,
-    a_loss_is_heard_by_every_lease,
-    draining_waits_for_the_leases,
-    closing_aborts_what_is_not_settled_in_time,
-    a_connect_that_ends_after_closing_is_closed,
-    the_status_adds_up,
-)
+OPERATION = clauses_in(vars())

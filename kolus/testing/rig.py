@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
+from inspect import isfunction
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -16,11 +17,20 @@ from kolus.policy import Policy
 from kolus.testing.backend import FakeBackend
 from kolus.testing.results import result_of
 
-__all__ = ["MakeManager", "Rig"]
+__all__ = ["MakeManager", "Rig", "clauses_in"]
 
 MakeManager = Callable[[Clock, Callable[[], Any], Backend, Hashable, Policy], IKolusManager]
 """Makes the manager under test. Arguments: the clock, a callable that makes protocols, the backend,
 the ident, the policy."""
+
+
+def clauses_in(module: Mapping[str, Any]) -> tuple[Callable[[Rig], None], ...]:
+    """The clauses of the contract in a module: all functions that it defines, in their order.
+
+    @param module: what C{vars()} gives there.
+    """
+    functions = [each for each in module.values() if isfunction(each)]
+    return tuple([each for each in functions if each.__module__ == module["__name__"]])
 
 
 class Rig:

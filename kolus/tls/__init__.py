@@ -5,6 +5,7 @@ TLS is used: C{pip install 'kolus[tls]'}.
 """
 
 from kolus.tls.backend_certificates import BackendCertificates
+from kolus.tls.certificate import Certificate
 from kolus.tls.listener_certificates import ListenerCertificates
 from kolus.tls.pem import CertificateError
 from kolus.tls.secured_endpoint import SecuredEndpoint
@@ -13,6 +14,7 @@ from kolus.tls.settings import BackendTLS, ListenerTLS, TLSVersion
 __all__ = [
     "BackendCertificates",
     "BackendTLS",
+    "Certificate",
     "CertificateError",
     "ListenerCertificates",
     "ListenerTLS",

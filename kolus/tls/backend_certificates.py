@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from kolus.tls.pem import expiry_of, import_openssl, show_certificate, trust
+from kolus.tls.pem import each_of, expiry_of, import_openssl, show_certificate, trust
 from kolus.tls.settings import BackendTLS
 from kolus.tls.verification import VerificationError, why_not_for, why_not_signed
 
@@ -61,14 +61,13 @@ class BackendCertificates:
         SSL = import_openssl()
         context = SSL.Context(SSL.TLS_CLIENT_METHOD)
         context.set_min_proto_version(SSL.TLS1_2_VERSION)
-        if self.settings.ca is not None:
-            trust(context, "tls.ca", self.settings.ca)
-        else:
-            context.set_default_verify_paths()
-        if self.settings.certificate is not None:
-            show_certificate(
-                context, "tls.certificate", self.settings.certificate, self.settings.key
-            )
+        its, loads = self.settings, [context.set_default_verify_paths]
+        if its.ca is not None:
+            loads = [partial(trust, context, "tls.ca", its.ca)]
+        if its.certificate is not None:
+            shown = partial(show_certificate, context, "tls.certificate")
+            loads.append(partial(shown, its.certificate, its.key))
+        each_of(lambda load: load(), loads)
         return context
 
 

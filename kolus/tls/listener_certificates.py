@@ -6,7 +6,9 @@ Its state is the table of OpenSSL's contexts by server name; C{reload} changes i
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
@@ -14,6 +16,7 @@ from zope.interface import implementer
 
 from kolus.tls.pem import (
     CertificateError,
+    each_of,
     expiry_of,
     import_openssl,
     names_in,
@@ -80,9 +83,9 @@ class ListenerCertificates:
         paths = self._settings.certificates
         if len(paths) == 1 and os.path.isdir(paths[0]):
             return self._read_folder(paths[0])
-        table = _Table(self._context(paths[0]))
-        for path in paths:
-            context = table.default if path == paths[0] else self._context(path)
+        contexts = each_of(self._context, paths)
+        table = _Table(contexts[0])
+        for path, context in zip(paths, contexts, strict=True):
             table.expiries[path] = expiry_of(_SETTING, path)
             for name in names_in(_SETTING, path):
                 table.by_name.setdefault(name, context)
@@ -100,10 +103,9 @@ class ListenerCertificates:
                 "shop.example.pem, _.shop.example.pem for a wildcard, or default.pem"
             )
         table = _Table(None)
-        for each in found:
+        paths = [os.path.join(folder, each) for each in found]
+        for each, path, context in zip(found, paths, each_of(self._context, paths), strict=True):
             name = each.removesuffix(_SUFFIX).lower()
-            path = os.path.join(folder, each)
-            context = self._context(path)
             table.expiries[path] = expiry_of(_SETTING, path)
             if name == _DEFAULT:
                 table.default = context
@@ -133,10 +135,13 @@ class ListenerCertificates:
         context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
         context.set_session_id(_SESSIONS)  # without it no session with a client certificate resumes
         context.set_alpn_select_callback(lambda *_: SSL.NO_OVERLAPPING_PROTOCOLS)
+        loads: list[Callable[[], object]] = []
         if path is not None:
-            show_certificate(context, _SETTING, path)
+            loads.append(partial(show_certificate, context, _SETTING, path))
         if self._settings.client_ca is not None:
-            trust(context, "tls.client_ca", self._settings.client_ca)
+            loads.append(partial(trust, context, "tls.client_ca", self._settings.client_ca))
+        each_of(lambda load: load(), loads)
+        if self._settings.client_ca is not None:
             context.load_client_ca(self._settings.client_ca.encode())
             demanded = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT
             context.set_verify(demanded, lambda *given: bool(given[-1]))

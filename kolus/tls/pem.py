@@ -6,10 +6,13 @@ Functions only. Each raises C{CertificateError}, which names the setting and the
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, TypeVar
 
 __all__ = [
     "CertificateError",
+    "each_of",
     "expiry_of",
     "import_openssl",
     "names_in",
@@ -18,8 +21,33 @@ __all__ = [
 ]
 
 
+A = TypeVar("A")
+T = TypeVar("T")
+
+
 class CertificateError(ValueError):
-    """A file of certificates or keys cannot be used. Its text begins with the setting's name."""
+    """Files of certificates or keys cannot be used. It has a text for each, which begins with the
+    setting's name."""
+
+    def __str__(self) -> str:
+        return "\n".join(self.args)
+
+
+def each_of(make: Callable[[A], T], arguments: Iterable[A]) -> list[T]:
+    """What is made of each argument.
+
+    @raise CertificateError: C{make} raised it; it has the texts of all of them.
+    """
+    made: list[T] = []
+    texts: list[str] = []
+    for each in arguments:
+        try:
+            made.append(make(each))
+        except CertificateError as error:
+            texts += error.args
+    if texts:
+        raise CertificateError(*dict.fromkeys(texts))
+    return made
 
 
 def import_openssl() -> Any:
@@ -44,8 +72,7 @@ def show_certificate(context: Any, setting: str, certificate: str, key: str | No
     """
     SSL = import_openssl()
     key = key or certificate
-    for path in (certificate, key):
-        _check_readable(setting, path)
+    each_of(partial(_check_readable, setting), (certificate, key))
     try:
         context.use_certificate_chain_file(certificate)
     except SSL.Error:

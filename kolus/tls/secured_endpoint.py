@@ -34,8 +34,8 @@ class SecuredEndpoint:
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """
-        @return: as that of the other endpoint. It fires before the handshake: whoever has to know
-            that it is completed provides C{IHandshakeListener}.
+        @return: as that of the other endpoint. It fires before the handshake: a caller that has
+            to know that it is completed provides C{IHandshakeListener}.
         """
         creator = self._certificates.creator(self._host)
         wrapped: Any = wrapClientTLS(creator, self._endpoint)

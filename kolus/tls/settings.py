@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from kolus.support import check_flag, check_word
+
 __all__ = ["BackendTLS", "ListenerTLS", "TLSVersion"]
 
 TLSVersion = Literal["1.2", "1.3"]
@@ -37,22 +39,20 @@ class ListenerTLS:
         """
         @raise ValueError: a setting has a wrong value; the message begins with the setting's name.
         """
-        if not isinstance(self.certificates, tuple) or not all(
-            isinstance(each, str) and each for each in self.certificates
-        ):
+        if not isinstance(self.certificates, tuple):
             raise ValueError(
                 f"certificates must be a tuple of file names, not {self.certificates!r}"
             )
+        for each in self.certificates:
+            if not (isinstance(each, str) and each):
+                raise ValueError(f"certificates must have names of files, not {each!r}")
         if not self.certificates:
             raise ValueError(
                 "certificates must name a folder or a file: a TLS listener needs certificates"
             )
         if self.client_ca is not None and not (isinstance(self.client_ca, str) and self.client_ca):
             raise ValueError(f"client_ca must be the name of a file, not {self.client_ca!r}")
-        if self.minimum_version not in get_args(TLSVersion):
-            raise ValueError(
-                f'minimum_version must be "1.2" or "1.3", not {self.minimum_version!r}'
-            )
+        check_word("minimum_version", self.minimum_version, get_args(TLSVersion))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +81,7 @@ class BackendTLS:
         @raise ValueError: a setting has a wrong value, or two contradict each other; the message
             begins with the setting's name.
         """
-        if not isinstance(self.verify, bool):
-            raise ValueError(f"verify must be true or false, not {self.verify!r}")
+        check_flag("verify", self.verify, ValueError)
         for name in ("ca", "server_name", "certificate", "key"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, str) and value):

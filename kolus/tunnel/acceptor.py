@@ -16,18 +16,18 @@ from twisted.internet.protocol import Factory, Protocol
 
 from kolus.support import steady
 from kolus.tunnel.client import Client
+from kolus.tunnel.client_info import ClientInfo
 from kolus.tunnel.client_limits import ClientLimits
-from kolus.tunnel.doorway import Doorway, begin_tls
 from kolus.tunnel.gate import Gate
+from kolus.tunnel.header_reader import HeaderReader, begin_tls
 from kolus.tunnel.networks import Networks
 from kolus.tunnel.refusals import Refusals
 from kolus.tunnel.settings import ListenerSettings
-from kolus.tunnel.visitor import Visitor
 from kolus.tunnel.wires.descriptors import Descriptors
 
 __all__ = ["Acceptor", "MakeClient"]
 
-MakeClient = Callable[[str | None, Visitor | None], Client]
+MakeClient = Callable[[str | None, ClientInfo | None], Client]
 """Makes the protocol of a client: from its address as it was counted, and from who it is."""
 
 
@@ -45,20 +45,23 @@ class Acceptor:
         settings: ListenerSettings,
         certificates: Any,
         make_client: MakeClient,
+        gone: Callable[[], object],
         descriptors: Descriptors | None = None,
     ) -> None:
         """
+        @param gone: called when one on the way is refused.
         @param certificates: the C{ListenerCertificates} of a listener with TLS; C{None}: no TLS.
         @param descriptors: are kept for those on the way, too; C{None}: for nobody.
         """
         self._clock = steady(clock)
         self._descriptors = descriptors
         self._make_client = make_client
+        self._gone = gone
         self._follow(settings, certificates)
         self.limits = ClientLimits(clock, settings)
         self.refusals = Refusals(clock)
         self.gate = Gate(clock, self.limits)
-        self._arriving: set[Doorway | Client] = set()
+        self._arriving: set[HeaderReader | Client] = set()
         self._is_closed = False
 
     def _follow(self, settings: ListenerSettings, certificates: Any) -> None:
@@ -68,21 +71,26 @@ class Acceptor:
         self._has_balancers = bool(self._balancers)
 
     def change(self, settings: ListenerSettings, certificates: Any) -> None:
-        """Apply other settings to those who come from now on."""
+        """Apply other settings to new connections."""
         self._follow(settings, certificates)
         self.limits.change(settings)
 
     def close(self) -> None:
-        """Accept nobody any more, and abort who is on the way."""
+        """Accept nobody any more. Connections that are no clients yet go on."""
         self._is_closed = True
         self.gate.close()
+
+    def abort(self) -> None:
+        """Abort the connections that are no clients yet."""
         for each in tuple(self._arriving):
+            self._has_arrived(each)
             each.abort()
+        self._gone()
 
     @property
-    def is_empty(self) -> bool:
-        """Whether nobody is on the way."""
-        return not self._arriving
+    def on_the_way(self) -> int:
+        """Number of the connections that are no clients yet."""
+        return len(self._arriving)
 
     def behind_balancers(self) -> Factory:
         """A factory for a listener of which every client sends a PROXY header."""
@@ -90,25 +98,20 @@ class Acceptor:
 
     # Connections
 
-    def accept(self, host: str | None) -> Protocol | None:
+    def accept(self, host: str | None, has_header: bool = False) -> Protocol | None:
         """
-        @param host: the address of who is accepted; C{None}: it came by a UNIX socket.
+        @param host: the address of the peer; C{None}: it came by a UNIX socket.
+        @param has_header: whether it has to send a PROXY header, also if its address is not that of
+            a balancer.
         @return: the protocol of the connection; C{None}: it is to be closed.
-        """
-        return self.accept_from(host, self._has_balancers and host in self._balancers)
-
-    def accept_from(self, host: str | None, has_header: bool) -> Protocol | None:
-        """As C{accept}.
-
-        @param has_header: whether it has to send a PROXY header.
         """
         if self._is_closed:
             return None
         self.limits.arrived()
-        if has_header:
-            return Doorway(self, self._clock, self._settings.proxy_header_timeout)
+        if has_header or (self._has_balancers and host in self._balancers):
+            return HeaderReader(self, self._clock, self._settings.proxy_header_timeout)
         if self._certificates is not None:
-            return Doorway(self, self._clock, None)
+            return HeaderReader(self, self._clock, None)
         if not self._is_welcome(host, host):
             return None
         return self._make_client(host, None)
@@ -122,32 +125,34 @@ class Acceptor:
         self.limits.admitted(host)
         return True
 
-    def _sets_out(self, each: Doorway | Client) -> None:
+    def _sets_out(self, each: HeaderReader | Client) -> None:
         self._arriving.add(each)
         if self._descriptors is not None:
             self._descriptors.waiting += 1
 
-    def _has_arrived(self, each: Doorway | Client) -> None:
+    def _has_arrived(self, each: HeaderReader | Client) -> None:
         if each in self._arriving:
             self._arriving.remove(each)
             if self._descriptors is not None:
                 self._descriptors.waiting -= 1
 
-    # Called by doorways
+    # Called by header readers
 
-    def came(self, doorway: Doorway) -> None:
-        self._sets_out(doorway)
+    def connected(self, reader: HeaderReader) -> None:
+        self._sets_out(reader)
 
-    def turned_away(self, doorway: Doorway, reason: str, why: str) -> None:
-        self._has_arrived(doorway)
+    def refused(self, reader: HeaderReader, reason: str, why: str) -> None:
+        self._has_arrived(reader)
         self.limits.left()
-        self.refusals.add(Visitor(doorway.transport), reason, why)
+        self.refusals.add(ClientInfo(reader.transport), reason, why)
+        self._gone()
 
-    def enter(self, doorway: Doorway, visitor: Visitor) -> Protocol | None:
-        self._has_arrived(doorway)
-        if not self._is_welcome(visitor.host, visitor):
+    def passed(self, reader: HeaderReader, info: ClientInfo) -> Protocol | None:
+        self._has_arrived(reader)
+        if not self._is_welcome(info.host, info):
+            self._gone()
             return None
-        client = self._make_client(visitor.host, visitor)
+        client = self._make_client(info.host, info)
         if self._certificates is None:
             return client
         return begin_tls(self._certificates, client, self._clock)
@@ -164,26 +169,33 @@ class Acceptor:
         self._has_arrived(client)
         name, timeout = "handshake_timeout", self._settings.handshake_timeout
         why = f"has not completed its TLS handshake in {name} = {timeout:g} s"
-        self.refusals.add(client.visitor, name, why)
+        self.refusals.add(client.info, name, why)
         client.abort()
 
-    def end_handshake(self, client: Client) -> bool:
-        """
-        @return: whether its handshake was under way.
-        """
-        if client.timer is None:
-            return False
+    def end_handshake(self, client: Client) -> None:
+        """The TLS handshake of a client, which is under way, is over."""
+        assert client.timer is not None
         client.timer.cancel()
         client.timer = None
         self._has_arrived(client)
-        return True
 
-    def left(self, client: Client) -> None:
+    def left(self, client: Client, reason: BaseException) -> None:
         """A client's connection is lost."""
         self.limits.left()
         self.limits.departed(client.host)
-        if self.end_handshake(client) and not self._is_closed:
-            self.refusals.add(client.visitor, "handshake", "has left in its TLS handshake")
+        if client.timer is not None:
+            is_aborted = client not in self._arriving
+            self.end_handshake(client)
+            if not is_aborted:
+                said = "".join([f": {each}" for each in _of_openssl(reason)])
+                why = f"has left in its TLS handshake{said}"
+                self.refusals.add(client.info, "handshake", why)
+
+
+def _of_openssl(error: BaseException) -> list[str]:
+    """Why OpenSSL ended a handshake; empty if it was the connection that ended."""
+    entries = error.args[0] if error.args else ()
+    return [each[-1] for each in entries] if isinstance(entries, list) else []
 
 
 class _BehindBalancers(Factory):
@@ -197,4 +209,4 @@ class _BehindBalancers(Factory):
 
     def protocol_for(self, host: str | None) -> Protocol | None:
         """As that of C{Front}."""
-        return self._acceptor.accept_from(host, True)
+        return self._acceptor.accept(host, True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IHandshakeListener
@@ -11,8 +11,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from kolus.lease import Lease
+from kolus.tunnel.client_info import ClientInfo
 from kolus.tunnel.end import End
-from kolus.tunnel.visitor import Visitor
+
+if TYPE_CHECKING:
+    from kolus.tunnel.session import Session
 
 __all__ = ["Client"]
 
@@ -22,27 +25,44 @@ class Client(End):
     """The client's end of a tunnel.
 
     @ivar host: its address, as it was counted.
-    @ivar visitor: who it is.
+    @ivar info: who it is.
     @ivar timer: the time limit of its TLS handshake, while that is under way.
+    @ivar number: tells it from all other clients of the front, once it asks for a lease.
+    @ivar since: when it has asked, on the clock; C{served_at}: when it got the lease.
     @ivar wait: the request for a lease, while it waits.
-    @ivar done: whether its task has ended: the connection only has to close.
+    @ivar lease: what it got.
+    @ivar session: it and its backend, while bytes are copied.
+    @ivar done: whether nothing is done for it any more: the connection only has to close.
     """
 
     timer: IDelayedCall | None = None
+    number = 0
+    since = 0.0
+    served_at: float | None = None
     wait: Deferred[Lease[End]] | None = None
+    lease: Lease[End] | None = None
+    session: Session | None = None
     done = False
 
-    def __init__(self, front: Any, host: str | None, visitor: Visitor | None = None) -> None:
+    def __init__(self, front: Any, host: str | None, info: ClientInfo | None = None) -> None:
         super().__init__()
         self._front = front
         self.host = host
-        self._visitor = visitor
+        self._info = info
 
     @property
-    def visitor(self) -> Visitor:
-        if self._visitor is None:
-            self._visitor = Visitor(self.transport)
-        return self._visitor
+    def info(self) -> ClientInfo:
+        if self._info is None:
+            self._info = ClientInfo(self.transport)
+        return self._info
+
+    def give_up(self) -> None:
+        """Abort it, and what is done for it."""
+        if self.wait is not None:
+            self.wait.cancel()
+        if self.session is not None:
+            self.session.abort()
+        self.abort()
 
     def connectionMade(self) -> None:
         super().connectionMade()
@@ -53,7 +73,7 @@ class Client(End):
 
     def handshakeCompleted(self) -> None:
         told = self.transport.getHandle().get_servername() or b""
-        self.visitor.server_name = told.decode("ascii", "replace").lower()
+        self.info.server_name = told.decode("ascii", "replace").lower()
         self._front.arrived(self)
 
     def readConnectionLost(self) -> None:
@@ -63,4 +83,4 @@ class Client(End):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)
-        self._front.left(self)
+        self._front.left(self, reason.value)

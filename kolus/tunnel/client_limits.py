@@ -21,8 +21,8 @@ _WELCOME = ("", "")
 
 
 class ClientLimits:
-    """Counts clients, as HAProxy does: who comes when there are too many waits in the kernel's
-    queue, and who is not welcome is closed.
+    """Counts clients, as HAProxy does: when there are too many, further ones wait in the kernel's
+    queue; a client that is not welcome is closed.
 
     @ivar clients: number of clients now.
     @ivar changed: is called when a client was accepted or is gone, and there is a limit.
@@ -37,7 +37,7 @@ class ClientLimits:
         self._follow(settings)
 
     def change(self, settings: ListenerSettings) -> None:
-        """Apply other settings to those who come from now on. Who is there stays, and counts."""
+        """Apply other settings to new clients. Present clients stay, and count."""
         self._follow(settings)
         if self.changed is not None:
             self.changed()

@@ -18,19 +18,18 @@ from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from kolus.support import steady
+from kolus.support import abort, steady
 from kolus.tunnel.last_bytes import read_before_loss
 from kolus.tunnel.silence_limits import SilenceLimits, set_silence_limits
-from kolus.tunnel.wires.unsent import unsent
+from kolus.tunnel.wires.unsent import LOOK_AGAIN, MOST_LOOKS, unsent
 
 __all__ = ["EARLY_LIMIT", "End", "Listener"]
 
 EARLY_LIMIT = 64 * 1024
 """An end without a listener pauses reading when it holds so many bytes. It never cuts a read, so it
 may hold up to one read more."""
-_LOOK_AGAIN = 0.02
-_TRIES = 500
-"""A side that takes nothing for ten seconds is reset, whatever it was to get."""
+
+_BUFFERS = ("dataBuffer", "_tempDataBuffer", "_appSendBuffer")
 
 
 class Listener(Structure):
@@ -86,9 +85,11 @@ class End(Protocol):
 
     @property
     def has_unsent(self) -> bool:
-        """Whether bytes wait to be taken by the peer."""
-        its = self.transport
-        return bool(getattr(its, "dataBuffer", b"") or getattr(its, "_tempDataBuffer", ()))
+        """Whether bytes wait to be taken by the peer, or to be encrypted first."""
+        its = self.transport  # one of TLS has the buffers of that below, too
+        small = getattr(its, "_aggregator", None)
+        buffers = [getattr(its, each, None) for each in _BUFFERS]
+        return any(buffers) or bool(getattr(small, "_buffer", None))
 
     def listen(self, listener: Listener) -> None:
         """Set the listener, and give it at once the bytes and events that came before."""
@@ -119,7 +120,7 @@ class End(Protocol):
         return bool(self._early or self.has_read)
 
     def take_early(self) -> bytes:
-        """What has come before there is a listener; whoever takes it passes it on."""
+        """Take the bytes that came before there was a listener, to pass them on."""
         early, self._early = self._early, []
         return b"".join(early)
 
@@ -159,35 +160,41 @@ class End(Protocol):
             self.transport.unregisterProducer()
             self.transport.loseConnection()
 
-    def reset(self, tries: int = _TRIES) -> None:
+    def reset(self, looks: int = MOST_LOOKS) -> None:
         """Close with a reset as soon as the peer has what was written: a reset overtakes it."""
         if self.gone:
             return
         base = self._base()
         its = _socket_of(base)
         is_sent = not (self.has_unsent or (its is not None and unsent(its)))
-        if is_sent or not tries:
+        if is_sent or not looks:
             self.abort()
         else:
             self.pause()
-            wait = 0 if tries == _TRIES else _LOOK_AGAIN
-            steady(base.reactor).callLater(wait, self.reset, tries - 1)
+            wait = 0 if looks == MOST_LOOKS else LOOK_AGAIN
+            steady(base.reactor).callLater(wait, self.reset, looks - 1)
 
     def abort(self) -> None:
         """Close now, with a reset if the transport supports it."""
         if not self.gone:
             self.transport.unregisterProducer()
-            getattr(self.transport, "abortConnection", self.transport.loseConnection)()
+            abort(self.transport)
 
     # IProtocol and IHalfCloseableProtocol: called by the transport
 
     def connectionMade(self) -> None:
         transport = self.transport
+        is_bare = not isinstance(transport, ProtocolWrapper)
+        if is_bare and getattr(transport, "sends_at_once", False):  # a wire: all is as it should be
+            self.half_closes = True
+            if self._silence is not None:
+                set_silence_limits(transport.socket, self._silence, transport.family)
+            return
         # A TLS transport forwards unknown calls to the TCP transport below and claims some of its
         # interfaces. A half close of that TCP transport would break TLS.
         self.is_secured = INegotiated.providedBy(transport)
-        is_whole = not IHalfCloseableDescriptor.providedBy(transport)
-        self.half_closes = not (is_whole or self.is_secured)
+        has_halves = IHalfCloseableDescriptor.providedBy(transport)
+        self.half_closes = has_halves and not self.is_secured
         base = self._base()
         read_before_loss(base)
         # The transport of a UNIX socket claims to be TCP as well, so look at the address.

@@ -15,7 +15,8 @@ from kolus.lease import Lease
 __all__ = ["Framing", "finish"]
 
 Framing = Callable[[Lease[Any]], object]
-"""Is called once with each lease, when its session has ended, and settles it."""
+"""Is called once with each lease, when its session has ended, and settles it. The front finishes a
+lease that it leaves held."""
 
 
 def finish(lease: Lease[Any]) -> None:

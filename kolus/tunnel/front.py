@@ -1,9 +1,8 @@
 """C{Front}: accepts clients, takes a lease for each, and tunnels bytes between the two.
 
-Its state: C{_clients}, the clients with the tasks that serve them; C{_draining}, set once by
-C{drain}; and its totals. A client is in C{_clients} from its connect, or the end of its TLS
-handshake, until its connection is lost and its lease is settled. Who is on the way to that is with
-the C{Acceptor}.
+Its state: C{clients}; C{_drain}, set once by C{drain}; and its totals. A client is in
+C{clients} from its connect, or the end of its TLS handshake, until its connection is lost and its
+lease is settled. Connections that are no clients yet are kept by the C{Acceptor}.
 """
 
 from __future__ import annotations
@@ -11,14 +10,11 @@ from __future__ import annotations
 import socket
 from collections import Counter
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, fail
-from twisted.internet.interfaces import (
-    IDelayedCall,
-    IListeningPort,
-    IReactorTime,
-)
+from twisted.internet.interfaces import IListeningPort, IReactorTime
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -29,18 +25,18 @@ from kolus.proxy_protocol import ProxyVersion
 from kolus.support import steady
 from kolus.tunnel.acceptor import Acceptor
 from kolus.tunnel.client import Client
+from kolus.tunnel.clients import Clients
+from kolus.tunnel.drain import Drain
 from kolus.tunnel.end import End
 from kolus.tunnel.framing import Framing, finish
-from kolus.tunnel.joining import pump
-from kolus.tunnel.pump import Pump, Traffic
+from kolus.tunnel.pump import pump
+from kolus.tunnel.session import Pump, Session
 from kolus.tunnel.session_times import SessionTimes
-from kolus.tunnel.sessions import Sessions
 from kolus.tunnel.settings import ListenerSettings
 from kolus.tunnel.silence_limits import set_silence_limits
 from kolus.tunnel.throttle import Throttle
-from kolus.tunnel.visitor import Visitor
 from kolus.tunnel.wires.loop import Loop
-from kolus.tunnel.wires.raw_port import raw_port
+from kolus.tunnel.wires.raw_port import RawPort, raw_port
 
 __all__ = ["Front"]
 
@@ -54,7 +50,9 @@ class Front(Factory):
     second. A client that disconnects leaves the queue, also if it has only ended its direction and
     sent nothing before. One that asked and then half-closes stays in the queue.
 
-    @ivar sessions: its clients, for an operator.
+    @ivar protocol_for: as C{buildProtocol}, but it gets the host of the client's address; C{None}
+        if it came by a UNIX socket.
+    @ivar clients: the connected ones, including those in the queue; C{len} is their number.
     @ivar served: number of clients that had a lease and have ended.
     @ivar refused: number of clients that were closed because they got no lease.
     @ivar refusals: the clients that were closed before they had one, counted by reason.
@@ -96,20 +94,22 @@ class Front(Factory):
         self._send_proxy = send_proxy
         self._ident = ident
         descriptors = None if loop is None else loop.descriptors
-        self._acceptor = Acceptor(clock, settings, certificates, self._made, descriptors)
-        self.limits, self.refusals = self._acceptor.limits, self._acceptor.refusals
+        self._acceptor = acceptor = Acceptor(
+            *(clock, settings, certificates, partial(Client, self)),
+            gone=self._look_whether_drained,
+            descriptors=descriptors,
+        )
+        self.protocol_for = acceptor.accept
+        self.limits, self.refusals = acceptor.limits, acceptor.refusals
         self.times_out: Counter[str] = Counter()
         self._times = SessionTimes(clock, settings, self._time_is_up)
         self._connect = connect
         self._pump = pump
         self._framing = framing
         self._loop = loop
-        self._clients: dict[Client, Deferred[Any]] = {}
-        self.sessions = Sessions(self._clock)
-        self._draining: Deferred[int] | None = None
-        self._grace_timer: IDelayedCall | None = None
-        self._aborted = 0
-        self._without_lease = Throttle(clock, _log_refusal)
+        self.clients = Clients(self._clock)
+        self._drain: Drain | None = None
+        self._without_lease: Throttle[KolusError] = Throttle(clock, _log_refusal)
         self.served = self.refused = self.sent = self.received = 0
 
     def change(
@@ -119,7 +119,7 @@ class Front(Factory):
         send_proxy: ProxyVersion | None = None,
     ) -> None:
         """Go on with other settings. No client is closed: the times apply to all of them, and the
-        rest to those who come from now on.
+        rest to new ones.
 
         @param settings: as for the constructor, and so are the others.
         """
@@ -133,22 +133,10 @@ class Front(Factory):
     @property
     def is_empty(self) -> bool:
         """Whether nobody is connected, and nobody is about to be a client."""
-        return not self._clients and self._acceptor.is_empty
-
-    @property
-    def clients(self) -> int:
-        """Number of connected clients, including those in the queue."""
-        return len(self._clients)
+        return not (self.clients or self._acceptor.on_the_way)
 
     def buildProtocol(self, addr: object) -> Protocol | None:
         return self.protocol_for(getattr(addr, "host", None))
-
-    def protocol_for(self, host: str | None) -> Protocol | None:
-        """As C{buildProtocol}.
-
-        @param host: the client's address; C{None} if it came by a UNIX socket.
-        """
-        return self._acceptor.accept(host)
 
     def behind_balancers(self) -> Factory:
         """A factory for a listener of which every client sends a PROXY header."""
@@ -169,15 +157,26 @@ class Front(Factory):
             self._acceptor.gate.add(port)  # type: ignore[arg-type]
         return port
 
+    def takes(self, port: Any, factory: Factory) -> None:
+        """A port that another front has forgotten accepts clients for this one.
+
+        @param port: as C{listens} of the other one gave it, without TLS or such around it.
+        @param factory: as for C{listens}.
+        """
+        if isinstance(port, RawPort):
+            port.serve(factory)
+        else:
+            port.factory = factory
+        port.startReading()
+        self.listens(port, factory)
+
     def forgets(self, port: Any) -> None:
         """A port, as C{listens} gave it, accepts no clients any more."""
         self._acceptor.gate.remove(port)
 
-    def _made(self, host: str | None, visitor: Visitor | None) -> Client:
-        return Client(self, host, visitor)
-
     def drain(self, grace: float) -> Deferred[int]:
-        """Accept no new clients, and let the present ones finish, including those in the queue.
+        """Accept no new clients, and let the present ones finish, including those in the queue and
+        those that are in their TLS handshake, or have not sent their PROXY header yet.
 
         Call it once, after the listening ports are closed.
 
@@ -185,17 +184,10 @@ class Front(Factory):
         @return: fires with the number of aborted clients, when no client is left. Cancelling it
             stops nothing.
         """
-        self._draining = ended = Deferred[int]()
         self._acceptor.close()
-        if self._clients:
-            _log.info(
-                "waiting up to {grace:g} s for {clients} clients to finish",
-                grace=grace,
-                clients=len(self._clients),
-            )
-            self._grace_timer = self._clock.callLater(grace, self._abort_all)
-        self._end_if_drained()
-        return ended
+        self._drain = Drain(self._clock, self.clients, self._acceptor, grace)
+        self._look_whether_drained()
+        return self._drain.ended
 
     def shakes_hands(self, client: Client) -> None:
         """A client is connected, and its TLS handshake begins. Called by the client."""
@@ -203,25 +195,29 @@ class Front(Factory):
 
     def arrived(self, client: Client) -> None:
         """A client is connected, and its TLS handshake completed. Called by the client."""
-        self._acceptor.end_handshake(client)
-        self.sessions.begins(client)
+        if client.timer is not None:
+            self._acceptor.end_handshake(client)
+        self.clients.add(client)
         try:
             wait = self._connect(self._ident_of(client))
         except Exception:
             wait = fail()
-        client.wait = self._clients[client] = wait
+        client.wait = wait
         if self._loop is not None:
             self._loop.descriptors.waiting += 1
         # Not a coroutine: that would cost more than all the rest here.
         of = (client,)
         wait.addCallbacks(self._serve, self._has_no_lease, callbackArgs=of, errbackArgs=of)
 
-    def left(self, client: Client) -> None:
+    def left(self, client: Client, reason: BaseException) -> None:
         """A client's connection is lost. Called by the client."""
-        self._acceptor.left(client)
+        self._acceptor.left(client, reason)
         if client.wait is not None:
             client.wait.cancel()
-        self._forget(client)
+        elif client.done:
+            self._forget(client)
+        else:
+            self._look_whether_drained()
 
     def _waits_no_more(self, client: Client) -> None:
         client.wait = None
@@ -243,28 +239,36 @@ class Front(Factory):
 
     def _serve(self, lease: Lease[End], client: Client) -> None:
         self._waits_no_more(client)
-        self.sessions.served(client, lease)
+        self.clients.served(client, lease)
         try:
             if self._send_proxy is not None:
-                lease.protocol.write(client.visitor.header_for_backend(self._send_proxy))
-            ended = self._pump(client, lease.protocol, self._times)
+                lease.protocol.write(client.info.header_for_backend(self._send_proxy))
+            ended = partial(self._was_served, client, lease)
+            session = self._pump(client, lease.protocol, ended, self._times.half_closed)
+            self._times.begun(session)
+            client.session = session
+            session.begin()
         except Exception:
-            ended = fail()
-        self._clients[client] = ended
-        ended.addBoth(self._was_served, lease, client)
+            _log.failure("serving a client failed")
+            client.abort()
+            if client.session is None:
+                lease.finished()
+                self._is_done(client)
+            else:
+                client.session.abort()
 
-    def _was_served(self, traffic: Traffic | Failure, lease: Lease[End], client: Client) -> None:
+    def _was_served(self, client: Client, lease: Lease[End], session: Session) -> None:
+        client.session = None
+        self._times.ended(session)
+        self.served += 1
+        self.sent += session.sent
+        self.received += session.received
         try:
             self._framing(lease)
         except Exception:
-            traffic = Failure()
-        if isinstance(traffic, Failure):
-            self._has_failed(traffic, client)
-            return
-        self.served += 1
-        self.sent += traffic.sent
-        self.received += traffic.received
-        client.close()
+            _log.failure("what becomes of a backend's connection failed, so it is closed")
+        if lease.held:
+            lease.finished()
         self._is_done(client)
 
     def _has_failed(self, failure: Failure, client: Client) -> None:
@@ -281,54 +285,38 @@ class Front(Factory):
         kind = self.settings.ident
         if kind == "fixed":
             return self._ident
-        visitor = client.visitor
-        return visitor.server_name if kind == "server_name" else visitor.host
+        info = client.info
+        return info.server_name if kind == "server_name" else info.host
 
     def _is_done(self, client: Client) -> None:
         client.done = True
-        self._forget(client)
+        if client.gone:
+            self._forget(client)
 
     def _forget(self, client: Client) -> None:
-        # A client that is gone stays until its task is done: the backend may still be receiving.
-        if client.done and client.gone and self._clients.pop(client, None) is not None:
-            self.sessions.ends(client)
-            self._end_if_drained()
+        """It is gone, and its lease is settled: until then, the backend may still be receiving."""
+        self.clients.remove(client)
+        self._look_whether_drained()
 
     def close_client(self, number: int) -> bool:
         """Abort a client.
 
-        @param number: its number in the status of C{sessions}.
+        @param number: its number in C{clients.status}.
         @return: whether there was such a client.
         """
-        client = self.sessions.find(number)
-        if client is None:
-            return False
-        self._clients[client].cancel()
-        client.abort()
-        return True
-
-    def _abort_all(self) -> None:
-        self._grace_timer = None
-        _log.warn(
-            "the grace is over: {aborted} clients are aborted before they have finished",
-            aborted=len(self._clients),
-        )
-        self.abort()
+        client = self.clients.find(number)
+        if client is not None:
+            client.give_up()
+        return client is not None
 
     def abort(self) -> None:
         """Abort the clients that are left."""
-        self._aborted += len(self._clients)
-        for client, task in list(self._clients.items()):
-            task.cancel()
-            client.abort()
+        self._acceptor.abort()
+        self.clients.abort()
 
-    def _end_if_drained(self) -> None:
-        ended: Any = self._draining
-        if ended is None or ended.called or self._clients:
+    def _look_whether_drained(self) -> None:
+        if self._drain is None or self._drain.ended.called or not self.is_empty:
             return
-        if self._grace_timer is not None:
-            self._grace_timer.cancel()
-            self._grace_timer = None
         self._times.stop()
         self._without_lease.flush()
         self.refusals.flush()
@@ -340,10 +328,10 @@ class Front(Factory):
             sent=self.sent,
             received=self.received,
         )
-        ended.callback(self._aborted)
+        self._drain.end()
 
 
-def _log_refusal(error: BaseException, others: int) -> None:
+def _log_refusal(error: KolusError, others: int) -> None:
     _log.warn(
         "a client got no lease and is closed ({others} more since the last such line): {error}",
         others=others,

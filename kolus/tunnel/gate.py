@@ -1,7 +1,7 @@
 """C{Gate}: lets listening ports accept clients while there is room, and not otherwise.
 
-Its state is the ports, whether they accept, and the timer of the next look. Who is not accepted
-waits in the kernel's queue, as behind HAProxy.
+Its state is the ports, whether they accept, and the timer of the next look. Clients that are not
+accepted wait in the kernel's queue, as behind HAProxy.
 """
 
 from __future__ import annotations

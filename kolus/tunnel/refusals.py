@@ -17,10 +17,6 @@ __all__ = ["Refusals"]
 _log = Logger()
 
 
-class _Refused(Exception):
-    """Why a client is closed."""
-
-
 class Refusals:
     """The clients that a listener refuses.
 
@@ -30,7 +26,7 @@ class Refusals:
 
     def __init__(self, clock: IReactorTime) -> None:
         self.counts: Counter[str] = Counter()
-        self._throttle = Throttle(clock, _report)
+        self._throttle: Throttle[str] = Throttle(clock, _report)
 
     def add(self, who: object, reason: str, why: str) -> None:
         """A client is refused.
@@ -40,16 +36,16 @@ class Refusals:
         @param why: a sentence without its subject, for the log.
         """
         self.counts[reason] += 1
-        self._throttle.add(_Refused(f"{who} {why}"))
+        self._throttle.add(f"{who} {why}")
 
     def flush(self) -> None:
         """Log what was held back."""
         self._throttle.flush()
 
 
-def _report(error: BaseException, others: int) -> None:
+def _report(what: object, others: int) -> None:
     _log.warn(
-        "a client is closed ({others} more since the last such line): {error}",
+        "a client is closed ({others} more since the last such line): {what}",
         others=others,
-        error=str(error),
+        what=what,
     )

@@ -10,14 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from kolus.support import steady
+from kolus.tunnel.session import Session
 from kolus.tunnel.settings import ListenerSettings
 
-__all__ = ["REASONS", "Session", "SessionTimes"]
+__all__ = ["REASONS", "SessionTimes"]
 
 REASONS = ("client_timeout", "backend_timeout", "half_closed_timeout", "session_limit")
 """Why a session was ended; the settings of these names."""
@@ -25,22 +26,6 @@ REASONS = ("client_timeout", "backend_timeout", "half_closed_timeout", "session_
 _LOOKS = 20
 _LOOKS_AT_HALVES = 40
 _LEAST, _MOST = 0.05, 60.0
-
-
-class Session(Protocol):
-    """A client that is joined to a backend.
-
-    @ivar sent: bytes from the client so far.
-    @ivar received: bytes from the backend so far.
-    @ivar is_backends_turn: whether the last bytes came from the client.
-    """
-
-    @property
-    def sent(self) -> int: ...
-    @property
-    def received(self) -> int: ...
-    @property
-    def is_backends_turn(self) -> bool: ...
 
 
 @dataclass(slots=True)
@@ -110,7 +95,6 @@ class SessionTimes:
         watched = self._sessions.get(session)
         if watched is None or session in self._halves or self._half_period == math.inf:
             return
-        self._note(session, watched)
         watched.since = self._clock.seconds()
         self._halves[session] = watched
         if self._half_timer is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from kolus.support import check_seconds, check_whole
+from kolus.support import check_duration, check_whole, check_word
 from kolus.tls import ListenerTLS
 from kolus.tunnel.networks import Networks
 
@@ -37,7 +37,7 @@ class ListenerSettings:
 
     @ivar queue_timeout: how long a client waits for a connection to a backend; after that it is
         closed. Few users wait longer for an answer, and a queue that is longer serves nobody.
-    @ivar client_timeout: a session is ended after so long without a byte if it is the client's
+    @ivar client_timeout: time without a byte after which a session is ended if it is the client's
         turn: the last bytes came from the backend, or none have come. An hour is longer than pools
         keep idle connections; a peer that is gone is found by C{tcp_keepalive}, much sooner.
     @ivar backend_timeout: the same if it is the backend's turn: the client has sent the last bytes.
@@ -50,11 +50,11 @@ class ListenerSettings:
         take a connection to a backend.
     @ivar session_limit: a session is ended when it is so old, even in the middle of a transfer. For
         backends behind balancers of their own, to spread clients anew.
-    @ivar tcp_keepalive: a client of which nothing came for so long is asked by the kernel whether
-        it is there, then each third of that time; without three answers it is lost. A minute is
+    @ivar tcp_keepalive: time after which the kernel asks a silent client whether it is there, and
+        again after each third of it; without three answers the client is lost. A minute is
         less than address translators take to forget a connection. C{None}: it is not asked.
-    @ivar tcp_user_timeout: a client that takes nothing of what was sent for so long is lost. That
-        includes one that lives and does not read. C{None}: what the kernel does by itself, a
+    @ivar tcp_user_timeout: time after which a client that takes nothing of what was sent is lost.
+        That includes one that lives and does not read. C{None}: what the kernel does by itself, a
         quarter of an hour for one that is gone.
     @ivar max_clients: most clients at a time. Further ones wait in the kernel's queue until one
         ends. C{None}: as many as there are descriptors for.
@@ -100,17 +100,11 @@ class ListenerSettings:
         @raise ValueError: a setting has a wrong value, or two contradict each other; the message
             begins with the setting's name.
         """
-        for name in _SECONDS:
-            check_seconds(name, getattr(self, name), optional=False, endless=False)
-        for name in _OPTIONAL_SECONDS:
-            check_seconds(name, getattr(self, name), endless=False)
         for name in (*_SECONDS, *_OPTIONAL_SECONDS):
-            if getattr(self, name) == 0:
-                raise ValueError(f"{name} must be above 0, not {getattr(self, name)!r}")
+            check_duration(name, getattr(self, name), optional=name in _OPTIONAL_SECONDS)
         for name in _NUMBERS:
-            if getattr(self, name) is not None:
-                check_whole(name, getattr(self, name), 1)
-        _check_word("ident", self.ident, get_args(Ident))
+            check_whole(name, getattr(self, name), 1, optional=True)
+        check_word("ident", self.ident, get_args(Ident))
         for name in _NETWORKS:
             networks = getattr(self, name)
             if not isinstance(networks, tuple):
@@ -126,9 +120,3 @@ class ListenerSettings:
                 'ident must not be "server_name" without tls: a client tells the name of the '
                 "server in its TLS handshake"
             )
-
-
-def _check_word(name: str, value: object, words: tuple[str, ...]) -> None:
-    if value not in words:
-        known = " or ".join(f'"{each}"' for each in words)
-        raise ValueError(f"{name} must be {known}, not {value!r}")

@@ -18,8 +18,8 @@ _MOST_MILLISECONDS = 2**31 - 1
 class SilenceLimits(Protocol):
     """How long a peer may be silent, in seconds; C{None}: what the kernel does by itself.
 
-    @ivar tcp_keepalive: a peer of which nothing came for so long is asked whether it is there.
-    @ivar tcp_user_timeout: one that takes nothing of what was sent for so long is lost.
+    @ivar tcp_keepalive: time after which a silent peer is asked whether it is there.
+    @ivar tcp_user_timeout: time after which one that takes nothing of what was sent is lost.
     """
 
     @property
@@ -58,8 +58,9 @@ def _options(
         options += [
             ("TCP_KEEPIDLE", _whole(keepalive)),
             ("TCP_KEEPINTVL", _whole(keepalive / _PROBES)),
-            ("TCP_KEEPCNT", _PROBES),
         ]
+    if keepalive is not None and user_timeout is None:  # else Linux counts the time, not the probes
+        options.append(("TCP_KEEPCNT", _PROBES))
     if user_timeout is not None:
         milliseconds = math.ceil(min(user_timeout * 1000, _MOST_MILLISECONDS))
         options.append(("TCP_USER_TIMEOUT", milliseconds))

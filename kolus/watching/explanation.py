@@ -154,12 +154,18 @@ class PoolExplanation:
     limit: int | None = None
     ejected: tuple[tuple[str, str], ...] = ()
 
+    def lines(self) -> Iterator[str]:
+        """The text for an operator, in parts of one line or more."""
+        if self.limit is not None:
+            yield f"{self.connections} of at most {self.limit} connections of the pool"
+        if not self.managers:
+            yield "no manager runs"
+        yield from map(str, self.managers)
+        for name, why in self.ejected:
+            yield f"{name} is ejected: {why}"
+
     def __str__(self) -> str:
-        lines = [str(each) for each in self.managers] or ["no manager runs"]
-        told = "\n".join([*lines, *[f"{name} is ejected: {why}" for name, why in self.ejected]])
-        if self.limit is None:
-            return told
-        return f"{self.connections} of at most {self.limit} connections of the pool\n{told}"
+        return "\n".join(self.lines())
 
 
 def why_waiting(
@@ -194,35 +200,22 @@ def why_waiting(
     @param retry_in: seconds until the next attempt is due; C{None} or 0.0 if it may begin now.
     @return: one line; empty if the queue is empty.
     """
-    unit = "slot" if shared else "connection"
-    failed = "" if last_error is None else f"failed with {_error(last_error)}"
-    oldest = _oldest(status.leased, oldest_lease)
     if not status.waiting:
         return ""
     if status.state in _NOT_OPEN:
         return _NOT_OPEN[status.state]
+    failed = "" if last_error is None else f"failed with {_error(last_error)}"
     if checking:
         are = "is" if checking == 1 else "are"
         return f"{_count(checking, 'idle connection')} {are} being checked"
     if status.connecting:
         since = "" if connecting_for is None else f" for {_s(connecting_for)}"
         return f"a connection is being made{since}" + (failed and f"; the attempt before {failed}")
-    if not status.limit:
-        return "no connection has slots now: its protocol reports none"
-    if status.leased >= status.limit:
-        every = f"all {status.leased} {unit}s are" if status.leased > 1 else f"the only {unit} is"
-        return f"{every} leased{oldest}"
-    own = f"; leased here: {status.leased}{oldest}" if status.leased else ""
-    if pool_limit is not None:
-        return f"the pool's limit of {pool_limit} connections is reached{own}"
-    if held_by_others and not status.unused:
-        return (
-            f"the limit is shared: other idents of the backend hold {held_by_others} of its "
-            f"{status.limit} {unit}s{_of_ours(status, oldest)}"
-        )
-    if status.detached and not status.unused:
-        keep = "keeps its slot" if status.detached == 1 else "keep their slots"
-        return f"{_count(status.detached, 'detached connection')} {keep}{_of_ours(status, oldest)}"
+    unit = "slot" if shared else "connection"
+    oldest = _oldest(status.leased, oldest_lease)
+    at_a_limit = _why_at_a_limit(status, unit, oldest, pool_limit, held_by_others)
+    if at_a_limit:
+        return at_a_limit
     if retry_in:
         after = failed and f", after the last {failed}"
         return f"the next attempt to connect is due in {_s(retry_in)}{after}"
@@ -234,6 +227,29 @@ def why_waiting(
     if siblings:
         return "another manager of the backend connects first"
     return "it was made just now, and is handled when the pool has finished its present work"
+
+
+def _why_at_a_limit(
+    status: Status, unit: str, oldest: str, pool_limit: int | None, held_by_others: int
+) -> str:
+    """Which limit is reached, and who has what it allows; empty if none is."""
+    if not status.limit:
+        return "no connection has slots now: its protocol reports none"
+    if status.leased >= status.limit:
+        every = f"all {status.leased} {unit}s are" if status.leased > 1 else f"the only {unit} is"
+        return f"{every} leased{oldest}"
+    own = f"; leased here: {status.leased}{oldest}" if status.leased else ""
+    if pool_limit is not None:
+        return f"the pool's limit of {pool_limit} connections is reached{own}"
+    if held_by_others and not status.unused:
+        return (
+            f"the limit is shared: other idents of the backend hold {held_by_others} of its "
+            f"{status.limit} {unit}s{own}"
+        )
+    if status.detached and not status.unused:
+        keep = "keeps its slot" if status.detached == 1 else "keep their slots"
+        return f"{_count(status.detached, 'detached connection')} {keep}{own}"
+    return ""
 
 
 def label(owner: object) -> str:
@@ -267,10 +283,6 @@ def _oldest(number: int, oldest: float | None) -> str:
     """For how long the oldest of C{number} leases has been held."""
     of_several = "the oldest " if number > 1 else ""
     return "" if oldest is None else f", {of_several}for {_s(oldest)}"
-
-
-def _of_ours(status: Status, oldest: str) -> str:
-    return f"; leased here: {status.leased}{oldest}" if status.leased else ""
 
 
 def _owner(owner: str | None) -> str:

@@ -6,9 +6,10 @@ proxies of the lease read it.
 
 from __future__ import annotations
 
-import operator
+from collections.abc import Callable
 from types import BuiltinMethodType, MethodType
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from twisted.internet.defer import Deferred
 
@@ -49,41 +50,24 @@ class Guarded:
         _set_own(self, "_note", note)
 
     def __getattribute__(self, name: str) -> Any:
-        value = getattr(_used(self), name)
-        if type(value) in (MethodType, BuiltinMethodType):
-            return Guarded(value, _own(self, "_note"))
-        if name == "transport" and value is not None:
-            return Guarded(value, _own(self, "_note"))
+        value = getattr(unguarded(self), name)
+        is_transport = name == "transport" and value is not None
+        if is_transport or type(value) in (MethodType, BuiltinMethodType):
+            return guarded(value, _own(self, "_note"))
         return value
 
     def __setattr__(self, name: str, value: object) -> None:
-        setattr(_used(self), name, _used(value))
+        setattr(unguarded(self), name, unguarded(value))
 
     def __delattr__(self, name: str) -> None:
-        delattr(_used(self), name)
-
-    def __call__(self, *args: object, **kwargs: object) -> Any:
-        named = {name: _used(value) for name, value in kwargs.items()}
-        return _used(self)(*map(_used, args), **named)
+        delattr(unguarded(self), name)
 
     def __bool__(self) -> bool:
-        return bool(_used(self))
-
-    def __len__(self) -> int:
-        return len(_used(self))
-
-    def __iter__(self) -> Any:
-        return iter(_used(self))
-
-    def __contains__(self, item: object) -> bool:
-        return operator.contains(_used(self), _used(item))
-
-    def __getitem__(self, key: object) -> Any:
-        return _used(self)[_used(key)]
+        return bool(unguarded(self))
 
     def __eq__(self, other: object) -> bool:
         target: object = _own(self, "_target")
-        return target == (_own(other, "_target") if type(other) is Guarded else other)
+        return target == (_own(other, "_target") if isinstance(other, Guarded) else other)
 
     def __hash__(self) -> int:
         return hash(_own(self, "_target"))
@@ -95,19 +79,34 @@ class Guarded:
         return str(_own(self, "_target"))
 
 
-def _used(value: Any) -> Any:
-    """The object behind a proxy; any other value is returned as it is.
+_SPECIAL = (
+    *("__call__", "__len__", "__iter__", "__next__", "__contains__", "__getitem__", "__setitem__"),
+    *("__delitem__", "__enter__", "__exit__", "__aenter__", "__aexit__", "__aiter__", "__anext__"),
+    "__await__",
+)
+"""The methods that Python looks up in the class of an object, past its attributes."""
 
-    @raise LeaseError: the lease is settled.
-    """
-    if type(value) is not Guarded:
-        return value
-    target, where = _own(value, "_target"), _own(value, "_note").where
-    if where is not None:
-        raise LeaseError(
-            f"{label(target)} was used after its lease had been settled here:\n{where}"
-        )
-    return target
+_kinds: WeakKeyDictionary[type, type[Guarded]] = WeakKeyDictionary()
+"""For the class of each object: the class of its proxies, with as many of these methods."""
+
+
+def guarded(target: object, note: _Note) -> Guarded:
+    """Make a proxy."""
+    kind = _kinds.get(type(target))
+    if kind is None:
+        known = set().union(*map(vars, type(target).__mro__))  # without those of its metaclass
+        passed = {each: _pass_on(each) for each in _SPECIAL if each in known}
+        kind = _kinds[type(target)] = type("Guarded", (Guarded,), {"__slots__": ()} | passed)
+    return kind(target, note)
+
+
+def _pass_on(name: str) -> Callable[..., Any]:
+    def method(self: Guarded, *args: object, **kwargs: object) -> Any:
+        target = unguarded(self)
+        named = {each: unguarded(value) for each, value in kwargs.items()}
+        return getattr(type(target), name)(target, *map(unguarded, args), **named)
+
+    return method
 
 
 def unguarded(value: Any) -> Any:
@@ -115,7 +114,14 @@ def unguarded(value: Any) -> Any:
 
     @raise LeaseError: the lease is settled.
     """
-    return _used(value)
+    if not isinstance(value, Guarded):
+        return value
+    target, where = _own(value, "_target"), _own(value, "_note").where
+    if where is not None:
+        raise LeaseError(
+            f"{label(target)} was used after its lease had been settled here:\n{where}"
+        )
+    return target
 
 
 class Traced:
@@ -129,7 +135,7 @@ class Traced:
         self.leasable = leasable
         self.origin = origin
         self._note = _Note()
-        self._protocol = Guarded(leasable.protocol, self._note)
+        self._protocol = guarded(leasable.protocol, self._note)
 
     def settled(self, where: str) -> None:
         """From now on any use of the lease's proxies raises an error that names C{where}."""
@@ -140,7 +146,7 @@ class Traced:
         """A proxy for the protocol."""
         protocol = self.leasable.protocol
         if _own(self._protocol, "_target") is not protocol:  # replaced after a fork
-            self._protocol = Guarded(protocol, self._note)
+            self._protocol = guarded(protocol, self._note)
         return self._protocol
 
     @property

@@ -313,5 +313,5 @@ def _has_ended(owner: Owner) -> bool:
 def _contain(action: Callable[[], object]) -> None:
     try:
         action()
-    except Exception:
+    except BaseException:
         _log.failure("{action} raised at the end of an owner", action=action)

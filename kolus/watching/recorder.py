@@ -38,6 +38,7 @@ from kolus.events import (
     TimedOut,
     Why,
 )
+from kolus.support import check_done
 
 if TYPE_CHECKING:
     from kolus.backend import Backend
@@ -53,6 +54,7 @@ class Recorder:
     """Records the events of one manager.
 
     @ivar backend: the backend in events and messages.
+    @ivar ident: whom its connections are for, in events and messages.
     @ivar counters: the counts so far. The recorder changes them; for speed its callers themselves
         count leases, releases and cancels.
     @ivar observers: the pool's list of observers, which may change at any time.
@@ -68,7 +70,7 @@ class Recorder:
         self.backend = backend
         self.counters = counters
         self.observers = observers
-        self._ident = ident
+        self.ident = ident
 
     # Leases
 
@@ -80,10 +82,6 @@ class Recorder:
 
     def released(self, held: float) -> None:
         self._tell(Released, held)
-
-    def finished(self, held: float, unclean: bool = False) -> None:
-        self.counters.finishes += 1
-        self._tell(Finished, held, unclean)
 
     def forgotten(self, held: float, origin: str | None) -> None:
         self.counters.forgotten += 1
@@ -98,32 +96,26 @@ class Recorder:
     def ended(self, why: Why, held: float, origin: str | None) -> None:
         """A lease was settled, and its connection ends with it."""
         if why is Why.REVOKED:
-            self.revoked(held, origin)
+            self.counters.revoked += 1
+            self._warn(
+                "a lease of {backend} for {ident!r} is revoked: it was held for {held:.3g} s, "
+                "longer than hold_limit",
+                held,
+                origin,
+                hint=_HINT,
+            )
+            self._tell(Revoked, held)
             return
         if why is Why.UNCLEAN:
-            self.unclean(held, origin)
-        self.finished(held, why is Why.UNCLEAN)
-
-    def unclean(self, held: float, origin: str | None) -> None:
-        """A lease was released with something under way, and is finished."""
-        self.counters.unclean += 1
-        self._warn(
-            "a lease of {backend} for {ident!r} was released after {held:.3g} s with something "
-            "under way, as clean says; its connection is closed",
-            held,
-            origin,
-        )
-
-    def revoked(self, held: float, origin: str | None) -> None:
-        self.counters.revoked += 1
-        self._warn(
-            "a lease of {backend} for {ident!r} is revoked: it was held for {held:.3g} s, longer "
-            "than hold_limit",
-            held,
-            origin,
-            hint=_HINT,
-        )
-        self._tell(Revoked, held)
+            self.counters.unclean += 1
+            self._warn(
+                "a lease of {backend} for {ident!r} was released after {held:.3g} s with something "
+                "under way, as clean says; its connection is closed",
+                held,
+                origin,
+            )
+        self.counters.finishes += 1
+        self._tell(Finished, held, why is Why.UNCLEAN)
 
     def detached(self, held: float) -> None:
         self.counters.detached += 1
@@ -172,28 +164,34 @@ class Recorder:
         self, error: ConnectFailed, failures: int, where: str, *, is_news: bool
     ) -> None:
         """
-        @param failures: number of failed attempts in a row.
+        @param failures: number of failed attempts in a row; 0 if that tells nothing.
         @param where: the traceback, which C{error.reason} does not have; may be empty.
         @param is_news: whether it does not just repeat the failure of the attempt before it.
         """
         self.counters.connect_failures += 1
         _log.emit(
             LogLevel.warn if is_news else LogLevel.debug,
-            "{error} ({failures} in a row){where}",
+            "{error}{in_a_row}{where}",
             error=error,
-            failures=failures,
+            in_a_row=f" ({failures} in a row)" if failures else "",
             where=f"\n{where}" if where else "",
         )
         self._tell(ConnectFailure, error.reason, error.retry_in)
 
-    def recovered(self, seconds: float) -> None:
+    def recovered(self, seconds: float, *, is_news: bool) -> None:
         """
         @param seconds: since the first of the failed attempts.
+        @param is_news: whether one of them was.
         """
-        _log.info("{backend} is back after {seconds:.3g} s", backend=self.backend, seconds=seconds)
+        _log.emit(
+            LogLevel.info if is_news else LogLevel.debug,
+            "{backend} is back after {seconds:.3g} s",
+            backend=self.backend,
+            seconds=seconds,
+        )
         self._tell(Recovered, seconds)
 
-    def has_enough(self, seconds: float) -> None:
+    def machine_recovered(self, seconds: float) -> None:
         """This machine has again what it lacked for connects, after so many seconds."""
         _log.info("connecting works again on this machine after {seconds:.3g} s", seconds=seconds)
 
@@ -259,7 +257,7 @@ class Recorder:
         _log.warn(
             text + "{origin}",
             backend=self.backend,
-            ident=self._ident,
+            ident=self.ident,
             held=held,
             origin=f"; it was leased here:\n{origin}" if origin else hint,
             **facts,
@@ -269,11 +267,13 @@ class Recorder:
         """Make an event of these facts, if there are observers."""
         if not self.observers:
             return
-        event = kind(self.backend, self._ident, *facts)
+        event = kind(self.backend, self.ident, *facts)
         for observer in tuple(self.observers):
             try:
-                observer(event)
-            except Exception:
+                told = observer(event)
+                if told is not None:
+                    check_done("it", told)
+            except BaseException:
                 _log.failure("the observer {observer!r} raised and is dropped", observer=observer)
                 if observer in self.observers:
                     self.observers.remove(observer)

@@ -79,7 +79,7 @@ def test_a_weight_is_set(desk: Desk) -> None:
 
 
 def test_one_client_is_closed(desk: Desk) -> None:
-    desk.front.sessions.begins(Client("192.0.2.7:1"))
+    desk.front.clients.add(Client("192.0.2.7:1"))
     path = "/api/v1/listeners/clients/clients/1/close"
     assert change(desk, path) == {"done": "client 1 is closed"}
     assert desk.front.closed == [1]
@@ -93,6 +93,11 @@ def test_a_change_is_logged_with_who_and_what(desk: Desk) -> None:
     (event,) = [each for each in logged if each.get("name") == "resize"]
     assert event["who"] == "admin from 127.0.0.1:50000"
     assert (str(event["backend"]), event["done"]) == ("a", "the limit is 7")
+
+
+def test_a_whole_number_may_be_written_with_a_point(desk: Desk) -> None:
+    changed = change(desk, f"{A}/resize", {"limit": 7.0})
+    assert (changed["done"], changed["backend"]["limit"]) == ("the limit is 7", 7)
 
 
 WRONG: dict[str, tuple[str, Any, int, str]] = {
@@ -130,7 +135,7 @@ def test_wrong_input_gets_a_clear_refusal(
 def test_every_described_change_answers_as_described(desk: Desk) -> None:
     description = desk.ask("GET", "/api/v1/openapi.json").value
     desk.lease()
-    desk.front.sessions.begins(Client("192.0.2.7:1"))
+    desk.front.clients.add(Client("192.0.2.7:1"))
     names = {"group": "main", "backend": "a", "listener": "clients", "number": "1"}
     fields = {"limit": 5, "weight": 2}
     tried = 0
@@ -145,6 +150,8 @@ def test_every_described_change_answers_as_described(desk: Desk) -> None:
         schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
         whole = {**schema, "components": description["components"]}
         Draft202012Validator(whole).validate(change(desk, path.format(**names), value))
+        assert operation["requestBody"]["required"]  # without Content-Type the call is refused
+        assert desk.ask("POST", path.format(**names), content_type=None).status == 415
         for wrong in ([], {"no": 1}, *([{}] if value else [])):
             answered = desk.ask("POST", path.format(**names), wrong)
             assert str(answered.status) in operation["responses"]

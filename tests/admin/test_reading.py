@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
 
+from kolus.tls import Certificate
 from tests.rigs.desk import Client, Desk
 
 STATUS = "/api/v1/status"
@@ -40,10 +40,10 @@ def test_the_status_has_the_numbers_of_every_backend_and_manager(desk: Desk) -> 
 
 def test_the_clients_of_a_listener_are_listed_with_state_and_age(desk: Desk) -> None:
     one, two = Client("192.0.2.7:4711"), Client("192.0.2.8:4711")
-    desk.front.sessions.begins(one)
+    desk.front.clients.add(one)
     desk.clock.advance(2)
-    desk.front.sessions.begins(two)
-    desk.front.sessions.served(one, desk.lease())
+    desk.front.clients.add(two)
+    desk.front.clients.served(one, desk.lease())
     desk.clock.advance(1)
     told = desk.ask("GET", "/api/v1/listeners/clients/clients").value
     assert [(each["address"], each["state"], each["age"]) for each in told] == [
@@ -69,7 +69,7 @@ def test_the_explanation_says_why_each_request_waits_and_for_how_long(desk: Desk
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_every_described_call_that_reads_answers_as_described(desk: Desk, method: str) -> None:
     desk.lease()
-    desk.front.sessions.begins(Client("192.0.2.7:1"))
+    desk.front.clients.add(Client("192.0.2.7:1"))
     names = {"group": "main", "backend": "a", "listener": "clients", "number": "1"}
     tried = 0
     for path, operations in described(desk)["paths"].items():
@@ -149,7 +149,7 @@ def test_clients_that_are_refused_and_sessions_that_time_out_are_counted_by_reas
 
 def test_certificates_are_told_with_the_time_when_they_expire(desk: Desk) -> None:
     its = {"user": "listener clients", "file": "a.pem", "expires_at": 1.5e9, "is_due": True}
-    desk.running.certificates.append(SimpleNamespace(**its))
+    desk.running.certificates.append(Certificate(**its))
     assert desk.ask("GET", STATUS).value["certificates"] == [its]
     labels = '{file="a.pem",user="listener clients"}'
     told = desk.ask("GET", "/metrics").body.decode()

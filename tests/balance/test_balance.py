@@ -250,7 +250,8 @@ def test_all_are_chosen_from_when_the_zone_takes_no_requests() -> None:
 
 
 def test_all_are_chosen_from_when_nobody_is_in_the_zone() -> None:
-    assert set(names(prefer_zone("here"), [status("a"), status("b")], 50)) == {"a", "b"}
+    balancer = prefer_zone("here", pick_two(Random(1)))
+    assert set(names(balancer, [status("a"), status("b")], 50)) == {"a", "b"}
 
 
 def test_within_the_zone_another_balancer_decides() -> None:

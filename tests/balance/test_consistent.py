@@ -94,7 +94,7 @@ def test_keys_are_shared_by_weight() -> None:
     assert shares["heavy"] == pytest.approx(len(KEYS) / 2, rel=0.1)
 
 
-def test_the_lightest_has_keys_too() -> None:
+def test_the_lightest_backends_have_keys() -> None:
     assert len(set(homes(some(5, weight=0.001)))) > 1
 
 

@@ -124,6 +124,18 @@ def test_a_balancer_that_hears_of_a_lease_may_end_its_connection() -> None:
     assert rig.pool.status([rig.backend])[0].idle == 0
 
 
+def test_an_observe_that_nobody_waits_for_is_logged(logged_failures: LoggedFailures) -> None:
+    class Later(Learning):
+        async def observe(self, backend: Backend, seconds: float) -> None:  # type: ignore[override]
+            raise AssertionError("nobody waits for it")
+
+    rig = Rig()
+    rig.balancer = Later()
+    rig.lease("select").release()
+    (error,) = logged_failures.flush(TypeError)
+    assert "returned an object of type coroutine" in str(error)
+
+
 def test_a_group_that_is_closed_hears_no_more() -> None:
     rig = Rig()
     rig.lease("group").release()

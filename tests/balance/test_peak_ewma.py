@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
-from kolus.balance import PeakEwma, peak_ewma
+from kolus.balance import peak_ewma
 from kolus.status import State
 from tests.balance.test_balance import Looked, names, status
 
@@ -94,7 +94,7 @@ def test_one_that_was_slow_is_tried_again() -> None:
     assert chosen == [{"b"}] * 29 + [{"a"}] * 2  # 2.0 exp(-3) is less than 0.1
 
 
-def test_looking_changes_nothing() -> None:
+def test_reading_an_estimate_changes_nothing() -> None:
     rig, other = Rig(), Rig()
     for each in (rig, other):
         each.observe(a=1.0)
@@ -217,7 +217,7 @@ def test_an_equal_backend_keeps_its_estimate() -> None:
 @pytest.mark.parametrize("decay", [0, -1.0, math.inf, math.nan, True, "10"])
 def test_a_time_constant_that_is_none_is_refused(decay: Any) -> None:
     with pytest.raises(ValueError, match="decay must be a number of seconds"):
-        PeakEwma(Clock(), Random(1), decay)
+        peak_ewma(Clock(), Random(1), decay)
 
 
 @pytest.mark.parametrize("seconds", [math.inf, math.nan])

@@ -140,6 +140,20 @@ def at_managers(what: str, crowd: Crowd, rng: Random, operations: int) -> Case:
     return Case("kolus", sample)
 
 
+def at_drawn(what: str, crowd: Crowd, rng: Random, operations: int) -> Case:
+    """Requests to managers that are drawn from a list, whatever they have to do: the least that any
+    balancer with chance could cost."""
+    managers, draw, count = list(crowd.managers), rng.random, len(crowd.managers)
+
+    def ask() -> Any:
+        return managers[int(draw() * count)].connect("us")
+
+    async def sample(meter: Meter) -> Mapping[str, float]:
+        return await served(what, meter, [ask] * operations)
+
+    return Case("kolus", sample)
+
+
 def at_group(what: str, crowd: Crowd, name: str, operations: int) -> Case:
     """Requests to a group that has existed for some time. Each sample has a new group: the indices
     for one balancer would slow down the others."""
@@ -183,6 +197,7 @@ def choosing_cases(rng: Random) -> Iterator[Case]:
         crowd = Crowd.of(size)
         promised = [
             at_managers(f"chosen, {size}", crowd, rng, OPERATIONS),
+            at_drawn(f"drawn, {size}", crowd, rng, OPERATIONS),
             at_group(f"group, {DEFAULT}, {size}", crowd, DEFAULT, OPERATIONS),
             at_list(f"select, {DEFAULT}, {size}", crowd, DEFAULT, OPERATIONS),
         ]

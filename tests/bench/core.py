@@ -19,12 +19,12 @@ if not __package__:  # run by its path
 
 from tests.bench.choosing import choosing_cases, group_memory
 from tests.bench.contention import contended_kolus
+from tests.bench.core_peers import other_cases, other_loop, twisted_cases
 from tests.bench.crowd import DEPTHS, crowd_cases, one_connection
 from tests.bench.echo import echo_case
 from tests.bench.idle import idle_cases
 from tests.bench.measure import Case, Figures, Meter, Spread, measure
 from tests.bench.memory import kolus_memory, queue_memory
-from tests.bench.peers import other_cases, other_loop, twisted_cases
 from tests.bench.server import running_server
 from tests.bench.table import missed, table
 from tests.bench.transports import transport_cases

@@ -18,6 +18,7 @@ from tests.bench.balance import ALONE, BEGIN, CROWD, END, cases, insert, parse
 from tests.bench.sim_clock import SimClock
 from tests.bench.sim_run import BALANCERS, EVENTS, Case, run
 from tests.bench.sim_table import percentile
+from tests.rigs.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,7 +42,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     drawing = page.with_name("plot.svg")
     runs = [start("--write", str(page), "--plot", str(drawing)), start(hash_seed="1")]
-    said = [each.communicate(timeout=100) for each in runs]
+    said = [each.communicate(timeout=2 * PATIENCE) for each in runs]
     assert [each.returncode for each in runs] == [0, 0], said
     (first, progress), (second, _) = said
     return {

@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 
 from kolus import Backend, Policy, Pool
 from kolus.balance import round_robin
-from kolus.checking import CheckedSource, HealthCheck
+from kolus.checking import CheckedSource, CheckResult, HealthCheck
 from kolus.events import Admitted, Ejected, Event
 from kolus.sources import StaticSource
 from kolus.status import State
@@ -266,6 +266,30 @@ def test_a_callable_that_makes_endpoints_is_asked_for_each_check(name: str) -> N
     assert asked == ["health check"] * 2
     assert found == ["", ""]
     source.stop()
+
+
+def test_a_listener_that_stops_the_source_as_it_hears_a_list_leaves_no_check_behind() -> None:
+    clock = Clock()
+    source = Changing([Backend(FakeBackend(clock))])
+    checked = CheckedSource(clock, source, HealthCheck(), lambda backend, failure: None)
+    checked.start(lambda backends: checked.stop() if len(backends) == 2 else None)
+    source.listener([Backend(FakeBackend(clock)) for _ in range(2)])
+    clock.pump([0.0] * 5)
+    assert checked.results() == []
+    assert clock.getDelayedCalls() == []
+
+
+def test_a_report_that_stops_the_source_leaves_no_check_behind() -> None:
+    clock, fakes = Clock(), [FakeBackend(Clock()) for _ in range(2)]
+    backends = [Backend(each) for each in fakes]
+    checked = CheckedSource(
+        clock, Changing(backends), HealthCheck(), lambda backend, failure: checked.stop()
+    )
+    checked.begin_with([CheckResult(each, is_up=False) for each in backends])
+    checked.start(lambda backends: None)
+    clock.pump([0.0] * 5)
+    assert [each.attempts for each in fakes] == [0, 0]
+    assert clock.getDelayedCalls() == []
 
 
 def test_a_fault_of_this_machine_is_not_counted() -> None:

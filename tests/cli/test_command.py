@@ -44,7 +44,7 @@ def test_the_tables_fit_into_80_columns(busy: Any) -> None:
     lines = [*status_table(busy), *status_table(busy, busy)]
     assert max(map(len, lines)) <= WIDTH == 80
     desk = Desk()
-    desk.front.sessions.begins(Client("[2001:db8:1234:5678:1234:5678:1234:5678]:65535"))
+    desk.front.clients.add(Client("[2001:db8:1234:5678:1234:5678:1234:5678]:65535"))
     clients = desk.ask("GET", "/api/v1/listeners/clients/clients").value
     assert max(map(len, clients_table(clients))) <= WIDTH
     desk.end()

@@ -17,6 +17,8 @@ from kolus.clients.http import HTTPPool
 from tests.clients.http_servers import Counting, Scripted
 from tests.clients.postgres_servers import PgBouncer, Postgres, binary_folder, make_cluster
 from tests.conftest import require
+from tests.net import servers
+from tests.net.conftest import PATIENT
 from tests.net.servers import Server, free_port
 
 
@@ -82,10 +84,40 @@ async def make_postgres_pool(postgres: Postgres) -> AsyncIterator[Callable[..., 
     pools: list[PostgresPool] = []
 
     def make(conninfo: str | None = None, policy: Policy | None = None, **options: Any) -> Any:
-        policy = policy or Policy(limit=4)
+        policy = policy or Policy(limit=4, **PATIENT)
         pool = PostgresPool(reactor, conninfo or postgres.conninfo, policy=policy, **options)
         pools.append(pool)
         return pool
+
+    yield make
+    for pool in pools:
+        await pool.close(0)
+
+
+@pytest_twisted.async_yield_fixture
+async def redis(tmp_path: Path) -> AsyncIterator[Server]:
+    """A redis-server that accepts connections."""
+    from twisted.internet import reactor
+
+    server = servers.redis(reactor, require("redis-server", "redis-server"), tmp_path)
+    await server.start()
+    yield server
+    await server.kill()
+
+
+@pytest_twisted.async_yield_fixture
+async def make_redis(redis: Server) -> AsyncIterator[Callable[..., Any]]:
+    """Makes pools of the server: C{make_redis(policy, password=..., ...)}."""
+    from twisted.internet import reactor
+
+    from kolus.clients.redis import RedisPool
+
+    pools: list[RedisPool] = []
+
+    def make(policy: Policy | None = None, **options: Any) -> Any:
+        policy = policy or Policy(slots=10, limit=3)
+        pools.append(RedisPool(reactor, redis.endpoint, policy=policy, **options))
+        return pools[-1]
 
     yield make
     for pool in pools:
@@ -107,7 +139,7 @@ class Nginx(Server):
             f"  access_log {self.log} connections;\n"
             f"  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;\n"
             f"  fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi;\n"
-            f"  scgi_temp_path {folder}/scgi; keepalive_requests 100000;\n"
+            f"  scgi_temp_path {folder}/scgi; keepalive_requests 100000; keepalive_timeout 1h;\n"
             f"  server {{ listen 127.0.0.1:{port} backlog=2000;\n"
             "    location / { return 200 'a page'; }\n"
             "    location /short { client_max_body_size 1k; return 200 'a page'; } }\n"
@@ -169,7 +201,7 @@ async def make_http_pool() -> AsyncIterator[Callable[..., HTTPPool]]:
     def make(
         body_timeout: float | None = 60.0, over_all: int | None = None, **options: Any
     ) -> HTTPPool:
-        policy = Policy(**{"leak_after": None, "limit": 2} | options)
+        policy = Policy(**{"leak_after": None, "limit": 2} | PATIENT | options)
         pool = HTTPPool(reactor, policy=policy, limit=over_all, body_timeout=body_timeout)
         pools.append(pool)
         return pool

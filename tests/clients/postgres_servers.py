@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.net.servers import Server, free_port
+from tests.rigs.patience import PATIENCE
 
 __all__ = ["PgBouncer", "Postgres", "binary_folder", "make_cluster", "make_standby"]
 
@@ -43,7 +44,7 @@ def make_cluster(binaries: str, folder: Path) -> None:
     _give_file(password)
     arguments = ["-D", str(folder / "data"), "-U", "postgres", "-A", "scram-sha-256"]
     command = [f"{binaries}/initdb", *arguments, f"--pwfile={password}", "--no-sync"]
-    subprocess.run(_as_user(command), check=True, stdout=subprocess.DEVNULL, timeout=120)
+    subprocess.run(_as_user(command), check=True, stdout=subprocess.DEVNULL, timeout=PATIENCE)
 
 
 def make_standby(reactor: Any, binaries: str, folder: Path, primary: Postgres) -> Postgres:
@@ -52,7 +53,7 @@ def make_standby(reactor: Any, binaries: str, folder: Path, primary: Postgres) -
     data = ["-D", str(folder / "data"), "--write-recovery-conf", "--no-sync"]
     source = ["-d", primary.conninfo, "--checkpoint=fast", "--wal-method=stream"]
     command = _as_user([f"{binaries}/pg_basebackup", *data, *source])
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=folder, timeout=120)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=folder, timeout=PATIENCE)
     return Postgres(reactor, binaries, folder, ready=b"ready to accept read-only connections")
 
 

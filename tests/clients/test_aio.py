@@ -11,6 +11,7 @@ import pytest
 
 from kolus import aio
 from tests.rigs.loops import run_in_a_loop
+from tests.rigs.patience import PATIENCE
 
 SCENES = Path(__file__).with_name("aio_scenes.py")
 
@@ -29,7 +30,7 @@ def names_of_scenes() -> list[str]:
 @pytest.mark.parametrize("name", names_of_scenes())
 def test_in_an_asyncio_task(name: str) -> None:
     command = [sys.executable, "-W", "error", "-m", "tests.clients.aio_scenes", name]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr == ""
 

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
-from twisted.protocols.amp import AMP, Command, Integer, ProtocolSwitchCommand
+from twisted.protocols.amp import AMP, Command, Integer, ProtocolSwitchCommand, StartTLS
 
 from kolus import Policy
 from kolus.clients.amp import AMPPool
@@ -37,6 +37,7 @@ class Hang(Command):
 class Server(AMP):
     made: ClassVar[list[Server]] = []
     told: ClassVar[list[int]] = []
+    hung: ClassVar[list[Server]] = []
 
     def connectionMade(self) -> None:
         self.made.append(self)
@@ -52,6 +53,7 @@ class Server(AMP):
 
     @Hang.responder
     def hang(self) -> Deferred[Any]:
+        self.hung.append(self)
         return Deferred()
 
 
@@ -59,6 +61,7 @@ class Server(AMP):
 async def calls() -> AsyncIterator[AMPPool]:
     Server.made.clear()
     Server.told.clear()
+    Server.hung.clear()
     ports = [
         reactor.listenTCP(0, Factory.forProtocol(Server), interface="127.0.0.1") for _ in range(2)
     ]
@@ -75,7 +78,7 @@ async def calls() -> AsyncIterator[AMPPool]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_calls_share_connections(calls: AMPPool) -> None:
+async def test_many_calls_share_few_connections(calls: AMPPool) -> None:
     asked = [calls.callRemote(Divide, a=number, b=1) for number in range(500)]
     assert [each["result"] for each in await gatherResults(asked)] == list(range(500))
     assert len(Server.made) <= 4
@@ -101,8 +104,7 @@ async def test_a_call_without_an_answer_ends_when_it_is_written(calls: AMPPool) 
 @pytest_twisted.ensureDeferred
 async def test_a_connection_that_ends_fails_its_calls_alone(calls: AMPPool) -> None:
     hangs = calls.callRemote(Hang)
-    await until(reactor, lambda: Server.made)
-    await deferLater(reactor, 0.05)
+    await until(reactor, lambda: Server.hung)
     for each in Server.made:
         each.transport.abortConnection()
     with pytest.raises((ConnectionLost, ConnectionDone)):
@@ -117,5 +119,9 @@ async def test_a_command_that_switches_the_protocol_is_refused(calls: AMPPool) -
 
     with pytest.raises(TypeError, match="Switch switches the protocol"):
         calls.callRemote(Switch)
+    with pytest.raises(TypeError, match="StartTLS changes a connection that others share"):
+        calls.callRemote(StartTLS)
+    with pytest.raises(TypeError, match="must be a subclass of Command, not 'Sum'"):
+        calls.callRemote("Sum", a=1, b=2)
     with pytest.raises(ValueError, match="slots=100"):
         AMPPool(reactor, [("127.0.0.1", 1)], policy=Policy())

@@ -16,6 +16,8 @@ from twisted.protocols.amp import (
     Integer,
     NoEmptyBoxes,
     RemoteAmpError,
+    String,
+    TooLong,
     parseString,
 )
 
@@ -29,6 +31,10 @@ class Sum(Command):
     arguments: ClassVar = [(b"a", Integer()), (b"b", Integer())]
     response: ClassVar = [(b"total", Integer())]
     errors: ClassVar = {ZeroDivisionError: b"ZERO"}
+
+
+class Say(Command):
+    arguments: ClassVar = [(b"words", String())]
 
 
 class Desk:
@@ -199,6 +205,18 @@ def test_arguments_that_cannot_be_sent_cost_no_connection() -> None:
         desk.turn()
         assert not isinstance(failure_of(Exception, failed), WrongReply)
     assert desk.is_empty()
+    asked = desk.ask(3, 4)
+    desk.answer(desk.tags()[-1], 7)
+    assert result_of(asked) == {"total": 7}
+    assert len(desk.server.accepted) == 1
+
+
+def test_an_argument_that_is_too_long_is_told_with_its_length_and_costs_no_connection() -> None:
+    desk = Desk()
+    failed = desk.calls.callRemote(Say, words=b"x" * 65536)
+    desk.turn()
+    told = "the value of b'words' has 65536 bytes; AMP takes 65535 at most"
+    assert str(failure_of(TooLong, failed)) == told
     asked = desk.ask(3, 4)
     desk.answer(desk.tags()[-1], 7)
     assert result_of(asked) == {"total": 7}

@@ -477,13 +477,17 @@ async def test_a_restart_of_nginx_fails_no_request_that_may_be_repeated(
     pool = make_http_pool(limit=5)
     for _ in range(5):
         await gatherResults([start(get(pool, nginx.url)) for _ in range(20)])
+        # An attempt that is refused while nginx is away makes the next requests fail at once.
+        await until(reactor, lambda: pool.status()[0].connecting == 0)
         await nginx.terminate()
         await nginx.start()
     assert await get(pool, nginx.url) == b"a page"
 
 
 @pytest_twisted.ensureDeferred
-async def test_treq_uses_it(make_server: MakeServer, make_http_pool: MakePool) -> None:
+async def test_treq_uses_the_connections_of_the_pool(
+    make_server: MakeServer, make_http_pool: MakePool
+) -> None:
     import treq
 
     server, pool = make_server(), make_http_pool()

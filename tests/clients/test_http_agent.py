@@ -152,6 +152,25 @@ async def test_an_agent_of_the_pool_is_one_like_any_other(
         await agent.request(b"GET", b"gopher://host.test/")
 
 
+@pytest_twisted.ensureDeferred
+async def test_a_url_that_comes_again_is_parsed_once_and_asks_for_the_same(
+    make_server: MakeServer, make_http_pool: MakePool
+) -> None:
+    server = make_server([OK] * 10)
+    agent = make_http_pool(limit=1).agent()
+    paths = (b"/a?b=c;d", b"/a?b=d", b"", b"/;x?y#z", b"/" + 2000 * b"l")
+    for path in paths + paths:
+        response = await agent.request(b"GET", server.url + path + b" ")
+        await readBody(response)
+        assert response.request.absoluteURI == server.url + path
+    sent = [each.split()[1] for each in server.requests]
+    assert sent == [b"/a?b=c;d", b"/a?b=d", b"/", b"/;x?y", b"/" + 2000 * b"l"] * 2
+    assert agent._parse.cache_info()[:2] == (4, 4)  # the longest is not remembered
+    for wrong in (b"http://host.test/ a", b"/no/host"):
+        with pytest.raises((ValueError, SchemeNotSupported)):
+            await agent.request(b"GET", wrong)
+
+
 class Late(Protocol):
     """Redirects, and sends the body of that later."""
 

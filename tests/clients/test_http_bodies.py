@@ -327,14 +327,44 @@ async def test_the_time_for_a_body_does_not_run_while_the_request_is_sent(
     assert idle(pool) == [1]
 
 
-def test_the_time_for_a_body_is_whole_when_the_request_has_been_sent() -> None:
-    clock, transport, upload = Clock(), StringTransport(), Upload()
-    exchange = Exchange(clock, 10.0, set())
+def exchange_for(clock: Clock, upload: Any = None) -> tuple[Exchange, StringTransport, Any]:
+    """A request on a connection, and what it is answered with; its body has 10 s."""
+    exchange, transport = Exchange(clock, 10.0, set()), StringTransport()
     exchange.makeConnection(transport)
     headers = Headers({b"Host": [b"host.test"]})
     request: Any = Request(b"PUT", b"/", headers, upload)  # type: ignore[no-untyped-call]
     lease: Any = SimpleNamespace(held=False)
-    asked = exchange.exchange(lease, request)
+    return exchange, transport, exchange.exchange(lease, request)
+
+
+def test_a_body_that_nobody_reads_ends_after_the_time_however_slowly_it_comes() -> None:
+    clock = Clock()
+    exchange, transport, _ = exchange_for(clock)
+    exchange.dataReceived(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+    for _ in range(9):
+        clock.advance(1)
+        exchange.dataReceived(b"x")
+    assert not transport.disconnecting
+    clock.advance(1)
+    assert transport.disconnecting
+
+
+def test_a_body_that_is_read_may_come_as_slowly_as_it_will() -> None:
+    clock = Clock()
+    exchange, transport, asked = exchange_for(clock)
+    exchange.dataReceived(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")
+    clock.advance(9)
+    body = readBody(result_of(asked))  # the time begins with its reader anew
+    for _ in range(4):
+        clock.advance(9)
+        assert not transport.disconnecting
+        exchange.dataReceived(b"x")
+    assert result_of(body) == b"xxxx"
+
+
+def test_the_time_for_a_body_is_whole_when_the_request_has_been_sent() -> None:
+    clock, upload = Clock(), Upload()
+    exchange, transport, asked = exchange_for(clock, upload)
     exchange.dataReceived(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
     clock.advance(9.9)
     upload.write(b"x" * 1000)

@@ -13,6 +13,7 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import StringTransport
+from twisted.logger import LogEvent, formatEvent
 from twisted.web._newclient import RequestTransmissionFailed
 from twisted.web.client import FileBodyProducer, RequestGenerationFailed, readBody
 from twisted.web.http_headers import Headers
@@ -86,7 +87,7 @@ def post(pool: HTTPPool, url: bytes, sent: Any, headers: Any = EXPECT) -> Deferr
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("length", [None, UNKNOWN_LENGTH])
 async def test_a_body_is_sent_when_the_server_says_that_it_wants_it(
-    server: Any, make_http_pool: MakePool, length: Any
+    server: Any, make_http_pool: MakePool, length: Any, log_events: list[LogEvent]
 ) -> None:
     pool = make_http_pool(limit=1)
     server.says = EARLY_HINTS
@@ -101,6 +102,8 @@ async def test_a_body_is_sent_when_the_server_says_that_it_wants_it(
     assert await readBody(await post(pool, server.url, body(length))) == b"ok"
     assert len(server.bodies) == 2
     assert len(server.connections) == 1, "the connection goes on"
+    told = [formatEvent(each) for each in log_events]
+    assert not [each for each in told if "100" in each], "it is no news that the server wants it"
 
 
 @pytest_twisted.ensureDeferred

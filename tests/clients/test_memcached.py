@@ -19,6 +19,7 @@ from tests.clients.ending import Ending
 from tests.conftest import require
 from tests.net import servers
 from tests.net.asking import until
+from tests.net.conftest import PATIENT
 from tests.net.servers import Server
 
 
@@ -56,6 +57,9 @@ async def test_each_key_has_its_server(cache: MemcachedPool) -> None:
     }
     shares = [cache.pool.counters(backend).leases for backend in cache.group.backends]
     assert all(share > 30 for share in shares)
+    for backend in cache.group.backends:
+        async with await cache.pool.connect("memcached", backend) as lease:
+            assert b"curr_items" in await lease.protocol.stats()
     assert cache.pool.counters().connects <= 6
 
 
@@ -101,7 +105,7 @@ async def test_the_keys_of_a_dead_server_move_to_the_others(
 @pytest_twisted.ensureDeferred
 async def test_a_get_whose_server_dies_is_asked_of_the_next(three: list[Server]) -> None:
     endpoints = [each.endpoint for each in three]
-    cache = MemcachedPool(reactor, endpoints, policy=Policy(slots=200))
+    cache = MemcachedPool(reactor, endpoints, policy=Policy(slots=200, **PATIENT))
     keys = [b"key%d" % number for number in range(60)]
     await gatherResults([cache.set(key, b"1") for key in keys])
     three[0].freeze()
@@ -138,6 +142,8 @@ def test_a_method_without_a_key_says_which_there_are() -> None:
     cache = MemcachedPool(reactor, ["tcp:127.0.0.1:1"])
     with pytest.raises(AttributeError, match="getMultiple"):
         cache.flushAll()
+    with pytest.raises(AttributeError, match=r"for one server write: async with await cache\.pool"):
+        cache.stats()
 
 
 def test_one_string_for_the_list_of_servers_is_an_error_that_says_what_to_write() -> None:

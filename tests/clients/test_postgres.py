@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from kolus import LeaseTimeout, Policy
 from tests.clients.postgres_servers import PgBouncer, Postgres
 from tests.net.asking import until
 from tests.net.test_examples import run
+from tests.rigs.patience import PATIENCE
 
 MakePool = Callable[..., Any]
 
@@ -83,6 +85,30 @@ async def test_many_rows_go_in_and_out(make_postgres_pool: MakePool) -> None:
 
 @pytest.mark.long
 @pytest_twisted.ensureDeferred
+async def test_rows_of_a_copy_that_have_come_are_read_without_a_deferred(
+    make_postgres_pool: MakePool,
+) -> None:
+    made, its = [], Deferred.__init__.__code__
+
+    def note(frame: Any, event: str, _: object) -> None:
+        if event == "call" and frame.f_code is its:
+            made.append(frame)
+
+    async with make_postgres_pool().connection() as connection, connection.cursor() as cursor:
+        rows = 0
+        async with cursor.copy("copy (select generate_series(1, 20000)) to stdout") as copy:
+            sys.setprofile(note)
+            try:
+                async for _ in copy.rows():
+                    rows += 1
+            finally:
+                sys.setprofile(None)
+    assert rows == 20_000
+    assert 0 < len(made) < 1000
+
+
+@pytest.mark.long
+@pytest_twisted.ensureDeferred
 async def test_a_pipeline_answers_in_order(make_postgres_pool: MakePool) -> None:
     async with make_postgres_pool().connection() as connection:
         async with connection.pipeline():
@@ -115,18 +141,16 @@ async def test_a_query_that_is_cancelled_ends_on_the_server_too(
     make_postgres_pool: MakePool,
 ) -> None:
     pool = make_postgres_pool(policy=Policy(limit=2))
-    slow = start(ask(pool, "select pg_sleep(30)"))
+    slow = start(ask(pool, "select pg_sleep(3600)"))
     running = (
-        "select count(*) from pg_stat_activity where query = 'select pg_sleep(30)' "
+        "select count(*) from pg_stat_activity where query = 'select pg_sleep(3600)' "
         "and state = 'active'"
     )
     while await ask(pool, running) == 0:
         await deferLater(reactor, 0.01)
-    began = reactor.seconds()
     slow.cancel()
     with pytest.raises(CancelledError):
         await slow
-    assert reactor.seconds() - began < 2.0
     assert await ask(pool, running) == 0
     assert pool.status()[0].leased == 0
 
@@ -215,6 +239,17 @@ async def test_discard_makes_the_session_as_new(make_postgres_pool: MakePool) ->
 
 @pytest.mark.long
 @pytest_twisted.ensureDeferred
+async def test_discard_forgets_the_statements_that_psycopg_has_prepared(
+    make_postgres_pool: MakePool,
+) -> None:
+    pool = make_postgres_pool(discard=True, policy=Policy(limit=1))
+    for number in range(20):  # psycopg prepares what it has seen five times, in some later lease
+        assert await ask(pool, "select %s::int", number) == number
+    assert pool.pool.counters().connects == 1
+
+
+@pytest.mark.long
+@pytest_twisted.ensureDeferred
 async def test_a_release_in_the_middle_of_a_query_costs_the_connection(
     make_postgres_pool: MakePool,
 ) -> None:
@@ -253,7 +288,7 @@ async def test_notifications_can_be_iterated_over_for_a_time(make_postgres_pool:
         await connection.execute("listen news")
         for number in range(3):
             await ask(pool, "select 1 from pg_notify('news', %s::text)", str(number))
-        heard = [each.payload async for each in connection.notifies(timeout=0.5, stop_after=3)]
+        heard = [each.payload async for each in connection.notifies(timeout=PATIENCE, stop_after=3)]
         assert heard == ["0", "1", "2"]
         assert [each async for each in connection.notifies(timeout=0.05)] == []
         assert await value_of(connection, "select 1") == 1

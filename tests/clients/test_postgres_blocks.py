@@ -12,6 +12,7 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.logger import LogEvent, formatEvent
 
 from kolus import Policy
 from tests.clients.test_postgres import ask, start
@@ -51,7 +52,7 @@ async def test_a_connection_that_is_closed_in_its_block_ends_there(
 
 @pytest_twisted.ensureDeferred
 async def test_a_connection_that_is_used_after_its_block_is_nobody_elses_next(
-    make_postgres_pool: MakePool,
+    make_postgres_pool: MakePool, log_events: list[LogEvent]
 ) -> None:
     pool = make_postgres_pool(policy=Policy(limit=1))
     async with pool.connection() as before:
@@ -59,6 +60,8 @@ async def test_a_connection_that_is_used_after_its_block_is_nobody_elses_next(
     await before.execute("select 1")  # it opens a transaction
     with pytest.raises(psycopg.OperationalError, match="closed"):
         await before.execute("select 1")
+    told = [formatEvent(each) for each in log_events]
+    assert any(each.endswith("closed: it was used while it was idle") for each in told)
     async with pool.connection() as connection:
         assert connection is not before
         assert connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
@@ -148,6 +151,32 @@ async def test_a_generator_that_is_left_within_a_block_gives_its_connection_back
         found = await connection.execute("select to_regclass('passing')")
         assert await found.fetchone() == (None,), "it was not rolled back"
     assert pool.pool.counters().connects == 1
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of psycopg's end
+@pytest.mark.parametrize("is_collected", [False, True])
+async def test_a_generator_that_is_left_within_a_transaction_holds_no_connection(
+    make_postgres_pool: MakePool, is_collected: bool
+) -> None:
+    pool = make_postgres_pool(policy=Policy(limit=1, acquire_timeout=2.0), autocommit=True)
+
+    async def numbers() -> AsyncIterator[int]:
+        async with pool.connection() as connection, connection.transaction():
+            await connection.execute("create table passing (x int)")
+            yield 1
+
+    gc.disable()  # what is left refers to itself
+    try:
+        async for _ in numbers():
+            break
+        if is_collected:
+            gc.collect()
+        async with pool.connection() as connection:
+            found = await connection.execute("select to_regclass('passing')")
+            assert await found.fetchone() == (None,), "it was not rolled back"
+    finally:
+        gc.enable()
 
 
 @pytest_twisted.ensureDeferred

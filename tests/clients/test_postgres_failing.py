@@ -14,6 +14,7 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, gatherResults
 from twisted.internet.task import deferLater
+from twisted.logger import LogEvent, formatEvent
 
 from kolus import ConnectFailed, KolusError, Policy
 from tests.clients.postgres_servers import PgBouncer, Postgres
@@ -216,18 +217,22 @@ async def test_the_password_is_asked_for_at_each_connect(
     pool = make_postgres_pool(conninfo, password=password)
     await fill(pool, 3)
     assert len(asked) == 3
+    assert await ask(make_postgres_pool(conninfo, password="secret"), "select 1") == 1
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_wrong_password_is_an_error_that_does_not_tell_it(
-    make_postgres_pool: MakePool, postgres: Postgres
+    make_postgres_pool: MakePool, postgres: Postgres, log_events: list[LogEvent]
 ) -> None:
     conninfo = f"host=127.0.0.1 port={postgres.port} user=postgres password=opensesame"
     pool = make_postgres_pool(conninfo)
     with pytest.raises(ConnectFailed, match="password authentication failed") as caught:
         await ask(pool, "select 1")
     told = f"{caught.value!r} {pool.explain()} {pool.status()} {pool.group!r} {pool!r}"
-    assert "opensesame" not in told
+    lines = [formatEvent(each) for each in log_events]
+    assert "opensesame" not in f"{told} {lines}"
+    (its,) = [line for line in lines if "password authentication failed" in line]
+    assert "Traceback" not in its, "the log tells what the server said, in one line"
 
 
 def test_a_conninfo_that_cannot_be_parsed_is_an_error_that_does_not_tell_the_password() -> None:

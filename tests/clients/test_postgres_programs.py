@@ -38,7 +38,7 @@ async def front(postgres: Postgres, *more: str) -> AsyncIterator[str]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_psql(programs: tuple[str, str], postgres: Postgres) -> None:
+async def test_psql_works_through_the_front(programs: tuple[str, str], postgres: Postgres) -> None:
     psql = [programs[0], "-X", "-q", "-t", "-A", "-v", "ON_ERROR_STOP=1"]
     async with front(postgres) as conninfo:
         assert await output_of(its, *psql, "-c", "select 6 * 7", conninfo) == b"42\n"
@@ -70,7 +70,9 @@ async def test_psql_cancels_a_query(programs: tuple[str, str], postgres: Postgre
 
 
 @pytest_twisted.ensureDeferred
-async def test_pgbench(programs: tuple[str, str], postgres: Postgres) -> None:
+async def test_pgbench_loses_no_transaction_through_the_front(
+    programs: tuple[str, str], postgres: Postgres
+) -> None:
     psql, pgbench = programs
     bench = [pgbench, "-n", "-c", 10, "-t", 50]
     async with front(postgres) as conninfo:

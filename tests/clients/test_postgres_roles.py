@@ -61,8 +61,13 @@ async def test_a_role_chooses_among_a_primary_and_its_standby(
 
 @pytest_twisted.ensureDeferred
 async def test_a_standby_is_preferred_and_the_primary_serves_while_it_is_away(
-    make_postgres_pool: MakePool, postgres: Postgres, standby: Postgres
+    make_postgres_pool: MakePool,
+    postgres: Postgres,
+    standby: Postgres,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # A connect that is slow, on a busy machine, would let the primary serve.
+    monkeypatch.setattr("kolus.manager.connections.connections.SLOW_CONNECT", 60.0)
     pool = make_postgres_pool(both(postgres, standby, "target_session_attrs=prefer-standby"))
     await ask(pool, IS_STANDBY)  # whoever is first: now its role is known
     for _ in range(5):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -17,42 +15,30 @@ from twisted.internet.error import ConnectionClosed
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 
-from kolus import ConnectFailed, KolusError, Policy
-from kolus.clients.redis import _READING, RedisPool
+from kolus import ConnectFailed, KolusError, LeaseTimeout, Policy
+from kolus.clients.redis import RedisPool
+from kolus.clients.redis.commands import READING
 from tests.clients.ending import Ending
-from tests.conftest import LoggedFailures, require
-from tests.net import servers
+from tests.conftest import LoggedFailures
 from tests.net.asking import until
 from tests.net.servers import Server
 
 MakePool = Callable[..., RedisPool]
 
 
-@pytest_twisted.async_yield_fixture
-async def redis(tmp_path: Path) -> AsyncIterator[Server]:
-    server = servers.redis(reactor, require("redis-server", "redis-server"), tmp_path)
-    await server.start()
-    yield server
-    await server.kill()
-
-
-@pytest_twisted.async_yield_fixture
-async def make_redis(redis: Server) -> AsyncIterator[MakePool]:
-    pools: list[RedisPool] = []
-
-    def make(policy: Policy | None = None, **options: Any) -> RedisPool:
-        policy = policy or Policy(slots=10, limit=3)
-        pools.append(RedisPool(reactor, redis.endpoint, policy=policy, **options))
-        return pools[-1]
-
-    yield make
-    for pool in pools:
-        await pool.close(0)
-
-
 def connections(pool: RedisPool) -> int:
     counters = pool.pool.counters()
     return counters.connects - counters.closes
+
+
+async def connected(pool: RedisPool) -> None:
+    """Wait until a pool whose requests have little time is connected."""
+    while True:
+        try:
+            await pool.ping()
+        except LeaseTimeout:
+            continue
+        return
 
 
 def start(steps: Any) -> Deferred[Any]:
@@ -111,10 +97,8 @@ async def test_a_cancelled_command_leaves_the_replies_in_step(make_redis: MakePo
 @pytest_twisted.ensureDeferred
 async def test_what_waits_in_the_server_has_its_own_connection(make_redis: MakePool) -> None:
     redis = make_redis()
-    waits = redis.blpop("list", timeout=5)
-    began = time.monotonic()
+    waits = redis.blpop("list", timeout=0)
     assert await redis.ping() == "PONG"
-    assert time.monotonic() - began < 1.0
     await redis.lpush("list", "item")
     assert await waits == ["list", "item"]
     await until(reactor, lambda: all(status.leased == 0 for status in redis.status()))
@@ -174,7 +158,7 @@ async def test_a_database_chosen_by_a_lessee_is_not_the_next_ones(make_redis: Ma
 
 @pytest.mark.long
 @pytest_twisted.ensureDeferred
-async def test_subscriptions_hear_messages(make_redis: MakePool) -> None:
+async def test_a_subscriber_hears_the_messages_of_its_channels(make_redis: MakePool) -> None:
     redis, heard = make_redis(), []
     async with redis.subscriber(lambda *message: heard.append(message)) as subscriber:
         await subscriber.subscribe("news")
@@ -236,7 +220,6 @@ async def test_the_password_is_sent_and_told_to_nobody(make_redis: MakePool) -> 
 
 @pytest.mark.long
 @pytest_twisted.ensureDeferred
-@pytest.mark.time_limit(60)
 async def test_callers_survive_a_restart_of_the_server(make_redis: MakePool, redis: Server) -> None:
     pool = make_redis(Policy(slots=50, limit=5, fail_fast=False))
     good = bad = 0
@@ -271,8 +254,8 @@ async def test_what_only_reads_is_sent_again_when_the_server_is_back(
     pool = make_redis(Policy(slots=10, limit=3, fail_fast=False, acquire_timeout=30.0))
     await gatherResults([pool.ping() for _ in range(30)])
     redis.freeze()
+    write = pool.incr("count")  # the first, so it is sent, whatever is connected so far
     reads = [pool.get("key") for _ in range(20)] + [pool.ping()]
-    write = pool.incr("count")
     await deferLater(reactor, 0.05)
     await redis.kill()
     await redis.start()
@@ -331,7 +314,7 @@ async def test_a_read_is_not_sent_again_after_its_deadline(
     make_redis: MakePool, redis: Server
 ) -> None:
     pool = make_redis(Policy(slots=10, limit=3, fail_fast=False, acquire_timeout=0.1))
-    await pool.ping()
+    await connected(pool)
     redis.freeze()
     asked = pool.get("key")
     await deferLater(reactor, 0.2)
@@ -342,4 +325,4 @@ async def test_a_read_is_not_sent_again_after_its_deadline(
 
 def test_each_command_that_may_be_repeated_is_one_of_txredisapi() -> None:
     commands = txredisapi.BaseRedisProtocol
-    assert [each for each in sorted(_READING) if not callable(getattr(commands, each, None))] == []
+    assert [each for each in sorted(READING) if not callable(getattr(commands, each, None))] == []

@@ -12,6 +12,7 @@ import pytest_twisted
 from twisted.internet import reactor
 
 from kolus.config import FLAGS, config_from_flags, read_config
+from kolus.support import at_once
 from tests.net.child import CHECKOUT, twistd
 from tests.net.tunnel_peers import backend, connected
 
@@ -34,7 +35,7 @@ def value_at(read: Any, path: tuple[str | int, ...]) -> Any:
 
 
 def test_the_example_has_no_mistake() -> None:
-    config = read_config(str(EXAMPLE))
+    config = at_once(read_config(str(EXAMPLE)))
     assert list(config.groups) == list(config.listeners) == ["carts"]
 
 
@@ -68,19 +69,21 @@ def test_the_example_has_no_other_key() -> None:
 
 
 def test_the_flags_of_the_example_make_the_same_configuration() -> None:
-    config = config_from_flags(
-        [
-            ("backend", "tcp:10.0.0.7:6379"),
-            ("backend", "tcp:10.0.0.8:6379"),
-            ("limit", "100"),
-            ("check-kind", "exchange"),
-            ("check-send", "PING\r\n"),
-            ("check-expect", "+PONG"),
-            ("listen", "tcp:6380:interface=127.0.0.1"),
-            ("max-clients", "1000"),
-        ]
+    config = at_once(
+        config_from_flags(
+            [
+                ("backend", "tcp:10.0.0.7:6379"),
+                ("backend", "tcp:10.0.0.8:6379"),
+                ("limit", "100"),
+                ("check-kind", "exchange"),
+                ("check-send", "PING\r\n"),
+                ("check-expect", "+PONG"),
+                ("listen", "tcp:6380:interface=127.0.0.1"),
+                ("max-clients", "1000"),
+            ]
+        )
     )
-    written = read_config(str(EXAMPLE))
+    written = at_once(read_config(str(EXAMPLE)))
     assert config.groups["default"] == written.groups["carts"]
     assert config.listeners["default"].settings == written.listeners["carts"].settings
     assert (config.grace, config.name_servers) == (written.grace, written.name_servers)
@@ -88,7 +91,7 @@ def test_the_flags_of_the_example_make_the_same_configuration() -> None:
 
 @pytest.mark.long
 @pytest_twisted.ensureDeferred
-async def test_the_example_runs(tmp_path: Path) -> None:
+async def test_a_daemon_runs_with_the_example(tmp_path: Path) -> None:
     async with backend(reactor) as echoes:
         text = EXAMPLE.read_text(encoding="utf-8").replace("tcp:6380", "tcp:0")
         text = text.replace("tcp:10.0.0.7:6379", echoes.endpoint)

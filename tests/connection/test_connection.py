@@ -116,7 +116,7 @@ def test_a_loss_during_a_lease_reaches_the_protocol_first_then_the_pool() -> Non
 
     rig = Managed(Ordered, observed=True, limit=1)
     lease = rig.lease()
-    rig.manager._observers.append(
+    rig.manager.observers.append(
         lambda event: order.append("pool") if isinstance(event, Lost) else None
     )
     rig.fake.connections[0].reset()

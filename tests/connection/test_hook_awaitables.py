@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import functools
 from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
-from twisted.internet.defer import succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.protocol import Protocol
 
 from kolus import ConnectFailed
@@ -63,8 +64,19 @@ FAILING = [
     lambda protocol: LogIn(result=False),
     without_inline_callbacks,
     lambda protocol: concurrent.futures.Future(),
+    lambda protocol: refuses,
+    lambda protocol: protocol.connectionMade,
+    lambda protocol: succeed(refuses),
+    lambda protocol: functools.partial(refuses),
+    lambda protocol: [succeed(None), Deferred()],
+    lambda protocol: (LogIn(), LogIn()),
+    lambda protocol: refused(),
+    lambda protocol: fail(refused()).addErrback(lambda failure: failure.value),
 ]
-REASON = "wrong password|it returned False|cannot be awaited"
+REASON = (
+    "wrong password|it returned (False|the function .*, and did not call it|a .* of awaitables)|"
+    "cannot be awaited"
+)
 
 
 @pytest.mark.parametrize("hook", FAILING)

@@ -10,7 +10,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import StringTransport
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 
-from kolus.connection.transports import stop_telling, tell_before
+from kolus.connection.transports import stop_telling, tell_before, telling
 from tests.rigs.pools import Managed
 
 
@@ -59,6 +59,23 @@ def test_whoever_has_a_transport_doubts_it_when_it_is_told_something(name: str, 
     assert not doubter.doubtful
     getattr(transport, name)(*TELLS[name])
     assert doubter.doubtful
+
+
+@pytest.mark.parametrize("name", TELLS)
+def test_a_transport_can_be_made_to_tell(name: str) -> None:
+    kind = telling(Telling)
+    transport, doubter = kind(), Doubter()
+    attributes = vars(transport)
+    assert tell_before(transport, doubter)
+    assert type(transport) is kind
+    assert vars(transport) is attributes
+    assert not tell_before(transport, Doubter())
+    getattr(transport, name)(*TELLS[name])
+    assert doubter.doubtful
+    stop_telling(transport)
+    assert tell_before(transport, Doubter())
+    stop_telling(transport, for_good=True)
+    assert type(transport) is Telling
 
 
 def test_what_a_wrapper_wraps_may_be_told_directly() -> None:

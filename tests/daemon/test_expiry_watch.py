@@ -13,10 +13,10 @@ from twisted.logger import capturedLogs
 
 from kolus.backend import Backend
 from kolus.config import Config, GroupSettings, ListenerConfig
-from kolus.daemon.expiry_watch import DAY, Certificate, ExpiryWatch
-from kolus.daemon.making import make_daemon
+from kolus.daemon.daemon import make_daemon
+from kolus.daemon.expiry_watch import DAY, ExpiryWatch
 from kolus.support import time_of_day
-from kolus.tls import BackendTLS, ListenerTLS
+from kolus.tls import BackendTLS, Certificate, ListenerTLS
 from kolus.tunnel import ListenerSettings
 from tests.rigs.staging import messages
 
@@ -75,7 +75,7 @@ def test_the_certificates_of_listeners_and_groups_are_known_by_their_files(tmp_p
         },
     )
     daemon = make_daemon(Clock(), config)
-    known = {each.file: each for each in daemon.certificates()}
+    known = {each.file: each for each in daemon.certificates}
     assert set(known) == {soon, later, client}
     assert {each.user for each in known.values()} == {"listener shop", "group carts"}
     assert [name for name, each in known.items() if each.is_due] == [soon]

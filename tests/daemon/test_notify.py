@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from kolus.daemon.notify import Notifier
+from kolus.testing import result_of
 
 
 class Reactor(Clock):
@@ -82,8 +84,12 @@ def test_a_reload_is_told_with_its_time_and_its_end(
     manager: socket.socket, succeeds: bool, status: str
 ) -> None:
     notifier = Notifier(Reactor(), {"NOTIFY_SOCKET": manager.getsockname()})
-    assert notifier.reloading(lambda: succeeds) is succeeds
-    (begin, since), end = told(manager)
+    reloaded: Deferred[bool] = Deferred()
+    outcome = notifier.reloading(lambda: reloaded)
+    ((begin, since),) = told(manager)
+    reloaded.callback(succeeds)
+    assert result_of(outcome) is succeeds
+    (end,) = told(manager)
     assert begin == "RELOADING=1"
     assert since.startswith("MONOTONIC_USEC=")
     assert since.partition("=")[2].isdecimal()

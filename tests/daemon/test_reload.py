@@ -201,6 +201,18 @@ def test_a_backend_that_the_checks_have_ejected_is_ejected_in_the_new_pool_too()
     rig.end()
 
 
+def test_the_end_of_the_checks_is_not_told_as_a_backend_that_is_well_again() -> None:
+    clock = Clock()
+    well, down = FakeBackend(clock), FakeBackend(clock).refuse(always=True)
+    check = HealthCheck(fall=2, rise=1)
+    backends = (Backend(well, name="well"), Backend(down, name="down"))
+    rig = Reloading(clock, changed(groups={"main": group(*backends, check=check)}))
+    rig.settle(5)
+    with capturedLogs() as events:
+        rig.end()
+    assert not any("admitted" in each["log_format"] for each in events)
+
+
 def test_a_backend_that_was_ejected_by_hand_stays_so_in_the_new_pool(rig: Reloading) -> None:
     rig.reload(changed(groups={"main": group(ONE, TWO)}))
     rig.daemon.groups["main"].pool.eject(ONE)
@@ -219,10 +231,10 @@ def test_a_pool_that_leaves_costs_no_more_the_longer_its_last_client_stays(rig: 
     rig.reload(changed(groups={"main": group(ONE, max_waiters=5)}))
     manager: Any = status.manager
     rig.settle(2)
-    before = len(manager._lifecycle._told_closed)
+    before = len(manager.lifecycle._told_closed)
     for _ in range(100):
         rig.settle(10)
-    assert len(manager._lifecycle._told_closed) == before
+    assert len(manager.lifecycle._told_closed) == before
     lease.finished()
 
 
@@ -331,7 +343,7 @@ def test_another_queue_timeout_and_another_group_apply_to_the_next_clients(rig: 
     failure_of(LeaseTimeout, waiting)
 
 
-def test_the_grace_changes(rig: Reloading) -> None:
+def test_a_reload_changes_the_grace(rig: Reloading) -> None:
     assert rig.reload(changed(grace=3.0))
     rig.fronts["clients"].drained.callback(0)
     rig.daemon.listeners["clients"].stopService()
@@ -378,12 +390,63 @@ def test_an_address_that_is_held_already_is_told_with_its_holder(rig: Reloading,
     vars(other).update(_port=6380, _interface="127.0.0.1")  # where the other one listens
     told = logged(rig, replace(CONFIG, listeners={name: listener("tcp:6380")}))
     assert told == [
-        "the configuration stays as it was: cannot listen on tcp:6380: listener clients has tcp:1, "
-        "and a reload cannot change or move an address: restart, or take it out, reload, and put "
-        "it in again"
+        f"the configuration stays as it was: listener {name} cannot listen on tcp:6380: listener "
+        "clients has tcp:1, and a reload keeps or moves an address only as it is. Write tcp:1; or "
+        "restart; or take it out, reload, put it in again, and reload"
     ]
     assert other.factory is None
     assert rig.listens("tcp:1")
+
+
+def test_two_listeners_exchange_addresses_that_stay_open(rig: Reloading) -> None:
+    rig.reload(changed(listeners={"clients": listener("tcp:1"), "more": listener("unix:/x")}))
+    ports = {each: rig.addresses[each].port for each in ("tcp:1", "unix:/x")}
+    its = {"clients": listener("unix:/x"), "more": listener("tcp:1")}
+    with capturedLogs() as events:
+        assert rig.reload(changed(listeners=its))
+    assert messages(events) == [
+        "unix:/x goes from listener more to listener clients",
+        "tcp:1 goes from listener clients to listener more",
+        "the configuration is reloaded",
+    ]
+    assert rig.daemon.listeners["clients"].ports == [ports["unix:/x"]]
+    assert rig.daemon.listeners["more"].ports == [ports["tcp:1"]]
+    assert all(port.listening for port in ports.values())
+    assert rig.fronts["clients"].taken == [(ports["unix:/x"], rig.fronts["clients"])]
+
+
+def test_a_listener_with_another_name_goes_on_with_the_addresses(rig: Reloading) -> None:
+    old, port = rig.fronts["clients"], rig.addresses["tcp:1"].port
+    old.is_empty = False
+    assert rig.reload(replace(CONFIG, listeners={"renamed": listener("tcp:1", "tcp:2")}))
+    assert set(rig.daemon.listeners) == {"renamed"}
+    assert port in rig.daemon.listeners["renamed"].ports
+    assert (rig.listens("tcp:1"), rig.listens("tcp:2")) == (True, True)
+    assert rig.daemon.listeners["renamed"].running
+    rig.settle(3600)
+    assert old.graces == []  # its clients stay
+    old.is_empty = True
+    rig.settle(2)
+    assert port.listening
+
+
+def test_an_address_stays_where_it_was_if_another_cannot_be_listened_on(rig: Reloading) -> None:
+    rig.addresses["tcp:3"] = FakeListener(CannotListenError("", 3, OSError(98, "in use")))
+    port = rig.addresses["tcp:1"].port
+    told = logged(rig, replace(CONFIG, listeners={"renamed": listener("tcp:1", "tcp:3")}))
+    assert told[-1].startswith("the configuration stays as it was: cannot listen on tcp:3")
+    assert rig.daemon.listeners["clients"].ports == [port]
+    assert port.listening
+
+
+def test_an_address_whose_clients_begin_to_send_a_header_stays_open(rig: Reloading) -> None:
+    port = rig.addresses["tcp:1"].port
+    assert rig.reload(replace(CONFIG, listeners={"clients": listener("haproxy:tcp:1")}))
+    service = rig.daemon.listeners["clients"]
+    assert service.offers() == [("haproxy:tcp:1", port)]
+    assert port.listening
+    front = rig.fronts["clients"]
+    assert front.taken == [(port, front.header_factory)]
 
 
 def test_what_needs_a_restart_is_named_and_the_rest_is_reloaded(rig: Reloading) -> None:

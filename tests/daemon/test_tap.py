@@ -12,14 +12,16 @@ import pytest
 from twisted.application.service import IServiceMaker
 from twisted.internet import reactor
 from twisted.plugin import getPlugins
+from twisted.scripts.twistd import ServerOptions
 
 from kolus.backend import Backend
 from kolus.balance import NAMES
 from kolus.checking import HealthCheck
-from kolus.config import Config, GroupSettings, ListenerConfig
+from kolus.config import FLAGS, Config, GroupSettings, ListenerConfig
 from kolus.daemon.daemon import Daemon
 from kolus.daemon.demo.demo import Demo
 from kolus.daemon.listening.listen_endpoint import listen_endpoint
+from kolus.daemon.meant import what_was_meant
 from kolus.daemon.served_group import make_source
 from kolus.daemon.tap import Options, makeService
 from kolus.health import Ejection
@@ -69,6 +71,19 @@ def complaint(*arguments: str) -> str:
     lines = said.getvalue().splitlines()
     assert all(line.startswith("twistd kolus: ") for line in lines)
     return "\n".join(lines)
+
+
+@pytest.fixture(autouse=True)
+def calmed(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The reactors in whose processes the collector would be calm: not in this one."""
+    reactors: list[object] = []
+    monkeypatch.setattr("kolus.daemon.tap.calm_collector", reactors.append)
+    return reactors
+
+
+def test_a_daemon_calms_the_collector_of_its_process(calmed: list[object]) -> None:
+    daemon(BACKEND, LISTEN)
+    assert calmed == [reactor]
 
 
 def test_the_plugin_is_found_by_twistd() -> None:
@@ -177,13 +192,14 @@ def test_every_balancer_can_be_named(name: str) -> None:
         ([LISTEN, "--source=", SOURCE], "--source is given twice"),
         ([LISTEN, "--source=backends.toml"], f"not a source: 'backends.toml'; {EXPECTED}"),
         ([LISTEN, "--source=file:backends"], "ends in .toml or .json, not 'backends'"),
-        ([LISTEN, "--source=dns:backends.example"], "port must be a whole number"),
+        ([LISTEN, "--source=dns:backends.example"], "(its port is missing); expected dns:NAME"),
         ([LISTEN, "--source=dns:10.0.0.7:6379"], "'10.0.0.7' is an address"),
         ([LISTEN, "--source=srv:"], EXPECTED),
         ([LISTEN, DNS, "--name-server=dns.test"], "--name-server: not a name server: 'dns.test'; "),
         ([LISTEN, DNS, "--name-server="], "expected its address, and its port if that is not 53"),
         ([LISTEN, DNS, SERVER, f"{SERVER}:53"], "10.0.0.2:53 is given twice"),
-        ([LISTEN, "--source=dns:a", SERVER], "port must be a whole number"),
+        ([LISTEN, "--source=dns:a", SERVER], "its port is missing"),
+        ([LISTEN, "--source=dns:a:", SERVER], "port must be a whole number"),
         ([BACKEND], "no --listen"),
         ([LISTEN, "--backend=tcp"], "'tcp'"),
         ([LISTEN, "--backend=tcp:localhost"], "'tcp:localhost'"),
@@ -210,7 +226,7 @@ def test_every_balancer_can_be_named(name: str) -> None:
         ([BACKEND, LISTEN, "--connect-ahead=11"], "more than the limit of 10"),
         ([BACKEND, LISTEN, "--eject-after=-1"], "--eject-after must be a whole number"),
         ([BACKEND, LISTEN, "--eject-after=2.5"], "not 2.5"),
-        ([BACKEND, LISTEN, "--wait=0"], "--wait must be above 0"),
+        ([BACKEND, LISTEN, "--wait=0"], "--wait must be a number of seconds above 0"),
         ([BACKEND, LISTEN, "--wait=soon"], "'soon'"),
         ([BACKEND, LISTEN, "--wait=inf"], "not inf"),
         ([BACKEND, LISTEN, "--connect-timeout=nan"], "not nan"),
@@ -271,11 +287,73 @@ def test_every_balancer_can_be_named(name: str) -> None:
             "is the backend tcp:localhost:7 itself",
         ),
         (["--config=nope.toml"], "nope.toml: cannot be read: No such file"),
+        (["--queue-timeout=5"], "unknown option --queue-timeout: did you mean --wait?"),
+        (["--queue_timeout=5"], "unknown option --queue_timeout: did you mean --wait?"),
+        (["--backends=tcp:a:1"], "did you mean --backend?"),
+        (["--max_clients=5"], "unknown option --max_clients: did you mean --max-clients?"),
+        (["--kind=tcp"], "unknown option --kind: did you mean --check-kind?"),
+        (["--certificates=a.pem"], "did you mean --tls-certificates?"),
+        (["--verify=no"], "did you mean --backend-tls-verify?"),
+        (["--ca=a.pem"], "did you mean --backend-tls-ca?"),
+        (["--token_file=a"], "did you mean --admin-token-file?"),
+        (["--no-fail-fast"], "did you mean --fail-fast?"),
+        (["--config-file=a.toml"], "did you mean --config?"),
+        (
+            ["--tls=a.pem"],
+            "unknown option --tls: expected one of --tls-certificates, --tls-client-ca",
+        ),
+        (["--check=tcp"], "unknown option --check: expected one of --check-config, --check-expect"),
+        (["--max-client=5"], "expected one of --max-clients, --max-clients-per-address"),
+        (["-c", "a.toml"], "unknown option -c: options have long names, such as --config; see"),
+        (["--check-config=yes"], "--check-config takes no value: leave out what follows the ="),
+        (["kolus.toml"], "unexpected argument 'kolus.toml': use options"),
+        ([BACKEND, LISTEN, "--client-timeout=0"], 'not 0; "none" takes the bound away'),
+        ([BACKEND, LISTEN, "--client-timeout=never"], "'never'; \"none\" takes the bound away"),
+        ([BACKEND, LISTEN, "--max-clients=unlimited"], '"none" takes the bound away'),
+        (
+            [BACKEND, LISTEN, "--total-limit=0"],
+            "--total-limit must be a whole number of at least 1",
+        ),
+        (
+            [BACKEND, LISTEN, "--wait=500ms"],
+            "--wait must be a number of seconds above 0, not '500ms'",
+        ),
+        ([BACKEND, LISTEN, "--fail-fast"], "--fail-fast needs a value"),
+        ([BACKEND, LISTEN, "--fail-fast=0"], "--fail-fast must be true or false, not '0'"),
+        ([BACKEND, LISTEN, "--allow=10.0.0.0/8,10.1.0.0/16"], "give --allow several times"),
+        ([LISTEN, "--backend=tcp:a:1,tcp:b:1"], "give --backend several times"),
+        ([BACKEND, "--listen=tcp:1,tcp:2"], "give --listen several times"),
+        ([BACKEND, "--listen=:6380"], "did you mean tcp:6380?"),
+        ([BACKEND, "--listen=tcp:127.0.0.1:6380"], "did you mean tcp:6380:interface=127.0.0.1?"),
+        ([BACKEND, "--listen=tcp://127.0.0.1:6380"], "did you mean tcp:6380:interface=127.0.0.1?"),
+        (
+            [BACKEND, "--listen=systemd:name=a"],
+            "expected for example systemd:domain=INET:name=carts",
+        ),
+        ([BACKEND, "--listen=unix:path=/tmp/a:x=1"], "expected for example unix:/run/kolus/carts"),
         (["--limit"], "limit"),
     ],
 )
 def test_a_wrong_option_is_named_in_a_usage_error(arguments: list[str], expected: str) -> None:
     assert expected in complaint(*arguments)
+
+
+def test_a_key_of_a_file_that_is_given_as_a_flag_leads_to_its_flag() -> None:
+    for flag in FLAGS.values():
+        key = str(flag.path[-1])
+        for name in {key, key.replace("_", "-")} - set(FLAGS):
+            told = what_was_meant(f"option --{name} not recognized")
+            assert f"--{flag.name}?" in told or f"--{key.replace('_', '-')}?" in told
+
+
+@pytest.mark.parametrize("given", ["--logfile=a", "--pidfile", "-n"])
+def test_an_option_of_twistd_belongs_before_the_name_of_the_daemon(given: str) -> None:
+    options: Any = ServerOptions()
+    said = io.StringIO()
+    with redirect_stderr(said), pytest.raises(SystemExit):
+        options.parseOptions(["kolus", BACKEND, LISTEN, given])
+    name = given.partition("=")[0]
+    assert f"{name} is no option of kolus: write it before the word kolus" in said.getvalue()
 
 
 @pytest.mark.parametrize("backends", [DNS, "--backend=tcp:backends.example:6379"])
@@ -317,6 +395,21 @@ def test_a_configuration_is_checked_and_nothing_else(
         parsed(BACKEND, LISTEN, "--check-config")
     assert caught.value.code == 0
     assert "the configuration has no mistake" in capfd.readouterr().out
+
+
+def test_a_socket_that_systemd_gives_to_the_daemon_alone_may_be_missing_in_a_check() -> None:
+    lent = "--listen=systemd:domain=INET:name=carts"
+    for given in ((lent,), (LISTEN, "--admin-listen=systemd:domain=UNIX:index=0")):
+        with pytest.raises(SystemExit) as caught:
+            parsed(BACKEND, *given, "--check-config")
+        assert caught.value.code == 0
+    assert "systemd gave this process no socket of the name 'carts'" in complaint(BACKEND, lent)
+    wrong = "--listen=systemd:name=carts:domain=IPV4"
+    assert "domain is INET, INET6 or UNIX, not 'IPV4'" in complaint(
+        BACKEND, wrong, "--check-config"
+    )
+    wrong = "--listen=systemd:domain=INET:nam=carts"
+    assert "unknown argument 'nam'" in complaint(BACKEND, wrong, "--check-config")
 
 
 def test_the_demo_needs_nothing_else() -> None:

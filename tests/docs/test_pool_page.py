@@ -14,7 +14,6 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 
 from kolus import Backend, ConnectFailed, LeaseTimeout, NoBackend, Pool
-from kolus.balance import NAMES
 from kolus.sources import FileSource
 from kolus.testing import FakeBackend
 from tests.rigs.pages import ROOT, Block, Page
@@ -82,7 +81,3 @@ def test_the_file_of_backends_that_it_shows_is_read(tmp_path: Path) -> None:
     ((one, other),) = told
     assert (one.endpoint, one.weight) == ("tcp:10.0.0.7:11211", 2.0)
     assert (other.endpoint, other.zone) == ("tcp:10.0.0.8:11211", "there")
-
-
-def test_the_balancers_are_all_named() -> None:
-    assert all(f"`{name}" in PAGE.text for name in NAMES)

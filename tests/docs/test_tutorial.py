@@ -89,7 +89,7 @@ async def test_only_what_a_server_was_answering_is_lost_when_it_ends(walk: Walk)
 
 @pytest.mark.long
 @pytest_twisted.ensureDeferred
-async def test_its_tests_pass(walk: Walk) -> None:
+async def test_the_tests_of_the_tutorial_pass(walk: Walk) -> None:
     out, err, status = await walk.run(
         "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_shout.py"
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from twisted.internet.endpoints import (
     HostnameEndpoint,
     SSL4ClientEndpoint,
@@ -67,7 +69,7 @@ def test_a_name_stays_with_twisteds_endpoint_where_the_reactor_resolves_none() -
 
 
 @pytest.mark.filterwarnings("ignore:Passing HostnameEndpoint a reactor:DeprecationWarning")
-def test_so_does_one_for_tls() -> None:
+def test_a_name_for_tls_stays_with_twisteds_endpoint_where_the_reactor_resolves_none() -> None:
     endpoint: Any = Backend("tls:a.test:443").connector(Clock())
     assert isinstance(endpoint._wrappedEndpoint, HostnameEndpoint)
 
@@ -146,3 +148,25 @@ def test_any_reactor_that_says_that_it_resolves_names_does(kind: str) -> None:
 def test_what_a_string_does_not_verify_is_told_with_what_to_write(description: str) -> None:
     assert "tls:db.test:443 does both" in what_is_unverified(description)
     assert what_is_unverified("tls:db.test:443") == what_is_unverified("tcp:db.test:443") == ""
+
+
+def test_a_string_that_was_read_before_makes_another_endpoint_of_its_own_reactor() -> None:
+    first, second = Clock(), Clock()
+    for text in ("tcp:127.0.0.1:6379:timeout=7", "unix:/run/kolus/x"):
+        one: Any = Backend(text).connector(first)
+        other: Any = Backend(text).connector(second)
+        assert one is not other
+        assert (one._reactor, other._reactor) == (first, second)
+        its = {name: value for name, value in vars(one).items() if name != "_reactor"}
+        assert its == {name: value for name, value in vars(other).items() if name != "_reactor"}
+
+
+def test_the_files_that_a_string_names_are_read_each_time(tmp_path: Path) -> None:
+    key = trustme.CA().issue_cert("a.test").private_key_and_cert_chain_pem
+    path = tmp_path / "key.pem"
+    key.write_to_path(str(path))
+    text = f"ssl:a.test:443:certKey={path}:privateKey={path}"
+    Backend(text).connector(Clock())
+    path.unlink()
+    with pytest.raises(ValueError, match=r"key\.pem"):
+        Backend(text).connector(Clock())

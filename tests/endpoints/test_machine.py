@@ -91,6 +91,12 @@ def test_the_first_error_of_several_is_looked_at() -> None:
     assert machine_fault(first) is not None
 
 
+def test_the_errors_of_a_group_are_looked_at() -> None:
+    fault = machine_fault(ExceptionGroup("two tasks", [ValueError(), OSError(errno.EMFILE, "")]))
+    assert fault is not None
+    assert "file descriptor" in str(fault)
+
+
 @pytest.mark.parametrize("error", [DNSLookupError("no"), defer.TimeoutError(), TimeoutError()])
 def test_an_error_that_says_little_is_a_fault_if_no_descriptor_is_left(
     error: Exception, monkeypatch: pytest.MonkeyPatch
@@ -136,6 +142,6 @@ def test_a_name_that_cannot_be_asked_for_fails_with_the_fault(rig: Rig) -> None:
 
 @pytest.mark.long
 def test_a_program_without_descriptors_can_encode_host_names() -> None:
-    said = "import sys, kolus; print('encodings.idna' in sys.modules)"
+    said = "import sys, kolus; kolus.Pool; print('encodings.idna' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True)
     assert ran.stdout == "True\n"

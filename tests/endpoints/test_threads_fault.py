@@ -13,6 +13,7 @@ from twisted.internet.error import DNSLookupError
 from twisted.python.threadpool import ThreadPool
 
 from kolus.endpoints.machine import threads_fault
+from tests.rigs.patience import PATIENCE
 
 LATE = DNSLookupError("late")
 
@@ -49,7 +50,11 @@ def test_a_name_is_looked_up_although_the_reactor_does_not_run_yet() -> None:
         "react(main)\n"
     )
     ended = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
     assert "no.such.host.invalid" in ended.stderr
     assert "no thread can be started" not in ended.stderr

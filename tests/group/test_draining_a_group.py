@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from kolus import Draining, Lease
 from kolus.testing import result_of
 from kolus.testing.results import failure_of
-from tests.rigs.grouped import Grouped
+from tests.rigs.groups import Grouped
 
 Ask = Callable[[Grouped], Deferred[Lease[Any]]]
 

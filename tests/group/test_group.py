@@ -10,14 +10,16 @@ from twisted.internet.task import Clock
 
 from kolus import Closed, GroupStatus, KolusError, LeaseTimeout, NoBackend, Pool
 from kolus.balance import least_leased, peak_ewma, round_robin
+from kolus.checking import CheckedSource, HealthCheck
 from kolus.testing import result_of
-from tests.rigs.grouping import Rig, Teller, is_waiting, names
+from tests.rigs.groups import Sourced, Teller, names
+from tests.rigs.pools import Pooled
 
 # What it tells
 
 
 def test_its_statuses_are_in_the_order_of_the_source() -> None:
-    rig = Rig("bca")
+    rig = Sourced("bca")
     assert names(rig.group.backends) == "bca"
     assert names(rig.group.status().backends) == "bca"
     rig.tell("cab")
@@ -26,7 +28,7 @@ def test_its_statuses_are_in_the_order_of_the_source() -> None:
 
 
 def test_its_status_tells_its_numbers() -> None:
-    rig = Rig("ab")
+    rig = Sourced("ab")
     held = [rig.lease(), rig.lease()]
     asked = [rig.ask() for _ in range(3)]
     rig.pool.eject(rig.known["a"])
@@ -44,17 +46,17 @@ def test_its_status_tells_its_numbers() -> None:
 
 
 def test_waiting_counts_requests_with_another_balancer_too() -> None:
-    rig = Rig("abc")
+    rig = Sourced("abc")
     held = [rig.lease() for _ in range(3)]
     asked = [rig.ask(), rig.ask(balancer=least_leased)]
     assert rig.group.status().waiting == 2
     for each in held:
         each.release()
-    assert not any(map(is_waiting, asked))
+    assert all(each.called for each in asked)
 
 
 def test_its_repr_tells_its_name_and_how_many_backends() -> None:
-    rig = Rig("ab")
+    rig = Sourced("ab")
     assert repr(rig.group) == "<Group 'them' of 2 backends>"
     assert repr(rig.pool.group([rig.known["a"]])) == "<Group of 1 backends>"
 
@@ -63,26 +65,26 @@ def test_its_repr_tells_its_name_and_how_many_backends() -> None:
 
 
 def test_a_lease_is_of_one_of_its_backends() -> None:
-    rig = Rig("ab")
+    rig = Sourced("ab")
     leases = [rig.lease(), rig.lease()]
     assert names(leases) == "ab"
     assert leases[0].ident == "us"
 
 
 def test_try_connect_leases_what_is_ready() -> None:
-    rig = Rig("ab")
+    rig = Sourced("ab")
     assert rig.group.try_connect("us") is None
     rig.at("b").release()
     lease = rig.group.try_connect("us")
     assert lease is not None
     assert names([lease]) == "b"
     assert rig.group.try_connect("us") is None
-    assert rig.fakes["a"].attempts == 0
+    assert rig.fake("a").attempts == 0
     lease.release()
 
 
 def test_try_connect_does_not_overtake_who_waits() -> None:
-    rig = Rig("ab")
+    rig = Sourced("ab")
     held = [rig.lease(), rig.lease()]
     rig.ask(balancer=round_robin())
     taken: list[Any] = []
@@ -93,7 +95,7 @@ def test_try_connect_does_not_overtake_who_waits() -> None:
 
 
 def test_try_connect_keeps_to_exclude() -> None:
-    rig = Rig("ab")
+    rig = Sourced("ab")
     rig.at("b").release()
     assert rig.group.try_connect("us", exclude=[rig.known["b"]]) is None
     lease = rig.group.try_connect("us", exclude=[rig.known["a"]])
@@ -102,11 +104,11 @@ def test_try_connect_keeps_to_exclude() -> None:
 
 
 def test_try_connect_before_the_first_list_leases_nothing() -> None:
-    assert Rig("").group.try_connect("us") is None
+    assert Sourced("").group.try_connect("us") is None
 
 
 def test_where_all_are_excluded_there_is_no_backend() -> None:
-    rig = Rig("ab")
+    rig = Sourced("ab")
     everything = [rig.known["a"], rig.known["b"]]
     with pytest.raises(NoBackend):
         rig.lease(exclude=everything)
@@ -124,7 +126,7 @@ def test_exclude_takes_every_form_of_a_backend() -> None:
 
 
 def test_a_request_has_a_deadline_of_its_own() -> None:
-    rig = Rig("a")
+    rig = Sourced("a")
     held = rig.lease()
     asked = rig.ask(timeout=0.5)
     rig.clock.advance(0.5)
@@ -134,7 +136,7 @@ def test_a_request_has_a_deadline_of_its_own() -> None:
 
 
 def test_a_request_with_an_ident_that_is_refused_everywhere_is_refused() -> None:
-    rig = Rig("ab", idents="reject")
+    rig = Sourced("ab", idents="reject")
     held = [rig.lease(), rig.lease()]
     with pytest.raises(KolusError, match="belongs to another ident"):
         result_of(rig.group.connect("others"))
@@ -145,7 +147,7 @@ def test_a_request_with_an_ident_that_is_refused_everywhere_is_refused() -> None
 
 
 def test_closing_the_pool_closes_its_groups_and_stops_their_sources() -> None:
-    rig = Rig("ab")
+    rig = Sourced("ab")
     held = [rig.lease(), rig.lease()]
     asked = rig.ask()
     closed = rig.pool.close(10)
@@ -164,7 +166,7 @@ def test_closing_the_pool_closes_its_groups_and_stops_their_sources() -> None:
 
 
 def test_closing_a_group_stops_its_source_and_leaves_the_connections_be() -> None:
-    rig = Rig("ab")
+    rig = Sourced("ab")
     rig.lease().release()
     rig.group.close()
     assert not rig.source.started
@@ -173,7 +175,7 @@ def test_closing_a_group_stops_its_source_and_leaves_the_connections_be() -> Non
 
 
 def test_a_group_of_a_closed_pool_is_refused_and_its_source_not_started() -> None:
-    rig = Rig("ab")
+    rig = Sourced("ab")
     rig.pool.close()
     source = Teller()
     with pytest.raises(Closed, match="the pool is closed"):
@@ -182,25 +184,40 @@ def test_a_group_of_a_closed_pool_is_refused_and_its_source_not_started() -> Non
 
 
 def test_nothing_of_a_closed_group_is_left_in_its_pool() -> None:
-    rig = Rig("ab", peak_ewma(Clock()))
+    rig = Sourced("ab", peak_ewma(Clock()))
     rig.lease(balancer=least_leased).release()
     rig.group.close()
     records = rig.pool._managers.records
     assert not records.group_queues
-    assert not records._watchers
+    assert not records.subscriptions._watchers
     assert [each.watchers for each in records] == [[]]
 
 
 def test_a_source_that_does_not_start_leaves_no_group_behind() -> None:
-    rig = Rig("ab")
+    rig = Sourced("ab")
     with pytest.raises(RuntimeError, match="started already"):
         rig.pool.group(rig.source)
     assert rig.pool._groups._open == [rig.group]
 
 
+@pytest.mark.parametrize("checked", [False, True])
+def test_a_source_whose_start_nobody_waits_for_is_refused(checked: bool) -> None:
+    class Later(Teller):
+        async def start(self, listener: Any) -> None:  # type: ignore[override]
+            raise AssertionError("nobody waits for it")
+
+    rig = Pooled()
+    source: Any = Later()
+    if checked:
+        source = CheckedSource(rig.clock, source, HealthCheck(), rig.pool.checked)
+    with pytest.raises(TypeError, match=r"start of .*Later.* returned an object of type coroutine"):
+        rig.pool.group(source)
+    assert not rig.pool._groups._open
+
+
 def test_pausing_a_backend_may_lead_to_its_end() -> None:
-    rig = Rig("ab")
-    rig.fakes["a"].never_answer()
+    rig = Sourced("ab")
+    rig.fake("a").never_answer()
     asked = rig.ask()
     asked.addCallback(lambda lease: (rig.pool.drain(rig.known["a"]), lease)[1])
     rig.pool.pause(rig.known["a"])

@@ -9,7 +9,7 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 
 from kolus import Backend, Pool
-from tests.rigs.grouping import Rig
+from tests.rigs.groups import Sourced
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_what_is_no_source_is_refused_at_once(source: Any, error: Any, says: str
 
 @pytest.mark.parametrize("balancer", [5, "round_robin"])
 def test_what_is_no_balancer_is_refused_at_once(balancer: Any) -> None:
-    rig = Rig("a")
+    rig = Sourced("a")
     for call in (
         lambda: rig.pool.group([rig.known["a"]], balancer),
         lambda: rig.ask(balancer=balancer),
@@ -46,7 +46,7 @@ def test_what_is_no_balancer_is_refused_at_once(balancer: Any) -> None:
 @pytest.mark.parametrize("told", ["", "a"])
 @pytest.mark.parametrize("exclude", [[5], ["nonsense"], [None]])
 def test_an_exclude_that_is_no_backend_is_refused_at_once(told: str, exclude: Any) -> None:
-    rig = Rig(told)
+    rig = Sourced(told)
     with pytest.raises((TypeError, ValueError), match="not a "):
         rig.ask(exclude=exclude)
 
@@ -54,7 +54,7 @@ def test_an_exclude_that_is_no_backend_is_refused_at_once(told: str, exclude: An
 @pytest.mark.parametrize("told", ["", "a"])
 @pytest.mark.parametrize("exclude", ["tcp:192.0.2.1:1", Backend("tcp:192.0.2.1:1"), 5])
 def test_an_exclude_that_is_not_several_is_refused_at_once(told: str, exclude: Any) -> None:
-    rig = Rig(told)
+    rig = Sourced(told)
     with pytest.raises(TypeError, match="exclude"):
         rig.ask(exclude=exclude)
 
@@ -62,13 +62,13 @@ def test_an_exclude_that_is_not_several_is_refused_at_once(told: str, exclude: A
 @pytest.mark.parametrize("told", ["", "a"])
 @pytest.mark.parametrize("timeout", [-1, "5", float("nan"), True])
 def test_a_timeout_that_is_no_time_is_refused_at_once(told: str, timeout: Any) -> None:
-    rig = Rig(told)
+    rig = Sourced(told)
     with pytest.raises(ValueError, match="timeout"):
         rig.ask(timeout=timeout)
 
 
 @pytest.mark.parametrize("told", ["", "a"])
 def test_an_owner_that_can_be_none_is_refused_at_once(told: str) -> None:
-    rig = Rig(told)
+    rig = Sourced(told)
     with pytest.raises(TypeError, match="owner"):
         rig.ask(owner=5)

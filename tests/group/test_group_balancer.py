@@ -24,12 +24,12 @@ from kolus.balance import (
     round_robin,
 )
 from kolus.testing import result_of
-from tests.rigs.grouping import Rig, names
+from tests.rigs.groups import Sourced, names
 from tests.rigs.pools import Half
 
 
 def test_the_policys_balancer_chooses_where_a_group_has_none() -> None:
-    rig = Rig("", balancer=None)
+    rig = Sourced("", balancer=None)
     assert rig.group.balancer is rig.pool.policy.balancer
 
 
@@ -37,7 +37,7 @@ def test_a_request_can_have_a_balancer_of_its_own() -> None:
     def last(statuses: Sequence[Status]) -> Status:
         return statuses[-1]
 
-    rig = Rig("abc")
+    rig = Sourced("abc")
     lease = rig.lease(balancer=last)
     assert names([lease]) == "c"
     lease.release()
@@ -50,7 +50,7 @@ def test_a_balancer_that_raises_fails_the_request_and_is_logged(logged_failures:
     def broken(statuses: Sequence[Status]) -> Status:
         raise ArithmeticError("cannot count")
 
-    rig = Rig("ab", broken)
+    rig = Sourced("ab", broken)
     with pytest.raises(NoBackend, match="raised ArithmeticError: cannot count"):
         rig.lease()
     with pytest.raises(NoBackend, match="raised ArithmeticError: cannot count"):
@@ -69,8 +69,14 @@ def test_a_balancer_that_raises_fails_the_request_and_is_logged(logged_failures:
     ],
 )
 def test_a_balancer_that_chooses_none_of_the_statuses_fails_the_request(choose: Any) -> None:
-    rig = Rig("ab", choose)
+    rig = Sourced("ab", choose)
     with pytest.raises(NoBackend, match="none of the 2 statuses"):
+        rig.lease()
+
+
+def test_a_function_that_makes_balancers_is_told_from_a_balancer() -> None:
+    rig = Sourced("ab", round_robin)  # type: ignore[arg-type]
+    with pytest.raises(NoBackend, match="it makes balancers, so give what it returns"):
         rig.lease()
 
 
@@ -81,7 +87,7 @@ def test_a_balancer_cannot_choose_a_status_of_another_group() -> None:
         kept.append(statuses[0])
         return kept[0]
 
-    rig = Rig("ab", keep)
+    rig = Sourced("ab", keep)
     rig.lease().release()
     other = rig.pool.group([rig.known["c"]], lambda statuses: kept[0])
     with pytest.raises(NoBackend, match="none of the 1 statuses"):
@@ -95,7 +101,7 @@ def test_a_balancer_sees_a_sequence_of_statuses_with_all_their_fields() -> None:
         seen.append(statuses)
         return statuses[0]
 
-    rig = Rig("abc", look)
+    rig = Sourced("abc", look)
     held = rig.lease()
     (statuses,) = seen
     assert isinstance(statuses, Sequence)
@@ -127,7 +133,7 @@ def test_a_balancer_sees_the_numbers_of_all_idents_and_of_what_waits() -> None:
         seen.append(statuses)
         return statuses[0]
 
-    rig = Rig("ab", look, idents="separate", limit=2)
+    rig = Sourced("ab", look, idents="separate", limit=2)
     held = [rig.lease(), result_of(rig.group.connect("others"))]
     waiting = [rig.pool.connect(ident, rig.known["a"]) for ident in ("us", "others", "us")]
     for each, told in zip(seen[0], rig.group.status().backends, strict=True):
@@ -153,7 +159,7 @@ def test_a_balancer_that_learns_hears_how_long_leases_took() -> None:
         def observe(self, backend: Backend, seconds: float) -> None:
             heard.append((str(backend), seconds))
 
-    rig = Rig("ab", Learning())
+    rig = Sourced("ab", Learning())
     lease = rig.lease()
     rig.clock.advance(2.0)
     lease.release()
@@ -168,7 +174,7 @@ def test_a_balancer_that_learns_hears_how_long_leases_took() -> None:
 
 @pytest.mark.parametrize("kind", ["fill_first", "round_robin", "peak_ewma"])
 def test_a_balancer_goes_on_with_another_list(kind: str) -> None:
-    rig = Rig("abc", limit=20)
+    rig = Sourced("abc", limit=20)
     balancer: Any = {
         "fill_first": lambda: fill_first,
         "round_robin": round_robin,
@@ -196,7 +202,7 @@ def forwarding(balancer: Balancer, seen: list[Any]) -> Balancer:
 
 @pytest.mark.parametrize("how", ["group", "select"])
 def test_a_balancer_that_wraps_pick_two_is_asked_itself(how: str) -> None:
-    rig = Rig("abc", limit=3)
+    rig = Sourced("abc", limit=3)
     for name in "abc":
         rig.at(name).release()
     seen: list[Any] = []
@@ -241,7 +247,7 @@ class Part(Sequence[Status]):
     ],
 )
 def test_what_wraps_the_statuses_is_asked_not_what_it_wraps(how: str, make: Any) -> None:
-    rig = Rig("abcd", limit=3)
+    rig = Sourced("abcd", limit=3)
     for name in "abcd":
         rig.at(name).release()
     balancer = make()
@@ -261,7 +267,7 @@ def test_what_wraps_the_statuses_is_asked_not_what_it_wraps(how: str, make: Any)
 
 
 def test_a_balancer_that_is_set_later_chooses_from_then_on() -> None:
-    rig = Rig("abc", pick_two(), limit=3)
+    rig = Sourced("abc", pick_two(), limit=3)
     for name in "abc":
         rig.at(name).release()
     rig.lease().release()
@@ -295,7 +301,7 @@ def test_a_balancer_that_is_set_later_hears_the_leases_and_the_one_before_no_mor
             heard.append(self.name)
 
     first, then = Learning("first"), Learning("then")
-    rig = Rig("ab", first)
+    rig = Sourced("ab", first)
     rig.lease().release()
     rig.group.balancer = then
     rig.lease().release()
@@ -309,7 +315,7 @@ def test_a_balancer_that_is_set_later_hears_the_leases_and_the_one_before_no_mor
 
 
 def test_what_is_no_balancer_cannot_be_set() -> None:
-    rig = Rig("ab")
+    rig = Sourced("ab")
     with pytest.raises(TypeError, match="balancer must be callable"):
         rig.group.balancer = "pick_two"  # type: ignore[assignment]
     assert rig.group.balancer is fill_first

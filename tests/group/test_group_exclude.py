@@ -10,10 +10,10 @@ from twisted.internet.defer import CancelledError
 from kolus import Closed, ConnectFailed, Draining, NoBackend
 from kolus.balance import Balancer
 from kolus.testing import result_of
-from tests.rigs.grouping import Rig, is_waiting, names
+from tests.rigs.groups import Sourced, names
 
 
-class Full(Rig):
+class Full(Sourced):
     """A group of two backends with a lease out at each."""
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ def test_one_that_joins_and_is_excluded_does_not() -> None:
     asked = rig.ask(exclude=[rig.known["a"], rig.known["c"]])
     rig.tell("abc")
     rig.clock.advance(1)
-    assert rig.fakes["c"].attempts == 0
+    assert rig.fake("c").attempts == 0
     rig.tell("abcd")
     assert names([result_of(asked)]) == "d"
 
@@ -65,7 +65,7 @@ def test_where_nothing_is_left_it_fails_at_once() -> None:
     assert rig.group.status().waiting == 0
 
 
-def test_closing_the_group_fails_it() -> None:
+def test_closing_the_group_fails_requests_with_exclude() -> None:
     rig = Full()
     asked = [rig.ask(exclude=[rig.known["a"]]) for _ in range(2)]
     rig.group.close()
@@ -74,7 +74,7 @@ def test_closing_the_group_fails_it() -> None:
             result_of(each)
 
 
-def test_it_is_counted_among_those_who_wait() -> None:
+def test_a_request_with_exclude_is_counted_among_those_who_wait() -> None:
     rig = Full()
     asked = [rig.ask(), rig.ask(exclude=[rig.known["a"]]), rig.ask(exclude=[rig.known["b"]])]
     assert rig.group.status().waiting == 3
@@ -85,24 +85,24 @@ def test_it_is_counted_among_those_who_wait() -> None:
     assert rig.group.status().waiting == 0
 
 
-def test_it_may_be_served_by_an_ejected_backend_in_panic() -> None:
-    rig = Rig("abcd")
+def test_a_request_with_exclude_may_be_served_by_an_ejected_backend_in_panic() -> None:
+    rig = Sourced("abcd")
     for name in "bcd":
         rig.pool.eject(rig.known[name])
     for name in "bc":
-        rig.fakes[name].refuse(after=0.05, always=True)
+        rig.fake(name).refuse(after=0.05, always=True)
     asked = rig.ask(exclude=[rig.known["a"]])
     rig.clock.pump([0.05] * 3)
     assert names([result_of(asked)]) == "d"
 
 
-def test_it_is_served_in_a_panic_that_begins_with_what_it_excludes() -> None:
-    rig = Rig("abc")
+def test_a_request_is_served_in_a_panic_that_begins_with_what_it_excludes() -> None:
+    rig = Sourced("abc")
     held = rig.at("b")
     rig.pool.eject(rig.known["c"])
     asked = rig.ask(exclude=[rig.known["a"]])
     rig.turn()
-    assert is_waiting(asked)
+    assert not asked.called
     rig.pool.eject(rig.known["a"])
     rig.turn()
     assert names([result_of(asked)]) == "c"
@@ -110,19 +110,19 @@ def test_it_is_served_in_a_panic_that_begins_with_what_it_excludes() -> None:
 
 
 def test_an_idle_one_that_is_ejected_serves_it_once_those_excluded_make_it_panic() -> None:
-    rig = Rig("abc")
+    rig = Sourced("abc")
     rig.at("c").release()
     rig.pool.eject(rig.known["c"])
     held = rig.at("b")
     asked = rig.ask(exclude=[rig.known["a"]])
-    assert is_waiting(asked)
+    assert not asked.called
     rig.pool.eject(rig.known["a"])
     assert names([result_of(asked)]) == "c"
     held.release()
 
 
 def test_where_all_are_excluded_the_error_says_so() -> None:
-    rig = Rig("ab")
+    rig = Sourced("ab")
     every = [rig.known["a"], rig.known["b"]]
     everything = "exclude names all backends of <Group 'them' of 2 backends>: a, b"
     with pytest.raises(NoBackend, match=everything):
@@ -136,7 +136,7 @@ def test_those_who_exclude_the_same_wait_in_turn() -> None:
     asked = [rig.ask(exclude=[rig.known["a"]]) for _ in range(2)]
     rig.held[1].release()
     lease = result_of(asked[0])
-    assert is_waiting(asked[1])
+    assert not asked[1].called
     lease.release()
     result_of(asked[1])
 
@@ -153,19 +153,19 @@ def test_a_queue_where_nobody_waits_is_not_kept() -> None:
 
 
 def test_what_is_tried_elsewhere_is_none_that_was_excluded() -> None:
-    rig = Rig("abc")
-    rig.fakes["b"].refuse(after=0.1, always=True)
-    rig.fakes["c"].refuse(after=0.1, always=True)
+    rig = Sourced("abc")
+    rig.fake("b").refuse(after=0.1, always=True)
+    rig.fake("c").refuse(after=0.1, always=True)
     asked = rig.ask(exclude=[rig.known["a"]])
     rig.clock.pump([0.1] * 3)
     with pytest.raises(ConnectFailed) as caught:
         result_of(asked)
     assert names(list(caught.value.tried)) == "bc"
-    assert rig.fakes["a"].attempts == 0
+    assert rig.fake("a").attempts == 0
 
 
 def test_a_balancer_that_remembers_a_status_cannot_choose_what_is_excluded() -> None:
-    rig = Rig("abc", sticky())
+    rig = Sourced("abc", sticky())
     rig.lease().release()
     with pytest.raises(NoBackend, match="none of the 2 statuses"):
         rig.lease(exclude=[rig.known["a"]])
@@ -173,8 +173,8 @@ def test_a_balancer_that_remembers_a_status_cannot_choose_what_is_excluded() -> 
 
 
 def test_a_retry_is_not_where_it_failed_though_a_balancer_insists() -> None:
-    rig = Rig("ab", sticky())
-    rig.fakes["a"].refuse(after=0.1, always=True)
+    rig = Sourced("ab", sticky())
+    rig.fake("a").refuse(after=0.1, always=True)
     asked = rig.ask()
     rig.clock.pump([0.1, 0])
     assert names([result_of(asked)]) == "b"

@@ -7,13 +7,25 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock
 from zope.interface import implementer
 
-from kolus import Closed, ConnectFailed, ConnectionManager, IKolusManager, LeaseTimeout, Pool
+from kolus import (
+    Backend,
+    Closed,
+    ConnectFailed,
+    ConnectionManager,
+    IKolusManager,
+    LeaseTimeout,
+    Policy,
+    Pool,
+)
 from kolus.balance import fill_first, pick_two
-from kolus.testing import NotFired, result_of
-from tests.rigs.grouped import Grouped, has_result
+from kolus.testing import FakeBackend, NotFired, result_of
+from tests.rigs.groups import Grouped
 from tests.rigs.pools import Pooled
+from tests.rigs.steps import steps
 
 
 def used(count: int = 3, **policy: Any) -> Grouped:
@@ -52,7 +64,7 @@ def test_at_the_limit_of_all_an_idle_connection_makes_way() -> None:
     assert sum(attempts(rig)) == 4
 
 
-def test_it_is_placed_where_there_is_room() -> None:
+def test_a_fresh_request_is_placed_where_there_is_room() -> None:
     rig = Grouped(3)
     held = rig.lease()
     assert str(held.backend) == "a"
@@ -87,7 +99,7 @@ def test_no_later_request_takes_what_is_idle_past_one_that_prefers_another_backe
     rig.fakes[0].never_answer()
     rig.pool.warm(rig.backends[1], ident="us")
     asked = rig.ask(fresh=True, balancer=first)
-    assert not has_result(asked)
+    assert not asked.called
     rig.ask()
     assert str(result_of(asked).backend) == "b"
 
@@ -199,13 +211,30 @@ def test_a_backend_that_leaves_leaves_its_requests_to_the_others() -> None:
     leases["a"].release()
 
 
-def test_queues_for_fresh_connections_do_not_stay() -> None:
+def test_empty_queues_for_fresh_connections_are_few_whatever_the_number_of_idents() -> None:
     rig = used(2)
-    for _ in range(3):
-        asked = rig.ask(fresh=True)
-        rig.turn()
-        result_of(asked).release()
-    assert not rig.group._candidates.queues.items()
+    for number in range(100):
+        rig.group.connect(number, fresh=True).addErrback(lambda failure: None).cancel()
+    assert len(rig.group._candidates.queues._queues) <= 65
+
+
+def test_one_fresh_connection_costs_the_same_where_there_are_many_backends() -> None:
+    def cost_with(count: int) -> int:
+        clock = Clock()
+        backends = [Backend(FakeBackend(clock), name=str(each)) for each in range(count)]
+        pool = Pool(clock, Protocol, policy=Policy(limit=1))
+        group = pool.group(backends)
+        kept = [result_of(pool.connect("us", each)) for each in backends]
+
+        def ask_and_cancel() -> None:
+            group.connect("us", fresh=True).addErrback(lambda failure: None).cancel()
+
+        ask_and_cancel()
+        least = min([steps(ask_and_cancel) for _ in range(20)])
+        assert len(kept) == count
+        return least
+
+    assert cost_with(100) <= 3 * cost_with(10)
 
 
 def test_select_does_the_same_for_a_list() -> None:
@@ -223,7 +252,7 @@ def test_select_does_the_same_for_a_list() -> None:
     assert (lease.backend, lease.reused) == (rig.backends[0], False)
 
 
-def test_shared_connections_too() -> None:
+def test_a_fresh_request_of_a_group_gets_a_new_shared_connection() -> None:
     rig = Grouped(2, slots=2)
     held = [rig.lease() for _ in range(3)]
     asked = [rig.ask(fresh=True) for _ in range(2)]
@@ -294,3 +323,27 @@ def test_no_head_start_is_given_past_an_older_request_that_wants_a_fresh_connect
     younger = rig.ask()
     assert result_of(older).backend is rig.backends[1]
     assert result_of(younger).held
+
+
+@pytest.mark.parametrize("slots", [None, 2])
+def test_what_was_never_leased_serves_it_although_others_have_something_idle(
+    slots: int | None,
+) -> None:
+    rig = Grouped(3, limit=2, slots=slots)
+    rig.pool.resize_pool(3)
+    for backend in rig.backends[:2]:
+        result_of(rig.pool.connect("us", backend)).release()
+    result_of(rig.pool.warm(rig.backends[2], ident="us"))
+    lease = rig.lease(fresh=True)
+    assert (lease.backend, lease.reused) == (rig.backends[2], False)
+    assert attempts(rig) == [1, 1, 1]
+
+
+def test_one_that_waits_beside_free_slots_is_placed_where_a_new_connection_can_be_made() -> None:
+    rig = Grouped(2, slots=3, limit=2)
+    rig.pool.eject(rig.backends[1])
+    asked = [rig.ask(fresh=True) for _ in range(3)]
+    assert [each.called for each in asked] == [True, True, False]
+    rig.pool.admit(rig.backends[1])
+    leases = [result_of(each) for each in asked]
+    assert [str(each.backend) for each in leases] == ["a", "a", "b"]

@@ -8,23 +8,23 @@ from kolus import Draining, KolusError
 from kolus.balance import least_leased
 from kolus.status import State
 from kolus.testing import result_of
-from tests.rigs.grouping import Rig, is_waiting, names
+from tests.rigs.groups import Sourced, names
 
 
 def test_another_list_keeps_the_connections_and_the_load_of_those_that_stay() -> None:
-    rig = Rig("abc", least_leased, limit=3)
+    rig = Sourced("abc", least_leased, limit=3)
     held = [rig.at("a"), rig.at("b")]
     rig.at("b").release()
     rig.tell("ba")
     assert (rig.status("a").leased, rig.status("b").leased, rig.status("b").idle) == (1, 1, 1)
     rig.at("b").release()
-    assert rig.fakes["b"].attempts == 2
+    assert rig.fake("b").attempts == 2
     held[0].release()
     assert rig.lease().backend is rig.known["a"]
 
 
 def test_another_list_keeps_the_health_of_those_that_stay() -> None:
-    rig = Rig("abc")
+    rig = Sourced("abc")
     rig.pool.eject(rig.known["a"])
     rig.tell("abd")
     assert rig.group.status().ejected == 1
@@ -33,7 +33,7 @@ def test_another_list_keeps_the_health_of_those_that_stay() -> None:
 
 
 def test_those_that_left_are_drained() -> None:
-    rig = Rig("abc", limit=2)
+    rig = Sourced("abc", limit=2)
     held, idle = rig.at("a"), rig.at("a")
     idle.release()
     rig.tell("bc")
@@ -41,16 +41,16 @@ def test_those_that_left_are_drained() -> None:
     with pytest.raises(Draining):
         rig.at("a")
     rig.turn()
-    assert len(rig.fakes["a"].connections) == 1
+    assert len(rig.fake("a").connections) == 1
     held.release()
     rig.turn()
-    assert rig.fakes["a"].connections == []
+    assert rig.fake("a").connections == []
     assert rig.status("a").state is State.ABSENT
 
 
 def test_who_waited_at_one_that_left_is_served_elsewhere() -> None:
-    rig = Rig("ab")
-    rig.fakes["a"].never_answer()
+    rig = Sourced("ab")
+    rig.fake("a").never_answer()
     asked = rig.ask()
     assert rig.status("a").waiting == 1
     rig.tell("b")
@@ -58,11 +58,11 @@ def test_who_waited_at_one_that_left_is_served_elsewhere() -> None:
 
 
 def test_who_waited_at_one_that_left_goes_on_waiting_for_the_others() -> None:
-    rig = Rig("ab")
+    rig = Sourced("ab")
     leases = {names([each]): each for each in (rig.lease(), rig.lease())}
     asked = [rig.ask() for _ in range(4)]
     rig.tell("b")
-    assert all(map(is_waiting, asked))
+    assert not any(each.called for each in asked)
     assert rig.group.status().waiting == 4
     for each in asked:
         leases["b"].release()
@@ -71,21 +71,21 @@ def test_who_waited_at_one_that_left_goes_on_waiting_for_the_others() -> None:
 
 
 def test_who_waited_is_served_by_one_that_came() -> None:
-    rig = Rig("a")
+    rig = Sourced("a")
     held = rig.lease()
     asked = [rig.ask() for _ in range(2)]
     rig.tell("ab")
     rig.clock.advance(0.1)
-    assert [is_waiting(each) for each in asked] == [False, True]
+    assert [not each.called for each in asked] == [False, True]
     held.release()
-    assert not is_waiting(asked[1])
+    assert asked[1].called
 
 
 def test_who_waited_where_nothing_can_serve_any_more_is_failed() -> None:
-    rig = Rig("ab", backoff=None)
-    rig.fakes["a"].never_answer()
+    rig = Sourced("ab", backoff=None)
+    rig.fake("a").never_answer()
     asked = rig.ask()
-    rig.fakes["b"].refuse(always=True)
+    rig.fake("b").refuse(always=True)
     rig.tell("b")
     with pytest.raises(KolusError):
         result_of(asked)
@@ -93,7 +93,7 @@ def test_who_waited_where_nothing_can_serve_any_more_is_failed() -> None:
 
 
 def test_who_waited_at_all_of_them_is_served_when_all_have_left_and_others_came() -> None:
-    rig = Rig("ab")
+    rig = Sourced("ab")
     held = [rig.lease(), rig.lease()]
     asked = [rig.ask(), rig.ask()]
     rig.tell("cd")
@@ -104,13 +104,13 @@ def test_who_waited_at_all_of_them_is_served_when_all_have_left_and_others_came(
 def test_who_waits_goes_on_when_all_have_left_and_are_back_though_old_leases_have_every_slot() -> (
     None
 ):
-    rig = Rig("ab")
+    rig = Sourced("ab")
     held = [rig.lease(), rig.lease()]
     asked = [rig.ask() for _ in range(6)]
     rig.tell("c")
     rig.tell("ab")
     assert names([result_of(asked[0])]) == "c"
-    assert all(map(is_waiting, asked[1:]))
+    assert not any(each.called for each in asked[1:])
     for lease in held:
         lease.release()
     served = ""
@@ -123,17 +123,17 @@ def test_who_waits_goes_on_when_all_have_left_and_are_back_though_old_leases_hav
 
 
 def test_who_waited_without_some_is_served_or_failed_when_a_backend_leaves() -> None:
-    rig = Rig("abc")
+    rig = Sourced("abc")
     held = {names([each]): each for each in [rig.lease() for _ in range(3)]}
     asked = rig.ask(exclude=[rig.known["a"]])
     rig.tell("ac")
-    assert is_waiting(asked)
+    assert not asked.called
     held["c"].release()
     assert names([result_of(asked)]) == "c"
 
 
 def test_a_backend_that_another_group_still_has_is_not_drained() -> None:
-    rig = Rig("ab")
+    rig = Sourced("ab")
     other = rig.pool.group([rig.known["a"]])
     held = rig.at("a")
     rig.tell("b")
@@ -143,7 +143,7 @@ def test_a_backend_that_another_group_still_has_is_not_drained() -> None:
 
 
 def test_a_backend_of_a_group_that_is_closed_is_drained_when_another_leaves_it() -> None:
-    rig = Rig("ab")
+    rig = Sourced("ab")
     rig.pool.group([rig.known["a"]]).close()
     held = rig.at("a")
     rig.tell("b")
@@ -152,7 +152,7 @@ def test_a_backend_of_a_group_that_is_closed_is_drained_when_another_leaves_it()
 
 
 def test_a_backend_that_comes_back_while_it_drains_serves_again_under_its_limit() -> None:
-    rig = Rig("a", limit=2)
+    rig = Sourced("a", limit=2)
     held = rig.at("a")
     rig.tell("b")
     assert rig.status("a").state is State.DRAINING
@@ -163,8 +163,8 @@ def test_a_backend_that_comes_back_while_it_drains_serves_again_under_its_limit(
     assert names([other]) == "a"
     assert rig.status("a").state is State.OPEN
     asked = rig.ask()
-    assert is_waiting(asked)
-    assert rig.fakes["a"].attempts == 2
+    assert not asked.called
+    assert rig.fake("a").attempts == 2
     held.release()
     rig.turn()
     assert names([result_of(asked)]) == "a"
@@ -172,7 +172,7 @@ def test_a_backend_that_comes_back_while_it_drains_serves_again_under_its_limit(
 
 
 def test_a_backend_that_comes_back_is_chosen_while_its_old_leases_are_out() -> None:
-    rig = Rig("ab", least_leased, limit=3)
+    rig = Sourced("ab", least_leased, limit=3)
     held = [rig.at("a"), *[rig.at("b") for _ in range(2)]]
     rig.tell("b")
     rig.tell("ab")
@@ -182,7 +182,7 @@ def test_a_backend_that_comes_back_is_chosen_while_its_old_leases_are_out() -> N
 
 
 def test_a_backend_that_was_drained_by_hand_is_so_though_it_comes_back() -> None:
-    rig = Rig("a")
+    rig = Sourced("a")
     held = rig.at("a")
     rig.pool.drain(rig.known["a"])
     rig.tell("b")
@@ -196,7 +196,7 @@ def test_a_backend_that_was_drained_by_hand_is_so_though_it_comes_back() -> None
 
 
 def test_another_group_that_has_it_brings_a_backend_back_too() -> None:
-    rig = Rig("a")
+    rig = Sourced("a")
     held = rig.at("a")
     rig.tell("b")
     group = rig.pool.group([rig.known["a"]])
@@ -207,10 +207,10 @@ def test_another_group_that_has_it_brings_a_backend_back_too() -> None:
 
 
 def test_where_the_only_backend_comes_back_while_it_drains_nobody_is_orphaned() -> None:
-    rig = Rig("a")
+    rig = Sourced("a")
     held = rig.lease()
     rig.tell("b")
-    rig.fakes["b"].never_answer(always=True)
+    rig.fake("b").never_answer(always=True)
     asked = rig.ask(timeout=4.0)
     rig.tell("a")
     held.release()
@@ -222,7 +222,7 @@ def test_where_the_only_backend_comes_back_while_it_drains_nobody_is_orphaned() 
 
 
 def test_a_list_that_is_told_while_a_request_is_served_is_heard() -> None:
-    rig = Rig("a")
+    rig = Sourced("a")
     held = rig.lease()
     first, second = rig.ask(), rig.ask()
     first.addCallback(lambda lease: rig.tell("b"))
@@ -232,8 +232,8 @@ def test_a_list_that_is_told_while_a_request_is_served_is_heard() -> None:
 
 
 def test_a_backend_that_joins_with_something_idle_serves_who_waits() -> None:
-    rig = Rig("a")
-    rig.fakes["a"].accept(after=0.2, always=True)
+    rig = Sourced("a")
+    rig.fake("a").accept(after=0.2, always=True)
     rig.at("b").release()
     asked = rig.ask()
     rig.tell("ab")
@@ -241,13 +241,13 @@ def test_a_backend_that_joins_with_something_idle_serves_who_waits() -> None:
 
 
 def test_who_is_served_by_one_that_is_back_may_have_the_list_told_again() -> None:
-    rig = Rig("abc", limit=2)
+    rig = Sourced("abc", limit=2)
     held = [rig.at(each) for each in "abcc"]
     rig.tell("c")
     again: list[str] = []
     asked = rig.pool.select("us", [rig.known[each] for each in "abc"])
     asked.addBoth(lambda lease: (again.append(str(lease.backend)), rig.tell("abc"), lease)[2])
-    assert is_waiting(asked)
+    assert not asked.called
     rig.tell("abc")
     assert again == ["a"]
     held += [result_of(asked), rig.at("b")]

@@ -12,7 +12,7 @@ from twisted.internet.testing import MemoryReactorClock
 from kolus import Backend, LeaseTimeout, Status
 from kolus.events import TimedOut
 from kolus.testing import FakeBackend, result_of
-from tests.rigs.grouping import Rig, is_waiting
+from tests.rigs.groups import Sourced
 
 
 def with_limit(backend: Backend, limit: int) -> Backend:
@@ -25,7 +25,7 @@ def with_limit(backend: Backend, limit: int) -> Backend:
 
 
 def test_a_changed_limit_takes_effect() -> None:
-    rig = Rig("")
+    rig = Sourced("")
     backend = rig.known["a"]
     rig.source.tell(Backend("tcp:192.0.2.1:1", limit=1), backend)
     rig.source.tell(Backend("tcp:192.0.2.1:1", limit=7), backend)
@@ -33,18 +33,18 @@ def test_a_changed_limit_takes_effect() -> None:
 
 
 def test_a_larger_limit_in_another_list_serves_who_waits() -> None:
-    rig = Rig("")
+    rig = Sourced("")
     one = Backend(FakeBackend(rig.clock), name="x", limit=1)
     rig.source.tell(one)
     held = rig.lease()
     asked = rig.ask()
     rig.source.tell(with_limit(one, 2))
-    assert not is_waiting(asked)
+    assert asked.called
     held.release()
 
 
 def test_after_a_smaller_limit_in_another_list_whatever_comes_home_first_goes() -> None:
-    rig = Rig("")
+    rig = Sourced("")
     fake = FakeBackend(rig.clock)
     three = Backend(fake, name="x", limit=3)
     rig.source.tell(three)
@@ -55,13 +55,13 @@ def test_after_a_smaller_limit_in_another_list_whatever_comes_home_first_goes() 
     rig.clock.pump([0] * 5)
     assert len(fake.connections) == 1
     asked = rig.ask()
-    assert is_waiting(asked)
+    assert not asked.called
     kept.release()
     result_of(asked).release()
 
 
 def test_a_limit_that_is_told_no_more_is_the_policys_again() -> None:
-    rig = Rig("", limit=3)
+    rig = Sourced("", limit=3)
     rig.source.tell(Backend("tcp:192.0.2.1:1", limit=7))
     rig.pool.eject("tcp:192.0.2.1:1")
     rig.source.tell(Backend("tcp:192.0.2.1:1"))
@@ -75,7 +75,7 @@ def here(limit: int | None = None, **also: Any) -> Backend:
     return Backend(HERE, limit=limit, **also)
 
 
-def limit_of(rig: Rig) -> int:
+def limit_of(rig: Sourced) -> int:
     """What a manager of that backend has, once it is asked for."""
     rig.pool.connect("us", HERE).addErrback(lambda failure: None).cancel()
     (status,) = rig.pool.status([HERE])
@@ -95,7 +95,7 @@ def limit_of(rig: Rig) -> int:
     ids=["no more", "and back", "left and came with another", "left and came without", "came"],
 )
 def test_the_limit_is_what_the_list_says(lists: list[Backend | None], limits: list[int]) -> None:
-    rig = Rig("", clock=MemoryReactorClock(), limit=3)
+    rig = Sourced("", clock=MemoryReactorClock(), limit=3)
     told = []
     for each in lists:
         rig.source.tell(*([each] if each else [rig.known["a"]]))
@@ -104,7 +104,7 @@ def test_the_limit_is_what_the_list_says(lists: list[Backend | None], limits: li
 
 
 def test_a_limit_set_by_hand_holds_until_the_list_says_another() -> None:
-    rig = Rig("", clock=MemoryReactorClock(), limit=3)
+    rig = Sourced("", clock=MemoryReactorClock(), limit=3)
     rig.pool.resize(9, HERE)
     for told in ([here(5)], [here(5, weight=2.0)], [rig.known["a"]], [here(6)]):
         rig.source.tell(*told)
@@ -121,7 +121,7 @@ def test_a_limit_set_by_hand_holds_until_the_list_says_another() -> None:
 
 
 def test_of_several_lists_the_newest_that_says_a_limit_is_heeded() -> None:
-    rig = Rig("", clock=MemoryReactorClock(), limit=3)
+    rig = Sourced("", clock=MemoryReactorClock(), limit=3)
     rig.source.tell(here(5))
     assert limit_of(rig) == 5
     rig.pool.group([here()])
@@ -135,7 +135,7 @@ def test_of_several_lists_the_newest_that_says_a_limit_is_heeded() -> None:
 
 
 def test_the_list_of_a_group_that_is_closed_says_nothing_any_more() -> None:
-    rig = Rig("", clock=MemoryReactorClock(), limit=3)
+    rig = Sourced("", clock=MemoryReactorClock(), limit=3)
     rig.source.tell(here(5))
     rig.pool.group([here(7)]).close()
     assert limit_of(rig) == 5
@@ -143,7 +143,7 @@ def test_the_list_of_a_group_that_is_closed_says_nothing_any_more() -> None:
 
 def test_what_messages_call_a_backend_follows_the_list() -> None:
     events: list[Any] = []
-    rig = Rig("", clock=MemoryReactorClock())
+    rig = Sourced("", clock=MemoryReactorClock())
     rig.pool._observers.append(events.append)
     rig.source.tell(here(name="old", weight=2.0))
     first = rig.ask(timeout=3.0)
@@ -160,14 +160,14 @@ def test_what_messages_call_a_backend_follows_the_list() -> None:
 
 
 def test_a_backend_that_is_asked_for_by_its_string_is_called_what_the_list_calls_it() -> None:
-    rig = Rig("", clock=MemoryReactorClock(), limit=3)
+    rig = Sourced("", clock=MemoryReactorClock(), limit=3)
     rig.source.tell(here(5, name="new"))
     assert limit_of(rig) == 5
     assert [str(each.backend) for each in rig.pool.status()] == ["new"]
 
 
 def test_a_changed_weight_and_zone_take_effect(logged_failures: Any) -> None:
-    rig = Rig("")
+    rig = Sourced("")
     seen: list[Any] = []
 
     def look(statuses: Sequence[Status]) -> Status:

@@ -15,7 +15,7 @@ from kolus import (
     Status,
 )
 from kolus.testing import NotFired, result_of
-from tests.rigs.grouped import Grouped, has_result
+from tests.rigs.groups import Grouped
 
 
 @pytest.mark.parametrize("freed", ["a", "b", "c"])
@@ -76,7 +76,7 @@ def test_requests_are_served_in_the_order_in_which_they_came() -> None:
     asked = [rig.ask() for _ in range(3)]
     for served, name in enumerate("bca", 1):
         leases[name].release()
-        assert [has_result(each) for each in asked] == [True] * served + [False] * (3 - served)
+        assert [each.called for each in asked] == [True] * served + [False] * (3 - served)
 
 
 def test_who_waits_for_one_backend_and_who_waits_for_all_are_served_by_arrival() -> None:
@@ -86,13 +86,13 @@ def test_who_waits_for_one_backend_and_who_waits_for_all_are_served_by_arrival()
     here = rig.pool.connect("us", rig.backends[1])
     anywhere_later = rig.ask()
     leases["b"].release()
-    assert has_result(anywhere)
-    assert not has_result(here)
+    assert anywhere.called
+    assert not here.called
     result_of(anywhere).release()
-    assert has_result(here)
-    assert not has_result(anywhere_later)
+    assert here.called
+    assert not anywhere_later.called
     result_of(here).release()
-    assert has_result(anywhere_later)
+    assert anywhere_later.called
 
 
 def test_a_newcomer_does_not_overtake_who_waits_for_any() -> None:
@@ -137,9 +137,9 @@ def test_exclude_keeps_a_request_from_being_served_by_some() -> None:
     asked = rig.ask(exclude=[rig.backends[0], rig.backends[1]])
     leases["a"].release()
     leases["b"].release()
-    assert not has_result(asked)
+    assert not asked.called
     leases["c"].release()
-    assert has_result(asked)
+    assert asked.called
 
 
 def test_a_balancer_that_binds_keeps_the_request_where_it_chose() -> None:
@@ -182,9 +182,9 @@ def test_a_request_goes_on_waiting_elsewhere_when_its_backend_is_drained() -> No
     leases = rig.fill()
     asked = [rig.ask() for _ in range(4)]
     rig.pool.drain(rig.backends[0])
-    assert not any(map(has_result, asked))
+    assert not any(each.called for each in asked)
     leases["b"].release()
-    assert [has_result(each) for each in asked] == [True, False, False, False]
+    assert [each.called for each in asked] == [True, False, False, False]
 
 
 def test_a_request_moves_on_when_its_backend_is_paused() -> None:
@@ -198,7 +198,7 @@ def test_a_request_moves_on_when_its_backend_is_paused() -> None:
     assert rig.waiting() == [1, 0]
     rig.pool.pause(rig.backends[0])
     assert rig.waiting() == [0, 1]
-    assert not has_result(asked)
+    assert not asked.called
 
 
 def test_a_larger_limit_serves_who_waits_for_all() -> None:
@@ -209,7 +209,7 @@ def test_a_larger_limit_serves_who_waits_for_all() -> None:
     assert result_of(asked).backend is rig.backends[1]
 
 
-def test_idents_wait_apart() -> None:
+def test_a_connection_that_comes_home_serves_only_waiters_of_its_ident() -> None:
     rig = Grouped(2, idents="separate")
     leases = rig.fill()
     theirs = rig.group.connect("them")
@@ -226,7 +226,7 @@ def test_select_waits_for_all_of_its_list() -> None:
     leases = rig.fill()
     asked = rig.pool.select("us", rig.backends[1:])
     leases["a"].release()
-    assert not has_result(asked)
+    assert not asked.called
     leases["c"].release()
     assert result_of(asked).backend is rig.backends[2]
 
@@ -256,7 +256,22 @@ def test_no_queue_of_a_list_outlives_its_requests() -> None:
         manager: Any = rig.pool.manager(backend)
         assert not list(manager.groups)
         assert not manager.placements.waiters
-        assert not manager.placements.wait_for_idle
+        assert not (manager.placements.wait_for_idle)
+        assert not (manager.placements.wait_for_new)
+
+
+def test_who_waits_for_room_is_told_of_it_when_a_backend_gets_a_manager_for_its_ident() -> None:
+    turn = [0]
+    rig = Grouped(2, lambda statuses: statuses[turn[0]], idents="replace", limit=3)
+    held = [rig.lease() for _ in range(3)]
+    held.append(result_of(rig.pool.connect("them", rig.backends[1])))
+    rig.fakes[1].accept(after=0.1, always=True)
+    asked = [rig.ask()]  # there is room only where a manager would displace another ident's
+    turn[0] = 1
+    asked.append(rig.ask())
+    assert rig.fakes[1].attempts == 3
+    rig.clock.advance(0.1)
+    assert [result_of(each).backend for each in asked] == [rig.backends[1]] * 2
 
 
 def test_a_slow_connect_does_not_hold_up_who_could_be_connected_for_elsewhere() -> None:
@@ -350,4 +365,4 @@ def test_a_request_that_has_another_place_makes_room_for_one_that_has_none() -> 
     only_there = rig.ask(exclude=[rig.backends[1]])
     rig.turn()
     assert result_of(anywhere).backend is rig.backends[1]
-    assert not has_result(only_there)
+    assert not only_there.called

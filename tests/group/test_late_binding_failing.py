@@ -23,8 +23,7 @@ from kolus import (
 from kolus.balance import pick_two
 from kolus.testing import FakeBackend, result_of
 from kolus.testing.results import failure_of
-from tests.rigs.grouped import Grouped, has_result
-from tests.rigs.grouping import Rig
+from tests.rigs.groups import Grouped, Sourced, names
 from tests.rigs.pools import Half
 
 
@@ -43,7 +42,7 @@ def test_a_retry_keeps_the_deadline() -> None:
     rig.clock.advance(0.2)
     assert rig.fakes[1].attempts == 1
     rig.clock.pump([0.1] * 17)
-    assert not has_result(asked)
+    assert not asked.called
     rig.clock.advance(0.1)
     with pytest.raises(LeaseTimeout) as caught:
         result_of(asked)
@@ -79,7 +78,7 @@ def test_a_request_that_a_lease_may_still_serve_outlives_failed_connects() -> No
     rig.fakes[1].refuse()
     rig.fakes[2].refuse()
     asked = rig.ask()
-    assert not has_result(asked)
+    assert not asked.called
     held.release()
     assert result_of(asked).backend is rig.backends[0]
 
@@ -172,14 +171,14 @@ def test_requests_that_a_slow_backend_may_serve_do_not_try_very_many_dead_ones_w
     group = pool.group([Backend(each, name=str(n)) for n, each in enumerate(fakes)], pick_two())
     asked = [group.connect("us", timeout=2.9) for _ in range(2)]
     looked: list[object] = []
-    places: Any = group._candidates.queue("us")._places
-    has_room = places.has_room
+    finder: Any = group._candidates.queue("us")._room_finder
+    has_room = finder.has_room
 
     def look(backend: Backend) -> bool:
         looked.append(backend)
         return bool(has_room(backend))
 
-    places.has_room = look
+    finder.has_room = look
     clock.pump([0.002] * 1500)
     for each in asked:
         with pytest.raises(LeaseTimeout):
@@ -210,7 +209,7 @@ def test_a_balancer_that_ends_a_request_while_it_chooses_again_raises_nowhere(wh
 
 
 def test_a_backend_that_leaves_while_its_manager_is_made_gets_no_request() -> None:
-    rig = Rig("ab")
+    rig = Sourced("ab")
     make = rig.pool._managers._make
 
     def leaving(backend: Backend, ident: Any) -> Any:
@@ -220,12 +219,12 @@ def test_a_backend_that_leaves_while_its_manager_is_made_gets_no_request() -> No
 
     rig.pool._managers._make = leaving
     assert str(rig.lease().backend) == "b"
-    assert rig.fakes["a"].attempts == 0
+    assert rig.fake("a").attempts == 0
 
 
 def test_a_manager_that_ends_as_it_is_made_gets_no_request_that_another_may_serve() -> None:
-    rig = Rig("abc")
-    rig.fakes["a"].refuse(always=True)
+    rig = Sourced("abc")
+    rig.fake("a").refuse(always=True)
     make = rig.pool._managers._make
 
     def ending(backend: Backend, ident: Any) -> Any:
@@ -236,3 +235,70 @@ def test_a_manager_that_ends_as_it_is_made_gets_no_request_that_another_may_serv
 
     rig.pool._managers._make = ending
     assert str(rig.lease().backend) == "c"
+
+
+def test_who_is_connected_for_is_placed_elsewhere_when_an_attempt_for_another_ident_fails() -> None:
+    rig = Grouped(2, limit=3)
+    rig.fakes[0].never_answer()
+    asked = rig.ask()
+    rig.fakes[0].refuse()
+    rig.pool.connect("them", rig.backends[0]).addErrback(lambda _: None)
+    assert result_of(asked).backend == rig.backends[1]
+
+
+def test_a_waiter_that_is_given_up_is_placed_once_though_who_waits_for_room_is_told() -> None:
+    rig = Grouped(3)
+    for each in rig.fakes:
+        each.never_answer()
+    asked: Any = rig.ask()
+    first: Any = rig.pool.manager(rig.backends[0], "us")
+    placer = asked.queue._placer
+    placer._short[asked] = None
+    first.demand_fell = placer.place_short
+    first.placements.give_up(asked, ConnectFailed(rig.backends[0], ValueError(), 1.0))
+    managers: list[Any] = [rig.pool.manager(each, "us") for each in rig.backends]
+    placed = [each for each in managers if each is not None and asked in each.placements.waiters]
+    assert placed == [asked.placement]
+
+
+def _goes(rig: Sourced, how: str) -> None:
+    """The backend a gives no leases any more."""
+    if how == "leaves":
+        rig.tell("b")
+    else:
+        rig.pool.drain(rig.known["a"])
+
+
+class Paused(Sourced):
+    """A group of two backends: one never answers, and attempts pause at the other one.
+
+    @ivar asked: a request that waits at the first.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__("ab", **settings)
+        self.fake("a").never_answer(always=True)
+        self.fake("b").refuse()
+        asked = self.pool.connect("us", self.known["b"])
+        asked.addErrback(lambda _: None)
+        asked.cancel()
+        self.asked = self.ask(timeout=60.0)
+        assert self.waiting()[:2] == [1, 0]
+
+
+@pytest.mark.parametrize("how", ["leaves", "is drained"])
+def test_who_waits_where_a_backend_goes_waits_for_one_that_may_recover(how: str) -> None:
+    rig = Paused(fail_fast=False)
+    _goes(rig, how)
+    assert not rig.asked.called
+    rig.clock.advance(1)
+    assert names([result_of(rig.asked)]) == "b"
+
+
+@pytest.mark.parametrize("how", ["leaves", "is drained"])
+def test_who_fails_where_a_backend_goes_has_the_last_error_of_the_others(how: str) -> None:
+    rig = Paused()
+    _goes(rig, how)
+    error = failure_of(ConnectFailed, rig.asked)
+    assert error.backend == rig.known["b"]
+    assert error.retry_in > 0

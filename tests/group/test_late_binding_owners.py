@@ -8,7 +8,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from kolus import LeaseError
 from kolus.manager.waiting.deadlock import Deadlocks
 from kolus.testing import result_of
-from tests.rigs.grouped import Grouped, has_result
+from tests.rigs.groups import Grouped
 
 
 def test_an_owner_that_ends_ends_its_request_wherever_it_waits() -> None:
@@ -50,7 +50,7 @@ def test_an_owner_that_comes_to_hold_all_of_all_backends_is_told_then() -> None:
     asked = [rig.ask(owner=owner) for _ in range(2)]
     other.release()
     assert mine.held
-    assert has_result(asked[0])
+    assert asked[0].called
     with pytest.raises(LeaseError, match="holds"):
         result_of(asked[1])
 
@@ -63,7 +63,7 @@ def test_a_request_that_leaves_when_another_of_its_owner_fails_is_in_nobodys_way
     asked[1].addErrback(lambda failure: asked[2].cancel())
     other.release()
     assert mine.held
-    assert has_result(asked[0])
+    assert asked[0].called
     with pytest.raises(CancelledError):
         result_of(asked[2])
 
@@ -74,7 +74,7 @@ def test_an_owner_that_holds_all_of_one_backend_waits_for_the_others() -> None:
     mine, other = rig.lease(owner=owner), rig.lease()
     asked = rig.ask(owner=owner)
     other.release()
-    assert has_result(asked)
+    assert asked.called
     mine.release()
 
 
@@ -89,7 +89,7 @@ def test_where_an_owner_does_not_hold_everything_is_found_without_a_look_at_all_
     find = Deadlocks.find
     monkeypatch.setattr(Deadlocks, "find", lambda *what: (looks.append(None), find(*what))[1])
     second = rig.ask(owner=owner)
-    assert [has_result(each) for each in (first, second)] == [False, False]
+    assert [each.called for each in (first, second)] == [False, False]
     assert len(held) == 7
     assert other.held
     assert len(looks) <= 2

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from operator import attrgetter
 from random import Random
 from typing import Any
@@ -142,17 +144,21 @@ def test_select_serves_at_once_without_a_look_at_the_rest() -> None:
 class Drawn:
     """A pool with three backends and a balancer that draws, with what it will draw next."""
 
-    def __init__(self, among: str) -> None:
+    def __init__(self, among: str, weights: Sequence[float] = (1, 1, 1)) -> None:
         self.rig = Pooled(limit=1)
+        self.rig.backends = [
+            replace(each, weight=weight)
+            for each, weight in zip(self.rig.backends, weights, strict=True)
+        ]
         self.rng, self._foretold = Random(4), Random(4)
         self.balancer = balance.pick_two(self.rng)
         self.group = self.rig.pool.group(self.rig.backends, self.balancer)
         self._among = among
 
-    def ask(self) -> Deferred[Lease[Any]]:
+    def ask(self, ident: str = "us") -> Deferred[Lease[Any]]:
         if self._among == "a group":
-            return self.group.connect("us")
-        return self.rig.pool.select("us", self.rig.backends, self.balancer)
+            return self.group.connect(ident)
+        return self.rig.pool.select(ident, self.rig.backends, self.balancer)
 
     def connect_to_all(self) -> None:
         leases = [result_of(self.rig.pool.connect("us", each)) for each in self.rig.backends]
@@ -185,6 +191,44 @@ def test_a_request_that_is_served_at_once_has_the_less_loaded_of_the_two_drawn(a
         for each in (lease, busy):
             each.release()
         drawn.look()
+
+
+@AMONG
+def test_of_two_with_nothing_to_do_the_one_of_more_weight_serves(among: str) -> None:
+    drawn = Drawn(among, weights=(1, 2, 3))
+    drawn.connect_to_all()
+    for _ in range(20):
+        first, second = drawn.next_two()
+        lease = result_of(drawn.ask())
+        assert lease.backend == max(first, second, key=attrgetter("weight"))
+        lease.release()
+        drawn.look()
+
+
+@AMONG
+def test_of_backends_with_nothing_to_do_each_serves_as_often(among: str) -> None:
+    drawn = Drawn(among)
+    drawn.connect_to_all()
+    served: Counter[Backend] = Counter()
+    for _ in range(3000):
+        lease = result_of(drawn.ask())
+        served[lease.backend] += 1
+        lease.release()
+    assert all(900 < served[each] < 1100 for each in drawn.rig.backends)
+
+
+@AMONG
+def test_a_request_of_another_ident_goes_to_the_first_drawn_if_that_has_nothing_to_do(
+    among: str,
+) -> None:
+    drawn = Drawn(among)
+    drawn.connect_to_all()
+    first, _ = drawn.next_two()
+    asked = drawn.ask("them")
+    drawn.rig.turn()  # the idle connection makes way
+    lease = result_of(asked)
+    assert lease.backend == first
+    lease.release()
 
 
 @AMONG

@@ -50,7 +50,7 @@ def test_no_key_is_given_to_an_ejected_backend_while_others_are_well(spill: floa
 
 def test_an_ejected_backend_does_not_serve_who_waits_for_all() -> None:
     rig = Nursed(limit=6)
-    held = rig.fill(1)
+    held = rig.fill_at(1)
     home = rig.at(0)
     rig.fail(0)
     asked = rig.ask()

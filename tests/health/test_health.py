@@ -277,7 +277,7 @@ def test_a_closed_pool_leaves_no_timer(phase: str) -> None:
 
 def test_failures_after_close_leave_no_timer() -> None:
     rig = Nursed(1)
-    held = rig.fill(0)
+    held = rig.fill_at(0)
     closed = rig.pool.close(10)
     for each in held:
         each.finished(failed=True)

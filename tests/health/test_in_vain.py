@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 
 from kolus import Backend, Lease, Policy, Pool, balance
 from kolus.testing import FakeBackend, FakeConnection, result_of
-from tests.rigs.grouped import Grouped
+from tests.rigs.groups import Grouped
 
 SLOTS = pytest.mark.parametrize("slots", [None, 3])
 ENDS = pytest.mark.parametrize("end", [FakeConnection.reset, FakeConnection.close])
@@ -41,7 +41,7 @@ SETTLES = pytest.mark.parametrize("settle", [released, finished, failed, forgott
 
 def failures(rig: Grouped) -> int:
     (status,) = rig.pool.status(rig.backends)
-    return status.manager._record.health.failures  # type: ignore[union-attr]
+    return status.manager.record.health.failures  # type: ignore[union-attr]
 
 
 def use(rig: Grouped, settle: Callable[[Lease[Any]], None], *happens: Any) -> None:

@@ -99,6 +99,29 @@ def test_a_lease_that_was_given_at_once_comes_home(rig: Idents, way: Any, manner
     ending(rig)
 
 
+CALLS: dict[str, Callable[[Idents], Any]] = {
+    "run": lambda rig: rig.pool.run("u", rig.backend, lambda protocol: Deferred()),
+    "run in a group": lambda rig: rig.pool.group([rig.backend]).run("u", lambda protocol: 1),
+    "warm": lambda rig: rig.pool.warm(rig.backend, 1, ident="u"),
+    "warm a group": lambda rig: rig.pool.group([rig.backend]).warm(1, ident="u"),
+    "drain": lambda rig: rig.pool.drain(rig.backend),
+    "close": lambda rig: rig.pool.close(),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("manner", [plainly, by_another_task, for_some_time])
+def test_any_other_call_says_what_to_write_and_holds_nothing(
+    rig: Idents, call: str, manner: Any
+) -> None:
+    rig.lease("u").release()
+    with pytest.raises(RuntimeError, match=r"await kolus\.aio\.wait"):
+        run_in_a_loop(manner(CALLS[call](rig)))
+    rig.turn()
+    assert rig.pool.status([rig.backend])[0].leased == 0
+    ending(rig)
+
+
 def test_what_is_connected_for_it_serves_the_next_request(rig: Idents) -> None:
     rig.fake.accept(after=1)
     with pytest.raises(RuntimeError, match=ADVICE):

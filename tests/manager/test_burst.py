@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 
 from kolus import Backend, Policy, Pool
-from kolus.testing import FakeBackend
+from kolus.testing import FakeBackend, result_of
 from tests.rigs.either import either
 from tests.rigs.pools import Half, Managed
 
@@ -173,10 +174,79 @@ def test_a_connect_for_a_caller_that_left_does_not_keep_the_next_waiting(rig_of:
     asked.addCallback(lambda lease: lease.release())
 
 
-def test_a_slow_connect_is_made_once_for_one_request() -> None:
+@either
+@pytest.mark.parametrize("how", ["connect", "fresh", "warm", "prepare"])
+def test_one_request_alone_does_not_wait_for_a_connect_that_never_comes(
+    rig_of: Any, how: str
+) -> None:
+    steps: list[Deferred[None]] = []
+
+    def never_at_first(protocol: object) -> Deferred[None] | None:
+        steps.append(Deferred())
+        return steps[0] if len(steps) == 1 else None
+
+    rig = rig_of(limit=10, **({"prepare": never_at_first} if how == "prepare" else {}))
+    if how != "prepare":
+        rig.fake.never_answer()
+    if how == "warm":
+        asked: Any = rig.manager.admission.warm("us", 1, None)
+    else:
+        asked = rig.manager.connect("us", fresh=how == "fresh")
+    rig.clock.advance(1.4)
+    assert (rig.fake.attempts, asked.called) == (1, False)
+    rig.clock.advance(0.1)
+    rig.turn()
+    assert (rig.fake.attempts, asked.called) == (2, True)
+    asked.addCallback(lambda lease: lease and lease.release())
+
+
+@either
+def test_who_holds_their_leases_do_not_keep_others_waiting_for_connects_that_never_come(
+    rig_of: Any,
+) -> None:
+    rig = rig_of(limit=10)
+    for _ in range(4):
+        rig.fake.never_answer()
+    asked = [rig.ask() for _ in range(6)]
+    rig.clock.pump([0.1] * 16)
+    assert [each.called for each in asked] == [True] * 6
+    for each in asked:
+        each.addCallback(lambda lease: lease.release())
+
+
+def test_a_connect_that_is_late_and_still_comes_serves_its_request() -> None:
     rig = Managed(limit=10)
     rig.fake.accept(after=4, always=True)
     asked = rig.ask()
     rig.clock.pump([0.5] * 8)
-    assert (rig.fake.attempts, asked.called) == (1, True)
+    assert (rig.fake.attempts, asked.called) == (3, True)
     asked.addCallback(lambda lease: lease.release())
+
+
+@either
+def test_what_is_only_kept_ready_has_no_other_connect_beside_a_slow_one(rig_of: Any) -> None:
+    rig = rig_of(limit=10, min_idle=1)
+    rig.fake.never_answer(always=True)
+    rig.manager.connections_changed()
+    rig.clock.pump([0.5] * 9)
+    assert rig.fake.attempts == 1
+
+
+@either
+def test_after_a_stall_a_connect_under_way_is_not_late(rig_of: Any) -> None:
+    rig = rig_of(limit=10)
+    rig.fake.never_answer(always=True)
+    asked = rig.ask(timeout=60)
+    rig.manager.clock.resumed_at = rig.clock.seconds() + 1.0
+    rig.clock.pump([0.1] * 24)
+    assert rig.fake.attempts == 1
+    rig.clock.advance(0.1)
+    assert rig.fake.attempts == 2
+    give_up([asked])
+
+
+@either
+def test_a_connect_that_is_over_at_once_leaves_no_timer_for_its_being_late(rig_of: Any) -> None:
+    rig = rig_of(limit=1, idle_timeout=None, lifetime=None, manager_idle_timeout=None)
+    result_of(rig.ask()).release()
+    assert [each for each in rig.clock.getDelayedCalls() if each.getTime() <= 2.0] == []

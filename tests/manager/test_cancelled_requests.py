@@ -13,7 +13,7 @@ from kolus.events import Cancelled, Leased
 from kolus.metrics import Metrics
 from kolus.testing import result_of
 from kolus.testing.results import failure_of
-from tests.rigs.grouping import Teller
+from tests.rigs.groups import Teller
 from tests.rigs.idents import Idents
 
 WAYS: dict[str, Callable[..., Deferred[Any]]] = {

@@ -89,7 +89,7 @@ def test_a_release_of_what_is_not_clean_finishes_it_and_says_so(
 ) -> None:
     rig = Managed(Busy, observed=True, clean=is_clean, debug=debug)
     metrics = Metrics()
-    rig.manager._observers.append(metrics)
+    rig.manager.observers.append(metrics)
     rig.clock.advance(1)
     lease = rig.lease()
     rig.clock.advance(2)

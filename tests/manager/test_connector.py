@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 
 from kolus import ConnectFailed, Lease, LeaseTimeout
 from kolus.backoff import Backoff
@@ -100,3 +104,22 @@ def test_a_greeting_nobody_waited_for_is_no_failed_connect() -> None:
         rig.lease().finished()
         rig.turn()
     assert rig.manager.counters.connect_failures == 0
+
+
+@pytest.mark.parametrize("backoff", [None, Backoff()])
+def test_a_connect_that_began_before_a_check_failed_does_not_make_up_for_it(
+    backoff: Backoff | None,
+) -> None:
+    def check(protocol: Any) -> Deferred[bool]:
+        return deferLater(rig.clock, 0.01, lambda: False)
+
+    rig = Managed(limit=4, backoff=backoff, check=check, check_after=0)
+    rig.fake.accept(after=0.03, always=True)
+    asked = [rig.ask()]
+    rig.clock.advance(0.015)
+    asked.append(rig.ask())
+    rig.clock.pump([0.005] * 200)
+    for each in asked:
+        with pytest.raises(ConnectFailed, match="its check failed"):
+            result_of(each)
+    assert rig.fake.attempts == 3

@@ -27,7 +27,7 @@ from kolus import (
 from kolus.events import Lost, Resized
 from kolus.status import State
 from kolus.testing import FakeBackend, result_of
-from kolus.testing.backend import FakeTransport
+from kolus.testing.transport import FakeTransport
 from tests.rigs.either import either
 from tests.rigs.pools import Managed, Pooled
 from tests.rigs.sharing import Multiplexed, Sharing
@@ -296,8 +296,8 @@ def test_a_refusal_keeps_nothing_of_those_who_had_just_asked() -> None:
     rig.fake.refuse(reason=OSError("no route"))
     with pytest.raises(ConnectFailed):
         rig.lease()
-    assert rig.manager._record.attempts.last_error is not None
-    assert rig.manager._record.attempts.last_error.__traceback__ is None
+    assert rig.manager.record.attempts.last_error is not None
+    assert rig.manager.record.attempts.last_error.__traceback__ is None
 
 
 # What is told

@@ -12,6 +12,8 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 
 from kolus import Backend, ConnectContext, ConnectFailed, Policy, Pool
+from kolus.backoff import Backoff
+from kolus.status import State
 from kolus.testing import FakeBackend, result_of
 from tests.rigs.pools import Half, Managed
 
@@ -133,7 +135,7 @@ HOOKS = Hooks()
         (HOOKS, 2),
     ],
 )
-def test_it_is_called_with_as_few_arguments_as_it_can_be(hook: Any, count: int) -> None:
+def test_prepare_is_called_with_as_few_arguments_as_it_can_be(hook: Any, count: int) -> None:
     HOOKS.got.clear()
     rig = Managed(prepare=hook)
     rig.lease()
@@ -165,7 +167,7 @@ def test_an_endpoint_is_made_for_each_connect() -> None:
     assert len(rig.made) == 2
 
 
-def test_it_may_be_made_without_a_context_or_later() -> None:
+def test_an_endpoint_may_be_made_without_a_context_or_later() -> None:
     fake = FakeBackend(Clock())
     later: Deferred[Any] = Deferred()
 
@@ -297,6 +299,18 @@ def test_what_is_no_endpoint_fails_the_attempt_and_is_not_shown(made: Any) -> No
         assert SECRET not in f"{seen} {seen!r}"
         seen = seen.__cause__ if seen.__cause__ is not None else None
     assert SECRET not in str(rig.pool.explain())
+
+
+@pytest.mark.parametrize("made", [None, "no endpoint", ("127.0.0.1", 80)])
+def test_what_is_no_endpoint_is_a_mistake_that_costs_no_back_off_and_ejects_nothing(
+    made: Any,
+) -> None:
+    rig = Making(lambda: made, backoff=Backoff())
+    for _ in range(20):
+        error = rig.error()
+        assert error.is_mistake
+        assert error.retry_in == 0
+    assert rig.pool.status([rig.backend])[0].state is State.OPEN
 
 
 def test_a_callable_that_cannot_be_called_is_no_backend() -> None:

@@ -317,7 +317,7 @@ def test_hikaricp_2099_connections_made_at_once_are_not_recycled_at_once(rig_of:
         elif isinstance(event, Connected):
             made.append(rig.clock.seconds())
 
-    rig.manager._observers.append(note)
+    rig.manager.observers.append(note)
     for _ in range(2 * 3600):
         for lease in [rig.lease() for _ in range(10)]:
             lease.release()

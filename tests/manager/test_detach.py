@@ -16,7 +16,7 @@ from kolus import Backend, Lease, LeaseError, Policy, Pool
 from kolus.events import Detached, Finished, Lost, Overdue, Released, Retired
 from kolus.metrics import Metrics
 from kolus.testing import FakeBackend, NotFired, result_of
-from kolus.testing.backend import FakeTransport
+from kolus.testing.transport import FakeTransport
 from tests.rigs.pools import Managed, Pooled
 from tests.rigs.sharing import Hears, Sharing
 
@@ -217,7 +217,7 @@ def test_closing_the_pool_does_not_wait_for_what_is_detached(keep_slot: bool) ->
 def test_a_detached_connection_is_counted_and_told() -> None:
     rig = Managed(observed=True)
     metrics = Metrics()
-    rig.manager._observers.append(metrics)
+    rig.manager.observers.append(metrics)
     lease = rig.lease()
     rig.clock.advance(3)
     lease.detach()
@@ -327,9 +327,7 @@ def test_a_connection_that_the_pool_has_aborted_cannot_be_detached() -> None:
 def test_an_observer_that_hears_of_the_detaching_may_do_anything() -> None:
     rig = Managed(Hears, observed=True)
     lease = rig.lease()
-    rig.manager._observers.append(
-        lambda event: isinstance(event, Detached) and rig.manager.close(0)
-    )
+    rig.manager.observers.append(lambda event: isinstance(event, Detached) and rig.manager.close(0))
     protocol = lease.detach(keep_slot=True)
     rig.turn()
     assert protocol.losses == []

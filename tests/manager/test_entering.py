@@ -26,7 +26,7 @@ from kolus import (
 )
 from kolus.testing import NotFired, result_of
 from kolus.testing.results import failure_of
-from tests.rigs.grouping import Teller
+from tests.rigs.groups import Teller
 from tests.rigs.idents import Idents
 from tests.rigs.sharing import Hears
 

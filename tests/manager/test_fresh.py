@@ -312,7 +312,7 @@ def test_a_cancelled_request_leaves_the_queue(rig_of: Callable[..., Any]) -> Non
     assert rig.manager.status().waiting == 0
     held.release()
     assert rig.manager.status().idle == 1  # nothing makes way for one that is gone
-    assert not rig.manager.groups.known
+    assert not rig.manager.groups.joined
 
 
 @either
@@ -678,7 +678,7 @@ def test_a_manager_is_smooth_again_when_those_requests_are_served() -> None:
 
 
 @either
-def test_in_debug_mode_too(rig_of: Callable[..., Any]) -> None:
+def test_a_fresh_connection_is_given_in_debug_mode(rig_of: Callable[..., Any]) -> None:
     rig = rig_of(limit=1, debug=True)
     use(rig)
     asked = fresh(rig)
@@ -761,3 +761,36 @@ def test_a_shared_connection_that_is_checked_for_a_fresh_request_counts_as_out()
     answers[-1].callback(True)
     settle(rig, asked)
     held.release()
+
+
+@either
+@pytest.mark.parametrize("most_idle", [None, 0])
+def test_a_check_for_a_fresh_request_keeps_nobody_else_from_a_check(
+    rig_of: Callable[..., Any], most_idle: int | None
+) -> None:
+    checks: list[Deferred[bool]] = []
+
+    def check(protocol: Any) -> Deferred[bool]:
+        checks.append(Deferred())
+        return checks[-1]
+
+    rig = rig_of(limit=5, check=check, check_after=0.0, max_idle=most_idle)
+    asked = [fresh(rig), *[rig.ask() for _ in range(rig.manager.policy.slots or 1)]]
+    rig.turn()
+    assert (len(checks), rig.fake.attempts) == (2, 2)
+    for each in tuple(checks):
+        each.callback(True)
+    rig.manager.drain()
+    settle(rig, *asked)
+
+
+def test_a_new_connection_that_can_carry_nothing_yet_does_not_make_way_for_another() -> None:
+    silent = type("Silent", (Multiplexed,), {"first": 0})
+    rig = Sharing(silent, limit=1)
+    rig.fake.accept(after=0.1, always=True)
+    asked = [fresh(rig) for _ in range(4)]
+    rig.clock.pump([0.1] * 5)
+    assert rig.fake.attempts == 1
+    rig.protocols[0].change(4)
+    settle(rig, *asked)
+    rig.end()

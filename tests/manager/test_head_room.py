@@ -48,7 +48,7 @@ def test_head_room_is_made_when_the_request_that_came_first_is_cancelled(rig_of:
     asked.addErrback(lambda _: None)
     asked.cancel()
     rig.clock.advance(1)
-    assert rig.manager.status().idle == 2 * (rig.manager._policy.slots or 1)
+    assert rig.manager.status().idle == 2 * (rig.manager.policy.slots or 1)
 
 
 @either

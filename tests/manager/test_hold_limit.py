@@ -138,7 +138,7 @@ def test_a_waiter_is_served_when_a_lease_is_revoked() -> None:
 def test_revoking_is_counted_and_told() -> None:
     rig = Managed(observed=True, hold_limit=5)
     metrics = Metrics()
-    rig.manager._observers.append(metrics)
+    rig.manager.observers.append(metrics)
     lease = rig.lease()
     rig.clock.advance(5)
     rig.turn()
@@ -215,7 +215,7 @@ def test_a_forgotten_lease_is_reclaimed_and_not_revoked(debug: bool) -> None:
     rig.turn()
     rig.clock.advance(5)
     assert (rig.manager.counters.forgotten, rig.manager.counters.revoked) == (1, 0)
-    assert rig.manager._tracker.next_due() == float("inf")
+    assert rig.manager.tracker.next_due() == float("inf")
 
 
 def test_an_observer_of_a_revoked_lease_may_settle_the_next() -> None:
@@ -226,7 +226,7 @@ def test_an_observer_of_a_revoked_lease_may_settle_the_next() -> None:
         if isinstance(event, Revoked):
             leases[1].release()
 
-    rig.manager._observers.append(settle)
+    rig.manager.observers.append(settle)
     rig.clock.advance(5)
     assert (rig.manager.counters.revoked, rig.manager.counters.releases) == (1, 1)
 

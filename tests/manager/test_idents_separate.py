@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 from collections import Counter
 from itertools import pairwise
 from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectError
 
-from kolus import Closed, ConnectFailed, Draining, Lease
+from kolus import Closed, ConnectFailed, Draining, Lease, LeaseTimeout
 from kolus.backoff import Backoff
+from kolus.context import ConnectContext
 from kolus.events import Why
 from kolus.testing import NotFired, result_of
 from tests.rigs.idents import Idents
@@ -382,4 +385,79 @@ def test_one_who_may_not_try_again_does_when_a_sibling_has_succeeded() -> None:
     rig.turn()
     result_of(asked).release()
     held.release()
+    rig.end()
+
+
+def test_who_lacked_something_here_tries_again_when_a_siblings_attempt_has_failed() -> None:
+    rig = Idents("separate", backoff=None, acquire_timeout=None)
+    rig.fake.refuse(after=1)
+    rig.ask("b", timeout=0.5).addErrback(lambda failure: failure.trap(LeaseTimeout))
+    rig.fake.refuse(reason=ConnectError(errno.ENOBUFS, "No buffer space available"))
+    asked = rig.ask("a")
+    rig.clock.pump([0.1] * 11)
+    result_of(asked).release()
+    rig.end()
+
+
+def test_a_siblings_success_allows_the_next_attempt_even_if_another_fails_meanwhile() -> None:
+    rig = Idents("separate", limit=3, backoff=None, connect_timeout=1, acquire_timeout=None)
+    last = rig.lease("a")
+    rig.fake.refuse()
+    asked = rig.ask("a")
+    rig.turn()
+    rig.fake.accept()
+    rig.fake.accept(after=20, always=True)
+    held = rig.lease("b")
+    last.finished()
+    rig.ask("c", timeout=0.5).addErrback(lambda failure: failure.trap(LeaseTimeout))
+    rig.turn()
+    rig.pool.resize(2, rig.backend)
+    assert [rig.manager(each).status().connecting for each in "ac"] == [0, 1]
+    rig.fake.accept(always=True)
+    rig.clock.pump([0.1] * 11)
+    for each in (result_of(asked), held):
+        each.release()
+    rig.end()
+
+
+@pytest.mark.parametrize("useless", ["prepare", "check"])
+def test_a_siblings_success_is_no_reason_to_repeat_connects_that_are_of_no_use(
+    useless: str,
+) -> None:
+    failing: list[str] = []
+
+    def prepare(protocol: Any, context: ConnectContext) -> bool:
+        return not (context.ident == "a" and useless in failing)
+
+    def check(protocol: Any) -> bool:
+        return useless not in failing
+
+    hooks = {"prepare": prepare} if useless == "prepare" else {"check": check, "check_after": 0}
+    rig = Idents("separate", backoff=None, **hooks)
+    held = rig.lease("a")
+    failing.append(useless)
+    rig.fake.accept(after=0.01, always=True)
+    asked = rig.ask("a")
+    warmed = rig.pool.warm(rig.backend, 2, ident="b")
+    warmed.addErrback(lambda failure: failure.trap(LeaseTimeout))
+    rig.clock.pump([0.01] * 100)
+    assert rig.fake.attempts == 3
+    failing.clear()
+    held.release()
+    rig.turn()
+    result_of(asked).release()
+    rig.clock.advance(60)
+    rig.end()
+
+
+def test_idents_that_share_a_backend_that_accepts_and_ends_do_not_connect_in_a_loop() -> None:
+    rig = Idents("separate", limit=4, min_idle=1, idle_timeout=None, lifetime=None)
+    for ident in "ab":
+        rig.lease(ident).finished()
+    rig.fake.accept(after=0.02, always=True)
+    for _ in range(1000):
+        rig.clock.advance(0.01)
+        for connection in rig.fake.connections:
+            connection.reset()
+    assert rig.fake.attempts < 30
     rig.end()

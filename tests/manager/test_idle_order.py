@@ -38,7 +38,7 @@ def test_the_next_the_oldest_and_the_new_are_known_whoever_leaves(name: str) -> 
             each = Idle(number)
             idle.append(each)
             order.all[each] = None
-            order.is_new(each)
+            order.note_new(each)
         elif chance < 0.6 and idle:  # a lease and a release
             each, _ = order.all.popitem()
             each.uses, each.since = 1, number
@@ -66,7 +66,7 @@ def test_what_was_leased_is_new_no_more() -> None:
     first, second = Idle(1), Idle(2)
     for each in (first, second):
         order.all[each] = None
-        order.is_new(each)
+        order.note_new(each)
     assert list(order.new()) == [first, second]
     first.state = LEASED
     assert list(order.new()) == [second]

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock
 
-from kolus import Ejection, Policy
+from kolus import Ejection, Policy, Pool
 from kolus.backoff import Backoff
 from kolus.events import Retired, Why
 from kolus.manager.connections.keepalive import MOST_AT_A_TIME
@@ -362,7 +364,7 @@ def test_failed_keep_alives_are_not_held_against_the_backend() -> None:
     rig.clock.pump([10, 0, 0, 0, 0])
     assert len(checks.asked) == 10
     assert rig.manager.status().state.value == "open"
-    assert rig.manager._record.health.failures == 0
+    assert rig.manager.record.health.failures == 0
 
 
 def test_a_failed_keep_alive_does_not_hide_that_the_check_for_a_request_fails() -> None:
@@ -376,9 +378,9 @@ def test_a_failed_keep_alive_does_not_hide_that_the_check_for_a_request_fails() 
     waiting = [rig.ask(), rig.ask()]
     assert len(checks.open) == 2
     checks.open[0].callback(False)
-    assert rig.manager._record.health.failures == 0
+    assert rig.manager.record.health.failures == 0
     checks.open[0].callback(False)
-    assert rig.manager._record.health.failures == 1
+    assert rig.manager.record.health.failures == 1
     rig.turn()
     for each in waiting:
         result_of(each).release()
@@ -432,7 +434,6 @@ def test_a_shared_connection_that_died_in_silence_is_closed() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"keepalive": 5}, "keepalive=5 needs a check"),
         ({"keepalive": 0, "check": bool}, "keepalive must be more than 0"),
         ({"keepalive": -1, "check": bool}, "keepalive"),
         ({"keepalive": 70, "check": bool}, "keepalive=70 is more than idle_timeout=60"),
@@ -443,6 +444,11 @@ def test_settings_of_the_keep_alive_that_make_no_sense_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         Policy(**settings)
+
+
+def test_a_pool_refuses_a_keep_alive_without_a_check() -> None:
+    with pytest.raises(ValueError, match="keepalive=5 needs a check: that is what it runs"):
+        Pool(Clock(), Protocol, policy=Policy(keepalive=5))
 
 
 def test_a_keep_alive_is_of_use_with_any_check_after() -> None:

@@ -16,7 +16,7 @@ def test_a_pause_ends_and_an_end_does_not() -> None:
         lifecycle.resume,
         lambda: lifecycle.end(Draining),
         lifecycle.resume,
-        lifecycle.has_closed,
+        lifecycle.note_closed,
     ):
         step()
         states.append(lifecycle.state())
@@ -38,7 +38,7 @@ def test_all_who_asked_are_told_of_the_end_once() -> None:
     asked = [lifecycle.when_closed() for _ in range(2)]
     asked[0].cancel()
     asked[0].addErrback(lambda failure: None)
-    lifecycle.has_closed()
+    lifecycle.note_closed()
     assert result_of(asked[1]) is None
     assert result_of(lifecycle.when_closed()) is None
 

@@ -164,6 +164,22 @@ def test_connects_to_all_backends_pause_and_are_few() -> None:
     assert sum([fake.attempts for fake in world.fakes]) <= 5 * 4 * 70
 
 
+def test_after_a_fault_one_attempt_is_made_at_a_time() -> None:
+    world = World(1, limit=100)
+    number = errno.EMFILE
+    for way in WAYS:
+        world.fakes[0].refuse(0.05, ConnectBindError(number, "Too many open files"), always=True)
+        for _ in range(30):
+            world.use(way)
+        world.clock.pump([0.05])  # the first attempts, before anybody knew
+        for _ in range(100):
+            before = world.fakes[0].attempts
+            world.clock.advance(0.02)
+            assert world.fakes[0].attempts - before <= 1
+        world.recover()
+        world.clock.pump([0.5] * 10)
+
+
 def test_a_backend_that_works_is_not_kept_waiting_by_a_local_address_that_another_lacks() -> None:
     world = World()
     world.fakes[0].refuse(reason=ConnectError(errno.EADDRNOTAVAIL, "Cannot assign"), always=True)
@@ -211,6 +227,7 @@ def test_a_fault_is_told_once_and_so_is_its_end(log_events: list[Any]) -> None:
     told = [each["log_format"].format(**each) for each in told if "joined" not in each]
     assert len(told) == 2
     assert "this process has no file descriptor left" in told[0]
+    assert "in a row" not in told[0]
     assert told[1].startswith("connecting works again on this machine after 10")
 
 

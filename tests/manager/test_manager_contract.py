@@ -39,7 +39,7 @@ def manager_of_one_slot(*args: Any) -> SharedManager[Any]:
     "make", [connection_manager, fifo_manager, shared_manager, manager_of_one_slot]
 )
 @pytest.mark.parametrize("clause", MANAGER_CONTRACT, ids=lambda clause: clause.__name__)
-def test_the_contract_holds(
+def test_every_manager_keeps_the_contract(
     clause: Callable[[Rig], None], make: Callable[..., IKolusManager]
 ) -> None:
     run_clause(clause, make)
@@ -61,7 +61,7 @@ class Barges(ConnectionManager[Any]):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        queue = self._queue
+        queue = self.queue
 
         def pop() -> Any:
             waiter = next(reversed(queue.waiting))

@@ -58,7 +58,7 @@ def test_a_waiter_cancelled_by_an_observer_of_its_own_lease_loses_no_connection(
     rig = Managed(limit=1, observed=True)
     held = rig.lease()
     asked = rig.ask()
-    rig.manager._observers.append(lambda event: isinstance(event, Leased) and asked.cancel())
+    rig.manager.observers.append(lambda event: isinstance(event, Leased) and asked.cancel())
     held.release()
     with pytest.raises(CancelledError):
         result_of(asked)

@@ -11,13 +11,13 @@ from kolus.events import Retired, Why
 from kolus.metrics import Metrics
 from kolus.testing import result_of
 from tests.rigs.pools import Managed, Pooled
-from tests.rigs.sharing import Hears, Sharing
+from tests.rigs.sharing import Hears, Multiplexed, Sharing
 
 
 def test_more_connections_than_may_be_idle_are_closed_as_they_come_home() -> None:
     rig = Managed(max_idle=2, limit=5, observed=True)
     metrics = Metrics()
-    rig.manager._observers.append(metrics)
+    rig.manager.observers.append(metrics)
     leases = [rig.lease() for _ in range(5)]
     kept = [each.protocol for each in leases[:2]]
     for each in leases:
@@ -109,6 +109,37 @@ def test_an_idle_shared_connection_counts_once() -> None:
     rig.turn()
     assert len(rig.fake.connections) == 1
     assert rig.manager.status().idle == 2
+    rig.end()
+
+
+class Slow(Multiplexed):
+    """Says only later how many leases it can carry."""
+
+    first = 0
+
+
+def test_what_somebody_waits_for_is_kept_although_it_can_carry_nothing_yet() -> None:
+    rig = Sharing(Slow, max_idle=0)
+    rig.fake.accept(after=0.1, always=True)
+    asked = rig.ask()
+    rig.clock.pump([0.1] * 5)
+    assert rig.fake.attempts == 1
+    rig.protocols[0].change(2)
+    result_of(asked).release()
+    rig.turn()
+    assert rig.fake.connections == []
+    rig.end()
+
+
+def test_it_is_closed_when_the_last_who_waits_for_it_leaves() -> None:
+    rig = Sharing(Slow, max_idle=0)
+    asked = rig.ask()
+    asked.addErrback(lambda _: None)
+    rig.turn()
+    assert len(rig.fake.connections) == 1
+    asked.cancel()
+    rig.turn()
+    assert rig.fake.connections == []
     rig.end()
 
 

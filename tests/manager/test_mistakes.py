@@ -111,6 +111,32 @@ def test_a_protocol_that_cannot_be_made_is_a_mistake_with_its_place(
         raise error
 
 
+@pytest.mark.parametrize("slots", [None, 1])
+def test_one_protocol_for_two_connections_is_a_mistake(slots: int | None) -> None:
+    protocols = [Protocol(), Protocol()]
+    rig = Rig(lambda: protocols[0], slots=slots)
+    lease = result_of(rig.ask())
+    asked = rig.ask(timeout=1.0)
+    rig.clock.advance(1.0)
+    error = failure_of(LeaseTimeout, asked)
+    assert "its protocol could not be made" in str(error)
+    assert "connected already, make one for each connection" in str(error)
+    lease.finished()
+    rig.clock.advance(0)
+    result_of(rig.ask()).release()  # it is free again
+
+
+def test_what_the_pools_own_function_gives_has_to_be_an_endpoint() -> None:
+    clock = Clock()
+    given: list[Any] = [None, "tcp:a.test:80", Deferred(), FakeBackend(clock)]
+    backend = Backend(FakeBackend(clock), name="b")
+    pool: Pool[Any] = Pool(clock, Protocol, make_endpoint=lambda _, backend: given.pop(0))
+    for kind in ("NoneType", "str", "Deferred"):
+        with pytest.raises(TypeError, match=f"make_endpoint gave an object of type {kind}, not an"):
+            pool.connect("u", backend)
+    result_of(pool.connect("u", backend)).release()
+
+
 def test_a_protocol_that_raises_as_it_is_connected_is_a_mistake_too(logged_failures: Any) -> None:
     rig = Rig(BreaksLater)
     error = failure_of(ConnectFailed, rig.ask())
@@ -205,7 +231,7 @@ def test_a_prepare_that_fails_says_that_it_connected() -> None:
 
 
 @pytest.mark.parametrize("way", ["group", "select"])
-def test_so_it_does_in_a_group(way: str) -> None:
+def test_a_prepare_that_fails_in_a_group_says_that_it_connected(way: str) -> None:
     def prepare(protocol: object) -> None:
         raise ValueError("the password is wrong")
 

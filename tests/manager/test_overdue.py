@@ -16,7 +16,7 @@ from twisted.internet.task import Clock
 from kolus import Backend, Lease, Policy, Pool
 from kolus.testing import FakeBackend, NotFired, result_of
 from tests.rigs.either import either
-from tests.rigs.grouped import Grouped
+from tests.rigs.groups import Grouped
 from tests.rigs.suspending import SuspendingMachine
 
 
@@ -74,8 +74,49 @@ def test_the_time_for_which_the_machine_is_suspended_counts(monkeypatch: Any) ->
         result_of(pool.connect("us", backend)).release()
         manager = pool.manager(backend)
         assert manager is not None
-        machine.suspended += 900.0
+        machine.suspend(900.0)
         assert manager.try_connect("us") is None
+
+
+def test_a_connection_grown_too_old_in_a_suspension_is_not_handed_to_who_waits(
+    monkeypatch: Any,
+) -> None:
+    machine, network = SuspendingMachine(monkeypatch), Clock()
+    backend = Backend(FakeBackend(network))
+    policy = Policy(limit=1, lifetime=100.0, acquire_timeout=None)
+    pool = Pool(machine.reactor, Protocol, policy=policy)
+    old = result_of(pool.connect("us", backend))
+    asked = [pool.connect("us", backend) for _ in range(3)]
+    old.release()
+    handed = result_of(asked[0])
+    assert handed.reused
+    machine.suspend(900.0)
+    handed.release()
+    network.advance(0.0)
+    assert not result_of(asked[1]).reused
+
+
+class Unquiet:
+    """The socket of a connection in which something lies unread."""
+
+    def is_quiet(self) -> bool:
+        return False
+
+
+def test_a_look_at_a_connection_is_good_for_no_longer_after_a_suspension(monkeypatch: Any) -> None:
+    machine, backend = SuspendingMachine(monkeypatch), Backend(FakeBackend(Clock()))
+    pool = Pool(machine.reactor, Protocol, policy=Policy(idle_timeout=None, lifetime=None))
+    for _ in range(2):  # nothing is out of the ordinary at the second
+        lease: Lease[Any] = result_of(pool.connect("us", backend))
+        lease.release()
+    machine.suspend(2.0)  # no timer is due
+    result_of(pool.connect("us", backend)).release()  # this one looks
+    connection: Any = lease.leasable
+    connection.descriptor = Unquiet()
+    machine.run(0.001)
+    manager = pool.manager(backend)
+    assert manager is not None
+    assert manager.try_connect("us") is None
 
 
 @either

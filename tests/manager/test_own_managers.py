@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.protocol import Protocol
 from zope.interface import implementer
 
@@ -20,10 +21,11 @@ from kolus import (
     Pool,
 )
 from kolus.balance import fill_first
+from kolus.events import Cancelled, Event
 from kolus.status import State
 from kolus.testing import FakeBackend, result_of
 from kolus.testing.results import failure_of
-from tests.rigs.grouping import Rig
+from tests.rigs.groups import Sourced
 from tests.rigs.pools import Pooled
 
 
@@ -89,6 +91,45 @@ def test_a_request_at_a_manager_of_ones_own_can_be_cancelled_wherever_it_is() ->
     assert [each.waiting for each in pool.status()] == [0, 0]
 
 
+def test_a_request_that_its_balancer_cancels_when_it_chooses_again_keeps_no_lease() -> None:
+    rig = Pooled()
+    rig.fakes[0].refuse(after=0.1)
+    pool: Pool[Any] = Pool(rig.clock, Protocol, make_manager=plain(rig))
+    asked: list[Deferred[Any]] = []
+
+    def choose(statuses: Any) -> Any:
+        for each in asked:
+            each.cancel()
+        return statuses[0]
+
+    asked.append(pool.group(rig.backends, choose).connect("us"))
+    rig.clock.pump([0.1, 0])
+    failure_of(CancelledError, asked[0])
+    assert [each.leased for each in pool.status()] == [0, 0]
+
+
+def test_a_request_that_is_cancelled_again_when_its_cancelling_is_told_fails_once() -> None:
+    rig = Pooled(limit=1)
+
+    def make(backend: Backend, ident: Any) -> Any:
+        if backend is rig.backends[0]:
+            raise ValueError("it is of no use")
+        return pool._make(backend, ident)
+
+    def told(event: Event) -> None:
+        if isinstance(event, Cancelled):
+            asked.cancel()
+
+    pool: Pool[Any] = Pool(
+        *(rig.clock, Protocol), policy=Policy(limit=1), make_manager=make, observers=[told]
+    )
+    held = result_of(pool.connect("us", rig.backends[1]))
+    asked = pool.select("us", rig.backends[:2], fill_first)
+    asked.cancel()
+    failure_of(CancelledError, asked)
+    held.release()
+
+
 def test_a_request_at_a_manager_of_ones_own_is_not_retried_when_its_group_is_closed() -> None:
     rig = Pooled()
     rig.fakes[0].refuse(after=0.1, always=True)
@@ -104,7 +145,7 @@ def test_a_request_at_a_manager_of_ones_own_is_not_retried_when_its_group_is_clo
 def test_one_of_ones_own_that_cannot_be_resized_does_not_keep_a_list_from_being_heeded(
     logged_failures: Any,
 ) -> None:
-    rig = Rig("")
+    rig = Sourced("")
 
     class Rigid(Plain):
         def resize(self, limit: int) -> None:

@@ -14,7 +14,7 @@ from kolus.events import Admitted, Ejected, Event, ProbeDue
 from kolus.health.health import BY_HAND
 from kolus.status import State
 from kolus.testing import result_of
-from tests.rigs.grouping import Rig, names
+from tests.rigs.groups import Sourced, names
 from tests.rigs.health_rigs import FIRST, Hook, Nursed
 
 
@@ -117,7 +117,7 @@ def test_a_probe_that_cannot_connect_keeps_it_ejected_for_twice_as_long() -> Non
 def test_a_probe_of_a_full_backend_is_made_again_later() -> None:
     hook = Hook()
     rig = Nursed(probe=hook, probe_timeout=1.0, limit=6)
-    held = rig.fill(0)
+    held = rig.fill_at(0)
     for _ in range(5):
         held.pop().finished(failed=True)
     rig.turn()
@@ -227,16 +227,16 @@ def is_well(protocol: Any) -> None:
     pass
 
 
-def attempts_in_an_hour(rig: Rig, name: str = "a") -> int:
-    before = rig.fakes[name].attempts
+def attempts_in_an_hour(rig: Sourced, name: str = "a") -> int:
+    before = rig.fake(name).attempts
     rig.clock.pump([1.0] * 3600)
-    return rig.fakes[name].attempts - before
+    return rig.fake(name).attempts - before
 
 
-def with_one_ejected(**policy: Any) -> Rig:
+def with_one_ejected(**policy: Any) -> Sourced:
     """A group whose first backend refuses all that connect."""
-    rig = Rig("ab", probe=is_well, ejection=Ejection(failures=1), **policy)
-    rig.fakes["a"].refuse(always=True)
+    rig = Sourced("ab", probe=is_well, ejection=Ejection(failures=1), **policy)
+    rig.fake("a").refuse(always=True)
     rig.lease().release()
     assert rig.status("a").state is State.EJECTED
     return rig
@@ -250,7 +250,7 @@ def test_a_backend_that_has_left_its_groups_is_probed_no_more() -> None:
 
 def test_a_backend_that_leaves_while_it_is_leased_is_probed_no_more() -> None:
     rig = with_one_ejected(limit=2)
-    rig.fakes["a"].accept(always=True)
+    rig.fake("a").accept(always=True)
     rig.clock.advance(FIRST)
     held = rig.at("a")
     rig.at("a").finished(failed=True)
@@ -273,7 +273,7 @@ def test_a_backend_that_another_group_has_is_probed_though_it_has_left_one() -> 
     rig.pool.group([rig.known["a"]])
     rig.tell("b")
     assert attempts_in_an_hour(rig) > 10
-    rig.fakes["a"].accept(always=True)
+    rig.fake("a").accept(always=True)
     rig.clock.advance(300.0)
     assert rig.status("a").state is not State.EJECTED
 
@@ -285,7 +285,7 @@ def test_a_backend_that_comes_back_is_probed_at_once_if_it_is_due() -> None:
     assert rig.status("a").state is State.DUE
     rig.tell("ab")
     assert rig.status("a").state is State.EJECTED
-    rig.fakes["a"].accept(always=True)
+    rig.fake("a").accept(always=True)
     rig.tell("b")
     attempts_in_an_hour(rig)
     rig.tell("ab")
@@ -293,8 +293,8 @@ def test_a_backend_that_comes_back_is_probed_at_once_if_it_is_due() -> None:
 
 
 def test_a_backend_without_a_group_is_probed_while_it_has_a_manager() -> None:
-    rig = Rig("", probe=is_well, ejection=Ejection(failures=1))
-    rig.fakes["a"].refuse()
+    rig = Sourced("", probe=is_well, ejection=Ejection(failures=1))
+    rig.fake("a").refuse()
     chosen = rig.pool.select("us", [rig.known["a"], rig.known["b"]], fill_first)
     assert names([result_of(chosen)]) == "b"
     rig.clock.advance(FIRST)

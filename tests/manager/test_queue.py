@@ -15,6 +15,13 @@ from kolus.testing import NotFired, result_of
 from tests.rigs.stalling import StallingClock
 
 
+class Queue(WaiterQueue[str]):
+    """A queue whose requests fail with the time at which they do."""
+
+    def _expire(self, waiter: Waiter[str]) -> None:
+        self.fail(waiter, TimeoutError(f"at {self._now():g}"))
+
+
 def queue(clock: Clock, timeout: float | None = 5.0) -> WaiterQueue[str]:
     """A queue whose alarm does what a manager's does for it."""
 
@@ -23,9 +30,7 @@ def queue(clock: Clock, timeout: float | None = 5.0) -> WaiterQueue[str]:
         alarm.set(waiting.next_due())
 
     alarm = Alarm(clock, ring)
-    waiting: WaiterQueue[str] = WaiterQueue(
-        clock, timeout, lambda waiter: TimeoutError(f"at {clock.seconds():g}"), alarm
-    )
+    waiting = Queue(clock, timeout, alarm)
     return waiting
 
 
@@ -47,11 +52,12 @@ def test_a_cancelled_waiter_is_skipped() -> None:
 
 @pytest.mark.parametrize("why", ["given up", "due"])
 def test_one_that_is_cancelled_as_its_leaving_is_heard_of_fires_once(why: str) -> None:
+    class Cancelling(Queue):
+        def _has_left(self, waiter: Waiter[str]) -> None:
+            waiter.cancel()
+
     clock = Clock()
-    alarm = Alarm(clock, lambda: None)
-    waiting: WaiterQueue[str] = WaiterQueue(
-        *(clock, 5.0, lambda waiter: TimeoutError(), alarm), removed=lambda left: left.cancel()
-    )
+    waiting = Cancelling(clock, 5.0, Alarm(clock, lambda: None))
     waiter = waiting.append()
     if why == "given up":
         waiting.fail(waiter, ValueError())
@@ -168,10 +174,13 @@ def test_a_cleared_alarm_does_not_ring() -> None:
 
 
 def test_of_a_waiter_that_has_left_nothing_is_asked_after_a_stall() -> None:
-    clock, asked = StallingClock(), []
-    waiting: WaiterQueue[str] = WaiterQueue(
-        clock, 5.0, lambda waiter: TimeoutError(), hopeful=asked.append
-    )
+    class Asking(Queue):
+        def _has_coming(self, waiter: Waiter[str]) -> bool:
+            asked.append(waiter)
+            return False
+
+    clock, asked = StallingClock(), list[Waiter[str]]()
+    waiting = Asking(clock, 5.0)
     gone, stays = waiting.append(), waiting.append()
     gone.cancel()
     with pytest.raises(CancelledError):

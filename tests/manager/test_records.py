@@ -12,10 +12,11 @@ from kolus import Backend
 from kolus.manager.backend import records
 from kolus.status import Counters, State
 from kolus.testing import FakeBackend, result_of
-from tests.rigs.grouping import Rig
+from tests.rigs.groups import Sourced
+from tests.rigs.ledger import noted_load
 
 
-def record_of(rig: Rig, name: str) -> Any:
+def record_of(rig: Sourced, name: str) -> Any:
     record = rig.pool._managers.records.find(rig.known[name].key)
     assert record is not None
     return record
@@ -26,7 +27,7 @@ def record_of(rig: Rig, name: str) -> Any:
 
 @pytest.mark.parametrize("by", ["a group", "name"])
 def test_nothing_is_kept_of_idents_whose_managers_have_gone(by: str) -> None:
-    rig = Rig("ab", idents="separate", manager_idle_timeout=1.0)
+    rig = Sourced("ab", idents="separate", manager_idle_timeout=1.0)
     for user in range(20):
         if by == "a group":
             asked = rig.group.connect(user)
@@ -40,7 +41,7 @@ def test_nothing_is_kept_of_idents_whose_managers_have_gone(by: str) -> None:
 
 
 def test_a_manager_is_not_kept_whose_last_lease_is_settled_after_its_end() -> None:
-    rig = Rig("a", slots=2)
+    rig = Sourced("a", slots=2)
     lease = result_of(rig.pool.connect("us", rig.known["a"]))
     drained = rig.pool.drain(rig.known["a"])
     lease.protocol.transport.abortConnection()
@@ -51,7 +52,7 @@ def test_a_manager_is_not_kept_whose_last_lease_is_settled_after_its_end() -> No
 
 
 def test_no_queue_is_kept_that_nobody_needs() -> None:
-    rig = Rig("ab", idents="separate", manager_idle_timeout=1.0)
+    rig = Sourced("ab", idents="separate", manager_idle_timeout=1.0)
     for user in range(20):
         result_of(rig.group.connect(user, exclude=[rig.known["a"]])).finished()
         rig.clock.pump([1.0] * 3)
@@ -60,7 +61,7 @@ def test_no_queue_is_kept_that_nobody_needs() -> None:
 
 
 def test_a_manager_serves_the_queues_that_came_before_it_and_after() -> None:
-    rig = Rig("ab")
+    rig = Sourced("ab")
     held = [rig.lease(), rig.lease()]
     waits_for_b = rig.ask(exclude=[rig.known["a"]])
     waits_for_both = rig.ask()
@@ -72,7 +73,7 @@ def test_a_manager_serves_the_queues_that_came_before_it_and_after() -> None:
 
 
 def test_an_ident_that_takes_over_again_serves_its_queues_when_its_first_manager_ends() -> None:
-    rig = Rig("a", idents="replace", limit=3)
+    rig = Sourced("a", idents="replace", limit=3)
     first = rig.lease()
     other = result_of(rig.pool.connect("them", rig.known["a"]))
     again = rig.lease()
@@ -97,11 +98,11 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records, "_MOST_UNUSED", 10)
 
 
-def short_lived() -> Rig:
-    return Rig("ab", manager_idle_timeout=1.0, idle_timeout=1.0, probe=lambda protocol: None)
+def short_lived() -> Sourced:
+    return Sourced("ab", manager_idle_timeout=1.0, idle_timeout=1.0, probe=lambda protocol: None)
 
 
-def come_and_go(rig: Rig, times: int = 30) -> Iterator[Backend]:
+def come_and_go(rig: Sourced, times: int = 30) -> Iterator[Backend]:
     """Each list is of another backend, which is used."""
     for number in range(times):
         backend = Backend(FakeBackend(rig.clock), name=str(number))
@@ -113,7 +114,7 @@ def come_and_go(rig: Rig, times: int = 30) -> Iterator[Backend]:
     rig.turn()
 
 
-def keys(rig: Rig) -> list[Any]:
+def keys(rig: Sourced) -> list[Any]:
     return [record.backend.key for record in rig.pool._managers.records]
 
 
@@ -121,6 +122,15 @@ def test_of_backends_that_nobody_uses_the_last_are_remembered(few: None) -> None
     rig = short_lived()
     told = list(come_and_go(rig))
     assert keys(rig) == [each.key for each in told[-10:]]
+
+
+def test_a_load_is_found_as_long_as_its_record(few: None) -> None:
+    rig = short_lived()
+    told = list(come_and_go(rig))
+    find, find_load = rig.pool._managers.records.find, rig.pool._managers.records.find_load
+    for each in told:
+        record = find(each.key)
+        assert find_load(each.key) is (None if record is None else record.load)
 
 
 def test_those_that_are_used_by_name_alone_are_forgotten_when_their_managers_have_gone(
@@ -153,7 +163,7 @@ def test_a_lease_of_a_backend_that_is_forgotten_is_counted_when_it_is_settled(fe
     rig = short_lived()
     lease = rig.lease()
     record = record_of(rig, "a")
-    rig.fakes["a"].connections[-1].reset()
+    rig.fake("a").connections[-1].reset()
     rig.tell("d")
     rig.turn()
     assert record.members == []
@@ -161,7 +171,7 @@ def test_a_lease_of_a_backend_that_is_forgotten_is_counted_when_it_is_settled(fe
         gc.collect()
     assert record not in list(rig.pool._managers.records)
     lease.release()
-    rig.fakes["a"].accepted.clear()
+    rig.fake("a").accepted.clear()
     del lease, record
     for _ in come_and_go(rig, 3):
         gc.collect()
@@ -206,13 +216,13 @@ def test_a_backend_that_is_forgotten_leaves_no_timer_and_is_well_when_it_comes_b
 
 
 def test_a_manager_that_is_closed_does_not_count_the_requests_that_it_fails() -> None:
-    rig = Rig("a", idents="replace")
-    rig.fakes["a"].never_answer(always=True)
+    rig = Sourced("a", idents="replace")
+    rig.fake("a").never_answer(always=True)
     noted: list[tuple[int, int]] = []
 
     def look(failure: object) -> None:
         record = record_of(rig, "a")
-        noted.append((record.load.known, 1 + sum(each.load() for each in record.members)))
+        noted.append((noted_load(record), 1 + sum(each.load() for each in record.members)))
         record.load.now()  # from now on it is noted
 
     for _ in range(2):

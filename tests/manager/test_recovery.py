@@ -164,6 +164,27 @@ def test_an_outage_and_its_end_are_each_told_once(log_events: list[Any]) -> None
     assert f"a is back after {back.after:.3g} s" in told[1]["log_format"].format(**told[1])
 
 
+def test_a_backend_that_speaks_first_is_told_once_a_minute_if_it_is_connected_to_ahead(
+    log_events: list[Any],
+) -> None:
+    world = World(min_idle=3, ejection=None)
+    world.pool.connect("us", world.backends[0]).addCallback(lambda lease: lease.finished())
+    fake = world.fakes[0]
+    for _ in range(1150):
+        world.clock.advance(0.1)
+        for each in fake.connections:
+            each.speak(b"220 hello")
+    assert len(fake.accepted) > 60
+    told = [
+        (each["log_level"].name, each["log_format"].format(**each))
+        for each in log_events
+        if each["log_level"].name in ("warn", "info") and "joined" not in each
+    ]
+    assert [level for level, _ in told] == ["warn", "info", "warn", "info"]
+    assert all("back after" in text for level, text in told if level == "info")
+    assert "9 bytes came while it was idle; if its backend speaks first, " in told[0][1]
+
+
 def test_a_failure_for_another_reason_is_told(log_events: list[Any]) -> None:
     world = World(ejection=None)
     world.fakes[0].refuse(always=True)

@@ -108,7 +108,7 @@ def test_no_two_of_a_burst_are_recycled_within_lifetime_by_limit(
         if isinstance(event, Retired):
             times.append(rig.clock.seconds())
 
-    rig.manager._observers.append(note)
+    rig.manager.observers.append(note)
     use(rig, size)
     for _ in range(4000):
         rig.clock.advance(1)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -18,6 +18,7 @@ from kolus.events import (
     Event,
     Finished,
     Lost,
+    Recovered,
     Released,
     Resized,
     TimedOut,
@@ -87,7 +88,7 @@ def test_an_observer_that_cancels_the_request_that_timed_out_stops_no_other() ->
         if isinstance(event, TimedOut):
             asked[0].cancel()
 
-    rig.manager._observers.append(cancel_first)
+    rig.manager.observers.append(cancel_first)
     rig.clock.advance(5)
     with pytest.raises(CancelledError):
         result_of(asked[0])
@@ -225,7 +226,7 @@ def test_a_connection_that_its_hook_closes_is_never_handed_out(hook: str) -> Non
 def test_observers_are_told_after_the_state_has_changed() -> None:
     rig = Managed(observed=True)
     seen: list[Any] = []
-    rig.manager._observers.append(
+    rig.manager.observers.append(
         lambda event: (
             seen.append((type(event), rig.numbers()[:2]))
             if isinstance(event, Connected | Released | Finished | ConnectFailure)
@@ -238,6 +239,36 @@ def test_observers_are_told_after_the_state_has_changed() -> None:
     assert seen == [(Connected, (1, 0)), (Released, (1, 0)), (Finished, (0, 0))]
 
 
+@implementer(IHalfCloseableProtocol)
+class Patient(Protocol):
+    """Does not mind the end of what its peer sends."""
+
+    def readConnectionLost(self) -> None:
+        pass
+
+    def writeConnectionLost(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("told", [Recovered, Connected])
+def test_a_connection_that_ends_as_it_is_told_that_it_is_made_keeps_no_slot(
+    told: type[Event],
+) -> None:
+    rig = Managed(Patient, limit=1, fail_fast=False)
+    rig.fake.refuse()
+
+    def end(event: Event) -> None:
+        if isinstance(event, told):
+            rig.manager.observers.remove(end)
+            rig.fake.connections[-1].half_close()
+
+    rig.manager.observers.append(end)
+    asked = rig.ask()
+    rig.clock.pump([0.25, 0.25, 0])  # an end so soon is a failed attempt
+    assert result_of(asked).held
+    assert rig.numbers() == (0, 1, 0, 0, 0)
+
+
 def test_a_connection_made_after_the_attempt_was_given_up_is_closed() -> None:
     rig = Managed()
     built: list[Any] = []
@@ -247,7 +278,7 @@ def test_a_connection_made_after_the_attempt_was_given_up_is_closed() -> None:
             built.append(factory.buildProtocol(None))
             return Deferred(lambda _: None)
 
-    rig.manager._record._endpoint = Stubborn()  # type: ignore[assignment]
+    rig.manager.record._endpoint = Stubborn()  # type: ignore[assignment]
     rig.ask().addErrback(lambda failure: failure.trap(Closed))
     rig.manager.close(0)
     rig.fake.accepted.clear()
@@ -276,7 +307,7 @@ def test_a_new_attempt_begins_after_the_one_that_took_too_long_is_cancelled() ->
             order.append("begun")
             return Deferred(lambda _: order.append("cancelled"))
 
-    rig.manager._record._endpoint = Slow()  # type: ignore[assignment]
+    rig.manager.record._endpoint = Slow()  # type: ignore[assignment]
     for _ in range(2):
         rig.ask().addErrback(lambda failure: None)
     rig.clock.pump([1, 1])
@@ -375,7 +406,7 @@ def test_an_observer_may_ask_another_backend_while_all_are_resized() -> None:
 def test_an_observer_may_let_the_clock_ring_while_a_manager_ends(how: str) -> None:
     rig = Managed(manager_idle_timeout=0)
     rig.lease().release()
-    rig.manager._observers.append(lambda event: rig.clock.advance(0))
+    rig.manager.observers.append(lambda event: rig.clock.advance(0))
     ended = rig.manager.close(10) if how == "close" else rig.manager.drain()
     rig.turn()
     assert result_of(ended) is None

@@ -340,7 +340,7 @@ def test_a_waiter_cancelled_by_an_observer_of_its_lease_loses_no_slot() -> None:
         if isinstance(event, Leased):
             asked.cancel()
 
-    rig.manager._observers.append(observe)
+    rig.manager.observers.append(observe)
     leases.pop().release()
     with pytest.raises(CancelledError):
         result_of(asked)

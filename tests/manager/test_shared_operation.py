@@ -266,6 +266,19 @@ def test_a_smaller_limit_retires_connections_in_use_and_a_larger_one_serves() ->
     rig.end()
 
 
+def test_what_a_smaller_limit_allows_is_leased_while_what_it_does_not_is_closing() -> None:
+    rig = Sharing(limit=2)
+    leases = rig.take(6)
+    rig.manager.resize(1)
+    for lease in reversed(leases):  # the second connection comes home first, and goes
+        lease.release()
+    assert len(rig.fake.connections) == 2, "it is not gone yet"
+    lease = rig.lease()
+    assert lease.protocol is rig.protocols[0]
+    lease.release()
+    rig.end()
+
+
 def test_invalidating_retires_what_is_in_use_and_new_leases_get_new_connections() -> None:
     rig = Sharing(limit=2)
     old = rig.take(2)

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
-from kolus import ConnectFailed, ISlots
-from kolus.testing import NotFired, result_of
+from kolus import Backend, ConnectFailed, ISlots, Policy, Pool
+from kolus.balance import fill_first
+from kolus.testing import FakeBackend, NotFired, result_of
 from tests.rigs.sharing import Multiplexed, Sharing
 
 
@@ -207,6 +209,15 @@ def test_a_protocol_whose_watching_fails_is_why_the_connect_failed(logged_failur
     assert rig.numbers() == (0, 0, 0, 6, 0)
 
 
+def test_a_watching_that_nobody_waits_for_is_why_the_connect_failed() -> None:
+    class Later(Multiplexed):
+        async def watch_slots(self, changed: Any) -> None:  # type: ignore[override]
+            raise AssertionError("nobody waits for it")
+
+    with pytest.raises(ConnectFailed, match="watch_slots returned an object of type coroutine"):
+        result_of(Sharing(Later).ask())
+
+
 def test_one_waiter_for_a_connection_without_slots_as_yet_makes_no_others() -> None:
     rig = Sharing(multiplexed(0), limit=10)
     waiting = rig.ask()
@@ -214,6 +225,65 @@ def test_one_waiter_for_a_connection_without_slots_as_yet_makes_no_others() -> N
     assert rig.fake.attempts == 1
     rig.protocols[0].change(100)
     result_of(waiting).release()
+    rig.end()
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_connection_that_does_not_tell_its_slots_in_a_second_and_a_half_gets_company(
+    fresh: bool,
+) -> None:
+    kinds = iter([multiplexed(0), multiplexed(3)])
+    rig = Sharing(lambda: next(kinds)(), limit=2)
+    waiting = rig.manager.connect("us", fresh=fresh)
+    rig.clock.advance(1.4)
+    assert rig.fake.attempts == 1
+    rig.clock.advance(0.1)
+    rig.turn()
+    assert rig.fake.attempts == 2
+    assert result_of(waiting).protocol is rig.protocols[1]
+    rig.end()
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_connection_that_never_tells_its_slots_does_not_keep_a_request_from_another_backend(
+    fresh: bool,
+) -> None:
+    clock = Clock()
+    backends = [Backend(FakeBackend(clock), name=name) for name in "ab"]
+    kinds = iter([multiplexed(0), multiplexed(3)])
+    pool: Pool[Any] = Pool(clock, lambda: next(kinds)(), policy=Policy(limit=1, slots=3))
+    asked = pool.group(backends, fill_first).connect("us", fresh=fresh)
+    clock.advance(0.2)
+    assert not asked.called
+    clock.pump([0.05, 0, 0])
+    assert result_of(asked).backend == backends[1]
+
+
+def test_a_connection_without_slots_as_yet_counts_for_a_while_as_one_that_is_being_made() -> None:
+    rig = Sharing(multiplexed(0), limit=1, slots=3, max_waiters=0)
+    rig.fake.accept(after=0.1)
+    asked = [rig.ask()]
+    assert rig.manager.placements.surplus() == 2
+    rig.clock.advance(0.1)
+    assert rig.manager.placements.surplus() == 2, "no other backend has to serve it"
+    rig.clock.advance(0.25)
+    assert rig.manager.placements.surplus() == -1
+    rig.protocols[0].change(3)
+    asked += [rig.ask() for _ in range(2)]
+    for each in asked:
+        result_of(each).release()
+    rig.end()
+
+
+def test_a_new_connection_that_cannot_carry_anything_any_more_is_not_waited_for() -> None:
+    rig = Sharing(limit=1)
+    result_of(rig.manager.admission.warm("us", 1, None))
+    rig.protocols[0].transport.loseWriteConnection()
+    asked = rig.ask()
+    rig.turn()
+    lease = result_of(asked)
+    assert lease.protocol is rig.protocols[1]
+    lease.release()
     rig.end()
 
 
@@ -246,13 +316,13 @@ def test_an_idle_connection_that_comes_to_nonsense_may_lead_to_the_end_of_others
         each.cancel()
     rig.clock.advance(0.1)
     assert rig.numbers() == (2, 0, 9, 0, 0)
-    rig.manager._observers.append(lambda event: rig.manager.drain())
+    rig.manager.observers.append(lambda event: rig.manager.drain())
     rig.protocols[0].slots = "many"
     assert rig.numbers() == (0, 0, 0, 9, 0)
 
 
-def test_a_request_asks_no_protocol_of_the_connections_that_it_does_not_get() -> None:
-    asked: list[Multiplexed] = []
+def noted(asked: list[Multiplexed]) -> type[Multiplexed]:
+    """Protocols that note each look at their slots."""
 
     class Asked(Multiplexed):
         @property
@@ -264,7 +334,23 @@ def test_a_request_asks_no_protocol_of_the_connections_that_it_does_not_get() ->
         def slots(self, slots: int) -> None:
             self._slots = slots
 
-    rig = Sharing(Asked, limit=51, max_connecting=51)
+    return Asked
+
+
+def test_to_count_leases_asks_no_protocol_which_could_change_the_backends_health() -> None:
+    asked: list[Multiplexed] = []
+    rig = Sharing(noted(asked))
+    result_of(rig.manager.admission.warm("us", 1, None))
+    assert rig.manager.load() == 0
+    assert rig.manager.record.load.now() == 1
+    assert asked == []
+    rig.lease().release()
+    rig.end()
+
+
+def test_a_request_asks_no_protocol_of_the_connections_that_it_does_not_get() -> None:
+    asked: list[Multiplexed] = []
+    rig = Sharing(noted(asked), limit=51, max_connecting=51)
     leases = rig.take(100)
     rig.fake.never_answer()
     asked.clear()

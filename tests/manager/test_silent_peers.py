@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from kolus import Lease
 from kolus.testing import NotFired, result_of
 from tests.rigs.either import either, use
-from tests.rigs.grouped import Grouped
+from tests.rigs.groups import Grouped
 
 REUSE = pytest.mark.parametrize("reuse", ["lifo", "fifo"])
 
@@ -141,7 +141,7 @@ def test_silent_peers_are_one_failure_of_their_backend(rig_of: Any) -> None:
     rig.ask().addErrback(lambda failure: None)
     pass_time(rig.clock, 2.0)
     assert not rig.fake.connections
-    assert rig.manager._record.health.failures == 1
+    assert rig.manager.record.health.failures == 1
 
 
 @either
@@ -200,3 +200,38 @@ def test_a_silent_backend_is_not_counted_on_when_a_check_failed(slots: int | Non
     peers.answers[0].errback(ConnectionResetError())
     pass_time(rig.clock, 0.4)
     assert str(result_of(asked).backend) == "b"
+
+
+@REUSE
+@either
+@pytest.mark.parametrize("how", ["slow", "failed"])
+def test_after_a_keep_alive_that_fails_or_is_slow_what_was_idle_as_long_is_not_trusted(
+    rig_of: Any, how: str, reuse: str
+) -> None:
+    peers = Peers()
+    rig = rig_of(**settings(peers, check_after=100.0, keepalive=7.0, limit=30, reuse=reuse))
+    peers.die(rig, 10)  # the keep-alive checks begin after 7 s
+    pass_time(rig.clock, 0.3 if how == "slow" else 1.1)
+    asked = [rig.ask() for _ in range(3)]
+    pass_time(rig.clock, 0.4)
+    leases = [result_of(each) for each in asked]
+    assert not peers.dead & {each.protocol for each in leases}
+    for each in leases:
+        each.release()
+
+
+@either
+def test_what_was_idle_for_less_than_that_one_is_leased_without_a_check(rig_of: Any) -> None:
+    peers = Peers()
+    rig = rig_of(**settings(peers, check_after=100.0, keepalive=10.0, limit=30))
+    first, second = rig.lease(), rig.lease()
+    peers.dead = {first.protocol}
+    first.release()
+    rig.clock.advance(2.0)
+    young = second.protocol
+    second.release()
+    rig.clock.advance(8.0)
+    pass_time(rig.clock, 0.3)
+    lease = rig.lease()
+    assert (lease.protocol, peers.checked) == (young, [*peers.dead])
+    lease.release()

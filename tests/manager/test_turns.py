@@ -28,6 +28,7 @@ class FakeManager:
             closing={},
             order=SimpleNamespace(oldest_since=lambda: math.inf),
         )
+        self.waiters = SimpleNamespace(is_short=self.is_asked)
 
     def serves(self) -> bool:
         return not self.ended
@@ -37,8 +38,6 @@ class FakeManager:
 
     def is_asked(self) -> bool:
         return self.demand() > 0
-
-    is_short = is_asked
 
     def wants_connection(self) -> bool:
         self.asked += 1
@@ -59,7 +58,7 @@ def shared(*members: Any) -> BackendRecord:
 def test_who_asks_out_of_turn_is_refused_and_whose_turn_it_is_is_told() -> None:
     first, second = FakeManager(waiting=1), FakeManager(waiting=1)
     record = shared(first, second)
-    record.turns.wanting[first] = None
+    record.turns.want(first)
     assert not record.turns.grant(second)
     assert (first.told, second.told) == (1, 0)
     assert record.turns.grant(first)
@@ -82,7 +81,7 @@ def test_a_manager_that_ends_while_others_are_offered_its_slot_waits_for_none() 
 def test_where_somebody_waits_comes_before_where_nobody_does() -> None:
     ahead, waiting = FakeManager(waiting=0), FakeManager(waiting=1)
     record = shared(ahead, waiting)
-    record.turns.wanting[ahead] = None
+    record.turns.want(ahead)
     assert record.turns.grant(waiting)
 
 
@@ -107,4 +106,4 @@ def test_who_has_lost_its_only_connection_claims_what_comes_home_to_another() ->
     members[2].connections.all.clear()
     record.turns.recount(members[2])
     assert record.turns.claims(members[0])
-    assert next(iter(record.turns.wanting)) is members[2]
+    assert next(record.turns._claimants()) is members[2]

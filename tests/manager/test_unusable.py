@@ -121,6 +121,18 @@ def test_a_request_ends_though_its_retry_cannot_be_made() -> None:
     assert list(error.tried) == [rig.known["a"], UNUSABLE]
 
 
+def test_a_probe_that_cannot_be_made_leaves_its_request_what_is_idle_elsewhere() -> None:
+    rig = Mixed("xab", ejection=Ejection(failures=1, first=1.0))
+    held = result_of(rig.group.connect("us"))
+    assert held.backend is rig.known["a"]
+    result_of(rig.pool.connect("us", rig.known["b"])).release()
+    rig.clock.advance(2)
+    rig.fakes[0].never_answer()
+    lease = result_of(rig.group.connect("us"))
+    assert lease.backend is rig.known["b"]
+    assert rig.pool.counters(UNUSABLE).connect_failures == 2
+
+
 def test_without_a_pause_one_that_cannot_be_made_is_tried_once_for_a_request() -> None:
     rig = Mixed("ax", backoff=None)
     rig.fakes[0].refuse(after=0.1, always=True)

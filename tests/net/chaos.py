@@ -23,6 +23,7 @@ from tests.net.chaos_backend import HEAD
 from tests.net.chaos_clients import Broken, Clients
 from tests.net.chaos_process import RUN, Process, Sample
 from tests.net.servers import free_port
+from tests.rigs.patience import PATIENCE
 
 __all__ = ["Chaos"]
 
@@ -49,7 +50,7 @@ class Chaos:
         self._seconds = seconds
         self._connections = connections
         self._write = write
-        self._killed_at = 0.0
+        self._killed_at = self._known_at = 0.0
         self._reloads = 0
 
     def run(self) -> None:
@@ -76,8 +77,8 @@ class Chaos:
             0.30: lambda: self._backends[_STOPPED].child.send_signal(signal.SIGSTOP),
             0.35: lambda: self._backends[_STOPPED].child.send_signal(signal.SIGCONT),
             0.45: self._restart,
-            0.65: lambda: self._steer("drain"),
-            0.75: lambda: self._steer("admit"),
+            0.65: lambda: self._steer("drain", _DRAINED),
+            0.75: lambda: self._steer("admit", _DRAINED),
         }
         due = [(share * self._seconds, act) for share, act in plan.items()]
         tick = 0
@@ -137,6 +138,10 @@ class Chaos:
         self._killed_at = time.monotonic()
         self._backends[_KILLED].child.kill()
         self._backends[_KILLED].child.wait()
+        # A daemon that answers twice since has read which of its connections have ended.
+        for _ in range(2):
+            self._steer("status")
+        self._known_at = time.monotonic()
 
     def _revive(self) -> None:
         self._backends[_KILLED] = self._backend(_KILLED)
@@ -146,9 +151,9 @@ class Chaos:
         self._daemons.append(self._daemon())
         before.wait_for("a new process has taken over")
 
-    def _steer(self, what: str) -> None:
-        command = [sys.executable, "-m", "kolus", f"--url=unix:{self._folder}/admin", what]
-        done = subprocess.run([*command, _DRAINED], capture_output=True, text=True, check=False)
+    def _steer(self, *what: str) -> None:
+        command = [sys.executable, "-m", "kolus", f"--url=unix:{self._folder}/admin", *what]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         self._write(done.stdout.strip() or done.stderr.strip())
         if done.returncode:
             self.faults.append(f"kolus {what} ended with {done.returncode}: {done.stderr}")
@@ -156,12 +161,11 @@ class Chaos:
     # What is looked at in the end
 
     def _end(self, clients: Clients, took: float) -> None:
-        time.sleep(2)
         last = self._daemons[-1]
-        idle = last.sample()
+        idle = self._at_rest(last)
         last.child.terminate()
         for at, each in enumerate(self._daemons):
-            status = each.child.wait(40)
+            status = each.child.wait(PATIENCE)
             if status != (-signal.SIGTERM if each is last else 0):
                 self.faults.append(f"daemon {at} ended with {status}")
             log = each.log.read_text()
@@ -182,9 +186,18 @@ class Chaos:
         if whole != self._connections:
             self.faults.append(f"{self._connections - whole} connections never ended")
 
+    def _at_rest(self, daemon: Process) -> Sample:
+        """The daemon when it has closed all that it will close."""
+        for _ in range(int(10 * PATIENCE)):
+            time.sleep(0.1)
+            sample = daemon.sample()
+            if sample.descriptors <= self._first.descriptors + _MOST_LEFT:
+                break
+        return sample
+
     def _is_excused(self, broken: Broken) -> bool:
         """Whether it was at the killed backend, or may have been as far as anybody knows."""
-        was_there = broken.began - 1.0 <= self._killed_at <= broken.ended
+        was_there = broken.began <= self._known_at and self._killed_at <= broken.ended
         return was_there and broken.backend in ("", _KILLED)
 
     def _look_at_growth(self, number: int, samples: list[Sample]) -> None:

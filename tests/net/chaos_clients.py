@@ -10,11 +10,11 @@ import time
 from dataclasses import dataclass
 
 from tests.net.chaos_backend import HEAD
+from tests.rigs.patience import PATIENCE
 
 __all__ = ["Broken", "Clients"]
 
 _THREADS = 300
-_PATIENCE = 60.0
 _NAME = 2
 """How many bytes a backend says of itself before all others."""
 _SIZES = (*(1, 10, 100, 300, 1000, 2000, 5000) * 14, 60_000, 300_000)
@@ -78,7 +78,7 @@ class Clients:
             why = "other bytes than were sent"
             try:
                 with socket.socket() as client:
-                    client.settimeout(_PATIENCE)
+                    client.settimeout(PATIENCE)
                     client.connect(self._address)
                     _talk(client, sent, _ENDS[number % 3], got)
             except OSError as error:

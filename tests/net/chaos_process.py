@@ -10,6 +10,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.rigs.patience import PATIENCE
+
 __all__ = ["RUN", "Process", "Sample"]
 
 RUN = "from twisted.scripts.twistd import run; run()"
@@ -46,9 +48,9 @@ class Process:
     def wait_for(self, text: str) -> None:
         """Wait until it has said so.
 
-        @raise AssertionError: it did not, in half a minute.
+        @raise AssertionError: it did not.
         """
-        for _ in range(600):
+        for _ in range(int(20 * PATIENCE)):
             if text in self.log.read_text():
                 return
             assert self.child.poll() is None, self.log.read_text()

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+from codecs import getincrementaldecoder
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -16,12 +17,13 @@ from twisted.internet.error import ProcessExitedAlready, ProcessTerminated
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
+from tests.rigs.patience import PATIENCE
+
 __all__ = ["CHECKOUT", "LISTEN", "Child", "twistd"]
 
 CHECKOUT = Path(__file__).parents[2]
 LISTEN = ("--listen", "tcp:0:interface=127.0.0.1")
 _RUN = "from twisted.scripts.twistd import run; run()"
-_PATIENCE = 30.0
 
 
 class Child(ProcessProtocol):
@@ -35,6 +37,7 @@ class Child(ProcessProtocol):
         self.output = ""
         self.status: int | None = None
         self._reactor = reactor
+        self._decode = getincrementaldecoder("utf-8")().decode  # a letter may come in two pieces
         self._watchers: list[tuple[re.Pattern[str], Deferred[re.Match[str]]]] = []
         self._ended: list[Deferred[int]] = []
 
@@ -50,11 +53,11 @@ class Child(ProcessProtocol):
     def seen(self, pattern: str) -> Deferred[re.Match[str]]:
         """
         @return: fires when the output holds the pattern; fails with C{AssertionError} if the
-            child ends without it, or after half a minute.
+            child ends without it, or if it takes too long.
         """
         compiled = re.compile(pattern)
         waiting: Deferred[re.Match[str]] = Deferred()
-        waiting.addTimeout(_PATIENCE, self._reactor, lambda _, __: self._missed(pattern))
+        waiting.addTimeout(PATIENCE, self._reactor, lambda _, __: self._missed(pattern))
         self._watchers.append((compiled, waiting))
         self._look()
         return waiting
@@ -74,7 +77,7 @@ class Child(ProcessProtocol):
         if self.status is not None:
             waiting.callback(self.status)
         else:
-            waiting.addTimeout(_PATIENCE, self._reactor)
+            waiting.addTimeout(PATIENCE, self._reactor)
             self._ended.append(waiting)
         return waiting
 
@@ -104,7 +107,7 @@ class Child(ProcessProtocol):
         return self.transport
 
     def outReceived(self, data: bytes) -> None:
-        self.output += data.decode()
+        self.output += self._decode(data)
         self._look()
 
     errReceived = outReceived

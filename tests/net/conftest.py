@@ -14,8 +14,14 @@ from tests.conftest import require
 from tests.net import servers
 from tests.net.servers import Server
 from tests.net.told import Told
+from tests.rigs.patience import PATIENCE
 
 MakePool = Callable[..., Pool[Any]]
+
+PATIENT: dict[str, Any] = dict.fromkeys(
+    ("acquire_timeout", "connect_timeout", "prepare_timeout"), PATIENCE
+)
+"""Of a policy: what a busy machine does slowly is no failure."""
 
 
 @pytest_twisted.async_yield_fixture
@@ -26,7 +32,7 @@ async def make_pool() -> AsyncIterator[MakePool]:
     pools: list[Pool[Any]] = []
 
     def make(protocol: Callable[[], Any], **options: Any) -> Pool[Any]:
-        pool = Pool(reactor, protocol, policy=Policy(**options))
+        pool = Pool(reactor, protocol, policy=Policy(**(PATIENT | options)))
         pools.append(pool)
         return pool
 

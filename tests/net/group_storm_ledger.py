@@ -18,6 +18,7 @@ class Ledger:
     @ivar failures: of these, how many had no reply.
     @ivar unserved: how many requests had no lease, by the error.
     @ivar longest_wait: for a lease, whatever it came to, in seconds.
+    @ivar late: how many waited past their deadline.
     """
 
     def __init__(self) -> None:
@@ -26,6 +27,7 @@ class Ledger:
         self.events: Counter[tuple[str, type[Event]]] = Counter()
         self.unserved: Counter[str] = Counter()
         self.longest_wait = 0.0
+        self.late = 0
         self.replies = 0
         self.violations: list[str] = []
 

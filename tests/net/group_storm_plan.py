@@ -9,8 +9,8 @@ from kolus.backoff import Backoff
 
 __all__ = ["DEADLINE", "Plan"]
 
-DEADLINE = 2.0
-"""Seconds that a caller waits for a lease."""
+DEADLINE = 10.0
+"""Seconds that a caller waits for a lease: many times what a busy machine needs for all callers."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,9 @@ import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from tests.net.servers import free_port
+from tests.rigs.patience import PATIENCE
+
 __all__ = ["Outcome", "Script", "compare", "front_before", "run_scripts"]
 
 _RESET = struct.pack("ii", 1, 0)
@@ -93,7 +96,7 @@ class Backend:
         try:
             number = struct.unpack("!I", await reader.readexactly(4))[0]
         except (asyncio.IncompleteReadError, OSError):
-            writer.close()
+            await _close(writer)
             return
         script, outcome = self.scripts[number], self.outcomes[number]
         try:
@@ -113,8 +116,8 @@ class Backend:
         except (OSError, asyncio.IncompleteReadError):
             outcome.backend_broken = True
         finally:
-            writer.close()
             self.served[number].set()
+            await _close(writer)
 
 
 async def _read_all(reader: asyncio.StreamReader) -> tuple[bytes, bool]:
@@ -125,6 +128,13 @@ async def _read_all(reader: asyncio.StreamReader) -> tuple[bytes, bool]:
     except OSError:
         return bytes(got), True
     return bytes(got), False
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    """Close a stream, and take the error that ended it, if any: else asyncio logs that."""
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
@@ -153,22 +163,21 @@ async def _client(script: Script, outcome: Outcome, port: int, served: asyncio.E
     except OSError:
         outcome.client_broken = True
     finally:
-        writer.close()
-    await asyncio.wait_for(served.wait(), 30)
+        await _close(writer)
+    await asyncio.wait_for(served.wait(), PATIENCE)
 
 
 @contextlib.asynccontextmanager
 async def front_before(port: int) -> AsyncIterator[int]:
     """A daemon before a port."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        own: int = probe.getsockname()[1]
+    own = free_port()
     listen = f"tcp:{own}:interface=127.0.0.1"
     options = ["--backend", f"tcp:127.0.0.1:{port}", "--listen", listen, "--limit", "200"]
     process = subprocess.Popen(
         [sys.executable, "-m", "twisted", "kolus", *options], stdout=subprocess.DEVNULL
     )
     try:
-        for _ in range(600):
+        for _ in range(int(20 * PATIENCE)):
             try:
                 socket.create_connection(("127.0.0.1", own), 1).close()
                 break

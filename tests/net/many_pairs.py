@@ -21,6 +21,7 @@ from pathlib import Path
 from tests.net.chaos_backend import HEAD
 from tests.net.chaos_process import RUN, Process
 from tests.net.servers import free_port
+from tests.rigs.patience import PATIENCE
 
 __all__ = ["ManyPairs"]
 
@@ -53,7 +54,7 @@ class ManyPairs:
             daemon.wait_for("kolus listens on")
             empty = daemon.sample()
             clients = [
-                stack.enter_context(socket.create_connection(("127.0.0.1", port), 30))
+                stack.enter_context(socket.create_connection(("127.0.0.1", port), PATIENCE))
                 for _ in range(self._pairs)
             ]
             for each in clients:
@@ -82,9 +83,9 @@ class ManyPairs:
                 waiting[client.fileno()] = (client, sent, bytearray())
                 poll.register(client, select.POLLIN)
             while waiting:
-                ready = poll.poll(30_000)
+                ready = poll.poll(PATIENCE * 1000)
                 if not ready:
-                    self.faults.append(f"{len(waiting)} clients got no answer in 30 s")
+                    self.faults.append(f"{len(waiting)} clients got no answer")
                     return
                 for descriptor, _ in ready:
                     client, sent, got = waiting[descriptor]
@@ -109,7 +110,8 @@ class ManyPairs:
             self.faults.append(f"{share} of a processor while nobody talks")
 
     def _wait_until_gone(self, daemon: Process, descriptors: int) -> None:
-        for _ in range(900):  # a connection that was made in vain is idle for a minute
+        # A connection that was made in vain is idle for a minute.
+        for _ in range(int(10 * PATIENCE)):
             left = daemon.sample().descriptors
             if left <= descriptors + _FEW:
                 return

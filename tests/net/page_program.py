@@ -22,6 +22,8 @@ import trustme
 from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.net.child import CHECKOUT
+from tests.net.servers import free_port
+from tests.rigs.patience import PATIENCE
 
 FLAGS = [
     "--no-sandbox",
@@ -33,7 +35,6 @@ FLAGS = [
     "--disable-sync",
 ]
 RUN = "from twisted.scripts.twistd import run; run()"
-PATIENCE = 30_000  # milliseconds
 
 
 def serve(listening: socket.socket) -> None:
@@ -60,16 +61,11 @@ def load(port: int) -> None:
             time.sleep(0.1)
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
-
-
 def start(config: Path, admin: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-c", RUN, "-n", "--pidfile=", "kolus", "--config", str(config)]
     with Path(f"{config}.log").open("ab") as log:
         child = subprocess.Popen(command, cwd=CHECKOUT, stdout=log, stderr=log)
-    for _ in range(600):
+    for _ in range(int(20 * PATIENCE)):
         try:
             socket.create_connection(("127.0.0.1", admin), 1).close()
         except OSError:
@@ -126,7 +122,7 @@ def look(page: Page, front: int, good: str, other: str, bad: str, restart: Any) 
     expect(bar).to_have_attribute("aria-label", re.compile("leased.*idle.*limit 3"))
     print("the keyboard admits and resizes, and a bar says what it shows")
 
-    staying = socket.create_connection(("127.0.0.1", front), 5)
+    staying = socket.create_connection(("127.0.0.1", front), PATIENCE)
     host, port = staying.getsockname()
     staying.sendall(b"x")
     assert staying.recv(1) == b"x"
@@ -155,7 +151,7 @@ def look(page: Page, front: int, good: str, other: str, bad: str, restart: Any) 
     print("the clients of a listener are not mixed with those that were shown before")
 
     page.set_viewport_size({"width": 360, "height": 740})
-    deadline = time.monotonic() + PATIENCE / 1000
+    deadline = time.monotonic() + PATIENCE
     while page.evaluate("document.documentElement.scrollWidth") > 360:
         assert time.monotonic() < deadline, "the page is wider than the phone"
         time.sleep(0.1)
@@ -212,7 +208,7 @@ def main(chromium: str) -> None:
             page = browser.new_page()
             said: list[str] = []
             page.on("pageerror", lambda error: said.append(str(error)))
-            expect.set_options(timeout=PATIENCE)
+            expect.set_options(timeout=PATIENCE * 1000)
             page.goto(f"http://127.0.0.1:{admin}/")
             look(page, front, *names, restart)
             assert said == [], said

@@ -9,6 +9,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
+from tests.rigs.patience import PATIENCE
+
 __all__ = ["Program", "output_of"]
 
 
@@ -49,7 +51,7 @@ class Program(ProcessProtocol):
 
 
 async def output_of(
-    reactor: Any, *command: object, text: bytes = b"", seconds: float = 40.0, **environment: str
+    reactor: Any, *command: object, text: bytes = b"", seconds: float = PATIENCE, **environment: str
 ) -> bytes:
     """Run a program, which must end with status 0. If it takes too long it is killed.
 

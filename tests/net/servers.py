@@ -114,16 +114,22 @@ class _Run(ProcessProtocol):
         self.ended.callback(None)
 
 
-def redis(reactor: Any, binary: str, folder: Path) -> Server:
-    """A redis-server that keeps nothing on disk."""
+def redis(
+    reactor: Any,
+    binary: str,
+    folder: Path,
+    *settings: str,
+    ready: bytes = b"Ready to accept connections",
+) -> Server:
+    """A redis-server that keeps nothing on disk, unless it is told to."""
     port = free_port()
     options = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(folder)]
     return Server(
         reactor,
-        [binary, "--port", str(port), *options],
+        [binary, "--port", str(port), *options, *settings],
         folder,
         port,
-        b"Ready to accept connections",
+        ready,
     )
 
 

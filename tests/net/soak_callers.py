@@ -17,6 +17,7 @@ from twisted.internet.task import deferLater
 from txredisapi import ConnectionError as RedisConnectionError
 
 from kolus import Backend, KolusError, Lease, Pool
+from tests.net.asking import LATE
 
 __all__ = ["IDENT", "Caller", "Crowd", "Kind", "Mischief"]
 
@@ -48,6 +49,7 @@ class Crowd:
     @ivar turns: how often each kind of caller had its turn.
     @ivar failures: how many turns ended with each kind of exception.
     @ivar longest_wait: the longest that anybody waited for a lease, in seconds.
+    @ivar late: how many waited past their deadline.
     @ivar violations: what must not happen and did.
     """
 
@@ -61,8 +63,10 @@ class Crowd:
         self.turns: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
         self.longest_wait = 0.0
+        self.late = 0
         self.violations: list[str] = []
         self._running: dict[str, Deferred[None]] = {}
+        self._came = 0
 
     def violated(self, what: str) -> None:
         """Note that something happened that must not."""
@@ -71,8 +75,10 @@ class Crowd:
 
     def start(self, kinds: Sequence[Kind], callers: int, rng: random.Random) -> None:
         """Let callers begin, whose every turn is of a kind chosen at random."""
-        for number in range(callers):
-            caller = Caller(self, f"caller{number}", random.Random(rng.random()))
+        self.over = False
+        for _ in range(callers):
+            self._came += 1
+            caller = Caller(self, f"caller{self._came}", random.Random(rng.random()))
             self._running[caller.name] = running = Deferred.fromCoroutine(caller.run(kinds))
             running.addBoth(self._ended, caller.name)
 
@@ -126,10 +132,13 @@ class Caller:
         """Wait for a lease."""
         crowd = self.crowd
         began = crowd.reactor.seconds()
+        its = crowd.pool.policy.acquire_timeout if timeout is None else timeout
         try:
             lease = await crowd.pool.connect(IDENT, crowd.backend, timeout=timeout, owner=owner)
         finally:
-            crowd.longest_wait = max(crowd.longest_wait, crowd.reactor.seconds() - began)
+            waited = crowd.reactor.seconds() - began
+            crowd.longest_wait = max(crowd.longest_wait, waited)
+            crowd.late += waited > (its or 0.0) + LATE
         return self._taken(lease)
 
     def lease_at_once(self) -> Lease[Any] | None:

@@ -18,11 +18,9 @@ from txredisapi import RedisProtocol
 from zope.interface import implementer
 
 from tests.net.servers import Server
+from tests.rigs.patience import PATIENCE
 
 __all__ = ["Client", "CountingEndpoint", "Watch"]
-
-PATIENCE = 10.0
-"""Seconds until a server that runs must have answered, or read that a connection has ended."""
 
 
 @dataclass(frozen=True, slots=True)

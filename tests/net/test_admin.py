@@ -16,7 +16,7 @@ from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
 from twisted.internet.utils import getProcessOutputAndValue
 
-from kolus.cli.client import AdminClient, Refused, path_of
+from kolus.cli.client import AdminClient, Failed, path_of
 from tests.net.child import CHECKOUT, LISTEN, Child, twistd
 from tests.net.tunnel_peers import backend, connected, until
 
@@ -111,16 +111,18 @@ async def test_over_tcp_only_the_token_lets_one_change_something(folder: Path) -
         await child.port()
         url = f"http://127.0.0.1:{port}"
         eject = path_of("groups", "default", "backends", "tcp:127.0.0.1:9", "eject")
-        with pytest.raises(Refused, match="a token is needed"):
+        with pytest.raises(Failed, match="a token is needed"):
             await ask(AdminClient(url).post, eject, {})
-        with pytest.raises(Refused, match="this is not the token"):
+        with pytest.raises(Failed, match="this is not the token"):
             await ask(AdminClient(url, "wrong").post, eject, {})
         told = await ask(AdminClient(url, "open sesame").post, eject, {})
         assert told["backend"]["state"] == "ejected"
         name = "tcp:127.0.0.1:9"
         tokens = ("--url", url, "--token-file", f"{folder}/token")
         assert (await run(folder, *tokens, "admit", name))[0] == 0
-        assert (await run(folder, "--url", url, "admit", name))[0] == 1
+        status, _, err = await run(folder, "--url", url, "admit", name)
+        assert status == 1
+        assert err == "kolus: a token is needed: give --token-file FILE, or set KOLUS_TOKEN\n"
         assert (await run(folder, "--url", url, "admit", name, KOLUS_TOKEN="open sesame"))[0] == 0
         assert "open sesame" not in child.output
 

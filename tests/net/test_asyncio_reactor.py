@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tests.net.child import CHECKOUT
+from tests.rigs.patience import PATIENCE
 
 pytestmark = pytest.mark.long
 
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.long
 def test_on_the_asyncio_reactor_a_task_is_told_what_to_write_and_nothing_is_lost() -> None:
     command = [sys.executable, "-m", "tests.net.asyncio_program"]
     ended = subprocess.run(
-        command, cwd=CHECKOUT, capture_output=True, text=True, timeout=30, check=False
+        command, cwd=CHECKOUT, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert ended.stdout.splitlines() == [
         "connecting: advised",

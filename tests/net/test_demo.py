@@ -29,7 +29,7 @@ def sums(child: Child) -> dict[str, int]:
 @pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_the_demo_shows_a_table_adds_up_and_stops_by_itself(tmp_path: Path) -> None:
-    async with twistd(reactor, "--demo", "3", cwd=tmp_path) as child:
+    async with twistd(reactor, "--demo", "6", cwd=tmp_path) as child:
         assert await child.ended() == 0
         tables = [line for line in child.lines if "leases/s" in line]
         assert len(tables) >= 2
@@ -63,7 +63,7 @@ async def test_the_demo_fits_80_columns_and_has_plain_lines_in_a_pipe() -> None:
 @pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_the_demo_shows_that_a_killed_backend_is_ejected_and_admitted_again() -> None:
-    async with twistd(reactor, "--demo", "6") as child:
+    async with twistd(reactor, "--demo", "20") as child:
         assert await child.ended() == 0
         told = [
             *("two is killed", "the pool ejects two", "three takes ten times as long"),
@@ -95,7 +95,7 @@ class Terminal(ProcessProtocol):
 async def test_on_a_terminal_the_table_has_colours_and_is_drawn_in_place() -> None:
     terminal = Terminal()
     run = "from twisted.scripts.twistd import run; run()"
-    command = [sys.executable, "-c", run, "-n", "--pidfile=", "kolus", "--demo", "3"]
+    command = [sys.executable, "-c", run, "-n", "--pidfile=", "kolus", "--demo", "12"]
     environment = {each: os.environ[each] for each in os.environ if each != "NO_COLOR"}
     reactor.spawnProcess(  # type: ignore[attr-defined]
         *(terminal, sys.executable, command, environment | {"TERM": "xterm"}, str(CHECKOUT)),

@@ -356,14 +356,16 @@ async def dnsmasq(dnsmasq_binary: str, tmp_path: Path) -> AsyncIterator[Server]:
 
 @pytest.mark.long
 @pytest_twisted.ensureDeferred
-async def test_dnsmasq_tells_addresses(ask: Ask, dnsmasq: Server) -> None:
+async def test_addresses_that_dnsmasq_tells_are_the_backends(ask: Ask, dnsmasq: Server) -> None:
     asked = ask(NAME, 6379, servers=[("127.0.0.1", dnsmasq.port)])
     await asked.tells("tcp:10.0.0.7:6379", "tcp:10.0.0.8:6379", r"tcp:\:\:7:6379")
 
 
 @pytest.mark.long
 @pytest_twisted.ensureDeferred
-async def test_dnsmasq_tells_services(ask: Ask, dnsmasq: Server) -> None:
+async def test_services_that_dnsmasq_tells_are_the_backends_with_their_weights(
+    ask: Ask, dnsmasq: Server
+) -> None:
     asked = ask(SERVICE, kind="srv", servers=[("127.0.0.1", dnsmasq.port)])
     await asked.tells("tcp:one.test:6379", "tcp:two.test:6380")
     assert [each.weight for each in asked.told[0]] == [60, 0.1]

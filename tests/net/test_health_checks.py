@@ -28,6 +28,7 @@ from tests.net.servers import Server
 from tests.net.tunnel_peers import LOOPBACK, Echo
 from tests.net.tunnel_peers import Backend as Host
 from tests.net.tunnel_peers import backend as plain_backend
+from tests.rigs.patience import PATIENCE
 
 
 async def first_check(
@@ -43,7 +44,7 @@ async def first_check(
     source = CheckedSource(
         reactor,
         StaticSource([backend]),
-        HealthCheck(fall=1, timeout=20.0, **check),
+        HealthCheck(fall=1, timeout=PATIENCE, **check),
         lambda backend, failure: None if ended.called else ended.callback(None),
         make_endpoint=None if certificates is None else secured,
     )

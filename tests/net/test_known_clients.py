@@ -28,6 +28,7 @@ from tests.conftest import require
 from tests.net.child import LISTEN, twistd
 from tests.net.programs import output_of
 from tests.net.servers import Server
+from tests.rigs.patience import PATIENCE
 
 pytestmark = pytest.mark.long
 
@@ -136,7 +137,9 @@ async def web_server(certificate: Path | None) -> AsyncIterator[int]:
 
 @pytest.mark.parametrize("at", ["the listener", "the backend", "both"])
 @pytest_twisted.ensureDeferred
-async def test_curl_over_tls(at: str, curl: str, authority: trustme.CA, tmp_path: Path) -> None:
+async def test_curl_over_tls_gets_its_page(
+    at: str, curl: str, authority: trustme.CA, tmp_path: Path
+) -> None:
     site, trusted = tmp_path / "site.pem", tmp_path / "authority.pem"
     flags = ["--limit=20"] + [f"--tls-certificates={site}"] * (at != "the backend")
     if at == "both":
@@ -180,7 +183,9 @@ def echoing() -> Iterator[int]:
 
 @pytest.mark.parametrize("scheme", ["ws", "wss"])
 @pytest_twisted.ensureDeferred
-async def test_a_websocket(scheme: str, authority: trustme.CA, tmp_path: Path) -> None:
+async def test_a_websocket_works_through_the_front(
+    scheme: str, authority: trustme.CA, tmp_path: Path
+) -> None:
     context = None
     flags: list[str] = []
     if scheme == "wss":
@@ -192,8 +197,8 @@ async def test_a_websocket(scheme: str, authority: trustme.CA, tmp_path: Path) -
         with connect(url, ssl=context, proxy=None, max_size=None) as socket:
             for message in ("hello", b"\x00" * SIZE, "wörld " * 1000):
                 socket.send(message)
-                assert socket.recv(timeout=20) == message
-            assert socket.ping().wait(20)
+                assert socket.recv(timeout=PATIENCE) == message
+            assert socket.ping().wait(PATIENCE)
             socket.close(1000)
             return socket.protocol.close_code
 

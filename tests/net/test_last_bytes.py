@@ -7,7 +7,7 @@ import ssl
 import struct
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from kolus.tunnel import End
 from kolus.tunnel.wires.unsent import unsent
 from tests.conftest import LoggedFailures
 from tests.net.tunnel_peers import LOOPBACK, until
+from tests.rigs.patience import PATIENCE
 
 RESET = struct.pack("ii", 1, 0)
 SAID = bytes(range(256)) * 100  # no more than a new connection takes before it is read
@@ -85,7 +86,7 @@ async def ends(listen: str = LOOPBACK) -> AsyncIterator[tuple[End, Hearer, socke
 
 def say_and_reset(raw: socket.socket) -> None:
     raw.sendall(SAID)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while unsent(raw):  # the end's machine has it all, then; a reset loses what it has not
         assert time.monotonic() < deadline
         time.sleep(0.001)
@@ -117,23 +118,52 @@ async def test_what_was_sent_before_a_unix_socket_broke_is_heard(tmp_path: Path)
         assert hearer.got == SAID
 
 
-@pytest.mark.filterwarnings(DEPRECATED)
-@pytest_twisted.ensureDeferred
-async def test_what_was_sent_over_tls_before_a_reset_is_heard(tmp_path: Path) -> None:
+@asynccontextmanager
+async def secured_ends(folder: Path) -> AsyncIterator[tuple[End, Hearer, ssl.SSLSocket]]:
+    """As C{ends}, when the handshake is over at both."""
     authority = trustme.CA()
-    file = tmp_path / "server.pem"
+    file = folder / "server.pem"
     authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(file)
     context = ssl.create_default_context()
     authority.configure_trust(context)
-    listen = f"ssl:0:interface=127.0.0.1:privateKey={file}"
-    async with ends(listen) as (end, hearer, raw):
+    async with ends(f"ssl:0:interface=127.0.0.1:privateKey={file}") as (end, hearer, raw):
         how: Any = {"server_hostname": "127.0.0.1"}
-        its = await deferToThread(context.wrap_socket, raw, **how)
+        with await deferToThread(context.wrap_socket, raw, **how) as its:
+            end.write(b"!")
+            assert await deferToThread(its.recv, 1) == b"!"
+            yield end, hearer, its
+
+
+@pytest.mark.filterwarnings(DEPRECATED)
+@pytest_twisted.ensureDeferred
+async def test_what_was_sent_over_tls_before_a_reset_is_heard(tmp_path: Path) -> None:
+    async with secured_ends(tmp_path) as (end, hearer, its):
         end.pause()
         end.write(MORE_THAN_FITS)
         say_and_reset(its)
         await until(reactor, lambda: hearer.reason)
         assert hearer.got == SAID
+
+
+@pytest.mark.filterwarnings(DEPRECATED)
+@pytest.mark.parametrize("said", [b"1", SAID])
+@pytest_twisted.ensureDeferred
+async def test_what_was_written_over_tls_arrives_before_a_reset(
+    said: bytes, tmp_path: Path
+) -> None:
+    async with secured_ends(tmp_path) as (end, _, its):
+        end.write(said)
+        end.reset()
+        assert await deferToThread(_heard, its) == said
+
+
+def _heard(its: ssl.SSLSocket) -> bytes:
+    its.settimeout(PATIENCE)
+    got = bytearray()
+    with suppress(ConnectionResetError, ssl.SSLEOFError):
+        while data := its.recv(100_000):
+            got += data
+    return bytes(got)
 
 
 @pytest_twisted.ensureDeferred

@@ -17,6 +17,7 @@ from kolus import Policy, Pool
 from kolus.daemon.front_service import FrontService
 from kolus.tunnel import End, Front, ListenerSettings, loop_of
 from tests.net.tunnel_peers import LOOPBACK, backend, until
+from tests.rigs.patience import PATIENCE
 
 pytestmark = pytest.mark.long
 
@@ -47,7 +48,7 @@ def clients(port: int) -> Iterator[list[socket.socket]]:
     """Clients that the kernel has queued before the front has its turn."""
     with ExitStack() as stack:
         yield [
-            stack.enter_context(socket.create_connection(("127.0.0.1", port), 5))
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), PATIENCE))
             for _ in range(CLIENTS)
         ]
 

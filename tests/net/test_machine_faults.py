@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tests.net.child import CHECKOUT
+from tests.rigs.patience import PATIENCE
 
 pytestmark = pytest.mark.long
 
@@ -23,7 +24,7 @@ KINDS = [*NAMED, "tcp", "unix", "tls", "ssl", "TCP4ClientEndpoint"]
 def test_what_a_process_lacks_is_told_and_held_against_no_backend(lacking: str, kind: str) -> None:
     command = [sys.executable, "-m", "tests.net.lacking_program", lacking, kind]
     ended = subprocess.run(
-        command, cwd=CHECKOUT, capture_output=True, text=True, timeout=60, check=False
+        command, cwd=CHECKOUT, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert ended.stdout.splitlines() == [
         "0 ejections, every error names what is lacking: True",

@@ -17,6 +17,7 @@ from kolus import ConnectFailed, Pool
 from kolus.backoff import Backoff
 from tests.net.asking import assert_in_time, assert_whole, in_parallel, outcome_of, turn, until
 from tests.net.servers import Server
+from tests.rigs.patience import PATIENCE
 
 MakePool = Callable[..., Pool[Any]]
 SOON = Backoff(first=0.02, most=0.1)
@@ -96,7 +97,7 @@ async def test_server_killed_while_leased_made_and_waited_for_costs_no_slot(
     reply = lease.protocol.get(b"colour")
     asked = [
         Deferred.fromCoroutine(
-            outcome_of(reactor, pool.connect("test", memcached.endpoint, timeout=10.0))
+            outcome_of(reactor, pool.connect("test", memcached.endpoint, timeout=10.0), 10.0)
         )
         for _ in range(5)
     ]
@@ -111,7 +112,7 @@ async def test_server_killed_while_leased_made_and_waited_for_costs_no_slot(
     for each in asked:
         outcomes.append(await each)
         outcomes[-1].lease.release()
-    assert_in_time(outcomes, 10.0)
+    assert_in_time(outcomes)
     await assert_whole(reactor, pool, memcached.endpoint)
 
 
@@ -122,7 +123,7 @@ async def test_server_that_is_down_is_an_error_at_once_and_none_when_it_is_back(
 ) -> None:
     pool = make_pool(Memcache, backoff=SOON)
     await memcached.kill()
-    outcome = await outcome_of(reactor, pool.connect("test", memcached.endpoint))
+    outcome = await outcome_of(reactor, pool.connect("test", memcached.endpoint), PATIENCE)
     assert isinstance(outcome.error, ConnectFailed)
     due_at = reactor.seconds() + outcome.error.retry_in
     await memcached.start()

@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from tests.net.child import CHECKOUT
+from tests.rigs.patience import PATIENCE
 
 
 @pytest.mark.long
@@ -23,7 +24,7 @@ def test_an_operator_sees_and_steers_the_daemon_on_its_page() -> None:
         pytest.skip(lacking)
     command = [sys.executable, "-m", "tests.net.page_program", chromium]
     ended = subprocess.run(
-        command, cwd=CHECKOUT, capture_output=True, text=True, timeout=300, check=False
+        command, cwd=CHECKOUT, capture_output=True, text=True, timeout=2 * PATIENCE, check=False
     )
     assert ended.stdout.splitlines() == [
         "rows, rates, plots and events are live",

@@ -16,6 +16,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from tests.net.child import CHECKOUT, Child
+from tests.rigs.patience import PATIENCE
 
 APPLICATION = """
 from twisted.application.service import Application, Service
@@ -92,9 +93,9 @@ async def test_twistd_waits_at_its_end_for_the_lease_of_an_application(
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     reactor.spawnProcess(child, sys.executable, command, env=environment, path=str(tmp_path))  # type: ignore[attr-defined]
     try:
-        await listener.at_work.addTimeout(20, reactor)  # type: ignore[arg-type]
+        await listener.at_work.addTimeout(PATIENCE, reactor)  # type: ignore[arg-type]
         os.kill(int(pidfile.read_text()), signal.SIGTERM)
-        assert await listener.ended.addTimeout(20, reactor)  # type: ignore[arg-type]
+        assert await listener.ended.addTimeout(PATIENCE, reactor)  # type: ignore[arg-type]
         assert listener.heard == b"at work,done"
         await child.ended()
     except BaseException:

@@ -16,7 +16,6 @@ from txredisapi import ConnectionError as RedisConnectionError
 from kolus import ConnectFailed, KolusError, Pool
 from kolus.backoff import Backoff
 from tests.net.asking import (
-    SLACK,
     Outcome,
     assert_in_time,
     assert_whole,
@@ -54,7 +53,7 @@ def ask_often(pool: Pool[Any], server: Server, times: int, timeout: float) -> li
     """
     return [
         Deferred.fromCoroutine(
-            outcome_of(reactor, pool.connect("test", server.endpoint, timeout=timeout))
+            outcome_of(reactor, pool.connect("test", server.endpoint, timeout=timeout), timeout)
         )
         for _ in range(times)
     ]
@@ -72,7 +71,9 @@ async def test_server_killed_while_all_are_idle_is_noticed_at_once(
     for lease in leases:
         lease.release()
     await redis.kill()
-    await until(reactor, lambda: pool.status([redis.endpoint])[0].idle == 0, 1.0)
+    for _ in range(5):  # turns in which the reactor reads, whatever else the machine is doing
+        await turn(reactor)
+    assert pool.status([redis.endpoint])[0].idle == 0
     await assert_whole(reactor, pool, redis.endpoint)
     await redis.start()
     assert await ask(pool, redis, "ping") == "PONG"
@@ -105,7 +106,7 @@ async def test_server_killed_while_connections_are_made_fails_who_asked_for_them
     await redis.kill()
     outcomes = await all_of(asked)
     assert failed(outcomes) == [ConnectFailed] * 6
-    assert_in_time(outcomes, 5.0)
+    assert_in_time(outcomes)
     await assert_whole(reactor, pool, redis.endpoint)
 
 
@@ -119,7 +120,7 @@ async def test_server_that_is_back_before_the_deadline_serves_who_asked_while_it
     await redis.start()
     outcomes = await all_of(asked)
     assert failed(outcomes) == []
-    assert_in_time(outcomes, 10.0)
+    assert_in_time(outcomes)
     for each in outcomes:
         each.lease.release()
     await assert_whole(reactor, pool, redis.endpoint)
@@ -141,7 +142,7 @@ async def test_server_killed_while_some_wait_fails_them_once_nothing_can_serve_t
         lease.release()
     outcomes = await all_of(asked)
     assert failed(outcomes) == [ConnectFailed] * 5
-    assert_in_time(outcomes, 10.0)
+    assert_in_time(outcomes)
     await assert_whole(reactor, pool, redis.endpoint)
 
 
@@ -153,7 +154,7 @@ async def test_server_that_stays_away_costs_each_waiter_its_deadline_and_no_more
     outcomes = await all_of(ask_often(pool, redis, times=10, timeout=0.3))
     assert len(failed(outcomes)) == 10
     assert all(isinstance(each.error.last_error, Exception) for each in outcomes)
-    assert_in_time(outcomes, 0.3)
+    assert_in_time(outcomes)
     await assert_whole(reactor, pool, redis.endpoint)
 
 
@@ -167,15 +168,15 @@ class Load:
     stopped: bool = False
     served: int = 0
     lost: int = 0
-    slowest: float = 0.0
+    late: int = 0
     errors: Counter[type[KolusError]] = field(default_factory=Counter)
 
     async def call(self, number: int) -> None:
         """Ask and use; every third gives up its connection, so that new ones are always made."""
         while not self.stopped:
             asked = self.pool.connect("test", self.server.endpoint, timeout=self.timeout)
-            outcome = await outcome_of(reactor, asked)
-            self.slowest = max(self.slowest, outcome.seconds)
+            outcome = await outcome_of(reactor, asked, self.timeout)
+            self.late += outcome.is_late
             if outcome.lease is None:
                 self.errors[type(outcome.error)] += 1
                 await turn(reactor)
@@ -223,6 +224,6 @@ async def test_server_killed_twice_under_load_costs_no_slot_and_no_deadline(
         load.stopped = True
 
     await in_parallel(interfere(), *(load.call(number) for number in range(40)))
-    assert load.slowest < load.timeout + SLACK
+    assert load.late == 0
     assert bool(load.errors) == fail_fast
     await assert_whole(reactor, pool, redis.endpoint)

@@ -83,7 +83,9 @@ async def test_the_time_can_be_chosen(
 
 @pytest.mark.parametrize("off", [None, float("inf")])
 @pytest_twisted.ensureDeferred
-async def test_it_can_be_turned_off(make_pool: MakePool, host: Host, off: float | None) -> None:
+async def test_the_limit_of_silence_can_be_turned_off(
+    make_pool: MakePool, host: Host, off: float | None
+) -> None:
     lease = await make_pool(Asker, tcp_timeout=off).connect("us", host.endpoint)
     assert options(lease.protocol)[0] == 0
     assert options(lease.protocol)[4] == 0
@@ -92,7 +94,7 @@ async def test_it_can_be_turned_off(make_pool: MakePool, host: Host, off: float 
 
 @pytest.mark.parametrize("kind", ["tls", "ssl"])
 @pytest_twisted.ensureDeferred
-async def test_the_socket_below_tls_has_it_too(
+async def test_the_socket_below_tls_has_the_limit_of_silence(
     make_pool: MakePool, tmp_path: Path, kind: str
 ) -> None:
     host, authority = Host(), trustme.CA()

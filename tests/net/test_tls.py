@@ -27,7 +27,7 @@ from twisted.internet.interfaces import (
 from zope.interface import implementer
 
 from kolus import Backend, ConnectFailed, Lease, Pool
-from tests.net.asking import SLACK, assert_whole, in_parallel, outcome_of, until
+from tests.net.asking import assert_whole, in_parallel, outcome_of, until
 from tests.net.peers import Asker, Host
 from tests.net.told import Told
 
@@ -159,7 +159,9 @@ async def test_refused_certificate_is_why_the_connect_failed(
     with pytest.raises(ConnectFailed) as caught:
         await pool.connect("test", backend)
     assert isinstance(caught.value.reason, SSL.Error)
-    assert "certificate verify failed" in str(caught.value)
+    message = str(caught.value)
+    assert message.startswith(f"connected to {backend}, but its TLS handshake failed: ")
+    assert "certificate verify failed" in message
     await assert_whole(reactor, pool, backend)
     assert pool.counters(backend).connects == 0
 
@@ -172,12 +174,30 @@ async def test_handshake_that_never_completes_is_ended_by_the_connect_timeout(
     await silent.listen(TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1"))
     pool = make_pool(Asker, connect_timeout=0.2)
     backend = Backend(Secure(silent, secure.authority).trusting(secure.authority))
-    outcome = await outcome_of(reactor, pool.connect("test", backend))
+    outcome = await outcome_of(reactor, pool.connect("test", backend), 0.2)
     assert isinstance(outcome.error, ConnectFailed)
     assert isinstance(outcome.error.reason, TimeoutError)
-    assert 0.2 <= outcome.seconds < 0.2 + SLACK
+    assert "but its TLS handshake failed: " in str(outcome.error)
+    assert outcome.seconds >= 0.2
+    assert not outcome.is_late
     await assert_whole(reactor, pool, backend)
     await silent.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_fails_after_the_handshake_is_not_told_as_the_handshake(
+    make_pool: MakePool, secure: Secure
+) -> None:
+    def log_in(asker: Asker) -> bool:
+        return False
+
+    pool, backend = make_pool(Asker, prepare=log_in), Backend(secure.trusting(secure.authority))
+    with pytest.raises(ConnectFailed, match=", but prepare failed: "):
+        await pool.connect("test", backend)
+    closed = make_pool(Asker, prepare=lambda asker: asker.transport.loseConnection())
+    with pytest.raises(ConnectFailed) as caught:
+        await closed.connect("test", backend)
+    assert "handshake" not in str(caught.value)
 
 
 @pytest_twisted.ensureDeferred

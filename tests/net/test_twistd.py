@@ -11,6 +11,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.error import ConnectError
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
-from tests.net.child import LISTEN, twistd
+from tests.net.child import LISTEN, Child, twistd
+from tests.net.servers import free_port
 from tests.net.tunnel_peers import Peer, backend, connected, until
 
 MIB = 1024 * 1024
@@ -248,8 +251,8 @@ async def test_connections_are_ready_before_a_client_comes_and_after_it_went() -
 @pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_a_backend_that_is_away_at_the_start_gets_its_connections_when_it_comes() -> None:
-    async with backend(reactor) as away:
-        endpoint, port = away.endpoint, away.port.getHost().port
+    port = free_port()
+    endpoint = f"tcp:127.0.0.1:{port}"
     async with twistd(reactor, "--backend", endpoint, *LISTEN, "--connect-ahead=2") as child:
         await child.seen(rf"cannot connect to {endpoint}")
         await child.port()
@@ -260,19 +263,25 @@ async def test_a_backend_that_is_away_at_the_start_gets_its_connections_when_it_
 @pytest.mark.long
 @pytest_twisted.ensureDeferred
 async def test_a_refused_client_is_closed_and_the_log_says_so_once_a_second() -> None:
-    async with backend(reactor) as away:
-        endpoint = away.endpoint
+    endpoint = f"tcp:127.0.0.1:{free_port()}"
     async with twistd(reactor, "--backend", endpoint, *LISTEN) as child:
         port = await child.port()
+        began = reactor.seconds()
         for _ in range(3):
             await gatherResults([Deferred.fromCoroutine(_refused(port)) for _ in range(10)])
-        await child.seen(r"\(28 more since")
+        await until(reactor, lambda: sum(_told(child)) == 30)
+        assert len(_told(child)) <= 1 + reactor.seconds() - began
         child.signal()
         await child.seen("0 clients were served, 30 refused")
         said = [line for line in child.lines if "a client got no lease" in line]
-        assert len(said) == 2
-        assert sum(1 + int(re.search(r"\((\d+) more", line)[1]) for line in said) == 30
+        assert len(said) == len(_told(child))
         assert all("ConnectFailed" in line and endpoint in line for line in said)
+
+
+def _told(child: Child) -> list[int]:
+    """How many clients each line tells of that got no lease."""
+    told = re.findall(r"a client got no lease .*\((\d+) more since", child.output)
+    return [1 + int(more) for more in told]
 
 
 async def _refused(port: int) -> None:
@@ -296,6 +305,34 @@ async def test_a_client_for_whom_there_is_no_room_is_closed() -> None:
             await served.has(1)
             await _refused(port)
             await child.seen("a client got no lease .*PoolFull")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("ahead", [0, 2])
+@pytest.mark.parametrize("fast", ["yes", "no"])
+@pytest_twisted.ensureDeferred
+async def test_clients_wait_for_a_backend_that_restarts_if_they_are_not_to_fail_fast(
+    ahead: int, fast: str
+) -> None:
+    place = f"tcp:{free_port()}:interface=127.0.0.1"
+    options = [f"--connect-ahead={ahead}", f"--fail-fast={fast}", "--wait=20"]
+    async with AsyncExitStack() as stack:
+        async with backend(reactor, listen=place) as echoes:
+            given = backends(echoes)
+            child = await stack.enter_async_context(twistd(reactor, *given, *LISTEN, *options))
+            port = await child.port()
+            assert await exchange(port, b"before")
+        clients = []
+        for _ in range(5):
+            clients.append(await stack.enter_async_context(connected(reactor, port)))
+            clients[-1].send(b"x")
+            await deferLater(reactor, 0.1)
+        if fast == "yes":
+            await gatherResults([each.ended() for each in clients])
+            return
+        assert not any(each.has_read or each.reason for each in clients)
+        async with backend(reactor, listen=place):
+            await gatherResults([each.has(1) for each in clients])
 
 
 @pytest.mark.long
@@ -350,7 +387,7 @@ async def test_a_wrong_option_ends_it_before_anything_listens(
 
 @pytest.mark.long
 @pytest_twisted.ensureDeferred
-async def test_help_is_help() -> None:
+async def test_help_tells_the_options_and_succeeds() -> None:
     async with twistd(reactor, "--help") as child:
         assert await child.ended() == 0
         assert "--connect-ahead=" in child.output

@@ -21,6 +21,7 @@ from kolus.tls import ListenerCertificates, ListenerTLS
 from tests.net.child import LISTEN, twistd
 from tests.net.servers import Server
 from tests.net.tunnel_peers import LOOPBACK, Backend, Echo, backend, connected
+from tests.rigs.patience import PATIENCE
 
 pytestmark = pytest.mark.long
 
@@ -67,7 +68,7 @@ def ask(port: int, files: Files, name: str, certificate: str | None = None) -> s
     if certificate is not None:
         context.load_cert_chain(certificate)
     with (
-        socket.create_connection(("127.0.0.1", port), timeout=20) as plain,
+        socket.create_connection(("127.0.0.1", port), PATIENCE) as plain,
         context.wrap_socket(plain, server_hostname=name) as secure,
     ):
         secure.sendall(b"hello")

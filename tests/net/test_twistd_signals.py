@@ -17,7 +17,9 @@ from twisted.internet import reactor
 from twisted.internet.utils import getProcessOutputAndValue
 
 from tests.net.child import CHECKOUT, LISTEN, twistd
+from tests.net.servers import free_port
 from tests.net.tunnel_peers import backend, connected, until
+from tests.rigs.patience import PATIENCE
 
 pytestmark = pytest.mark.long
 
@@ -103,10 +105,7 @@ async def test_the_log_is_opened_anew_after_it_was_moved_away(tmp_path: Path) ->
 
 
 def test_a_pipe_that_nobody_reads_does_not_stop_it() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as refusing:
-        gone = refusing.getsockname()[1]
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    gone, port = free_port(), free_port()
     code = "from twisted.scripts.twistd import run; run()"
     command = [sys.executable, "-c", code, "-n", "--pidfile=", "kolus", "--wait=0.01"]
     command += [f"--backend=tcp:127.0.0.1:{gone}", f"--listen=tcp:{port}:interface=127.0.0.1"]
@@ -119,10 +118,10 @@ def test_a_pipe_that_nobody_reads_does_not_stop_it() -> None:
         os.set_blocking(writing, True)
     child = subprocess.Popen(command, cwd=CHECKOUT, stdout=writing, stderr=writing)
     try:
-        until_it_listens = time.monotonic() + 30
+        until_it_listens = time.monotonic() + PATIENCE
         while time.monotonic() < until_it_listens:
             try:
-                with socket.create_connection(("127.0.0.1", port), 5) as client:
+                with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
                     assert client.recv(1) == b""  # closed, as there is no backend: it lives
                     break
             except ConnectionRefusedError:
@@ -130,7 +129,7 @@ def test_a_pipe_that_nobody_reads_does_not_stop_it() -> None:
         else:
             pytest.fail("it never listened")
         child.terminate()
-        child.wait(30)
+        child.wait(PATIENCE)
     finally:
         child.kill()
         child.wait()

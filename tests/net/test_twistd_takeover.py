@@ -21,6 +21,7 @@ from twisted.internet.threads import deferToThread
 
 from tests.net.child import Child, twistd
 from tests.net.tunnel_peers import Backend, backend, connected, until
+from tests.rigs.patience import PATIENCE
 
 pytestmark = pytest.mark.long
 
@@ -43,7 +44,7 @@ async def ready(child: Child, path: Path) -> None:
     await until(reactor, path.exists)
 
 
-@pytest.mark.time_limit(60 + CLIENTS / 10)
+@pytest.mark.time_limit(2 * PATIENCE + CLIENTS / 10)
 @pytest_twisted.ensureDeferred
 async def test_clients_over_five_restarts_none_refused_and_no_byte_lost(tmp_path: Path) -> None:
     path = tmp_path / "takeover"
@@ -76,7 +77,9 @@ async def test_clients_over_five_restarts_none_refused_and_no_byte_lost(tmp_path
         for at in range(1, RESTARTS + 1):
             enough = CLIENTS * at // (RESTARTS + 2)
             await until(
-                reactor, lambda enough=enough: done >= enough or coming.called, CLIENTS / 10
+                reactor,
+                lambda enough=enough: done >= enough or coming.called,
+                PATIENCE + CLIENTS / 10,
             )
             child = await stack.enter_async_context(start(echoes, path))
             processes.append(child)
@@ -100,7 +103,7 @@ async def test_unix_sockets_with_their_modes_and_the_admin_server_are_taken_over
 
     def ask(address: Path) -> bytes:
         with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(20)
+            client.settimeout(PATIENCE)
             client.connect(str(address))
             client.sendall(b"GET /api/v1/status HTTP/1.0\r\n\r\n")
             client.shutdown(socket.SHUT_WR)

@@ -19,10 +19,11 @@ from twisted.logger import LogEvent
 
 from kolus.lease import Lease
 from kolus.tunnel import Front, loop_of
-from kolus.tunnel.wires.descriptors import Descriptors
+from kolus.tunnel.wires.descriptors import Descriptors, _in_use
 from kolus.tunnel.wires.flow import Flow
 from kolus.tunnel.wires.pipes import PIPE, Pipes
 from kolus.tunnel.wires.raw_port import RawPort
+from tests.net.servers import free_port
 from tests.net.test_tunnel import Pki, front, port_of
 from tests.net.tunnel_peers import Echo, Peer, backend, connected, until
 
@@ -176,22 +177,32 @@ async def test_a_client_that_closed_without_a_word_leaves_the_queue_and_one_that
     silent.close()
     await until(reactor, lambda: queue.cancelled == 1)
     await _pause(0.05)
-    assert (queue.cancelled, queue.front.clients) == (1, 1)
+    assert (queue.cancelled, len(queue.front.clients)) == (1, 1)
     await port.stopListening()  # type: ignore[misc]
     drained = queue.front.drain(0.0)
     await drained
     asking.close()
 
 
-def test_clients_are_accepted_while_their_backends_have_descriptors() -> None:
-    used = len(os.listdir("/proc/self/fd"))
-    descriptors = Descriptors(lambda: used + 8 + 2 * 5)
-    opened = []
+IN_USE = "kolus.tunnel.wires.descriptors._in_use"
+"""Others in this process open and close descriptors meanwhile."""
+
+
+def test_the_descriptors_in_use_are_counted() -> None:
+    with socket.socket(), socket.socket():
+        assert 5 <= (_in_use() or 0) <= 1 << 20
+
+
+def test_clients_are_accepted_while_their_backends_have_descriptors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened = 0
+    monkeypatch.setattr(IN_USE, lambda: 100 + opened)
+    descriptors = Descriptors(lambda: 100 + 8 + 2 * 5)
     while descriptors.take():
-        opened += [socket.socket(), socket.socket()]
-    assert len(opened) == 2 * 5
-    for each in opened:
-        each.close()
+        opened += 2
+    assert opened == 2 * 5
+    opened = 0
     descriptors.look()
     assert descriptors.take()
     descriptors.waiting = 100
@@ -223,13 +234,16 @@ async def test_without_descriptors_clients_wait_and_it_is_said_once(
 async def test_behind_tls_no_more_are_accepted_than_have_descriptors_for_backends(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, log_events: list[LogEvent]
 ) -> None:
-    limit, descriptors = 0, loop_of(reactor).descriptors
+    loop = loop_of(reactor)  # of which nobody else may have a reference yet
+    limit, descriptors = 0, loop.descriptors
     pki = Pki(tmp_path)
     async with front(pki.endpoint(1), listen=pki.listen) as service:
         silent = [socket.create_connection(("127.0.0.1", port_of(service))) for _ in range(5)]
-        limit = len(os.listdir("/proc/self/fd")) + 8 + 2 * 3
+        limit = 100 + 8 + 2 * 3
+        monkeypatch.setattr(IN_USE, lambda: 100 + service.front.limits.clients)
         monkeypatch.setattr(descriptors, "_limit", lambda: limit)
         descriptors.look()
+        await until(reactor, lambda: service.front.limits.clients == 3)
         await _pause(0.4)
         assert service.front.limits.clients == 3
         limit = 10_000
@@ -263,8 +277,7 @@ def test_pipes_are_few_and_one_with_bytes_is_not_used_again() -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_a_backend_that_refuses_is_an_error_of_the_usual_kind() -> None:
-    async with backend(reactor, Echo) as gone:
-        endpoint = gone.endpoint
+    endpoint = f"tcp:127.0.0.1:{free_port()}"
     async with front(endpoint) as service, connected(reactor, port_of(service)) as client:
         await client.ended()
         assert service.front.refused == 1  # type: ignore[attr-defined]

@@ -15,12 +15,14 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tests.rigs.patience import PATIENCE
+
 __all__ = ["LOOPBACK", "Backend", "Echo", "Peer", "backend", "connected", "until"]
 
 LOOPBACK = "tcp:0:interface=127.0.0.1"
 
 
-async def until(reactor: Any, condition: Callable[[], object], seconds: float = 20.0) -> None:
+async def until(reactor: Any, condition: Callable[[], object], seconds: float = PATIENCE) -> None:
     """Wait for a condition that nothing announces.
 
     @raise AssertionError: it does not come true in time.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -51,6 +52,11 @@ def test_an_ident_that_cannot_be_hashed_is_held_against_no_backend() -> None:
 def test_nothing_is_not_several() -> None:
     with pytest.raises(TypeError, match="backends must be several"):
         Pool(Clock(), Protocol).select("us", None)  # type: ignore[arg-type]
+
+
+def test_a_limit_of_the_pool_below_what_is_kept_ready_is_refused_and_both_are_named() -> None:
+    with pytest.raises(ValueError, match=r"min_idle=5 is more than the pool's limit=2"):
+        Pool(Clock(), Protocol, limit=2, policy=Policy(min_idle=5))
 
 
 def test_a_bad_timeout_makes_no_manager() -> None:
@@ -126,12 +132,38 @@ def test_a_bad_timeout_is_refused_at_once(timeout: Any) -> None:
 
 @pytest.mark.parametrize(
     ("argument", "value"),
-    [("reactor", None), ("policy", 5), ("make_manager", 5), ("observers", [5]), ("protocol", 5)],
+    [
+        ("reactor", None),
+        ("policy", 5),
+        ("make_manager", 5),
+        ("observers", [5]),
+        ("observers", print),
+        ("protocol", 5),
+        ("rng", 5),
+    ],
 )
 def test_a_pool_refuses_what_it_cannot_use(argument: str, value: Any) -> None:
     arguments = {"reactor": Clock(), "protocol": Protocol} | {argument: value}
-    with pytest.raises(TypeError, match="must be"):
+    with pytest.raises(
+        TypeError, match=f"must .*, not {re.escape(repr(value))}|an observer must be"
+    ):
         Pool(**arguments)
+
+
+@pytest.mark.parametrize("failure", [None, False, True, 5, b"down", ValueError("down")])
+def test_a_result_of_a_health_check_is_a_text(failure: Any) -> None:
+    rig = Pooled()
+    with pytest.raises(TypeError, match="failure must be a string that says why"):
+        rig.pool.checked(rig.backends[0], failure)
+    assert rig.pool.connect("us", rig.backends[0]).called
+
+
+def test_limits_are_shared_with_another_pool_only() -> None:
+    rig = Pooled()
+    other: Any
+    for other in (None, True, rig.backends[0]):
+        with pytest.raises(TypeError, match="shares its limits with another pool, not"):
+            rig.pool.share_limits(other)
 
 
 def test_a_balancer_that_cannot_be_called_is_refused() -> None:

@@ -300,6 +300,22 @@ def test_a_larger_limit_serves_waiters_at_once() -> None:
     rig.end()
 
 
+@pytest.mark.parametrize("limit", [None, 3])
+def test_a_larger_limit_lets_all_idents_that_wait_connect_at_once(limit: int | None) -> None:
+    rig = LimitedPool(1)
+    rig.lease("a", "us").release()
+    asked = rig.ask("a", "them")  # its manager is younger, and its turn is first
+    rig.turn()
+    held = result_of(asked)
+    rig.fakes["a"].accept(after=1, always=True)
+    waiting = [rig.ask("a", "them"), rig.ask("a", "us")]
+    rig.pool.resize_pool(limit)
+    rig.clock.advance(1)
+    for each in [*map(result_of, waiting), held]:
+        each.release()
+    rig.end()
+
+
 @pytest.mark.parametrize("slots", [None, 1])
 def test_a_smaller_limit_closes_what_is_idle_longest_and_then_whatever_comes_home(
     slots: int | None,

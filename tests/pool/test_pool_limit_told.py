@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectError
 from twisted.internet.task import Clock
 
 from kolus import Closed, LeaseError, LeaseTimeout, Pool, PoolFull
@@ -209,3 +212,24 @@ def test_the_limit_counts_nothing_of_other_pools() -> None:
     first.end()
     second.end()
     assert Pool(Clock(), object).limit is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("has_manager", [True, False])
+def test_a_slot_that_one_backend_cannot_use_is_used_at_another_of_the_group(
+    has_manager: bool,
+) -> None:
+    rig = LimitedPool(1, backoff=None)
+    group = rig.pool.group([rig.backends["a"], rig.backends["b"]], fill_first)
+    for name in "ab" if has_manager else "a":
+        result_of(rig.ask(name)).finished()
+        rig.turn()
+    held = rig.lease("c")
+    asked = group.connect("us")
+    rig.turn()
+    rig.fakes["a"].refuse(reason=ConnectError(errno.EADDRNOTAVAIL, "no address"), always=True)
+    held.finished()
+    rig.turn()
+    lease = result_of(asked)
+    assert lease.backend is rig.backends["b"]
+    lease.release()
+    rig.end()

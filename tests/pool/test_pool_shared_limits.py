@@ -172,3 +172,37 @@ def test_what_one_keeps_ready_does_not_make_way_and_is_not_made_again_and_again(
     assert len(rig.fakes[0].accepted) == 2
     others.addErrback(lambda _: None)
     rig.end()
+
+
+@pytest.mark.parametrize("is_idle", [False, True])
+def test_what_is_idle_makes_way_for_a_limit_that_only_the_other_pool_has(is_idle: bool) -> None:
+    rig = Two(limit=5, used=2)
+    if is_idle:
+        rig.held.pop().release()
+    rig.new.resize_pool(2)
+    asked = rig.ask(rig.new, 1)
+    rig.turn()
+    if not is_idle:
+        assert not asked.called
+        rig.held.pop().release()
+    rig.clock.advance(0.2)
+    rig.turn()
+    assert result_of(asked).held
+    assert rig.open == [1, 1]
+    rig.end()
+
+
+def test_what_is_idle_longest_and_kept_ready_does_not_keep_what_is_spare() -> None:
+    rig = Two(limit=5, over_all=3, min_idle=1)
+    result_of(rig.ask(rig.old)).finished()
+    rig.clock.advance(1)
+    lease = result_of(rig.ask(rig.old, 1))
+    rig.turn()
+    lease.release()
+    assert rig.open == [1, 2]
+    asked = rig.ask(rig.new)
+    for _ in range(5):
+        rig.clock.advance(0.1)
+    assert result_of(asked).held
+    assert rig.open == [2, 1]
+    rig.end()

@@ -93,7 +93,7 @@ def last(fake: FakeBackend) -> Any:
 # Settled by the outcome
 
 
-def test_it_fires_with_what_the_function_returns_and_releases() -> None:
+def test_run_fires_with_what_the_function_returns_and_releases() -> None:
     rig = Running()
     assert result_of(rig.run(lambda protocol: type(protocol))) is Asks
     assert rig.status() == (1, 0)
@@ -128,7 +128,7 @@ def test_what_cannot_be_awaited_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_an_exception_finishes(late: bool) -> None:
+def test_an_exception_finishes_the_connection(late: bool) -> None:
     def fail(protocol: Asks) -> Any:
         if not late:
             raise KeyError("mine")
@@ -225,7 +225,7 @@ def test_at_the_limit_an_idle_connection_makes_way_for_the_repetition() -> None:
     assert result_of(running) == b"yes."
 
 
-def test_with_a_limit_of_one_too() -> None:
+def test_a_lost_request_is_repeated_under_a_limit_of_one() -> None:
     rig = Running(limit=1)
     rig.use()
     running = rig.run(idempotent=True)
@@ -295,7 +295,7 @@ def test_what_fails_while_the_connection_is_open_is_not_repeated() -> None:
     assert len(calls) == 1
 
 
-def test_it_is_repeated_once_and_then_fails_with_both_errors() -> None:
+def test_a_request_is_repeated_once_and_then_fails_with_both_errors() -> None:
     rig = Running()
     rig.use()
     running = rig.run(idempotent=True)
@@ -392,7 +392,7 @@ def test_an_end_that_a_half_close_protocol_hears_is_a_loss_too() -> None:
     assert result_of(running) == b"yes."
 
 
-def test_in_debug_mode_too() -> None:
+def test_a_lost_request_is_repeated_in_debug_mode() -> None:
     rig = Running(debug=True)
     rig.use()
     running = rig.run(idempotent=True)

@@ -24,6 +24,7 @@ from kolus import (
     Pool,
     WrongIdent,
 )
+from kolus.manager.connections.warming import Warming
 from kolus.testing import FakeBackend, NotFired, result_of
 from tests.group.test_group_fresh import Others
 
@@ -65,7 +66,7 @@ def pending(asked: Deferred[Any]) -> bool:
 
 
 @pytest.mark.parametrize("slots", [None, 4])
-def test_it_fires_when_so_many_connections_are_ready(slots: int | None) -> None:
+def test_warm_fires_when_so_many_connections_are_ready(slots: int | None) -> None:
     rig = Warmed(slots=slots)
     asked = rig.warm(3)
     rig.clock.advance(0.9)
@@ -77,7 +78,7 @@ def test_it_fires_when_so_many_connections_are_ready(slots: int | None) -> None:
     rig.end()
 
 
-def test_it_fires_at_once_if_they_are_ready() -> None:
+def test_warm_fires_at_once_if_they_are_ready() -> None:
     rig = Warmed()
     rig.warm(3)
     rig.clock.advance(1.0)
@@ -104,7 +105,22 @@ def test_what_is_ready_is_there_when_it_fires_though_its_ident_is_one_too_many()
     rig.end()
 
 
-def test_leased_connections_count() -> None:
+@pytest.mark.parametrize("slots", [None, 2])
+@pytest.mark.parametrize("setting", ["idle_timeout", "lifetime"])
+def test_what_is_overdue_does_not_count_as_ready(setting: str, slots: int | None) -> None:
+    rig = Warmed(slots=slots, **({"idle_timeout": None, "lifetime": None} | {setting: 10.0}))
+    asked = rig.connect()
+    rig.clock.advance(1)
+    result_of(asked).release()
+    rig.clock.rightNow += 11  # its timer does not run
+    warmed = rig.warm(1)
+    rig.clock.pump([0, 1])
+    result_of(warmed)
+    assert rig.fake.attempts == 2
+    assert len(rig.fake.connections) == 1
+
+
+def test_leased_connections_count_as_ready() -> None:
     rig = Warmed()
     first = rig.connect()
     rig.clock.advance(1.0)
@@ -245,7 +261,7 @@ def test_what_comes_home_for_another_ident_makes_way() -> None:
 
 
 @pytest.mark.parametrize("by_warm", [True, False])
-def test_it_is_told_that_other_idents_have_all_connections(by_warm: bool) -> None:
+def test_warm_tells_that_other_idents_have_all_connections(by_warm: bool) -> None:
     rig = Warmed(limit=2)
     leases = take_all(rig)
     asked = rig.warm(1) if by_warm else rig.connect()
@@ -628,3 +644,28 @@ def test_the_error_of_a_call_that_is_refused_keeps_nothing_of_its_caller() -> No
     rig.clock.advance(1)
     result_of(drained)
     rig.end()
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_one_more_call_is_not_dearer_where_many_wait(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, ready = 0, Warming._ready
+
+    def _ready(warming: Warming) -> int:
+        nonlocal looks
+        looks += 1
+        return ready(warming)
+
+    monkeypatch.setattr(Warming, "_ready", _ready)
+    warmed, spent = Warmed(), list[int]()
+    for _ in range(100):
+        looks = 0
+        warmed.warm(count, timeout=60.0)
+        spent.append(looks)
+    assert spent[-1] == spent[1]
+    looks = 0
+    warmed.clock.advance(1)
+    assert warmed.idle()[0] == count
+    assert looks < 5 * len(spent)
+    warmed.end()

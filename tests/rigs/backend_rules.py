@@ -10,7 +10,7 @@ from twisted.internet.error import ConnectError
 
 from tests.rigs.draws import SECONDS, SIDES, WHICH
 from tests.rigs.rules import Rules
-from tests.rigs.speakers import Multiplexed
+from tests.rigs.speakers import SLOTS, Multiplexed
 
 __all__ = ["BackendRules"]
 
@@ -71,6 +71,12 @@ class BackendRules(Rules):
         protocols = [each for each in self.protocols() if isinstance(each, Multiplexed)]
         if protocols:
             protocols[which % len(protocols)].change(slots)
+
+    @precondition(lambda self: self.slots is not None)
+    @rule(slots=st.sampled_from([SLOTS, SLOTS, 0, 1, -1]))
+    def begin_with_slots(self, slots: int) -> None:
+        """New connections have so many slots."""
+        self.ledger.first_slots = slots
 
     @rule(which=WHICH, how=st.sampled_from(["lose", "abort", "loseWrite"]))
     def hang_up(self, which: int, how: str) -> None:

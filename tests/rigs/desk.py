@@ -24,8 +24,9 @@ from kolus.admin.web import AdminSite
 from kolus.balance import fill_first
 from kolus.config import AdminSettings
 from kolus.testing import FakeBackend, result_of
+from kolus.tunnel import client
+from kolus.tunnel.clients import Clients
 from kolus.tunnel.refusals import Refusals
-from kolus.tunnel.sessions import Sessions
 
 __all__ = ["Answered", "Desk", "Line"]
 
@@ -89,32 +90,26 @@ class Line:
         return Answered(int(first.split()[1]), headers, body)
 
 
-class Client:
-    """A client of a listener, as the front keeps it."""
+class Client(client.Client):
+    """A client of a listener, without a connection."""
 
-    gone = done = False
-
-    def __init__(self, visitor: str) -> None:
-        self.visitor = visitor
+    def __init__(self, info: Any) -> None:
+        super().__init__(None, None, info)
 
 
 class FrontStub:
     """What the server uses of a front."""
 
     def __init__(self, clock: Clock) -> None:
-        self.sessions = Sessions(clock)
+        self.clients = Clients(clock)
         self.refusals = Refusals(clock)
         self.times_out: Counter[str] = Counter()
         self.served = self.refused = self.sent = self.received = 0
         self.closed: list[int] = []
 
-    @property
-    def clients(self) -> int:
-        return len(self.sessions.status(1000))
-
     def close_client(self, number: int) -> bool:
         self.closed.append(number)
-        return self.sessions.find(number) is not None
+        return self.clients.find(number) is not None
 
 
 @dataclass
@@ -165,7 +160,7 @@ class Desk:
         self.service = AdminService(
             *(self.clock, self.running, self.settings), partial(serverFromString, None)
         )
-        self.service.places.clear()
+        self.service.endpoints.clear()
         self.service.startService()
         self.private, self.public = self._site(is_private=True), self._site(is_private=False)
 

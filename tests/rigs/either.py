@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from twisted.internet.protocol import Protocol
@@ -16,8 +16,10 @@ __all__ = ["OneSlot", "either", "use"]
 class OneSlot(Sharing):
     """A C{SharedManager} whose connections have one slot each by default."""
 
+    defaults: ClassVar[dict[str, Any]] = Sharing.defaults | {"slots": 1}
+
     def __init__(self, protocol: Any = Protocol, **settings: Any) -> None:
-        super().__init__(protocol, **({"slots": 1} | settings))
+        super().__init__(protocol, **settings)
 
 
 either = pytest.mark.parametrize(

@@ -32,30 +32,37 @@ def check_groups(ledger: Ledger, groups: Sequence[Group[Any]]) -> None:
         nobody_waits_where_fewer_can_be_served(ledger, queue)
         if queue.is_short():
             who_waits_for_room_looks_when_an_attempt_is_due(ledger, queue)
+            who_needs_room_hears_of_it(ledger, queue)
     for manager in ledger.managers:
         placed = manager.placements
-        assert set(placed._hopeful) <= set(placed.waiters)
+        assert set(placed._expecting) <= set(placed.waiters)
         for waiter in placed.waiters:
             assert waiter.placement is manager
             assert waiter in waiter.queue.waiting
+            if not isinstance(waiter.queue, FreshQueue):
+                known = waiter in placed._expecting or waiter in waiter.queue._placer._short
+                assert known, "nobody would look for another place for a waiter"
     for queue in ledger.pool._selector._queues_of_lists._queues.values():
         assert queue.waiting, "a queue for a list has outlived its requests"
 
 
 def managers_serve_the_queues_where_somebody_waits(ledger: Ledger, index: Any) -> None:
-    serving = [each for each in ledger.managers if not each._lifecycle.refusal]
+    serving = [each for each in ledger.managers if not each.lifecycle.refusal]
     for manager in serving:
         if ledger.pool._managers.at.get(manager.backend.key, {}).get(manager.ident) is not manager:
             continue  # another ident has taken over
         queues = index.of(manager)
         for queue in queues:
-            served = queue in manager.groups.known
+            served = queue in manager.groups.joined
             assert served or (not queue.waiting and manager in queue._to_join)
-            known = manager in queue._ready or queue in manager.placements.wait_for_idle
-            assert known or queue.fresh, "nobody would tell a queue that something is idle"
-        own = [each for each in manager.groups.known if isinstance(each, FreshQueue)]
-        assert set(manager.groups.known) <= {*queues, *own}
-        assert set(manager.placements.wait_for_idle) <= set(queues)
+            placed = manager.placements
+            told = placed.wait_for_new if queue.fresh else placed.wait_for_idle
+            known = manager in queue._ready or queue in told
+            assert known, "nobody would tell a queue that something is idle"
+        own = [each for each in manager.groups.joined if isinstance(each, FreshQueue)]
+        assert set(manager.groups.joined) <= {*queues, *own}
+        placed = manager.placements
+        assert {*placed.wait_for_idle, *placed.wait_for_new} <= set(queues)
         for fresh in (False, True):
             first: Any = manager.groups.first(fresh=fresh)
             heads = [
@@ -90,7 +97,7 @@ def each_waits_here_and_is_placed_at_one_manager(ledger: Ledger, queue: Any) -> 
 
 
 def servers(ledger: Ledger, queue: Any) -> list[Manager]:
-    found = list(queue._servers.of(queue.ident, queue.backends))
+    found = list(queue._group_managers.of(queue.ident, queue.backends))
     return [each for each in found if each.serves() and queue.may_serve(each.backend)]
 
 
@@ -103,7 +110,7 @@ def nobody_waits_for_what_is_idle_elsewhere(ledger: Ledger, queue: Any) -> None:
         ready = [each for each in connections.idle if each.usable()]
         if queue.fresh:
             ready = list(manager.freshness.new_idle())
-        elif manager._policy.slots is not None:
+        elif manager.policy.slots is not None:
             ready += [each for each in connections.all if each.state is ConnectionState.LEASED]
             ready = [each for each in ready if manager.supply.room_on(each)]
         ready = [each for each in ready if not manager.hooks.is_stale(each)]
@@ -122,13 +129,13 @@ def nobody_waits_where_fewer_can_be_served(ledger: Ledger, queue: Any) -> None:
         and not any(rounds[waiter].round for waiter in here)
     ]
     roomy = [each for each in servers(ledger, queue) if each.placements.surplus(fresh=fresh) > 0]
-    roomy = [each for each in roomy if each._record.may_connect()]  # else its siblings connect
+    roomy = [each for each in roomy if each.record.room.may_connect()]  # else its siblings connect
     told = [
         (
             str(each),
             each.placements.surplus(),
-            each._connector.due_in(),
-            each.connections.slow_at() - each._now(),
+            each.connector.due_in(),
+            each.connections.slow_at() - each.now(),
         )
         for each in (*short, *roomy)
     ]
@@ -139,17 +146,42 @@ def nobody_waits_where_fewer_can_be_served(ledger: Ledger, queue: Any) -> None:
 def who_waits_for_room_looks_when_an_attempt_is_due(ledger: Ledger, queue: Any) -> None:
     for record in ledger.pool._managers.records.among(queue.backends):
         due, turns = record.attempts.due_at, record.turns
-        where = [turns.outside, *[each.placements.wait_for_room for each in turns.awaited]]
-        waits = queue.may_serve(record.backend) and any(queue in each for each in where)
+        here = any(queue in each.placements.wait_for_room for each in turns.awaited)
+        waits = queue.may_serve(record.backend) and (here or queue._openings in turns.outside)
         if waits and due > ledger.now() + 0.001:  # a clock that is set back rounds
-            assert queue._alarm.at <= due + 0.01, "nothing looks for room when an attempt is due"
+            assert queue._openings._alarm.at <= due + 0.01, (
+                "nothing looks for room when an attempt is due"
+            )
+
+
+def who_needs_room_hears_of_it(ledger: Ledger, queue: Any) -> None:
+    openings, managers = queue._openings, ledger.pool._managers
+    assert queue in openings._short
+    assert set(openings._open) | set(openings._closed) == set(openings.backends)
+    assert not set(openings._open) & set(openings._closed)
+    for backend in openings.full():
+        record = managers.records.find(backend.key)
+        told = record is None or openings in record.turns.outside
+        told = told or not managers.may_make(backend)  # a change of that is told by its own way
+        assert told or not queue.may_serve(backend), (
+            f"nobody would tell of room at {backend}: {record}"
+        )
+    if any(each.round for each in queue._placer._requests.values()):
+        return
+    number = queue._room_finder._seen
+    while (opening := openings.after(number)) is not None:
+        number, key = opening
+        unseen = queue.backends.get(key)  # another queue may have opened some again
+        assert unseen is None or not queue._room_finder.has_room(unseen), "nobody has looked there"
 
 
 def check_nothing_is_left(ledger: Ledger) -> None:
     """Check that the pool keeps nothing of closed groups and of answered requests."""
     records = ledger.pool._managers.records
-    left = [records._lists, records.group_queues.all(), records._watchers, records._feedbacks]
+    told = records.subscriptions
+    left = [records._lists._lists, records.group_queues.all(), told._watchers, told._feedbacks]
     left += [each.watchers for each in records]
+    left += [each.turns.outside for each in records] + [records.group_queues.openings]
     left += [list(each.groups) for each in ledger.managers]
     assert not any(left), f"left: {left}"
     assert not ledger.pool._selector._queues_of_lists._queues

@@ -13,7 +13,7 @@ from hypothesis.stateful import invariant, precondition, rule
 from zope.interface import implementer
 
 from kolus import Backend, Closed, Group, ISource, balance
-from tests.rigs.draws import COUNTS, FRESH, THEN, TIMEOUTS, WHICH
+from tests.rigs.draws import COUNTS, FRESH, THEN, TIMEOUTS, WARMED, WHICH
 from tests.rigs.group_invariants import check_groups, check_nothing_is_left
 from tests.rigs.machines import PLAIN_MACHINES, Machine, SharedMachine
 from tests.rigs.pending import Wish
@@ -142,9 +142,9 @@ class GroupMachine(Machine):
         without = self.some(exclude)
         self.ledger.ask_any(self.ident(ident), connect, without, timeout, None, then, fresh)
 
-    @rule(which=st.sampled_from([0, 0, 1]), ident=WHICH, count=COUNTS, timeout=TIMEOUTS)
-    def warm_group(self, which: int, ident: int, count: int, timeout: float | None) -> None:
-        told = self.groups[which].warm(count, timeout, ident=self.ident(ident))
+    @rule(which=st.sampled_from([0, 0, 1]), ident=WARMED, count=COUNTS, timeout=TIMEOUTS)
+    def warm_group(self, which: int, ident: int | None, count: int, timeout: float | None) -> None:
+        told = self.groups[which].warm(count, timeout, ident=self.warmed(ident))
         self.ledger.wishes.append(Wish(told, lambda: None))
 
     @precondition(lambda self: self.age % 3 == 2)

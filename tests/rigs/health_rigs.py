@@ -7,9 +7,8 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.protocol import Protocol
-from twisted.internet.task import Clock
 
-from kolus import Backend, ConnectFailed, Lease, Policy, Pool
+from kolus import ConnectFailed, Lease
 from kolus.backoff import Backoff
 from kolus.balance import (
     Balancer,
@@ -23,8 +22,8 @@ from kolus.balance import (
 )
 from kolus.events import Admitted, Ejected, Event, ProbeDue
 from kolus.status import State
-from kolus.testing import FakeBackend, result_of
-from tests.rigs.pools import Half
+from kolus.testing import result_of
+from tests.rigs.groups import Grouped
 
 __all__ = ["BALANCERS", "FIRST", "Hook", "Nursed"]
 
@@ -33,29 +32,18 @@ FIRST = 3.75
 """How long the first ejection lasts, with every jitter half of its range."""
 
 
-class Nursed:
+class Nursed(Grouped):
     """A pool, a group of all its backends, and the events about their health.
 
     @ivar heard: is called with each event.
     """
 
     def __init__(self, count: int = 2, balancer: Balancer = fill_first, **policy: Any) -> None:
-        self.clock = Clock()
-        self.fakes = [FakeBackend(self.clock) for _ in range(count)]
-        self.backends = [
-            Backend(fake, name=name)
-            for fake, name in zip(self.fakes, "abcdefgh"[:count], strict=True)
-        ]
         self.events: list[Event] = []
         self.heard: Callable[[Event], object] = lambda event: None
-        self.pool: Pool[Any] = Pool(
-            self.clock,
-            Protocol,
-            policy=Policy(**({"backoff": Backoff(0.001, most=0.001)} | policy)),
-            observers=[self.events.append, lambda event: self.heard(event)],
-            rng=Half(),
-        )
-        self.group = self.pool.group(self.backends, balancer)
+        observers = [self.events.append, lambda event: self.heard(event)]
+        settings = {"limit": 10, "backoff": Backoff(0.001, most=0.001), "observers": observers}
+        super().__init__(count, balancer, **(settings | policy))
 
     # What happens at a backend
 
@@ -81,15 +69,7 @@ class Nursed:
     def use(self, place: int = 0) -> None:
         self.at(place).release()
 
-    # Requests for any
-
-    def ask(self, **how: Any) -> Deferred[Lease[Any]]:
-        return self.group.connect("us", **how)
-
-    def lease(self, **how: Any) -> Lease[Any]:
-        return result_of(self.ask(**how))
-
-    def fill(self, place: int) -> list[Lease[Any]]:
+    def fill_at(self, place: int) -> list[Lease[Any]]:
         """Lease all that a backend has."""
         limit = self.pool.status([self.backends[place]])[0].limit
         return [self.at(place) for _ in range(limit)]
@@ -103,9 +83,6 @@ class Nursed:
         return [
             each for each in self.events if type(each) in (kinds or (Ejected, ProbeDue, Admitted))
         ]
-
-    def turn(self) -> None:
-        self.clock.pump([0, 0, 0])
 
     def until_due(self, seconds: float = FIRST) -> None:
         self.clock.advance(seconds)

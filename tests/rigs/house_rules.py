@@ -6,46 +6,53 @@ Each rule is a function that takes the root of a tree of files, and yields the p
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 __all__ = [
-    "FLOORS",
-    "MOST_FLOORS_IN_A_ROOM",
+    "LAYERS",
+    "MOST_LAYERS_IN_A_PACKAGE",
     "PUBLIC",
+    "classes_that_inherit_from_heirs",
+    "files_that_are_half_merged",
     "files_that_are_too_long",
     "files_with_an_underscore",
     "files_without_an_opening_sentence",
     "files_without_postponed_annotations",
-    "floors_without_a_module",
-    "imports_of_a_floor_not_below",
+    "imports_of_a_layer_not_below",
     "imports_of_the_global_reactor",
-    "imports_past_a_door",
-    "modules_without_a_floor",
+    "imports_past_the_init",
+    "layers_without_a_module",
+    "modules_without_a_layer",
+    "packages_that_are_too_deep",
     "packages_where_others_have_theirs",
+    "private_names_of_a_manager",
     "public_names_nobody_agreed_on",
-    "rooms_that_are_too_deep",
-    "types_of_a_higher_room",
+    "types_of_a_higher_package",
     "untrue_lists_of_public_names",
 ]
 
-FLOORS = (
-    "errors backoff status support events proxy_protocol",
+LAYERS = (
+    "support proxy_protocol",
+    "errors backoff status events",
     "endpoints lease balance health watching context tls",
-    "backend policy interfaces connection tunnel",
-    "manager sources metrics otel durations checking",
+    "backend policy interfaces connection",
+    "manager sources metrics otel durations checking tunnel",
     "group config prometheus",
     "pool admin cli",
     "service daemon testing clients aio __main__",
     "__init__",
 )
-"""The modules and packages of each floor, the lowest first; the last is the roof, with only the
-public names. A floor may import lower floors."""
+"""The modules and packages of each layer, the lowest first; the last has only the public names.
+A layer may import lower layers."""
 
-MOST_FLOORS_IN_A_ROOM = 5
+MOST_LAYERS_IN_A_PACKAGE = 5
 """The longest chain of imports between the modules of one package."""
 
 MOST_LINES = 400
+
+_WITH_FAMILIES = ("clients", "errors", "events")
 
 PUBLIC = """
     Backend Closed ConnectContext ConnectFailed ConnectionManager Draining Ejection Group
@@ -75,7 +82,7 @@ def parse(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
 
-# Floors
+# Layers
 
 
 def imports(tree: ast.AST) -> Iterator[str]:
@@ -97,38 +104,38 @@ def imports(tree: ast.AST) -> Iterator[str]:
 
 
 def entry_of(module: str) -> str:
-    """The entry of a module in the table of floors: the module itself, or its package."""
+    """The entry of a module in the table of layers: the module itself, or its package."""
     return module.partition(".")[0]
 
 
-def floor_of(module: str) -> int:
-    """A module's floor, counted from 1; 0 if it has none."""
-    floors = enumerate(FLOORS, 1)
-    return next((number for number, each in floors if entry_of(module) in each.split()), 0)
+def layer_of(module: str) -> int:
+    """A module's layer, counted from 1; 0 if it has none."""
+    layers = enumerate(LAYERS, 1)
+    return next((number for number, each in layers if entry_of(module) in each.split()), 0)
 
 
-def imports_of_a_floor_not_below(root: Path) -> Iterator[str]:
+def imports_of_a_layer_not_below(root: Path) -> Iterator[str]:
     for module, path in modules(root).items():
-        floor = floor_of(module)
+        layer = layer_of(module)
         for name in imports(parse(path)):
             other = name.removeprefix("kolus.")
-            below = floor_of(other)
-            if not 0 < below < floor and (entry_of(other) != entry_of(module) or not below):
-                yield f"{module} (floor {floor}) imports {name} (floor {below or 'unknown'})"
+            below = layer_of(other)
+            if not 0 < below < layer and (entry_of(other) != entry_of(module) or not below):
+                yield f"{module} (layer {layer}) imports {name} (layer {below or 'unknown'})"
 
 
-def imports_past_a_door(root: Path) -> Iterator[str]:
+def imports_past_the_init(root: Path) -> Iterator[str]:
     """Imports of a module in another package: they must be from the package itself."""
     found = modules(root)
     packages = {module.partition(".")[0] for module in found if "." in module}
     for module, path in found.items():
         for name in imports(parse(path)):
-            room, _, inner = name.removeprefix("kolus.").partition(".")
-            if inner and room in packages and room != entry_of(module):
-                yield f"{module} imports {name} past the door of {room}"
+            package, _, inner = name.removeprefix("kolus.").partition(".")
+            if inner and package in packages and package != entry_of(module):
+                yield f"{module} imports {name} past {package}/__init__.py"
 
 
-def rooms_that_are_too_deep(root: Path) -> Iterator[str]:
+def packages_that_are_too_deep(root: Path) -> Iterator[str]:
     """Packages with a chain of imports that is too long, or with a circle: of modules, or of the
     packages in them."""
     inner = {
@@ -143,12 +150,14 @@ def rooms_that_are_too_deep(root: Path) -> Iterator[str]:
         parts.setdefault(part, set()).update(its - {part})
     for graph in (inner, parts):
         chains = {module: longest_chain(module, graph) for module in graph}
-        for room in sorted({entry_of(module) for module in graph}):
-            longest = max((chain for at, chain in chains.items() if entry_of(at) == room), key=len)
+        for package in sorted({entry_of(module) for module in graph}):
+            longest = max(
+                (chain for at, chain in chains.items() if entry_of(at) == package), key=len
+            )
             if longest[0] in longest[1:]:
-                yield f"{room}: a circle, {' > '.join(longest)}"
-            elif len(longest) > MOST_FLOORS_IN_A_ROOM:
-                yield f"{room}: {len(longest)} floors, {' > '.join(longest)}"
+                yield f"{package}: a circle, {' > '.join(longest)}"
+            elif len(longest) > MOST_LAYERS_IN_A_PACKAGE:
+                yield f"{package}: {len(longest)} layers, {' > '.join(longest)}"
 
 
 def part_of(module: str, root: Path) -> str:
@@ -168,27 +177,29 @@ def longest_chain(
     return (module, *max(chains, key=len, default=()))
 
 
-def types_of_a_higher_room(root: Path) -> Iterator[str]:
-    """What is imported for type checking alone comes from a lower floor, too; but a word, a module
+def types_of_a_higher_package(root: Path) -> Iterator[str]:
+    """What is imported for type checking alone comes from a lower layer, too; but a word, a module
     at the top, may be named anywhere: a status names its manager's interface."""
     found = modules(root)
-    rooms = {module.partition(".")[0] for module in found if "." in module}
+    packages = {module.partition(".")[0] for module in found if "." in module}
     for module, path in found.items():
         for node in ast.walk(parse(path)):
             name = node.module or "" if isinstance(node, ast.ImportFrom) else ""
             other = name.removeprefix("kolus.")
-            is_room = name.startswith("kolus.") and entry_of(other) in rooms - {entry_of(module)}
-            if is_room and floor_of(other) >= floor_of(module):
+            is_package = name.startswith("kolus.") and entry_of(other) in packages - {
+                entry_of(module)
+            }
+            if is_package and layer_of(other) >= layer_of(module):
                 yield f"{module} names {name}, which is not below it"
 
 
-def modules_without_a_floor(root: Path) -> Iterator[str]:
-    yield from (module for module in modules(root) if not floor_of(module))
+def modules_without_a_layer(root: Path) -> Iterator[str]:
+    yield from (module for module in modules(root) if not layer_of(module))
 
 
-def floors_without_a_module(root: Path) -> Iterator[str]:
+def layers_without_a_module(root: Path) -> Iterator[str]:
     found = {entry_of(module) for module in modules(root)}
-    yield from (each for each in " ".join(FLOORS).split() if each not in found)
+    yield from (each for each in " ".join(LAYERS).split() if each not in found)
 
 
 # Files
@@ -201,6 +212,12 @@ def files_that_are_too_long(root: Path) -> Iterator[str]:
             yield f"{name}: {lines} lines"
 
 
+def files_that_are_half_merged(root: Path) -> Iterator[str]:
+    for name, path in shipped(root):
+        if re.search("^(<<<<<<<|>>>>>>>) ", path.read_text(encoding="utf-8"), re.M):
+            yield name
+
+
 def files_with_an_underscore(root: Path) -> Iterator[str]:
     for name, path in shipped(root):
         if path.stem.startswith("_") and path.stem not in ("__init__", "__main__"):
@@ -211,6 +228,56 @@ def packages_where_others_have_theirs(root: Path) -> Iterator[str]:
     """An C{__init__.py} of ours in C{twisted} would replace Twisted's own."""
     for path in sorted((root / "twisted").rglob("__init__.py")):
         yield path.relative_to(root).as_posix()
+
+
+# Classes
+
+
+def classes_of(module: str, found: dict[str, Path]) -> dict[str, ast.ClassDef | str]:
+    """What the names of a module stand for: its own classes, and where others come from."""
+    names: dict[str, ast.ClassDef | str] = {}
+    for node in parse(found[module]).body:
+        if isinstance(node, ast.ClassDef):
+            names[node.name] = node
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kolus."):
+            origin = (node.module or "").removeprefix("kolus.")
+            names.update((each.asname or each.name, f"{origin}:{each.name}") for each in node.names)
+    return names
+
+
+def classes_that_inherit_from_heirs(root: Path) -> Iterator[str]:
+    """Classes below another that is itself below one. Errors and events are words, in families; and
+    a client may inherit from what the core has composed."""
+    found = modules(root)
+    known = {module: classes_of(module, found) for module in found}
+
+    def bases(module: str, name: str) -> list[tuple[str, str]]:
+        its = known.get(module, {}).get(name)
+        if isinstance(its, str):
+            origin, _, its_name = its.partition(":")
+            return bases(origin, its_name)
+        names = [ast.unparse(each).partition("[")[0] for each in its.bases] if its else []
+        return [(module, each) for each in names if each in known[module]]
+
+    for module in found:
+        for name, its in known[module].items():
+            if isinstance(its, ast.ClassDef) and entry_of(module) not in _WITH_FAMILIES:
+                yield from (
+                    f"{module}: {name} is below {above}, which is below {top}"
+                    for _, above in bases(module, name)
+                    for _, top in bases(module, above)
+                )
+
+
+def private_names_of_a_manager(root: Path) -> Iterator[str]:
+    """Names with an underscore that a manager's parts, or others, take from the manager."""
+    for module, path in modules(root).items():
+        for node in ast.walk(parse(path)):
+            if not (isinstance(node, ast.Attribute) and re.match("_[a-z]", node.attr)):
+                continue
+            owner = ast.unparse(node.value).rpartition(".")[2]
+            if owner in ("manager", "_manager", "member"):
+                yield f"{module}, line {node.lineno}: {ast.unparse(node)}"
 
 
 # What modules say
@@ -243,9 +310,10 @@ def public_names(path: Path) -> list[str] | None:
 
 
 def bound_names(path: Path) -> set[str]:
-    """The names that the module's top level defines."""
+    """The names that the module's top level defines, also for type checkers only."""
     bound = set()
-    for node in parse(path).body:
+    body = parse(path).body
+    for node in [*body, *[each for its in body if isinstance(its, ast.If) for each in its.body]]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             bound.add(node.name)
         elif isinstance(node, ast.Import | ast.ImportFrom):

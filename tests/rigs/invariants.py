@@ -10,6 +10,7 @@ from typing import Any
 from kolus.backend import Backend
 from kolus.connection import ConnectionState
 from kolus.events import Why
+from kolus.health import LATE
 from kolus.manager.connections.keepalive import MOST_AT_A_TIME
 from kolus.metrics import Counts
 from kolus.status import Counters, State
@@ -18,6 +19,7 @@ from tests.rigs.ledger import Ledger, Manager
 
 __all__ = ["check", "check_the_end"]
 
+_COUNTERS = tuple(each.name for each in fields(Counters))
 _EVENT_OF = {
     "connects": "Connected",
     "connect_failures": "ConnectFailure",
@@ -38,6 +40,8 @@ _EVENT_OF = {
 def check(ledger: Ledger) -> None:
     """Check everything between two steps."""
     for manager in ledger.managers:
+        if is_over(manager):
+            continue
         everything_is_where_its_state_says(manager)
         nobody_waits_for_what_is_there(manager)
         somebody_will_look_again(manager)
@@ -59,8 +63,29 @@ def check(ledger: Ledger) -> None:
     ledger.trapped = False
 
 
+def is_over(manager: Manager) -> bool:
+    """Whether a manager is closed. Then it has nothing, and nothing is due."""
+    if not manager.lifecycle.closed:
+        return False
+    connections, slots = manager.connections, manager.policy.slots
+    assert not (connections.all)
+    assert not (connections.idle)
+    assert not (connections.closing)
+    assert not (connections.connecting)
+    assert not (connections.checking)
+    assert not (connections.leased())
+    assert not manager.demand()
+    assert not manager.admission.warming.wishes
+    assert slots is None or not (manager.slots.open or manager.slots.leased())
+    assert manager not in manager.record.members
+    assert manager not in manager.record.turns.wanting
+    assert manager.alarm.at == math.inf
+    return True
+
+
 def everything_is_where_its_state_says(manager: Manager) -> None:
-    connections, policy = manager.connections, manager._policy
+    connections, policy = manager.connections, manager.policy
+    status = manager.status()  # it looks at each connection, and may close some
     by_state: dict[ConnectionState, set[Any]] = {each: set() for each in ConnectionState}
     for connection in connections.all:
         by_state[connection.state].add(connection)
@@ -71,7 +96,6 @@ def everything_is_where_its_state_says(manager: Manager) -> None:
     assert set(connections.checking) <= by_state[ConnectionState.BUSY]
     out = by_state[ConnectionState.LEASED] | by_state[ConnectionState.BUSY]
     assert connections.leased() == len(out)
-    status = manager.status()
     open_ = len(connections.all) - len(connections.connecting)
     assert open_ == len(connections.idle) + len(out) + len(connections.closing)
     if policy.slots is None:
@@ -83,21 +107,21 @@ def everything_is_where_its_state_says(manager: Manager) -> None:
             assert leased or not connection.slots or connection in connections.closing
             assert connection.slots or not leased
             if leased and manager.supply.room_on(connection):
-                assert connection in manager._slots.spare
-        spare = manager._slots.spare
+                assert connection in manager.slots.spare
+        spare = manager.slots.spare
         assert all(each in connections.all or not manager.supply.room_on(each) for each in spare)
         the_slots_are_counted(manager)
     if policy.max_uses is not None:
         assert all(each.uses <= policy.max_uses for each in connections.all)
-    now = manager._now()
+    now = manager.now()
     for connection in connections.idle:
         assert now < connection.expires_at, "something idle is past its lifetime"
-    assert manager._lifecycle.closed == (manager not in manager._record.members)
+    assert manager in manager.record.members
 
 
 def the_slots_are_counted(manager: Manager) -> None:
     """The sums agree with the connections; no protocol has fewer slots than are counted for it."""
-    connections, slots = manager.connections, manager._slots.heard()
+    connections, slots = manager.connections, manager.slots.heard()
     open_ = [*connections.idle]
     open_ += [each for each in connections.all if each.state is ConnectionState.LEASED]
     assert slots.open == len(open_)
@@ -105,14 +129,16 @@ def the_slots_are_counted(manager: Manager) -> None:
     assert slots.total == sum(max(each.slots.size, len(each.slots)) for each in open_)
     assert slots.ending == sum(len(each.slots) for each in connections.closing)
     assert slots.silent == {each for each in connections.idle if not each.slots.size}
-    assert slots.fresh == {each for each in slots.silent if not each.uses}
+    new = {each for each in slots.silent if not each.uses}
+    assert set(slots.fresh) <= new
+    assert all(each in slots.fresh for each in new if each.since + LATE > manager.now())
     assert all(slots.measure(each) <= each.slots.size for each in open_)
     assert slots.making_way == {each for each in connections.all if each.why is Why.DISPLACED}
     assert set(slots._speakers.values()) <= connections.all
 
 
 def nobody_waits_for_what_is_there(manager: Manager) -> None:
-    if not (manager.demand() and manager._lifecycle.serves):
+    if not (manager.demand() and manager.lifecycle.serves):
         return
     fresh = len(manager.placements.fresh)
     if fresh:
@@ -121,7 +147,7 @@ def nobody_waits_for_what_is_there(manager: Manager) -> None:
     demand = manager.demand() - fresh
     if not demand:
         return
-    connections, shared = manager.connections, manager._policy.slots is not None
+    connections, shared = manager.connections, manager.policy.slots is not None
     ready = [
         each for each in connections.idle if each.usable() and not manager.hooks.is_stale(each)
     ]
@@ -129,7 +155,7 @@ def nobody_waits_for_what_is_there(manager: Manager) -> None:
         ready += [each for each in connections.all if each.state is ConnectionState.LEASED]
         ready = [each for each in ready if manager.supply.room_on(each)]
     assert not ready, "somebody waits while something is ready"
-    checked = len(connections.checking) * (manager._policy.slots or 1)
+    checked = len(connections.checking) * (manager.policy.slots or 1)
     if demand > checked:
         idle = [each for each in connections.idle if each.usable()]
         if shared:
@@ -139,16 +165,12 @@ def nobody_waits_for_what_is_there(manager: Manager) -> None:
 
 def somebody_will_look_again(manager: Manager) -> None:
     """A manager that wants to connect has room, or is registered to be told when there is room."""
-    record, lifecycle, alarm = manager._record, manager._lifecycle, manager._alarm
-    policy = manager._policy
-    if lifecycle.closed:
-        assert manager not in record.turns.wanting
-        assert alarm.at == math.inf
-        return
-    due = min(lifecycle.abort_at, manager._queue.next_due(), manager._tracker.leaks_due)
+    record, lifecycle, alarm = manager.record, manager.lifecycle, manager.alarm
+    policy = manager.policy
+    due = min(lifecycle.abort_at, manager.queue.next_due(), manager.tracker.leaks_due)
     connections = manager.connections
     due = min(due, connections.vacant_until(), *connections._to_abort.values())
-    due = min(due, manager._tracker.next_due(), connections.checking.slow_at())
+    due = min(due, manager.tracker.next_due(), connections.checking.slow_at())
     if policy.keepalive is not None and len(connections.checking) < MOST_AT_A_TIME:
         times = [each.known_good_at() + policy.keepalive for each in connections.idle]
         due = min(due, *times, math.inf)
@@ -159,14 +181,16 @@ def somebody_will_look_again(manager: Manager) -> None:
     assert alarm.at <= due, "nothing rings when something is due"
     if not (manager.connections.all or manager.demand()):
         return  # a request that was refused has left it behind
-    connector, is_making_room = manager._connector, bool(manager.connections.closing)
+    connector, is_making_room = manager.connector, bool(manager.connections.closing)
     if manager.wants_connection() and not is_making_room:
         assert manager in record.turns.wanting, "nobody knows that a manager wants a connection"
-        is_spare = bool(record.budget.wanting) and not manager.is_short()
-        is_free = record.may_connect() and not is_spare
+        is_known = manager in record.turns._asked or not manager.is_asked()
+        assert is_known, "nobody knows that somebody asks at a manager that wants a connection"
+        is_spare = bool(record.budget.wanting) and not manager.waiters.is_short()
+        is_free = record.room.may_connect() and not is_spare
         assert not is_free, "a manager waits for a slot that is free"
     wants = lifecycle.serves and manager.supply.wanted() > len(manager.connections.connecting)
-    if wants and not is_making_room and connector.due_in() > 0 and record.may_connect():
+    if wants and not is_making_room and connector.due_in() > 0 and record.room.may_connect():
         assert record.turns._alarm.at <= record.attempts.due_at, (
             "nothing rings for the next attempt"
         )
@@ -185,8 +209,9 @@ def an_ident_has_its_connections_to_itself(ledger: Ledger, backend: Backend, fak
     managers = [each for each in ledger.managers if each.backend == backend]
     serving = list(ledger.pool._at.get(backend.key, {}).values())
     is_paused = ledger.pool._managers.is_paused(backend)
-    assert all((each.status().state is State.PAUSED) <= is_paused for each in serving)
-    assert all((each.status().state is State.OPEN) <= (not is_paused) for each in serving)
+    states = [each.status().state for each in serving]
+    assert all((each is State.PAUSED) <= is_paused for each in states)
+    assert all((each is State.OPEN) <= (not is_paused) for each in states)
     if ledger.pool.policy.idents != "separate":
         assert len(serving) <= 1, "two managers serve"
     for manager in managers:
@@ -194,15 +219,16 @@ def an_ident_has_its_connections_to_itself(ledger: Ledger, backend: Backend, fak
         for connection in manager.connections.all:
             protocol = getattr(connection, "protocol", None)
             if protocol is not None:
-                served = protocol.__dict__.setdefault("served", manager.ident)
-                assert served == manager.ident
+                if getattr(protocol, "served", None) is None:  # what was warmed without an ident
+                    protocol.served = manager.ident
+                assert protocol.served == manager.ident
 
 
 def idents_make_way_for_each_other(ledger: Ledger, backend: Backend) -> None:
     """An ident with waiters has nothing idle, and idle connections of others make way for it, where
     the limit of the backend binds. See C{the_pools_limit_holds} for that of the pool."""
     record = ledger.record(backend)
-    if record is None or record.own_room_to_come() > 0 or record.connecting:
+    if record is None or record.room.own_to_come() > 0 or record.connecting:
         return
     if any(each.demand() and each.wants_connection() for each in record.members):
         assert not any(each.connections.idle for each in record.members if not each.demand())
@@ -213,12 +239,12 @@ def above_the_limit_nothing_stays_that_nobody_has(ledger: Ledger, backend: Backe
     record = ledger.record(backend)
     if record is None:
         return
-    if record.room_to_come() < 0 and record.all:
+    if record.room.to_come() < 0 and record.all:
         assert record.shrinking.active
         assert not any(each.connections.unleased() for each in record.members)
     if record.shrinking.active:
         assert not any(each._plain for each in record.members)
-        assert record.unused() < 0 or any(each.connections.closing for each in record.members)
+        assert record.room.unused() < 0 or any(each.connections.closing for each in record.members)
 
 
 def the_pools_limit_holds(ledger: Ledger) -> None:
@@ -235,8 +261,8 @@ def the_pools_limit_holds(ledger: Ledger) -> None:
     short = [
         each
         for each in records
-        if each.has_own_room()
-        and any(m.demand() and m.is_short() and m.wants_connection() for m in each.members)
+        if each.room.has_own()
+        and any(m.demand() and m.waiters.is_short() and m.wants_connection() for m in each.members)
     ]
     if budget.room_to_come() < len(short):
         assert budget.obtainable() <= 0, f"{short} wait although something is idle"
@@ -269,10 +295,10 @@ def _agree(
     for name, event in _EVENT_OF.items():
         assert getattr(counters, name) == told[event], f"{name}: {counters} but {told}"
     assert counters.closes == told["Lost"] + told["Retired"]
-    for each in fields(Counters):
-        value = getattr(counts, each.name)
+    for name in _COUNTERS:
+        value = getattr(counts, name)
         total = value if isinstance(value, int) else value.total()
-        assert total == getattr(counters, each.name), f"{each.name}: {counters} but {counts}"
+        assert total == getattr(counters, name), f"{name}: {counters} but {counts}"
     assert counts.open == len(ready)
     assert counts.held == held
 
@@ -345,7 +371,7 @@ def check_the_end(ledger: Ledger) -> None:
     """Check that a closed pool has nothing left."""
     assert all(each.fired == 1 for each in ledger.requests), "a request was never answered"
     assert all(each.fired == 1 for each in ledger.wishes), "a call of warm was never answered"
-    assert all(each._lifecycle.closed for each in ledger.managers)
+    assert all(each.lifecycle.closed for each in ledger.managers)
     for backend, fake in zip(ledger.backends, ledger.fakes, strict=True):
         gone = [each.protocol.transport for each in ledger.detached if each.is_open]
         assert all(each.transport in gone for each in fake.connections)

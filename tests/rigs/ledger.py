@@ -22,16 +22,24 @@ from twisted.python.failure import Failure
 from kolus import Backend, Lease, LeaseError, Policy, Pool
 from kolus.connection import ConnectionState
 from kolus.events import Event, Finished, Retired, Why
+from kolus.manager import BackendRecord
 from kolus.manager.backend import records
 from kolus.manager.waiting.queue import Waiter
 from kolus.metrics import Metrics
+from kolus.support import steady
 from kolus.support.steady import _Call
 from kolus.testing import FakeBackend
-from tests.rigs.pending import Block, Detached, Request, Wish, may_serve
+from tests.rigs.decisions import Decisions
+from tests.rigs.pending import Block, Detached, Request, Wish
 from tests.rigs.repeatable import begin_anew
-from tests.rigs.speakers import Speaker
+from tests.rigs.speakers import SLOTS, Speaker
 
 Manager = Any
+
+
+def noted_load(record: BackendRecord) -> int:
+    """What C{Load.now} would give if it is noted, and need not be counted first; else below 0."""
+    return record.load.noted - len(record.load.idle)
 
 
 class Unusable(ValueError):
@@ -68,6 +76,7 @@ class Ledger:
         self.ceiling = {each: each.limit or policy.limit for each in self.backends}
         self.managers: list[Manager] = []
         self.requests: list[Request] = []
+        self._unanswered: list[Request] = []
         self.held: list[Lease[Any]] = []
         self.blocks: list[Block] = []
         self.wishes: list[Wish] = []
@@ -82,6 +91,7 @@ class Ledger:
         self.metrics = Metrics()
         self.traps: dict[str, Callable[[], object]] = {}
         self.trapped = False
+        self._decisions = Decisions()
         self.was_limited = limit is not None
         self.wanted_fresh = False
         self.most_in_pool = 0
@@ -91,6 +101,7 @@ class Ledger:
         self.chance = random.Random(seed)
         self.observed = observed
         self.forgets = False
+        self.first_slots = SLOTS
         records._MOST_UNUSED = 1000
         self.unusable: set[Backend] = set()
         self.losses: weakref.WeakKeyDictionary[Any, list[object]] = weakref.WeakKeyDictionary()
@@ -98,11 +109,11 @@ class Ledger:
             self.clock,
             lambda: kind(self),
             policy=policy,
-            limit=limit,
             make_manager=self._make,
             observers=[self.metrics, self._observe] if observed else [],
             rng=random.Random(seed),
         )
+        self.pool.resize_pool(limit)  # it may be below min_idle, unlike a limit from the start
 
     def forget_backends(self) -> None:
         """Let the pool remember only one unused backend."""
@@ -172,12 +183,14 @@ class Ledger:
         trap = self.traps.pop(name, None)
         if trap is not None:
             self.trapped = True
+            self._decisions.note(self.managers, self.waiting())
             trap()
 
     def heal(self) -> None:
         """Make everything succeed from now on."""
         self.traps.clear()
         self.unusable.clear()
+        self.first_slots = SLOTS
         self.hooks = dict.fromkeys(self.hooks, "succeed")
         for speaker in self.made:
             speaker.is_silent = False
@@ -201,6 +214,7 @@ class Ledger:
             if not isinstance(getattr(call.func, "__self__", None), _Call):
                 call.time -= seconds
         self.clock._sortCalls()
+        self.clock.advance(0)  # the new reading may be rounded up to the time of a call
 
     def hook(self, name: str) -> Callable[[Any], object]:
         """The hook of that name; it does what C{hooks} says."""
@@ -305,6 +319,7 @@ class Ledger:
         request.owner = owner
         self.wanted_fresh |= fresh
         self.requests.append(request)
+        self._unanswered.append(request)
         return request
 
     def _asked(self, request: Request, asked: Deferred[Any]) -> None:
@@ -327,16 +342,26 @@ class Ledger:
 
     def warm(self, ident: Hashable, backend: Backend, count: int, timeout: float | None) -> None:
         def done() -> None:
-            manager: Any = self.pool.manager(backend, ident)
-            if manager is None or manager.admission.warming._ready() < count:
+            managers: list[Any] = [
+                each
+                for each in self.managers
+                if each.backend == backend and ident in (each.ident, None)
+            ]
+            are_ready = any(each.admission.warming._ready() >= count for each in managers)
+            # If it fired within the call, a trap may have taken them since; or an older call of
+            # warm elsewhere has, which waited for a slot of the pool.
+            may_be_gone = self.trapped or self.pool.limit is not None
+            if not (are_ready or (was_called and may_be_gone)):
                 self.complaints.append(f"warm fired, but {count} are not ready")
 
         told = self.pool.warm(backend, count, timeout, ident=ident)
+        was_called = told.called
         self.wishes.append(Wish(told, done))
 
     def waiting(self) -> list[Request]:
         """The requests whose callers wait."""
-        return [each for each in self.requests if each.deferred is not None and not each.fired]
+        self._unanswered = [each for each in self._unanswered if not each.fired]
+        return [each for each in self._unanswered if each.deferred is not None]
 
     def _failed(self, failure: Failure, request: Request) -> None:
         request.fired += 1
@@ -370,7 +395,7 @@ class Ledger:
     def look_at_loads(self) -> None:
         """Check the cached loads. They must be right at any time, even in the middle of a step."""
         for record in self.pool._managers.records:
-            members, load = record.members, record.load.known
+            members, load = record.members, noted_load(record)
             if load >= 0:
                 truth = 1 + sum(each.load() for each in members)
                 serves = any(each.serves() for each in members)
@@ -389,19 +414,21 @@ class Ledger:
         if not lease.held:  # its owner has ended just now
             return
         leasable: Any = lease.leasable
-        self._take_protocol(leasable.protocol, lease, request)
-        lease.protocol.transport.write(str(request.ident).encode())
+        self._take_protocol(leasable, lease, request)
+        lease.protocol.transport.write(str(request.ident)[:1].encode())
         if self.chance.random() < 0.5:
             lease.when_lost().addBoth(self.losses.setdefault(lease, []).append)
         self.owner_of[lease] = request.owner
         self.taken_at[lease] = self.now()
 
-    def _take_protocol(self, protocol: Speaker, lease: Lease[Any], request: Request) -> None:
-        reused, manager = protocol.first_lease is not None, lease.manager
-        passed = [each for each in request.ahead if may_serve(manager, each, reused=reused)]
+    def _take_protocol(self, leasable: Any, lease: Lease[Any], request: Request) -> None:
+        protocol: Speaker = leasable.protocol
+        # A trap may have ended its first lease before the holder had it.
+        reused = lease.reused or protocol.first_lease is not None
+        passed = self._decisions.passed(leasable, request.ahead, reused=reused)
         if passed:
             told = [each.deferred for each in passed]
-            self.complaints.append(f"{told} had asked before somebody whom {manager} served")
+            self.complaints.append(f"{told} had asked before somebody whom {lease.manager} served")
         if protocol.first_lease is None:
             protocol.first_lease = next(self.numbers)
         if request.fresh and (lease.reused or protocol.first_lease < request.number):
@@ -463,6 +490,7 @@ class Ledger:
         """Collect garbage, so that forgotten leases in reference cycles are reclaimed."""
         if any(map(self.forgotten_at, self.backends)):
             gc.collect()
+            steady(self.clock).look()  # if it was set back, only who reads it notices that
             self.clock.advance(0)
 
     def forgotten_at(self, backend: Backend) -> int:

@@ -91,8 +91,10 @@ class LimitedPool:
     @staticmethod
     def _is_short(record: BackendRecord) -> bool:
         """Whether somebody waits at a backend that lacks nothing but a slot of the pool."""
-        members = [each for each in record.members if each.wants_connection() and each.is_short()]
-        return bool(members) and record.has_own_room()
+        members = [
+            each for each in record.members if each.wants_connection() and each.waiters.is_short()
+        ]
+        return bool(members) and record.room.has_own()
 
     def _short_queues(self) -> list[Any]:
         """The queues of groups with somebody for whom no connection is on its way, although there
@@ -106,7 +108,7 @@ class LimitedPool:
                 record = managers.records.find(backend.key)
                 manager = managers.at.get(backend.key, {}).get(queue.ident)
                 serves = managers.may_make(backend) if manager is None else manager.serves()  # type: ignore[attr-defined]
-                if serves and (record is None or record.has_own_room()):
+                if serves and (record is None or record.room.has_own()):
                     found.append(queue)
         return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol
@@ -21,18 +21,25 @@ class Half:
 
 
 class Managed:
-    """A C{ConnectionManager} for the ident C{"us"}; every jitter is half of its range."""
+    """A manager for the ident C{"us"}; every jitter is half of its range.
+
+    @cvar kind: its class.
+    @cvar defaults: what its policy has, unless the test says otherwise.
+    """
+
+    kind: ClassVar[Any] = ConnectionManager
+    defaults: ClassVar[dict[str, Any]] = {"limit": 2}
 
     def __init__(self, protocol: Any = Protocol, *, observed: bool = False, **policy: Any) -> None:
         self.clock = Clock()
         self.fake = FakeBackend(self.clock)
         self.events: list[Event] = []
-        self.manager = ConnectionManager(
+        self.manager = self.kind(
             self.clock,
             protocol,
             Backend(self.fake, name="fake"),
             "us",
-            Policy(**({"limit": 2} | policy)),
+            Policy(**(self.defaults | policy)),
             observers=[self.events.append] if observed else [],
             rng=Half(),
         )
@@ -61,15 +68,25 @@ class Managed:
 
 
 class Pooled:
-    """A pool on a clock with three fake backends."""
+    """A pool on a clock with fake backends, named a, b, c and so on; every jitter is half of its
+    range."""
 
-    def __init__(self, **policy: Any) -> None:
-        self.clock = Clock()
-        self.fakes = [FakeBackend(self.clock) for _ in range(3)]
+    def __init__(
+        self, count: int = 3, *, clock: Clock | None = None, observers: Any = (), **policy: Any
+    ) -> None:
+        self.clock = clock or Clock()
+        self.fakes = [FakeBackend(self.clock) for _ in range(count)]
         self.backends = [
-            Backend(each, name=name) for each, name in zip(self.fakes, "abc", strict=True)
+            Backend(each, name=name) for each, name in zip(self.fakes, "abcdefgh", strict=False)
         ]
-        self.pool: Pool[Any] = Pool(self.clock, Protocol, policy=Policy(**({"limit": 2} | policy)))
+        self.pool: Pool[Any] = Pool(
+            self.clock,
+            Protocol,
+            policy=Policy(**({"limit": 2} | policy)),
+            observers=observers,
+            rng=Half(),
+        )
 
     def turn(self) -> None:
+        """Run everything that was put off to a later turn of the reactor."""
         self.clock.pump([0, 0, 0])

@@ -1,106 +1,117 @@
 """Runs the state machines of test_properties.py for as long as you like, with new seeds.
 
-Run it as C{python -m tests.rigs.properties_by_hand --minutes 60}. The exit status is 1 if something
-was found; then the last lines say how it came about.
+Run it as C{python -m tests.rigs.properties_by_hand --minutes 60}. The test draws by Hypothesis, the
+same each time, and checks all promises after each step. This draws other programs with each seed
+and checks less often, so it makes many more steps in the same time.
+
+It stops at the first fault. Then it prints the shortest program with this fault that it finds, and
+the exit status is 1.
 """
 
 from __future__ import annotations
 
 import argparse
-import faulthandler
 import itertools
+import os
 import random
+import signal
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from types import FrameType
 
-from hypothesis import HealthCheck, Phase, seed, settings
-from hypothesis.stateful import run_state_machine_as_test
-from twisted.logger import ILogObserver, LogEvent, globalLogBeginner
-from zope.interface import implementer
+from twisted.logger import globalLogBeginner
 
 from tests.rigs.group_machines import MACHINES
 from tests.rigs.machines import Machine
+from tests.rigs.programs import Fault, Program
 from tests.rigs.repeatable import repeatable
+from tests.rigs.shrinking import shrunk
 
 _TELL_EVERY = 30.0
-_STUCK_AFTER = 600.0
+_STUCK_AFTER = 60.0
+"""A program that takes so many seconds of the processor never ends."""
 
 
 def main(argv: Sequence[str]) -> int:
+    options = _parser().parse_args(argv)
+    machines = [each for each in MACHINES if each.__name__ in (options.machine or each.__name__)]
+    first = random.SystemRandom().randrange(2**32) if options.seed is None else options.seed
+    seeds = itertools.count(first) if options.replay is None else [options.replay]
+    globalLogBeginner.beginLoggingTo([], redirectStandardIO=False)
+    if options.replay is None:
+        print(f"the first seed is {first}", flush=True)
+    with repeatable():
+        return _run(machines, seeds, options)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tests.rigs.properties_by_hand", description=(__doc__ or "").splitlines()[0]
     )
-    parser.add_argument("--minutes", type=float, default=60.0, help="how long (default: 60)")
-    parser.add_argument("--seed", type=int, help="the first seed (default: a random one)")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--minutes", type=float, default=60.0, help="how long (default: 60)")
+    add("--seed", type=int, help="the first seed (default: a random one)")
+    add("--replay", type=int, metavar="SEED", help="only this seed, to see its fault again")
+    add(
         "--machine",
         action="append",
         choices=[each.__name__ for each in MACHINES],
         help="only this one; may be given several times (default: all)",
     )
-    parser.add_argument("--steps", type=int, default=60, help="most steps of a run (default: 60)")
-    options = parser.parse_args(argv)
-    first = random.SystemRandom().randrange(2**32) if options.seed is None else options.seed
-    machines = [each for each in MACHINES if each.__name__ in (options.machine or each.__name__)]
-    failures: list[LogEvent] = []
-    globalLogBeginner.beginLoggingTo([_Failures(failures)], redirectStandardIO=False)
-    with repeatable():
-        return _run(machines, first, options.minutes * 60, options.steps, failures)
+    add("--steps", type=int, default=200, help="most steps of a program (default: 200)")
+    add("--every", type=int, default=10, help="steps between two checks (default: 10)")
+    add("--shrink", type=float, default=60.0, help="seconds to shorten a program (default: 60)")
+    return parser
 
 
-@implementer(ILogObserver)
-class _Failures:
-    """A log observer that keeps unexpected failures."""
-
-    def __init__(self, kept: list[LogEvent]) -> None:
-        self._kept = kept
-
-    def __call__(self, event: LogEvent) -> None:
-        if event.get("log_failure") is not None:
-            self._kept.append(event)
-
-
-def _run(
-    machines: Sequence[type[Machine]],
-    first: int,
-    seconds: float,
-    steps: int,
-    failures: list[LogEvent],
-) -> int:
+def _run(machines: list[type[Machine]], seeds: Iterable[int], options: argparse.Namespace) -> int:
     begun = told = time.monotonic()
-    for number in itertools.count(first):
+    made = 0
+    for seed in seeds:
         for machine in machines:
             now = time.monotonic()
             if now - told >= _TELL_EVERY:
                 told = now
-                print(f"{now - begun:5.0f} s: {Machine.steps} steps, seed {number}", flush=True)
-            if now - begun >= seconds:
-                print(f"nothing found in {Machine.steps} steps, seeds {first} to {number}")
+                print(f"{now - begun:5.0f} s: {made} steps, seed {seed}", flush=True)
+            if now - begun >= options.minutes * 60:
+                print(f"nothing found in {made} steps, the last of them with seed {seed}")
                 return 0
-            faulthandler.dump_traceback_later(_STUCK_AFTER, exit=True)
-            try:
-                run_state_machine_as_test(seed(number)(machine), settings=_settings(steps))
-                logged = [each["log_failure"].getTraceback() for each in failures]
-                assert not failures, f"logged: {' '.join(logged)}"
-            except Exception:
-                traceback.print_exc()
-                print(f"{machine.__name__}, seed {number}, after {Machine.steps} steps")
+            name = f"{machine.__name__}, seed {seed}"
+            _limit(_STUCK_AFTER, name)
+            program = Program.draw(machine, seed, options.steps, options.every)
+            count, fault = program.run()
+            made += count
+            if fault is not None:
+                print(f"{name}, after {made} steps:\n{fault}", flush=True)
+                _limit(_STUCK_AFTER + options.shrink, name)
+                _shrink(program, fault, options.shrink)
                 return 1
-    raise AssertionError("itertools.count never ends")
+    print(f"nothing found in {made} steps")
+    return 0
 
 
-def _settings(steps: int) -> settings:
-    # A run of sixty steps takes hypothesis minutes to shrink: repeat the seed with fewer --steps.
-    return settings(
-        max_examples=20,
-        stateful_step_count=steps,
-        deadline=None,
-        database=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
+def _shrink(program: Program, fault: Fault, seconds: float) -> None:
+    sharper = replace(program, every=1)  # unless a check changes what happens
+    program = shrunk(sharper if sharper.run()[1] == fault else program, fault, seconds)
+    print(f"the same in {len(program.steps)} steps, checked after each {program.every}:")
+    print(program.run()[1], *program.steps, sep="\n")
+
+
+def _limit(seconds: float, name: str) -> None:
+    """Exit if what begins now takes more seconds of the processor."""
+    signal.signal(signal.SIGVTALRM, partial(_exit, name))
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+
+
+def _exit(name: str, number: int, frame: FrameType | None) -> None:
+    print(f"{name}: it never ends")
+    traceback.print_stack(frame, file=sys.stdout)
+    sys.stdout.flush()
+    os._exit(1)  # an exception might be caught
 
 
 if __name__ == "__main__":

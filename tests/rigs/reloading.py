@@ -13,14 +13,17 @@ from kolus.daemon.front_service import FrontService, Listening
 from kolus.daemon.served_group import AHEAD, ServedGroup
 from kolus.lease import Lease
 from kolus.sources import StaticSource
+from kolus.support import Work
 from kolus.testing import result_of
 from tests.rigs.staging import FakeFront, FakeListener
 
-__all__ = ["Reloading"]
+__all__ = ["PIECE", "Reloading"]
+
+PIECE = 0.0015
 
 
 class Reloading:
-    """A daemon; C{config} is what it will read next.
+    """A daemon; C{config} is what it will read next, in C{pieces} that each take C{PIECE}.
 
     @ivar addresses: what becomes of listening on each address; the default is a port.
     @ivar fronts: the front of each listener by its name, the last one made.
@@ -29,21 +32,27 @@ class Reloading:
     def __init__(self, clock: Clock, config: Config) -> None:
         self.clock = clock
         self.config: Config | ConfigError = config
+        self.pieces = 1
         self.addresses: dict[str, FakeListener] = {}
         self.fronts: dict[str, FakeFront] = {}
         self.daemon = Daemon(config, self, self._load)
         self.daemon.startService()
         self.settle()
 
-    def _load(self) -> Config:
-        if isinstance(self.config, ConfigError):
-            raise self.config
-        return self.config
+    def _load(self) -> Work[Config]:
+        read = self.config
+        for _ in range(self.pieces):
+            self.clock.rightNow += PIECE
+            yield
+        if isinstance(read, ConfigError):
+            raise read
+        return read
 
     def reload(self, config: Config | ConfigError) -> bool:
         self.config = config
-        done = self.daemon.reload()
+        reloaded = self.daemon.reload()
         self.settle()
+        done: bool = result_of(reloaded)
         return done
 
     def settle(self, seconds: float = 0.1) -> None:

@@ -19,8 +19,10 @@ __all__ = ["begin_anew", "repeatable"]
 
 @contextmanager
 def repeatable() -> Iterator[None]:
-    """Only C{begin_anew} and ledgers collect garbage meanwhile."""
+    """Only C{begin_anew} and ledgers collect garbage meanwhile, and look only at what is newer."""
     gc.disable()
+    gc.collect()
+    gc.freeze()
     try:
         with (
             patch.object(connector, "Connection", _Connection),
@@ -29,6 +31,7 @@ def repeatable() -> Iterator[None]:
         ):
             yield
     finally:
+        gc.unfreeze()
         gc.enable()
 
 

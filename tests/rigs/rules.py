@@ -36,6 +36,10 @@ class Rules(RuleBasedStateMachine):
     def ident(self, which: int) -> str:
         return self.who[which % len(self.who)]
 
+    def warmed(self, which: int | None) -> str | None:
+        """For whom to warm; C{None}: for the ident that asks first."""
+        return None if which is None else self.ident(which)
+
     def owner(self, which: int) -> Any:
         """An owner, which may have ended, or C{None}."""
         places = [None] * 3 + self.owners

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol
-from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from kolus import Backend, ISlots, Lease, Policy, SharedManager
-from kolus.events import Event
-from kolus.testing import FakeBackend, result_of
-from tests.rigs.pools import Half
+from kolus import ISlots, Lease, SharedManager
+from kolus.testing import result_of
+from tests.rigs.pools import Managed
 
 __all__ = ["Hears", "Multiplexed", "Sharing"]
 
@@ -56,31 +54,23 @@ class Multiplexed(Hears):
         self._changed()
 
 
-class Sharing:
+class Sharing(Managed):
     """A C{SharedManager} for the ident C{"us"}; by default two connections of three slots.
 
     @ivar protocols: all that were made.
     """
 
-    def __init__(self, protocol: Any = Hears, *, observed: bool = False, **policy: Any) -> None:
-        self.clock = Clock()
-        self.fake = FakeBackend(self.clock)
-        self.events: list[Event] = []
+    kind = SharedManager
+    defaults: ClassVar[dict[str, Any]] = {"limit": 2, "slots": 3}
+
+    def __init__(self, protocol: Any = Hears, **settings: Any) -> None:
         self.protocols: list[Any] = []
 
         def build() -> Any:
             self.protocols.append(protocol())
             return self.protocols[-1]
 
-        self.manager: SharedManager[Any] = SharedManager(
-            self.clock,
-            build,
-            Backend(self.fake, name="fake"),
-            "us",
-            Policy(**({"limit": 2, "slots": 3} | policy)),
-            observers=[self.events.append] if observed else [],
-            rng=Half(),
-        )
+        super().__init__(build, **settings)
 
     def ask(self, timeout: float | None = None, owner: Any = None) -> Deferred[Lease[Any]]:
         return self.manager.connect("us", timeout, owner)
@@ -100,10 +90,6 @@ class Sharing:
         closing = len(self.manager.connections.closing)
         assert sum_ == status.limit or closing, f"{sum_} of {status}"
         return (status.idle, status.leased, status.connecting, status.unused, status.waiting)
-
-    def turn(self) -> None:
-        """Run everything that was put off to a later turn of the reactor."""
-        self.clock.pump([0, 0, 0])
 
     def end(self) -> None:
         """Close, and check that nothing is left behind."""

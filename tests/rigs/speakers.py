@@ -46,9 +46,11 @@ class Speaker(Protocol):
 
 @implementer(ISlots)
 class Multiplexed(Speaker):
-    """Reports how many leases it can carry."""
+    """Reports how many leases it can carry. The ledger says with how many it begins."""
 
-    slots = SLOTS
+    def __init__(self, ledger: Any) -> None:
+        super().__init__(ledger)
+        self.slots = ledger.first_slots
 
     def watch_slots(self, changed: Callable[[], object]) -> None:
         self._changed = changed

@@ -76,6 +76,8 @@ class FakeFront(Factory):
     @ivar aborted: whether its clients were aborted.
     @ivar is_empty: whether nobody is connected, as the test says.
     @ivar told: the settings of each call of C{change}.
+    @ivar header_factory: the factory of addresses whose clients send a header.
+    @ivar taken: the ports of other fronts that it goes on with, and their factories.
     """
 
     clients = served = refused = 0
@@ -85,6 +87,8 @@ class FakeFront(Factory):
         self.graces: list[float] = []
         self.is_empty = True
         self.told: list[tuple[Any, ...]] = []
+        self.header_factory = Factory()
+        self.taken: list[tuple[Any, Any]] = []
         self.drained: Deferred[int] = Deferred()
 
     def change(self, *told: Any) -> None:
@@ -96,6 +100,12 @@ class FakeFront(Factory):
 
     def listens(self, port: Any, factory: object) -> Any:
         return port
+
+    def takes(self, port: Any, factory: object) -> None:
+        self.taken.append((port, factory))
+
+    def behind_balancers(self) -> Factory:
+        return self.header_factory
 
     def forgets(self, port: object) -> None:
         """It has no ports."""

@@ -12,7 +12,18 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol, connectionDone
 
 from kolus import KolusError
-from tests.rigs.draws import COUNTS, FRESH, SECONDS, SETTLINGS, SIDES, THEN, TIMEOUTS, TIMES, WHICH
+from tests.rigs.draws import (
+    COUNTS,
+    FRESH,
+    SECONDS,
+    SETTLINGS,
+    SIDES,
+    THEN,
+    TIMEOUTS,
+    TIMES,
+    WARMED,
+    WHICH,
+)
 from tests.rigs.rules import Rules
 
 __all__ = ["UseRules"]
@@ -90,9 +101,9 @@ class UseRules(Rules):
             assert asked is not None
             asked.cancel()
 
-    @rule(side=SIDES, ident=WHICH, count=COUNTS, timeout=TIMEOUTS)
-    def warm(self, side: int, ident: int, count: int, timeout: float | None) -> None:
-        self.ledger.warm(self.ident(ident), self.ledger.backends[side], count, timeout)
+    @rule(side=SIDES, ident=WARMED, count=COUNTS, timeout=TIMEOUTS)
+    def warm(self, side: int, ident: int | None, count: int, timeout: float | None) -> None:
+        self.ledger.warm(self.warmed(ident), self.ledger.backends[side], count, timeout)
 
     @precondition(lambda self: self.ledger.wishes)
     @rule(which=WHICH)

@@ -177,8 +177,8 @@ def test_a_mistake_is_told_with_file_and_line_and_the_last_good_list_stays(follo
     followed.write(ONE + OTHER + "speed = 3\n")
     followed.wait()
     assert followed.complaints == [
-        f"{followed.path}, line 5: unknown key 'speed'; expected endpoint, host, port, name, "
-        "limit, weight, zone; the last good list stays"
+        f"{followed.path}, line 5: unknown key 'speed'; expected one of endpoint, host, limit, "
+        "name, port, weight, zone; the last good list stays"
     ]
     assert followed.told == [(A,)]
 

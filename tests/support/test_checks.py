@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import sys
+from enum import IntEnum
 from typing import Any
 
 import pytest
 
-from kolus.support import check_seconds, is_duration
+from kolus.support import check_duration, check_flag, check_seconds, check_whole
 
 
 @pytest.mark.parametrize("value", [0, 0.5, 10**300, sys.float_info.max, math.inf, None])
@@ -31,12 +32,38 @@ def test_nothing_and_infinity_are_lengths_of_time_only_where_they_mean_something
         check_seconds("seconds", math.inf, endless=False)
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        *((each, True) for each in (1e-9, 1, sys.float_info.max)),
-        *((each, False) for each in (0, -1, math.nan, math.inf, 10**400, True, None, "5")),
-    ],
-)
-def test_a_duration_is_a_finite_number_above_0(value: Any, expected: bool) -> None:
-    assert is_duration(value) is expected
+@pytest.mark.parametrize("value", [1e-9, 1, sys.float_info.max])
+def test_a_duration_is_a_finite_number_above_0(value: Any) -> None:
+    check_duration("decay", value)
+
+
+@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, 10**400, True, None, "5"])
+def test_what_is_no_duration_is_refused_and_named(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"^decay must be a number of seconds above 0, not "):
+        check_duration("decay", value)
+
+
+def test_a_duration_may_be_left_out_where_that_means_something() -> None:
+    check_duration("keepalive", None, optional=True)
+
+
+@pytest.mark.parametrize("value", [0, 5, 1.0, True, None, "1"])
+def test_a_whole_number_is_within_its_bounds(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"^port must be a whole number from 1 to 4, not "):
+        check_whole("port", value, 1, 4)
+    check_whole("port", 4, 1, 4)
+    check_whole("port", None, 1, 4, optional=True)
+
+
+def test_a_member_of_an_enum_of_whole_numbers_is_one() -> None:
+    check_whole("port", IntEnum("Ports", ["FIRST"])["FIRST"], 1, 4)
+
+
+@pytest.mark.parametrize("value", [0, 1, None, "no", b""])
+def test_a_flag_is_true_or_false(value: Any) -> None:
+    with pytest.raises(TypeError, match="fresh must be True or False, not "):
+        check_flag("fresh", value)
+    with pytest.raises(ValueError, match="debug must be True or False, not "):
+        check_flag("debug", value, ValueError)
+    check_flag("fresh", False)
+    check_flag("fresh", True)

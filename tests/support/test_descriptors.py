@@ -33,7 +33,7 @@ def test_limits_beyond_four_fifths_of_the_descriptors_are_warned_of(
     ]
 
 
-def test_it_warns_once_whatever_comes_after(log_events: list[LogEvent]) -> None:
+def test_too_few_descriptors_are_warned_of_once(log_events: list[LogEvent]) -> None:
     watch = DescriptorWatch(lambda: 100)
     for _ in range(20):
         watch.change(0, 10)

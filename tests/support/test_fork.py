@@ -12,8 +12,8 @@ import pytest
 from twisted.logger import LogEvent, globalLogPublisher
 
 from kolus.support import after_fork
+from tests.rigs.patience import PATIENCE
 
-PATIENCE = 20.0
 """Seconds that a child has."""
 
 pytestmark = [

@@ -135,7 +135,7 @@ def test_nor_does_a_request_that_was_tried_in_vain_keep_it(hook: Any, slots: Any
     tried: list[Any] = []
     asked = rig.ask_and_forget().addErrback(lambda failure: tried.append(failure.value.tried))
     for backend in rig.backends[:2]:
-        rig.attempts(backend).succeeded()
+        rig.attempts(backend).succeeded(before=1)
     assert asked.called
     assert list(tried[0]) == rig.backends[:2]
     assert rig.forgotten() == 1

@@ -78,7 +78,7 @@ def test_what_is_outdated_takes_no_room() -> None:
     assert len(heap._heap) < 100
 
 
-def test_it_agrees_with_a_look_at_each_whatever_happens() -> None:
+def test_the_heap_agrees_with_a_look_at_each_whatever_happens() -> None:
     rng = Random(5)
     heap, ranks = heap_of(), dict[str, float]()
     for _ in range(5_000):

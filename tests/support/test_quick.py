@@ -132,3 +132,14 @@ def test_one_that_waits_fires_once_and_can_be_cancelled(
     cancelled.cancel()
     cancelled.addErrback(lambda failure: told.append(failure.check(KeyError, CancelledError)))
     assert told == [1, KeyError]
+
+
+def test_whether_anybody_has_callbacks_is_known_while_they_run() -> None:
+    left: list[bool] = []
+    deferred: D = Deferred()
+    for _ in range(2):
+        deferred.addCallback(lambda _: left.append(quick.has_callbacks(deferred)))
+    assert quick.has_callbacks(deferred)
+    deferred.callback(None)
+    assert (left, quick.has_callbacks(deferred)) == ([True, False], False)
+    assert quick.has_callbacks(object())  # type: ignore[arg-type]

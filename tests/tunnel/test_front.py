@@ -13,8 +13,9 @@ from twisted.logger import LogLevel, capturedLogs
 from kolus.errors import KolusError, PoolFull
 from kolus.lease import FINISHED, RELEASED, Lease, Outcome
 from kolus.testing import NotFired, result_of
-from kolus.tunnel import End, Front, Traffic
+from kolus.tunnel import End, Framing, Front
 from kolus.tunnel.end import EARLY_LIMIT
+from kolus.tunnel.session import Session, Tell
 from kolus.tunnel.throttle import Throttle
 from tests.conftest import LoggedFailures
 from tests.rigs.wire import WireReactor, WireSocket, WireTransport, connect
@@ -94,22 +95,54 @@ def test_a_client_has_a_lease_to_itself_and_it_is_finished_at_the_end() -> None:
     assert stage.outcomes == [FINISHED]
     assert (client.sent, backend.sent) == (b"answer", b"question")
     assert (client.closed, backend.closed) == ("closed", "closed")
-    assert (stage.front.clients, stage.front.served) == (0, 1)
+    assert (len(stage.front.clients), stage.front.served) == (0, 1)
     assert (stage.front.sent, stage.front.received) == (8, 6)
 
 
-def test_a_front_that_knows_the_state_may_release_the_lease_instead() -> None:
-    def one_answer(client: End, backend: End, times: object) -> Deferred[Traffic]:
-        ended: Deferred[Traffic] = Deferred()
-        ended.callback(Traffic(0, 0))
-        return ended
+class OneAnswer:
+    """A session that ends as it begins."""
 
-    stage = Stage(pump=one_answer, framing=Lease.release)
+    sent = received = 0
+    is_backends_turn = False
+
+    def __init__(self, client: End, backend: End, ended: Tell, half_closed: Tell) -> None:
+        self._ended = ended
+
+    def begin(self) -> None:
+        self._ended(self)
+
+    def stop(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+def test_a_front_that_knows_the_state_may_release_the_lease_instead() -> None:
+    stage = Stage(pump=OneAnswer, framing=Lease.release)
     client = stage.client()
     backend = stage.grant()
     stage.settle()
     assert stage.outcomes == [RELEASED]
-    assert (client.closed, backend.closed) == ("closed", None)
+    assert (client.closed, backend.closed) == (None, None)
+
+
+def _leave(lease: object) -> None:
+    """Do not settle it."""
+
+
+def _fail(lease: object) -> None:
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(("framing", "errors"), [(_leave, 0), (_fail, 1)])
+def test_a_lease_that_no_framing_settles_is_finished(
+    framing: Framing, errors: int, logged_failures: LoggedFailures
+) -> None:
+    stage = Stage(pump=OneAnswer, framing=framing)
+    stage.client()
+    stage.grant()
+    stage.settle()
+    assert stage.outcomes == [FINISHED]
+    assert len(logged_failures.flush(ZeroDivisionError)) == errors
 
 
 def test_a_client_in_the_queue_is_read_up_to_a_bound_and_loses_nothing() -> None:
@@ -143,7 +176,7 @@ def test_a_client_that_is_gone_gives_up_its_place_in_the_queue() -> None:
     client.reset()
     stage.settle()
     assert stage.cancelled == stage.asked
-    assert stage.front.clients == 0
+    assert len(stage.front.clients) == 0
     assert stage.front.refused == 0
 
 
@@ -170,7 +203,7 @@ def test_a_client_that_cannot_have_a_lease_is_closed() -> None:
         stage.asked[0].errback(PoolFull("all 5 are leased"))
     stage.settle()
     assert client.closed == "closed"
-    assert (stage.front.clients, stage.front.refused) == (0, 1)
+    assert (len(stage.front.clients), stage.front.refused) == (0, 1)
     (event,) = (each for each in logs if each["log_level"] is LogLevel.warn)
     assert "all 5 are leased" in event["error"]
     stage.pass_time(1.0)
@@ -207,7 +240,7 @@ def test_complaints_are_said_once_a_second_with_the_number_held_back() -> None:
 def test_a_pump_that_raises_costs_that_client_and_its_lease_only(
     logged_failures: LoggedFailures,
 ) -> None:
-    def broken(client: End, backend: End, times: object) -> Deferred[Traffic]:
+    def broken(*arguments: object) -> Session:
         raise ZeroDivisionError
 
     stage = Stage(pump=broken)
@@ -301,7 +334,7 @@ def test_many_clients_one_after_the_other_leave_nothing_behind() -> None:
             socket.finish()
         stage.settle()
         assert (client.closed, backend.closed) == ("closed", "closed")
-    assert stage.front.clients == 0
+    assert len(stage.front.clients) == 0
     stage.pass_time(100.0)  # the last look at the times of sessions
     stage.pass_time(100.0)
     reactor = stage.reactor

@@ -109,7 +109,7 @@ def test_a_header_is_demanded_of_balancers_and_believed_of_nobody_else() -> None
     assert stage.front.refusals.counts == {"proxy_header": 1}
     assert (
         "10.0.0.1:5000 has sent a wrong PROXY header: not a PROXY header: b'GET / "
-        in logged[0]["error"]
+        in logged[0]["what"]
     )
     stranger = stage.comes(STRANGER)
     stranger.arrive(V1)
@@ -229,7 +229,7 @@ def test_who_is_not_welcome_is_closed_and_logged_once_a_second() -> None:
     assert stage.front.refusals.counts == {"allow": 5}
     lines = [each for each in logged if "others" in each]
     assert [each["others"] for each in lines] == [0, 3]
-    assert lines[0]["error"] == "11.0.0.1 is in no network of allow"
+    assert lines[0]["what"] == "11.0.0.1 is in no network of allow"
 
 
 def test_a_client_that_leaves_makes_room_for_another_of_its_address() -> None:
@@ -319,12 +319,15 @@ def test_a_silent_tls_client_is_closed_and_takes_no_lease(files: Files) -> None:
 
 def test_a_client_that_speaks_no_tls_is_counted(files: Files) -> None:
     stage = Secured(files)
-    wrong = stage.comes()
-    wrong.arrive(b"GET / HTTP/1.1\r\n\r\n")
-    stage.settle()
-    wrong.reset()
-    stage.settle()
+    with capturedLogs() as logged:
+        wrong = stage.comes()
+        wrong.arrive(b"GET / HTTP/1.1\r\n\r\n")
+        stage.settle()
+        wrong.reset()
+        stage.settle()
     assert wrong.closed
+    (said,) = [each["what"] for each in logged if "what" in each]
+    assert said.endswith(" has left in its TLS handshake: http request")
     assert stage.front.refusals.counts == {"handshake": 1}
     assert stage.front.limits.clients == 0
 
@@ -341,16 +344,68 @@ def test_a_header_comes_before_tls_and_the_backend_is_told_the_server_name(
     decoded = decode(backend.sent)
     assert decoded is not None
     assert decoded[0].source == HEADER.source
-    assert decoded[0].tlv(TLVType.AUTHORITY) == b"a.example"
-    assert decoded[0].tlv(0xEE) == b"x"
+    assert dict(decoded[0].tlvs)[TLVType.AUTHORITY] == b"a.example"
+    assert dict(decoded[0].tlvs)[0xEE] == b"x"
 
 
-def test_a_front_that_drains_closes_who_is_not_a_client_yet(files: Files) -> None:
+def test_who_is_on_the_way_when_a_front_drains_is_served(files: Files) -> None:
+    stage = Secured(files, accept_proxy_from=(BALANCER,))
+    drained: list[int] = []
+    sockets = [stage.comes(BALANCER), stage.comes()]  # before its header; before its handshake
+    stage.front.drain(10.0).addCallback(drained.append)
+    stage.settle()
+    sockets[0].arrive(V2)
+    for place, socket in enumerate(sockets):
+        client = Client(files.ca, "a.example")
+        stage.shake(socket, client)
+        backend = stage.grant(place)
+        stage.write(socket, client, b"question")
+        assert backend.sent == b"question"
+        assert drained == []
+        backend.finish()
+        socket.reset()
+        stage.settle()
+    assert drained == [0]
+    assert stage.front.served == 2
+    assert not stage.front.refusals.counts
+
+
+def test_who_is_on_the_way_and_comes_to_nothing_does_not_keep_a_front_from_ending(
+    files: Files,
+) -> None:
+    stage = Secured(files, accept_proxy_from=(BALANCER,), deny=("172.16.0.0/12",))
+    drained: list[int] = []
+    wrong, denied, silent, gone = *[stage.comes(BALANCER) for _ in range(3)], stage.comes()
+    stage.front.drain(100.0).addCallback(drained.append)
+    wrong.arrive(b"GET / HTTP/1.1\r\n")
+    denied.arrive(V2)
+    gone.reset()
+    stage.settle()
+    assert drained == []
+    stage.pass_time(5.0)
+    assert silent.closed
+    assert drained == [0]
+    assert stage.front.refusals.counts == {
+        "proxy_header": 1,
+        "deny": 1,
+        "handshake": 1,
+        "proxy_header_timeout": 1,
+    }
+
+
+@pytest.mark.parametrize("by_hand", [True, False])
+def test_who_is_on_the_way_when_the_grace_is_over_is_aborted(files: Files, by_hand: bool) -> None:
     stage = Secured(files, accept_proxy_from=(BALANCER,))
     before_header, before_handshake = stage.comes(BALANCER), stage.comes()
     drained: list[int] = []
-    stage.front.drain(10.0).addCallback(drained.append)
-    stage.settle()
+    stage.front.drain(3.0).addCallback(drained.append)
+    stage.pass_time(2.9)
+    assert drained == []
+    if by_hand:
+        stage.front.abort()
+        stage.settle()
+    else:
+        stage.pass_time(0.2)
     assert before_header.closed
     assert before_handshake.closed
     assert drained == [0]
@@ -448,10 +503,10 @@ def test_other_settings_close_no_client_and_apply_to_the_next() -> None:
     stage.front.change(ListenerSettings(deny=(STRANGER,), accept_proxy_from=(BALANCER,)))
     stage.settle()
     assert not first.ended
-    assert stage.front.clients == 1
+    assert len(stage.front.clients) == 1
     assert not stage.front.is_empty
     assert stage.come() is None
     behind = stage.comes(BALANCER)
     behind.arrive(V1)
     stage.settle()
-    assert stage.front.clients == 2
+    assert len(stage.front.clients) == 2

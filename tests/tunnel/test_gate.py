@@ -64,7 +64,7 @@ def test_ports_stop_at_the_most_new_clients_a_second_and_go_on_by_themselves() -
     assert not rig.is_open
 
 
-def test_it_is_said_once_a_second_at_most() -> None:
+def test_a_closed_gate_is_logged_once_a_second_at_most() -> None:
     rig = Rig(max_clients=1)
     with capturedLogs() as logged:
         for _ in range(20):

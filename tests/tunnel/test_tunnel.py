@@ -6,11 +6,26 @@ import pytest
 from twisted.internet.interfaces import INegotiated
 from zope.interface import directlyProvides
 
-from kolus.testing import NotFired, result_of
-from kolus.tunnel import End, Traffic, join
+from kolus.tunnel import End, Tunnel
 from tests.rigs.wire import WireReactor, WireSocket, connect
 
 MIB = 1024 * 1024
+
+
+class Joined:
+    """A session of two ends, and whether it has ended."""
+
+    def __init__(self, client: End, backend: End) -> None:
+        self.ended: list[object] = []
+        self.session = Tunnel(client, backend, self.ended.append, lambda session: None)
+        self.session.begin()
+
+    def traffic(self) -> tuple[int, int] | None:
+        """The bytes from the client and from the backend; C{None}: it has not ended."""
+        if not self.ended:
+            return None
+        assert self.ended == [self.session]
+        return self.session.sent, self.session.received
 
 
 class Pair:
@@ -21,7 +36,7 @@ class Pair:
         self.client_end, self.backend_end = End(), End()
         self.client = connect(self.reactor, self.client_end)
         self.backend = connect(self.reactor, self.backend_end)
-        self.ended = join(self.client_end, self.backend_end)
+        self.joined = Joined(self.client_end, self.backend_end)
 
     def settle(self) -> None:
         self.reactor.settle()
@@ -54,7 +69,7 @@ def test_what_came_before_the_joining_is_delivered_first() -> None:
     client, backend = connect(reactor, client_end), connect(reactor, backend_end)
     client.arrive(b"early ")
     reactor.settle()
-    join(client_end, backend_end)
+    Joined(client_end, backend_end)
     client.arrive(b"late")
     reactor.settle()
     assert backend.sent == b"early late"
@@ -81,12 +96,11 @@ def test_a_tunnel_ends_when_both_directions_have_ended(pair: Pair, side: str) ->
     source.arrive(b"12345")
     source.finish()
     pair.settle()
-    with pytest.raises(NotFired):
-        result_of(pair.ended)
+    assert pair.joined.traffic() is None
     sink.finish()
     pair.settle()
     sent, received = (5, 0) if side == "client" else (0, 5)
-    assert result_of(pair.ended) == Traffic(sent, received)
+    assert pair.joined.traffic() == (sent, received)
 
 
 def test_a_half_closed_side_may_take_its_time_to_hear_the_rest(pair: Pair) -> None:
@@ -95,11 +109,10 @@ def test_a_half_closed_side_may_take_its_time_to_hear_the_rest(pair: Pair) -> No
     pair.backend.arrive(b"x" * MIB)
     pair.backend.finish()
     pair.settle()
-    with pytest.raises(NotFired):
-        result_of(pair.ended)
+    assert pair.joined.traffic() is None
     pair.client.room = 2 * MIB
     pair.settle()
-    assert result_of(pair.ended) == Traffic(0, MIB)
+    assert pair.joined.traffic() == (0, MIB)
     assert len(pair.client.sent) == MIB
 
 
@@ -136,7 +149,7 @@ def test_a_reset_is_passed_on_as_a_reset(pair: Pair, side: str) -> None:
     source.reset()
     pair.settle()
     assert sink.closed == "reset"
-    assert isinstance(result_of(pair.ended), Traffic)
+    assert pair.joined.traffic() is not None
 
 
 @either
@@ -148,7 +161,7 @@ def test_a_reset_is_passed_on_to_a_side_that_is_not_read(pair: Pair, side: str) 
     sink.reset()
     pair.settle()
     assert source.closed == "reset"
-    assert isinstance(result_of(pair.ended), Traffic)
+    assert pair.joined.traffic() is not None
 
 
 @either
@@ -166,18 +179,19 @@ def test_what_was_sent_before_an_orderly_end_survives_a_later_reset(pair: Pair, 
     pair.settle()
     assert sink.sent == b"the answer"
     assert sink.closed == "closed"
-    assert isinstance(result_of(pair.ended), Traffic)
+    assert pair.joined.traffic() is not None
 
 
-def test_cancelling_a_tunnel_aborts_both_connections(pair: Pair) -> None:
+def test_aborting_a_tunnel_aborts_both_connections(pair: Pair) -> None:
     pair.client.room = 0
     pair.backend.arrive(b"x" * MIB)
     pair.settle()
-    pair.ended.cancel()
+    pair.joined.session.abort()
     pair.settle()
-    traffic = result_of(pair.ended)  # what was moved counts
-    assert traffic.sent == 0
-    assert 0 < traffic.received < MIB
+    traffic = pair.joined.traffic()  # what was moved counts
+    assert traffic is not None
+    assert traffic[0] == 0
+    assert 0 < traffic[1] < MIB
     assert (pair.client.closed, pair.backend.closed) == ("reset", "reset")
 
 
@@ -187,7 +201,7 @@ def test_without_a_half_close_an_end_is_closed_when_all_is_sent() -> None:
     client, backend = connect(reactor, client_end), connect(reactor, backend_end)
     directlyProvides(backend_end.transport, INegotiated)  # as a TLS transport does
     backend_end.connectionMade()
-    ended = join(client_end, backend_end)
+    joined = Joined(client_end, backend_end)
     backend.room = 0
     client.arrive(b"x" * MIB)
     client.finish()
@@ -197,7 +211,7 @@ def test_without_a_half_close_an_end_is_closed_when_all_is_sent() -> None:
     reactor.settle()
     assert len(backend.sent) == MIB
     assert (backend.closed, client.closed) == ("closed", "closed")
-    assert result_of(ended) == Traffic(MIB, 0)
+    assert joined.traffic() == (MIB, 0)
 
 
 def test_a_backend_that_had_ended_already_is_told_of_as_well() -> None:
@@ -207,11 +221,11 @@ def test_a_backend_that_had_ended_already_is_told_of_as_well() -> None:
     backend.arrive(b"goodbye")
     backend.finish()
     reactor.settle()
-    ended = join(client_end, backend_end)
+    joined = Joined(client_end, backend_end)
     client.finish()
     reactor.settle()
     assert client.sent == b"goodbye"
-    assert result_of(ended) == Traffic(0, 7)
+    assert joined.traffic() == (0, 7)
 
 
 def test_a_client_that_is_gone_already_takes_the_backend_with_it() -> None:
@@ -220,7 +234,7 @@ def test_a_client_that_is_gone_already_takes_the_backend_with_it() -> None:
     client, backend = connect(reactor, client_end), connect(reactor, backend_end)
     client.reset()
     reactor.settle()
-    ended = join(client_end, backend_end)
+    joined = Joined(client_end, backend_end)
     reactor.settle()
     assert backend.closed == "reset"
-    assert result_of(ended) == Traffic(0, 0)
+    assert joined.traffic() == (0, 0)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.protocol import Protocol
 
 from kolus import ConnectFailed, Policy, Pool
@@ -212,6 +212,20 @@ def test_a_request_waits_for_a_connection_that_is_being_made(slots: int | None) 
     rig.clock.advance(2)
     assert rig.explain().why == ""
     result_of(asked).release()
+
+
+@slotted
+def test_the_reason_tells_for_how_long_the_oldest_connection_is_being_made(
+    slots: int | None,
+) -> None:
+    rig = Explained(slots=slots)
+    rig.fakes[0].never_answer(always=True)
+    rig.ask()
+    rig.clock.advance(1.25)
+    asked = rig.ask()
+    assert rig.explain().why == "a connection is being made for 1.25 s"
+    asked.addErrback(lambda failure: failure.trap(CancelledError))
+    asked.cancel()
 
 
 @slotted

@@ -252,7 +252,7 @@ def test_an_owner_that_ends_as_an_observer_hears_of_its_lease_loses_nothing(rig_
         if isinstance(event, Leased) and not owner.called:
             owner.callback(None)
 
-    rig.manager._observers.append(end)
+    rig.manager.observers.append(end)
     held.release()
     with pytest.raises(CancelledError):
         result_of(asked)

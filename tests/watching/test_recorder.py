@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
@@ -82,10 +86,40 @@ def test_an_observer_that_raises_is_dropped_after_being_reported(
     def broken(event: object) -> None:
         raise RuntimeError("an observer is broken")
 
-    rig.manager._observers.insert(0, broken)
+    rig.manager.observers.insert(0, broken)
     rig.lease().release()
     assert len(logged_failures.flush(RuntimeError)) == 1
     assert [type(each) for each in rig.events] == [Connected, Leased, Released]
+
+
+async def async_observer(event: object) -> None:
+    raise AssertionError("nobody waits for it")
+
+
+def generating_observer(event: object) -> Iterator[None]:
+    yield
+
+
+@pytest.mark.parametrize("broken", [async_observer, generating_observer])
+def test_an_observer_that_does_nothing_until_it_is_awaited_is_dropped_after_being_reported(
+    broken: Any,
+    logged_failures: LoggedFailures,
+) -> None:
+    rig = Managed(observed=True)
+    rig.manager.observers.insert(0, broken)
+    rig.lease().release()
+    (error,) = logged_failures.flush(TypeError)
+    assert "nobody waits for that: make it a plain function" in str(error)
+    assert [type(each) for each in rig.events] == [Connected, Leased, Released]
+
+
+def test_what_an_observer_returns_is_of_no_concern_otherwise() -> None:
+    rig = Managed(observed=True)
+    goes_on: Deferred[None] = Deferred()
+    told: list[Any] = []
+    rig.manager.observers.insert(0, lambda event: told.append(event) or goes_on)
+    rig.lease().release()
+    assert told == rig.events
 
 
 def test_observers_are_told_what_happens() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IConsumer, IProtocol, ITransport
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock, LoopingCall
@@ -109,6 +109,48 @@ def test_a_leased_protocol_works_as_ever() -> None:
     )
     assert "a" in protocol
     assert "z" not in protocol
+
+
+class Entered(Protocol):
+    """Has what Python looks up in a class: a block, items, and a result to await."""
+
+    def __init__(self) -> None:
+        self.items: dict[object, object] = {}
+
+    async def __aenter__(self) -> str:
+        return "entered"
+
+    async def __aexit__(self, *_: object) -> None:
+        self.items["left"] = True
+
+    def __setitem__(self, key: object, value: object) -> None:
+        self.items[key] = value
+
+    def __await__(self) -> Any:
+        return succeed("awaited").__await__()
+
+
+def test_blocks_items_and_await_of_a_leased_protocol_work_as_ever() -> None:
+    behind, protocol, traced = leased(Entered)
+
+    async def use() -> tuple[object, object]:
+        async with protocol as entered:
+            protocol["key"] = protocol
+        return entered, await protocol
+
+    assert result_of(Deferred.fromCoroutine(use())) == ("entered", "awaited")
+    assert behind.protocol.items == {"key": behind.protocol, "left": True}
+    assert type(behind.protocol.items["key"]) is Entered
+    traced.settled("web.py:33 in render")
+    with pytest.raises(LeaseError, match="was used after its lease"):
+        result_of(Deferred.fromCoroutine(use()))
+
+
+def test_a_leased_protocol_can_do_no_more_than_the_real_one() -> None:
+    _, protocol, _ = leased(Entered)
+    assert not callable(protocol)
+    with pytest.raises(TypeError):
+        len(protocol)
 
 
 def test_a_leased_protocol_passes_for_the_real_one() -> None:
@@ -303,4 +345,4 @@ def test_a_traced_lease_gives_a_forked_child_no_protocol_either() -> None:
     behind.protocol = Forked("made in process 5")
     with pytest.raises(LeaseError, match=r"^made in process 5$"):
         _ = traced.protocol.greeting
-    assert type(traced.protocol) is Guarded
+    assert isinstance(traced.protocol, Guarded)

@@ -64,6 +64,14 @@ def test_messages_call_it_by_its_name_or_else_its_endpoint() -> None:
     assert str(Backend("tcp:a:1")) == "tcp:a:1"
 
 
+def test_several_backends_are_not_one_and_the_error_says_what_takes_them() -> None:
+    pool: Pool[Any] = Pool(Clock(), Protocol)
+    group = pool.group(["tcp:a.test:80"])
+    for several in (["tcp:a.test:80"], {"tcp:a.test:80"}, group):
+        with pytest.raises(TypeError, match=r"see Pool\.select and Pool\.group"):
+            pool.connect("us", several)  # type: ignore[arg-type]
+
+
 def test_a_unix_socket_is_a_backend() -> None:
     assert isinstance(Backend("unix:/run/x.sock").connector(Clock()), UNIXClientEndpoint)
 
@@ -79,10 +87,17 @@ def test_a_plugins_kind_of_endpoint_is_known() -> None:
         ("localhost", "expected KIND:ARGUMENTS"),
         ("localhost:80", "unknown kind 'localhost'"),
         ("localhost:80", r"did you mean tcp:localhost:80\?"),
-        ("tpc:localhost:80", "known kinds: .*tcp, tls, unix\\)"),
+        ("tpc:localhost", "known kinds: .*tcp, tls, unix\\)"),
+        ("tpc:localhost:80", r"known kinds: .*tcp, tls, unix; did you mean tcp:localhost:80\?"),
+        ("tsl:localhost:80", r"did you mean tls:localhost:80\?"),
+        ("redis:localhost:80", r"did you mean tcp:localhost:80\?"),
+        ("http://a.test:80/page", r"did you mean tcp:a.test:80\?"),
+        ("redis://me:secret@a.test:80/0", r"did you mean tcp:a.test:80\?"),
+        ("[::1]:80", r"did you mean tcp:\\:\\:1:80\?"),
         ("tcp:localhost", "not a client endpoint string: 'tcp:localhost'"),
         ("tcp:localhost", "the port is missing; expected tcp:HOST:PORT"),
-        ("tcp:localhost:http", "'tcp:localhost:http' .'http' is not a number"),
+        ("tcp:localhost:http", "'http' is not a number; expected tcp:HOST:PORT"),
+        ("tcp:localhost:80:timeout=x", "'x' is not a number.$"),
         ("unix:timeout=3", r"the path is missing\)"),
         ("tcp:localhost:80:colour=red", "unknown argument 'colour'"),
         ("tcp:localhost:0", "its port is not from 1 to 65535"),

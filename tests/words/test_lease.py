@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import gc
+import math
 from typing import Any
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 
-from kolus import (
-    Draining,
-    LeaseError,
-)
-from kolus.testing import result_of
+from kolus import Backend, Draining, LeaseError, Pool
+from kolus.support import steady
+from kolus.testing import FakeBackend, result_of
 from tests.rigs.pools import Managed
+from tests.rigs.suspending import SuspendingMachine
 
 # 10: async with, and leases that were forgotten
 
@@ -23,7 +25,7 @@ def run(coroutine: Any) -> Any:
     return result_of(Deferred.fromCoroutine(coroutine))
 
 
-def test_async_with_releases() -> None:
+def test_the_end_of_the_block_releases_the_lease() -> None:
     rig = Managed()
 
     async def use() -> None:
@@ -88,6 +90,21 @@ def test_a_forgotten_lease_is_reclaimed_counted_and_logged(log_events: list[LogE
     assert event["origin"] == ""
 
 
+def test_a_lease_that_is_finalized_in_another_thread_leaves_the_clock_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reactor = SuspendingMachine(monkeypatch).reactor
+    called: list[object] = []
+    monkeypatch.setattr(reactor, "callFromThread", lambda *what: called.append(what), raising=False)
+    pool = Pool(reactor, Protocol)
+    lease = result_of(pool.connect("us", Backend(FakeBackend(Clock()))))
+    clock = steady(reactor)
+    clock.look_at = -math.inf  # whoever looks may have to move the reactor's calls
+    lease.__del__()
+    assert clock.look_at == -math.inf
+    assert called
+
+
 def test_a_lease_is_settled_once_if_its_block_is_thrown_away_with_it() -> None:
     rig = Managed(limit=1)
     lease = rig.lease()
@@ -143,6 +160,19 @@ def test_settling_twice_is_an_error_and_changes_nothing() -> None:
             again()
     with pytest.raises(LeaseError, match="<Lease of fake for 'us', settled> was asked for"):
         _ = lease.protocol
+    assert rig.numbers() == (1, 0, 0, 1, 0)
+
+
+@pytest.mark.parametrize("flag", [ValueError("broken"), "no", 1, None])
+def test_a_flag_that_is_neither_true_nor_false_is_refused_and_settles_nothing(flag: Any) -> None:
+    rig = Managed()
+    lease = rig.lease()
+    with pytest.raises(TypeError, match="failed must be True or False"):
+        lease.finished(failed=flag)
+    with pytest.raises(TypeError, match="keep_slot must be True or False"):
+        lease.detach(keep_slot=flag)
+    assert lease.held
+    lease.release()
     assert rig.numbers() == (1, 0, 0, 1, 0)
 
 

@@ -35,6 +35,7 @@ from kolus.events import (
     Resumed,
     Retired,
     Revoked,
+    Settled,
     TimedOut,
     Why,
 )
@@ -100,7 +101,7 @@ def test_an_event_changes_what_it_is_about_and_nothing_else(
 
 def test_every_event_that_there_is_has_a_count_of_its_own() -> None:
     kinds = {getattr(events, name) for name in events.__all__ if name not in ("Observer", "Why")}
-    assert kinds - {Event} == {kind for kind, _, _ in CHANGES}
+    assert kinds - {Event, Settled} == {kind for kind, _, _ in CHANGES}
 
 
 def test_the_reasons_of_closes_and_rejections_are_told_apart() -> None:
@@ -245,7 +246,7 @@ def test_the_total_counts_backends_that_were_dropped() -> None:
     assert metrics.snapshot()["total"] == everything.snapshot()
 
 
-def test_it_can_be_seen_that_backends_were_dropped() -> None:
+def test_the_number_of_dropped_backends_can_be_seen() -> None:
     metrics = Metrics(most=3)
     for number in range(3):
         use(metrics, gone(number))

@@ -84,6 +84,16 @@ def test_a_value_out_of_its_range_is_refused_and_named(name: str, value: Any) ->
         Policy(**{name: value})
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["connect", "prepare", "check", "reset", "probe", "idle", "tcp", "lifetime", "keepalive"],
+)
+def test_a_time_that_nothing_can_keep_is_refused(name: str) -> None:
+    name = name if name in ("lifetime", "keepalive") else f"{name}_timeout"
+    with pytest.raises(ValueError, match=f"{name} must be more than 0; None turns it off"):
+        Policy(**{name: 0.0})  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("name", ["prepare", "check", "reset", "balancer"])
 def test_a_hook_that_is_no_callable_is_refused(name: str) -> None:
     with pytest.raises(TypeError, match=f"{name} must be callable"):
@@ -146,6 +156,8 @@ def test_settings_that_contradict_each_other_are_refused_and_both_are_named(
         {"check": hook, "check_after": 60.0},
         {"check": hook, "check_after": 90.0, "idle_timeout": None},
         {"check": hook, "check_after": 90.0, "min_idle": 1},
+        {"check": hook, "max_idle": 0},
+        {"reset": hook, "max_uses": 1},
         {"lifetime": 10.0},
         {"acquire_timeout": 1.0},
         {"idle_timeout": None, "lifetime": None},

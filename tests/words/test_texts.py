@@ -102,4 +102,4 @@ def test_help_describes_each_field(kind: type) -> None:
 
 def test_help_of_a_policy_says_what_a_setting_is_for() -> None:
     text = " ".join(pydoc.render_doc(Policy, renderer=pydoc.plaintext).split())
-    assert "idle_timeout: a connection that was idle for so long is closed" in text
+    assert "idle_timeout: time after which an idle connection is closed" in text

@@ -50,9 +50,16 @@ def secured(
 
     @param contexts: decides about trust in the host.
     @raise SchemeNotSupported: the URI is not one of HTTP.
+    @raise NotImplementedError: it is one of HTTPS, and pyOpenSSL is not installed.
     """
     if uri.scheme in (b"http", b"ws"):
         return endpoint
     if uri.scheme not in (b"https", b"wss"):
         raise SchemeNotSupported(f"Unsupported scheme: {uri.scheme!r}")
-    return wrapClientTLS(contexts.creatorForNetloc(uri.host, uri.port), endpoint)
+    try:
+        creator = contexts.creatorForNetloc(uri.host, uri.port)
+    except NotImplementedError as error:
+        raise NotImplementedError(
+            "https:// needs pyOpenSSL; write: pip install 'kolus[http]'"
+        ) from error
+    return wrapClientTLS(creator, endpoint)

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
@@ -40,6 +41,7 @@ _HTTP_1_1 = (b"HTTP", 1, 1)
 _READ_AHEAD = 65536
 """Bytes of a response that are read although nobody reads its body yet."""
 _STAYS = [b"keep-alive"]
+_READ = Failure(ConnectionDone("the response has been read"))
 
 Again = Callable[[Request], Deferred[Any]]
 """Sends a request once more, on another connection."""
@@ -132,21 +134,21 @@ class Exchange(HTTP11ClientProtocol):
 
     def _headers_came(self, parser: Any, go_on: Callable[[], None]) -> None:
         """All headers have come of what may end an upgrade, or the wait of a body."""
-        code, request = parser.response.code, self._currentRequest
+        code = parser.response.code
+        request: Any = self._currentRequest
         if code == 101 and self._lease is not None:
             self._upgrade(parser, self._lease)
             return
-        if request is not None and isinstance(request.bodyProducer, HeldBody):
-            self._decide_on_body(request, request.bodyProducer, code)
+        body = None if request is None else request.bodyProducer
+        if isinstance(body, HeldBody) and body.is_held:
+            if code == 100:
+                parser.connectionMade()  # as Twisted, which logs that it did not expect this
+                del parser.response
+                body.send()
+                return
+            if code >= 200:
+                self._stop_sending(request)
         go_on()
-
-    def _decide_on_body(self, request: Request, body: HeldBody, code: int) -> None:
-        if not body.is_held or 100 < code < 200:
-            return
-        if code == 100:
-            body.send()
-            return
-        self._stop_sending(request)
 
     def _stop_sending(self, request: Request) -> None:
         """What has come is the outcome of a request that was not sent to its end. The server still
@@ -186,13 +188,16 @@ class Exchange(HTTP11ClientProtocol):
         except BaseException:
             failure = Failure()
             if self._state == "TRANSMITTING" and self._currentRequest is not None:
-                self._stop_sending(self._currentRequest)  # Twisted would forget who waits
+                self._stop_sending(self._currentRequest)  # Twisted would forget its waiter
             self._giveUp(failure)  # type: ignore[no-untyped-call]
         if parser is self._parser and parser is not None and parser.bodyDecoder is not None:
-            self._wait_for_body()
+            if parser.response._bodyProtocol is not None or self._body_due == math.inf:
+                self.wait_for_body()
             proxy.parsed(len(data))
 
-    def _wait_for_body(self) -> None:
+    def wait_for_body(self) -> None:
+        """The time begins in which something of the body has to come, or to be read. What comes
+        while nobody reads it does not begin it anew: the rest may come for ever."""
         # A timer for each response, or each piece of it, would cost as much as the lease.
         self._is_sending = self._state == "TRANSMITTING"
         self._body_due = self._now() + self._body_timeout
@@ -203,7 +208,7 @@ class Exchange(HTTP11ClientProtocol):
         if self._now() < self._body_due:
             self._alarm.set(self._body_due)
         elif self._is_sending:  # the server may wait for the end of the request
-            self._wait_for_body()
+            self.wait_for_body()
         else:
             self._give_up()
 
@@ -214,8 +219,21 @@ class Exchange(HTTP11ClientProtocol):
         transport.abortConnection()
 
     def _finishResponse(self, rest: bytes) -> None:
-        self._out_of_step = bool(rest) or (self._parser is not None and _ends(self._parser))
-        super()._finishResponse(rest)
+        parser, request = self._parser, self._currentRequest
+        proxy: Any = self._transportProxy
+        self._out_of_step = bool(rest) or (parser is not None and _ends(parser))
+        if (
+            self._out_of_step
+            or request is None
+            or not request.persistent
+            or self._state != "WAITING"
+        ):
+            super()._finishResponse(rest)
+            return
+        self._state = "QUIESCENT"  # as Twisted, in half the time
+        if proxy is not None and proxy.is_paused:
+            proxy.resumeProducing()
+        self._disconnectParser(_READ)
 
     def _disconnectParser(self, reason: Failure) -> None:
         """As Twisted's, but that the lease is settled before the reader of the body is told."""
@@ -276,10 +294,11 @@ class _Proxy(TransportProxyProducer):
     for most responses the reactor is asked neither to stop reading nor to read again.
 
     @ivar is_parsing: whether data that has come is being parsed.
+    @ivar is_paused: whether the transport is.
     """
 
     exchange: Exchange
-    is_parsing = False
+    is_parsing = is_paused = False
     _is_to_pause = False
     _left = _READ_AHEAD
 
@@ -295,13 +314,17 @@ class _Proxy(TransportProxyProducer):
         if self.is_parsing:
             self._is_to_pause = True
         else:
+            self.is_paused = True
             super().pauseProducing()  # type: ignore[no-untyped-call]
 
     def resumeProducing(self) -> None:
+        if self._producer is not None and not self.is_parsing:
+            self.exchange.wait_for_body()
         self._left = 0
         if self._is_to_pause:
             self._is_to_pause = False
-        else:
+        elif self.is_paused:
+            self.is_paused = False
             super().resumeProducing()  # type: ignore[no-untyped-call]
 
     def abortConnection(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, fail, gatherResults
 from twisted.internet.interfaces import IStreamClientEndpoint
@@ -13,6 +13,7 @@ from twisted.web.iweb import IPolicyForHTTPS
 
 from kolus.backend import Backend
 from kolus.clients.client import Client, without_slots
+from kolus.clients.http.agent import PoolAgent
 from kolus.clients.http.endpoints import KnownEndpoints
 from kolus.clients.http.exchange import Exchange
 from kolus.errors import KolusError
@@ -20,13 +21,19 @@ from kolus.events import Observer
 from kolus.lease import Lease
 from kolus.policy import Policy
 from kolus.pool import Pool
-from kolus.support import check_seconds, fired
+from kolus.support import check_seconds, fired, shown
 
 __all__ = ["HTTPPool"]
 
 _IDENT = "http"
 _REPEATABLE = frozenset({b"GET", b"HEAD", b"OPTIONS", b"DELETE", b"TRACE"})
 _MOST_KNOWN = 1000
+_OF_AN_AGENT = "pool.agent().request(b'GET', url), or treq.get(url, agent=pool.agent())"
+_SETTINGS = {
+    "maxPersistentPerHost": "HTTPPool(reactor, policy=Policy(limit=...))",
+    "cachedConnectionTimeout": "HTTPPool(reactor, policy=Policy(idle_timeout=...))",
+}
+"""What C{HTTPConnectionPool} has as attributes, and what to write instead."""
 
 
 class HTTPPool(Client):
@@ -43,6 +50,7 @@ class HTTPPool(Client):
     """
 
     persistent = True
+    instead = dict.fromkeys(("request", "get", "head", "post", "put", "delete"), _OF_AN_AGENT)
 
     def __init__(
         self,
@@ -57,9 +65,9 @@ class HTTPPool(Client):
         @param policy: all settings of the pool; C{limit} is that of each host. The default is
             C{Policy(leak_after=None)}: a long download is no leak.
         @param limit: the most connections to all hosts together; C{None}: no such limit.
-        @param body_timeout: seconds for which nothing of a body may come, or be read. Then the
-            connection is closed, and whoever reads the body gets C{ResponseFailed} with
-            C{BodyTimeout}. C{None}: for ever.
+        @param body_timeout: seconds for which a body may have no reader, or nothing of it may come,
+            or be read. Then the connection is closed, and the reader of the body gets
+            C{ResponseFailed} with C{BodyTimeout}. C{None}: for ever.
         @raise ValueError: C{limit} or C{body_timeout} is invalid.
         """
         check_seconds("body_timeout", body_timeout)
@@ -76,15 +84,29 @@ class HTTPPool(Client):
             observers=observers,
         )
 
+    if not TYPE_CHECKING:  # a type checker knows what there is
+
+        def __setattr__(self, name, value):
+            if name in _SETTINGS:
+                raise AttributeError(f"{name} would have no effect here; write: {_SETTINGS[name]}")
+            super().__setattr__(name, value)
+
     def agent(self, contextFactory: IPolicyForHTTPS | None = None) -> Agent:
         """Make an C{Agent} on this pool. C{Agent(reactor, pool=pool)} does the same at a higher
-        price, because it makes an endpoint for each request.
+        price, because it makes an endpoint and parses the URL for each request.
 
         @param contextFactory: decides about trust in the hosts, as that of C{Agent} does.
+        @raise TypeError: it cannot.
         """
-        contexts = contextFactory or BrowserLikePolicyForHTTPS()
+        contexts = BrowserLikePolicyForHTTPS() if contextFactory is None else contextFactory
+        if not IPolicyForHTTPS.providedBy(contexts):
+            raise TypeError(
+                f"contextFactory must provide IPolicyForHTTPS, such as "
+                f"BrowserLikePolicyForHTTPS(), not {shown(contexts)}"
+            )
         endpoints = KnownEndpoints(self._reactor, contexts, self._known)
-        agent: Agent = Agent.usingEndpointFactory(self._reactor, endpoints, self)
+        make: Any = PoolAgent.usingEndpointFactory
+        agent: Agent = make(self._reactor, endpoints, self)
         return agent
 
     def _known(self, key: Hashable) -> Any:
@@ -96,12 +118,13 @@ class HTTPPool(Client):
     def getConnection(self, key: Hashable, endpoint: IStreamClientEndpoint) -> Deferred[Any]:
         """A connection for one request; see C{HTTPConnectionPool.getConnection}.
 
-        @return: fires with an object that has a C{request} method, or fails as L{Pool.connect}.
+        @return: fires with an object that has a C{request} method, or fails as L{Pool.connect}, and
+            with C{ValueError} if the URL has a user in it.
         """
-        backend = self._backend(key, endpoint)
         try:
+            backend = self._backend(key, endpoint)
             lease = self.pool.try_connect(_IDENT, backend)
-        except KolusError:
+        except (KolusError, ValueError):
             return fail()
         if lease is not None:  # it costs fewer callbacks
             return fired(Deferred, _Turn(lease, self, backend))
@@ -157,9 +180,19 @@ class _Turn:
 
 
 def _name(key: Any) -> str | None:
-    """The scheme, host and port of C{Agent}'s key."""
+    """The scheme, host and port of C{Agent}'s key.
+
+    @raise ValueError: there is a user in the host. C{Agent} cannot use it, and all that names the
+        backend would show the password.
+    """
     try:
         scheme, host, port = key
-        return f"{scheme.decode()}://{host.decode()}:{port}"
+        name = f"{scheme.decode()}://{host.decode()}:{port}"
     except (TypeError, ValueError, AttributeError):
         return None
+    if "@" in name:
+        raise ValueError(
+            "a URL for Agent has no user and password: use the header Authorization, or treq's "
+            "auth=(user, password)"
+        )
+    return name

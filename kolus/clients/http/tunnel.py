@@ -16,6 +16,7 @@ from twisted.web.iweb import IAgentEndpointFactory, IPolicyForHTTPS
 from zope.interface import implementer
 
 from kolus.clients.http.endpoints import secured
+from kolus.support import abort
 
 __all__ = ["ProxyTunnels", "TunnelRefused"]
 
@@ -134,7 +135,7 @@ class _Tunnel(Protocol):
     def _abort(self) -> None:
         transport: Any = self.transport
         if transport is not None:
-            getattr(transport, "abortConnection", transport.loseConnection)()
+            abort(transport)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._inner is not None:

@@ -1,6 +1,6 @@
 """C{Connection}: Twisted's protocol of memcached, with a look at each reply before it is believed.
 
-C{MemCacheProtocol} gives whatever comes to the oldest call, and if a reply makes no sense to it, it
+C{MemCacheProtocol} gives each reply to the oldest call, and if a reply makes no sense to it, it
 forgets that call. Here a reply that does not fit is the error of the oldest call, and the end of
 the connection: what comes after it may belong to anybody.
 """

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from operator import methodcaller
 from typing import Any
 
-from twisted.internet.defer import Deferred, FirstError, fail, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, FirstError, fail, gatherResults
 from twisted.internet.error import ConnectionClosed
 from twisted.protocols.memcache import ClientError, MemCacheProtocol, NoSuchCommand, ServerError
 from twisted.python.failure import Failure
@@ -34,6 +33,12 @@ _OF_A_KEY = frozenset(
         *("add", "append", "checkAndSet", "decrement", "delete", "get", "increment", "prepend"),
         *("replace", "set"),
     }
+)
+
+_HARMLESS = (CancelledError, ClientError, ServerError, NoSuchCommand, TypeError, ValueError)
+_OF_A_SERVER = (
+    "; for one server write: async with await cache.pool.connect('memcached', backend) as lease: "
+    "await lease.protocol.stats()"
 )
 
 
@@ -64,23 +69,24 @@ class MemcachedPool(Client):
             a time. The default is C{Policy(slots=100)}.
         @raise ValueError: a backend is invalid, or C{policy} has no C{slots}.
         """
-        policy = with_slots(policy)
-        asks = {"prepare": policy.prepare or _version, "check": policy.check or _version}
-        policy = replace(policy, **asks)  # type: ignore[arg-type]
+        policy = with_slots(policy).completed(prepare=_version, check=_version)
         clock = steady(reactor)
         self._now = clock.seconds
         self._timeout = policy.acquire_timeout
         self.pool: Pool[MemCacheProtocol] = Pool(
             reactor, lambda: Connection(clock), policy=policy, observers=observers
         )
-        self.group = self.pool.group(listed(backends), name=_IDENT)
+        self.group = self.pool.group(listed(backends), name=_IDENT, ident=_IDENT)
         self._ring = Ring()
 
     def __getattr__(self, name: str) -> Callable[..., Deferred[Any]]:
         """A method of C{MemCacheProtocol} that takes a key."""
         if name not in _OF_A_KEY:
             known = ", ".join(sorted(_OF_A_KEY))
-            raise AttributeError(f"no method {name!r} for a key; there are {known}, getMultiple")
+            hint = _OF_A_SERVER if name in ("flushAll", "stats", "version") else ""
+            raise AttributeError(
+                f"no method {name!r} for a key; there are {known}, getMultiple{hint}"
+            )
 
         def call(key: bytes, *arguments: Any, **options: Any) -> Deferred[Any]:
             if isinstance(key, bytes) and not _KEY.fullmatch(key):
@@ -134,8 +140,8 @@ def _is_lost(error: BaseException) -> bool:
 
 
 def _is_harmless(error: BaseException) -> bool:
-    """The server said no, or the call was refused before it was sent."""
-    return isinstance(error, ClientError | ServerError | NoSuchCommand | TypeError | ValueError)
+    """The server said no, or the call was refused before it was sent, or it was cancelled."""
+    return isinstance(error, _HARMLESS)
 
 
 async def _version(protocol: Any) -> None:

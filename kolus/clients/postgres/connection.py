@@ -53,7 +53,11 @@ class Connection(psycopg.AsyncConnection[Row]):
 
     async def wait(self, gen: Any, interval: float = 0.0, timeout: float | None = None) -> Any:
         """Run one of psycopg's generators."""
-        running = self._transport.run(gen, timeout)
+        try:
+            wanted = self._transport.begin(gen)
+        except StopIteration as end:
+            return end.value
+        running = self._transport.run(gen, wanted, timeout)
         try:
             return await running
         except GeneratorExit:  # nobody runs this coroutine on, so nobody hears the outcome
@@ -70,7 +74,7 @@ class Connection(psycopg.AsyncConnection[Row]):
         """Have the server stop a query."""
         try:
             await self.cancel_safe(timeout=_STOPS_WITHIN)
-            await self._transport.run(gen, _STOPS_WITHIN)
+            await self._transport.run(gen, self._transport.begin(gen), _STOPS_WITHIN)
         except errors.QueryCanceled:
             return
         except (Exception, GeneratorExit) as error:

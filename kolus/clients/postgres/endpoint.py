@@ -17,8 +17,6 @@ from kolus.endpoints import NamedEndpoint
 
 __all__ = ["PostgresEndpoint"]
 
-Parameters = dict[str, Any]
-
 
 class PostgresEndpoint(NamedEndpoint):
     """A server. Its name is resolved, and its addresses are tried, as C{NamedEndpoint} does.
@@ -55,7 +53,7 @@ class PostgresEndpoint(NamedEndpoint):
         where: dict[str, Any] = {"port": self._port} | ({"host": self._host} if self._host else {})
         if not _is_local(host):
             where["hostaddr"] = host
-        steps = Connection._connect_gen(make_conninfo("", **parameters | where))
+        steps = Connection._connect_gen(make_conninfo("", **{**parameters, **where}))
         connection = await run_once(self._reactor, steps)
         self.is_standby = connection.pgconn.parameter_status(b"in_hot_standby") == b"on"
         transport = PostgresTransport(self._reactor, connection)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from psycopg import ProgrammingError, pq
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import tuple_row
 from twisted.internet.defer import Deferred
 
 from kolus.backend import Backend
 from kolus.balance import Balancer, fill_first
 from kolus.clients.client import Client, without_slots
+from kolus.clients.password import Password, ask_password, check_password
 from kolus.clients.postgres.block import PostgresBlock
 from kolus.clients.postgres.connection import Connection
+from kolus.clients.postgres.conninfo import Conninfo
 from kolus.clients.postgres.endpoint import PostgresEndpoint
 from kolus.clients.postgres.session import Session, Settings
 from kolus.events import Observer
@@ -24,11 +24,18 @@ from kolus.lease import Lease
 from kolus.policy import Policy
 from kolus.pool import Pool
 from kolus.status import Status
+from kolus.support import check_flag, shown
 from kolus.watching import Owner
 
 __all__ = ["PostgresPool"]
 
 _IDENT = "postgres"
+_BLOCK = "async with pool.connection() as connection:"
+_EXECUTE = f"{_BLOCK} await connection.execute(query)"
+_INSTEAD = {
+    **dict.fromkeys(("acquire", "cursor", "getconn", "runInteraction", "transaction"), _BLOCK),
+    **dict.fromkeys(("execute", "fetch", "runOperation", "runQuery"), _EXECUTE),
+}
 
 
 class PostgresPool(Client):
@@ -42,6 +49,7 @@ class PostgresPool(Client):
     """
 
     group: Group[Session]
+    instead = _INSTEAD
 
     def __init__(
         self,
@@ -49,7 +57,7 @@ class PostgresPool(Client):
         conninfo: str = "",
         *,
         policy: Policy | None = None,
-        password: Callable[[], Any] | None = None,
+        password: Password = None,
         autocommit: bool = False,
         row_factory: Any = tuple_row,
         prepare_threshold: int | None = 5,
@@ -64,8 +72,8 @@ class PostgresPool(Client):
         @param policy: all settings of the pool; C{Policy()} if C{None}. Its hooks are called with a
             C{Session}, and take the place of those that are built in: C{prepare} applies the
             settings here, C{check} sends an empty query, C{reset} ends what a lessee left open.
-        @param password: called for each new connection. It gives the password, or a Deferred or a
-            coroutine of it, so that one that changes is read anew.
+        @param password: if it is a function, it is called for each new connection. It gives the
+            password, or a Deferred or a coroutine of it, so that one that changes is read anew.
         @param autocommit: whether each statement is a transaction of its own.
         @param row_factory: makes the rows of results, as psycopg has it.
         @param prepare_threshold: after how many executions a query is prepared on the server;
@@ -74,24 +82,22 @@ class PostgresPool(Client):
             the server. Without it only an open transaction is rolled back: what a lessee has SET
             or LISTENs to stays.
         @param prepare: called once with each new connection of psycopg; it may return an
-            awaitable. A transaction that it leaves open is rolled back.
+            awaitable. A transaction that it leaves open is rolled back; with C{discard} what it
+            has SET is lost, too.
         @raise ValueError: the conninfo cannot be parsed, or contradicts itself.
-        @raise TypeError: it is no string, such as C{None} from the environment.
+        @raise TypeError: it is no string, such as C{None} from the environment; or C{row_factory}
+            is no function, C{password} is neither that nor a string, or C{autocommit} or
+            C{discard} is neither true nor false.
         """
-        if not isinstance(conninfo, str):
-            raise TypeError(f"conninfo must be a string, not {type(conninfo).__name__}")
-        try:
-            parameters = {key: value for key, value in conninfo_to_dict(conninfo).items() if value}
-        except ProgrammingError:
-            # libpq's own words may have a part of the password in them.
-            raise ValueError(
-                "conninfo cannot be parsed: write host=HOST port=PORT dbname=NAME user=USER, or "
-                "postgresql://USER@HOST:PORT/NAME; quote values that have blanks in them"
-            ) from None
-        known = _defaults() | parameters
-        role = known.get("target_session_attrs") or "any"
-        if role == "prefer-standby":
-            parameters["target_session_attrs"] = "any"
+        check_flag("autocommit", autocommit)
+        check_flag("discard", discard)
+        check_password(password)
+        parsed = Conninfo.parse(conninfo)
+        if not callable(row_factory):
+            raise TypeError(
+                f"row_factory must be a function such as psycopg.rows.dict_row, not "
+                f"{shown(row_factory)}"
+            )
         settings = Settings(
             autocommit=autocommit,
             row_factory=row_factory,
@@ -99,28 +105,20 @@ class PostgresPool(Client):
             discard=discard,
             prepare=prepare,
         )
-
-        async def get() -> dict[str, Any]:
-            if password is None:
-                return parameters
-            given = password()
-            return parameters | {"password": await given if hasattr(given, "__await__") else given}
-
         policy = settings.policy(without_slots(policy, Policy()))
         self.pool: Pool[Session] = Pool(reactor, Session, policy=policy, observers=observers)
-        database = known.get("dbname") or known.get("user") or "postgres"
+        get = partial(_with_password, parsed.parameters, password)
         backends = [
             Backend(
                 PostgresEndpoint(reactor, host, port, get, address),
-                name=f"{host or 'local'}:{port}/{database}",
+                name=f"{host or 'local'}:{port}/{parsed.database}",
             )
-            for host, address, port in _hosts(known)
+            for host, address, port in parsed.hosts
         ]
-        spread = known.get("load_balance_hosts") == "random"
-        choose: Balancer = self.pool.policy.balancer if spread else fill_first
-        if role == "prefer-standby":
+        choose: Balancer = self.pool.policy.balancer if parsed.spreads else fill_first
+        if parsed.prefers_standby:
             choose = _standby_first(choose)
-        self.group = self.pool.group(backends, choose, name="postgres")
+        self.group = self.pool.group(backends, choose, _IDENT, ident=_IDENT)
         self._only = backends[0] if len(backends) == 1 else None
 
     def connect(
@@ -146,29 +144,9 @@ class PostgresPool(Client):
         return PostgresBlock(partial(self.connect, timeout=timeout, owner=owner))
 
 
-def _defaults() -> dict[str, Any]:
-    """What libpq takes where a conninfo is silent."""
-    options = pq.Conninfo.get_defaults()
-    return {each.keyword.decode(): each.val.decode() for each in options if each.val}
-
-
-def _hosts(known: dict[str, Any]) -> Sequence[tuple[str, str, int]]:
-    """Each host with its address, if that is given, and its port."""
-    hosts = str(known.get("host") or "").split(",")
-    addresses = str(known.get("hostaddr") or "").split(",")
-    ports = str(known.get("port") or 5432).split(",")
-    count = max(len(hosts), len(addresses))
-    lists = []
-    for name, each in (("host", hosts), ("hostaddr", addresses), ("port", ports)):
-        if len(each) not in (1, count):
-            raise ValueError(f"conninfo has {count} hosts, but {len(each)} of {name}")
-        lists.append(each * (count // len(each)))
-    try:
-        return [
-            (host, address, int(port or 5432)) for host, address, port in zip(*lists, strict=True)
-        ]
-    except ValueError:
-        raise ValueError(f"port in conninfo must be numbers, not {known.get('port')!r}") from None
+async def _with_password(parameters: Mapping[str, Any], password: Password) -> Mapping[str, Any]:
+    given = await ask_password(password)
+    return parameters if given is None else {**parameters, "password": given}
 
 
 def _standby_first(then: Balancer) -> Balancer:

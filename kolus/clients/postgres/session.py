@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from psycopg import generators
@@ -54,12 +54,8 @@ class Settings:
 
     def policy(self, policy: Policy) -> Policy:
         """A policy with the hooks of PostgreSQL where it has none of its own."""
-        return replace(
-            policy,
-            prepare=policy.prepare or self.begin,
-            check=policy.check or self.check,
-            clean=policy.clean or is_clean,
-            reset=policy.reset or self.reset,
+        return policy.completed(
+            prepare=self.begin, check=self.check, clean=is_clean, reset=self.reset
         )
 
     async def begin(self, session: Session) -> None:
@@ -93,7 +89,9 @@ class Settings:
         await connection.rollback()
         if self.discard:
             await connection.set_autocommit(True)
-            await connection.execute("DISCARD ALL")
+            await connection.execute("DISCARD ALL", prepare=False)
+            connection._prepared.clear()  # psycopg does it by itself the first time only
+            connection._prepared._to_flush.clear()
         return self._apply(connection)
 
     def _apply(self, connection: Connection[Any]) -> bool:

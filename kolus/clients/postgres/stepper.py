@@ -12,7 +12,7 @@ from typing import Any
 
 from psycopg.errors import InternalError, _WaitTimeout
 from psycopg.waiting import Ready, Wait
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReadWriteDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -49,19 +49,14 @@ class Stepper:
         self._outcome: Deferred[Any] | None = None
         self._timer: IDelayedCall | None = None
 
-    def run(self, steps: Any, timeout: float | None = None) -> Deferred[Any]:
-        """Run a generator to its end.
+    def run(self, steps: Any, wanted: Any, timeout: float | None = None) -> Deferred[Any]:
+        """Run a generator to its end, after its first step.
 
+        @param wanted: what it waits for.
         @return: fires with what it returns, fails with what it raises, and with psycopg's
             C{_WaitTimeout} after C{timeout} seconds. Cancelling it leaves the generator where it
             is, and nothing is read: run it on, or call C{rest}.
         """
-        try:
-            wanted = next(steps)
-        except StopIteration as end:
-            return succeed(end.value)
-        except Exception:
-            return fail()
         self._steps = steps
         outcome: Deferred[Any] = Deferred(self._cancelled)
         self._outcome = outcome
@@ -145,6 +140,8 @@ class Stepper:
             self._socket, wanted = wanted
         elif wanted and self._socket < 0:
             raise InternalError(f"no socket to wait for: {wanted!r}")
+        if wanted == self._watched:  # as for most queries
+            return
         before, self._watched = self._watched, int(wanted)
         changed = before ^ self._watched
         for what, add, remove in (
@@ -160,7 +157,7 @@ class Stepper:
 
 async def run_once(reactor: Any, steps: Any, timeout: float | None = None) -> Any:
     """Run a generator that has a socket of its own to its end, and close it, whatever happens."""
-    running = Stepper(reactor).run(steps, timeout)
+    running = Stepper(reactor).run(steps, next(steps), timeout)
     try:
         return await running
     except GeneratorExit:  # nobody runs this coroutine on; the reactor still watches the socket

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import Error, OperationalError
 from psycopg.pq import ConnStatus, TransactionStatus
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IAddress, IProtocol, ITransport
 from twisted.logger import Logger
@@ -20,7 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from kolus.clients.postgres.stepper import Stepper
-from kolus.support import steady
+from kolus.support import has_callbacks, socket_address, steady
 
 if TYPE_CHECKING:
     from psycopg.errors import Diagnostic
@@ -47,6 +46,11 @@ class PostgresTransport:
         was stored.
     """
 
+    # The pool looks for these of Twisted's transports three times a lease. To miss one costs more
+    # than to find all.
+    TLS = _aborting = _writeDisconnecting = False
+    producer = None
+
     def __init__(self, reactor: Any, connection: Connection[Any]) -> None:
         # A descriptor of its own: libpq closes the other without a word, and its number may be
         # used again before the reactor has forgotten it.
@@ -55,8 +59,8 @@ class PostgresTransport:
         self.disconnecting = self.lost_transaction = False
         self.protocol: IProtocol | None = None
         self._is_gone = False
-        self._peer = _address(self._socket.family, self._socket.getpeername())
-        self._host = _address(self._socket.family, self._socket.getsockname())
+        self._peer = socket_address(self._socket.family, self._socket.getpeername())
+        self._host = socket_address(self._socket.family, self._socket.getsockname())
         self._reactor = reactor
         self._stepper = Stepper(reactor, self._socket.fileno(), self._look)
         self._last_words = ""
@@ -68,23 +72,50 @@ class PostgresTransport:
         self._stepper.rest()
         protocol.makeConnection(self)
 
-    def run(self, steps: Any, timeout: float | None) -> Deferred[Any]:
-        """See L{Stepper.run}."""
+    def begin(self, steps: Any) -> Any:
+        """Let a generator take its first step. Most rows of a COPY take no other, so no Deferred is
+        made for that.
+
+        @return: what it waits for.
+        @raise StopIteration: it is at its end.
+        """
         if self.disconnecting:
             why = f": {self._last_words.strip()}" if self._last_words else ""
-            return fail(OperationalError(f"the connection is closed{why}"))
-        return self._stepper.run(steps, timeout).addBoth(self._has_run)
+            raise OperationalError(f"the connection is closed{why}")
+        try:
+            return next(steps)
+        except Exception:
+            self._look_after()
+            raise
+
+    def run(self, steps: Any, wanted: Any, timeout: float | None) -> Deferred[Any]:
+        """See L{Stepper.run}."""
+        outcome = self._stepper.run(steps, wanted, timeout)
+        return outcome.addBoth(self._has_run, outcome)
 
     def rest(self) -> None:
         """Watch the connection again, after a generator was left where it is."""
         self._stepper.rest()
 
-    def _has_run(self, result: object) -> object:
+    def _has_run(self, result: object, outcome: Deferred[Any]) -> object:
+        if not has_callbacks(outcome):
+            self._is_abandoned()
+            return None
+        self._look_after()
+        return result
+
+    def _look_after(self) -> None:
+        """A generator has come to its end."""
         if self.connection.pgconn.status == ConnStatus.BAD:
             self._is_lost()
         elif self.protocol is not None:
             self.protocol.dataReceived(b"")  # the pool closes it if nobody had leased it
-        return result
+
+    def _is_abandoned(self) -> None:
+        """Nobody awaits what has run: it was begun at the end of a block that a generator was left
+        in. The lease is held by what Python has yet to collect."""
+        _log.warn("a generator was left in a block: closing its connection")
+        self.loseConnection()
 
     def _look(self) -> None:
         """Something came while nothing runs."""
@@ -154,10 +185,3 @@ class PostgresTransport:
 
     def getHost(self) -> IAddress:
         return self._host
-
-
-def _address(family: int, name: Any) -> IAddress:
-    if family == socket.AF_UNIX:
-        return UNIXAddress(name if isinstance(name, bytes) else name.encode())
-    kind = IPv6Address if family == socket.AF_INET6 else IPv4Address
-    return kind("TCP", name[0], name[1])

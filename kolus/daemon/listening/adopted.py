@@ -1,8 +1,8 @@
-"""Listens on sockets that another process has bound: systemd, or a daemon that ran before.
+"""Sockets that another process has, too: systemd, or a daemon that ran before or takes over.
 
-Twisted's own way closes the descriptor after the first time, so that its number becomes that of
-another file. It gives the path of a UNIX socket to everybody (mode 666), which only its owner may
-do, makes the kernel's queue of clients short, and removes the path at the end.
+Twisted's own way to listen on them closes the descriptor after the first time, so that its number
+becomes that of another file. It gives the path of a UNIX socket to everybody (mode 666), which only
+its owner may do, makes the kernel's queue of clients short, and removes the path at the end.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IStreamServerEndpoint
 from zope.interface import implementer
 
-__all__ = ["BACKLOG", "LentEndpoint", "adopted_unix_port"]
+__all__ = ["BACKLOG", "LentEndpoint", "adopted_unix_port", "let_go"]
 
 BACKLOG = 1024
 """The clients that the kernel keeps until they are accepted. With Twisted's default of 50 a kernel
@@ -45,6 +45,16 @@ def adopted_unix_port(
     port._shouldShutdown = not is_lent  # that would end it for the lender, too
     port.startListening()
     return port
+
+
+def let_go(port: Any) -> None:
+    """Accept no more on a port, and close this process's descriptor of a socket that another one
+    goes on with.
+
+    C{stopListening} would shut the socket down for the other process, and remove its path.
+    """
+    port.stopReading()
+    port.socket.close()
 
 
 @implementer(IStreamServerEndpoint)

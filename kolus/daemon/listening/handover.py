@@ -17,7 +17,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from kolus.daemon.listening.behind_balancers import BEHIND_BALANCERS
+from kolus.daemon.listening.endpoint_string import bare_socket
 from kolus.daemon.listening.inheritance import Inheritance
 from kolus.daemon.listening.listen_endpoint import listen_endpoint
 from kolus.support import why_not_listening
@@ -26,8 +26,6 @@ __all__ = ["Handover", "Holder"]
 
 _log = Logger()
 
-_KINDS = ("tcp:", "tcp6:", "unix:", "systemd:")
-"""Those whose sockets need nothing around them."""
 _READY = b"ready\n"
 
 
@@ -70,7 +68,7 @@ class Handover(Factory):
         self._successor: _Successor | None = None
 
     def begin(self, inheritance: Inheritance) -> None:
-        """Take over, if somebody was there, and then be there for who comes next. To be called when
+        """Take over, if somebody was there, and then be there for the next one. To be called when
         all addresses are listened on."""
         inheritance.settle()
         connection = inheritance.connection
@@ -111,8 +109,7 @@ class Handover(Factory):
 
     def offers(self) -> list[tuple[str, Any]]:
         """What a new process gets."""
-        found = self._holder.offers()
-        return [each for each in found if each[0].removeprefix(BEHIND_BALANCERS).startswith(_KINDS)]
+        return [each for each in self._holder.offers() if bare_socket(each[0]) is not None]
 
     def has_ended(self) -> None:
         """A new process has ended before it served."""

@@ -12,18 +12,22 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IStreamServerEndpoint
 
 from kolus.daemon.listening.adopted import BACKLOG, LentEndpoint
-from kolus.daemon.listening.behind_balancers import BEHIND_BALANCERS
+from kolus.daemon.listening.endpoint_string import BEHIND_BALANCERS
 from kolus.daemon.listening.unix_listening import UNIXListeningEndpoint, check_socket_path
 from kolus.errors import describe
 from kolus.support import hide_secrets
 
-__all__ = ["listen_endpoint"]
+__all__ = ["listen_endpoint", "promised_endpoint"]
 
 _IPV6 = re.compile(
     r"\[[0-9A-Fa-f:.]+\]|(?<=interface=)[0-9A-Fa-f]*(?<!\\):(?!interface)[0-9A-Fa-f:.]+"
 )
 """An IPv6 address whose colons are not escaped."""
 _EXAMPLE = "tcp:6380:interface=127.0.0.1"
+_EXAMPLES = {"systemd": "systemd:domain=INET:name=carts", "unix": "unix:/run/kolus/carts"}
+"""Of kinds that have no port."""
+
+_DOMAINS = ("INET", "INET6", "UNIX")
 _WITH_BACKLOG = ("ssl", "tcp", "tcp6", "unix")
 
 
@@ -43,6 +47,20 @@ def listen_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
         raise ValueError(hide_secrets(why)) from error
 
 
+def promised_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint | None:
+    """As C{listen_endpoint}, in a process that will not listen: systemd gives its sockets to the
+    daemon alone, not to C{ExecStartPre=} nor to a shell.
+
+    @return: C{None} if the string stands for a socket that systemd did not give.
+    """
+    try:
+        return listen_endpoint(reactor, description)
+    except ValueError as error:
+        if isinstance(error.__cause__, LookupError):  # among the sockets that were given
+            return None
+        raise
+
+
 def _made(reactor: Any, description: str) -> Any:
     is_path = _kind_of(description).strip() == "unix"  # a path may have spaces within
     if description != description.strip() or not (is_path or len(description.split()) <= 1):
@@ -52,6 +70,11 @@ def _made(reactor: Any, description: str) -> Any:
         raise _Unusable(
             "a TLS listener needs certificates: give tcp:PORT, and tls.certificates in a file or "
             "--tls-certificates"
+        )
+    domain = re.search(r":(?:domain=)?(\w+)(?=:|$)", description)
+    if _kind_of(description) == "systemd" and domain is not None and domain[1] not in _DOMAINS:
+        raise _Unusable(
+            f"domain is {_DOMAINS[0]}, {_DOMAINS[1]} or {_DOMAINS[2]}, not {domain[1]!r}"
         )
     if _kind_of(description) == "unix" and ":lockfile=" not in description:
         description += ":lockfile=0"
@@ -91,6 +114,7 @@ class _Unusable(Exception):
 
 def _why(description: str, error: Exception) -> str:
     kind, _, rest = description.partition(":")
+    example = _EXAMPLES.get(kind, _EXAMPLE)
     if isinstance(error, _Unusable):
         return str(error)
     if address := _IPV6.search(description):
@@ -114,11 +138,14 @@ def _why(description: str, error: Exception) -> str:
     if isinstance(error, NameError | ImportError):  # what Twisted could not import of pyOpenSSL
         return "TLS needs pip install 'kolus[tls]'"
     if missing := re.search(r"missing \d+ required .*'(\w+)'$", str(error)):
-        return f"the {missing[1]} is missing; expected for example {_EXAMPLE}"
+        return f"the {missing[1]} is missing; expected for example {example}"
     if unknown := re.search(r"unexpected keyword arg.*'(\w+)'", str(error)):
-        return f"unknown argument {unknown[1]!r}; expected for example {_EXAMPLE}"
+        return f"unknown argument {unknown[1]!r}; expected for example {example}"
     if number := re.search(r"invalid literal for int\(\) .*: b?('.*')$", str(error)):
-        return f"{number[1]} is not a number; expected for example {_EXAMPLE}"
+        meant = (
+            _meant(*_address_and_port(rest)) if kind == "tcp" else f"expected for example {example}"
+        )
+        return f"{number[1]} is not a number; {meant}"
     if kind == "systemd" and isinstance(error, KeyError):
         return f"systemd gave this process no socket of the name {error}"
     if kind == "systemd" and isinstance(error, IndexError):
@@ -132,11 +159,17 @@ def _why(description: str, error: Exception) -> str:
 
 def _meant(kind: str, rest: str) -> str:
     """What somebody meant who left out the kind: a port, an address and a port, or a path."""
-    if kind.isdecimal() and not rest:
-        return f"did you mean tcp:{kind}?"
+    if (kind or rest).isdecimal() and not (kind and rest):
+        return f"did you mean tcp:{kind or rest}?"
     if rest.isdecimal() and isIPAddress(kind):
         return f"did you mean tcp:{rest}:interface={kind}?"
     return f"did you mean unix:{kind}?" if "/" in kind else f"expected for example {_EXAMPLE}"
+
+
+def _address_and_port(text: str) -> tuple[str, str]:
+    """The parts of an address as other programs have it: C{10.0.0.7:6380}, or that of a URL."""
+    host, _, port = text.removeprefix("//").rstrip("/").partition(":")
+    return host, port
 
 
 def _tolerate_alpn(context: Any) -> None:

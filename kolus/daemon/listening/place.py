@@ -25,7 +25,7 @@ class Place:
     port: int | None = None
 
     def meets(self, other: Place) -> bool:
-        """Whether only one of two can listen, or who connects to the one comes to the other."""
+        """Whether only one of the two can be listened on, or a client of one reaches the other."""
         if self.port != other.port or self.port == 0:  # the system chooses another for each
             return False
         if self.port is not None and "" in (self.host, other.host):

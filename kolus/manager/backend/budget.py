@@ -5,9 +5,9 @@ budget decides which backend does: the one whose next waiter arrived first.
 
 Its state is the limit; the number of connections, and of all that were ever made; those of them
 that end; the backends that have some; the backends that have room of their own and wait for a slot
-here, by the arrival of their next waiters; those that want one that nobody waits for; the managers
-with something idle; whether there were more connections than the limit; and the backends to tell
-that there no longer are.
+here; those that want one that nobody waits for; those that were offered one and took none, while
+slots are offered; the managers with something idle; whether there were more connections than the
+limit; and the backends to tell that there no longer are.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from kolus.events import Why
-from kolus.manager.backend.idlers import Idlers
+from kolus.manager.backend.idle_managers import IdleManagers
+from kolus.manager.backend.slot_queue import SlotQueue
 from kolus.manager.connections.warming import AFTER_REQUESTS
-from kolus.support import LazyHeap
 
 if TYPE_CHECKING:
     from kolus.manager.backend.record import BackendRecord
@@ -36,8 +36,8 @@ class Budget:
     @ivar used: the number of connections, those included that are being made or closed.
     @ivar leaving: those that are being closed, or will be as soon as their last lease is settled.
     @ivar holders: the backends that have connections.
-    @ivar wanting: the backends where somebody waits for a slot of the pool, each with the number of
-        the next waiter's arrival when last looked at. Only this class changes it.
+    @ivar has_others: the manager that has shown last that an owner does not hold everything.
+    @ivar wanting: the backends where somebody waits for a slot of the pool: see C{SlotQueue}.
     """
 
     def __init__(self, limit: int | None = None) -> None:
@@ -45,10 +45,12 @@ class Budget:
         self.used = self._begun = 0
         self.leaving: set[Any] = set()
         self.holders: dict[BackendRecord, None] = {}
-        self._line: LazyHeap[BackendRecord] = LazyHeap()
-        self.wanting = self._line.ranks
+        self.has_others: BaseManager[Any] | None = None
+        self._slot_queue = SlotQueue(self.want)
+        self.wanting = self._slot_queue.wanting
         self._spare: dict[BackendRecord, None] = {}
-        self._idlers = Idlers()
+        self._passed: dict[BackendRecord, int] = {}
+        self._idle_managers = IdleManagers()
         self._to_tell: dict[BackendRecord, None] = {}
         self._is_waking = self._was_above = False
 
@@ -89,34 +91,25 @@ class Budget:
         way."""
         if self.limit is None:
             return sys.maxsize
-        return self.unused() if self.unused() > 0 else int(self._idlers.oldest() is not None)
+        return self.unused() if self.unused() > 0 else int(self._idle_managers.oldest() is not None)
 
     # Whose turn it is
 
     def want(self, record: BackendRecord) -> None:
-        """Note that a backend may want a slot. It is noted only while its own limit leaves room."""
-        if self.limit is None:
+        """Note that a backend may want a slot. It is noted only while its own limit leaves room.
+
+        A backend that was offered one and took none is not noted before another connection has
+        begun, or all have been offered it. A queue may wait at two such backends. When one tells it
+        of the slot, it asks at the other again. So both would be offered the slot without end.
+        """
+        if self.limit is None or self._passed.get(record) == self._begun:
             return
-        order = record.turns.next_order()
-        if order is None:
-            self._forget(record)
-        elif order == math.inf:
-            self._line.discard(record)
+        askers = record.turns.askers()
+        self._slot_queue.set(record, askers or ())
+        if askers == ():
             self._spare[record] = None
         else:
             self._spare.pop(record, None)
-            self._line.set(record, order)
-
-    def _first(self) -> BackendRecord | None:
-        """The backend whose next waiter arrived first, of those that want a slot."""
-        return self._line.first(self._order)
-
-    def _order(self, record: BackendRecord) -> float | None:
-        order = record.turns.next_order()
-        if order == math.inf:
-            self._spare[record] = None
-            return None
-        return order
 
     def grants(self, record: BackendRecord, member: BaseManager[Any]) -> bool:
         """Whether a manager may take a slot now. Backends with older waiters are offered it first.
@@ -126,14 +119,13 @@ class Budget:
         @param record: the manager's.
         """
         while self.unused() > 0:
-            first = self._first() if self.wanting else None
-            if first is None:
+            found = self._slot_queue.first()
+            if found is None:
                 return True
-            if not member.is_short():
+            if not member.waiters.is_short():
                 return False
-            if first is record or self.wanting[first] >= member._dispatcher.next_order(
-                reused=False
-            ):
+            first, older = found
+            if first is record or older >= member.waiters.next_order(reused=False):
                 return True
             begun = self._begun
             first.turns.wake()
@@ -150,13 +142,13 @@ class Budget:
         """
         if self.room_to_come() >= len(self.wanting):
             return False
-        first, record = self._first(), member._record
-        order = member._dispatcher.next_order(reused=True)
-        if first is None or order == math.inf:
-            return first is not None
+        found, record = self._slot_queue.first(), member.record
+        order = member.waiters.next_order(reused=True)
+        if found is None or order == math.inf:
+            return found is not None
+        first, older = found
         if first is record:  # its turns have decided
             return False
-        older = self.wanting[first]
         theirs, its = len(first.all), len(record.all)
         is_due = not theirs or theirs + 1 < its or order - older > (self.limit or 0)
         return older < order and is_due
@@ -167,22 +159,26 @@ class Budget:
             return
         self._look_if_above()
         self._is_waking = True
-        passed: list[BackendRecord] = []
         try:
             while self._to_tell:
                 self._to_tell.popitem()[0].tell_members()
             while self.unused() > 0:
-                first = self._first() or (None if passed else next(iter(self._spare), None))
-                if first is None:
+                found = self._slot_queue.first()
+                if found is not None:
+                    first = found[0]
+                elif self._spare and not self._passed:
+                    first = next(iter(self._spare))
+                else:
                     break
                 begun = self._begun
                 self._forget(first)
                 first.turns.wake()
                 if self._begun == begun:  # it is about to decide anyway
                     self._forget(first)
-                    passed.append(first)
+                    self._passed[first] = begun
         finally:
             self._is_waking = False
+            passed, self._passed = self._passed, {}
         for each in passed:
             self.want(each)
         self.make_room()
@@ -197,26 +193,31 @@ class Budget:
                 record.shrinking.look()
 
     def _forget(self, record: BackendRecord) -> None:
-        self._line.discard(record)
+        self._slot_queue.discard(record)
         self._spare.pop(record, None)
 
     def left(self, member: BaseManager[Any]) -> None:
         """A manager has no connections any more and wants none."""
-        self._idlers.discard(member)
-        self.want(member._record)
+        self._idle_managers.discard(member)
+        if self.has_others is member:
+            self.has_others = None
+        self.want(member.record)
 
     # Making room
 
-    def has_idle(self, member: BaseManager[Any]) -> None:
+    def note_idle(self, member: BaseManager[Any]) -> None:
         """A manager that had nothing idle has something."""
         if self.limit is not None:
-            self._idlers.add(member)
+            self._idle_managers.add(member)
 
     def make_room(self) -> None:
         """Close the connections that are idle longest, one for each backend where somebody waits,
         unless slots become free anyway."""
-        while self.room_to_come() < len(self.wanting) and (first := self._first()) is not None:
-            oldest = self._idlers.oldest(warm=self.wanting[first] < AFTER_REQUESTS)
+        while (
+            self.room_to_come() < len(self.wanting)
+            and (found := self._slot_queue.first()) is not None
+        ):
+            oldest = self._idle_managers.oldest(warm=found[1] < AFTER_REQUESTS)
             if oldest is None:
                 return
             oldest.connections.close_oldest_idle(Why.DISPLACED)
@@ -224,8 +225,14 @@ class Budget:
     def give_way(self) -> None:
         """Another pool that shares the limit needs room: close what is idle longest, unless
         something is being closed."""
-        if not self.leaving:
-            self._idlers.close_spare()
+        if self.leaving:
+            return
+        if self.limit is None:  # what is idle was not noted while it had to make way for nobody
+            for record in self.holders:
+                for member in record.members:
+                    if member.connections.idle:
+                        self._idle_managers.add(member)
+        self._idle_managers.close_spare()
 
     def resize(self, limit: int | None, records: Iterable[BackendRecord]) -> None:
         """Set another limit.
@@ -236,12 +243,12 @@ class Budget:
         self.limit = limit
         self._was_above = self.room_to_come() < 0
         if limit is None:  # nobody waits for a slot of the pool any more
-            self._line.clear()
+            self._slot_queue.clear()
             self._spare.clear()
         for record in everything:
             for member in record.members:
                 if member.connections.idle:
-                    self.has_idle(member)
+                    self.note_idle(member)
             record.changed()
             record.shrinking.look()
         self._shed()
@@ -263,7 +270,7 @@ class Budget:
 
     def _shed(self) -> None:
         """Close the connections that are idle longest, then those being made, as many as needed."""
-        while self.room_to_come() < 0 and (oldest := self._idlers.oldest()) is not None:
+        while self.room_to_come() < 0 and (oldest := self._idle_managers.oldest()) is not None:
             oldest.connections.close_oldest_idle(Why.RESIZED)
         for record in tuple(self.holders):
             for member in tuple(record.members):  # where only requests for fresh ones wait

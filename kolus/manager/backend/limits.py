@@ -70,11 +70,12 @@ class Limits:
 
     def resize_pool(self, limit: int | None) -> None:
         """Set the limit of all backends together; C{None}: no limit."""
-        if limit is not None:
-            check_whole("limit", limit, 1)
+        check_whole("limit", limit, 1, optional=True)
         self._managers.process.check()
         self.descriptors.most = limit
         self._records.budget.resize(limit, self._records)
+        for record in self._records:
+            record.turns.wake()
         self._records.tell_watchers(None)
 
     def follow(self, before: Backends, now: Backends) -> None:

@@ -28,6 +28,9 @@ class Load:
     release of an only manager leave the sum as it is. Several managers and a manager's own queue
     add to it. For everything else C{changed} is called.
 
+    Who has drawn a backend where C{noted - len(idle)} is 1 need not look at another one: nothing is
+    leased there and nobody waits, so no backend of the same weight has less to do.
+
     @ivar noted: what is leased and waits, and one more, and what is C{idle}; above 0 only while it
         is known, and the backend is well and serves.
     @ivar idle: what is idle at the only manager; nothing if there are several.
@@ -73,11 +76,6 @@ class Load:
         self.stale.pop(member, None)
         self.changed()
 
-    @property
-    def known(self) -> int:
-        """What is leased and waits, and one more, as far as it is noted; else below 0."""
-        return self.noted - len(self.idle)
-
     def now(self) -> int:
         """What is leased and waits, and one more; below 0 if it is not known to serve, or well."""
         if self.noted < 0 and self._record.health.is_well:
@@ -92,7 +90,7 @@ class Load:
                 if self._serving:
                     self.idle = ()
                     self.noted = 1 + self._sum
-        return self.noted - len(self.idle)  # as C{known}, without the call
+        return self.noted - len(self.idle)
 
     def _count(self) -> None:
         while self.stale:
@@ -103,7 +101,7 @@ class Load:
                 self._sum += now[0] - load
                 self._serving += now[1] - served
 
-    def lighter(self, other: Load, weight: float = 1.0, other_weight: float = 1.0) -> Load | None:
+    def lighter(self, other: Load, weight: float, other_weight: float) -> Load | None:
         """The less loaded of two for their weights, this one if they are equal; C{None} unless both
         are noted."""
         if self.noted < 0 or other.noted < 0:

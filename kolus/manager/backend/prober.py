@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from kolus.connection import why_refused
 from kolus.endpoints import machine_fault
 from kolus.errors import KolusError, reason_of
 from kolus.support import Step
@@ -69,13 +70,9 @@ class Prober:
         step = Step(self._clock, "the probe", left)
         lease.when_lost().addCallback(lambda reason: step.give_up(Failure(reason)))
         step.begin(self._policy.probe, lease.protocol)
-        error = await step.outcome.addCallbacks(_unless_false, reason_of)
+        error = await step.outcome.addCallbacks(why_refused, reason_of)
         if lease.held:
             if error is None:
                 lease.release()
             else:
                 lease.finished(failed=machine_fault(error) is None)
-
-
-def _unless_false(said: object) -> BaseException | None:
-    return ValueError("it returned False") if said is False else None

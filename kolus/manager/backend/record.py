@@ -11,7 +11,6 @@ replaced waits for its last leases.
 from __future__ import annotations
 
 import itertools
-import math
 import random
 from collections.abc import Callable, Hashable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -23,21 +22,19 @@ from kolus.health import Attempts, Ejection, Health, Shortage
 from kolus.manager.backend.budget import Budget
 from kolus.manager.backend.feedbacks import Feedbacks
 from kolus.manager.backend.load import Load
+from kolus.manager.backend.room import Room
 from kolus.manager.backend.shrinking import Shrinking
 from kolus.manager.backend.turns import Turns
-from kolus.manager.backend.vacancies import Vacancies
+from kolus.manager.backend.unused_managers import UnusedManagers
 from kolus.status import Counters
 
 if TYPE_CHECKING:
-    from kolus.backend import Backend
+    from kolus.backend import Backend, MakeEndpoint
     from kolus.backoff import Rng
     from kolus.manager.backend.records import Records
     from kolus.manager.base import BaseManager
 
-__all__ = ["BackendRecord", "MakeEndpoint", "Watcher"]
-
-MakeEndpoint = Callable[[Any, "Backend"], IStreamClientEndpoint]
-"""Makes the endpoint of a backend for a reactor, in the place of C{Backend.connector}."""
+__all__ = ["BackendRecord", "Watcher"]
 
 Watcher = Callable[[Hashable], object]
 """Is called with the key of a backend whose load or health changes, so that it can keep an index of
@@ -60,12 +57,14 @@ class BackendRecord:
     @ivar detached: the connections that have left the pool and keep their slots, or of a pool that
         shares the limits; in C{all}, too.
     @ivar members: its managers.
-    @ivar vacancies: which of these nobody uses.
+    @ivar unused_managers: which of these nobody uses.
     @ivar turns: whose turn it is to connect.
     @ivar smooth: the managers that are smooth or pass on: see C{BaseManager}.
     @ivar arrivals: numbers the requests of all managers that may share a queue.
+    @ivar room: how many more connections may be made.
     @ivar shrinking: lets connections go while there are more than the limit.
     @ivar last_ident: whom its newest manager is for, or the last that could not be made.
+    @ivar has_others: the manager that has shown last that an owner does not hold everything here.
     @ivar make_endpoint: makes the endpoint; C{None}: the backend does.
     @ivar listener: the pool's records, which hear of the backend's health and know the groups.
     @ivar watchers: who is told what changes; a live list.
@@ -102,19 +101,18 @@ class BackendRecord:
         """
         self.backend = backend
         self.limit = limit
-        self._max_connecting = math.inf if max_connecting is None else max_connecting
         self.attempts = Attempts(shortage, starts_slowly=starts_slowly)
         self.counters = Counters()
-        self._clock = clock
         self.health = Health(self, clock, ejection, rng, self.attempts, self.counters)
         self.members: list[BaseManager[Any]] = []
-        self.vacancies = Vacancies(self, most_members)
+        self.unused_managers = UnusedManagers(self, most_members)
         self.load = Load(self)
         self.smooth: dict[BaseManager[Any], None] = {}
         self.all: set[Any] = set()
         self.connecting: set[Any] = set()
         self.closing: set[Any] = set()
         self.budget = Budget() if budget is None else budget
+        self.room = Room(self, clock, max_connecting)
         self.detached: set[Any] = set()
         self.shrinking = Shrinking(self)
         self.turns = Turns(self, clock)
@@ -124,6 +122,7 @@ class BackendRecord:
         self.listener: Records | None = None
         self.make_endpoint: MakeEndpoint | None = None
         self.last_ident: Hashable = None
+        self.has_others: BaseManager[Any] | None = None
         self._endpoint: IStreamClientEndpoint | None = None
         self.generation = 0
 
@@ -139,25 +138,21 @@ class BackendRecord:
         """The endpoint that all managers connect through. The first call makes it.
 
         @raise ValueError: the backend's endpoint string is of no use to this reactor.
+        @raise TypeError: the pool's C{make_endpoint} gave no endpoint.
         @raise ConnectFailed: it cannot be made now, for a C{MachineFault}.
         """
         if self._endpoint is None:
             try:
                 make = self.make_endpoint
                 its = self.backend
-                self._endpoint = make(reactor, its) if make else its.connector(reactor)
+                made = make(reactor, its) if make else its.connector(reactor)
             except MachineFault as fault:
                 raise ConnectFailed(self.backend, fault) from fault
+            if not IStreamClientEndpoint.providedBy(made):
+                kind = type(made).__name__  # not what it gave, which may contain secrets
+                raise TypeError(f"make_endpoint gave an object of type {kind}, not an endpoint")
+            self._endpoint = made
         return self._endpoint
-
-    def unused(self) -> int:
-        """How many more connections may be made; below 0 while there are more than the backend's
-        limit or the pool's."""
-        return min(self.limit - len(self.all), self.budget.unused())
-
-    def obtainable(self) -> int:
-        """The same, but at least 1 if an idle connection of another backend would make way."""
-        return min(self.limit - len(self.all), self.budget.obtainable())
 
     # Its connections
 
@@ -187,7 +182,7 @@ class BackendRecord:
     def join(self, member: BaseManager[Any]) -> None:
         self.last_ident = member.ident
         self.members.append(member)
-        self.vacancies.add(member)
+        self.unused_managers.add(member)
         self.turns.joined()
         self.load.joined(member)
         self.changed()
@@ -195,20 +190,22 @@ class BackendRecord:
     def leave(self, member: BaseManager[Any]) -> None:
         """It has no connections any more and wants none."""
         self.members.remove(member)
-        self.vacancies.discard(member)
+        self.unused_managers.discard(member)
         self.turns.left(member)
         self.smooth.pop(member, None)
+        if self.has_others is member:
+            self.has_others = None
         self.load.left(member)
         self.changed()
         if self.listener is not None and not self.members:
             self.listener.unused(self)
 
-    def is_called(self, backend: Backend) -> None:
-        """The newest list has another name or other values for the backend."""
+    def describe_as(self, backend: Backend) -> None:
+        """Take the name and the values that the newest list has for the backend."""
         if backend is not self.backend:
             self.backend = backend
             for member in self.members:
-                member.is_called(backend)
+                member.describe_as(backend)
 
     # Its load
 
@@ -278,38 +275,6 @@ class BackendRecord:
         if self.listener is not None and not self.members:
             self.listener.unused(self)
 
-    def has_room(self) -> bool:
-        """Whether one more connection may be made, and an attempt is due."""
-        return self.obtainable() > 0 and self._is_due()
-
-    def _is_due(self) -> bool:
-        return self.attempts.due_at <= self._clock.seconds()
-
-    def may_connect(self) -> bool:
-        """Whether one more attempt may begin beside those of all managers."""
-        return self.budget.unused() > 0 and self._may_attempt()
-
-    def has_own_room(self) -> bool:
-        """Whether one more attempt may begin and is due, leaving aside the limit of the pool."""
-        return self._may_attempt() and self._is_due()
-
-    def _may_attempt(self) -> bool:
-        under_way = len(self.connecting)
-        return (
-            under_way < self._max_connecting
-            and len(self.all) < self.limit
-            and self.attempts.may_begin(self._clock.seconds(), under_way)
-        )
-
-    def binding_pool_limit(self) -> int | None:
-        """The limit of the pool, if nothing but that prevents one more connection."""
-        binds = len(self.all) < self.limit and self.budget.unused() <= 0
-        return self.budget.limit if binds else None
-
-    def connections_of_others(self, member: BaseManager[Any]) -> int:
-        """If the limit is reached, how many connections are not of this manager; else 0."""
-        return 0 if len(self.all) < self.limit else len(self.all) - len(member.connections.all)
-
     def must_make_way(self, member: BaseManager[Any]) -> bool:
         """Whether a connection that comes home to a manager is to make way for another manager's,
         of this backend or of another."""
@@ -335,12 +300,3 @@ class BackendRecord:
         """Tell all managers that what they may lease has changed."""
         for member in tuple(self.members):
             member.connections_changed()
-
-    def room_to_come(self) -> int:
-        """How many more connections may be made once those that are closing are gone. It may be
-        below 0 after the limit was lowered."""
-        return min(self.own_room_to_come(), self.budget.room_to_come())
-
-    def own_room_to_come(self) -> int:
-        """The same by the limit of the backend alone."""
-        return self.limit - len(self.all) + len(self.closing)

@@ -2,16 +2,15 @@
 
 Its state is the records; those without managers, the longest unused first; the totals of forgotten
 records; the limits set by hand; the counter that numbers requests; the backends that are not well;
-the lists of groups; the queues of groups; the pools that share the limits; and the watchers and
-feedbacks, each with the backends that it observes. These are attached to existing records and to
-those made later.
+the lists of groups; the queues of groups; the pools that share the limits; and who is told what
+changes.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IReactorTime
@@ -20,18 +19,20 @@ from kolus.backend import Backend
 from kolus.errors import ConnectFailed
 from kolus.health import Phase, Shortage
 from kolus.manager.backend.budget import Budget
-from kolus.manager.backend.record import BackendRecord, MakeEndpoint, Watcher
+from kolus.manager.backend.group_lists import GroupLists
+from kolus.manager.backend.record import BackendRecord
 from kolus.manager.backend.recovery import Recovery
+from kolus.manager.backend.subscriptions import Keyed, Subscriptions
 from kolus.manager.backend.totals import Totals
-from kolus.manager.connections.failed_attempts import is_to_blame
+from kolus.manager.connections.failed_attempts import FailedAttempts
 from kolus.manager.waiting.group_queue_index import GroupQueueIndex
 from kolus.watching import Owner, Recorder
 
 if TYPE_CHECKING:
-    from kolus.backend import AnyBackend, Backends
+    from kolus.backend import AnyBackend, Backends, MakeEndpoint
     from kolus.backoff import Rng
-    from kolus.balance import Feedback
     from kolus.events import Observer
+    from kolus.manager.backend.load import Load
     from kolus.manager.waiting.queue import Waiter
     from kolus.policy import Policy
     from kolus.status import Counters
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
 __all__ = ["Records"]
 
 _MOST_UNUSED = 1000
-
-Keyed = Mapping[Hashable, object]
-"""A mapping whose keys are keys of backends. Only its keys matter."""
 
 
 def _do_nothing(*_: object) -> None:
@@ -52,12 +50,14 @@ class Records:
     """Makes the record of a backend when it is first needed, and forgets the longest unused ones.
 
     @ivar find: returns the record of the backend with a key; C{None} if there is none.
+    @ivar find_load: the same of its load alone: to fetch the record, too, would take as long again.
     @ivar budget: the limit of all backends together.
     @ivar close_unused: called when a record has more managers than so many; C{Managers} sets it.
     @ivar limits: the limits set by hand, by the backends' keys.
     @ivar sick: the records of backends that are not well, by their keys.
     @ivar health_changes: how often C{sick} has changed.
     @ivar recovery: tries the ejected backends.
+    @ivar subscriptions: who is told what changes at which backends.
     @ivar sharers: each finds the record of a backend in a pool where this one's connections count,
         too. C{Limits} changes it.
     """
@@ -90,6 +90,8 @@ class Records:
         self._rng = rng
         self._records: dict[Hashable, BackendRecord] = {}
         self.find = self._records.get
+        self._loads: dict[Hashable, Load] = {}
+        self.find_load = self._loads.get
         self.close_unused: Callable[[BackendRecord, int], object] = _do_nothing
         self._unused: OrderedDict[Hashable, None] = OrderedDict()
         self._forgotten = Totals()
@@ -98,9 +100,8 @@ class Records:
         self._make_endpoint = make_endpoint
         self.group_queues = GroupQueueIndex()
         self.sharers: list[Callable[[Backend], BackendRecord]] = []
-        self._lists: dict[int, Backends] = {}  # by their identity, the newest last
-        self._watchers: list[tuple[Watcher, Keyed]] = []
-        self._feedbacks: list[tuple[Feedback, Keyed]] = []
+        self._lists = GroupLists()
+        self.subscriptions = Subscriptions(self.among)
 
     def __iter__(self) -> Iterator[BackendRecord]:
         return iter(tuple(self._records.values()))
@@ -118,11 +119,8 @@ class Records:
     def own_limit(self, backend: Backend) -> int | None:
         """The backend's own limit: set by hand, or else of the newest list that gives one, or else
         of C{backend}; C{None} if there is none."""
-        key = backend.key
-        if key in self.limits or not self._lists:
-            return self.limits.get(key, backend.limit)
-        listed = [each[key].limit for each in self._lists.values() if key in each]
-        return next((each for each in reversed(listed) if each is not None), backend.limit)
+        by_hand = self.limits.get(backend.key)
+        return self._lists.limit(backend) if by_hand is None else by_hand
 
     def backend(self, given: AnyBackend) -> Backend:
         """The backend that a string or a pair stands for.
@@ -135,9 +133,7 @@ class Records:
 
     def called(self, backend: Backend) -> Backend:
         """The backend as it is in the newest list that has it; C{backend} if none has."""
-        key = backend.key
-        lists = reversed(self._lists.values())
-        return next((each[key] for each in lists if key in each), backend)
+        return self._lists.called(backend)
 
     def _open(self, backend: Backend, policy: Policy) -> BackendRecord:
         backend = self.called(backend)
@@ -157,11 +153,8 @@ class Records:
         record.listener = self
         record.make_endpoint = self._make_endpoint
         self._records[backend.key] = record
-        record.watchers += [each for each, keyed in self._watchers if backend.key in keyed]
-        for feedback, keyed in self._feedbacks:
-            if backend.key in keyed:
-                record.feedbacks.teach(feedback)
-        record.changed()
+        self._loads[backend.key] = record.load
+        self.subscriptions.attach(record)
         self.unused(record)
         return record
 
@@ -183,10 +176,10 @@ class Records:
 
     def _is_of_use(self, record: BackendRecord) -> bool:
         needed = record.members or record.detached or record.health.is_held
-        return bool(needed or record.turns.outside) or self._is_listed(record)
+        return bool(needed or record.turns.outside) or record.backend.key in self._lists
 
     def _forget(self, record: BackendRecord) -> None:
-        del self._records[record.backend.key]
+        del self._records[record.backend.key], self._loads[record.backend.key]
         if self.sick.pop(record.backend.key, None) is not None:
             self.health_changes += 1
         record.listener = None
@@ -224,17 +217,9 @@ class Records:
         """
         record = self.of(backend, policy)
         record.last_ident = ident
-        attempts = record.attempts
-        if is_to_blame(
-            record,
-            why,
-            attempts.failures,
-            self._clock.seconds(),
-            self._clock,
-            policy,
-            self._rng,
-            self._recorder(record),
-        ):
+        attempts, recorder = record.attempts, self._recorder(record)
+        failures = FailedAttempts(record, self._clock, policy, self._rng, recorder)
+        if failures.note(why, attempts.failures, self._clock.seconds()):
             record.health.connect_failed(why)
         error, delay = attempts.last_error, attempts.due_at - self._clock.seconds()
         for member in tuple(record.members):
@@ -248,6 +233,7 @@ class Records:
         self.health_changes += 1
         self._recorder(record).ejected(reason, seconds)
         self.recovery.add(record)
+        self._tell_health(record)
         for queue in self.group_queues.all():  # all: panic counts backends that a queue excludes
             queue.health_changed()
 
@@ -260,12 +246,15 @@ class Records:
         self.unused(record)
         self.health_changes += 1
         self._recorder(record).admitted(reason)
-        for queue in self.group_queues.all():
-            queue.look_anew()
+        self._tell_health(record)
+
+    def _tell_health(self, record: BackendRecord) -> None:
+        for each in tuple(self.group_queues.openings):
+            each.health_changed(record.backend)
 
     def probe_is_due(self, record: BackendRecord) -> None:
         self._recorder(record).probe_is_due()
-        if self._is_listed(record) or (record.members and not record.health.is_given_up):
+        if record.backend.key in self._lists or (record.members and not record.health.is_given_up):
             self._probe_if_due(record)
 
     def _probe_if_due(self, record: BackendRecord) -> None:
@@ -273,26 +262,23 @@ class Records:
         if self._probe is not None and record.health.phase is Phase.DUE:
             self._probe(record)
 
-    def _is_listed(self, record: BackendRecord) -> bool:
-        return any(record.backend.key in each for each in self._lists.values())
-
     def _recorder(self, record: BackendRecord) -> Recorder:
         return Recorder(record.backend, None, record.counters, self._observers)
 
-    # Lists, watchers and feedbacks
+    # Lists of groups
 
     def enlist(self, backends: Backends) -> None:
         """Add the list of a group."""
-        self._lists[id(backends)] = backends
+        self._lists.add(backends)
         for record in self.among(backends):
-            record.is_called(backends[record.backend.key])
+            record.describe_as(backends[record.backend.key])
 
     def delist(self, backends: Backends) -> None:
         """Remove the list of a group."""
-        del self._lists[id(backends)]
+        self._lists.remove(backends)
         for record in self.among(backends):
-            if self._is_listed(record):
-                record.is_called(self.called(record.backend))
+            if record.backend.key in self._lists:
+                record.describe_as(self.called(record.backend))
             elif not self._is_of_use(record):
                 self.unused(record)
 
@@ -304,35 +290,6 @@ class Records:
 
     def group_waiters_of(self, owner: Owner) -> Iterable[Waiter[Any]]:
         return self.group_queues.waiters_of(owner)
-
-    def watch(self, watcher: Watcher, keyed: Keyed) -> None:
-        """Tell a watcher when load or health of these backends change."""
-        self._watchers.append((watcher, keyed))
-        for record in self.among(keyed):
-            record.changed()  # a manager that is smooth tells no watcher
-            record.watchers.append(watcher)
-
-    def unwatch(self, watcher: Watcher, keyed: Keyed) -> None:
-        """Stop telling a watcher about these backends."""
-        if (watcher, keyed) in self._watchers:
-            self._watchers.remove((watcher, keyed))
-            for record in self.among(keyed):
-                record.watchers.remove(watcher)
-
-    def teach(self, feedback: Feedback, keyed: Keyed) -> None:
-        """Tell a feedback of the leases of these backends."""
-        self._feedbacks.append((feedback, keyed))
-        for record in self.among(keyed):
-            record.feedbacks.teach(feedback)
-
-    def unteach(self, feedback: Feedback, keyed: Keyed) -> None:
-        """Stop telling a feedback of these leases, except of backends that another list has."""
-        if (feedback, keyed) in self._feedbacks:
-            self._feedbacks.remove((feedback, keyed))
-            others = [keyed for each, keyed in self._feedbacks if each.number == feedback.number]
-            for record in self.among(keyed):
-                if not any(record.backend.key in each for each in others):
-                    record.feedbacks.unteach(feedback)
 
     def shortage_began(self) -> None:
         """Connects to all backends pause, for what this machine lacks."""
@@ -347,13 +304,11 @@ class Records:
 
     def tell_watchers(self, backend: Backend | None) -> None:
         """Tell queues and watchers that a backend has changed; C{None}: all backends."""
-        for queue in self.group_queues.all() if backend is None else self.group_queues.at(backend):
-            queue.look_anew()
-        for watcher, keyed in self._watchers:
-            for key in keyed if backend is None else {backend.key} & keyed.keys():
-                watcher(key)
+        for each in tuple(self.group_queues.openings):
+            each.look_anew(None if backend is None else [backend.key])
+        self.subscriptions.tell_watchers(backend)
 
-    def among(self, keys: Mapping[Hashable, object]) -> Iterator[BackendRecord]:
+    def among(self, keys: Keyed) -> Iterator[BackendRecord]:
         """The existing records of the backends with these keys."""
         if len(keys) < len(self._records):
             found = [self._records.get(key) for key in keys]

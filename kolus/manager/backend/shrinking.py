@@ -21,7 +21,7 @@ class Shrinking:
     """Knows whether a backend has more connections than its limit, and which may be leased.
 
     @ivar active: whether there were more than the limit at the last C{look}, which is called when
-        the limit changes and when a connection is gone.
+        the limit changes, and when a connection comes home or is gone.
     """
 
     __slots__ = ("_fewest", "_record", "active")
@@ -33,13 +33,15 @@ class Shrinking:
 
     def is_above(self) -> bool:
         """Whether a connection that is released now must be closed."""
-        return self.active and self._record.room_to_come() < 0
+        if self.active:
+            self.look()  # else what becomes idle now would not be leased until another is gone
+        return self.active
 
     def look(self) -> None:
         """Check whether the limit holds."""
         self._fewest = None
         record = self._record
-        was, self.active = self.active, bool(record.all) and record.room_to_come() < 0
+        was, self.active = self.active, bool(record.all) and record.room.to_come() < 0
         if was is not self.active:
             for member in tuple(record.members):
                 member.shrinking_changed()
@@ -74,7 +76,7 @@ class Shrinking:
         ]
         heapq.heapify(heap)
         counts = [0] * len(members)
-        for _ in range(-self._record.own_room_to_come()):
+        for _ in range(-self._record.room.own_to_come()):
             if not heap:
                 break
             size, place, free = heap[0]

@@ -4,9 +4,9 @@ When a check fails or takes longer than 0.25 s, the peer may have died without a
 idle as long has probably died, too. None of these connections is counted on, so new ones are made.
 Those that the waiters would have got are all checked at once, not one after the other.
 
-Its state is the connections in a check, each with the time when it began, the oldest first; those
-of them that are doubted; those that are not and were never leased; and whether the backend was told
-of the failure that they have in common.
+Its state is the connections in a check, each with the time when it began, the oldest first; when
+each was last known to be good; those of them that are not doubted; of these, those that were
+never leased; and whether the backend was told of the failure that they have in common.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
+
+from kolus.manager.connections.under_way import UnderWay
 
 if TYPE_CHECKING:
     from kolus.connection import Connection
@@ -33,7 +35,8 @@ class Checks:
     def __init__(self, clock: SteadyClock) -> None:
         self._clock = clock
         self._began: dict[Connection[Any], float] = {}
-        self._doubted: set[Connection[Any]] = set()
+        self._good_at: dict[Connection[Any], float] = {}
+        self._trusted = UnderWay(clock)
         self._new: set[Connection[Any]] = set()
         self._is_told = False
         self.is_doubting = False
@@ -48,9 +51,9 @@ class Checks:
         return connection in self._began
 
     @property
-    def hopeful(self) -> int:
+    def counted_on(self) -> int:
         """The number of those that are expected to pass soon."""
-        return len(self._began) - len(self._doubted)
+        return len(self._trusted)
 
     @property
     def new(self) -> int:
@@ -58,36 +61,51 @@ class Checks:
         return len(self._new)
 
     def begin(self, connection: Connection[Any]) -> None:
-        self._began[connection] = self._clock.seconds()
+        now = self._began[connection] = self._clock.seconds()
+        self._good_at[connection] = connection.known_good_at()
         if self.is_doubting:
-            self._doubted.add(connection)
-        elif not connection.uses:
+            return
+        self._trusted[connection] = now
+        if not connection.uses:
             self._new.add(connection)
 
-    def end(self, connection: Connection[Any]) -> None:
+    def end(self, connection: Connection[Any]) -> float:
+        """
+        @return: when it was last known to be good, before its check; minus infinity if it is in no
+            check.
+        """
         self._began.pop(connection, None)
-        self._doubted.discard(connection)
+        self._trusted.pop(connection, None)
         self._new.discard(connection)
-        if not self._doubted:
+        if not self._some_doubted():
             self._is_told = False
+        return self._good_at.pop(connection, -math.inf)
+
+    def slow_good_at(self) -> float:
+        """When those whose check is slow were last known to be good; minus infinity if none is."""
+        slow_since = self._clock.seconds() - _SLOW
+        slow = [self._good_at[each] for each, began in self._began.items() if began <= slow_since]
+        return max(slow, default=-math.inf)
 
     def slow_at(self) -> float:
-        """When the oldest check that is not doubted counts as slow, on the clock; infinity if there
-        is none. If the reactor was blocked, the time begins anew after that."""
-        if not self.hopeful:
-            return math.inf
-        oldest = next(each for each in self._began if each not in self._doubted)
-        return max(self._began[oldest], self._clock.resumed_at) + _SLOW
+        """When the oldest check that is not doubted counts as slow: see C{UnderWay.due_at}."""
+        return self._trusted.due_at(_SLOW)
 
-    def is_news(self, connection: Connection[Any]) -> bool:
-        """Whether the failure of a check, which has not ended yet, is to be held against the
-        backend. The failures of those that are doubted have one cause, so they count once."""
-        was_told, is_doubted = self._is_told, connection in self._doubted
-        self._is_told = was_told or bool(self._doubted)
-        return not (was_told and is_doubted)
+    def _some_doubted(self) -> bool:
+        return len(self._began) > len(self._trusted)
+
+    def note_failure(self, connection: Connection[Any]) -> bool:
+        """A check has failed, and C{end} is due.
+
+        @return: whether that is to be held against the backend. The failures of those that are
+            doubted have one cause, so they count once.
+        """
+        was_told = self._is_told
+        self._is_told = was_told or self._some_doubted()
+        return not was_told or connection in self._trusted
 
     def doubt_all(self, *, is_told: bool) -> None:
         """Count on none of them any more."""
-        self._doubted.update(self._began)
+        self._trusted.clear()
         self._new.clear()
-        self._is_told = (self._is_told or is_told) and bool(self._doubted)
+        self._is_told = (self._is_told or is_told) and self._some_doubted()

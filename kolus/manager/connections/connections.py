@@ -17,21 +17,23 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from kolus.connection import CLOSED, CLOSING, CONNECTING, IDLE, Connection
 from kolus.events import Why
+from kolus.health import LATE
 from kolus.manager.connections.checks import Checks
 from kolus.manager.connections.idle_order import IdleOrder
 from kolus.manager.connections.idle_times import IdleTimes
 from kolus.manager.connections.lifetimes import Lifetimes
+from kolus.manager.connections.under_way import UnderWay
 
 if TYPE_CHECKING:
     from kolus.manager.backend.record import BackendRecord
     from kolus.policy import Policy
     from kolus.support import Alarm, SteadyClock
 
-__all__ = ["Connections"]
+__all__ = ["SLOW_CONNECT", "Connections"]
 
 P = TypeVar("P")
 _REPLACE_AHEAD = 5.0
-_SLOW_CONNECT = 0.25  # as RFC 8305 waits before it tries another address
+SLOW_CONNECT = 0.25  # as RFC 8305 waits before it tries another address
 
 
 class Connections(Generic[P]):
@@ -49,8 +51,9 @@ class Connections(Generic[P]):
         self._policy = policy
         self._alarm = alarm
         self.all: set[Connection[P]] = set()
-        self.connecting: OrderedDict[Connection[P], float] = OrderedDict()
-        """Each with the time when the attempt began, in the order of these times."""
+        self.connecting = UnderWay(clock)
+        self._in_time = UnderWay(clock)
+        """Those of them that are not late."""
         self.checking = Checks(clock)
         self.closing: dict[Connection[P], None] = {}
         self._to_abort: OrderedDict[Connection[P], float] = OrderedDict()
@@ -79,6 +82,7 @@ class Connections(Generic[P]):
         )
         self.shortest_idle = min(self._idle_times.shortest, keepalive)
         """Nothing is due with a connection before it was idle for so many seconds."""
+        self._close_timeout = _or_never(policy.close_timeout)
         self._most_idle = math.inf if policy.max_idle is None else policy.max_idle
 
     def leased(self) -> int:
@@ -90,22 +94,35 @@ class Connections(Generic[P]):
         return len(self.all) > len(self.idle) + len(self.closing)
 
     def slow_at(self) -> float:
-        """When the oldest attempt to connect counts as slow, on the clock; infinity if none is. If
-        the reactor was blocked, the time begins anew after that."""
-        began = next(iter(self.connecting.values()), math.inf)
-        return max(began, self._clock.resumed_at) + _SLOW_CONNECT
+        """When the oldest attempt to connect counts as slow: see C{UnderWay.due_at}."""
+        return self.connecting.due_at(SLOW_CONNECT)
+
+    def connecting_for(self) -> float | None:
+        """Seconds since the oldest attempt to connect began; C{None} if there is none."""
+        began = next(iter(self.connecting.values()), None)
+        return None if began is None else self._clock.seconds() - began
+
+    @property
+    def counted_on(self) -> int:
+        """The number of attempts to connect that are not late, so that a request counts on them."""
+        return len(self._in_time)
 
     def begin(self, connection: Connection[P]) -> None:
         """An attempt to connect has begun."""
         self.all.add(connection)
-        self.connecting[connection] = self._clock.seconds()
+        self.connecting[connection] = self._in_time[connection] = self._clock.seconds()
         self._record.begin(connection)
         self._record.turns.recount(connection.manager)
         self._record.changed(connection.manager)
 
+    def wait_for_late(self) -> None:
+        """Have it noted when an attempt that is under way is late."""
+        if self._in_time:
+            self._alarm.set(self._in_time.due_at(LATE))
+
     def connected(self, connection: Connection[P]) -> None:
         """A connection is ready. Its lifetime begins, and it replaces one that expires soon."""
-        self.connecting.pop(connection, None)
+        self._attempt_ended(connection)
         self._record.connecting.discard(connection)
         self._record.changed(connection.manager)
         if self._lifetimes is not None:
@@ -130,9 +147,9 @@ class Connections(Generic[P]):
             self._alarm.set(self._idle_times.next_due())
         self._tell_moved(connection)
         if not connection.uses:
-            self.order.is_new(connection)
+            self.order.note_new(connection)
         if len(self.idle) == 1:
-            self._record.turns.has_idle(connection.manager)
+            self._record.turns.note_idle(connection.manager)
         due = now + self.shortest_idle
         if due < self._alarm.at:
             self._alarm.set(due)
@@ -144,10 +161,10 @@ class Connections(Generic[P]):
         @param abort: do not wait until what was written is sent, even if it is closing."""
         connection.retire(why)
         if connection.state < CLOSING:
-            self.connecting.pop(connection, None)
+            self._attempt_ended(connection)
             self.order.leave(connection)
             self.expiring.pop(connection, None)
-            due = self._clock.seconds() + _or_never(self._policy.close_timeout)
+            due = self._clock.seconds() + self._close_timeout
             self.closing[connection] = None
             self._to_abort[connection] = due
             self._record.connecting.discard(connection)
@@ -167,7 +184,7 @@ class Connections(Generic[P]):
         self.all.discard(connection)
         self._record.remove(connection)
         self._record.turns.recount(connection.manager)
-        self.connecting.pop(connection, None)
+        self._attempt_ended(connection)
         self.checking.end(connection)
         self.closing.pop(connection, None)
         self._to_abort.pop(connection, None)
@@ -182,24 +199,15 @@ class Connections(Generic[P]):
             self._vacant_since = self._clock.seconds()
             self._alarm.set(self.vacant_until())
 
+    def _attempt_ended(self, connection: Connection[P]) -> None:
+        """If it was an attempt to connect, that is over."""
+        self.connecting.pop(connection, None)
+        self._in_time.pop(connection, None)
+
     def close_surplus(self) -> None:
         """Close idle connections beyond the policy's C{max_idle}, those that came home last."""
         while len(self.idle) > self._most_idle:
             self.close(self.order.freshest(), Why.SURPLUS)
-
-    # Keep-alive
-
-    def check_due_at(self) -> float:
-        """When the next idle connection is to be checked, on the clock; infinity if none is."""
-        return self._check_times.next_due() if self.idle else math.inf
-
-    def pop_to_check(self, now: float) -> Connection[P] | None:
-        """Take out an idle connection that is to be checked now; C{None} if there is none."""
-        connection = self._check_times.pop_due(now)
-        if connection is not None:
-            connection.kept_since = connection.since
-            self.take(connection)
-        return connection
 
     def retire_all(self, why: Why) -> None:
         """Close idle and connecting connections now, the others when they are released."""
@@ -223,6 +231,20 @@ class Connections(Generic[P]):
             self.moved(connection)
         self._record.changed(connection.manager)
 
+    # Keep-alive
+
+    def check_due_at(self) -> float:
+        """When the next idle connection is to be checked, on the clock; infinity if none is."""
+        return self._check_times.next_due() if self.idle else math.inf
+
+    def pop_to_check(self, now: float) -> Connection[P] | None:
+        """Take out an idle connection that is to be checked now; C{None} if there is none."""
+        connection = self._check_times.pop_due(now)
+        if connection is not None:
+            connection.kept_since = connection.since
+            self.take(connection)
+        return connection
+
     # What a record asks of its members
 
     def close_oldest_idle(self, why: Why) -> None:
@@ -243,11 +265,13 @@ class Connections(Generic[P]):
     # What is due
 
     def close_due(self, now: float) -> None:
-        """Close connections that are too old or idle for too long, abort those slow to close."""
+        """Close connections that are too old or idle for too long, abort those slow to close, and
+        note which attempts to connect are late."""
+        self._in_time.drop_due(now, LATE)
         while self._to_abort and next(iter(self._to_abort.values())) <= now:
             connection, _ = self._to_abort.popitem(last=False)
             connection.abort()
-        self.close_overdue(now)
+        self._close_overdue(now)
         if self._lifetimes is not None:
             for connection in self._lifetimes.due_to_replace(now):
                 # Do not replace a connection that was never leased: nobody needed it.
@@ -255,15 +279,15 @@ class Connections(Generic[P]):
                 if of_use and connection.state < CLOSING:
                     self.expiring[connection] = None
 
-    def see_the_time(self) -> None:
+    def close_overdue(self) -> None:
         """Close what is too old or idle for too long, if the alarm should have rung already: the
         reactor may have been blocked, the machine suspended, or the clock set back."""
         now = self._clock.seconds()
         if now >= self._alarm.at:
             self._clock.look()
-            self.close_overdue(now)
+            self._close_overdue(now)
 
-    def close_overdue(self, now: float) -> None:
+    def _close_overdue(self, now: float) -> None:
         """Close connections that are too old or idle for too long, which nobody may lease now."""
         if self._lifetimes is not None:
             for connection in self._lifetimes.pop_expired(now):
@@ -275,7 +299,15 @@ class Connections(Generic[P]):
                 break
             self.close(overdue, Why.IDLE)
 
-    def is_needed(self) -> None:
+    def look_at_idle(self) -> None:
+        """Close the idle connections that cannot be leased, although the reactor does not know yet:
+        what is overdue, and those on which something has come."""
+        self.close_overdue()
+        for each in tuple(self.idle):
+            if each in self.idle:  # its end may end others
+                each.look(self._clock.seconds())
+
+    def needed(self) -> None:
         """There is a waiter: a manager without connections stays for at least another second."""
         self._vacant_since = self._clock.seconds()
         self._needed_until = self._vacant_since + 1.0
@@ -291,7 +323,7 @@ class Connections(Generic[P]):
     def next_due(self) -> float:
         """When C{close_due} or the end of the manager is due, on the clock; infinity if never."""
         due = next(iter(self._to_abort.values()), math.inf)
-        due = min(due, self.vacant_until(), self.checking.slow_at())
+        due = min(due, self._in_time.due_at(LATE), self.checking.slow_at(), self.vacant_until())
         if self._lifetimes is not None:
             due = min(due, self._lifetimes.next_due())
         if len(self.idle) > self._policy.min_idle:

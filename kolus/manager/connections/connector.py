@@ -1,8 +1,8 @@
 """C{Connector}: makes the connections of one manager, and handles their end.
 
-Its state is whether an attempt is unpaid; the results of attempts are in the record. It moves
-connections in C{Connections} when they are made, fail, end or get out of step, and then tells the
-manager.
+Its state is whether the next attempt is held back, and whether the last one made a connection that
+was of no use; the results of attempts are in the record. It moves connections in C{Connections}
+when they are made, fail, end or get out of step, and then tells the manager.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from kolus.connection import CONNECTING, Connection, Opening
 from kolus.context import ConnectContext
 from kolus.errors import ConnectFailed, reason_of
 from kolus.events import Why
-from kolus.manager.connections.failed_attempts import has_recovered, is_to_blame
+from kolus.health import USELESS
+from kolus.manager.connections.failed_attempts import FailedAttempts
 from kolus.support import steady
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ class Owner(Protocol):
     def backend(self) -> Backend: ...
     @property
     def ident(self) -> Hashable: ...
+    def is_asked(self) -> bool:
+        """Whether somebody waits for a connection."""
+
     def connections_changed(self) -> None:
         """A connection is ready, or a slot is free, or an attempt has failed."""
 
@@ -50,7 +54,6 @@ class Connector(Generic[P]):
 
     @ivar manager: the manager of the connections.
     @ivar clock: the manager's clock.
-    @ivar build: makes the protocol of each connection.
     @ivar attempts: the results of the attempts of all managers of this backend.
     """
 
@@ -72,10 +75,11 @@ class Connector(Generic[P]):
         self.manager = manager
         self._reactor = reactor
         self.clock = clock = steady(reactor)
-        self.build = build
+        self._build = build
         self.now: Callable[[], float] = clock.seconds
         self.attempts = record.attempts
-        self._unpaid = False
+        self._held_back = self._was_made = False
+        self._successes = 0  # of all managers of the backend, when this one's last attempt failed
         if not record.backend.makes_endpoints:
             record.endpoint(reactor)
         self._policy = policy
@@ -84,17 +88,25 @@ class Connector(Generic[P]):
         self._record = record
         self._hooks = hooks
         self._recorder = recorder
+        self._failures = FailedAttempts(record, reactor, policy, rng, recorder)
 
     @property
-    def unpaid(self) -> bool:
-        """Whether the last attempt failed and there is no pause after that. The next is
-        made only after a request has failed for it, a new request has come, or an attempt of a
-        sibling has succeeded. Otherwise attempts would be repeated without end."""
-        return self._unpaid and self.attempts.failures > 0
+    def held_back(self) -> bool:
+        """Whether no attempt is made yet: the last one failed, and there is no pause after
+        that. The next is made only after a request has failed for it or a new request has come.
+        Otherwise attempts would be repeated without end.
 
-    def pay(self) -> None:
+        A sibling's success also allows it, since the backend can be connected to then. If this
+        manager was connected and could not use the connection, that is no news. Then it is allowed
+        only if nothing else is on its way here: nothing is leased, in a check or connecting."""
+        if not self._held_back:
+            return False
+        is_as_it_was = self.attempts.successes == self._successes
+        return is_as_it_was or (self._was_made and self._connections.in_use())
+
+    def allow_next(self) -> None:
         """A request has failed for the failed attempt, or the next is allowed otherwise."""
-        self._unpaid = False
+        self._held_back = False
 
     def due_in(self) -> float:
         """Seconds until the next attempt is due; 0 or less if it is."""
@@ -123,7 +135,7 @@ class Connector(Generic[P]):
         connection.begun_at = now
         self._connections.begin(connection)
         opening = Opening(connection, self._policy.tcp_timeout)
-        made = opening.begin(self._endpoint, self.build, self._policy.connect_timeout)
+        made = opening.begin(self._endpoint, self._build, self._policy.connect_timeout)
         if self._policy.prepare is not None:
             made.addCallback(self._prepare, connection, self._context())
         return connection, made
@@ -132,6 +144,7 @@ class Connector(Generic[P]):
         """Handle the outcome of an attempt, now or when it is known."""
         ours = (connection,)
         made.addCallbacks(self._connected, self._failed, callbackArgs=ours, errbackArgs=ours)
+        self._connections.wait_for_late()
 
     def _context(self) -> ConnectContext:
         number = self.attempts.failures + 1
@@ -156,27 +169,23 @@ class Connector(Generic[P]):
 
     def failed(self, error: BaseException, connection: Connection[P]) -> None:
         """The attempt C{connection} failed, or gave a connection that could not be used."""
-        if self.was_useless(error, connection):
+        if self.note_failure(error, connection):
             self._record.health.connect_failed(error)
 
-    def was_useless(self, error: BaseException, connection: Connection[P]) -> bool:
-        """As C{failed}, if the backend's health was told already.
+    def note_failure(self, error: BaseException, connection: Connection[P]) -> bool:
+        """As C{failed}, but do not tell the backend's health.
 
         @return: whether the backend is to blame, and not this machine or the user's own code.
         """
-        self._unpaid = self._policy.backoff is None or connection.mistake is not None
-        return is_to_blame(
-            self._record,
-            error,
-            connection.failures,
-            connection.begun_at,
-            self._reactor,
-            self._policy,
-            self._rng,
-            self._recorder,
-            but=connection.but,
-            is_mistake=connection.mistake is not None,
-        )
+        is_mistake = connection.mistake is not None
+        self._held_back = self._policy.backoff is None or is_mistake
+        self._successes = self.attempts.successes
+        before, began, but = connection.failures, connection.begun_at, connection.but
+        self._was_made = but is not None
+        is_to_blame = self._failures.note(error, before, began, but=but, is_mistake=is_mistake)
+        if not (is_to_blame or is_mistake):  # a fault of this machine has a pause of its own
+            self.allow_next()
+        return is_to_blame
 
     def _connected(self, _: object, connection: Connection[P]) -> None:
         if not connection.usable():
@@ -184,23 +193,24 @@ class Connector(Generic[P]):
             self._failed(Failure(closed), connection)
             return
         was_short = self._record.attempts.shortage.fault is not None
-        self.is_ready(connection, lambda: self._connections.take_back(connection))
+        self.made_ready(connection, lambda: self._connections.take_back(connection))
         self.tell()
         if was_short and self._record.listener is not None:
             self._record.listener.shortage_over()
 
-    def is_ready(self, connection: Connection[P], make_idle: Callable[[], bool]) -> None:
+    def made_ready(self, connection: Connection[P], make_idle: Callable[[], object]) -> None:
         """A connection is made, prepared and usable. C{tell} is due, unless it is leased at once.
 
-        @param make_idle: makes it idle; returns whether it is.
+        @param make_idle: makes it idle, before anybody is told, who could end it.
         """
         self._connections.connected(connection)
-        connection.but = "it was of no use"
+        connection.but = USELESS
+        make_idle()
         now = self.now()
-        is_back = has_recovered(self._record, now, self._recorder)
-        self.pay()
-        if make_idle():
-            self._recorder.connected(now - connection.begun_at)
+        is_back = self._failures.over(now, connection.failures)
+        if not self.attempts.failures:
+            self.allow_next()
+        self._recorder.connected(now - connection.begun_at)
         self._record.health.connected(is_back)
 
     def tell(self) -> None:
@@ -231,12 +241,14 @@ class Connector(Generic[P]):
     def connection_out_of_step(self, connection: Connection[P], why: str, abort: bool) -> None:
         """A connection has data or an end that belong to no request: it is unusable."""
         self._connections.close(connection, Why.OUT_OF_STEP, abort=abort)
-        self._recorder.out_of_step(why)
         if self._is_stillborn(connection):
             self.failed(ConnectionAbortedError(why), connection)
+        else:
+            self._recorder.out_of_step(why)
         self.manager.connections_changed()
 
     def _is_stillborn(self, connection: Connection[P]) -> bool:
-        # Only connections that no waiter needs are made in a loop. If a connection was made for a
-        # waiter that has left, its end is no failure: the backend may speak first, for example.
-        return self._policy.min_idle > 0 and connection.stillborn()
+        # Another one would be made at once, and again. If a connection was made for a waiter that
+        # has left, its end is no failure: the backend may speak first, for example.
+        is_needed = self._policy.min_idle > 0 or self.manager.is_asked()
+        return is_needed and connection.stillborn()

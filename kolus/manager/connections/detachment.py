@@ -50,7 +50,7 @@ class Detachment:
         """
         @param record: whose slot the connection keeps; C{None} if it keeps none.
         """
-        self.now = manager._now
+        self.now = manager.now
         self._record = record
         if record is not None:
             self._watch(connection)
@@ -79,13 +79,13 @@ def detach(
     manager: BaseManager[Any], connection: Connection[Any], outcome: Outcome, held: float
 ) -> None:
     """Let a connection leave the pool: from here on it only passes on what its transport tells."""
-    record, keep_slot = manager._record, DETACHES[outcome]
+    record, keep_slot = manager.record, DETACHES[outcome]
     connection.detach(Detachment(manager, connection, record if keep_slot else None))
     manager.connections.remove(connection)
     connection.manager = _Former(manager.backend, manager.ident)
     if keep_slot:
         record.slot_kept(connection)
-    manager._recorder.detached(held)
+    manager.recorder.detached(held)
     record.budget.stays()
     manager.connections_changed()
     record.turns.wake()

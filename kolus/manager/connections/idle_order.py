@@ -85,7 +85,7 @@ class IdleOrder(Generic[P]):
                 self._new_gaps = 0
                 self._new = dict.fromkeys(self._new)
 
-    def is_new(self, connection: Connection[P]) -> None:
+    def note_new(self, connection: Connection[P]) -> None:
         """A connection that was never leased is idle."""
         self._new[connection] = None
 

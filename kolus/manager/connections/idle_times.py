@@ -37,6 +37,7 @@ class IdleTimes(Generic[C]):
     """Tells which idle connections are due.
 
     @ivar shortest: no connection is due before it was idle for so many seconds.
+    @ivar remove: is called with a connection that is gone.
     """
 
     def __init__(self, idle: Collection[C], shortest: float, due: Callable[[C], float]) -> None:
@@ -50,6 +51,7 @@ class IdleTimes(Generic[C]):
         self._idle = idle
         self._due = due
         self._dues: LazyHeap[C] = LazyHeap()
+        self.remove: Callable[[C], None] = self._dues.discard
         self._look_at = -math.inf if shortest < math.inf else math.inf
 
     def pop_due(self, now: float) -> C | None:
@@ -73,10 +75,6 @@ class IdleTimes(Generic[C]):
         due = self._due(connection)
         if connection not in self._dues.ranks and due < math.inf:
             self._dues.set(connection, due)
-
-    def remove(self, connection: C) -> None:
-        """A connection is gone."""
-        self._dues.discard(connection)
 
     def _due_now(self, connection: C) -> float | None:
         """When a connection is due; C{None} if it is to be forgotten: it was leased since."""

@@ -47,4 +47,4 @@ class KeepAlive:
 
     def _checked(self, _: object) -> None:
         self._under_way -= 1
-        self._manager._alarm.set(self.next_due())
+        self._manager.alarm.set(self.next_due())

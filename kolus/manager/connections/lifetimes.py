@@ -49,7 +49,7 @@ class Lifetimes(Generic[C]):
         self._jitter = jitter
         self._lead = lead
         self._all: list[C] = []
-        self._unnamed: list[C] = []
+        self._unreported: list[C] = []
         self._origin = 0.0
         self._spacing = 0.0
 
@@ -69,11 +69,11 @@ class Lifetimes(Generic[C]):
         preferred = now + self._lifetime * (1 - self._jitter * connection.chance)
         connection.expires_at = self._place(preferred, now, limit)
         insort(self._all, connection, key=_expiry)
-        insort(self._unnamed, connection, key=_expiry)
+        insort(self._unreported, connection, key=_expiry)
 
     def remove(self, connection: C) -> None:
         """Remove a connection, if it is here."""
-        for line in (self._all, self._unnamed):
+        for line in (self._all, self._unreported):
             place = bisect_left(line, connection.expires_at, key=_expiry)
             while place < len(line) and line[place].expires_at == connection.expires_at:
                 if line[place] is connection:
@@ -86,21 +86,21 @@ class Lifetimes(Generic[C]):
         count = bisect_right(self._all, now, key=_expiry)
         expired = self._all[:count]
         del self._all[:count]
-        del self._unnamed[: bisect_right(self._unnamed, now, key=_expiry)]
+        del self._unreported[: bisect_right(self._unreported, now, key=_expiry)]
         return expired
 
     def due_to_replace(self, now: float) -> list[C]:
         """The connections that may be replaced from now on, the first to expire first. Each is
         returned once."""
-        count = bisect_right(self._unnamed, now, key=self._replaceable_at)
-        due = self._unnamed[:count]
-        del self._unnamed[:count]
+        count = bisect_right(self._unreported, now, key=self._replaceable_at)
+        due = self._unreported[:count]
+        del self._unreported[:count]
         return due
 
     def next_due(self) -> float:
         """When C{pop_expired} or C{due_to_replace} returns some, on the clock; else infinity."""
         due = self._all[0].expires_at if self._all else math.inf
-        return min(due, self._replaceable_at(self._unnamed[0])) if self._unnamed else due
+        return min(due, self._replaceable_at(self._unreported[0])) if self._unreported else due
 
     def _replaceable_at(self, connection: C) -> float:
         return connection.expires_at - self._lead

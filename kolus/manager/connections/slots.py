@@ -17,12 +17,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from kolus.connection import IDLE, LEASED, Slot, is_sound
 from kolus.events import Why
+from kolus.health import LATE
 from kolus.interfaces import ISlots
-from kolus.support import check_whole
+from kolus.manager.connections.connections import SLOW_CONNECT
+from kolus.manager.connections.under_way import UnderWay
+from kolus.support import check_done, check_whole
 
 if TYPE_CHECKING:
     from kolus.connection import Connection
     from kolus.manager.connections.connections import Connections
+    from kolus.support import Alarm, SteadyClock
 
 __all__ = ["Slots", "Taken", "watched"]
 
@@ -39,7 +43,8 @@ def watched(build: Callable[[], P], changed: Callable[[int], object]) -> Callabl
     def make() -> P:
         made: Any = build()
         if ISlots.providedBy(made):
-            made.watch_slots(partial(changed, id(made)))
+            watch: Any = made.watch_slots
+            check_done("watch_slots", watch(partial(changed, id(made))))
         return made  # type: ignore[no-any-return]
 
     return make
@@ -81,7 +86,7 @@ class Slots:
     @ivar open: the number of idle and leased connections.
     @ivar spare: the leased connections with free slots, the next to use first.
     @ivar silent: the idle connections that can carry no lease now.
-    @ivar fresh: those of them that were never leased; their backends may still tell their slots.
+    @ivar fresh: those of them that were never leased, and that may tell their slots soon.
     @ivar making_way: the connections that end so that a sibling can connect.
     """
 
@@ -89,9 +94,12 @@ class Slots:
         self,
         each: int,
         connections: Connections[Any],
-        failed: Callable[[Connection[Any], Exception], object],
+        failed: Callable[[Connection[Any], BaseException], object],
+        clock: SteadyClock,
+        alarm: Alarm,
     ) -> None:
         """
+        @param alarm: is set to when a connection is late to tell its slots.
         @param failed: called when a protocol's C{slots} raises or is invalid. It must close the
             connection, which may call user code.
         """
@@ -99,12 +107,14 @@ class Slots:
         self.free = self.total = self.ending = self.open = 0
         self.spare: OrderedDict[Connection[Any], None] = OrderedDict()
         self.silent: set[Connection[Any]] = set()
-        self.fresh: set[Connection[Any]] = set()
+        self.fresh = UnderWay(clock)
         self.making_way: set[Connection[Any]] = set()
         self._new: list[Connection[Any]] = []
         self._speakers: dict[int, Connection[Any]] = {}
         self._connections = connections
         self._failed = failed
+        self._clock = clock
+        self._alarm = alarm
         connections.moved = self.moved
 
     def heard(self) -> Slots:
@@ -112,6 +122,18 @@ class Slots:
         while self._new:
             self.look(self._new.pop())
         return self
+
+    def about_to_tell(self) -> int:
+        """The number of new connections that can carry nothing yet and may tell their slots soon.
+        Each counts as an attempt to connect. The alarm rings when one of them is late."""
+        if self.fresh:
+            self.fresh.drop_due(self._clock.seconds(), LATE)
+            self._alarm.set(self.fresh.due_at(LATE))
+        return len(self.fresh)
+
+    def slow_at(self) -> float:
+        """When the oldest of these counts as slow: see C{UnderWay.due_at}."""
+        return self.fresh.due_at(SLOW_CONNECT)
 
     def capacity(self, connection: Connection[Any]) -> int:
         """The number of slots, free or leased, of a connection; 0 unless it is idle or leased."""
@@ -148,17 +170,19 @@ class Slots:
         self._speakers[id(protocol)] = connection
         try:
             check_whole("slots", slots := protocol.slots, 0)
-        except Exception as error:
+        except BaseException as error:
             self._failed(connection, error)
             return 0
         return int(slots)
 
     def look(self, connection: Connection[Any]) -> int:
-        """Measure a connection again.
+        """Measure a connection again. An idle one that cannot be used any more is closed.
 
         @return: the number of its free slots.
         """
         self.note(connection, self.measure(connection))
+        if connection.state is IDLE and not is_sound(connection.transport):
+            self._connections.close(connection, Why.UNFIT)
         taken: Taken = connection.slots
         return max(0, taken.size - len(taken))
 
@@ -260,7 +284,7 @@ class Slots:
         if is_idle and not taken.size:
             self.silent.add(connection)
             if not connection.uses:
-                self.fresh.add(connection)
+                self.fresh[connection] = connection.since
         else:
             self.silent.discard(connection)
-            self.fresh.discard(connection)
+            self.fresh.pop(connection, None)

@@ -31,7 +31,7 @@ class Supply(ABC):
     def __init__(self, manager: BaseManager[Any]) -> None:
         self._manager = manager
         self._connections = manager.connections
-        self._record = manager._record
+        self._record = manager.record
 
     @abstractmethod
     def leased(self) -> int:
@@ -50,8 +50,22 @@ class Supply(ABC):
         """The most leases that the manager can give at a time."""
 
     @abstractmethod
+    def lacking(self) -> int:
+        """The number of connections that those who wait need beside what is ready or in a check."""
+
+    def slow_at(self) -> float:
+        """When the oldest attempt to connect counts as slow, on the clock; infinity if none is."""
+        return self._connections.slow_at()
+
     def wanted(self) -> int:
         """The number of connections that should be connecting."""
+        connections, manager = self._connections, self._manager
+        if manager.demand():  # not both: what is made for a waiter may be idle in the next moment
+            wanted = self.lacking()
+        else:
+            ready = len(connections.idle) + connections.checking.counted_on
+            wanted = max(0, manager.policy.min_idle - ready)
+        return wanted + len(connections.expiring)
 
     @abstractmethod
     def held(self) -> Collection[Any]:
@@ -68,7 +82,7 @@ class Supply(ABC):
     def numbers(self) -> Status:
         """The manager's status, as far as it is known without a look at each connection."""
         manager, record, connections = self._manager, self._record, self._connections
-        slots = manager._policy.slots or 1
+        slots = manager.policy.slots or 1
         return Status(
             backend=manager.backend,
             manager=cast(Any, manager),
@@ -76,10 +90,10 @@ class Supply(ABC):
             idle=self.ready(),
             leased=self.leased(),
             connecting=len(connections.connecting) * slots,
-            unused=max(0, record.unused()) * slots,
+            unused=max(0, record.room.unused()) * slots,
             waiting=manager.demand(),
             limit=self.capacity(),
-            state=record.health.state(manager._lifecycle.state()),
+            state=record.health.state(manager.lifecycle.state()),
             ramp=record.health.ramp(),
             detached=len(record.detached),
         )
@@ -98,27 +112,22 @@ class SoleSupply(Supply):
 
     def coming(self) -> int:
         connections = self._connections
-        ready = len(connections.idle) + connections.checking.hopeful + len(connections.connecting)
-        return self._record.obtainable() + ready
+        ready = (
+            len(connections.idle) + connections.checking.counted_on + len(connections.connecting)
+        )
+        return self._record.room.obtainable() + ready
 
     def capacity(self) -> int:
         return self._record.limit
 
-    def wanted(self) -> int:
-        manager, connections = self._manager, self._connections
-        # Not both: what is made for a waiter may be idle in the next moment.
-        ahead = len(manager.waiting) + len(manager.placements.waiters) or manager._policy.min_idle
-        if not ahead:
-            return len(connections.expiring)
-        if connections.checking:
-            ahead -= connections.checking.hopeful
-        ahead -= len(connections.idle)
-        fresh = len(manager.placements.fresh)
-        if fresh:
-            new = manager.freshness.ready()
-            ahead += new - fresh
-            return max(0, ahead) + max(0, fresh - new) + len(connections.expiring)
-        return (ahead if ahead > 0 else 0) + len(connections.expiring)
+    def lacking(self) -> int:
+        connections, demand = self._connections, self._manager.demand()
+        lacking = demand - len(connections.idle) - connections.checking.counted_on
+        fresh = len(self._manager.placements.fresh)
+        if not fresh:
+            return max(0, lacking)
+        new = self._manager.freshness.ready()
+        return max(0, lacking + new - fresh) + max(0, fresh - new)
 
     def held(self) -> Collection[Any]:
         return [each for each in self._connections.all if each.state is LEASED]
@@ -142,10 +151,10 @@ class SharedSupply(Supply):
 
     @property
     def _slots(self) -> Slots:
-        return self._manager._slots
+        return self._manager.slots
 
     def leased(self) -> int:
-        return self._slots.heard().leased()
+        return self._slots.leased()  # what was not asked for its slots yet has no lease
 
     def ready(self) -> int:
         slots = self._slots.heard()
@@ -166,8 +175,12 @@ class SharedSupply(Supply):
 
     def coming(self) -> int:
         connecting, checking = self._connections.connecting, self._connections.checking
-        to_come = self._record.obtainable() + len(connecting) + checking.hopeful
+        to_come = self._record.room.obtainable() + len(connecting) + checking.counted_on
+        to_come += self._slots.heard().about_to_tell()
         return to_come * self._slots.each + self.ready()
+
+    def slow_at(self) -> float:
+        return min(super().slow_at(), self._slots.heard().slow_at())
 
     def capacity(self) -> int:
         slots, limit = self._slots.heard(), self._record.limit
@@ -176,19 +189,13 @@ class SharedSupply(Supply):
             return sum(sizes)
         return slots.total + (limit - slots.open) * slots.each
 
-    def wanted(self) -> int:
-        manager, connections = self._manager, self._connections
-        expiring = len(connections.expiring)
-        if not manager.demand():
-            ready = len(connections.idle) + connections.checking.hopeful
-            return max(0, manager._policy.min_idle - ready) + expiring
-        # A new connection that can carry nothing yet is about to hear how much it can carry.
-        slots = self._slots.heard()
+    def lacking(self) -> int:
+        manager, slots = self._manager, self._slots.heard()
         fresh, new = len(manager.placements.fresh), manager.freshness.ready()
-        ready = (connections.checking.hopeful - new) * slots.each + self.ready()
+        ready = (self._connections.checking.counted_on - new) * slots.each + self.ready()
         leases = fresh + max(0, manager.demand() - fresh - ready)
-        lacking = manager.freshness.connections_for(leases) - new - len(slots.fresh)
-        return expiring + max(0, lacking)
+        coming = new + slots.about_to_tell()
+        return max(0, manager.freshness.connections_for(leases) - coming)
 
     def held(self) -> Collection[Any]:
         return [slot for each in self._connections.all for slot in each.slots]

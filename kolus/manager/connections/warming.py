@@ -1,7 +1,7 @@
 """C{Warming}: makes connections before anybody asks for a lease, and tells when they are ready.
 
 Its state is the calls of C{warm} that wait, each with how many connections it wants, since when,
-and the timer of its deadline.
+and the timer of its deadline; and the same calls by that number, of which there are few.
 """
 
 from __future__ import annotations
@@ -44,40 +44,46 @@ class _Wish:
 class Warming:
     """Connects until as many connections of one manager are ready as are wanted.
 
-    @ivar wishes: what is waited for.
+    @ivar wishes: what is waited for, the oldest first.
     """
 
     def __init__(self, manager: BaseManager[Any]) -> None:
         self._manager = manager
         self.wishes: dict[Deferred[None], _Wish] = {}
+        self._by_count: dict[int, dict[Deferred[None], None]] = {}
 
     def ask(self, count: int, timeout: float | None) -> Deferred[None]:
         """See C{Pool.warm}.
 
         @param timeout: seconds; the policy's C{acquire_timeout} if C{None}.
         """
+        manager = self._manager
+        manager.connections.look_at_idle()
         if self._ready() >= count:
             return succeed(None)
-        manager = self._manager
         told: Deferred[None] = Deferred(self._give_up)
-        self.wishes[told] = wish = _Wish(count, manager._now(), next(manager._record.arrivals))
-        seconds = manager._policy.acquire_timeout if timeout is None else timeout
+        self.wishes[told] = wish = _Wish(count, manager.now(), next(manager.record.arrivals))
+        self._by_count.setdefault(count, {})[told] = None
+        seconds = manager.policy.acquire_timeout if timeout is None else timeout
         if seconds is not None and seconds < math.inf:
-            wish.timer = manager._clock.callLater(seconds, self._expire, told)
-        manager._connector.pay()
+            wish.timer = manager.clock.callLater(seconds, self._expire, told)
+        manager.connector.allow_next()
         manager.connections_changed()
         return told
 
     def wanted(self) -> int:
         """How many connections should be connecting."""
-        most = max([each.count for each in self.wishes.values()], default=0)
+        most = max(self._by_count, default=0)
         return most - self._ready() if most else 0
 
     def next_order(self) -> float:
         """The number of the arrival of the oldest call that lacks a connection, which is higher
         than that of any request; infinity if none does."""
-        lacking = [each.order for each in self.wishes.values() if each.count > self._ready()]
-        return AFTER_REQUESTS + min(lacking) if lacking else math.inf
+        ready = self._ready()
+        for each in self.wishes.values():
+            if each.count > ready:  # C{look} soon removes the others
+                return AFTER_REQUESTS + each.order
+        return math.inf
 
     def _ready(self) -> int:
         """How many connections are idle or leased."""
@@ -87,17 +93,23 @@ class Warming:
     def look(self) -> None:
         """Something has changed: fire what has come true, and fail what cannot."""
         is_hopeless = self._is_hopeless()
-        for told, wish in tuple(self.wishes.items()):
+        for count in sorted(self._by_count):
+            if is_hopeless or self._ready() >= count or self._why_too_many(count) is not None:
+                self._settle(count, is_hopeless)
+        self._make_way()
+
+    def _settle(self, count: int, is_hopeless: bool) -> None:
+        """Fire or fail the calls for so many connections. What they call may change what is so."""
+        for told in tuple(self._by_count.get(count, ())):
             if told not in self.wishes:
                 continue
-            error = self._why_too_many(wish.count)
-            if self._ready() >= wish.count:
+            error = self._why_too_many(count)
+            if self._ready() >= count:
                 self._forget(told)
                 told.callback(None)
             elif error is not None or is_hopeless:
                 self._forget(told)
-                told.errback(error or self._manager._connector.error())
-        self._make_way()
+                told.errback(error or self._manager.connector.error())
 
     def fail_all(self, error: KolusError) -> None:
         """The manager ends."""
@@ -108,8 +120,8 @@ class Warming:
 
     def _why_too_many(self, count: int) -> Exception | None:
         """Why so many cannot be ready, if they cannot."""
-        manager, most_idle = self._manager, self._manager._policy.max_idle
-        limit, where = manager._record.limit, manager.backend
+        manager, most_idle = self._manager, self._manager.policy.max_idle
+        limit, where = manager.record.limit, manager.backend
         if count > limit:
             return ValueError(f"{count} connections to {where} are more than its limit of {limit}")
         if most_idle is not None and count > most_idle:
@@ -121,23 +133,23 @@ class Warming:
     def _is_hopeless(self) -> bool:
         """Whether the last attempt failed, and no other is due: see the policy's C{fail_fast}."""
         manager = self._manager
-        attempts = manager._record.attempts
+        attempts = manager.record.attempts
         if attempts.last_error is None or manager.connections.connecting:
             return False
-        is_later = attempts.retry_at > manager._now() and manager._policy.fail_fast
-        return is_later or manager._connector.unpaid
+        is_later = attempts.retry_at > manager.now() and manager.policy.fail_fast
+        return is_later or manager.connector.held_back
 
     def _expire(self, told: Deferred[None]) -> None:
         manager, wish = self._manager, self.wishes[told]
         self._forget(told)
-        record, waited = manager._record, manager._now() - wish.since
+        record, waited = manager.record, manager.now() - wish.since
         error = LeaseTimeout(
             manager.status(),
             waited,
             record.attempts.last_error,
             but=record.attempts.but,
-            pool_limit=record.binding_pool_limit(),
-            of_others=record.connections_of_others(manager),
+            pool_limit=record.room.binding_pool_limit(),
+            of_others=record.room.taken_by_others(manager),
         )
         error.add_note(f"{self._ready()} of {wish.count} connections were ready")
         told.errback(error)
@@ -151,11 +163,17 @@ class Warming:
     def _make_way(self) -> None:
         """Nobody waits for what is ready any more: it may have to make way."""
         if not self.wishes:
-            self._manager._record.turns.demand_fell(self._manager)
+            self._manager.record.turns.demand_fell(self._manager)
 
     def _forget(self, told: Deferred[None]) -> None:
         wish = self.wishes.pop(told, None)
-        if wish is not None and wish.timer is not None and wish.timer.active():
+        if wish is None:
+            return
+        same = self._by_count[wish.count]
+        del same[told]
+        if not same:
+            del self._by_count[wish.count]
+        if wish.timer is not None and wish.timer.active():
             wish.timer.cancel()
 
 

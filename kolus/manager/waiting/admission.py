@@ -36,7 +36,7 @@ class Admission(Generic[P]):
     def __init__(self, manager: BaseManager[P]) -> None:
         self._manager = manager
         self._fresh: WaiterQueue[Lease[P]] | None = None
-        self._most_waiters = manager._policy.max_waiters
+        self._most_waiters = manager.policy.max_waiters
         self.warming = Warming(manager)
 
     def wait(
@@ -49,19 +49,17 @@ class Admission(Generic[P]):
         @raise LeaseError: C{owner} has ended, or itself holds all leases that could serve it.
         """
         manager = self._manager
-        if owner is None and not (fresh or manager._debug):
+        if owner is None and not (fresh or manager.policy.debug):
             if self._most_waiters is not None and manager.demand() >= self._most_waiters:
                 self.check_room()
-            waiter = manager._queue.append(timeout)
+            waiter = manager.queue.append(timeout)
+            self._came()
         else:
             waiter = self._wait_noted(timeout, owner, fresh)
-        manager._connector.pay()
-        if (
-            manager._group_queues
-            or manager._idle
-            or len(manager.connections.all) < manager._record.limit
-        ):
-            manager._dispatcher.decide()
+        manager.connector.allow_next()
+        connections = manager.connections
+        if manager.groups.joined or connections.idle or len(connections.all) < manager.record.limit:
+            manager.dispatcher.decide()
         return waiter
 
     def _wait_noted(
@@ -70,15 +68,17 @@ class Admission(Generic[P]):
         """The same for a request with an owner or for a fresh connection, and for any request in
         debug mode."""
         manager = self._manager
-        ownership = None if owner is None else manager._tracker.ownership(owner)
+        ownership = None if owner is None else manager.tracker.ownership(owner)
         origin = self.origin(ownership)
         if ownership is not None:
             error = manager.deadlocks.find(ownership.owner, origin)
             if error is not None:
                 raise error
         self.check_room()
-        queue = self._fresh_queue() if fresh else manager._queue
+        queue = self._fresh_queue() if fresh else manager.queue
         waiter = queue.append(timeout)
+        if not fresh:
+            self._came()
         waiter.origin = origin
         if ownership is not None:
             waiter.ownership = ownership
@@ -93,37 +93,36 @@ class Admission(Generic[P]):
             self._fresh = FreshQueue(manager)
         return self._fresh
 
-    def came(self) -> None:
+    def _came(self) -> None:
         """A request waits in the manager's own queue."""
         manager = self._manager
         manager.smooth = False
-        load = manager._load
+        load = manager.record.load
         load.noted += 1
         if load.sole is None:
             load.stale[manager] = None
-        if manager._watchers:
-            manager._record.tell_watchers()
+        if manager.record.watchers:
+            manager.record.tell_watchers()
 
-    def left(self, _: Waiter[Lease[P]]) -> None:
+    def left(self) -> None:
         """A request has left that queue, and was not served."""
         manager = self._manager
-        if not manager._lifecycle.closed:  # else it does not count here any more
-            load = manager._load
+        if not manager.lifecycle.closed:  # else it does not count here any more
+            load = manager.record.load
             load.noted -= 1
             if load.sole is None:
                 load.stale[manager] = None
-        if manager._watchers:
-            manager._record.tell_watchers()
+        if manager.record.watchers:
+            manager.record.tell_watchers()
         if not manager.passes_on:  # else nobody waits for room here
             manager.demand_fell()
 
     def origin(self, ownership: Ownership | None) -> str | None:
         """The place in the program that makes the current request. C{None} if it has no owner, and
         debug mode is off: the place is not needed later then."""
-        manager = self._manager
-        return (
-            manager._tracker.origin(ownership) if manager._debug or ownership is not None else None
-        )
+        tracker = self._manager.tracker
+        is_asked = self._manager.policy.debug or ownership is not None
+        return tracker.origin(ownership) if is_asked else None
 
     def check_room(self) -> None:
         """Refuse a request if there are as many waiters as the policy allows.
@@ -138,9 +137,9 @@ class Admission(Generic[P]):
         if beyond >= 0 and beyond >= manager.supply.coming():
             error = PoolFull(
                 f"{manager.supply.numbers()} is full: max_waiters={most} lets no more requests wait"
-                + pool_is_full(manager._record.binding_pool_limit())
+                + pool_is_full(manager.record.room.binding_pool_limit())
             )
-            manager._recorder.rejected(error)
+            manager.recorder.rejected(error)
             raise error
 
     def warm(self, ident: Hashable, count: int, timeout: float | None) -> Deferred[None]:
@@ -156,24 +155,24 @@ class Admission(Generic[P]):
     def accepts(self, ident: Hashable) -> bool:
         """Whether the manager takes requests of C{ident}."""
         manager = self._manager
-        return manager._lifecycle.refusal is None and ident == manager.ident
+        return manager.lifecycle.refusal is None and ident == manager.ident
 
     def refuse(self, ident: Hashable) -> None:
         """Raise what a request for C{ident} is refused with, if it is."""
         manager = self._manager
         manager.process.check()
-        if manager._lifecycle.refusal is not None:
-            error: KolusError = manager._lifecycle.refusal(f"{manager!r} gives no new leases")
+        if manager.lifecycle.refusal is not None:
+            error: KolusError = manager.lifecycle.refusal(f"{manager!r} gives no new leases")
         elif ident != manager.ident:
             error = WrongIdent(self._wrong_ident(ident))
         else:
             return
-        manager._recorder.rejected(error)
+        manager.recorder.rejected(error)
         raise error
 
     def _wrong_ident(self, ident: Hashable) -> str:
         manager = self._manager
-        if manager._policy.idents != "reject":
+        if manager.policy.idents != "reject":
             return (
                 f"this manager of {manager.backend} belongs to another ident than {ident!r}; "
                 "ask the pool for the backend, which has a manager for each ident"
@@ -188,14 +187,15 @@ class Admission(Generic[P]):
         """A waiter of the manager's queue, or one that was placed here, was cancelled."""
         manager = self._manager
         manager.counters.cancels += 1
-        if manager._observers:
-            manager._recorder.cancelled(manager._now() - waiter.since)
+        if manager.observers:
+            manager.recorder.cancelled(manager.now() - waiter.since)
 
-    def is_hopeful(self, waiter: Waiter[Any]) -> bool:
-        """Whether a connection is being made, checked or reset here, for a waiter of the manager's
-        queue, or one that is placed here."""
+    def has_coming(self, waiter: Waiter[Any]) -> bool:
+        """Whether a connection is being made, checked or reset here, or may be made as soon as
+        another is gone, for a waiter of the manager's queue, or one that is placed here."""
         manager = self._manager
-        return bool(manager.connections.connecting) or manager.hooks.under_way > 0
+        is_made_ready = bool(manager.connections.connecting) or manager.hooks.under_way > 0
+        return is_made_ready or manager.record.room.to_come() > 0
 
     def timed_out(
         self, waiter: Waiter[Any], tried: Mapping[AnyBackend, BaseException] | None = None
@@ -204,9 +204,9 @@ class Admission(Generic[P]):
 
         @param tried: the other backends that could not serve it, and why.
         """
-        manager, record = self._manager, self._manager._record
-        waited = manager._now() - waiter.since
-        manager._recorder.timed_out(waited)
+        manager, record = self._manager, self._manager.record
+        waited = manager.now() - waiter.since
+        manager.recorder.timed_out(waited)
         attempts, failed = record.attempts, manager.hooks.last_failure
         _, hook, hook_error = failed if failed and failed[0] >= waiter.since else (0, None, None)
         return LeaseTimeout(
@@ -217,6 +217,6 @@ class Admission(Generic[P]):
             but=attempts.but,
             hook=hook,
             hook_error=hook_error,
-            pool_limit=record.binding_pool_limit(),
-            of_others=record.connections_of_others(manager),
+            pool_limit=record.room.binding_pool_limit(),
+            of_others=record.room.taken_by_others(manager),
         )

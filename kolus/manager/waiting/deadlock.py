@@ -7,10 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kolus.errors import LeaseError
-    from kolus.manager.backend.record import BackendRecord
     from kolus.manager.base import BaseManager
-    from kolus.manager.lease_tracker import LeaseTracker
-    from kolus.policy import Policy
     from kolus.watching import Owner, Ownership
 
 __all__ = ["Deadlocks"]
@@ -19,17 +16,10 @@ __all__ = ["Deadlocks"]
 class Deadlocks:
     """Looks at what the owners of one manager's leases hold. It has no state of its own."""
 
-    def __init__(
-        self,
-        manager: BaseManager[Any],
-        tracker: LeaseTracker,
-        record: BackendRecord,
-        policy: Policy,
-    ) -> None:
+    def __init__(self, manager: BaseManager[Any]) -> None:
         self._manager = manager
-        self._tracker = tracker
-        self._record = record
-        self._policy = policy
+        self._tracker = manager.tracker
+        self._record = manager.record
 
     def find(self, owner: Owner | None, origin: str | None) -> LeaseError | None:
         """The error of a request of C{owner}, if the owner holds all leases that this manager can
@@ -38,11 +28,11 @@ class Deadlocks:
         @param origin: the place in the program that made the request.
         """
         ownerships: list[Ownership] = []
-        if owner is not None and self._policy.slots is None:
+        if owner is not None and self._manager.policy.slots is None:
             ownerships = self._held_by(owner)
         elif owner is not None:
             # A sibling's lease of a shared connection is only one slot, not a whole connection.
-            held = self._manager.ownership_of(owner)
+            held = self._tracker.owners.find(owner)
             ownerships = [] if held is None else [held]
         manager, find = self._manager, self._tracker.deadlock
         error = find(ownerships, manager.supply.capacity(), manager, origin) if ownerships else None
@@ -54,21 +44,25 @@ class Deadlocks:
         """
         record, found = self._record, []
         others = len(record.all) - record.limit  # so many may be other lessees'
-        for each in self._holders():
+        for each in self._holders() if others >= 0 else ():
+            held = each.tracker.owners.find(owner)
+            others -= len(each.connections.all) - (0 if held is None else len(held.leases))
             if others < 0:
+                record.has_others = each
                 return []
-            held = each.ownership_of(owner)
-            others -= len(each.connections.all)
             if held is not None:
-                others += len(held.leases)
                 found.append(held)
-        return found if others >= 0 else []
+        return found
 
     def _holders(self) -> Iterator[BaseManager[Any]]:
-        """The managers of the backend, or only those that have connections if these are few."""
-        record, seen = self._record, set()
+        """The managers of the backend, or only those that have connections if these are few. The
+        first is the one where the last look has ended: the next may end there, too."""
+        record, seen = self._record, set[object]()
+        if record.has_others is not None:
+            seen.add(record.has_others)
+            yield record.has_others
         if len(record.members) <= len(record.all):
-            yield from record.members
+            yield from (each for each in record.members if each not in seen)
             return
         for connection in record.all:
             manager = connection.manager
@@ -80,15 +74,18 @@ class Deadlocks:
         """The same if it holds all connections that the pool's limit allows."""
         budget, found = self._record.budget, []
         # A lease of a shared connection is only one slot of it.
-        if owner is None or budget.unused() > 0 or self._policy.slots is not None:
+        if owner is None or budget.unused() > 0 or self._manager.policy.slots is not None:
+            return None
+        if budget.has_others is not None and _has_others(budget.has_others, owner):
             return None
         for record in budget.holders:
             for member in record.members:
-                held = member.ownership_of(owner) if member.connections.all else None
-                if held is not None and len(held.leases) == len(member.connections.all):
-                    found.append(held)
-                elif member.connections.all:
+                if _has_others(member, owner):
+                    budget.has_others = member
                     return None
+                held = member.tracker.owners.find(owner)
+                if held is not None and member.connections.all:
+                    found.append(held)
         return self._tracker.deadlock(found, budget.used, self._manager, origin)
 
     def fail_all_of(self, owner: Owner | None) -> None:
@@ -133,3 +130,10 @@ class Deadlocks:
         """The capacity has fallen: an owner that waits may now hold all leases."""
         for ownership in self._tracker.owners.waiting():
             self.fail_all_of(ownership.owner)
+
+
+def _has_others(manager: BaseManager[Any], owner: Owner) -> bool:
+    """Whether a manager has connections that an owner does not hold."""
+    connections = len(manager.connections.all)
+    held = manager.tracker.owners.find(owner) if connections else None
+    return connections > 0 and (held is None or len(held.leases) != connections)

@@ -15,7 +15,6 @@ from kolus.manager.waiting.queue import Waiter, WaiterQueue
 if TYPE_CHECKING:
     from kolus.backend import Backend
     from kolus.manager.base import BaseManager
-    from kolus.watching import Owner
 
 __all__ = ["FreshQueue"]
 
@@ -26,15 +25,8 @@ class FreshQueue(WaiterQueue[Lease[Any]]):
     fresh = True
 
     def __init__(self, manager: BaseManager[Any]) -> None:
-        super().__init__(
-            manager._clock,
-            manager._policy.acquire_timeout,
-            manager.admission.timed_out,
-            arrivals=manager._record.arrivals,
-            removed=self._has_left,
-            cancelled=manager.admission.cancelled,
-            hopeful=manager.admission.is_hopeful,
-        )
+        timeout, arrivals = manager.policy.acquire_timeout, manager.record.arrivals
+        super().__init__(manager.clock, timeout, arrivals=arrivals)
         self._manager = manager
 
     def append(self, timeout: float | None = None) -> Waiter[Lease[Any]]:
@@ -47,13 +39,25 @@ class FreshQueue(WaiterQueue[Lease[Any]]):
         self._has_left(waiter)
 
     def _has_left(self, waiter: Waiter[Any]) -> None:
-        """A waiter was served, failed or was cancelled."""
         if not self.waiting:
             self._manager.groups.leave(self)
             self._alarm.clear()
         self._manager.placements.discard(waiter)
 
-    def refused(self, waiter: Waiter[Any], error: Exception) -> None:
+    def _was_cancelled(self, waiter: Waiter[Any]) -> None:
+        self._manager.admission.cancelled(waiter)
+
+    def _has_coming(self, waiter: Waiter[Any]) -> bool:
+        return self._manager.admission.has_coming(waiter)
+
+    def _expire(self, waiter: Waiter[Any]) -> None:
+        self.remove(waiter)
+        waiter.fail(self._manager.admission.timed_out(waiter))
+
+    def unplaced(self, waiter: Waiter[Any]) -> None:
+        """It fails at once."""
+
+    def place_elsewhere(self, waiter: Waiter[Any], error: Exception) -> None:
         """There is no other manager."""
         self.fail(waiter, error)
 
@@ -63,23 +67,8 @@ class FreshQueue(WaiterQueue[Lease[Any]]):
     def is_short(self) -> bool:
         return False
 
-    def wants_room_at(self, backend: Backend) -> bool:
-        return False
-
     def relieve(self, waiter: Waiter[Any]) -> None:
         """It waits on: there is no other place."""
-
-    def has_room_at(self, where: Any) -> None:
-        """Never called: it does not ask for room."""
-
-    def look_at(self, due: float) -> None:
-        """Never called: it does not ask for room."""
-
-    def is_idle_at(self, manager: Any) -> None:
-        """Never called: what is idle is of no use to it."""
-
-    def fail_if_deadlocked(self, waiter: Waiter[Any], owner: Owner) -> None:
-        """The manager looks at these waiters itself."""
 
     def dropped(self, manager: Any) -> None:
         """It joins again with its next waiter."""

@@ -44,7 +44,7 @@ class Freshness(ABC):
     def take(self) -> Connection[Any] | None:
         """Take a connection that was never leased out of C{idle}. C{None} if there is none, if it
         must be checked first, or if somebody waits for it."""
-        if self._manager._dispatcher.is_asked(reused=False):
+        if self._manager.waiters.is_asked(reused=False):
             return None
         connection = next(self.new_idle(), None)
         if connection is None or self._manager.hooks.is_stale(connection):
@@ -54,7 +54,7 @@ class Freshness(ABC):
 
     def is_wanted(self) -> bool:
         """Whether something idle was never leased, and is for somebody who waits."""
-        is_asked = self._manager._dispatcher.is_asked(reused=False)
+        is_asked = self._manager.waiters.is_asked(reused=False)
         return is_asked and next(self.new_idle(), None) is not None
 
     @abstractmethod
@@ -70,33 +70,36 @@ class Freshness(ABC):
         expected to be after their check."""
         if not self._placed:
             return 0
-        most = self.connections_for(len(self._placed)) - self._connections.checking.new
-        return self._connections.checking.new + sum(
-            [1 for _ in islice(self.new_idle(), max(0, most))]
-        )
+        in_check = self.in_check()
+        most = self.connections_for(len(self._placed)) - in_check
+        return in_check + sum([1 for _ in islice(self.new_idle(), most)])
+
+    def in_check(self) -> int:
+        """How many connections of the kind in a check are for these requests. The others that are
+        in a check are for those who take anything."""
+        return min(self._connections.checking.new, self.connections_for(len(self._placed)))
 
     def _hand_out(self) -> None:
         manager = self._manager
-        while manager._lifecycle.serves and manager._dispatcher.is_asked(reused=False):
+        while manager.lifecycle.serves and manager.waiters.is_asked(reused=False):
             connection = next(self.new_idle(), None)
             if connection is None:
                 return
             is_stale = manager.hooks.is_stale(connection)
-            in_check = self._connections.checking.new
-            if is_stale and in_check >= self.connections_for(len(self._placed)):
+            if is_stale and self.in_check() >= self.connections_for(len(self._placed)):
                 return  # those in a check that were leased before are of no use here
             self._connections.take(connection)
             if is_stale:
                 manager.checker.check(connection)
             else:
-                manager._give(connection)
+                manager.give(connection)
 
     def _is_next(self) -> bool:
         """Whether such a request is placed here, and is older than those who take anything."""
         head = next(iter(self._placed), None)
-        if head is None or not self._manager._lifecycle.serves:
+        if head is None or not self._manager.lifecycle.serves:
             return False
-        other = self._manager._dispatcher.next_waiter()
+        other = self._manager.waiters.next()
         return other is None or head.order < other.order
 
     def _is_short(self) -> bool:
@@ -104,22 +107,24 @@ class Freshness(ABC):
         manager = self._manager
         if self.connections_for(len(self._placed)) <= self._coming():
             return False
-        due = manager._record.attempts.due_at
-        if due > manager._now():
-            manager._alarm.set(due)  # nothing has to make way before
+        due = manager.record.attempts.due_at
+        if due > manager.now():
+            manager.alarm.set(due)  # nothing has to make way before
             return False
-        return not manager._connector.unpaid
+        return not manager.connector.held_back
 
     def _make_way(self) -> bool:
-        """End a connection, so that a fresh one may be made; return whether there was one."""
-        if self._connections.idle:
-            self._connections.close_oldest_idle(Why.DISPLACED)
-            return True
-        return False
+        """End a connection that was leased, so that a fresh one may be made; return whether there
+        was one."""
+        used = next((each for each in self._connections.idle if each.uses), None)
+        if used is None:
+            return False
+        self._connections.close(used, Why.DISPLACED)
+        return True
 
     def _coming(self) -> int:
         """How many fresh connections are ready or being made, or may be without another's end."""
-        to_come = max(0, self._manager._record.room_to_come())
+        to_come = max(0, self._manager.record.room.to_come())
         return self.ready() + len(self._connections.connecting) + to_come
 
 
@@ -145,7 +150,7 @@ class SharedFreshness(Freshness):
 
     @property
     def _slots(self) -> Slots:
-        return self._manager._slots
+        return self._manager.slots
 
     def new_idle(self) -> Iterator[Connection[Any]]:
         return self._connections.order.new(self._slots.heard().silent)
@@ -156,20 +161,20 @@ class SharedFreshness(Freshness):
     def give(self, connection: Connection[Any]) -> None:
         """Lease a connection that was never leased, and is not in C{idle}, to those who wait."""
         manager = self._manager
-        last = next(manager._record.arrivals)
-        while manager._lifecycle.serves and self._slots.look(connection):
-            waiter = manager._dispatcher.next_waiter(reused=False)
+        last = next(manager.record.arrivals)
+        while manager.lifecycle.serves and self._slots.look(connection):
+            waiter = manager.waiters.next(reused=False)
             if waiter is None or waiter.order > last:
                 return
             if connection in self._connections.idle:  # whoever had it first has released it
                 if manager.hooks.is_stale(connection):
                     return
                 self._connections.order.leave(connection)
-            slot = manager._take(connection, manager._now())
+            slot = manager.take(connection, manager.now())
             if slot is None:
                 return
             slot.fresh = waiter.fresh
-            manager._dispatcher.serve(slot)
+            manager.dispatcher.serve(slot)
             if connection.state is not LEASED and connection not in self._connections.idle:
                 return  # whoever had it has detached it, or it is in a check already
 
@@ -186,4 +191,4 @@ class SharedFreshness(Freshness):
 
     def _coming(self) -> int:
         slots = self._slots
-        return super()._coming() + len(slots.making_way) + len(slots.fresh)
+        return super()._coming() + len(slots.making_way) + slots.about_to_tell()

@@ -9,7 +9,6 @@ Its state is the attempt, until its outcome is handled, and the lease.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from twisted.python.failure import Failure
@@ -34,38 +33,37 @@ class HeadStart:
     def __init__(self, manager: BaseManager[Any]) -> None:
         self.lease: Lease[Any] | None = None
         self._manager = manager
-        dispatcher = manager._dispatcher
+        dispatcher = manager.dispatcher
         dispatcher.is_deciding = True  # what it calls may ask for leases, and comes after it
         try:
-            self._attempt: Any = manager._connector.begin()
+            self._attempt: Any = manager.connector.begin()
         finally:
             dispatcher.is_deciding = False
         connection, made = self._attempt
         is_made = made.called and not made.paused and not isinstance(made.result, Failure)
-        if is_made and connection.usable() and manager._lifecycle.serves:
+        if is_made and connection.usable() and manager.lifecycle.serves:
             self._attempt = None
             self._take(connection)
-            if self.lease is None or dispatcher.is_to_decide or manager._policy.min_idle:
-                manager._connector.tell()
+            if self.lease is None or dispatcher.is_to_decide or manager.policy.min_idle:
+                manager.connector.tell()
         else:
-            # Until its request waits, that is not one that came after the attempt.
-            manager._record.attempts.begun_at = math.inf
+            manager.record.attempts.precedes_its_request()
 
     def _take(self, connection: Connection[Any]) -> None:
         """Lease a connection that is made. Nobody has seen it idle."""
         manager = self._manager
-        now = manager._now()
-        manager._connector.is_ready(connection, lambda: connection.become_idle(now, {}))
+        now = manager.now()
+        manager.connector.made_ready(connection, lambda: connection.become_idle(now, {}))
         if connection.lease(now):
-            self.lease = manager._tracker.lease_after(connection.begun_at, connection)
+            self.lease = manager.tracker.lease_after(connection.begun_at, connection)
         else:
             manager.connections.close(connection, Why.UNFIT)
 
     def go_on(self) -> None:
         """The request waits: handle the outcome of the attempt, now or when it is known."""
         if self._attempt is not None:
-            self._manager._record.attempts.begun_at = self._manager._now()
-            self._manager._connector.go_on(*self._attempt)
+            self._manager.record.attempts.its_request_waits(self._manager.now())
+            self._manager.connector.go_on(*self._attempt)
 
 
 def head_start(manager: BaseManager[Any] | None) -> HeadStart | None:
@@ -76,13 +74,10 @@ def head_start(manager: BaseManager[Any] | None) -> HeadStart | None:
     """
     if manager is None:
         return None
-    record, connections, dispatcher = manager._record, manager.connections, manager._dispatcher
+    record, connections, dispatcher = manager.record, manager.connections, manager.dispatcher
     is_calm = record.health.is_well and record.attempts.last_error is None
-    if not (is_calm and manager._lifecycle.serves) or manager._policy.slots is not None:
+    if not (is_calm and manager.lifecycle.serves) or manager.policy.slots is not None:
         return None
     if connections.idle or connections.connecting or connections.checking:
         return None
-    others = record.turns.wanting or record.budget.wanting or manager.admission.warming.wishes
-    if others or manager.demand() or dispatcher.is_deciding or dispatcher.is_asked(reused=False):
-        return None
-    return HeadStart(manager) if record.may_connect() else None
+    return HeadStart(manager) if dispatcher.is_quiet() and record.room.may_connect() else None

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -25,9 +25,10 @@ from kolus.lease import Lease
 from kolus.support import Alarm, QuickDeferred, following, steady, waiting
 
 if TYPE_CHECKING:
+    from kolus.manager.base import BaseManager
     from kolus.watching import Ownership
 
-__all__ = ["Waiter", "WaiterQueue", "as_waiter"]
+__all__ = ["OwnQueue", "Waiter", "WaiterQueue", "as_waiter"]
 
 P = TypeVar("P")
 T = TypeVar("T")
@@ -46,7 +47,8 @@ class Waiter(QuickDeferred, Deferred[T]):
     await ...}.
 
     @ivar since: when it arrived, on the clock.
-    @ivar deadline: when it fails, on the clock; infinity if never.
+    @ivar deadline: when it fails, on the clock; infinity if never. After a stall of the reactor it
+        fails up to 0.25 s later, so that what came meanwhile is read first.
     @ivar order: its number. An earlier request has a smaller one, in all queues.
     @ivar queue: the queue that it is in; C{None} if it is in none, or has left.
     @ivar origin: the place in the program that made it, if known.
@@ -98,14 +100,15 @@ class Waiter(QuickDeferred, Deferred[T]):
         self.cancel()
         return RuntimeError(
             "an asyncio task cannot await a request of a pool, which is a Twisted Deferred; write "
-            "async with kolus.aio.lease(pool, ident, backend) as lease; or for a client's call "
+            "async with kolus.aio.lease(pool, ident, backend) as lease; or for any other call "
             "await kolus.aio.wait(call); or run the coroutine by Deferred.fromCoroutine"
         )
 
 
 def as_waiter(asked: Deferred[T]) -> Waiter[T]:
-    """The same request as a C{Waiter}, which can be entered. Cancelling that cancels C{asked}."""
-    return asked if isinstance(asked, Waiter) else following(Waiter, asked)
+    """The same request or call as a C{Waiter}, which can be entered if it gives a lease, and tells
+    an asyncio task what to write. Cancelling that cancels C{asked}."""
+    return asked if isinstance(asked, Waiter) else following(Waiter, asked, _release)
 
 
 class WaiterQueue(Generic[T]):
@@ -121,39 +124,22 @@ class WaiterQueue(Generic[T]):
         self,
         clock: IReactorTime,
         timeout: float | None,
-        expired: Callable[[Waiter[T]], Exception] | None,
         alarm: Alarm | None = None,
         arrivals: Iterator[int] | None = None,
-        *,
-        added: Callable[[], object] | None = None,
-        removed: Callable[[Waiter[T]], object] | None = None,
-        cancelled: Callable[[Waiter[T]], object] | None = None,
-        hopeful: Callable[[Waiter[T]], object] | None = None,
     ) -> None:
         """
         @param timeout: seconds after which a waiter without a time-out of its own fails; C{None}:
             never.
-        @param expired: makes the error of a waiter whose time is over; it has left the queue then.
-            C{None} for a kind of queue that does it otherwise.
         @param alarm: is set to each deadline; its owner then calls C{expire_due}. C{None}: the
             queue has its own.
         @param arrivals: numbers the waiters of all queues that are served by arrival together.
-        @param added: called when a waiter has come; it must only take a note.
-        @param removed: called when a waiter has left that was not served.
-        @param cancelled: called after that if its caller has cancelled it, or its owner has ended.
-        @param hopeful: tells whether a connection is being made, checked or reset for a waiter.
         """
-        self._hopeful = hopeful
         self.waiting: OrderedDict[Waiter[T], None] = OrderedDict()
         self._clock = clock = steady(clock)
         self._now = clock.seconds
         self._timeout = math.inf if timeout is None else timeout
-        self._expired = expired
         self._timed: deque[Waiter[T]] = deque()
         self._alarm = Alarm(clock, self._wake) if alarm is None else alarm
-        self._added = added
-        self._removed = removed
-        self._cancelled = cancelled
         self._arrivals = itertools.count() if arrivals is None else arrivals
 
     def __len__(self) -> int:
@@ -163,13 +149,18 @@ class WaiterQueue(Generic[T]):
         """The oldest waiter; it stays in the queue."""
         return next(iter(self.waiting), None)
 
+    def first_order(self) -> float:
+        """The number of the oldest waiter; infinity if there is none."""
+        head = self.head()
+        return math.inf if head is None else head.order
+
     def append(self, timeout: float | None = None) -> Waiter[T]:
         """Queue a request.
 
         @param timeout: seconds until its deadline; C{None}: the queue's own time-out.
         @return: the waiter. Cancelling it removes it from the queue.
         """
-        waiter: Waiter[T] = waiting(Waiter, _give_up)
+        waiter: Waiter[T] = waiting(Waiter, _cancel)
         waiter.queue = self
         waiter.order = next(self._arrivals)
         waiter.since = now = self._now()
@@ -184,8 +175,6 @@ class WaiterQueue(Generic[T]):
             if timeout < math.inf:
                 waiter._call = self._clock.callLater(timeout, self._ring, waiter)
         self.waiting[waiter] = None
-        if self._added is not None:
-            self._added()
         return waiter
 
     def _note_deadline(self, waiter: Waiter[T]) -> None:
@@ -196,17 +185,17 @@ class WaiterQueue(Generic[T]):
             self._alarm.set(waiter.deadline)
 
     def popleft(self) -> Waiter[T]:
-        """Remove the oldest waiter, to serve it. C{removed} is not called."""
+        """Remove the oldest waiter, to serve it. C{_has_left} is not called."""
         waiter, _ = self.waiting.popitem(False)
         if self._timed and self._timed[0] is waiter:
-            self._timed.popleft()
-        waiter.queue = None
-        if waiter._call is not None:
+            self._timed.popleft()  # so it has no timer of its own
+        elif waiter._call is not None:
             _stop(waiter)
+        waiter.queue = None
         return waiter
 
     def pop(self, waiter: Waiter[Any]) -> None:
-        """Remove any waiter, to serve it. C{removed} is not called."""
+        """Remove any waiter, to serve it. C{_has_left} is not called."""
         del self.waiting[waiter]
         waiter.queue = None
         if waiter._call is not None:
@@ -222,19 +211,33 @@ class WaiterQueue(Generic[T]):
             _stop(waiter)
         if waiter.ownership is not None:
             waiter.ownership.leave(waiter)
-        if self._removed is not None:
-            self._removed(waiter)
+        self._has_left(waiter)
 
-    def give_up(self, waiter: Waiter[Any]) -> None:
+    def cancel(self, waiter: Waiter[Any]) -> None:
         """Its caller has cancelled a waiter, or its owner has ended."""
         self.remove(waiter)
-        if self._cancelled is not None:
-            self._cancelled(waiter)
+        self._was_cancelled(waiter)
 
     def fail(self, waiter: Waiter[Any], error: Exception) -> None:
         """Remove a waiter and fail it."""
         self.remove(waiter)
         waiter.fail(error)
+
+    # What the kinds of queues do
+
+    def _has_left(self, waiter: Waiter[Any]) -> None:
+        """A waiter has left. C{pop} and C{popleft} do not call this."""
+
+    def _was_cancelled(self, waiter: Waiter[Any]) -> None:
+        """After that: its caller has cancelled it, or its owner has ended."""
+
+    def _has_coming(self, waiter: Waiter[Any]) -> bool:
+        """Whether a connection is being made, checked or reset for a waiter."""
+        return False
+
+    def _expire(self, waiter: Waiter[Any]) -> None:
+        """Fail a waiter whose time is over."""
+        raise NotImplementedError
 
     # Deadlines
 
@@ -253,7 +256,7 @@ class WaiterQueue(Generic[T]):
     def _due(self, waiter: Waiter[T]) -> float:
         """When a waiter fails, on the clock: at its deadline, or soon after a stall."""
         resumed_at = self._clock.resumed_at
-        if waiter.since >= resumed_at or self._hopeful is None or not self._hopeful(waiter):
+        if waiter.since >= resumed_at or not self._has_coming(waiter):
             return waiter.deadline
         return max(waiter.deadline, resumed_at + min(_AFTER_STALL, waiter.deadline - waiter.since))
 
@@ -270,11 +273,27 @@ class WaiterQueue(Generic[T]):
         else:
             self._expire(waiter)
 
-    def _expire(self, waiter: Waiter[T]) -> None:
-        """Fail a waiter whose time is over."""
-        assert self._expired is not None
+
+class OwnQueue(WaiterQueue[Lease[Any]]):
+    """The requests to one manager, but for those that want a fresh connection."""
+
+    def __init__(self, manager: BaseManager[Any]) -> None:
+        timeout, arrivals = manager.policy.acquire_timeout, manager.record.arrivals
+        super().__init__(manager.clock, timeout, manager.alarm, arrivals)
+        self._admission = manager.admission
+
+    def _has_left(self, waiter: Waiter[Any]) -> None:
+        self._admission.left()
+
+    def _was_cancelled(self, waiter: Waiter[Any]) -> None:
+        self._admission.cancelled(waiter)
+
+    def _has_coming(self, waiter: Waiter[Any]) -> bool:
+        return self._admission.has_coming(waiter)
+
+    def _expire(self, waiter: Waiter[Any]) -> None:
         self.remove(waiter)
-        waiter.fail(self._expired(waiter))
+        waiter.fail(self._admission.timed_out(waiter))
 
 
 def _release(lease: object) -> None:
@@ -283,10 +302,10 @@ def _release(lease: object) -> None:
         lease.release()
 
 
-def _give_up(waiter: Any) -> None:
+def _cancel(waiter: Any) -> None:
     """The canceller of a waiter."""
     if waiter.queue is not None:
-        waiter.queue.give_up(waiter)
+        waiter.queue.cancel(waiter)
 
 
 def _stop(waiter: Waiter[Any]) -> None:

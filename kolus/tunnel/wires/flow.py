@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["Flow"]
 
 _BULK = 64 * 1024
-"""A read of so many bytes is one of bulk."""
+"""Bytes of a read that count as bulk."""
 _STREAK = 4
-"""After so many in a row bytes are spliced, after as many smaller ones they are copied again."""
+"""Number of bulk reads in a row after which bytes are spliced; after as many smaller ones they are
+copied again."""
 _BUSY = (BlockingIOError, InterruptedError)
 _SPLICE: int = getattr(os, "SPLICE_F_MOVE", 1) | getattr(os, "SPLICE_F_NONBLOCK", 2)
 
@@ -62,8 +63,9 @@ class Flow:
         self.pair = pair
         self.source, self.sink = source, sink
         self.carried = len(early)
-        rest = sink.take_unsent() + early
-        self.rest: Any = memoryview(rest) if rest else None
+        if sink.dataBuffer:
+            early = sink.take_unsent() + early
+        self.rest: Any = memoryview(early) if early else None
         self.is_read, self.is_first = source.has_read, False
         self.is_reset = self.is_done = False
         self._reads = False
@@ -76,7 +78,7 @@ class Flow:
     def begin(self) -> None:
         """Send what there is, and watch for more."""
         if self.is_read:
-            self.pair.half_closed()
+            self.pair.half_closed(self.pair)
         if self.rest:
             self.push()
         elif self.is_read:
@@ -90,11 +92,12 @@ class Flow:
         """Read once, and send that."""
         if not (events == IN and self._reads) and not self._is_to_read(events):
             return
-        if self._pipe is not None:
-            self._splice()
-            return
+        pipe = self._pipe
         try:
-            size = self._recv(self._buffer)
+            if pipe is None:
+                size = self._recv(self._buffer)
+            else:
+                size = os.splice(self.source.fd, pipe.writer, PIPE, flags=_SPLICE)
         except _BUSY:
             return
         except OSError:
@@ -106,22 +109,29 @@ class Flow:
         self.carried += size
         self.pair.last = self
         try:
-            sent = self._send(self._view[:size])
+            if pipe is None:
+                sent = self._send(self._view[:size])
+            else:
+                pipe.held = size
+                sent = os.splice(pipe.reader, self.sink.fd, size, flags=_SPLICE)
+                pipe.held -= sent
         except _BUSY:
             sent = 0
         except OSError:
             self.sink_failed()
             return
         if sent != size:
-            self.rest = memoryview(bytes(self._view[sent:size]))
-            self._is_blocked()
-        elif size >= _BULK:
+            self.rest = memoryview(bytes(self._view[sent:size])) if pipe is None else pipe
+            self._streak = 0
+            self.watch()
+            self.back.watch()
+        elif (size < _BULK) is (pipe is None):
+            self._streak = 0
+        else:
             self._streak += 1
             if self._streak >= _STREAK:
-                self._pipe = self.source.loop.pipes.take()
                 self._streak = 0
-        else:
-            self._streak = 0
+                self._switch()
 
     def _is_to_read(self, events: int) -> bool:
         """Handle events that are more than something to read.
@@ -138,7 +148,7 @@ class Flow:
         return self._reads
 
     def crashed(self, failure: Failure) -> None:
-        self.pair.stop(reset=True)
+        self.pair.abort()
 
     def watch(self) -> None:
         """Have the loop watch the source for what is wanted now."""
@@ -171,46 +181,14 @@ class Flow:
             else:
                 self.watch()
 
-    def _splice(self) -> None:
-        pipe: Any = self._pipe
-        try:
-            size = os.splice(self.source.fd, pipe.writer, PIPE, flags=_SPLICE)
-        except _BUSY:
-            return
-        except OSError:
-            self._source_failed()
-            return
-        if not size:
-            self._source_ended()
-            return
-        self.carried += size
-        self.pair.last = self
-        try:
-            sent = os.splice(pipe.reader, self.sink.fd, size, flags=_SPLICE)
-        except _BUSY:
-            sent = 0
-        except OSError:
-            pipe.held = size
-            self.sink_failed()
-            return
-        if sent != size:
-            pipe.held = size - sent
-            self.rest = pipe
-            self._is_blocked()
-        elif size >= _BULK:
-            self._streak = 0
+    def _switch(self) -> None:
+        """Splice from now on, or copy again."""
+        if self._pipe is None:
+            self._pipe = self.source.loop.pipes.take()
         else:
-            self._streak += 1
-            if self._streak >= _STREAK:
-                self._give_back()
-
-    def _is_blocked(self) -> None:
-        self._streak = 0
-        self.watch()
-        self.back.watch()
+            self._give_back()
 
     def _give_back(self) -> None:
-        self._streak = 0
         if self._pipe is not None:
             self.source.loop.pipes.give_back(self._pipe)
             self._pipe = None
@@ -225,7 +203,7 @@ class Flow:
             self._pass_end()
         if not self.pair.has_ended:
             self.watch()
-            self.pair.half_closed()
+            self.pair.half_closed(self.pair)
 
     def _source_failed(self) -> None:
         """The source is broken, and all that it had sent is read: what goes there is lost."""
@@ -264,9 +242,11 @@ class Flow:
         elif not self.is_done:
             closes = self.back.is_done and self.sink is self.pair.client  # that sends the end, too
             if closes or self.sink.end_writing():
-                self._give_back()
+                if self._pipe is not None:
+                    self._give_back()
                 self.is_done = True
-                self.pair.check()
+                if self.back.is_done:
+                    self.pair.stop()
             else:
                 self.sink_failed()
 

@@ -15,20 +15,16 @@ from typing import TYPE_CHECKING
 from twisted.internet.interfaces import IHalfCloseableProtocol
 
 from kolus.tunnel.wires.flow import Flow
-from kolus.tunnel.wires.unsent import unsent
+from kolus.tunnel.wires.unsent import LOOK_AGAIN, MOST_LOOKS, unsent
 
 if TYPE_CHECKING:
     from kolus.tunnel.wires.wire import Wire
 
 __all__ = ["Pair"]
 
-_LOOK_AGAIN = 0.02
-_TRIES = 500
-"""A side that takes nothing for ten seconds is reset, whatever it was to get."""
-
 
 class Pair:
-    """Two joined wires.
+    """Two joined wires: a C{Session}.
 
     @ivar client: the client's side.
     @ivar backend: the backend's side.
@@ -36,10 +32,11 @@ class Pair:
     @ivar to_client: the bytes that the backend sends.
     @ivar last: that of the two in which bytes came last.
     @ivar has_ended: whether nothing moves any more.
+    @ivar half_closed: is called by the flows when one side has ended its direction.
     """
 
     __slots__ = (
-        *("__weakref__", "_half_closed", "_on_end", "backend", "client"),
+        *("__weakref__", "_on_end", "backend", "client", "half_closed"),
         *("has_ended", "last", "to_backend", "to_client"),
     )
 
@@ -51,15 +48,14 @@ class Pair:
         ended: Callable[[Pair], object],
         half_closed: Callable[[Pair], object],
     ) -> None:
-        """Join them; C{begin} is due.
+        """Join them; see C{Pump}.
 
         @param early: what was read from the client before.
-        @param ended: called once, when the pair has ended. The client's wire is closed by then, and
-            the backend's is read as before, unless it is broken, or the client was.
-        @param half_closed: called when one side has ended its direction.
+        @param ended: the backend's wire is read as before by then, unless it is broken, or the
+            client's was.
         """
         self.client, self.backend = client, backend
-        self._on_end, self._half_closed = ended, half_closed
+        self._on_end, self.half_closed = ended, half_closed
         self.has_ended = False
         self.to_backend = Flow(self, client, backend, early)
         self.to_client = Flow(self, backend, client, b"")
@@ -67,43 +63,35 @@ class Pair:
         self.last = self.to_backend if early else self.to_client
 
     def begin(self) -> None:
-        """Move bytes from now on. What one of them was still to send is sent first."""
+        """See C{Session}. What one of them was still to send is sent first."""
         for flow in (self.to_backend, self.to_client):
             flow.source.pair = self
             flow.source.pass_to(flow)
-        for flow in (self.to_backend, self.to_client):
-            if not self.has_ended:
-                flow.begin()
+        self.to_backend.begin()
+        if not self.has_ended:
+            self.to_client.begin()
 
     @property
     def sent(self) -> int:
-        """Bytes from the client."""
         return self.to_backend.carried
 
     @property
     def received(self) -> int:
-        """Bytes from the backend."""
         return self.to_client.carried
 
     @property
     def is_backends_turn(self) -> bool:
-        """Whether the last bytes came from the client."""
         return self.last is self.to_backend
 
-    def check(self) -> None:
-        """End it if both directions have ended."""
-        if self.to_backend.is_done and self.to_client.is_done:
-            self.stop()
-
-    def reset(self, flow: Flow, tries: int = _TRIES) -> None:
+    def reset(self, flow: Flow, looks: int = MOST_LOOKS) -> None:
         """The source of a flow was reset, and all its bytes were sent: pass on the reset, as soon
         as the kernel has delivered them."""
         if self.has_ended:
             return
-        if unsent(flow.sink.socket) and tries:
-            flow.source.loop.clock.callLater(_LOOK_AGAIN, self.reset, flow, tries - 1)
+        if unsent(flow.sink.socket) and looks:
+            flow.source.loop.clock.callLater(LOOK_AGAIN, self.reset, flow, looks - 1)
         else:
-            self.stop(reset=True)
+            self.abort()
 
     def stop(self, *, reset: bool = False) -> None:
         """End it now; without effect if it has ended.
@@ -118,25 +106,23 @@ class Pair:
         for flow in (self.to_backend, self.to_client):
             flow.stop()
         client, backend = self.client, self.backend
-        for wire in (client, backend):
-            wire.pair = None
-            wire.pass_to(wire)
-        self._tell_backend()
+        client.pair = backend.pair = None
         if reset:
             client.abortConnection()
-            backend.abortConnection()
         else:
             client.loseConnection()
-            if self.to_backend.is_done or self.to_client.is_read:
-                backend.is_half_closed(self.to_client.is_read)
-            else:
-                backend.resumeProducing()
+        backend.pass_to(backend)
+        self._tell_backend()
+        if reset:
+            backend.abortConnection()
+        elif self.to_backend.is_done or self.to_client.is_read:
+            backend.is_half_closed(self.to_client.is_read)
+        else:
+            backend.watch_as_needed()
         self._on_end(self)
 
-    def half_closed(self) -> None:
-        """One side has ended its direction. Called by the flows."""
-        if not self.has_ended:
-            self._half_closed(self)
+    def abort(self) -> None:
+        self.stop(reset=True)
 
     def _tell_backend(self) -> None:
         """Tell the pool, by the protocol, what it has to know of a backend: whether it has served,

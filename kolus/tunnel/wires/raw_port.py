@@ -25,6 +25,7 @@ from zope.interface import implementer
 from kolus.tunnel.wires.descriptors import Descriptors
 from kolus.tunnel.wires.epoll_events import IN
 from kolus.tunnel.wires.loop import Loop
+from kolus.tunnel.wires.plain_socket import PlainSocket
 from kolus.tunnel.wires.wire import Wire
 
 __all__ = ["RawPort", "raw_port"]
@@ -66,6 +67,10 @@ class RawPort:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.startReading()
 
+    def serve(self, factory: Any) -> None:
+        """Accept clients for another factory from now on."""
+        self._factory = factory
+
     def startReading(self) -> None:
         """Accept clients."""
         self._is_wanted = True
@@ -94,7 +99,7 @@ class RawPort:
         """A client's protocol has raised; others are accepted."""
 
     def doRead(self) -> None:
-        """Accept those who wait, as long as there is room."""
+        """Accept the clients that wait, as long as there is room."""
         if self._factory is None:
             self._let_port_accept()
             return
@@ -118,7 +123,7 @@ class RawPort:
                 if error.errno in _LACKING:
                     self._pause(str(error))
                 return
-            sock = socket.socket(family, socket.SOCK_STREAM, 0, descriptor)
+            sock = PlainSocket(family, socket.SOCK_STREAM, 0, descriptor)
             sock.setblocking(False)
             wire = Wire(loop, sock, family, name)
             try:

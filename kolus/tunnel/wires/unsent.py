@@ -14,7 +14,13 @@ try:
 except ImportError:  # on Windows
     _ASK = None
 
-__all__ = ["unsent"]
+__all__ = ["LOOK_AGAIN", "MOST_LOOKS", "unsent"]
+
+LOOK_AGAIN = 0.02
+"""Seconds from one look at what is unsent to the next."""
+
+MOST_LOOKS = 500
+"""A side that takes nothing for ten seconds is reset, whatever it was to get."""
 
 
 def unsent(sock: socket.socket) -> int:

@@ -1,15 +1,16 @@
 """C{WatchedSocket}: a connected socket, and the events of it that the loop watches.
 
-Its state is the socket, the events, who gets them, and the address of its peer.
+Its state is the socket, the events, the object that gets them, and the address of its peer.
 """
 
 from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from kolus.tunnel.wires.socket_address import address_of, name_of
+from kolus.support import socket_address
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
@@ -36,9 +37,9 @@ class WatchedSocket:
     connected = True
     sends_at_once = True
     _events = _UNWATCHED
-    _owner: Watched
+    _owner: Any
 
-    def __init__(self, loop: Loop, sock: socket.socket, family: int, peer: Any) -> None:
+    def __init__(self, loop: Loop, sock: socket.socket, family: int, peer: Any = None) -> None:
         """
         @param sock: if it is one of TCP, it sends at once (C{TCP_NODELAY}).
         @param family: that of the socket, which would take long to tell it.
@@ -49,6 +50,7 @@ class WatchedSocket:
         self.fd = sock.fileno()
         self.family = family
         self._peer = peer
+        self._owner = self
 
     @property
     def reactor(self) -> Any:
@@ -104,7 +106,9 @@ class WatchedSocket:
         @param reset: whether its peer gets a reset.
         """
         self.connected = False
-        self.unwatch()
+        if self._events != _UNWATCHED:
+            self._events = _UNWATCHED
+            self.loop.remove(self.fd)
         if reset and self.family != socket.AF_UNIX:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.loop.close(self.socket)
@@ -114,11 +118,11 @@ class WatchedSocket:
 
     def getPeer(self) -> IAddress:
         if self._peer is None:
-            self._peer = name_of(self.socket.getpeername)
-        return address_of(self.family, self._peer)
+            self._peer = _name(self.socket.getpeername)
+        return socket_address(self.family, self._peer)
 
     def getHost(self) -> IAddress:
-        return address_of(self.family, name_of(self.socket.getsockname))
+        return socket_address(self.family, _name(self.socket.getsockname))
 
     def getHandle(self) -> socket.socket:
         return self.socket
@@ -126,12 +130,10 @@ class WatchedSocket:
     def fileno(self) -> int:
         return self.fd if self.connected else -1
 
-    def setTcpNoDelay(self, enabled: bool) -> None:
-        """As C{ITCPTransport}; without effect on a UNIX socket."""
-        if self.family != socket.AF_UNIX:
-            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, int(enabled))
 
-    def setTcpKeepAlive(self, enabled: bool) -> None:
-        """As C{ITCPTransport}; without effect on a UNIX socket."""
-        if self.family != socket.AF_UNIX:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(enabled))
+def _name(ask: Callable[[], Any]) -> Any:
+    """What a socket's method tells; C{None} if the socket is reset already."""
+    try:
+        return ask()
+    except OSError:
+        return None

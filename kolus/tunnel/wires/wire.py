@@ -29,16 +29,13 @@ from kolus.tunnel.wires.epoll_events import BROKEN, IN, OUT
 from kolus.tunnel.wires.watched_socket import WatchedSocket
 
 if TYPE_CHECKING:
-    from socket import socket
-
-    from kolus.tunnel.wires.loop import Loop
     from kolus.tunnel.wires.pair import Pair
 
 __all__ = ["Wire"]
 
 _READ = 64 * 1024
 _MOST_UNSENT = 64 * 1024
-"""A producer is paused when more bytes than so many are still to be sent."""
+"""Bytes still to be sent beyond which a producer is paused."""
 _BUSY = (BlockingIOError, InterruptedError)
 
 
@@ -69,16 +66,13 @@ class Wire(WatchedSocket):
     _reason: Failure | None = None
     dataBuffer: bytes | bytearray = b""
 
-    def __init__(self, loop: Loop, sock: socket, family: int, peer: Any = None) -> None:
-        super().__init__(loop, sock, family, peer)
-        self._owner = self
-
     def start(self, protocol: Any) -> None:
         """Serve a protocol: it is connected now, and hears what comes."""
         self.protocol = protocol
         protocol.makeConnection(self)
-        if self.connected and self.pair is None:
-            self.resumeProducing()
+        if self.pair is None and not self.disconnecting:
+            self._is_paused = False
+            self.watch_as_needed()
 
     # What the loop tells
 
@@ -94,7 +88,8 @@ class Wire(WatchedSocket):
     def crashed(self, failure: Failure) -> None:
         self._lose(failure, reset=True)
 
-    def _watch_as_needed(self) -> None:
+    def watch_as_needed(self) -> None:
+        """Have the loop watch for what there is to be done without a pair."""
         wants = 0 if self._is_paused or self.has_read else IN
         self.watch(wants | (OUT if self.dataBuffer else 0))
 
@@ -116,7 +111,7 @@ class Wire(WatchedSocket):
             self.protocol.dataReceived(data)
         elif IHalfCloseableProtocol.providedBy(self.protocol):
             self.has_read = True
-            self._watch_as_needed()
+            self.watch_as_needed()
             self.protocol.readConnectionLost()
         else:
             self._lose(connectionDone)
@@ -126,15 +121,15 @@ class Wire(WatchedSocket):
         """Read no more until C{resumeProducing}."""
         if not self._is_paused:
             self._is_paused = True
-            self._watch_as_needed()
+            self.watch_as_needed()
 
     stopReading = pauseProducing
 
     def resumeProducing(self) -> None:
         """Read again."""
-        if not self.disconnecting:
+        if self._is_paused and not self.disconnecting:
             self._is_paused = False
-            self._watch_as_needed()
+            self.watch_as_needed()
 
     startReading = resumeProducing
 
@@ -160,7 +155,7 @@ class Wire(WatchedSocket):
             if sent == len(data):
                 return
             self.dataBuffer = bytearray(memoryview(data)[sent:])
-            self._watch_as_needed()
+            self.watch_as_needed()
         if self.producer is not None and len(self.dataBuffer) > _MOST_UNSENT:
             self._pause_producer()
 
@@ -180,7 +175,7 @@ class Wire(WatchedSocket):
                 return
             del self.dataBuffer[:sent]  # type: ignore[union-attr]
         if not self.dataBuffer:
-            self._watch_as_needed()
+            self.watch_as_needed()
             self._is_sent()
 
     def _cannot_write(self, error: OSError) -> None:
@@ -190,7 +185,7 @@ class Wire(WatchedSocket):
         if self.has_read or self.disconnecting:
             self._lose(Failure(ConnectionLost(str(error))), reset=True)
         else:
-            self._watch_as_needed()
+            self.watch_as_needed()
 
     def _is_sent(self) -> None:
         if self.disconnecting:
@@ -222,7 +217,7 @@ class Wire(WatchedSocket):
         self.producer = None
 
     def take_unsent(self) -> bytes:
-        """What is still to be sent; whoever takes it sends it."""
+        """Take the bytes that are still to be sent, to send them."""
         unsent, self.dataBuffer = bytes(self.dataBuffer), b""
         return unsent
 
@@ -256,14 +251,14 @@ class Wire(WatchedSocket):
             self.disconnecting = True
             self._is_paused = True
             if self.dataBuffer:
-                self._watch_as_needed()
+                self.watch_as_needed()
             else:
                 self._lose(connectionDone)
 
     def abortConnection(self) -> None:
         """Close now, with a reset. A pair that it is in ends with it."""
         if self.pair is not None:
-            self.pair.stop(reset=True)
+            self.pair.abort()
         self._aborting = True
         self._lose(Failure(ConnectionAborted()), reset=True)
 

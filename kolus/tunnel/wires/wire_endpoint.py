@@ -28,15 +28,20 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from kolus.connection import telling
 from kolus.endpoints import NamedEndpoint
+from kolus.support import socket_address
 from kolus.tunnel.wires.epoll_events import OUT
 from kolus.tunnel.wires.loop import Loop
-from kolus.tunnel.wires.socket_address import address_of
+from kolus.tunnel.wires.plain_socket import PlainSocket
 from kolus.tunnel.wires.wire import Wire
 
 __all__ = ["WireEndpoint", "in_place_of"]
 
+_PooledWire = telling(Wire)
+
 _UNDER_WAY = (errno.EINPROGRESS, errno.EALREADY, errno.EWOULDBLOCK)
+_KIND = int(socket.SOCK_STREAM | socket.SOCK_NONBLOCK)  # Python takes long to join them
 _TRY_AGAIN = 0.01
 """Seconds until a UNIX socket is tried again whose backend has too many waiting."""
 
@@ -54,7 +59,7 @@ class WireEndpoint:
         self._family = family
         self._address = address
         self._bind = bind
-        self._peer = address_of(family, address)
+        self._peer = socket_address(family, address)
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """Connect, without a time limit.
@@ -62,7 +67,7 @@ class WireEndpoint:
         @return: as that of Twisted's endpoints. It has fired already if that took no time.
         """
         try:
-            sock = socket.socket(self._family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            sock = PlainSocket(self._family, _KIND)
         except OSError as error:
             return fail(getConnectError(error))
         number = 0
@@ -91,9 +96,10 @@ class WireEndpoint:
 
     def connected(self, sock: socket.socket, factory: IProtocolFactory) -> Deferred[IProtocol]:
         """Make the wire of a connected socket."""
-        wire = Wire(self._loop, sock, self._family, self._address)
+        wire: Wire = _PooledWire(self._loop, sock, self._family, self._address)
         try:
-            wire.setTcpNoDelay(True)
+            if self._family != socket.AF_UNIX:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             protocol = factory.buildProtocol(self._peer)
             if protocol is None:
                 raise NoProtocol

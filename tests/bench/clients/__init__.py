@@ -1,1 +1,0 @@
-"""Clients of kolus beside other pools, before real servers: C{python -m tests.bench.clients}."""

@@ -1,0 +1,1 @@
+"""Clients of kolus beside other pools, before real servers: C{python -m tests.bench.peers}."""
