@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import select
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +13,7 @@ from twisted.internet.task import deferLater
 
 from kolus import KolusError, Lease, Pool
 from kolus.backend import AnyBackend
+from kolus.connection.hooks import LOOK_AFTER
 from tests.rigs.patience import PATIENCE
 
 __all__ = [
@@ -18,15 +21,31 @@ __all__ = [
     "Outcome",
     "assert_in_time",
     "assert_whole",
+    "busy",
     "in_parallel",
     "outcome_of",
     "turn",
     "until",
+    "wait_for_news",
 ]
 
 
 LATE = 30.0
 """Seconds by which no machine is late. That a pool is in time to a moment is seen on a C{Clock}."""
+
+
+def busy() -> None:
+    """Be busy, while the reactor does not run, until a look at a connection is no longer enough."""
+    time.sleep(20 * LOOK_AFTER)
+
+
+def wait_for_news(descriptor: int) -> None:
+    """Be busy until something has come there, and lies in it unread.
+
+    A fast machine delivers it while the look at a released connection is still enough.
+    """
+    assert select.select([descriptor], [], [], PATIENCE)[0]
+    busy()
 
 
 async def turn(reactor: Any) -> None:

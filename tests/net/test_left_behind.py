@@ -4,12 +4,10 @@ on which another's bytes are still to be sent."""
 from __future__ import annotations
 
 import contextlib
-import select
 import socket
 import ssl as plain_ssl
 import struct
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,7 +21,7 @@ from twisted.internet.protocol import Protocol
 from kolus import Backend, Lease, Pool
 from kolus.events import Retired, Why
 from kolus.testing import NotFired, result_of
-from tests.net.asking import assert_whole, turn, until
+from tests.net.asking import assert_whole, busy, turn, until, wait_for_news
 
 MakePool = Callable[..., Pool[Any]]
 
@@ -118,17 +116,11 @@ def resets(peer: socket.socket) -> None:
     peer.close()
 
 
-def busy() -> None:
-    """The program is busy, and the reactor does not run."""
-    time.sleep(0.002)
-
-
 def busy_until_news(first: Hears) -> None:
     """The same, until something has come on the connection, and lies in it unread."""
     base: Any = first.transport
     base = getattr(base, "transport", base)  # below TLS
-    assert select.select([base.fileno()], [], [], 10.0)[0]
-    busy()
+    wait_for_news(base.fileno())
 
 
 NEWS = pytest.mark.parametrize("news", [speaks, ends, resets])

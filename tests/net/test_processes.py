@@ -4,7 +4,6 @@ the process."""
 from __future__ import annotations
 
 import os
-import select
 import signal
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +14,7 @@ from twisted.internet import reactor
 from twisted.internet.endpoints import ProcessEndpoint
 
 from kolus import Backend, Pool
-from tests.net.asking import until
+from tests.net.asking import until, wait_for_news
 from tests.net.peers import Asker
 
 MakePool = Callable[..., Pool[Any]]
@@ -27,10 +26,9 @@ def process(script: str) -> Backend:
     return Backend(ProcessEndpoint(reactor, "/bin/sh", ["sh", "-c", script]), name="process")
 
 
-def wait_for_input(protocol: Any) -> None:
-    """Wait until something lies in the pipe, without a turn of the reactor that would read it."""
-    output = protocol.transport._process.pipes[1].fileno()
-    assert select.select([output], [], [], 30)[0]
+def output_of(protocol: Any) -> int:
+    """The descriptor of what its process writes to."""
+    return protocol.transport._process.pipes[1].fileno()
 
 
 @pytest_twisted.ensureDeferred
@@ -51,7 +49,7 @@ async def test_what_a_process_said_unasked_reaches_no_lessee(
     async with await pool.connect("test", chatty) as lease:
         assert await lease.protocol.ask(b"one\n") == b"one\n"
         first = lease.protocol
-    wait_for_input(first)
+    wait_for_news(output_of(first))
     async with await pool.connect("test", chatty) as lease:
         assert not lease.reused
         assert await lease.protocol.ask(b"two\n") == b"two\n"
@@ -65,7 +63,7 @@ async def test_a_process_that_has_ended_is_not_leased(make_pool: MakePool, slots
         assert await lease.protocol.ask(b"hello") == b"hello"
         first = lease.protocol
     os.kill(first.transport._process.pid, signal.SIGKILL)
-    wait_for_input(first)
+    wait_for_news(output_of(first))
     async with await pool.connect("test", cat) as lease:
         assert not lease.reused
     await pool.close(0)
@@ -79,7 +77,7 @@ async def test_a_process_that_has_ended_does_not_count_as_ready(
     async with await pool.connect("test", cat) as lease:
         first = lease.protocol
     os.kill(first.transport._process.pid, signal.SIGKILL)
-    wait_for_input(first)
+    wait_for_news(output_of(first))
     await pool.warm(cat, 1, ident="test")
     assert pool.counters(cat).connects == 2
     await pool.close(0)
