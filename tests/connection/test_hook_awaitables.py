@@ -79,8 +79,8 @@ FAILING = [
     lambda protocol: fail(refused()).addErrback(lambda failure: failure.value),
 ]
 REASON = (
-    "wrong password|it returned (False|the (function|class) .*, and did not call it|a .* of awaitables)|"
-    "cannot be awaited"
+    "wrong password|it returned (False|the (function|class) .*, and did not call it|"
+    "a .* of awaitables)|cannot be awaited"
 )
 
 
