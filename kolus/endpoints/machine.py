@@ -37,8 +37,8 @@ _NO_ADDRESS = (
     "net.ipv4.ip_local_port_range, keep connections for longer, or correct the address to bind to"
 )
 _NO_PROCESS = (
-    "this machine can start no more processes: raise their limit, such as with ulimit -u or pids.max"
-    " of its container, or lower the limits of the pool"
+    "this machine can start no more processes: raise their limit, such as with ulimit -u or by "
+    "pids.max of its container, or lower the limits of the pool"
 )
 _NO_THREAD = "can't start new thread"
 _THREADS = "host names cannot be resolved in the reactor's thread pool: {why}"
