@@ -19,8 +19,8 @@ from twisted.python.filepath import UnlistableError
 
 from kolus.endpoints.machine import machine_fault
 from kolus.endpoints.named import NamedEndpoint
-from kolus.errors import describe
-from kolus.support import hide_secrets, nearest
+from kolus.errors import describe, hide_secrets
+from kolus.support import nearest
 
 __all__ = ["check_endpoint_string", "endpoint_from_string", "is_of_plugin", "what_is_unverified"]
 

@@ -28,13 +28,13 @@ from kolus.clients.client import Client, with_slots
 from kolus.clients.password import Password, ask_password, check_password
 from kolus.clients.redis.commands import BINDING, READING, binds, waits, word
 from kolus.clients.redis.connection import Connection, OwnConnection, Subscriber
-from kolus.errors import KolusError
+from kolus.errors import KolusError, shown
 from kolus.events import Observer
 from kolus.lease import Lease
 from kolus.manager import ConnectionManager, SharedManager
 from kolus.policy import Policy
 from kolus.pool import Pool
-from kolus.support import check_whole, shown, steady
+from kolus.support import check_whole, steady
 from kolus.watching import Owner
 
 __all__ = ["RedisPool"]

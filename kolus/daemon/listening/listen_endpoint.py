@@ -14,8 +14,8 @@ from twisted.internet.interfaces import IStreamServerEndpoint
 from kolus.daemon.listening.adopted import BACKLOG, LentEndpoint
 from kolus.daemon.listening.endpoint_string import BEHIND_BALANCERS
 from kolus.daemon.listening.unix_listening import UNIXListeningEndpoint, check_socket_path
-from kolus.errors import describe
-from kolus.support import hide_secrets, nearest
+from kolus.errors import describe, hide_secrets
+from kolus.support import nearest
 
 __all__ = ["listen_endpoint", "promised_endpoint"]
 
