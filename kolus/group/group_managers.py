@@ -112,8 +112,8 @@ class GroupManagers:
             if record.room.unused() > 0:
                 continue
             manager = self.find(ident, record.backend)
-            others = [each for each in record.members if each is not manager]
-            shares = any(each.connections.all for each in others)
+            own = 0 if manager is None else len(manager.connections.all)
+            shares = len(record.all) - len(record.detached) > own
             may_get_one = shares or record.room.binding_pool_limit() is not None
             if may_get_one and self.may_serve(ident, record.backend):
                 yield record.backend

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from kolus import Group
+from kolus import Backend, Group
 from kolus.balance import fill_first, idle_first, least_leased
 from kolus.balance import lowest as ranked
 from kolus.balance.candidates import by_load, lowest, total_load
 from kolus.connection import ConnectionState
+from kolus.health import Phase
 from kolus.manager.waiting.fresh_queue import FreshQueue
 from tests.rigs.ledger import Ledger, Manager
 
@@ -42,6 +43,8 @@ def check_groups(ledger: Ledger, groups: Sequence[Group[Any]]) -> None:
             if not isinstance(waiter.queue, FreshQueue):
                 known = waiter in placed._expecting or waiter in waiter.queue._placer._short
                 assert known, "nobody would look for another place for a waiter"
+    for record in ledger.pool._managers.records:
+        an_ejected_backend_gets_its_probe_alone(ledger, record)
     for queue in ledger.pool._selector._queues_of_lists._queues.values():
         assert queue.waiting, "a queue for a list has outlived its requests"
 
@@ -72,6 +75,29 @@ def managers_serve_the_queues_where_somebody_waits(ledger: Ledger, index: Any) -
             ]
             orders = [each.order for each in heads if each is not None]
             assert (None if first is None else first.head().order) == min(orders, default=None)
+
+
+def an_ejected_backend_gets_its_probe_alone(ledger: Ledger, record: Any) -> None:
+    """While no panic lets it serve, it connects for no others who wait in queues of groups, unless
+    no other backend may serve them either."""
+    placed = [waiter for each in record.members for waiter in each.placements.waiters]
+    barred = [
+        each
+        for each in placed
+        if not each.queue.may_serve(record.backend) and others_in_service(ledger, each.queue)
+    ]
+    most = record.health.phase is Phase.PROBED
+    assert len(barred) <= most, f"{len(barred)} requests wait at {record}, {record.health.phase}"
+
+
+def others_in_service(ledger: Ledger, queue: Any) -> list[Backend]:
+    """The backends that may serve the waiters of a queue."""
+    may_serve = queue._group_managers.may_serve
+    return [
+        each
+        for each in queue.backends.values()
+        if each not in ledger.unusable and queue.may_serve(each) and may_serve(queue.ident, each)
+    ]
 
 
 def the_index_knows_the_lowest(group: Group[Any]) -> None:
