@@ -43,7 +43,9 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     """The end of a message about an unknown word: the nearest known one, or all of them."""
     words = sorted(known)
     near = nearest(given, words)
-    return f"expected one of {', '.join(words)}" if near is None else f"did you mean {near!r}?"
+    if near is None:
+        return f"expected one of {', '.join(words)}" if words else "there is none"
+    return f"did you mean {near!r}?"
 
 
 def nearest(given: str, known: Iterable[str]) -> str | None:

@@ -22,6 +22,7 @@ def told(description: str) -> str:
     [
         ("7480", "did you mean tcp:7480?"),
         ("127.0.0.1:7480", "did you mean tcp:7480:interface=127.0.0.1?"),
+        ("*:7480", "did you mean tcp:7480?"),
         ("/run/x.sock", "did you mean unix:/run/x.sock?"),
         ("tpc:80", "unknown kind 'tpc'; did you mean tcp:80?"),
         ("carts:80", "unknown kind 'carts'; expected for example tcp:6380:interface=127.0.0.1"),

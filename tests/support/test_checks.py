@@ -15,6 +15,7 @@ from kolus.support import (
     check_seconds,
     check_whole,
     check_word,
+    did_you_mean,
     nearest,
 )
 
@@ -88,6 +89,12 @@ def test_a_flag_is_true_or_false(value: Any) -> None:
 def test_the_nearest_of_a_few_words_is_told(given: Any, hint: str) -> None:
     with pytest.raises(ValueError, match=f'^ident must be "fixed" or "address", not .*{hint}$'):
         check_word("ident", given, ("fixed", "address"))
+
+
+def test_what_is_said_of_an_unknown_word() -> None:
+    assert did_you_mean("mian", ["main", "other"]) == "did you mean 'main'?"
+    assert did_you_mean("xyzzy", ["main", "carts"]) == "expected one of carts, main"
+    assert did_you_mean("main", []) == "there is none"
 
 
 def test_the_nearest_word_is_found_whatever_its_letters() -> None:

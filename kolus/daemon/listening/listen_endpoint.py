@@ -169,6 +169,8 @@ def _meant(kind: str, rest: str) -> str:
     """What somebody meant who left out the kind: a port, an address and a port, or a path."""
     if (kind or rest).isdecimal() and not (kind and rest):
         return f"did you mean tcp:{kind or rest}?"
+    if rest.isdecimal() and kind == "*":
+        return f"did you mean tcp:{rest}?"
     if rest.isdecimal() and isIPAddress(kind):
         return f"did you mean tcp:{rest}:interface={kind}?"
     if "/" in kind:
