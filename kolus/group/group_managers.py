@@ -70,6 +70,12 @@ class GroupManagers:
         found = [each for each in its if each.backend.key in backends]
         return iter([each for each in found if self.find(ident, each.backend) is each])
 
+    def sick(self, ident: Hashable, backends: Backends) -> Iterator[Any]:
+        """Those of them whose backends are not well."""
+        sick = self._records.sick.values()
+        found = [self.find(ident, each.backend) for each in sick if each.backend.key in backends]
+        return iter([each for each in found if each is not None])
+
     def await_room(self, openings: Openings, backend: Backend) -> None:
         """Tell when there is room at a backend, where other idents or backends have all the slots.
         C{forget_room} ends that."""

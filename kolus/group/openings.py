@@ -201,9 +201,8 @@ class Openings:
         was, self._was_panic = self._was_panic, self._panic.is_on
         panic_changed = was is not self._was_panic
         if keys is None or panic_changed:
-            self._open_all(self.backends)
-        else:
-            self._open_all([key for key in keys if key in self.backends])
+            keys = self.backends
+        self._open_all([key for key in keys if key in self.backends])
         self._tell()
         if panic_changed or self._panic.ejected:
             for queue in tuple(self.queues):

@@ -287,7 +287,7 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         @param panic_changed: whether a panic has begun, in which all ejected backends serve, or
             has ended.
         """
-        for manager in self._group_managers.of(self.ident, self.backends) if self.waiting else ():
+        for manager in self._group_managers.sick(self.ident, self.backends) if self.waiting else ():
             self._placer.leave(manager)
             if panic_changed:
                 manager.connections_changed()

@@ -91,12 +91,16 @@ def an_ejected_backend_gets_its_probe_alone(ledger: Ledger, record: Any) -> None
 
 
 def others_in_service(ledger: Ledger, queue: Any) -> list[Backend]:
-    """The backends that may serve the waiters of a queue."""
-    may_serve = queue._group_managers.may_serve
+    """The backends that may serve the waiters of a queue. Where idents take over from each other,
+    only those without a manager: nobody is told that this ident has one now."""
+    managers, is_separate = queue._group_managers, ledger.pool.policy.idents == "separate"
     return [
         each
         for each in queue.backends.values()
-        if each not in ledger.unusable and queue.may_serve(each) and may_serve(queue.ident, each)
+        if each not in ledger.unusable
+        and queue.may_serve(each)
+        and managers.may_serve(queue.ident, each)
+        and (is_separate or managers.find(queue.ident, each) is None)
     ]
 
 
