@@ -22,6 +22,7 @@ from twisted.internet.threads import deferToThread
 from kolus import Policy, Pool
 from kolus.daemon.front_service import FrontService
 from kolus.tunnel import End, Front, ListenerSettings, in_place_of, loop_of
+from tests.net.conftest import PATIENT
 from tests.net.tunnel_peers import LOOPBACK, Backend, Peer, backend, connected, until
 
 # Twisted's own; it reaches only those who turn warnings into errors.
@@ -53,7 +54,7 @@ async def front(
     pool = Pool(
         reactor,
         End,
-        policy=Policy(limit=limit, acquire_timeout=20.0),
+        policy=Policy(limit=limit, **PATIENT),
         make_endpoint=_fast_endpoint if loop else None,
     )
     service = FrontService(
