@@ -25,8 +25,9 @@ __all__ = ["Hook", "Policy"]
 
 Hook = Callable[[Any], object]
 """Is called with a connected protocol. It may return a Deferred, a coroutine, a future or task of
-asyncio, or any other awaitable, and the pool waits for that. If it raises, fails, gives C{False}
-or an exception, or returns what cannot be awaited, as a generator, the connection is closed."""
+asyncio, or any other awaitable, and the pool waits for that. If it raises, fails, gives C{False} or
+an exception, alone or in a list, or returns what cannot be awaited, as a generator, the connection
+is closed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
