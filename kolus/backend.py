@@ -13,8 +13,8 @@ from twisted.internet.endpoints import quoteStringArgument
 from twisted.internet.interfaces import IReactorPluggableNameResolver, IStreamClientEndpoint
 
 from kolus.endpoints import check_endpoint_string, endpoint_from_string, is_of_plugin
-from kolus.errors import describe
-from kolus.support import check_whole, fewest_arguments, hide_secrets, name_of, shown
+from kolus.errors import describe, hide_secrets, shown
+from kolus.support import check_whole, fewest_arguments, name_of
 
 if TYPE_CHECKING:
     from kolus.context import ConnectContext

@@ -13,10 +13,14 @@
       Closed              the pool or the manager is closed
       LeaseError          the caller's own mistake with a lease; raised at once
       MachineFault        the reason of a failed connect that is no backend's fault
+
+Their texts, and whatever else is told of a mistake, show no secrets: C{describe}, C{shown} and
+C{hide_secrets} see to that.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -24,8 +28,6 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.python.failure import Failure
 from twisted.python.reflect import safe_str
-
-from kolus.support import hide_secrets
 
 if TYPE_CHECKING:
     from kolus.backend import AnyBackend, Backend
@@ -44,12 +46,27 @@ __all__ = [
     "Rejected",
     "WrongIdent",
     "describe",
+    "hide_secrets",
     "pool_is_full",
     "reason_of",
+    "shown",
 ]
 
 
 _MOST_NAMED = 10
+
+# What follows the name of a password or a token. privateKey of an endpoint string names a file.
+_PARTS = (
+    "passw|passphrase|pwd|secret|token|credential|authorization|"
+    "api[-_]?key|access[-_]?key|private[-_]key"
+)
+_NAME = rf"[\w-]{{0,40}}(?:{_PARTS})[\w-]{{0,40}}"
+_VALUE = r"b?'(?:\\.|[^'\\])*'|b?\"(?:\\.|[^\"\\])*\"|(?:\\.|[^\s:,;&)>}])+"
+_NAMED = re.compile(
+    rf"(?i)((?:\b{_NAME}\b['\"]?\s*[=:]|\b(?:pass|pw|auth)=)\s*)"
+    rf"(?:(?:basic|bearer)\s+)?(?:{_VALUE})"
+)
+_IN_URL = re.compile(r"(://[^/@\s:]*:)[^/@\s]+(?=@)")
 
 
 class KolusError(Exception):
@@ -247,6 +264,19 @@ def describe(error: BaseException) -> str:
     what fails to connect may tell with which password it tried."""
     text = hide_secrets(safe_str(error))
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def hide_secrets(text: str) -> str:
+    """The text with C{***} for each value whose name says that it is a secret, such as
+    C{socksPassword=...} in an endpoint string, and for a password in a URL."""
+    if "=" not in text and ":" not in text:
+        return text
+    return _IN_URL.sub(r"\1***", _NAMED.sub(r"\1***", text))
+
+
+def shown(value: object) -> str:
+    """A value in a message about a mistake: its C{repr}, without the secrets that are in it."""
+    return hide_secrets(repr(value))
 
 
 def pool_is_full(limit: int | None) -> str:

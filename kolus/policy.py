@@ -25,8 +25,9 @@ __all__ = ["Hook", "Policy"]
 
 Hook = Callable[[Any], object]
 """Is called with a connected protocol. It may return a Deferred, a coroutine, a future or task of
-asyncio, or any other awaitable, and the pool waits for that. If it raises, fails, gives C{False}
-or an exception, or returns what cannot be awaited, as a generator, the connection is closed."""
+asyncio, or any other awaitable, and the pool waits for that. If it raises, fails, gives C{False} or
+an exception, alone or in a list, or returns what cannot be awaited, as a generator, the connection
+is closed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +54,7 @@ class Policy:
         itself asks after two hours, and waits a quarter of an hour, or for ever. Two minutes are
         longer than a network takes to recover and a busy peer to read on; a minute is shorter than
         address translators take to forget a connection. What C{connectionMade} sets is kept.
-        C{None}: the socket is left alone.
+        C{None}: as the system has it.
     @ivar idle_timeout: time after which an idle connection is closed. To keep none idle, see
         C{max_idle}.
     @ivar idle_jitter: the idle time-out of each connection is shortened by up to this share, at

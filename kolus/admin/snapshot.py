@@ -11,9 +11,9 @@ from kolus.admin.finder import Finder
 from kolus.admin.measures import Measures
 from kolus.admin.running import RunningGroup, RunningListener
 from kolus.backend import Backend, labelled
-from kolus.errors import describe
+from kolus.errors import describe, hide_secrets
 from kolus.status import Status
-from kolus.support import Histogram, hide_secrets, time_of_day
+from kolus.support import Histogram, time_of_day
 from kolus.watching import ManagerExplanation
 
 __all__ = ["Snapshot"]

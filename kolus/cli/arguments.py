@@ -6,6 +6,8 @@ import argparse
 import os
 from typing import Any
 
+from kolus.cli.parser import Parser
+
 __all__ = ["SHELLS", "STEERING", "make_parser"]
 
 URL = "unix:/run/kolus/admin.sock"
@@ -41,8 +43,8 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def make_parser() -> Parser:
+    parser = Parser(
         prog="kolus",
         description="Shows and steers a running twistd kolus, over its admin server.",
         epilog=_EPILOG,
@@ -55,7 +57,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version, and exit")
     parser.add_argument("--token-file", help="a file whose first line is the token of the server")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     top = commands.add_parser("top", help="show all backends, again every second")
     top.add_argument("--interval", type=_seconds, default=1.0, help="seconds between two tables")
     top.add_argument("--count", type=_whole, help="end after so many (default: 1 if no terminal)")
@@ -76,7 +78,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_steering(parser: argparse.ArgumentParser, name: str) -> None:
+def _add_steering(parser: Parser, name: str) -> None:
     whole = name in _OF_GROUPS
     parser.add_argument("--group", help="the group of the backend; needed if several have it")
     if whole:

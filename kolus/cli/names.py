@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from kolus.cli.client import Failed
+from kolus.cli.hint import hint
 
 __all__ = ["find_backend", "only_group"]
 
@@ -20,7 +20,7 @@ def find_backend(status: dict[str, Any], name: str, group: str | None) -> tuple[
     """
     groups = {each["name"]: each for each in status["groups"]}
     if group is not None and group not in groups:
-        raise Failed(f"no group {group!r}; {_hint(group, groups)}")
+        raise Failed(f"no group {group!r}; {hint(group, groups)}")
     found, known = [], []
     for each in groups.values():
         if group in (None, each["name"]):
@@ -29,7 +29,7 @@ def find_backend(status: dict[str, Any], name: str, group: str | None) -> tuple[
                 if name in (backend["name"], backend["endpoint"]):
                     found.append((each["name"], backend["name"]))
     if not found:
-        raise Failed(f"no backend {name!r}; {_hint(name, known)}")
+        raise Failed(f"no backend {name!r}; {hint(name, known)}")
     if len(found) > 1:
         names = ", ".join([each for each, _ in found])
         raise Failed(f"several groups have a backend {name!r}: choose one of {names} with --group")
@@ -45,13 +45,3 @@ def only_group(status: dict[str, Any]) -> str:
     if len(names) != 1:
         raise Failed(f"say which group: --group, one of {', '.join(names)}")
     return str(names[0])
-
-
-def _hint(name: str, known: Iterable[str]) -> str:
-    from difflib import get_close_matches  # that of kolus.support would import Twisted
-
-    names = sorted(known)
-    near = get_close_matches(name, names, 1)
-    if near:
-        return f"did you mean {near[0]}?"
-    return f"there are: {', '.join(names[:10])}" if names else "there is none"

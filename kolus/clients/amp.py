@@ -21,12 +21,12 @@ from kolus.backend import AnyBackend
 from kolus.balance import Balancer
 from kolus.clients.calls import WrongReply, run_call
 from kolus.clients.client import Client, listed, with_slots
+from kolus.errors import shown
 from kolus.events import Observer
 from kolus.group import Group
 from kolus.lease import Lease
 from kolus.policy import Policy
 from kolus.pool import Pool
-from kolus.support import shown
 
 __all__ = ["AMPPool", "WrongReply"]
 

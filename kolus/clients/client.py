@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from twisted.internet.defer import Deferred
 
 from kolus.backend import AnyBackend, Backend
+from kolus.errors import shown
 from kolus.group import Group
 from kolus.policy import Policy
 from kolus.pool import Pool
 from kolus.status import Status
-from kolus.support import shown
 from kolus.watching import PoolExplanation
 
 __all__ = ["Client", "listed", "with_slots", "without_slots"]

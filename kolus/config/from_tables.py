@@ -12,7 +12,8 @@ from kolus.config.hints import is_list
 from kolus.config.mistakes import Mistake, Mistakes, Path
 from kolus.config.settings import AdminSettings, Config, GroupSettings, ListenerConfig
 from kolus.config.table import read_table
-from kolus.support import Work, did_you_mean, shown
+from kolus.errors import shown
+from kolus.support import Work, did_you_mean
 from kolus.tls import BackendTLS, ListenerTLS
 from kolus.tunnel import ListenerSettings
 

@@ -16,8 +16,9 @@ from kolus.backend import Backend
 from kolus.config.hints import NONE, class_of, is_list, is_required, kinds_of
 from kolus.config.making import make_settings
 from kolus.config.mistakes import Mistake, Mistakes, Path
+from kolus.errors import shown
 from kolus.sources import backend_from_entry
-from kolus.support import Work, did_you_mean, shown
+from kolus.support import Work, did_you_mean
 
 __all__ = ["read_table"]
 

@@ -160,20 +160,33 @@ class Hooks:
 
 def why_refused(result: object) -> Exception | None:
     """Why the result of a hook counts as a failure; C{None} if it does not. C{False} does, and so
-    does an exception that the hook returns, a function where it was to call it, or several
-    awaitables."""
+    does an exception that the hook returns, alone or among other results, as C{DeferredList} gives
+    them; a function or a class where it was to call it; or several awaitables."""
     if result is False:
         return ValueError("it returned False")
-    if isinstance(result, Exception):
-        return result
-    if isroutine(result) or isinstance(result, partial):
-        return TypeError(f"it returned the function {name_of(result)}, and did not call it")
-    if isinstance(result, list | tuple | set) and any(map(comes_later, result)):
+    parts = _parts(result)
+    for each in (result, *parts):
+        error = each.value if isinstance(each, Failure) else each
+        if isinstance(error, Exception):
+            return error
+    if isroutine(result) or isinstance(result, partial | type):
+        kind = "class" if isinstance(result, type) else "function"
+        return TypeError(f"it returned the {kind} {name_of(result)}, and did not call it")
+    if any(map(comes_later, parts)):
         return TypeError(
             f"it returned a {type(result).__name__} of awaitables, and nobody waits "
             "for them: return one, such as gatherResults of them"
         )
     return None
+
+
+def _parts(result: object) -> list[object]:
+    """The results in a collection; of pairs, as in a C{dict} or of C{DeferredList}, both parts."""
+    if isinstance(result, dict):
+        result = list(result.items())
+    if not isinstance(result, list | tuple | set):
+        return []
+    return [part for each in result for part in (each if isinstance(each, tuple) else (each,))]
 
 
 def _accepted(result: object) -> object:

@@ -17,8 +17,8 @@ from twisted.python.failure import Failure
 from zope.interface import alsoProvides, directlyProvidedBy
 
 from kolus.connection.one_protocol import OneProtocol
-from kolus.connection.silence import limit_silence
 from kolus.connection.step import begin_step
+from kolus.connection.tcp_options import set_tcp_options
 from kolus.support import place_of_mistake
 
 if TYPE_CHECKING:
@@ -126,8 +126,7 @@ class Opening:
     def make(self, transport: ITransport) -> None:
         """Give the transport to the user's protocol."""
         connection = self._connection
-        if self._tcp_timeout is not None:
-            limit_silence(transport, self._tcp_timeout)
+        set_tcp_options(transport, self._tcp_timeout)
         if ISSLTransport.providedBy(transport):
             # A certificate is refused only after connectionMade.
             self._handshake = Deferred()

@@ -19,8 +19,8 @@ from twisted.python.filepath import UnlistableError
 
 from kolus.endpoints.machine import machine_fault
 from kolus.endpoints.named import NamedEndpoint
-from kolus.errors import describe
-from kolus.support import hide_secrets, nearest
+from kolus.errors import describe, hide_secrets
+from kolus.support import nearest
 
 __all__ = ["check_endpoint_string", "endpoint_from_string", "is_of_plugin", "what_is_unverified"]
 
@@ -29,6 +29,12 @@ _OWN_KINDS = frozenset({"ssl", "tcp", "unix"})
 
 _LASTING_KINDS = frozenset({"tcp", "unix"})
 """The kinds of which the text says all: no file is read, and no plugin is asked."""
+
+_ARGUMENTS = (
+    *("bindAddress", "caCertsDir", "certKey", "certificate", "lockfile", "privateKey", "timeout"),
+    "trustRoots",
+)
+"""What messages may mean. Twisted checks strings."""
 
 _REMEMBERED = 10_000
 """How many strings are parsed once only. A daemon with thousands of backends reads all of them
@@ -161,7 +167,9 @@ def _why(description: str, error: Exception) -> str:
     if missing := re.search(r"missing \d+ required .*'(\w+)'$", str(error)):
         return f"the {missing[1]} is missing{form if missing[1] == 'port' else ''}"
     if unknown := re.search(r"(?:unexpected|unrecognized) keyword arg.*'(\w+)'", str(error)):
-        return f"unknown argument {unknown[1]!r}"
+        near = nearest(unknown[1], _ARGUMENTS)
+        hint = form if near is None else f"; did you mean {near!r}?"
+        return f"unknown argument {unknown[1]!r}{hint}"
     if number := re.search(r"invalid literal for int\(\) .*: b?('.*')$", str(error)):
         is_port = number[1] in map(repr, description.split(":")[2:3])
         return f"{number[1]} is not a number{form if is_port else ''}"

@@ -1,9 +1,9 @@
 """Tells whether a connect failed because this machine lacks something.
 
 Such a failure says nothing of the backend. It concerns all backends if descriptors, memory or
-threads are lacking; only one if there is no address or port from which to connect to it. That there
-is no route to a backend, or that a firewall forbids it, may be true of one backend alone, and is
-held against it.
+threads are lacking; only one if there is no address or port from which to connect to it, or no
+process to speak to. That there is no route to a backend, or that a firewall forbids it, may be true
+of one backend alone, and is held against it.
 
 Python reads a codec from its file when it first needs it, and remembers for ever that it could not.
 C{getaddrinfo} needs that of host names, so it is read here, while there are descriptors.
@@ -31,9 +31,14 @@ _LACKING = {
     errno.ENOBUFS: "this machine has no buffer left for a socket",
     errno.ENOMEM: "this machine has no memory left for a connection",
 }
+_OF_ADDRESSES = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
 _NO_ADDRESS = (
     "this machine has no address or port left from which to connect: widen "
     "net.ipv4.ip_local_port_range, keep connections for longer, or correct the address to bind to"
+)
+_NO_PROCESS = (
+    "this machine can start no more processes: raise their limit, such as with ulimit -u or by "
+    "pids.max of its container, or lower the limits of the pool"
 )
 _NO_THREAD = "can't start new thread"
 _THREADS = "host names cannot be resolved in the reactor's thread pool: {why}"
@@ -54,15 +59,17 @@ def machine_fault(failed: BaseException, reactor: Any = None) -> MachineFault | 
         number = getattr(each, "osError", None) or getattr(each, "errno", None)
         if isinstance(each, MemoryError):
             number = errno.ENOMEM
-        if number == errno.EADDRNOTAVAIL:
-            return MachineFault(_NO_ADDRESS, failed, is_general=False)
         if isinstance(number, int) and number in _LACKING:
             return _lacks(number, failed)
+        if number == errno.EAGAIN:  # a socket that is not ready is no error
+            return MachineFault(_NO_PROCESS, failed, is_general=False)
+        if number in _OF_ADDRESSES or isinstance(each, error.ConnectBindError):
+            return MachineFault(_NO_ADDRESS, failed, is_general=False)
         if isinstance(each, RuntimeError) and str(each) == _NO_THREAD:
             return MachineFault(_THREADS.format(why="no thread can be started"), failed)
-    if not isinstance(failed, _VAGUE) or getattr(failed, "osError", None):
+    if getattr(failed, "osError", None) or not any(map(_hides_its_reason, causes(failed))):
         return None
-    # Resolvers hide the reason: without a descriptor, no name has an address, or nothing ends.
+    # Without a descriptor, no name has an address, no file can be read, or nothing ends.
     number = _descriptors_fault()
     if number is not None:
         return _lacks(number, failed)
@@ -95,6 +102,13 @@ def threads_fault(
     else:
         return None
     return MachineFault(_THREADS.format(why=why), failed)
+
+
+def _hides_its_reason(failed: BaseException) -> bool:
+    """Whether an error tells only that something failed, as those of resolvers, and of OpenSSL when
+    it cannot read a file."""
+    of_openssl = type(failed).__module__ == "OpenSSL.SSL" and "system library" in str(failed)
+    return of_openssl or isinstance(failed, _VAGUE)
 
 
 def _lacks(number: int, failed: BaseException) -> MachineFault:

@@ -201,11 +201,14 @@ class Openings:
         self._open_all(found)
         self._tell()
 
-    def health_changed(self, backend: Backend) -> None:
-        """A backend was ejected or admitted. This may begin a panic, in which all ejected backends
-        serve."""
+    def health_changed(self, keys: Iterable[Hashable]) -> None:
+        """Some backends were ejected or admitted, or there are others. This may begin a panic, in
+        which all ejected backends serve."""
         was, self._was_panic = self._was_panic, self._panic.is_on
-        self.look_anew(None if self._was_panic and not was else [backend.key])
+        has_begun = self._was_panic and not was
+        self.look_anew(None if has_begun else keys)
+        for queue in tuple(self.queues) if has_begun else ():
+            queue.panic_began()
 
     def has_room_at(self, where: Any) -> None:
         """A backend may have room.

@@ -276,8 +276,8 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
 
     # Changes
 
-    def health_changed(self) -> None:
-        """A backend was ejected. This may begin a panic, in which all ejected backends serve."""
+    def panic_began(self) -> None:
+        """From now on, all ejected backends serve."""
         for manager in self._group_managers.of(self.ident, self.backends) if self.waiting else ():
             if manager.placements.is_ejected() and self.may_serve(manager.backend):
                 manager.connections_changed()

@@ -144,9 +144,7 @@ class BaseManager(ABC, Generic[P]):
         self.hooks = hooks = Hooks(policy, recorder, clock.seconds)
         self.alarm = Alarm(clock, lambda: self.housekeeper.wake())
         self.connections = connections = Connections[P](clock, record, policy, self.alarm)
-        self.connector = Connector(
-            self, reactor, protocol, policy, rng, connections, record, hooks, recorder
-        )
+        self.connector = Connector(self, reactor, protocol, rng)
         self.admission: Admission[P] = Admission(self)
         self.queue = OwnQueue(self)
         self.placements = Placements(self)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import Deferred, DeferredList
 
 from kolus.backend import AnyBackend, Backend, several
+from kolus.errors import shown
 from kolus.manager import as_waiter, backend_status
 from kolus.status import Counters, Status
-from kolus.support import check_seconds, shown
+from kolus.support import check_seconds
 from kolus.watching import ManagerExplanation, PoolExplanation
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IProtocol, IProtocolFactory
 from kolus.backend import AnyBackend, Backend, MakeEndpoint
 from kolus.backoff import Rng
 from kolus.balance import Balancer, usable
-from kolus.errors import Closed, KolusError, LeaseError
+from kolus.errors import Closed, KolusError, LeaseError, shown
 from kolus.events import Observer
 from kolus.group import Group, Selector
 from kolus.interfaces import IKolusManager
@@ -38,7 +38,7 @@ from kolus.pool.forgotten import let_go_with
 from kolus.pool.groups import Groups
 from kolus.pool.operation import PoolOperation
 from kolus.pool.use import PoolUse
-from kolus.support import check_seconds, check_whole, failed, shown, steady
+from kolus.support import check_seconds, check_whole, failed, steady
 from kolus.watching import Owner, check_owner
 
 __all__ = ["Pool"]

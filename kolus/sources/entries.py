@@ -23,8 +23,8 @@ from itertools import accumulate
 from typing import Any
 
 from kolus.backend import Backend
-from kolus.errors import describe
-from kolus.support import did_you_mean, shown
+from kolus.errors import describe, shown
+from kolus.support import did_you_mean
 
 __all__ = ["READERS", "BadEntry", "backend_from_entry", "read_backends"]
 

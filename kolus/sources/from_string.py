@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kolus.sources.dns import DNSSource
 from kolus.sources.file import FileSource
 from kolus.sources.resolver import check_servers
+from kolus.support import nearest
 
 if TYPE_CHECKING:
     from kolus.interfaces import ISource
@@ -42,7 +43,9 @@ def source_from_string(
             return FileSource(reactor, rest)
     except ValueError as error:
         raise ValueError(f"not a source: {text!r} ({error}); {_EXPECTED}") from error
-    raise ValueError(f"not a source: {text!r}; {_EXPECTED}")
+    near = nearest(kind, ("dns", "srv", "file"))
+    hint = "" if near is None else f"; did you mean {near}:{rest}?"
+    raise ValueError(f"not a source: {text!r}; {_EXPECTED}{hint}")
 
 
 def name_server_from_string(text: str) -> tuple[str, int]:

@@ -1,6 +1,6 @@
 """Small tools for every package: timers, awaitables, checks of arguments, forks, tracebacks.
 
-They are the lowest layer, and know nothing of pools.
+They are on the lowest layer, and know nothing of pools.
 """
 
 from kolus.support.addresses import host_and_port, socket_address
@@ -33,7 +33,6 @@ from kolus.support.quick import (
     has_callbacks,
     waiting,
 )
-from kolus.support.secrets import hide_secrets, shown
 from kolus.support.signatures import fewest_arguments, name_of
 from kolus.support.stacks import place, place_of_mistake, stack
 from kolus.support.steady import SteadyClock, steady, steady_seconds, time_of_day
@@ -74,14 +73,12 @@ __all__ = [
     "fired",
     "following",
     "has_callbacks",
-    "hide_secrets",
     "host_and_port",
     "name_of",
     "nearest",
     "place",
     "place_of_mistake",
     "port_user",
-    "shown",
     "socket_address",
     "soft_limit",
     "stack",

@@ -34,20 +34,25 @@ def check_word(name: str, value: object, words: Sequence[str]) -> None:
     """
     if value not in words:
         *others, last = [f'"{each}"' for each in words]
-        raise ValueError(f"{name} must be {', '.join(others)} or {last}, not {value!r}")
+        near = nearest(value, words) if isinstance(value, str) else None
+        hint = "" if near is None else f": did you mean {near!r}?"
+        raise ValueError(f"{name} must be {', '.join(others)} or {last}, not {value!r}{hint}")
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """The end of a message about an unknown word: the nearest known one, or all of them."""
     words = sorted(known)
     near = nearest(given, words)
-    return f"expected one of {', '.join(words)}" if near is None else f"did you mean {near!r}?"
+    if near is None:
+        return f"expected one of {', '.join(words)}" if words else "there is none"
+    return f"did you mean {near!r}?"
 
 
 def nearest(given: str, known: Iterable[str]) -> str | None:
     """The known word that was probably meant; C{None} if none is near."""
-    near = get_close_matches(given, sorted(known), 1)
-    return near[0] if near else None
+    by_lower = {each.lower(): each for each in sorted(known)}
+    near = get_close_matches(given.lower(), by_lower, 1)
+    return by_lower[near[0]] if near else None
 
 
 def check_whole(

@@ -44,6 +44,8 @@ class _UnderWay:
 
 
 class LongWork:
+    """Does the pieces of all works that are under way in turn, one of each."""
+
     def __init__(self, clock: Any) -> None:
         """
         @param clock: also tells how long a turn has taken.
@@ -84,18 +86,26 @@ class LongWork:
         end = self._clock.seconds() + _SLICE
         over: list[tuple[_UnderWay, Any]] = []
         while self._queue:
-            begun = self._queue.popleft()
+            begun = self._queue[0]  # it stays there, so that what it calls can stop it
+            is_over, outcome = True, None
             try:
                 next(begun.work)
-                self._queue.append(begun)
+                is_over = False
             except StopIteration as done:
-                over.append((begun, done.value))
+                outcome = done.value
             except Exception:
-                over.append((begun, Failure()))
+                outcome = Failure()
+            if not begun.outcome.called:
+                self._queue.popleft()
+                if is_over:
+                    over.append((begun, outcome))
+                else:
+                    self._queue.append(begun)
             if self._clock.seconds() >= end:
                 break
         self._works = False
         if self._queue:
             self._next = self._clock.callLater(0.0, self._turn)
         for begun, outcome in over:
-            begun.outcome.callback(outcome)
+            if not begun.outcome.called:  # else who was told before has cancelled it
+                begun.outcome.callback(outcome)

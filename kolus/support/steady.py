@@ -23,8 +23,6 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from kolus.support.secrets import shown
-
 __all__ = ["SteadyClock", "steady", "steady_seconds", "time_of_day"]
 
 _log = Logger()
@@ -77,7 +75,11 @@ def steady(clock: Any) -> SteadyClock:
     found = _clocks.get(id(clock))  # it refers to its clock, whose id is thus still in use
     if found is None:
         if not (hasattr(clock, "callLater") and hasattr(clock, "seconds")):
-            raise TypeError(f"reactor must be a reactor or a clock, not {shown(clock)}")
+            # Not what it is: a text with a password, perhaps, which is to be given after it.
+            raise TypeError(
+                f"reactor must be a reactor or a clock, not a {type(clock).__name__}: it comes "
+                "first, as in Pool(reactor, ...)"
+            )
         found = _clocks[id(clock)] = SteadyClock(clock)
     return found
 

@@ -158,3 +158,33 @@ def test_an_output_that_cannot_be_written_is_told_in_one_line() -> None:
         )
     told = "kolus: the output cannot be written: No space left on device\n"
     assert (done.returncode, done.stderr) == (1, told)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("", "say what to do, one of top, status, "),
+        ("--url unix:/x", "say what to do, one of top, status, "),
+        ("statu", "unknown COMMAND 'statu': did you mean status?"),
+        ("STATUS", "unknown COMMAND 'STATUS': did you mean status?"),
+        ("drian cache", "unknown COMMAND 'drian': did you mean drain?"),
+        ("xyzzy", "unknown COMMAND 'xyzzy': there are: admit, "),
+        ("completion bsh", "unknown shell 'bsh': did you mean bash?"),
+        ("--ulr x status", "unknown option --ulr: did you mean --url?"),
+        ("--token_file=x status", "unknown option --token_file: did you mean --token-file?"),
+        ("--url top statu", "unknown COMMAND 'statu': did you mean status?"),
+        ("status --jsno", "unknown option --jsno: did you mean --json?"),
+        ("resize --grup g cache 5", "unknown option --grup: did you mean --group?"),
+        ("resize --xyzzy cache 5", "unknown option --xyzzy: there are: --all, --group, --help"),
+        ("status --url unix:/x", "--url stands before the command: kolus --url ..."),
+        ("status cache", "unexpected argument 'cache'"),
+        ("drain a b", "unexpected argument 'b'"),
+    ],
+)
+def test_a_word_that_is_not_known_is_told_with_the_nearest(
+    line: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(line.split())
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err

@@ -40,7 +40,9 @@ CLIENTS: dict[str, Callable[..., Any]] = {
 @pytest.mark.parametrize("name", CLIENTS)
 def test_what_is_no_reactor_or_no_policy_is_refused_by_its_name(name: str) -> None:
     make = CLIENTS[name]
-    with pytest.raises(TypeError, match="reactor must be a reactor or a clock, not 'tcp:"):
+    with pytest.raises(
+        TypeError, match="reactor must be a reactor or a clock, not a str: it comes"
+    ):
         make(HERE)
     with pytest.raises(TypeError, match="policy must be a Policy, not 5"):
         make(Clock(), policy=5)
@@ -49,8 +51,10 @@ def test_what_is_no_reactor_or_no_policy_is_refused_by_its_name(name: str) -> No
 @pytest.mark.parametrize("secret", ["postgresql://me:hush@there/db", "host=there password=hush"])
 @pytest.mark.parametrize("name", CLIENTS)
 def test_a_password_in_the_place_of_another_argument_is_not_shown(name: str, secret: str) -> None:
+    with pytest.raises(TypeError, match="reactor must be a reactor or a clock") as refused:
+        CLIENTS[name](secret)
+    assert "hush" not in str(refused.value)
     mistakes: list[Callable[[], object]] = [
-        lambda: CLIENTS[name](secret),
         lambda: CLIENTS[name](Clock(), policy=secret),
         lambda: CLIENTS[name](Clock(), observers=[secret]),
         lambda: Pool(Clock(), secret),  # type: ignore[arg-type]

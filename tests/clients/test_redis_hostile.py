@@ -65,3 +65,14 @@ def test_what_is_no_reply_is_the_error_of_its_call_and_ends_the_connection() -> 
     assert result_of(desk.ask("ping")) == "PONG"
     assert len(desk.server.accepted) == 2
     assert all(status.leased == 0 for status in desk.redis.status())
+
+
+@pytest.mark.parametrize("stray", [b"+OK\r\n", b":1\r\n", b"$5\r\nother\r\n", b"*1\r\n:1\r\n"])
+def test_a_reply_that_nobody_asked_for_is_not_that_to_the_next_command(stray: bytes) -> None:
+    desk = Desk(b"+PONG\r\n")
+    desk.ask("ping")
+    desk.answer = b":5\r\n" + stray
+    assert result_of(desk.ask("incr", "key")) == 5
+    desk.answer = b"+PONG\r\n"
+    assert result_of(desk.ask("ping")) == "PONG"
+    assert len(desk.server.accepted) == 2

@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, DeferredList, fail, succeed
 from twisted.internet.protocol import Protocol
 
 from kolus import ConnectFailed
@@ -70,12 +70,17 @@ FAILING = [
     lambda protocol: functools.partial(refuses),
     lambda protocol: [succeed(None), Deferred()],
     lambda protocol: (LogIn(), LogIn()),
+    lambda protocol: {"name": LogIn()},
+    lambda protocol: LogIn,
+    lambda protocol: PermissionError,
     lambda protocol: refused(),
+    lambda protocol: DeferredList([succeed(None), fail(refused())], consumeErrors=True),
+    lambda protocol: LogIn(result=[None, refused()]),
     lambda protocol: fail(refused()).addErrback(lambda failure: failure.value),
 ]
 REASON = (
-    "wrong password|it returned (False|the function .*, and did not call it|a .* of awaitables)|"
-    "cannot be awaited"
+    "wrong password|it returned (False|the (function|class) .*, and did not call it|"
+    "a .* of awaitables)|cannot be awaited"
 )
 
 

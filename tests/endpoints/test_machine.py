@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 import pytest
+from OpenSSL.SSL import Error
 from twisted.internet import defer
 from twisted.internet.error import (
     ConnectBindError,
@@ -39,6 +40,8 @@ def lacking(number: int) -> ConnectBindError:
         (errno.ENOBUFS, "this machine has no buffer left"),
         (errno.ENOMEM, "this machine has no memory left"),
         (errno.EADDRNOTAVAIL, "this machine has no address or port left"),
+        (errno.EADDRINUSE, "this machine has no address or port left"),
+        (errno.EAGAIN, "this machine can start no more processes"),
     ],
 )
 @pytest.mark.parametrize("kind", [lacking, lambda number: OSError(number, "no")])
@@ -48,7 +51,16 @@ def test_a_fault_says_what_is_lacking_and_what_to_do(kind: Any, number: int, say
     assert fault is not None
     assert str(fault).startswith(says)
     assert fault.reason is error
-    assert fault.is_general is (number != errno.EADDRNOTAVAIL)
+    of_some = (errno.EADDRNOTAVAIL, errno.EADDRINUSE, errno.EAGAIN)
+    assert fault.is_general is (number not in of_some)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EAFNOSUPPORT, errno.EINVAL])
+def test_that_no_socket_can_be_made_or_bound_is_this_machines_fault(number: int) -> None:
+    fault = machine_fault(lacking(number))
+    assert fault is not None
+    assert not fault.is_general
+    assert "correct the address to bind to" in str(fault)
 
 
 def test_an_error_of_memory_is_this_machines_like_the_one_with_a_number() -> None:
@@ -97,13 +109,23 @@ def test_the_errors_of_a_group_are_looked_at() -> None:
     assert "file descriptor" in str(fault)
 
 
-@pytest.mark.parametrize("error", [DNSLookupError("no"), defer.TimeoutError(), TimeoutError()])
+def unread_file() -> Exception:
+    """As a callable fails that reads a certificate for the endpoint that it makes."""
+    error = RuntimeError("the callable raised")
+    error.__cause__ = Error([("system library", "", ""), ("BIO routines", "", "system lib")])
+    return error
+
+
+@pytest.mark.parametrize(
+    "error", [DNSLookupError("no"), defer.TimeoutError(), TimeoutError(), unread_file()]
+)
 def test_an_error_that_says_little_is_a_fault_if_no_descriptor_is_left(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def none_left() -> None:
         raise OSError(errno.EMFILE, "no")
 
+    assert machine_fault(error) is None
     monkeypatch.setattr("kolus.endpoints.machine.socket.socket", none_left)
     assert machine_fault(error) is not None
     assert machine_fault(ConnectionRefusedError()) is None

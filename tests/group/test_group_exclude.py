@@ -143,13 +143,13 @@ def test_those_who_exclude_the_same_wait_in_turn() -> None:
 
 def test_a_queue_where_nobody_waits_is_not_kept() -> None:
     rig = Full()
-    before = len(rig.pool._managers.records.group_queues.all())
+    before = len(rig.pool._managers.records.group_queues)
     for name in "ab":
         asked = rig.ask(exclude=[rig.known[name]])
         asked.cancel()
         with pytest.raises(CancelledError):
             result_of(asked)
-    assert len(rig.pool._managers.records.group_queues.all()) == before
+    assert len(rig.pool._managers.records.group_queues) == before
 
 
 def test_what_is_tried_elsewhere_is_none_that_was_excluded() -> None:
@@ -182,11 +182,11 @@ def test_a_retry_is_not_where_it_failed_though_a_balancer_insists() -> None:
 
 def test_a_queue_that_empties_while_the_list_changes_is_not_kept() -> None:
     rig = Full()
-    before = len(rig.pool._managers.records.group_queues.all())
+    before = len(rig.pool._managers.records.group_queues)
     first = rig.ask(exclude=[rig.known["a"]])
     second = rig.ask(exclude=[rig.known["b"]])
     second.addErrback(lambda failure: failure.trap(CancelledError))
     first.addCallback(lambda lease: [second.cancel(), lease][1])
     rig.tell("abc")
     assert names([result_of(first)]) == "c"
-    assert len(rig.pool._managers.records.group_queues.all()) == before
+    assert len(rig.pool._managers.records.group_queues) == before

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock
 
-from kolus import Backend
+from kolus import Backend, ConnectFailed, ConnectionManager, Ejection, Policy, Pool
 from kolus.balance import fill_first, round_robin
-from kolus.testing import NotFired, result_of
+from kolus.testing import FakeBackend, NotFired, result_of
 from tests.rigs.health_rigs import BALANCERS, Nursed
 
 
@@ -156,3 +158,35 @@ def test_the_panic_of_a_list_is_not_told_in_the_log(log_events: list[Any]) -> No
     for _ in range(3):
         result_of(rig.pool.select("us", listed)).release()
     assert not [each for each in log_events if "are chosen from" in str(each["log_format"])]
+
+
+def looks_while_all_are_ejected(number: int, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How often managers decide anew while a request is refused by so many backends, each of which
+    is ejected for that."""
+    clock, looks = Clock(), 0
+    fakes = [FakeBackend(clock).refuse(after=0.01, always=True) for _ in range(number)]
+    policy = Policy(ejection=Ejection(failures=1))
+    pool: Pool[Protocol] = Pool(clock, Protocol, policy=policy)
+    asked = pool.group([Backend(each) for each in fakes], fill_first).connect("us")
+    decide = ConnectionManager.connections_changed
+
+    def connections_changed(manager: ConnectionManager[Any]) -> None:
+        nonlocal looks
+        looks += 1
+        decide(manager)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ConnectionManager, "connections_changed", connections_changed)
+        while not asked.called:
+            clock.advance(0.01)
+    with pytest.raises(ConnectFailed):
+        result_of(asked)
+    assert all(each.attempts for each in fakes)
+    return looks
+
+
+def test_an_ejection_costs_the_same_however_many_backends_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    few, many = (looks_while_all_are_ejected(each, monkeypatch) for each in (20, 80))
+    assert many < 6 * few

@@ -34,6 +34,8 @@ FAULTS: list[Callable[[], Exception]] = [
     lambda: OSError(errno.ENFILE, "Too many open files in system"),
     lambda: OSError(errno.ENOMEM, "Cannot allocate memory"),
     lambda: RuntimeError("can't start new thread"),
+    lambda: ConnectBindError(errno.EADDRINUSE, "Address already in use"),
+    lambda: BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"),
     caused,
 ]
 

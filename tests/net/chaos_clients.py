@@ -42,11 +42,12 @@ class Clients:
 
     @ivar done: how many connections got all back.
     @ivar broken: those that did not.
+    @ivar present: how many connections there are now.
     @ivar slowest: seconds of the longest one.
     """
 
     def __init__(self, port: int, connections: int, seconds: float) -> None:
-        self.done = 0
+        self.done = self.present = 0
         self.broken: list[Broken] = []
         self.slowest = 0.0
         self._address = ("127.0.0.1", port)
@@ -76,6 +77,8 @@ class Clients:
             first = number * 7919 % (len(_BYTES) - size)
             sent = _BYTES[first : first + size]
             why = "other bytes than were sent"
+            with self._lock:
+                self.present += 1
             try:
                 with socket.socket() as client:
                     client.settimeout(PATIENCE)
@@ -85,6 +88,7 @@ class Clients:
                 why = str(error)
             ended = time.monotonic()
             with self._lock:
+                self.present -= 1
                 self.slowest = max(self.slowest, ended - began)
                 if got[_NAME:] == sent:
                     self.done += 1

@@ -21,7 +21,7 @@ RUN = "from twisted.scripts.twistd import run; run()"
 @dataclass(frozen=True, slots=True)
 class Sample:
     """A process at one moment: its age and processor time in seconds, bytes of memory, and open
-    descriptors."""
+    descriptors without those of its clients."""
 
     age: float
     memory: int
@@ -57,13 +57,16 @@ class Process:
             time.sleep(0.05)
         raise AssertionError(f"{text!r} never came:\n{self.log.read_text()}")
 
-    def sample(self) -> Sample:
+    def sample(self, clients: int = 0) -> Sample:
+        """
+        @param clients: so many clients, each with a connection to a backend, are there now.
+        """
         folder = Path(f"/proc/{self.child.pid}")
         pages = int((folder / "statm").read_text().split()[1])
         made = Sample(
             time.monotonic() - self._began,
             pages * os.sysconf("SC_PAGESIZE"),
-            len(os.listdir(folder / "fd")),
+            len(os.listdir(folder / "fd")) - 2 * clients,
             self._busy(),
         )
         self.samples.append(made)

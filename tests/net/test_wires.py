@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 import weakref
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.logger import LogEvent
+from twisted.python.failure import Failure
 
 from kolus.lease import Lease
-from kolus.tunnel import Front, loop_of
+from kolus.tunnel import Front, Loop, loop_of
 from kolus.tunnel.wires.descriptors import Descriptors, _in_use
+from kolus.tunnel.wires.epoll_events import IN
 from kolus.tunnel.wires.flow import Flow
 from kolus.tunnel.wires.pipes import PIPE, Pipes
 from kolus.tunnel.wires.raw_port import RawPort
@@ -273,6 +276,29 @@ def test_pipes_are_few_and_one_with_bytes_is_not_used_again() -> None:
         if each is not None:
             pipes.give_back(each)
     assert PIPE == MIB
+
+
+def test_all_that_is_closed_in_a_turn_is_closed_at_its_end() -> None:
+    loop, told = Loop(reactor), []
+    near, far = socket.socketpair()
+
+    class Closer:
+        """Has a socket closed each time that it is ready, which it always is."""
+
+        def ready(self, events: int) -> None:
+            told.append(socket.socket())
+            loop.soon(partial(loop.close, told[-1]))
+
+        def crashed(self, failure: Failure) -> None:
+            failure.raiseException()
+
+    with near, far:
+        far.send(b"x")
+        loop.add(near.fileno(), IN, Closer())
+        loop.doRead()
+        assert len(told) > 1
+        assert {each.fileno() for each in told} == {-1}
+        loop.remove(near.fileno())
 
 
 @pytest_twisted.ensureDeferred

@@ -133,7 +133,6 @@ def test_a_bad_timeout_is_refused_at_once(timeout: Any) -> None:
 @pytest.mark.parametrize(
     ("argument", "value"),
     [
-        ("reactor", None),
         ("policy", 5),
         ("make_manager", 5),
         ("observers", [5]),
@@ -148,6 +147,13 @@ def test_a_pool_refuses_what_it_cannot_use(argument: str, value: Any) -> None:
         TypeError, match=f"must .*, not {re.escape(repr(value))}|an observer must be"
     ):
         Pool(**arguments)
+
+
+@pytest.mark.parametrize("value", [None, 5, "tcp:127.0.0.1:6379"])
+def test_what_is_no_reactor_is_refused_by_its_type(value: Any) -> None:
+    kind = type(value).__name__
+    with pytest.raises(TypeError, match=f"reactor must be .*, not a {kind}: it comes first"):
+        Pool(value, Protocol)
 
 
 @pytest.mark.parametrize("failure", [None, False, True, 5, b"down", ValueError("down")])

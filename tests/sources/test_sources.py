@@ -129,6 +129,11 @@ def test_a_string_for_no_source_is_told_what_is_expected(text: str) -> None:
     assert "expected dns:NAME:PORT, srv:_SERVICE._tcp.NAME or file:PATH.toml" in refusal(text)
 
 
+def test_the_nearest_kind_of_source_is_told() -> None:
+    assert refusal("dsn:a:1").endswith("; did you mean dns:a:1?")
+    assert refusal("FILE:a.toml").endswith("; did you mean file:a.toml?")
+
+
 @pytest.mark.parametrize("port", ["0", "65536", "http", "-1", "+1", "", "1.5", "٣", "1" * 5000])
 def test_an_odd_port_is_refused(port: str) -> None:
     assert "port must be a whole number from 1 to 65535" in refusal(f"dns:backends.test:{port}")

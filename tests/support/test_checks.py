@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 
-from kolus.support import check_duration, check_flag, check_seconds, check_whole
+from kolus.support import (
+    check_duration,
+    check_flag,
+    check_seconds,
+    check_whole,
+    check_word,
+    did_you_mean,
+    nearest,
+)
 
 
 @pytest.mark.parametrize("value", [0, 0.5, 10**300, sys.float_info.max, math.inf, None])
@@ -67,3 +75,28 @@ def test_a_flag_is_true_or_false(value: Any) -> None:
         check_flag("debug", value, ValueError)
     check_flag("fresh", False)
     check_flag("fresh", True)
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ("addres", ": did you mean 'address'\\?"),
+        ("Fixed", ": did you mean 'fixed'\\?"),
+        (5, ""),
+        ("", ""),
+    ],
+)
+def test_the_nearest_of_a_few_words_is_told(given: Any, hint: str) -> None:
+    with pytest.raises(ValueError, match=f'^ident must be "fixed" or "address", not .*{hint}$'):
+        check_word("ident", given, ("fixed", "address"))
+
+
+def test_what_is_said_of_an_unknown_word() -> None:
+    assert did_you_mean("mian", ["main", "other"]) == "did you mean 'main'?"
+    assert did_you_mean("xyzzy", ["main", "carts"]) == "expected one of carts, main"
+    assert did_you_mean("main", []) == "there is none"
+
+
+def test_the_nearest_word_is_found_whatever_its_letters() -> None:
+    assert nearest("certkey", ["certKey", "privateKey"]) == "certKey"
+    assert nearest("colour", ["certKey", "privateKey"]) is None

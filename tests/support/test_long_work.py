@@ -97,3 +97,34 @@ def test_all_that_is_under_way_can_be_stopped(clock: Clock) -> None:
         assert failure_of(CancelledError, each)
     assert made == ["a", "a"]
     assert not clock.getDelayedCalls()
+
+
+def test_work_can_be_stopped_by_what_its_own_piece_calls(clock: Clock) -> None:
+    made: list[str] = []
+    long_work = LongWork(clock)
+
+    def stopping() -> Work[str]:
+        yield
+        long_work.stop()
+        yield
+        made.append("stopping")
+        return "stopping"
+
+    other = long_work.do(making(clock, "b", 9, made))
+    stopped = long_work.do(stopping())
+    clock.pump([0] * 9)
+    for each in (other, stopped):
+        assert failure_of(CancelledError, each)
+    assert made == ["b"] * 4
+    assert not clock.getDelayedCalls()
+
+
+def test_work_that_is_over_can_be_cancelled_by_who_is_told_first(clock: Clock) -> None:
+    long_work = LongWork(clock)
+    long_work.do(making(clock, "a", 2, []))  # so that both are over in the next turn
+    first, second = [long_work.do(making(clock, name, 0, [])) for name in "bc"]
+    first.addCallback(lambda _: second.cancel())
+    third = long_work.do(making(clock, "d", 0, []))
+    clock.advance(0)
+    assert failure_of(CancelledError, second)
+    assert result_of(third) == ""

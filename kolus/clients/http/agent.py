@@ -13,7 +13,7 @@ from twisted.web._newclient import _ensureValidURI
 from twisted.web.client import URI, Agent
 from twisted.web.error import SchemeNotSupported
 
-from kolus.support import shown
+from kolus.errors import shown
 
 if TYPE_CHECKING:
     from twisted.web.http_headers import Headers

@@ -16,12 +16,12 @@ from kolus.clients.client import Client, without_slots
 from kolus.clients.http.agent import PoolAgent
 from kolus.clients.http.endpoints import KnownEndpoints
 from kolus.clients.http.exchange import Exchange
-from kolus.errors import KolusError
+from kolus.errors import KolusError, shown
 from kolus.events import Observer
 from kolus.lease import Lease
 from kolus.policy import Policy
 from kolus.pool import Pool
-from kolus.support import check_seconds, fired, shown
+from kolus.support import check_seconds, fired
 
 __all__ = ["HTTPPool"]
 

@@ -18,13 +18,14 @@ from kolus.clients.postgres.connection import Connection
 from kolus.clients.postgres.conninfo import Conninfo
 from kolus.clients.postgres.endpoint import PostgresEndpoint
 from kolus.clients.postgres.session import Session, Settings
+from kolus.errors import shown
 from kolus.events import Observer
 from kolus.group import Group
 from kolus.lease import Lease
 from kolus.policy import Policy
 from kolus.pool import Pool
 from kolus.status import Status
-from kolus.support import check_flag, shown
+from kolus.support import check_flag
 from kolus.watching import Owner
 
 __all__ = ["PostgresPool"]

@@ -10,6 +10,7 @@ from operator import methodcaller
 from types import TracebackType
 from typing import Any
 
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import CancelledError, Deferred, fail
 from txredisapi import ConnectionError as ConnectionEnded
 from txredisapi import (
@@ -27,14 +28,14 @@ from kolus.clients.calls import call_again, run_call
 from kolus.clients.client import Client, with_slots
 from kolus.clients.password import Password, ask_password, check_password
 from kolus.clients.redis.commands import BINDING, READING, binds, waits, word
-from kolus.clients.redis.connection import Connection, OwnConnection, Subscriber
-from kolus.errors import KolusError
+from kolus.clients.redis.connection import OwnConnection, SharedConnection, Subscriber
+from kolus.errors import KolusError, shown
 from kolus.events import Observer
 from kolus.lease import Lease
 from kolus.manager import ConnectionManager, SharedManager
 from kolus.policy import Policy
 from kolus.pool import Pool
-from kolus.support import check_whole, shown, steady
+from kolus.support import check_whole, steady
 from kolus.watching import Owner
 
 __all__ = ["RedisPool"]
@@ -207,6 +208,7 @@ class RedisPool(Client):
                 raise
         protocol.database = self._database
         protocol.is_bound = False
+        protocol.sends_at_once = isinstance(protocol.transport, FileDescriptor)
 
     def _is_clean(self, protocol: Any) -> bool:
         return not (
@@ -273,7 +275,7 @@ class _Pool(Pool[Any]):
         alone = replace(policy, slots=None, clean=clean, min_idle=0)
         patient = replace(alone, leak_after=None)  # to wait for hours is no leak
         self._ways: dict[str, tuple[type[Any], Any, Policy]] = {
-            _SHARED: (SharedManager, lambda: Connection(charset), policy),
+            _SHARED: (SharedManager, lambda: SharedConnection(charset), policy),
             _ALONE: (ConnectionManager, lambda: OwnConnection(charset), alone),
             _WAITING: (ConnectionManager, lambda: OwnConnection(charset), patient),
             _SUBSCRIBER: (ConnectionManager, lambda: Subscriber(charset), patient),

@@ -14,8 +14,8 @@ from twisted.internet.interfaces import IStreamServerEndpoint
 from kolus.daemon.listening.adopted import BACKLOG, LentEndpoint
 from kolus.daemon.listening.endpoint_string import BEHIND_BALANCERS
 from kolus.daemon.listening.unix_listening import UNIXListeningEndpoint, check_socket_path
-from kolus.errors import describe
-from kolus.support import hide_secrets
+from kolus.errors import describe, hide_secrets
+from kolus.support import nearest
 
 __all__ = ["listen_endpoint", "promised_endpoint"]
 
@@ -29,6 +29,12 @@ _EXAMPLES = {"systemd": "systemd:domain=INET:name=carts", "unix": "unix:/run/kol
 
 _DOMAINS = ("INET", "INET6", "UNIX")
 _WITH_BACKLOG = ("ssl", "tcp", "tcp6", "unix")
+_KINDS = (*_WITH_BACKLOG, "systemd", "haproxy")
+_ARGUMENTS = (
+    *("backlog", "certKey", "dhParameters", "domain", "extraCertChain", "index", "interface"),
+    *("lockfile", "mode", "name", "privateKey", "sslmethod"),
+)
+"""What messages may mean. Twisted checks strings."""
 
 
 def listen_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
@@ -140,7 +146,9 @@ def _why(description: str, error: Exception) -> str:
     if missing := re.search(r"missing \d+ required .*'(\w+)'$", str(error)):
         return f"the {missing[1]} is missing; expected for example {example}"
     if unknown := re.search(r"unexpected keyword arg.*'(\w+)'", str(error)):
-        return f"unknown argument {unknown[1]!r}; expected for example {example}"
+        near = nearest(unknown[1], _ARGUMENTS)
+        hint = f"expected for example {example}" if near is None else f"did you mean {near!r}?"
+        return f"unknown argument {unknown[1]!r}; {hint}"
     if number := re.search(r"invalid literal for int\(\) .*: b?('.*')$", str(error)):
         meant = (
             _meant(*_address_and_port(rest)) if kind == "tcp" else f"expected for example {example}"
@@ -161,9 +169,14 @@ def _meant(kind: str, rest: str) -> str:
     """What somebody meant who left out the kind: a port, an address and a port, or a path."""
     if (kind or rest).isdecimal() and not (kind and rest):
         return f"did you mean tcp:{kind or rest}?"
+    if rest.isdecimal() and kind == "*":
+        return f"did you mean tcp:{rest}?"
     if rest.isdecimal() and isIPAddress(kind):
         return f"did you mean tcp:{rest}:interface={kind}?"
-    return f"did you mean unix:{kind}?" if "/" in kind else f"expected for example {_EXAMPLE}"
+    if "/" in kind:
+        return f"did you mean unix:{kind}?"
+    near = nearest(kind, _KINDS)
+    return f"expected for example {_EXAMPLE}" if near is None else f"did you mean {near}:{rest}?"
 
 
 def _address_and_port(text: str) -> tuple[str, str]:

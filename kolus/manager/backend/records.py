@@ -234,8 +234,6 @@ class Records:
         self._recorder(record).ejected(reason, seconds)
         self.recovery.add(record)
         self._tell_health(record)
-        for queue in self.group_queues.all():  # all: panic counts backends that a queue excludes
-            queue.health_changed()
 
     def failed_again(self, record: BackendRecord) -> None:
         self.recovery.add(record)
@@ -250,7 +248,7 @@ class Records:
 
     def _tell_health(self, record: BackendRecord) -> None:
         for each in tuple(self.group_queues.openings):
-            each.health_changed(record.backend)
+            each.health_changed([record.backend.key])
 
     def probe_is_due(self, record: BackendRecord) -> None:
         self._recorder(record).probe_is_due()

@@ -7,8 +7,8 @@ when they are made, fail, end or get out of step, and then tells the manager.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -19,34 +19,15 @@ from kolus.errors import ConnectFailed, reason_of
 from kolus.events import Why
 from kolus.health import USELESS
 from kolus.manager.connections.failed_attempts import FailedAttempts
-from kolus.support import steady
 
 if TYPE_CHECKING:
-    from kolus.backend import Backend
     from kolus.backoff import Rng
-    from kolus.connection import Endpoint, Hooks
-    from kolus.manager.backend.record import BackendRecord
-    from kolus.manager.connections.connections import Connections
-    from kolus.policy import Policy
-    from kolus.watching import Recorder
+    from kolus.connection import Endpoint
+    from kolus.manager.base import BaseManager
 
-__all__ = ["Connector", "Owner"]
+__all__ = ["Connector"]
 
 P = TypeVar("P")
-
-
-class Owner(Protocol):
-    """The manager that a connector works for."""
-
-    @property
-    def backend(self) -> Backend: ...
-    @property
-    def ident(self) -> Hashable: ...
-    def is_asked(self) -> bool:
-        """Whether somebody waits for a connection."""
-
-    def connections_changed(self) -> None:
-        """A connection is ready, or a slot is free, or an attempt has failed."""
 
 
 class Connector(Generic[P]):
@@ -58,37 +39,32 @@ class Connector(Generic[P]):
     """
 
     def __init__(
-        self,
-        manager: Owner,
-        reactor: Any,
-        build: Callable[[], P],
-        policy: Policy,
-        rng: Rng,
-        connections: Connections[P],
-        record: BackendRecord,
-        hooks: Hooks,
-        recorder: Recorder,
+        self, manager: BaseManager[P], reactor: Any, build: Callable[[], P], rng: Rng
     ) -> None:
         """
+        @param manager: the manager, which has its hooks and its connections.
+        @param reactor: what connects.
+        @param build: makes the protocol of each connection.
+        @param rng: where the jitter comes from.
         @raise ValueError: this reactor cannot use the backend's endpoint string.
         """
         self.manager = manager
+        self.clock = manager.clock
+        self.now: Callable[[], float] = manager.clock.seconds
         self._reactor = reactor
-        self.clock = clock = steady(reactor)
         self._build = build
-        self.now: Callable[[], float] = clock.seconds
+        self._rng = rng
+        self._connections = manager.connections
+        self._hooks = manager.hooks
+        self._policy = policy = manager.policy
+        self._record = record = manager.record
+        self._recorder = recorder = manager.recorder
         self.attempts = record.attempts
+        self._failures = FailedAttempts(record, reactor, policy, rng, recorder)
         self._held_back = self._was_made = False
         self._successes = 0  # of all managers of the backend, when this one's last attempt failed
         if not record.backend.makes_endpoints:
             record.endpoint(reactor)
-        self._policy = policy
-        self._rng = rng
-        self._connections = connections
-        self._record = record
-        self._hooks = hooks
-        self._recorder = recorder
-        self._failures = FailedAttempts(record, reactor, policy, rng, recorder)
 
     @property
     def held_back(self) -> bool:

@@ -37,10 +37,6 @@ class GroupQueueIndex:
     def __len__(self) -> int:
         return sum(map(len, self._queues.values()))
 
-    def all(self) -> list[Any]:
-        """All queues."""
-        return [each for queues in self._queues.values() for each in queues]
-
     def of(self, manager: Any) -> list[Any]:
         """The queues that a manager may serve."""
         queues = self._queues.get(manager.ident, ())

@@ -24,7 +24,8 @@ __all__ = ["HeadStart", "head_start"]
 
 
 class HeadStart:
-    """
+    """Begins to connect, and leases the connection if that is made at once.
+
     @ivar lease: what the request gets; C{None}: it has to wait, and C{go_on} is due after that.
     """
 

@@ -78,7 +78,8 @@ class Waiters(Generic[P]):
         return waiter
 
     def first(self) -> Waiter[Any]:
-        """The oldest waiter, of the own queue or placed here; there must be one."""
+        """The oldest waiter of the own queue, or the one that was placed here first if that is
+        older; there must be one."""
         queues = self._waiting, self._placements.waiters
         firsts = [next(iter(each)) for each in queues if each]
         return min(firsts, key=lambda waiter: waiter.order)

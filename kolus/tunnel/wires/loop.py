@@ -127,11 +127,10 @@ class Loop:
         self._end_batch()
 
     def _end_batch(self) -> None:
-        if self._closing:
+        while self._closing or self._calls:  # a call may close further ones
             closing, self._closing = self._closing, []
             for sock in closing:
                 sock.close()
-        while self._calls:
             calls, self._calls = self._calls, []
             for call in calls:
                 try:
@@ -159,14 +158,11 @@ class Loop:
                             owner.ready(events)
                         except Exception:
                             self._crashed(descriptor, owner)
-                if self._closing or self._calls:
-                    self._end_batch()
+                self._end_batch()
                 if not batch:
                     break
         finally:
             self._is_busy = False
-        if self._calls and self._later is None:
-            self._later = self.clock.callLater(0, self._come_later)
         if not owners:
             self._rest()
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from kolus.support import hide_secrets
+from kolus.errors import hide_secrets
 
 
 @pytest.mark.parametrize("quote", ["'", '"'])

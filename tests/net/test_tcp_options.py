@@ -1,4 +1,4 @@
-"""C{Policy(tcp_timeout=...)}: how long the peer of a pooled socket may be silent."""
+"""How a pooled socket sends, and C{Policy(tcp_timeout=...)}: how long its peer may be silent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from twisted.internet.error import ConnectionLost
 from twisted.protocols.policies import ProtocolWrapper
 
 from kolus import Policy, Pool
-from kolus.connection.silence import limit_silence
+from kolus.connection.tcp_options import set_tcp_options
 from tests.net.asking import until
 from tests.net.peers import Asker, Host
 
@@ -32,12 +32,21 @@ pytestmark = [
 ]
 
 
-def options(protocol: Any) -> tuple[int, int, int, int, int]:
-    """Keep-alive, its idle time, interval and count, and the user time-out in milliseconds."""
+def handle_of(protocol: Any) -> socket.socket:
     transport = protocol.transport
     while isinstance(transport, ProtocolWrapper):
         transport = transport.transport
     handle: socket.socket = transport.getHandle()
+    return handle
+
+
+def sends_at_once(protocol: Any) -> bool:
+    return handle_of(protocol).getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+
+
+def options(protocol: Any) -> tuple[int, int, int, int, int]:
+    """Keep-alive, its idle time, interval and count, and the user time-out in milliseconds."""
+    handle = handle_of(protocol)
     return (
         handle.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE),
         handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE),
@@ -61,6 +70,15 @@ async def test_a_tcp_peer_may_be_silent_for_two_minutes_by_default(
 ) -> None:
     lease = await make_pool(Asker).connect("us", host.endpoint)
     assert options(lease.protocol) == (1, 60, 20, 3, 120_000)
+    lease.release()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_write_does_not_wait_until_another_is_acknowledged(
+    make_pool: MakePool, host: Host
+) -> None:
+    lease = await make_pool(Asker).connect("us", host.endpoint)
+    assert sends_at_once(lease.protocol)
     lease.release()
 
 
@@ -89,12 +107,13 @@ async def test_the_limit_of_silence_can_be_turned_off(
     lease = await make_pool(Asker, tcp_timeout=off).connect("us", host.endpoint)
     assert options(lease.protocol)[0] == 0
     assert options(lease.protocol)[4] == 0
+    assert sends_at_once(lease.protocol)
     lease.release()
 
 
 @pytest.mark.parametrize("kind", ["tls", "ssl"])
 @pytest_twisted.ensureDeferred
-async def test_the_socket_below_tls_has_the_limit_of_silence(
+async def test_the_socket_below_tls_sends_at_once_and_has_the_limit_of_silence(
     make_pool: MakePool, tmp_path: Path, kind: str
 ) -> None:
     host, authority = Host(), trustme.CA()
@@ -109,6 +128,7 @@ async def test_the_socket_below_tls_has_the_limit_of_silence(
     }[kind]
     async with await make_pool(Asker).connect("us", endpoint) as lease:
         assert options(lease.protocol) == (1, 60, 20, 3, 120_000)
+        assert sends_at_once(lease.protocol)
     await host.stop()
 
 
@@ -126,6 +146,7 @@ class Chooses(Asker):
     """Sets its own options."""
 
     def connectionMade(self) -> None:
+        self.transport.setTcpNoDelay(False)
         self.transport.setTcpKeepAlive(False)
         self.transport.getHandle().setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 7000)
 
@@ -134,6 +155,7 @@ class Chooses(Asker):
 async def test_what_a_protocol_sets_itself_prevails(make_pool: MakePool, host: Host) -> None:
     lease = await make_pool(Chooses).connect("us", host.endpoint)
     assert options(lease.protocol) == (0, 60, 20, 3, 7000)
+    assert not sends_at_once(lease.protocol)
     lease.release()
 
 
@@ -158,7 +180,7 @@ def test_what_has_no_socket_is_left_alone() -> None:
             return self
 
     for each in (object(), Odd()):
-        limit_silence(each, 60)
+        set_tcp_options(each, 60)
 
 
 def test_a_socket_that_is_closed_already_is_no_error() -> None:
@@ -168,7 +190,7 @@ def test_a_socket_that_is_closed_already_is_no_error() -> None:
             closed.close()
             return closed
 
-    limit_silence(Gone(), 60)
+    set_tcp_options(Gone(), 60)
 
 
 @pytest.mark.parametrize("wrong", [0, -1, "60"])
