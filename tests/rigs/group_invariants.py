@@ -12,6 +12,7 @@ from kolus.balance.candidates import by_load, lowest, total_load
 from kolus.connection import ConnectionState
 from kolus.health import Phase
 from kolus.manager.waiting.fresh_queue import FreshQueue
+from tests.rigs.group_queues import queues_of
 from tests.rigs.ledger import Ledger, Manager
 
 __all__ = ["check_groups", "check_nothing_is_left"]
@@ -27,7 +28,7 @@ def check_groups(ledger: Ledger, groups: Sequence[Group[Any]]) -> None:
             the_index_knows_the_lowest(group)
     index = ledger.pool._managers.records.group_queues
     managers_serve_the_queues_where_somebody_waits(ledger, index)
-    for queue in index.all():
+    for queue in queues_of(index):
         each_waits_here_and_is_placed_at_one_manager(ledger, queue)
         nobody_waits_for_what_is_idle_elsewhere(ledger, queue)
         nobody_waits_where_fewer_can_be_served(ledger, queue)
@@ -209,7 +210,7 @@ def check_nothing_is_left(ledger: Ledger) -> None:
     """Check that the pool keeps nothing of closed groups and of answered requests."""
     records = ledger.pool._managers.records
     told = records.subscriptions
-    left = [records._lists._lists, records.group_queues.all(), told._watchers, told._feedbacks]
+    left = [records._lists._lists, queues_of(records.group_queues), told._watchers, told._feedbacks]
     left += [each.watchers for each in records]
     left += [each.turns.outside for each in records] + [records.group_queues.openings]
     left += [list(each.groups) for each in ledger.managers]
