@@ -14,7 +14,8 @@ __all__ = ["Conninfo"]
 
 @dataclass(frozen=True, slots=True)
 class Conninfo:
-    """
+    """A conninfo as the pool understands it.
+
     @ivar parameters: the parameters of libpq for each connection.
     @ivar hosts: of each server its name, its address (empty if it is not given), and its port.
     @ivar database: the name of the database.
