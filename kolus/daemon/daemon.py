@@ -24,7 +24,7 @@ from kolus.daemon.maker import MakeEndpoint, Maker
 from kolus.daemon.moves import take_moves
 from kolus.daemon.reloads import Reloads
 from kolus.daemon.route import Route
-from kolus.daemon.served_group import ServedGroup
+from kolus.daemon.served_group import ServedGroup, close_all
 from kolus.lease import Lease
 from kolus.sources import HostResolver, name_server_from_string
 from kolus.support import CannotListen, Work, time_of_day
@@ -237,9 +237,7 @@ class Daemon(Service):
     async def _stop(self) -> None:
         gone = Deferred.fromCoroutine(self._leaving.stop())
         await gatherResults([each.stopService() for each in self.listeners.values()])
-        await gone
-        for group in self.groups.values():
-            await group.close()
+        await gatherResults([gone, close_all(self.groups.values())])
 
 
 def _always(config: Config) -> Work[Config]:

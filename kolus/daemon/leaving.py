@@ -13,6 +13,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from kolus.daemon.served_group import close_all
 from kolus.support import LongWork
 
 if TYPE_CHECKING:
@@ -58,8 +59,7 @@ class Leaving:
             self._looks.stop()
         self._long_work.stop()
         await gatherResults([each.stopService() for each in self.listeners])
-        for group in self.groups:
-            await group.close()
+        await close_all(self.groups)
 
     def abort(self) -> None:
         """Abort the clients that are left."""

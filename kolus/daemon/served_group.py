@@ -6,12 +6,12 @@ were told to drain after that.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
 
@@ -38,7 +38,7 @@ from kolus.tunnel import End, in_place_of, loop_of
 if TYPE_CHECKING:
     from kolus.group import Group
 
-__all__ = ["AHEAD", "ServedGroup", "endpoint_maker", "make_source"]
+__all__ = ["AHEAD", "ServedGroup", "close_all", "endpoint_maker", "make_source"]
 
 _log = Logger()
 
@@ -245,6 +245,14 @@ class ServedGroup:
         """Close the group and its pool. Leases that are still held are revoked."""
         self._is_over = True
         await self.pool.close(_CLOSE_TIMEOUT)
+
+
+def close_all(groups: Iterable[ServedGroup]) -> Deferred[Any]:
+    """Close groups, all at a time: each may take C{_CLOSE_TIMEOUT}.
+
+    @return: fires when all of them are closed.
+    """
+    return gatherResults([Deferred.fromCoroutine(each.close()) for each in groups])
 
 
 def _listed(settings: GroupSettings) -> object:

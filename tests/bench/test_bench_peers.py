@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
-from tests.bench.peers.figures import rate_and_cpu, table, verdicts
+from tests.bench.peers.figures import CALLERS, rate_and_cpu, table, verdicts
 from tests.bench.peers.worker import Load
 
 
@@ -28,6 +28,12 @@ def test_a_load_whose_server_was_killed_is_told_by_the_medians() -> None:
     figures = {("http", "kolus", 0): [told(200, 5, 3), told(900, 1, 0), told(100, 9, 8)]}
     row = "| kolus | 50, server killed | 200 | 5 | 10 | 500 | 3 |"
     assert row in table(figures, [("http", "kolus")])
+
+
+def test_each_number_of_callers_of_a_kind_of_server_has_its_row() -> None:
+    figures = {("postgres", "kolus", callers): [told(100, 9)] for callers in CALLERS["postgres"]}
+    rows = [line for line in table(figures, [("postgres", "kolus")]) if line.startswith("| kolus")]
+    assert [row.split(" | ")[1] for row in rows] == ["1", "10", "50", "200", "500"]
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ from kolus import (  # noqa: E402
     Pool,
     aio,
 )
+from tests.rigs.patience import PATIENCE  # noqa: E402
 
 SCENES: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}
 
@@ -294,7 +295,9 @@ async def a_time_limit_at_the_moment_of_service_loses_no_lease() -> None:
             await asyncio.sleep(0)
             LOOP.call_later(0.0019, first.release)
         await task
-        await asyncio.sleep(0.001)
+        while first.held:  # on a busy machine it was to be released later than meant
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0)
         assert leased(pool) == 0, pool.status()
     gc.collect()
     assert pool.counters().forgotten == 0
@@ -389,7 +392,7 @@ def main(name: str) -> int:
 
     async def run() -> None:
         try:
-            await asyncio.wait_for(SCENES[name](), 30.0)
+            await asyncio.wait_for(SCENES[name](), PATIENCE / 2)
         except BaseException as error:
             failed.append(error)
             raise

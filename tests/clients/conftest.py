@@ -18,7 +18,7 @@ from tests.clients.http_servers import Counting, Scripted
 from tests.clients.postgres_servers import PgBouncer, Postgres, binary_folder, make_cluster
 from tests.conftest import require
 from tests.net import servers
-from tests.net.conftest import PATIENT
+from tests.net.conftest import PATIENT, patient
 from tests.net.servers import Server, free_port
 
 
@@ -84,7 +84,7 @@ async def make_postgres_pool(postgres: Postgres) -> AsyncIterator[Callable[..., 
     pools: list[PostgresPool] = []
 
     def make(conninfo: str | None = None, policy: Policy | None = None, **options: Any) -> Any:
-        policy = policy or Policy(limit=4, **PATIENT)
+        policy = patient(policy or Policy(limit=4))
         pool = PostgresPool(reactor, conninfo or postgres.conninfo, policy=policy, **options)
         pools.append(pool)
         return pool
@@ -115,7 +115,7 @@ async def make_redis(redis: Server) -> AsyncIterator[Callable[..., Any]]:
     pools: list[RedisPool] = []
 
     def make(policy: Policy | None = None, **options: Any) -> Any:
-        policy = policy or Policy(slots=10, limit=3)
+        policy = patient(policy or Policy(slots=10, limit=3))
         pools.append(RedisPool(reactor, redis.endpoint, policy=policy, **options))
         return pools[-1]
 

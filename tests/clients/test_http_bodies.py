@@ -27,6 +27,7 @@ from kolus.clients.http.exchange import Exchange
 from kolus.testing import result_of
 from tests.clients.http_servers import OK, get, idle, nothing_is_leased, start
 from tests.net.asking import until
+from tests.rigs.patience import PATIENCE
 
 MakeServer = Callable[..., Any]
 MakePool = Callable[..., HTTPPool]
@@ -229,7 +230,7 @@ async def test_a_body_larger_than_memory_waits_for_its_reader(
     factory: Any = Factory.forProtocol(Endless)
     factory.connected = []
     port = reactor.listenTCP(0, factory, interface="127.0.0.1")
-    pool = make_http_pool(limit=1, body_timeout=10.0 if resumes else 0.3)
+    pool = make_http_pool(limit=1, body_timeout=PATIENCE if resumes else 0.3)
     response = await Agent(reactor, pool=pool).request(
         b"GET", b"http://127.0.0.1:%d/" % port.getHost().port
     )
@@ -308,25 +309,6 @@ async def test_an_answer_before_the_end_of_the_upload_is_an_answer(
     logged_failures.flush(OSError)  # Twisted logs it
 
 
-@pytest.mark.long
-@pytest_twisted.ensureDeferred
-async def test_the_time_for_a_body_does_not_run_while_the_request_is_sent(
-    make_server: MakeServer, make_http_pool: MakePool
-) -> None:
-    begun = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
-    server, upload = make_server([begun]), Upload()
-    pool = make_http_pool(limit=1, body_timeout=0.2)
-    asked = start(get(pool, server.url, b"PUT", upload))
-    await until(reactor, lambda: server.requests)
-    await deferLater(reactor, 0.55)
-    upload.write(b"x" * 1000)
-    upload.ended.callback(None)
-    await deferLater(reactor, 0.1)  # the time that had begun is over
-    server.connected[0].transport.write(b"ok")
-    assert await asked == b"ok"
-    assert idle(pool) == [1]
-
-
 def exchange_for(clock: Clock, upload: Any = None) -> tuple[Exchange, StringTransport, Any]:
     """A request on a connection, and what it is answered with; its body has 10 s."""
     exchange, transport = Exchange(clock, 10.0, set()), StringTransport()
@@ -360,6 +342,20 @@ def test_a_body_that_is_read_may_come_as_slowly_as_it_will() -> None:
         assert not transport.disconnecting
         exchange.dataReceived(b"x")
     assert result_of(body) == b"xxxx"
+
+
+def test_the_time_for_a_body_does_not_run_while_the_request_is_sent() -> None:
+    clock, upload = Clock(), Upload()
+    exchange, transport, asked = exchange_for(clock, upload)
+    exchange.dataReceived(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
+    for _ in range(5):
+        clock.advance(5.5)
+    upload.write(b"x" * 1000)
+    upload.ended.callback(None)
+    clock.advance(5.5)  # the time that had begun is over
+    assert not transport.disconnecting
+    exchange.dataReceived(b"ok")
+    assert result_of(readBody(result_of(asked))) == b"ok"
 
 
 def test_the_time_for_a_body_is_whole_when_the_request_has_been_sent() -> None:

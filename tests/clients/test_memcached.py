@@ -37,7 +37,7 @@ async def three(tmp_path: Path) -> AsyncIterator[list[Server]]:
 @pytest_twisted.async_yield_fixture
 async def cache(three: list[Server]) -> AsyncIterator[MemcachedPool]:
     endpoints = [each.endpoint for each in three]
-    pool = MemcachedPool(reactor, endpoints, policy=Policy(slots=20, limit=2))
+    pool = MemcachedPool(reactor, endpoints, policy=Policy(slots=20, limit=2, **PATIENT))
     yield pool
     await pool.close(0)
 
@@ -128,7 +128,7 @@ async def test_a_server_that_accepts_and_does_not_answer_is_not_there(three: lis
     server = three[0]
     await server.kill()
     port = reactor.listenTCP(server.port, Factory.forProtocol(Ending), interface="127.0.0.1")
-    policy = Policy(slots=100, fail_fast=False, acquire_timeout=30.0)
+    policy = Policy(slots=100, fail_fast=False, **PATIENT)
     alone = MemcachedPool(reactor, [server.endpoint], policy=policy)
     sets = [alone.set(b"key%d" % number, b"1") for number in range(10)]  # each is sent once
     await deferLater(reactor, 0.3)

@@ -129,8 +129,7 @@ async def test_callers_survive_a_restart_of_the_server(
 async def test_a_frozen_server_is_found_by_the_check(
     make_postgres_pool: MakePool, postgres: Postgres
 ) -> None:
-    policy = Policy(limit=2, check_after=0.0, check_timeout=0.2, connect_timeout=0.5)
-    pool = make_postgres_pool(policy=policy)
+    pool = make_postgres_pool(policy=Policy(limit=2, check_after=0.0, check_timeout=1.0))
     lease = await pool.connect()
     pid = lease.protocol.connection.info.backend_pid
     lease.release()

@@ -78,7 +78,7 @@ async def test_a_standby_is_preferred_and_the_primary_serves_while_it_is_away(
     for _ in range(5):
         assert not await ask(pool, IS_STANDBY)
     await standby.start()
-    await until(reactor, lambda: pool.status()[1].takes_requests, 20.0)
+    await until(reactor, lambda: pool.status()[1].takes_requests)
     while not await ask(pool, IS_STANDBY):
         await deferLater(reactor, 0.01)
     assert await ask(pool, IS_STANDBY)

@@ -21,6 +21,7 @@ from kolus.clients.redis.commands import READING
 from tests.clients.ending import Ending
 from tests.conftest import LoggedFailures
 from tests.net.asking import until
+from tests.net.conftest import PATIENT
 from tests.net.servers import Server
 
 MakePool = Callable[..., RedisPool]
@@ -251,7 +252,7 @@ async def test_callers_survive_a_restart_of_the_server(make_redis: MakePool, red
 async def test_what_only_reads_is_sent_again_when_the_server_is_back(
     make_redis: MakePool, redis: Server
 ) -> None:
-    pool = make_redis(Policy(slots=10, limit=3, fail_fast=False, acquire_timeout=30.0))
+    pool = make_redis(Policy(slots=10, limit=3, fail_fast=False))
     await gatherResults([pool.ping() for _ in range(30)])
     redis.freeze()
     write = pool.incr("count")  # the first, so it is sent, whatever is connected so far
@@ -297,9 +298,7 @@ async def test_a_command_is_sent_twice_at_most() -> None:
 async def test_a_server_that_accepts_and_does_not_answer_is_not_there(redis: Server) -> None:
     await redis.kill()
     port = reactor.listenTCP(redis.port, Factory.forProtocol(Ending), interface="127.0.0.1")
-    pool = RedisPool(
-        reactor, redis.endpoint, policy=Policy(slots=100, fail_fast=False, acquire_timeout=30.0)
-    )
+    pool = RedisPool(reactor, redis.endpoint, policy=Policy(slots=100, fail_fast=False, **PATIENT))
     writes = [pool.incr("count") for _ in range(10)]  # each is sent once at most
     await deferLater(reactor, 0.3)
     await port.stopListening()

@@ -20,6 +20,7 @@ from kolus.clients.redis import RedisPool
 from tests.conftest import require
 from tests.net import servers
 from tests.net.asking import until
+from tests.net.conftest import PATIENT
 from tests.net.servers import Server
 
 MakePool = Callable[..., RedisPool]
@@ -158,15 +159,16 @@ async def test_a_server_that_loads_its_data_is_not_there_yet(
     await writer.save()
     await writer.close()
     await server.kill()
-    slowly = ("--key-load-delay", "2000", "--loading-process-events-interval-bytes", "1024")
+    slowly = ("--key-load-delay", "10000", "--loading-process-events-interval-bytes", "1024")
     loading = await redis_with("--dbfilename", "some.rdb", *slowly, ready=b"Server initialized")
     hasty = RedisPool(reactor, loading.endpoint)
     with pytest.raises(ConnectFailed, match="LOADING Redis is loading the dataset in memory"):
         await hasty.get("key7")
     await hasty.close()
-    patient = RedisPool(reactor, loading.endpoint, policy=Policy(slots=100, fail_fast=False))
-    assert await patient.get("key7") == 7
-    await patient.close()
+    policy = Policy(slots=100, fail_fast=False, **PATIENT)
+    waits = RedisPool(reactor, loading.endpoint, policy=policy)
+    assert await waits.get("key7") == 7
+    await waits.close()
 
 
 @pytest.mark.long

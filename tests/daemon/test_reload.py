@@ -463,3 +463,12 @@ def test_a_reload_of_the_same_changes_nothing(rig: Reloading) -> None:
     assert rig.daemon.groups["main"].pool is pool
     assert rig.daemon.listeners["clients"].ports == ports
     assert rig.daemon._leaving.groups == []
+
+
+def test_all_groups_end_together_even_if_nobody_settles_their_leases() -> None:
+    names = ("main", "other", "third")
+    rig = Reloading(CLOCK, replace(CONFIG, groups=dict.fromkeys(names, group(ONE))))
+    leases = [result_of(each.pool.connect("us", ONE)) for each in rig.daemon.groups.values()]
+    assert rig.reload(changed(rig.daemon.config, groups={"main": group(ONE, max_waiters=5)}))
+    rig.end()  # within the time that one of them takes for itself, twice
+    assert [each.protocol.gone for each in leases] == [True] * 3

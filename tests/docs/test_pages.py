@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.internet.defer import CancelledError
+from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 
 from kolus import Backend, Pool
 from kolus.testing import FakeBackend, result_of
+from kolus.testing.results import failure_of
 from tests.docs.running import BLOCKS, FRAGMENTS, PROGRAMS, TESTS
 from tests.rigs.pages import ROOT, Block, Page, pages
 
@@ -89,18 +92,26 @@ def test_the_tests_that_a_page_shows_pass(block: Block) -> None:
     assert ran == block.text.count("def test_")
 
 
-def test_the_client_that_contributing_shows_asks_a_server() -> None:
+def test_the_client_that_contributing_shows_has_thirty_lines_and_asks_a_server() -> None:
     clock, names = Clock(), dict[str, Any]()
     (block,) = [each for each in FRAGMENTS if "class LinePool" in each.text]
+    assert len(block.text.splitlines()) <= 30
     block.run(names)
     fake = FakeBackend(clock)
-    lines = names["LinePool"](clock, Backend(fake))
-    asked = [lines.ask(b"one"), lines.ask(b"two")]
+    lines = names["LinePool"](clock, [Backend(fake)])
+    asked = [lines.ask(line) for line in (b"one", b"two", b"three")]
     (connection,) = fake.connections
-    assert connection.received == b"one\r\ntwo\r\n"
-    connection.speak(b"ONE\r\nTWO\r\n")
-    assert [result_of(each) for each in asked] == [b"ONE", b"TWO"]
+    assert connection.received == b"one\r\ntwo\r\nthree\r\n"
+    connection.speak(b"ONE\r\n")
+    asked[1].cancel()
+    failure_of(CancelledError, asked[1])
+    connection.speak(b"TWO\r\nTHREE\r\n")
+    assert [result_of(asked[each]) for each in (0, 2)] == [b"ONE", b"THREE"]
+    lost = lines.ask(b"four")
+    fake.connections[-1].close()
+    clock.advance(0)
+    failure_of(ConnectionDone, lost)
+    assert [status.leased for status in lines.status()] == [0]
     closed = lines.close()
-    connection.close()
     clock.advance(0)
     assert result_of(closed) is None

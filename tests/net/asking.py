@@ -68,11 +68,10 @@ async def in_parallel(*each: Coroutine[Deferred[Any], Any, Any]) -> list[Any]:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result or error of a request, the seconds it took, and whether that was too long."""
+    """The result or error of a request, and whether it took too long."""
 
     lease: Lease[Any] | None
     error: KolusError | None
-    seconds: float
     is_late: bool
 
 
@@ -88,7 +87,7 @@ async def outcome_of(reactor: Any, asked: Deferred[Lease[Any]], timeout: float) 
     except KolusError as caught:
         error = caught
     seconds = reactor.seconds() - began
-    return Outcome(lease, error, seconds, seconds > timeout + LATE)
+    return Outcome(lease, error, seconds > timeout + LATE)
 
 
 def assert_in_time(outcomes: list[Outcome]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,12 @@ PATIENT: dict[str, Any] = dict.fromkeys(
     ("acquire_timeout", "connect_timeout", "prepare_timeout"), PATIENCE
 )
 """Of a policy: what a busy machine does slowly is no failure."""
+
+
+def patient(policy: Policy) -> Policy:
+    """The policy, with patience for each of these for which it has the default."""
+    left = [name for name in PATIENT if getattr(policy, name) == getattr(Policy(), name)]
+    return replace(policy, **dict.fromkeys(left, PATIENCE))
 
 
 @pytest_twisted.async_yield_fixture

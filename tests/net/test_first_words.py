@@ -14,6 +14,7 @@ from twisted.internet.protocol import Protocol
 from kolus import Pool
 from kolus.errors import ConnectFailed
 from tests.net.asking import until
+from tests.rigs.patience import PATIENCE
 
 MakePool = Callable[..., Pool[Any]]
 
@@ -68,8 +69,10 @@ class Hears(Protocol):
 @pytest.mark.parametrize("slots", [None, 5])
 @pytest_twisted.ensureDeferred
 async def test_the_first_words_of_a_backend_are_its_first_lessees(
-    server: Server, make_pool: MakePool, slots: int | None
+    server: Server, make_pool: MakePool, slots: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A busy machine can have something else to do between the connect and the lease.
+    monkeypatch.setattr("kolus.connection.hooks.FIRST_WORDS", PATIENCE)
     pool = make_pool(lambda: Hears(server), slots=slots)
     lease = await pool.connect("x", server.backend)
     await until(reactor, lambda: lease.protocol.heard == b"hello")

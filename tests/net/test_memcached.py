@@ -97,7 +97,7 @@ async def test_server_killed_while_leased_made_and_waited_for_costs_no_slot(
     reply = lease.protocol.get(b"colour")
     asked = [
         Deferred.fromCoroutine(
-            outcome_of(reactor, pool.connect("test", memcached.endpoint, timeout=10.0), 10.0)
+            outcome_of(reactor, pool.connect("test", memcached.endpoint), PATIENCE)
         )
         for _ in range(5)
     ]

@@ -34,7 +34,7 @@ async def hosts() -> AsyncIterator[list[Host]]:
 async def test_the_limit_holds_over_all_backends_and_everybody_is_served(
     make_pool: MakePool, hosts: list[Host], slots: int | None
 ) -> None:
-    pool = make_pool(Asker, limit=2, slots=slots, acquire_timeout=20.0)
+    pool = make_pool(Asker, limit=2, slots=slots)
     pool.resize_pool(LIMIT)
     group = pool.group([each.endpoint for each in hosts])
     most = 0

@@ -17,6 +17,7 @@ from kolus.proxy_protocol import ProxyHeader, ProxyVersion, decode
 from kolus.tunnel import End, Front, ListenerSettings, in_place_of, loop_of
 from tests.conftest import require
 from tests.net.balancers import KINDS, Balancer
+from tests.net.conftest import PATIENT
 from tests.net.tunnel_peers import LOOPBACK, Backend, Peer, backend, connected
 
 
@@ -50,7 +51,7 @@ async def front(to: int, send: ProxyVersion, *, accept: bool) -> AsyncIterator[i
     pool = Pool(
         reactor,
         End,
-        policy=Policy(acquire_timeout=20.0),
+        policy=Policy(**PATIENT),
         make_endpoint=lambda _, backend: in_place_of(loop, backend.connector(reactor)),
     )
     its = Front(

@@ -89,7 +89,7 @@ async def test_server_never_sees_more_connections_than_the_limit(
             seen.append(len(clients.splitlines()) - 1)
 
     async def call() -> None:
-        async with await pool.connect("test", redis.endpoint, timeout=30.0) as lease:
+        async with await pool.connect("test", redis.endpoint) as lease:
             for _ in range(3):
                 await lease.protocol.incr("calls")
                 await turn(reactor)

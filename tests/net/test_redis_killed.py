@@ -26,6 +26,7 @@ from tests.net.asking import (
 )
 from tests.net.redis_calls import answers, ask, build, choose_database
 from tests.net.servers import Server
+from tests.rigs.patience import PATIENCE
 
 pytestmark = pytest.mark.long
 
@@ -101,7 +102,7 @@ async def test_server_killed_while_connections_are_made_fails_who_asked_for_them
 ) -> None:
     pool = make_pool(build(), limit=4, prepare=choose_database, backoff=SOON)
     redis.freeze()
-    asked = ask_often(pool, redis, times=6, timeout=5.0)
+    asked = ask_often(pool, redis, times=6, timeout=PATIENCE)
     assert pool.status([redis.endpoint])[0].connecting == 4
     await redis.kill()
     outcomes = await all_of(asked)
@@ -115,7 +116,7 @@ async def test_server_that_is_back_before_the_deadline_serves_who_asked_while_it
     pool: Pool[Any], redis: Server
 ) -> None:
     redis.freeze()
-    asked = ask_often(pool, redis, times=4, timeout=10.0)
+    asked = ask_often(pool, redis, times=4, timeout=PATIENCE)
     await redis.kill()
     await redis.start()
     outcomes = await all_of(asked)
@@ -134,7 +135,7 @@ async def test_server_killed_while_some_wait_fails_them_once_nothing_can_serve_t
     # it has answered on is worth a lease.
     pool = make_pool(build(), limit=2, prepare=choose_database, backoff=Backoff(60.0, most=60.0))
     held = [await pool.connect("test", redis.endpoint) for _ in range(2)]
-    asked = ask_often(pool, redis, times=5, timeout=10.0)
+    asked = ask_often(pool, redis, times=5, timeout=PATIENCE)
     assert pool.status([redis.endpoint])[0].waiting == 5
     await redis.kill()
     await until(reactor, lambda: not any(lease.protocol.connected for lease in held))
@@ -212,7 +213,7 @@ async def test_server_killed_twice_under_load_costs_no_slot_and_no_deadline(
         backoff=SOON,
         fail_fast=fail_fast,
     )
-    load = Load(pool, redis, timeout=5.0)
+    load = Load(pool, redis, timeout=PATIENCE)
 
     async def interfere() -> None:
         for _ in range(2):

@@ -14,6 +14,7 @@ from twisted.internet.protocol import Factory, Protocol
 from kolus import Backend, Pool
 from tests.net.asking import until
 from tests.net.peers import Asker
+from tests.rigs.patience import PATIENCE
 
 MakePool = Callable[..., Pool[Any]]
 OPEN: set[Protocol] = set()
@@ -60,9 +61,9 @@ async def test_what_a_reused_connection_lost_is_repeated_on_a_fresh_one(
     make_pool: MakePool, tired: Backend, limit: int
 ) -> None:
     pool = make_pool(Asker, limit=limit)
-    await pool.warm(tired, limit, 5.0, ident="us")
+    await pool.warm(tired, limit, PATIENCE, ident="us")
     for _ in range(6):
-        assert await pool.run("us", tired, ask, idempotent=True, timeout=5.0) == b"hello"
+        assert await pool.run("us", tired, ask, idempotent=True) == b"hello"
     assert pool.counters().leases > 6
     await pool.close(0)
 

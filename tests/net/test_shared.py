@@ -98,7 +98,7 @@ async def answerers() -> AsyncIterator[Answerers]:
 
 
 async def square(pool: Pool[Any], endpoint: str, number: int) -> int:
-    async with await pool.connect("test", endpoint, timeout=20.0) as lease:
+    async with await pool.connect("test", endpoint) as lease:
         answer = await lease.protocol.callRemote(Square, number=number)
         result: int = answer["square"]
         return result
@@ -165,9 +165,7 @@ class Tokens:
         for number in range(rounds):
             token = f"token-{caller}-{number}"
             try:
-                async with await self._pool.connect(
-                    "test", self._server.endpoint, timeout=20.0
-                ) as lease:
+                async with await self._pool.connect("test", self._server.endpoint) as lease:
                     run = lease.protocol.execute_command
                     sent = [f"{token}-{part}" for part in range(3)]
                     asked = [run("ECHO", each) for each in sent]

@@ -19,7 +19,7 @@ REACTORS = pytest.mark.parametrize("kind", ["select", "poll", "epoll", "asyncio"
 BEGIN = """
 import signal, socket, sys, time
 from importlib import import_module
-signal.alarm(40)  # a call that waits for the clock of the day may never come
+signal.alarm(300)  # a call that waits for the clock of the day may never come
 import_module("twisted.internet." + sys.argv[1] + "reactor").install()
 from twisted.internet import reactor
 from twisted.internet.protocol import Protocol

@@ -11,6 +11,7 @@ from twisted.logger import LogEvent
 
 from kolus.support import DescriptorWatch, descriptors
 from kolus.support.descriptors import soft_limit
+from tests.rigs.patience import PATIENCE
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -129,7 +130,7 @@ def test_a_process_with_a_low_limit_is_warned() -> None:
         cwd=CHECKOUT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=True,
     )
     before, warning, after = ran.stdout.partition("the limits of this pool's backends")

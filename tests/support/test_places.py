@@ -11,6 +11,7 @@ import pytest
 from twisted.internet.defer import Deferred, inlineCallbacks
 
 from kolus.support import place, stack
+from tests.rigs.patience import PATIENCE
 
 HERE = __file__
 
@@ -84,4 +85,4 @@ def test_there_may_be_no_place_outside_of_kolus() -> None:
     names = {"__name__": "kolus.daemon.demo.demo", "found": found, "look": look}
     exec("def main(): found.put(look())", names)
     _thread.start_new_thread(names["main"], ())
-    assert found.get(timeout=10) == "nowhere outside of kolus"
+    assert found.get(timeout=PATIENCE) == "nowhere outside of kolus"

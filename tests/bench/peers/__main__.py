@@ -12,7 +12,6 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
-from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -128,13 +127,13 @@ async def start_servers(reactor: Any, folder: Path) -> dict[str, Server]:
 
 async def main(reactor: Any, options: argparse.Namespace) -> None:
     figures: Figures = {}
-    kinds = [options.only] if options.only else ["http", "redis", "postgres"]
+    kinds = [options.only] if options.only else list(CALLERS)
     with tempfile.TemporaryDirectory(prefix="kolus") as name:
         folder = Path(name)
         folder.chmod(0o755)
         started = await start_servers(reactor, folder)
         try:
-            for kind, callers in product(kinds, CALLERS):
+            for kind, callers in [(its, each) for its in kinds for each in CALLERS[its]]:
                 print(f"{kind}, {callers} callers", file=sys.stderr)
                 rows = [(*each, callers) for each in CLIENTS if each[0] == kind]
                 figures |= await by_turns(reactor, rows, started[kind], options)
@@ -169,7 +168,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--turns", type=int, default=12, help="how often each (default: 12)")
     parser.add_argument("--seconds", type=float, default=0.3, help="of each load (default: 0.3)")
     parser.add_argument("--kills", type=int, default=3, help="how often each (default: 3)")
-    parser.add_argument("--only", choices=["http", "redis", "postgres"], help="one kind of server")
+    parser.add_argument("--only", choices=list(CALLERS), help="one kind of server")
     parser.add_argument("--plot", metavar="FILE", help="write an SVG of the figures")
     parser.add_argument(
         "--write",

@@ -25,7 +25,8 @@ __all__ = [
 ]
 
 LIMIT = 10
-CALLERS = (1, 50, 500)
+CALLERS = {"http": (1, 50, 500), "redis": (1, 50, 500), "postgres": (1, 10, 50, 200, 500)}
+"""How many callers there are, by kind of server."""
 
 PACKAGES = (
     *("twisted", "txredisapi", "aiohttp", "httpx", "redis", "psycopg", "psycopg_pool"),
@@ -74,10 +75,10 @@ def rate_and_cpu(callers: int, turns: list[dict[str, Any]]) -> tuple[float, floa
 
 def table(figures: Figures, clients: Iterable[tuple[str, str]]) -> Iterator[str]:
     """The lines of the table, in Markdown."""
-    for kind in ("http", "redis", "postgres"):
+    for kind, counts in CALLERS.items():
         yield f"\n| {kind} | callers | calls/s | CPU us/call | opened | longest ms | failures |"
         yield "| --- | --- | --- | --- | --- | --- | --- |"
-        for callers in (*CALLERS, 0):
+        for callers in (*counts, 0):
             for its, client in clients:
                 turns = figures.get((kind, client, callers), [])
                 if its != kind or not turns:
@@ -86,8 +87,8 @@ def table(figures: Figures, clients: Iterable[tuple[str, str]]) -> Iterator[str]
                 longest, failures = (
                     median([each[name] for each in turns]) for name in ("longest", "failures")
                 )
-                counts = [each["opened"] for each in turns]
-                opened = counts[0] if callers else median(counts)
+                each_opened = [each["opened"] for each in turns]
+                opened = each_opened[0] if callers else median(each_opened)
                 who = str(callers) if callers else "50, server killed"
                 yield (
                     f"| {client} | {who} | {rate:.0f} | {cpu:.0f} | {opened:.0f} | "
@@ -105,7 +106,7 @@ def verdicts(figures: Figures) -> Iterator[str]:
     yield "| --- | --- | --- | --- | --- | --- |"
     for kind, peers in PEERS.items():
         for peer, bare in peers.items():
-            for callers in CALLERS:
+            for callers in CALLERS[kind]:
                 ours, theirs = (figures.get((kind, each, callers)) for each in ("kolus", peer))
                 if not (ours and theirs):
                     continue
