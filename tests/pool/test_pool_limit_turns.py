@@ -186,3 +186,20 @@ def test_a_slot_is_not_offered_for_ever_to_two_backends_that_take_none(slots: in
     result_of(ours[1]).release()
     theirs.addErrback(lambda _: None).cancel()
     rig.end()
+
+
+@pytest.mark.parametrize("limit", [4, 5, 8])
+@pytest.mark.parametrize("slots", [None, 1])
+@pytest.mark.parametrize("order", ["abc", "acb", "cab"])
+def test_a_backend_whose_last_slot_goes_while_the_pools_is_granted_takes_no_more(
+    limit: int, slots: int | None, order: str
+) -> None:
+    plan = {"a": ("abc", "us"), "b": ("abc", "us"), "c": ("cab", "them")}
+    rig = Rig(limit, limit=2, slots=slots)
+    rig.pool.pause()
+    asked = [rig.ask_group(*plan[each]) for each in order]
+    rig.pool.resume()
+    assert max(map(rig.open, rig.fakes)) <= 2
+    for each in asked:
+        result_of(each).release()
+    rig.end()

@@ -163,7 +163,11 @@ class Turns:
         is_its_turn = first is member or (
             first and member.waiters.is_short() and not first.waiters.is_short()
         )
-        if is_its_turn and record.budget.grants(record, member):
+        if (
+            is_its_turn
+            and record.budget.grants(record, member)
+            and record.room.may_connect()  # others may have been told first, and have connected
+        ):
             self.want_no_more(member)
             return True
         if not member.serves():  # others were told first, and it has ended meanwhile
