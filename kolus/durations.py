@@ -17,7 +17,8 @@ __all__ = ["BackendDurations", "Durations"]
 
 
 class BackendDurations:
-    """
+    """The histograms of one backend.
+
     @ivar wait: seconds from the request to the lease; 0.0 for what was served at once.
     @ivar hold: seconds from the lease to its end.
     @ivar connect: seconds that the attempts that succeeded took, with C{prepare}.

@@ -18,7 +18,8 @@ _EXAMPLES = "unix:/run/kolus/admin.sock, or tcp:7481:interface=127.0.0.1"
 
 @dataclass(frozen=True, slots=True)
 class AdminEndpoint:
-    """
+    """An address of the admin server.
+
     @ivar text: the endpoint string, for messages.
     @ivar is_private: whether it is a UNIX socket, whose file says who may connect.
     """
@@ -29,7 +30,8 @@ class AdminEndpoint:
 
 
 def admin_endpoint(make: MakeEndpoint, text: str, allow_remote: bool) -> AdminEndpoint:
-    """
+    """Make the endpoint of an address, if it is a safe one.
+
     @param make: makes the endpoint of a server endpoint string.
     @param text: a server endpoint string.
     @param allow_remote: whether other machines may connect without TLS.

@@ -19,7 +19,8 @@ JSON = "application/json"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """
+    """What a request gets.
+
     @ivar pieces: make the body. They are taken over several turns of the reactor if they take long.
     @ivar content_type: the media type of the body.
     """
@@ -97,6 +98,7 @@ def _grows(value: object) -> bool:
 
 
 def answer(value: object) -> Answer:
+    """The answer that is a value as JSON."""
     return Answer(chain(json_pieces(value), [b"\n"]))
 
 
@@ -110,7 +112,8 @@ def _plain(value: Any) -> Any:
 
 @dataclass(slots=True)
 class Call:
-    """
+    """One request, as far as a route has to know it.
+
     @ivar names: the names in the path, such as C{group} and C{backend}.
     @ivar fields: the object in the body; empty without one.
     @ivar who: the client that asks, for the log.

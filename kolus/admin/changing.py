@@ -29,6 +29,8 @@ _Change = Callable[[Call, RunningGroup, Backend | None], str]
 
 
 class Changing:
+    """Serves the calls that change something."""
+
     def __init__(self, finder: Finder, snapshot: Snapshot) -> None:
         self._finder = finder
         self._snapshot = snapshot

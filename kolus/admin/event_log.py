@@ -51,7 +51,8 @@ _MOST_TEXT = 300
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """
+    """One event, as clients get it.
+
     @ivar number: counts from 1; each is one more than the one before.
     @ivar kind: its name in the stream.
     """
@@ -62,6 +63,8 @@ class Entry:
 
 
 class EventLog:
+    """Keeps the latest thousand entries. Of a pool's events it takes a hundred a second at most."""
+
     def __init__(self, seconds: Callable[[], float]) -> None:
         """
         @param seconds: tells a time that never goes back.

@@ -12,6 +12,8 @@ __all__ = ["Finder"]
 
 
 class Finder:
+    """Looks into the running daemon, and names what is near if there is nothing of a name."""
+
     def __init__(self, running: Running) -> None:
         self.running = running
 

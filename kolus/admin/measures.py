@@ -25,7 +25,8 @@ _MOST = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """
+    """What was counted of one group.
+
     @ivar metrics: counts of the group's pool.
     @ivar durations: histograms of the group's pool.
     """
@@ -35,6 +36,8 @@ class Measured:
 
 
 class Measures:
+    """Adds its observers to each pool of the daemon once."""
+
     def __init__(self, running: Running, heard: Callable[[str, Event], object]) -> None:
         """
         @param heard: is told of each event, with the name of the group.

@@ -11,7 +11,8 @@ __all__ = ["Problem", "unknown"]
 
 
 class Problem(Exception):
-    """
+    """A request is not served.
+
     @ivar status: the status of the answer.
     @ivar detail: what was wrong, and what to write instead.
     @ivar headers: more headers of the answer.

@@ -14,6 +14,8 @@ __all__ = ["Reading"]
 
 
 class Reading:
+    """Serves the calls that only read."""
+
     def __init__(self, finder: Finder, snapshot: Snapshot) -> None:
         self._finder = finder
         self._snapshot = snapshot

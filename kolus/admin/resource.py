@@ -40,6 +40,8 @@ _SAFE = {
 
 
 class AdminResource(Resource):
+    """Serves all paths of one place of listening, each by its route."""
+
     isLeaf = True
 
     def __init__(self, routes: Routes, guard: Guard, streams: Streams) -> None:

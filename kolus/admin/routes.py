@@ -14,7 +14,8 @@ __all__ = ["Route", "Routes"]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """
+    """A path, a method, and who serves it.
+
     @ivar path: with names in braces: C{/api/v1/groups/{group}}.
     @ivar about: one sentence for the description.
     @ivar gives: the JSON schema of the answer; a media type if it is no JSON.

@@ -18,6 +18,7 @@ def ref(name: str) -> Schema:
 
 
 def array(items: Schema) -> Schema:
+    """The schema of a list."""
     return {"type": "array", "items": items}
 
 

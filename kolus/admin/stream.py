@@ -25,6 +25,10 @@ __all__ = ["Streams"]
 
 _log = Logger()
 
+_MOST = 32
+"""So many may follow at a time."""
+_INTERVAL = 1.0
+"""Seconds from one snapshot to the next, or more if it takes long to make."""
 _PATIENCE = 15.0
 """Seconds after which a client that does not read is dropped."""
 _PART = 4
@@ -46,23 +50,16 @@ class Streams:
         event_log: EventLog,
         snapshot: Callable[[], dict[str, Any]],
         run: str,
-        *,
-        interval: float = 1.0,
-        most: int = 32,
     ) -> None:
         """
         @param run: tells this run of the daemon from others.
         @param snapshot: makes a value for C{json_pieces}.
-        @param interval: seconds from one snapshot to the next, or more if it takes long to make.
-        @param most: how many may follow at a time.
         """
         self.clock = clock
         self.event_log = event_log
         self.run = run
         self.long_work = LongWork(clock)
         self._snapshot = snapshot
-        self._interval = interval
-        self._most = most
         self._streams: dict[_Stream, None] = {}
         self._making: Deferred[Any] | None = None
         self._timer: IDelayedCall | None = None
@@ -76,10 +73,8 @@ class Streams:
         @param last_id: the id of the last event that the client has seen.
         @raise Problem: too many follow already.
         """
-        if len(self._streams) >= self._most:
-            raise Problem(
-                503, f"{self._most} clients follow the events already", {"Retry-After": "10"}
-            )
+        if len(self._streams) >= _MOST:
+            raise Problem(503, f"{_MOST} clients follow the events already", {"Retry-After": "10"})
         stream = _Stream(self, request, self._seen(last_id))
         self._streams[stream] = None
         request.notifyFinish().addBoth(self._left, stream)
@@ -118,7 +113,7 @@ class Streams:
         self._making = None
         if self._streams:
             took = self.clock.seconds() - began
-            rest = max(self._interval - took, _PART * took)
+            rest = max(_INTERVAL - took, _PART * took)
             self._timer = self.clock.callLater(rest, self._tick)
 
     def _left(self, _: Failure | None, stream: _Stream) -> None:

@@ -1,4 +1,4 @@
-"""C{Attempt}: one check of a backend, over one connection that is closed after it.
+"""C{check_once}: one check of a backend, over one connection that is closed after it.
 
 Its state is whether the check has an end, and what has come of the answer.
 """
@@ -52,7 +52,8 @@ def check_once(endpoint: IStreamClientEndpoint, check: HealthCheck) -> Deferred[
 
 @implementer(IHandshakeListener)
 class _Attempt(Protocol):
-    """
+    """The connection of one check.
+
     @ivar ended: the end of the check; C{None} once it has one.
     """
 

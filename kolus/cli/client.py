@@ -46,7 +46,8 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class AdminClient:
-    """
+    """Makes one connection for each question, and blocks until it is answered.
+
     @ivar url: where the server is.
     """
 

@@ -13,7 +13,7 @@ from kolus.config.mistakes import Mistake, Mistakes, Path
 from kolus.config.settings import AdminSettings, Config, GroupSettings, ListenerConfig
 from kolus.config.table import read_table
 from kolus.errors import shown
-from kolus.support import Work, did_you_mean
+from kolus.support import Work, did_you_mean, nearest
 from kolus.tls import BackendTLS, ListenerTLS
 from kolus.tunnel import ListenerSettings
 
@@ -28,6 +28,8 @@ _HOMES: Mapping[str, tuple[type[Any], ...]] = {
     "in [listeners.NAME.tls]": (ListenerTLS,),
     "in [admin]": (AdminSettings,),
 }
+
+_KEYS = {each.name for classes in _HOMES.values() for its in classes for each in fields(its)}
 
 Check = Callable[[Config], Iterable[Mistake | None]]
 """Finds mistakes that the values alone do not show. C{None}: one piece more is looked at."""
@@ -83,21 +85,27 @@ def _group(name: str, table: Any, mistakes: Mistakes) -> Work[GroupSettings | No
 
 
 def _with_home(mistake: Mistake) -> Mistake:
-    """The same; of a key that stands in a wrong table, or has the name of its flag, it says which
-    is the right one."""
+    """The same; of a key that stands in a wrong table, has the name of its flag, or is nearly a key
+    of another table, it says which is the right one."""
     if not mistake.why.startswith("unknown key: "):
         return mistake
-    homes = [home for home, classes in _HOMES.items() if _has(classes, mistake.path[-1:])]
-    flag = FLAGS.get(str(mistake.path[-1]).replace("_", "-"))
-    if homes:
-        near = mistake.why.partition("did you mean ")[2]
-        hint = f"; or did you mean {near}" if near else ""
-        why = f"unknown key here: it belongs {' or '.join(homes)}{hint}"
+    key = str(mistake.path[-1])
+    flag, near_here = FLAGS.get(key.replace("_", "-")), mistake.why.partition("did you mean ")[2]
+    near = nearest(key, _KEYS)
+    if key in _KEYS:
+        hint = f"; or did you mean {near_here}" if near_here else ""
+        why = f"unknown key here: it belongs {_homes(key)}{hint}"
     elif flag is not None:
         why = f"unknown key: in a file --{flag.name} is {flag.path[-1]!r} {_home_of(flag.path)}"
+    elif near is not None and near_here != f"{near!r}?":
+        why = f"unknown key: did you mean {near!r}? It belongs {_homes(near)}"
     else:
         return mistake
     return Mistake(mistake.path, why)
+
+
+def _homes(key: str) -> str:
+    return " or ".join([home for home, classes in _HOMES.items() if _has(classes, (key,))])
 
 
 def _home_of(path: Path) -> str:

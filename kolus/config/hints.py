@@ -41,4 +41,5 @@ def is_list(hint: Any) -> bool:
 
 
 def is_required(field: Field[Any]) -> bool:
+    """Whether a field has no default, so that its key must be given."""
     return field.default is MISSING and field.default_factory is MISSING

@@ -18,7 +18,8 @@ __all__ = ["Move", "take_moves"]
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """
+    """A port that one listener gives to another.
+
     @ivar giver: the name of the listener that has the port.
     @ivar known: the server endpoint string that it has for it.
     @ivar taker: the name of the listener that goes on with it.

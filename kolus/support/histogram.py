@@ -15,7 +15,8 @@ LONG = (0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0, 21600.0, 86400.0)
 
 
 class Histogram:
-    """
+    """Durations, of which only the number in each bucket and the sum are kept.
+
     @ivar bounds: the upper bounds of the buckets, but for the last bucket, which has none.
     @ivar counts: the number of values in each bucket.
     @ivar sum: all values added up.

@@ -13,7 +13,8 @@ __all__ = ["ClientInfo"]
 
 @dataclass(slots=True)
 class ClientInfo:
-    """
+    """What a client's connection, its PROXY header and its TLS handshake tell.
+
     @ivar transport: its connection.
     @ivar header: the PROXY header with which that began; C{None}: there was none.
     @ivar server_name: the server name that it told in its TLS handshake; empty: none.

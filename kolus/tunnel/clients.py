@@ -40,7 +40,8 @@ class ClientStatus:
 
 
 class Clients:
-    """
+    """Numbers the clients of a front, and finds them by their numbers.
+
     @ivar durations: seconds from the lease to the end, of the clients that had one.
     @ivar aborted: number of clients that C{abort} has aborted.
     """

@@ -21,7 +21,8 @@ _log = Logger()
 
 
 class Drain:
-    """
+    """The end of one front.
+
     @ivar ended: fires with the number of aborted clients, when no client is left.
     """
 

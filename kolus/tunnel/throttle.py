@@ -17,21 +17,20 @@ __all__ = ["Throttle"]
 
 T = TypeVar("T")
 
+_INTERVAL = 1.0
+"""Seconds between two reports, at least."""
+
 
 class Throttle(Generic[T]):
     """Reports the first at once; of later ones, after each interval, the last and a count."""
 
-    def __init__(
-        self, clock: IReactorTime, report: Callable[[T, int], object], interval: float = 1.0
-    ) -> None:
+    def __init__(self, clock: IReactorTime, report: Callable[[T, int], object]) -> None:
         """
         @param report: called with what was added last, and how many others were since the last
             call.
-        @param interval: the least time between two calls of C{report}, in seconds.
         """
         self._clock = steady(clock)
         self._report = report
-        self._interval = interval
         self._timer: IDelayedCall | None = None
         self._held: list[T] = []
         self._count = 0
@@ -57,4 +56,4 @@ class Throttle(Generic[T]):
         self._timer = None
         if self._held:
             self.flush()
-            self._timer = self._clock.callLater(self._interval, self._pass_on)
+            self._timer = self._clock.callLater(_INTERVAL, self._pass_on)

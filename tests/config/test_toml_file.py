@@ -150,6 +150,12 @@ def test_all_mistakes_are_told_at_once_with_line_and_key(tmp_path: Path) -> None
             "7: groups.carts.max_clients: unknown key here: it belongs in [listeners.NAME]; or did "
             "you mean 'max_waiters'?",
         ),
+        (
+            "limit = 50",
+            "max_client = 5",
+            "7: groups.carts.max_client: unknown key: did you mean 'max_clients'? It belongs in "
+            "[listeners.NAME]",
+        ),
         ("limit = 50", "rise = 5", "unknown key here: it belongs in [groups.NAME.check]"),
         (
             "limit = 50",

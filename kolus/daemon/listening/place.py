@@ -15,7 +15,8 @@ _LOCAL = {"localhost": "127.0.0.1"}
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """
+    """Where something listens or connects; equal places are one.
+
     @ivar host: an address, or a name; empty: all IPv4 addresses of this machine; for a UNIX socket
         its absolute path, and for one of systemd its number.
     @ivar port: the port; C{None}: it is a UNIX socket, or one of systemd.
