@@ -106,7 +106,9 @@ def without_slots(policy: Policy | None, default: Policy) -> Policy:
     """
     policy = _policy_or(policy, default)
     if policy.slots is not None:
-        raise ValueError("policy has slots, but these connections serve one lease at a time")
+        raise ValueError(
+            "policy has slots, but these connections serve one lease at a time: leave slots out"
+        )
     return policy
 
 

@@ -73,8 +73,7 @@ def check_endpoint_string(description: str) -> None:
             raise _unusable(description, "it has no host, or no path")
         if len(os.fsencode(getattr(made, "_path", ""))) > _LONGEST_PATH:
             raise _unusable(description, f"a path of a socket has at most {_LONGEST_PATH} bytes")
-        if not 0 < getattr(made, "_port", 1) < 65536:
-            raise _unusable(description, "its port is not from 1 to 65535")
+        _check_port(description, made)
     elif kind not in _plugin_kinds:
         plugins = getPlugins(IStreamClientEndpointStringParserWithReactor)
         _plugin_kinds.update([plugin.prefix.lower() for plugin in plugins])
@@ -82,6 +81,11 @@ def check_endpoint_string(description: str) -> None:
             known = ", ".join(sorted(_plugin_kinds | _OWN_KINDS))
             why = f"unknown kind {kind!r}, known kinds: {known}{_hint(kind, description)}"
             raise _unusable(description, why)
+
+
+def _check_port(description: str, made: Any) -> None:
+    if not 0 < getattr(made, "_port", 1) < 65536:
+        raise _unusable(description, "its port is not from 1 to 65535")
 
 
 def what_is_unverified(description: str) -> str:
@@ -112,6 +116,7 @@ def endpoint_from_string(reactor: Any, description: str) -> IStreamClientEndpoin
             return _in_place_of(reactor, made)
         if _kind_of(description) == "tls":
             its: Any = made  # TLS around an endpoint that connects
+            _check_port(description, its._wrappedEndpoint)
             its._wrappedEndpoint = _in_place_of(reactor, its._wrappedEndpoint)
     return made
 

@@ -277,7 +277,7 @@ async def test_hosts_that_are_not_used_any_more_are_forgotten(
 
     monkeypatch.setattr(module, "_MOST_KNOWN", 3)
     pool = make_http_pool()
-    for number in range(20):
+    for number in range(1, 20):
         endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", 1)
         pool._backend((b"http", b"h", number), endpoint)
     assert len(pool._backends) <= 3

@@ -14,6 +14,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import LogEvent, formatEvent
 from twisted.protocols.memcache import ClientError
 from twisted.web.client import Agent
+from twisted.web.error import SchemeNotSupported
 from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
 
@@ -86,6 +87,31 @@ def test_a_url_with_a_password_is_refused_and_its_password_is_not_kept(
     told = f"{error!r} {pool.status()} {pool.explain()} {lines}"
     assert "Authorization" in told
     assert "hush" not in told
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        (b"http://localhost:0/", "the port of a URL must be from 1 to 65535, not 0"),
+        (b"http://localhost:65616/", "the port of a URL must be from 1 to 65535, not 65616"),
+        (b"http:///path", "the URL has no host: write http://HOST/PATH"),
+    ],
+)
+def test_a_url_that_leads_nowhere_is_refused(is_own: bool, url: bytes, told: str) -> None:
+    reactor = MemoryReactorClock()
+    pool = HTTPPool(reactor)
+    agent = pool.agent() if is_own else Agent(reactor, pool=pool)
+    assert str(failure_of(ValueError, agent.request(b"GET", url))) == told
+    assert not reactor.tcpClients
+
+
+@pytest.mark.parametrize("url", [b"localhost:8080/", b"/path", b"ftp://localhost/"])
+def test_a_url_of_another_scheme_says_what_to_write(url: bytes) -> None:
+    asked = HTTPPool(MemoryReactorClock()).agent().request(b"GET", url)
+    told = str(failure_of(SchemeNotSupported, asked))
+    assert "must be http or https" in told
+    assert told.endswith("write http://HOST/PATH")
 
 
 @implementer(IPolicyForHTTPS)
@@ -197,7 +223,8 @@ def test_a_command_that_cannot_share_a_connection_says_what_to_write(name: str, 
 
 @pytest.mark.parametrize("conninfo", [None, 5432, {"password": "secret"}])
 def test_a_conninfo_that_is_no_string_is_refused_and_not_shown(conninfo: Any) -> None:
-    with pytest.raises(TypeError, match=r"conninfo must be a string, not \w+$"):
+    told = r"conninfo must be a string, such as 'host=127.0.0.1 user=postgres', not \w+$"
+    with pytest.raises(TypeError, match=told):
         PostgresPool(Clock(), conninfo)
 
 

@@ -125,6 +125,8 @@ def test_an_unparsable_endpoint_is_refused_and_named(endpoint: Any, message: str
     [
         ("tls:localhost", "'tls:localhost' .the port is missing; expected tls:HOST:PORT"),
         ("tls:localhost:https", "'https' is not a number"),
+        ("tls:localhost:65536", "its port is not from 1 to 65535"),
+        ("tls:127.0.0.1:0", "its port is not from 1 to 65535"),
         ("tls:localhost:443:trustRoots=/nowhere", r"trustRoots must be a folder of \*.pem files"),
         ("TLS:localhost:443:colour=red", "unknown argument 'colour'"),
         ("tls:localhost:443:certificate=/nowhere.pem", "No such file"),

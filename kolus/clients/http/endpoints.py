@@ -55,7 +55,10 @@ def secured(
     if uri.scheme in (b"http", b"ws"):
         return endpoint
     if uri.scheme not in (b"https", b"wss"):
-        raise SchemeNotSupported(f"Unsupported scheme: {uri.scheme!r}")
+        raise SchemeNotSupported(
+            f"the scheme of a URL must be http or https, not {uri.scheme.decode('latin-1')!r}: "
+            "write http://HOST/PATH"
+        )
     try:
         creator = contexts.creatorForNetloc(uri.host, uri.port)
     except NotImplementedError as error:

@@ -119,7 +119,7 @@ class HTTPPool(Client):
         """A connection for one request; see C{HTTPConnectionPool.getConnection}.
 
         @return: fires with an object that has a C{request} method, or fails as L{Pool.connect}, and
-            with C{ValueError} if the URL has a user in it.
+            with C{ValueError} if the URL has a user in it, no host, or an impossible port.
         """
         try:
             backend = self._backend(key, endpoint)
@@ -182,8 +182,9 @@ class _Turn:
 def _name(key: Any) -> str | None:
     """The scheme, host and port of C{Agent}'s key.
 
-    @raise ValueError: there is a user in the host. C{Agent} cannot use it, and all that names the
-        backend would show the password.
+    @raise ValueError: there is no host; there is a user in it, which C{Agent} cannot use, and all
+        that names the backend would show the password; or the port is too large, of which the
+        system would take the remainder, and connect to another server.
     """
     try:
         scheme, host, port = key
@@ -195,4 +196,8 @@ def _name(key: Any) -> str | None:
             "a URL for Agent has no user and password: use the header Authorization, or treq's "
             "auth=(user, password)"
         )
+    if not host:
+        raise ValueError("the URL has no host: write http://HOST/PATH")
+    if not 0 < port < 65536:
+        raise ValueError(f"the port of a URL must be from 1 to 65535, not {port}")
     return name

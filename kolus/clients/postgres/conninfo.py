@@ -38,7 +38,10 @@ class Conninfo:
         @raise TypeError: it is no string.
         """
         if not isinstance(text, str):
-            raise TypeError(f"conninfo must be a string, not {type(text).__name__}")
+            raise TypeError(
+                "conninfo must be a string, such as 'host=127.0.0.1 user=postgres', not "
+                f"{type(text).__name__}"
+            )
         try:
             parameters = {key: value for key, value in conninfo_to_dict(text).items() if value}
         except ProgrammingError:

@@ -70,7 +70,7 @@ def table(
     head = f"{at:5.1f} s  {'backend':8}{'state':8}{'idle':>5}{'leased':>7}{'leases/s':>9}"
     lines = [f"{head}{'wait p50':>9}{'p99':>7}{'hold p50':>9}{'p99':>7}"]
     lines += [_row(each, tallies[each.backend], seconds, colour) for each in status.backends]
-    return [*lines, f"{'':9}{status.waiting} requests wait; wait and hold are in ms"]
+    return [*lines, f"{'':9}waiting requests: {status.waiting}; wait and hold are in ms"]
 
 
 def _row(status: Status, tally: Tally, seconds: float, colour: bool) -> str:
