@@ -239,7 +239,7 @@ class Group(GroupUse[P]):
         self._has_list = not self._closed
         _log.info(
             "{group}: {joined} joined, {left} left",
-            group=self,
+            group=repr(self),
             joined=named([each for each in backends if each.key not in before]),
             left=named([each for key, each in before.items() if key not in now]),
         )

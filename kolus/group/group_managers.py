@@ -70,6 +70,12 @@ class GroupManagers:
         found = [each for each in its if each.backend.key in backends]
         return iter([each for each in found if self.find(ident, each.backend) is each])
 
+    def sick(self, ident: Hashable, backends: Backends) -> Iterator[Any]:
+        """Those of them whose backends are not well."""
+        sick = self._records.sick.values()
+        found = [self.find(ident, each.backend) for each in sick if each.backend.key in backends]
+        return iter([each for each in found if each is not None])
+
     def await_room(self, openings: Openings, backend: Backend) -> None:
         """Tell when there is room at a backend, where other idents or backends have all the slots.
         C{forget_room} ends that."""
@@ -112,8 +118,8 @@ class GroupManagers:
             if record.room.unused() > 0:
                 continue
             manager = self.find(ident, record.backend)
-            others = [each for each in record.members if each is not manager]
-            shares = any(each.connections.all for each in others)
+            own = 0 if manager is None else len(manager.connections.all)
+            shares = len(record.all) - len(record.detached) > own
             may_get_one = shares or record.room.binding_pool_limit() is not None
             if may_get_one and self.may_serve(ident, record.backend):
                 yield record.backend

@@ -61,7 +61,7 @@ class Openings:
         self.backends = backends
         self.may_serve = panic.may_serve
         self.not_backends: Tried = {}
-        self.queues: set[GroupQueue] = set()
+        self.queues: dict[GroupQueue, None] = {}
         self._panic = panic
         self._was_panic = panic.is_on
         self._group_managers = group_managers
@@ -95,7 +95,7 @@ class Openings:
 
     def leave(self, queue: GroupQueue) -> None:
         """A queue is closed."""
-        self.queues.discard(queue)
+        self.queues.pop(queue, None)
         self.needs_none(queue)
 
     def _forget(self, keys: Iterable[Hashable]) -> None:
@@ -196,19 +196,17 @@ class Openings:
         return iter(self._short)
 
     def look_anew(self, keys: Iterable[Hashable] | None = None) -> None:
-        """Something has changed at some backends that no manager tells; C{None}: at all."""
-        found = self.backends if keys is None else [key for key in keys if key in self.backends]
-        self._open_all(found)
-        self._tell()
-
-    def health_changed(self, keys: Iterable[Hashable]) -> None:
-        """Some backends were ejected or admitted, or there are others. This may begin a panic, in
-        which all ejected backends serve."""
+        """Something has changed at some backends that no manager tells, such as their health;
+        C{None}: at all. This may begin a panic, in which all ejected backends serve, or end it."""
         was, self._was_panic = self._was_panic, self._panic.is_on
-        has_begun = self._was_panic and not was
-        self.look_anew(None if has_begun else keys)
-        for queue in tuple(self.queues) if has_begun else ():
-            queue.panic_began()
+        panic_changed = was is not self._was_panic
+        if keys is None or panic_changed:
+            keys = self.backends
+        self._open_all([key for key in keys if key in self.backends])
+        self._tell()
+        if panic_changed or self._panic.ejected:
+            for queue in tuple(self.queues):
+                queue.service_changed(panic_changed)
 
     def has_room_at(self, where: Any) -> None:
         """A backend may have room.

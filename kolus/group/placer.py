@@ -7,7 +7,7 @@ the waiters that a manager has given up on, which are about to be placed elsewhe
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Container, Hashable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
@@ -171,6 +171,24 @@ class Placer:
         if error is not None:
             self.place_elsewhere(waiter, error)
 
+    # A backend is ejected
+
+    def leave(self, manager: Any) -> None:
+        """Place the waiters elsewhere that a manager is not to serve, as its backend is ejected.
+        They stay if no other backend may serve them."""
+        for waiter in manager.placements.barred(self._queue):
+            if waiter not in manager.placements.waiters:
+                continue  # it was served or placed elsewhere meanwhile
+            place = self._relief_for(waiter) or self.place_to_wait()
+            if place is None:
+                return
+            self._is_not_short(waiter)
+            self._move(waiter, place)
+
+    def place_to_wait(self) -> Backend | None:
+        """A backend without room where a waiter may wait; C{None} if none may serve it."""
+        return next(self._places_to_wait(()), None) or self._due_first(())
+
     # A manager gives up
 
     def unplaced(self, waiter: Waiter[Any]) -> None:
@@ -239,7 +257,15 @@ class Placer:
         @return: whether there is such a backend. If so, a new round begins: as soon as there is
             room, backends that failed may be tried again.
         """
-        tried, queue = request.round, self._queue
+        for backend in self._places_to_wait(request.round):
+            self._begin_round(request)
+            if self._place_at(waiter, backend) is None:
+                return True
+        return False
+
+    def _places_to_wait(self, tried: Container[object]) -> Iterator[Backend]:
+        """Those backends. Of those tried, only a released lease may serve."""
+        queue = self._queue
         # It is quicker to go where others are than to look everywhere.
         others = [each.placement for each in islice(reversed(queue.waiting), _MOST_PASSED)]
         near = [each for each in others if each and each.backend.key in queue.backends]
@@ -247,16 +273,11 @@ class Placer:
             at = manager.placements
             may_wait = at.has_lease_out() or (at.is_connecting() and manager.backend not in tried)
             if queue.may_serve(manager.backend) and may_wait:
-                self._begin_round(request)
-                if self._place_at(waiter, manager.backend) is None:
-                    return True
+                yield manager.backend
         for backend in self._group_managers.crowded(queue.ident, queue.backends):
             is_due = self._group_managers.attempt_due(backend) <= queue.now()
             if is_due and backend not in tried and queue.may_serve(backend):
-                self._begin_round(request)
-                if self._place_at(waiter, backend) is None:
-                    return True
-        return False
+                yield backend
 
     def _place_where_due(self, waiter: Waiter[Any], request: _Request) -> bool:
         """Place a waiter where the next attempt to connect is due first, as the balancer may place
@@ -264,15 +285,20 @@ class Placer:
 
         @return: whether there is such a backend.
         """
+        backend = self._due_first(request.round)
+        return backend is not None and self._place_at(waiter, backend) is None
+
+    def _due_first(self, tried: Container[object]) -> Backend | None:
+        """That backend, of those that were not tried."""
         queue, group_managers = self._queue, self._group_managers
         due = {
             each: group_managers.attempt_due(each)
-            for each in queue.backends.values()
-            if each not in request.round
+            for each in self._room_finder.all()
+            if each not in tried
             and queue.may_serve(each)
             and group_managers.may_serve(queue.ident, each)
         }
-        return bool(due) and self._place_at(waiter, min(due, key=due.__getitem__)) is None
+        return min(due, key=due.__getitem__, default=None)
 
     def _everywhere(self) -> Iterator[Any]:
         """The managers, looked for when the first is asked for."""

@@ -82,7 +82,7 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         self._misses = 0
         self._free_of_owners: tuple[Backend, ...] = ()
         group_managers.index.add(self)
-        openings.queues.add(self)
+        openings.queues[self] = None
         for manager in group_managers.of(ident, backends):
             self.manager_made(manager)
 
@@ -133,8 +133,13 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
 
     def place_for(self, chosen: Backend) -> Backend:
         """The backend where a request should be placed: C{chosen} if it has room, else another
-        with room, else C{chosen}."""
-        return chosen if self._room_finder.has_room(chosen) else self._room_finder.next() or chosen
+        with room, else C{chosen}, unless that is ejected and another is not."""
+        if self._room_finder.has_room(chosen):
+            return chosen
+        place = self._room_finder.next()
+        if place is None and not self.may_serve(chosen):
+            place = self._placer.place_to_wait()
+        return place or chosen
 
     def may_start(self, place: Backend) -> bool:
         """Whether a request that is to be placed at a backend may connect before it waits."""
@@ -276,10 +281,15 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
 
     # Changes
 
-    def panic_began(self) -> None:
-        """From now on, all ejected backends serve."""
-        for manager in self._group_managers.of(self.ident, self.backends) if self.waiting else ():
-            if manager.placements.is_ejected() and self.may_serve(manager.backend):
+    def service_changed(self, panic_changed: bool) -> None:
+        """Other backends may serve now. Who is placed at an ejected one goes elsewhere.
+
+        @param panic_changed: whether a panic has begun, in which all ejected backends serve, or
+            has ended.
+        """
+        for manager in self._group_managers.sick(self.ident, self.backends) if self.waiting else ():
+            self._placer.leave(manager)
+            if panic_changed:
                 manager.connections_changed()
 
     def change(self, backends: Backends) -> None:

@@ -111,7 +111,7 @@ class Queues:
             if not queue.is_closed:  # a lessee served meanwhile may have closed it
                 queue.change(but(keys))
         for openings in tuple(self._openings.values()):
-            openings.health_changed(())
+            openings.look_anew(())
 
     def waiting(self) -> int:
         """The number of requests in all of them."""

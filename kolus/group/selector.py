@@ -141,10 +141,11 @@ class Selector:
             chosen = selection.choose(selection.statuses, drawn)
             record = chosen.record
             sole = None if record is None or selection.fresh else record.load.sole
+            is_probe = False
             if sole is not None and sole.ident == ident:  # the backend is well, and serves
                 lease = sole.try_connect(ident, owner)
             else:
-                self._give_to(chosen)
+                is_probe = self._give_to(chosen)
                 lease = self._lease_at(ident, chosen.backend, owner, selection.fresh)
             if lease is not None:
                 return fired(Waiter, lease)
@@ -152,7 +153,7 @@ class Selector:
             if selection.is_bound:
                 bound = self._managers.provide(ident, backend)
                 return ask(bound, ident, timeout, owner, selection.fresh)
-            return self._wait(ident, backend, selection, timeout, owner)
+            return self._wait(ident, backend, selection, timeout, owner, is_probe)
         except KolusError:
             return failed(Waiter)
 
@@ -172,18 +173,17 @@ class Selector:
         finally:
             waiting.end_if_empty()
 
-    def _give_to(self, chosen: LiveStatus) -> None:
-        """Tell the health of a backend that it gets a request, and count it if it is in panic."""
+    def _give_to(self, chosen: LiveStatus) -> bool:
+        """Tell the health of a backend that it gets a request, and count it if it is in panic.
+
+        @return: whether the request is the backend's probe.
+        """
         record = chosen.record
         if record is None:
-            return
+            return False
         if record.health.phase is Phase.EJECTED and chosen.among.panic is not None:
             chosen.among.panic.requests += 1
-        record.health.chosen()
-
-    def _is_probed(self, backend: Backend) -> bool:
-        record = self._managers.records.find(backend.key)
-        return record is not None and record.health.phase is Phase.PROBED
+        return record.health.chosen()
 
     def _lease_at(
         self, ident: Hashable, backend: Backend, owner: Owner | None, fresh: bool
@@ -202,11 +202,11 @@ class Selector:
         selection: Selection,
         timeout: float | None,
         owner: Owner | None,
+        is_probe: bool,
     ) -> Waiter[Lease[Any]]:
         queue = selection.queue(ident)
         try:
-            is_probed = self._is_probed(chosen)
-            is_choosy = is_probed or selection.prefers
+            is_choosy = is_probe or selection.prefers
             lease = None if is_choosy else self._lease_ready(ident, chosen, queue, owner)
             if lease is not None:
                 return fired(Waiter, lease)
@@ -220,12 +220,15 @@ class Selector:
                     return self._wait_at(ident, chosen, queue, selection, timeout, owner)
                 finally:
                     start.go_on()
-            place = chosen if is_probed else queue.place_for(chosen)
+            place = chosen if is_probe else queue.place_for(chosen)
             if place != chosen and is_choosy:
                 lease = self._lease_ready(ident, chosen, queue, owner)
                 if lease is not None:
                     return fired(Waiter, lease)
-            return self._wait_at(ident, place, queue, selection, timeout, owner)
+            waiter = self._wait_at(ident, place, queue, selection, timeout, owner)
+            if is_probe:
+                waiter.probes = place
+            return waiter
         finally:
             queue.end_if_empty()
 
@@ -336,8 +339,9 @@ class Selector:
         """
         manager = self._managers.provide(ident, place)
         if IServesGroups.providedBy(manager) and not manager.admission.accepts(ident):
-            for each in self._group_managers.of(ident, queue.backends):
-                if each.serves():
-                    return each
+            its = self._group_managers.of(ident, queue.backends)
+            serving = [each for each in its if each.serves()]
+            if serving:
+                return max(serving, key=lambda each: queue.may_serve(each.backend))
             manager.admission.refuse(ident)
         return manager

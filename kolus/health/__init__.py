@@ -4,13 +4,14 @@ It decides whether balancers may choose a backend. Managers report what happens 
 package itself knows no connection and no manager.
 """
 
-from kolus.health.attempts import LATE, USELESS, Attempts
+from kolus.health.attempts import CHECK_FAILED, LATE, USELESS, Attempts
 from kolus.health.ejection import Ejection
 from kolus.health.health import Health, Phase
 from kolus.health.panic import Panic
 from kolus.health.shortage import Shortage
 
 __all__ = [
+    "CHECK_FAILED",
     "LATE",
     "USELESS",
     "Attempts",

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from kolus.backoff import Rng
     from kolus.errors import MachineFault
 
-__all__ = ["LATE", "USELESS", "Attempts"]
+__all__ = ["CHECK_FAILED", "LATE", "USELESS", "Attempts"]
 
 _AT_FIRST = 4
 USELESS = "it was of no use"
 """What is said of a connection that was ready and ended, or was out of step, before any lease."""
+CHECK_FAILED = "its check failed"
+"""The same of one whose check before its first lease failed."""
 TOLD_AGAIN = 60.0
 """Seconds after which it is told again that the connections of a backend are of no use."""
 LATE = 1.5
@@ -147,7 +149,7 @@ class Attempts:
         itself succeeds. So such a failure is told again only after C{TOLD_AGAIN}.
         """
         text, last = describe(error), self.last_error
-        if but != USELESS:
+        if but not in (USELESS, CHECK_FAILED):
             is_news = last is None or describe(last) != text
         else:
             is_news = text != self._useless[0] or now >= self._useless[1] + TOLD_AGAIN

@@ -199,10 +199,15 @@ class Health:
         if self.phase is not Phase.WELL:
             self._admit(BY_HAND)
 
-    def chosen(self) -> None:
-        """A balancer chose the backend. If a probe is due, this request is the probe."""
-        if self.phase is Phase.DUE:
+    def chosen(self) -> bool:
+        """A balancer chose the backend. If a probe is due, this request is the probe.
+
+        @return: whether it is.
+        """
+        is_probe = self.phase is Phase.DUE
+        if is_probe:
             self.probe()
+        return is_probe
 
     def probe(self) -> None:
         """Begin a probe: the next success or failure decides. Without one, a new probe is due."""

@@ -81,8 +81,8 @@ class Dispatcher(Generic[P]):
     def serve(self, leasable: Leasable[P]) -> None:
         """Give the next waiter its lease."""
         by_arrival, own = self._waiters, self._queue
+        self._record.changed(self._manager)  # first: where the waiter was placed, others are served
         waiter = by_arrival.take(leasable.reused) if self._joined else own.popleft()
-        self._record.changed(self._manager)
         self.give(waiter, leasable)
 
     def give(self, waiter: Waiter[Lease[P]], leasable: Leasable[P]) -> None:

@@ -366,3 +366,26 @@ def test_a_request_that_has_another_place_makes_room_for_one_that_has_none() -> 
     rig.turn()
     assert result_of(anywhere).backend is rig.backends[1]
     assert not only_there.called
+
+
+def test_the_load_is_right_while_the_next_waiter_leaves_its_queue() -> None:
+    rig = Grouped(1, limit=3, idents="separate")
+    held, record = [rig.lease(), rig.lease()], rig.pool._managers.records.find(rig.backends[0].key)
+    result_of(rig.pool.connect("them", rig.backends[0]))
+    first: Any = rig.ask()
+    second: Any = rig.ask()
+    queue = second.queue
+    assert record is not None
+    seen, take = [], queue.take
+
+    def look(result: Any) -> Any:
+        seen.append((record.load.now(), 1 + sum([each.load() for each in record.members])))
+        return result
+
+    queue.take = lambda waiter: look(take(look(waiter)))
+    first.addCallback(lambda lease: [held[1].release(), look(lease)][1])
+    held[0].release()
+    assert first.called
+    assert second.called
+    assert len(seen) == 5
+    assert all(noted == truth for noted, truth in seen), seen

@@ -12,6 +12,7 @@ from kolus import Backend
 from kolus.manager.backend import records
 from kolus.status import Counters, State
 from kolus.testing import FakeBackend, result_of
+from tests.rigs.group_queues import queues_of
 from tests.rigs.groups import Sourced
 from tests.rigs.ledger import noted_load
 
@@ -37,7 +38,7 @@ def test_nothing_is_kept_of_idents_whose_managers_have_gone(by: str) -> None:
         rig.clock.pump([1.0] * 3)
     assert list(rig.pool._managers) == []
     index = rig.pool._managers.records.group_queues
-    assert not any(each._to_join or each._ready for each in index.all())
+    assert not any(each._to_join or each._ready for each in queues_of(index))
 
 
 def test_a_manager_is_not_kept_whose_last_lease_is_settled_after_its_end() -> None:

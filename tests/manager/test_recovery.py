@@ -185,6 +185,24 @@ def test_a_backend_that_speaks_first_is_told_once_a_minute_if_it_is_connected_to
     assert "9 bytes came while it was idle; if its backend speaks first, " in told[0][1]
 
 
+def test_that_the_check_of_each_new_connection_fails_is_told_once_a_minute(
+    log_events: list[Any],
+) -> None:
+    def check(protocol: Any) -> None:
+        raise ValueError("no answer")
+
+    world = World(check=check, check_after=0.0, ejection=None)
+    world.ask_for(115)
+    assert len(world.fakes[0].accepted) > 60
+    told = [
+        each["log_format"].format(**each)
+        for each in log_events
+        if each["log_level"].name in ("warn", "info")
+    ]
+    assert len([each for each in told if "but its check failed" in each]) == 2
+    assert len([each for each in told if "is back after" in each]) == 2
+
+
 def test_a_failure_for_another_reason_is_told(log_events: list[Any]) -> None:
     world = World(ejection=None)
     world.fakes[0].refuse(always=True)

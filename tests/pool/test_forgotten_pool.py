@@ -85,6 +85,18 @@ def test_those_who_asked_before_it_was_forgotten_are_served(log_events: list[Log
     assert not rig.clock.getDelayedCalls()
 
 
+def test_a_pool_whose_group_nobody_has_is_forgotten_though_log_events_are_kept(
+    log_events: list[LogEvent],
+) -> None:
+    rig = Forgetful()
+    rig.pool.group([rig.backend], ident="u")
+    rig.turn()
+    assert len(rig.fake.connections) == 2
+    rig.forget()
+    assert not rig.fake.connections
+    assert len(told(log_events)) == 1
+
+
 def test_a_pool_is_not_forgotten_while_somebody_has_one_of_its_groups(
     log_events: list[LogEvent],
 ) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from kolus import Group
+from kolus import Backend, Group
 from kolus.balance import fill_first, idle_first, least_leased
 from kolus.balance import lowest as ranked
 from kolus.balance.candidates import by_load, lowest, total_load
 from kolus.connection import ConnectionState
+from kolus.health import Phase
 from kolus.manager.waiting.fresh_queue import FreshQueue
+from tests.rigs.group_queues import queues_of
 from tests.rigs.ledger import Ledger, Manager
 
 __all__ = ["check_groups", "check_nothing_is_left"]
@@ -26,7 +28,7 @@ def check_groups(ledger: Ledger, groups: Sequence[Group[Any]]) -> None:
             the_index_knows_the_lowest(group)
     index = ledger.pool._managers.records.group_queues
     managers_serve_the_queues_where_somebody_waits(ledger, index)
-    for queue in index.all():
+    for queue in queues_of(index):
         each_waits_here_and_is_placed_at_one_manager(ledger, queue)
         nobody_waits_for_what_is_idle_elsewhere(ledger, queue)
         nobody_waits_where_fewer_can_be_served(ledger, queue)
@@ -42,6 +44,8 @@ def check_groups(ledger: Ledger, groups: Sequence[Group[Any]]) -> None:
             if not isinstance(waiter.queue, FreshQueue):
                 known = waiter in placed._expecting or waiter in waiter.queue._placer._short
                 assert known, "nobody would look for another place for a waiter"
+    for record in ledger.pool._managers.records:
+        an_ejected_backend_gets_its_probe_alone(ledger, record)
     for queue in ledger.pool._selector._queues_of_lists._queues.values():
         assert queue.waiting, "a queue for a list has outlived its requests"
 
@@ -72,6 +76,33 @@ def managers_serve_the_queues_where_somebody_waits(ledger: Ledger, index: Any) -
             ]
             orders = [each.order for each in heads if each is not None]
             assert (None if first is None else first.head().order) == min(orders, default=None)
+
+
+def an_ejected_backend_gets_its_probe_alone(ledger: Ledger, record: Any) -> None:
+    """While no panic lets it serve, it connects for no others who wait in queues of groups, unless
+    no other backend may serve them either."""
+    placed = [waiter for each in record.members for waiter in each.placements.waiters]
+    barred = [
+        each
+        for each in placed
+        if not each.queue.may_serve(record.backend) and others_in_service(ledger, each.queue)
+    ]
+    most = record.health.phase is Phase.PROBED
+    assert len(barred) <= most, f"{len(barred)} requests wait at {record}, {record.health.phase}"
+
+
+def others_in_service(ledger: Ledger, queue: Any) -> list[Backend]:
+    """The backends that may serve the waiters of a queue. Where idents take over from each other,
+    only those without a manager: nobody is told that this ident has one now."""
+    managers, is_separate = queue._group_managers, ledger.pool.policy.idents == "separate"
+    return [
+        each
+        for each in queue.backends.values()
+        if each not in ledger.unusable
+        and queue.may_serve(each)
+        and managers.may_serve(queue.ident, each)
+        and (is_separate or managers.find(queue.ident, each) is None)
+    ]
 
 
 def the_index_knows_the_lowest(group: Group[Any]) -> None:
@@ -179,7 +210,7 @@ def check_nothing_is_left(ledger: Ledger) -> None:
     """Check that the pool keeps nothing of closed groups and of answered requests."""
     records = ledger.pool._managers.records
     told = records.subscriptions
-    left = [records._lists._lists, records.group_queues.all(), told._watchers, told._feedbacks]
+    left = [records._lists._lists, queues_of(records.group_queues), told._watchers, told._feedbacks]
     left += [each.watchers for each in records]
     left += [each.turns.outside for each in records] + [records.group_queues.openings]
     left += [list(each.groups) for each in ledger.managers]

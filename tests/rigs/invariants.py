@@ -14,6 +14,7 @@ from kolus.health import LATE
 from kolus.manager.connections.keepalive import MOST_AT_A_TIME
 from kolus.metrics import Counts
 from kolus.status import Counters, State
+from tests.rigs.group_queues import queues_of
 from tests.rigs.lease_invariants import check_leases
 from tests.rigs.ledger import Ledger, Manager
 
@@ -310,7 +311,7 @@ def every_request_is_answered_once_or_waits(ledger: Ledger) -> None:
     queued = [each for queue in own if queue is not None for each in queue.waiting]
     queued += [each for manager in ledger.managers for each in manager.waiting]
     index = ledger.pool._managers.records.group_queues
-    queued += [each for queue in index.all() for each in queue.waiting]
+    queued += [each for queue in queues_of(index) for each in queue.waiting]
     known = {id(each.deferred) for each in waiting}
     # Those that follow another Deferred, which asks one backend after the other, have no order.
     direct = [each for each in waiting if hasattr(each.deferred, "order")]

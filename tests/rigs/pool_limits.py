@@ -11,6 +11,7 @@ from kolus import Backend, Lease, Policy, Pool
 from kolus.events import Event, Retired, Why
 from kolus.manager import BackendRecord
 from kolus.testing import FakeBackend, result_of
+from tests.rigs.group_queues import queues_of
 from tests.rigs.pools import Half
 from tests.rigs.sharing import Hears
 
@@ -100,7 +101,7 @@ class LimitedPool:
         """The queues of groups with somebody for whom no connection is on its way, although there
         is a backend that lacks nothing but a slot of the pool."""
         managers, found = self.pool._managers, []
-        for queue in managers.records.group_queues.all():
+        for queue in queues_of(managers.records.group_queues):
             stuck = [
                 each for each in queue.waiting if not each.placement.placements.is_connecting()
             ]

@@ -233,7 +233,7 @@ class Records:
         self.health_changes += 1
         self._recorder(record).ejected(reason, seconds)
         self.recovery.add(record)
-        self._tell_health(record)
+        self._tell_queues(record.backend)
 
     def failed_again(self, record: BackendRecord) -> None:
         self.recovery.add(record)
@@ -244,14 +244,11 @@ class Records:
         self.unused(record)
         self.health_changes += 1
         self._recorder(record).admitted(reason)
-        self._tell_health(record)
-
-    def _tell_health(self, record: BackendRecord) -> None:
-        for each in tuple(self.group_queues.openings):
-            each.health_changed([record.backend.key])
+        self._tell_queues(record.backend)
 
     def probe_is_due(self, record: BackendRecord) -> None:
         self._recorder(record).probe_is_due()
+        self._tell_queues(record.backend)  # a probe that decided nothing goes elsewhere
         if record.backend.key in self._lists or (record.members and not record.health.is_given_up):
             self._probe_if_due(record)
 
@@ -302,9 +299,12 @@ class Records:
 
     def tell_watchers(self, backend: Backend | None) -> None:
         """Tell queues and watchers that a backend has changed; C{None}: all backends."""
+        self._tell_queues(backend)
+        self.subscriptions.tell_watchers(backend)
+
+    def _tell_queues(self, backend: Backend | None) -> None:
         for each in tuple(self.group_queues.openings):
             each.look_anew(None if backend is None else [backend.key])
-        self.subscriptions.tell_watchers(backend)
 
     def among(self, keys: Keyed) -> Iterator[BackendRecord]:
         """The existing records of the backends with these keys."""

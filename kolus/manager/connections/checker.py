@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred, succeed
 
 from kolus.events import Why
+from kolus.health import CHECK_FAILED
 
 if TYPE_CHECKING:
     from kolus.connection import Connection
@@ -84,7 +85,7 @@ class Checker:
         if stillborn:
             error: BaseException = ConnectionAbortedError("it was closed in its check")
             if connection.unfit_by is not None:
-                error, connection.but = connection.unfit_by, "its check failed"
+                error, connection.but = connection.unfit_by, CHECK_FAILED
             error = connection.fault or error
             # Count it as a failed check only: a connect must not end a row of failed checks.
             connector = manager.connector

@@ -183,8 +183,14 @@ class Placements:
         frees = connections.closing and self._record.room.unused() <= 0
         return bool(connections.connecting or (frees and manager.connector.due_in() <= 0))
 
-    def is_ejected(self) -> bool:
-        return self._record.health.phase is Phase.EJECTED
+    def barred(self, queue: Any) -> list[Waiter[Any]]:
+        """The waiters of a queue that are placed here, though the health of the backend does not
+        let it serve them, without its probe. The newest placement is first."""
+        backend, phase = self._manager.backend, self._record.health.phase
+        if phase is Phase.WELL or queue.may_serve(backend):
+            return []
+        placed = [each for each in reversed(self.waiters) if each.queue is queue]
+        return [each for each in placed if phase is not Phase.PROBED or each.probes != backend]
 
     def warm(self) -> None:
         """Make one connection that no waiter needs, if that may be done at once."""
@@ -255,7 +261,7 @@ class Placements:
 
     def _tell_in_vain(self) -> None:
         """Have waiters placed elsewhere for whom no connection is being made, newest first."""
-        if self.is_ejected():
+        if self._record.health.phase in (Phase.EJECTED, Phase.DUE):
             for waiter in tuple(self._expecting):
                 queue: Any = waiter.queue
                 if queue is not None and not queue.may_serve(self._manager.backend):

@@ -25,6 +25,7 @@ from kolus.lease import Lease
 from kolus.support import Alarm, QuickDeferred, following, steady, waiting
 
 if TYPE_CHECKING:
+    from kolus.backend import Backend
     from kolus.manager.base import BaseManager
     from kolus.watching import Ownership
 
@@ -55,6 +56,7 @@ class Waiter(QuickDeferred, Deferred[T]):
     @ivar ownership: the ownership that has it, if it has an owner.
     @ivar placement: the manager where it is placed, if it is in a group's queue.
     @ivar fresh: whether it wants a connection that was never leased.
+    @ivar probes: the backend whose probe it is; C{None} if it is none.
     """
 
     since: float
@@ -65,6 +67,7 @@ class Waiter(QuickDeferred, Deferred[T]):
     ownership: Ownership | None = None
     placement: Any = None
     fresh = False
+    probes: Backend | None = None
     _call: IDelayedCall | None = None
 
     _entered: Lease[Any] | None = None
