@@ -90,6 +90,9 @@ def threads_fault(
         return None
     if not (pool.started or pool.joined):  # it starts with the reactor
         return None
+    number = _descriptors_fault()
+    if number is not None:  # getaddrinfo raises then, and Twisted's resolver never tells
+        return _lacks(number, failed)
     if pool.joined:
         why = "it is stopped"
     elif len(pool.working) >= pool.max and not may_wait:

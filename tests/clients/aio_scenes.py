@@ -106,7 +106,7 @@ async def groups_and_select_work_alike() -> None:
 @scene
 async def tasks_that_are_cancelled_at_random_lose_no_lease() -> None:
     pool, its = make_pool(limit=5, acquire_timeout=None), await backend()
-    chance, served = random.Random(7), 0
+    chance, served, cancelled = random.Random(7), 0, 0
 
     async def use() -> None:
         nonlocal served
@@ -115,7 +115,7 @@ async def tasks_that_are_cancelled_at_random_lose_no_lease() -> None:
             for _ in range(chance.randrange(3)):
                 await asyncio.sleep(0)
 
-    for _ in range(200):
+    while cancelled < 10_000:
         tasks = [asyncio.ensure_future(use()) for _ in range(50)]
         for task in tasks:
             if chance.random() < 0.7:
@@ -123,6 +123,7 @@ async def tasks_that_are_cancelled_at_random_lose_no_lease() -> None:
                     chance.choice((0, 0, 0.0001, 0.001, 0.005)), task.cancel
                 )
         await asyncio.gather(*tasks, return_exceptions=True)
+        cancelled += sum(task.cancelled() for task in tasks)
         assert leased(pool) == 0, pool.status()
     gc.collect()
     assert served > 1000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -37,6 +38,21 @@ def test_threads_that_are_stopped_are_one() -> None:
     pool.start()
     pool.stop()
     assert "stopped" in str(told(pool))
+
+
+def test_that_no_descriptor_is_left_to_ask_a_name_server_is_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def none_left() -> None:
+        raise OSError(errno.EMFILE, "no")
+
+    pool = ThreadPool()
+    pool.start()
+    monkeypatch.setattr("kolus.endpoints.machine.socket.socket", none_left)
+    try:
+        assert "no file descriptor left" in str(told(pool))
+    finally:
+        pool.stop()
 
 
 @pytest.mark.long

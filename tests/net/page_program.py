@@ -157,6 +157,13 @@ def look(page: Page, front: int, good: str, other: str, bad: str, restart: Any) 
         time.sleep(0.1)
     print("a phone shows it without scrolling sideways")
 
+    grounds = set()
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        grounds.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    assert len(grounds) == 2, f"light and dark are both {grounds}"
+    print("it is dark for those who want it so")
+
     restart()
     expect(link).to_have_attribute("data-state", "live")
     expect(row(good).locator(".told")).to_contain_text("limit 8")

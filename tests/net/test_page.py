@@ -34,5 +34,6 @@ def test_an_operator_sees_and_steers_the_daemon_on_its_page() -> None:
         "the keyboard closes one client, and the outcome is told",
         "the clients of a listener are not mixed with those that were shown before",
         "a phone shows it without scrolling sideways",
+        "it is dark for those who want it so",
         "it is true again after the daemon was restarted",
     ], ended.stderr

@@ -133,7 +133,9 @@ async def test_server_killed_while_some_wait_fails_them_once_nothing_can_serve_t
 ) -> None:
     # A server that dies may close its connections a moment before it stops listening: only what
     # it has answered on is worth a lease.
-    pool = make_pool(build(), limit=2, prepare=choose_database, backoff=Backoff(60.0, most=60.0))
+    pool = make_pool(
+        build(), limit=2, prepare=choose_database, backoff=Backoff(4 * PATIENCE, most=4 * PATIENCE)
+    )
     held = [await pool.connect("test", redis.endpoint) for _ in range(2)]
     asked = ask_often(pool, redis, times=5, timeout=PATIENCE)
     assert pool.status([redis.endpoint])[0].waiting == 5
