@@ -12,7 +12,7 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.endpoints import quoteStringArgument
 from twisted.internet.interfaces import IReactorPluggableNameResolver, IStreamClientEndpoint
 
-from kolus.endpoints import check_endpoint_string, endpoint_from_string, is_of_plugin
+from kolus.endpoints import Hosts, check_endpoint_string, endpoint_from_string, is_of_plugin
 from kolus.errors import describe, hide_secrets, shown
 from kolus.support import check_whole, fewest_arguments, name_of
 
@@ -41,8 +41,8 @@ class Backend:
         endpoint or an endpoint string, or an awaitable of one. It is called for each connect,
         within its time-out, so that certificates and passwords that change are read anew. It is
         called without arguments if that is possible, otherwise with the L{ConnectContext}. If it
-        raises, or gives something else, the attempt to connect has failed. Host names in its
-        strings are resolved for each connect, and no answer is kept.
+        raises, or gives something else, the attempt to connect has failed. What is known of the
+        addresses of the hosts in its strings is kept, as it is for a string.
     @ivar name: the name that messages use; C{None}: the endpoint.
     @ivar limit: the maximum number of connections; C{None}: the policy's C{limit}.
     @ivar weight: its share of the load, relative to the other backends; from 0.000001 to 1000000.
@@ -148,9 +148,12 @@ class Backend:
         endpoint = self.endpoint
         return callable(endpoint) and not IStreamClientEndpoint.providedBy(endpoint)
 
-    async def endpoint_for(self, reactor: Any, context: ConnectContext) -> IStreamClientEndpoint:
+    async def endpoint_for(
+        self, reactor: Any, context: ConnectContext, hosts: Hosts
+    ) -> IStreamClientEndpoint:
         """The endpoint for one connect, from the callable that this backend was made from.
 
+        @param hosts: what is known of the hosts in its strings.
         @raise RuntimeError: the callable raises. What it raises is the cause.
         @raise TypeError: it gives something else.
         @raise ValueError: it gives a string that is no client endpoint string. No error shows what
@@ -169,7 +172,7 @@ class Backend:
         if isinstance(made, str):
             with suppress(ValueError):
                 check_endpoint_string(made)
-                return endpoint_from_string(reactor, made)
+                return endpoint_from_string(reactor, made, hosts)
             raise ValueError(f"{who} gave a string that is not a client endpoint string")
         if not IStreamClientEndpoint.providedBy(made):
             kind = type(made).__name__

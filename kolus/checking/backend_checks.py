@@ -19,7 +19,7 @@ from kolus.backend import Backend, MakeEndpoint
 from kolus.checking.attempt import check_once
 from kolus.checking.health_check import HealthCheck
 from kolus.context import ConnectContext
-from kolus.endpoints import machine_fault
+from kolus.endpoints import Hosts, machine_fault
 from kolus.errors import describe, reason_of
 from kolus.support import Step, steady
 
@@ -93,6 +93,7 @@ class BackendChecks:
         self._rng = rng
         self._make_endpoint = make_endpoint
         self._endpoint: IStreamClientEndpoint | None = None
+        self._hosts = Hosts()
         self._timer: IDelayedCall | None = None
         self._step: Step | None = None
         self._is_stopped = False
@@ -131,7 +132,7 @@ class BackendChecks:
     async def _attempt(self) -> None:
         if self.backend.makes_endpoints:
             context = ConnectContext(_IDENT, self.backend, 1, 0)
-            endpoint = await self.backend.endpoint_for(self._reactor, context)
+            endpoint = await self.backend.endpoint_for(self._reactor, context, self._hosts)
         else:
             if self._endpoint is None:
                 self._endpoint = self._make_endpoint(self._reactor, self.backend)

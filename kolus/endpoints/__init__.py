@@ -10,11 +10,13 @@ from kolus.endpoints.from_string import (
     is_of_plugin,
     what_is_unverified,
 )
+from kolus.endpoints.hosts import Hosts
 from kolus.endpoints.machine import TIME_OUTS, machine_fault
 from kolus.endpoints.named import NamedEndpoint
 
 __all__ = [
     "TIME_OUTS",
+    "Hosts",
     "NamedEndpoint",
     "check_endpoint_string",
     "endpoint_from_string",

@@ -17,6 +17,7 @@ from twisted.internet.interfaces import (
 from twisted.plugin import getPlugins
 from twisted.python.filepath import UnlistableError
 
+from kolus.endpoints.hosts import Hosts
 from kolus.endpoints.machine import machine_fault
 from kolus.endpoints.named import NamedEndpoint
 from kolus.errors import describe, hide_secrets
@@ -102,26 +103,29 @@ def is_of_plugin(description: str) -> bool:
     return _kind_of(description) not in _OWN_KINDS
 
 
-def endpoint_from_string(reactor: Any, description: str) -> IStreamClientEndpoint:
+def endpoint_from_string(
+    reactor: Any, description: str, hosts: Hosts | None = None
+) -> IStreamClientEndpoint:
     """Make the endpoint that a string stands for.
 
     A host name in a C{tcp} or C{tls} string is connected to by a C{NamedEndpoint}, if the reactor
     provides C{IReactorPluggableNameResolver}.
 
+    @param hosts: what is known of the hosts; C{None}: nothing yet.
     @raise ValueError: the string cannot be parsed.
     """
     made = _parse(reactor, description)
     if IReactorPluggableNameResolver.providedBy(reactor):
         if _kind_of(description) == "tcp":
-            return _in_place_of(reactor, made)
+            return _in_place_of(reactor, made, hosts)
         if _kind_of(description) == "tls":
             its: Any = made  # TLS around an endpoint that connects
             _check_port(description, its._wrappedEndpoint)
-            its._wrappedEndpoint = _in_place_of(reactor, its._wrappedEndpoint)
+            its._wrappedEndpoint = _in_place_of(reactor, its._wrappedEndpoint, hosts)
     return made
 
 
-def _in_place_of(reactor: Any, made: Any) -> IStreamClientEndpoint:
+def _in_place_of(reactor: Any, made: Any, hosts: Hosts | None) -> IStreamClientEndpoint:
     """What connects in place of an endpoint that Twisted has made for a host and a port."""
     if type(made) is HostnameEndpoint:
         host = made._hostText
@@ -130,8 +134,11 @@ def _in_place_of(reactor: Any, made: Any) -> IStreamClientEndpoint:
     else:
         return made  # type: ignore[no-any-return]
     # C{HostnameEndpoint} would resolve an address, too, in a thread.
-    kind = TCP4ClientEndpoint if isIPAddress(host) or isIPv6Address(host) else NamedEndpoint
-    return kind(reactor, host, made._port, made._timeout, made._bindAddress)
+    how = (reactor, host, made._port, made._timeout, made._bindAddress)
+    if isIPAddress(host) or isIPv6Address(host):
+        return TCP4ClientEndpoint(*how)
+    known = None if hosts is None else hosts.addresses(reactor, host, made._port)
+    return NamedEndpoint(*how, known)
 
 
 def _parse(reactor: Any, description: str) -> IStreamClientEndpoint:

@@ -52,6 +52,7 @@ class NamedEndpoint:
         port: int,
         timeout: float = 30.0,
         bind_address: Any = None,
+        addresses: Addresses | None = None,
     ) -> None:
         """
         @param reactor: provides C{IReactorPluggableNameResolver}. The resolver that it has when the
@@ -59,8 +60,9 @@ class NamedEndpoint:
         @param timeout: the limit of a connect in seconds, for the name and all addresses together.
         @param bind_address: the local address of connections, as Twisted's endpoints take it;
             C{None}: the system chooses one.
+        @param addresses: what is known of the host; C{None}: nothing yet.
         """
-        self.addresses = Addresses(reactor, host, port)
+        self.addresses = Addresses(reactor, host, port) if addresses is None else addresses
         self.timeout = timeout
         self._reactor = reactor
         self._host = host

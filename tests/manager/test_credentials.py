@@ -13,8 +13,11 @@ from twisted.internet.task import Clock
 
 from kolus import Backend, ConnectContext, ConnectFailed, Policy, Pool
 from kolus.backoff import Backoff
+from kolus.endpoints import Hosts
 from kolus.status import State
 from kolus.testing import FakeBackend, result_of
+from tests.rigs.named_rig import ONE, TWO
+from tests.rigs.named_rig import Rig as NamedRig
 from tests.rigs.pools import Half, Managed
 
 
@@ -362,3 +365,27 @@ def test_a_cancelled_request_lets_the_endpoint_be_made() -> None:
         result_of(asked)
     later.callback(rig.fake)
     assert rig.pool.status()[0].idle == 1
+
+
+@pytest.mark.parametrize("kind", ["tcp", "tls"])
+def test_the_addresses_of_a_host_in_strings_made_for_each_connect_are_kept(kind: str) -> None:
+    net = NamedRig()
+    net.resolver.answers = [ONE, TWO]
+    backend = Backend(lambda: f"{kind}:a.test:80")
+    pool: Pool[Any] = Pool(net.reactor, Protocol, policy=Policy(idents="separate"))
+    for ident in "abcd":
+        pool.connect(ident, backend)
+    assert len(net.resolver.asked) == 1
+    assert sorted(net.tried) == [ONE, ONE, TWO, TWO]
+    pool.invalidate(backend)
+    pool.connect("e", backend)
+    assert len(net.resolver.asked) > 1
+
+
+def test_the_addresses_of_few_hosts_are_kept_for_strings_that_name_others_each_time() -> None:
+    hosts, reactor = Hosts(), NamedRig().reactor
+    first = hosts.addresses(reactor, "a.test", 80)
+    for number in range(40):
+        hosts.addresses(reactor, f"{number}.test", 80)
+        assert hosts.addresses(reactor, "a.test", 80) is first
+    assert len(hosts._known) <= 16

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
+from kolus.endpoints import Hosts
 from kolus.errors import ConnectFailed, MachineFault
 from kolus.health import Attempts, Ejection, Health, Shortage
 from kolus.manager.backend.budget import Budget
@@ -66,6 +67,7 @@ class BackendRecord:
     @ivar last_ident: whom its newest manager is for, or the last that could not be made.
     @ivar has_others: the manager that has shown last that an owner does not hold everything here.
     @ivar make_endpoint: makes the endpoint; C{None}: the backend does.
+    @ivar hosts: what is known of the hosts that endpoints made for each connect name.
     @ivar listener: the pool's records, which hear of the backend's health and know the groups.
     @ivar watchers: who is told what changes; a live list.
     @ivar feedbacks: who is told how long leases take.
@@ -124,6 +126,7 @@ class BackendRecord:
         self.last_ident: Hashable = None
         self.has_others: BaseManager[Any] | None = None
         self._endpoint: IStreamClientEndpoint | None = None
+        self.hosts = Hosts()
         self.generation = 0
 
     def __repr__(self) -> str:
@@ -131,7 +134,7 @@ class BackendRecord:
 
     def renew(self) -> None:
         """Read the endpoint string anew, with its files, before the next connect."""
-        self._endpoint = None
+        self._endpoint, self.hosts = None, Hosts()
         self.generation += 1
 
     def endpoint(self, reactor: Any) -> IStreamClientEndpoint:

@@ -131,7 +131,7 @@ class Connector(Generic[P]):
     def _endpoint(self) -> Endpoint:
         backend = self._record.backend
         if backend.makes_endpoints:
-            return backend.endpoint_for(self._reactor, self._context())
+            return backend.endpoint_for(self._reactor, self._context(), self._record.hosts)
         try:
             return self._record.endpoint(self._reactor)
         except ConnectFailed as error:  # this machine's fault, as an attempt's
