@@ -185,9 +185,12 @@ class Placer:
             self._is_not_short(waiter)
             self._move(waiter, place)
 
-    def place_to_wait(self) -> Backend | None:
-        """A backend without room where a waiter may wait; C{None} if none may serve it."""
-        return next(self._places_to_wait(()), None) or self._due_first(())
+    def place_to_wait(self, tried: Container[object] = ()) -> Backend | None:
+        """A backend without room where a waiter may wait; C{None} if none may serve it.
+
+        @param tried: the backends that could not serve it before.
+        """
+        return next(self._places_to_wait(tried), None) or self._due_first(tried)
 
     # A manager gives up
 

@@ -14,7 +14,7 @@ owner does not hold everything; and the placements, which C{Placer} keeps.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +75,7 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         self._placer = placer = Placer(self, group_managers, self._room_finder, openings)
         self.place_short = placer.place_short
         self.place_elsewhere, self.relieve = placer.place_elsewhere, placer.relieve
-        self.unplaced = placer.unplaced
+        self.unplaced, self.place_to_wait = placer.unplaced, placer.place_to_wait
         self.is_short, self.wants_room_at = placer.is_short, placer.wants_room_at
         self._ready: OrderedDict[Any, None] = OrderedDict()
         self._to_join: dict[Any, None] = {}
@@ -131,14 +131,18 @@ class GroupQueue(WaiterQueue[Lease[Any]]):
         self._misses += 1
         return self._misses % _WARM_EVERY == 1 and self._room_finder.has_room(chosen)
 
-    def place_for(self, chosen: Backend) -> Backend:
+    def place_for(self, chosen: Backend, tried: Container[object] = ()) -> Backend:
         """The backend where a request should be placed: C{chosen} if it has room, else another
-        with room, else C{chosen}, unless that is ejected and another is not."""
+        with room, else C{chosen}, unless that is ejected and another is not.
+
+        @param tried: the backends that could not serve it before. It is placed at none of these for
+            want of another.
+        """
         if self._room_finder.has_room(chosen):
             return chosen
-        place = self._room_finder.next()
+        place = self._room_finder.next(tried)
         if place is None and not self.may_serve(chosen):
-            place = self._placer.place_to_wait()
+            place = self.place_to_wait(tried)
         return place or chosen
 
     def may_start(self, place: Backend) -> bool:

@@ -305,9 +305,9 @@ class Selector:
             other = selection.choose_again(tried)
             if other is None or (patience is not None and waited >= patience):
                 raise refusal.having_tried(tried)
-            place = other
             left = None if patience is None else patience - waited
             queue = selection.queue(ident)
+            place = queue.place_for(other, tried)
             try:
                 manager: Any = self._place(ident, place, queue)
                 is_last = IServesGroups.providedBy(manager)  # the queue tries all other backends
@@ -339,9 +339,12 @@ class Selector:
         """
         manager = self._managers.provide(ident, place)
         if IServesGroups.providedBy(manager) and not manager.admission.accepts(ident):
+            other = queue.place_to_wait()
+            if other is not None:
+                return self._managers.provide(ident, other)
             its = self._group_managers.of(ident, queue.backends)
-            serving = [each for each in its if each.serves()]
-            if serving:
-                return max(serving, key=lambda each: queue.may_serve(each.backend))
+            ejected = next((each for each in its if each.serves()), None)
+            if ejected is not None:
+                return ejected
             manager.admission.refuse(ident)
         return manager

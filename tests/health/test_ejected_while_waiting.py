@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock
 
-from kolus import Ejection, Lease
+from kolus import Backend, Ejection, Lease, Policy, Pool
 from kolus.status import State
+from kolus.testing import FakeBackend, result_of
 from tests.rigs.groups import Sourced, names
 from tests.rigs.health_rigs import Nursed
 
@@ -249,3 +252,43 @@ def test_a_request_waits_elsewhere_though_the_balancer_chose_what_is_ejected() -
     rig.ask(timeout=60.0)
     rig.wait()
     assert (rig.attempts(), rig.waiting()) == (0, [0, 3])
+
+
+def in_order(order: str) -> Callable[[Any], Any]:
+    """A balancer that takes the first of these that is there, ejected or not."""
+    return lambda statuses: min(statuses, key=lambda each: order.index(str(each.backend)))
+
+
+def test_a_request_that_a_chosen_backend_refuses_waits_for_another_that_is_well() -> None:
+    rig = Nursed(3, in_order("abc"), idents="reject", limit=1)
+    theirs = result_of(rig.pool.connect("them", rig.backends[0]))
+    ours = rig.at(1)
+    rig.pool.resize_pool(2)
+    rig.pool.eject(rig.backends[1])
+    asked = rig.ask(timeout=60.0)
+    assert rig.waiting() == [0, 0, 1]
+    theirs.finished()
+    rig.turn()
+    assert str(result_of(asked).backend) == "c"
+    ours.release()
+
+
+def test_a_request_whose_chosen_backend_cannot_be_used_waits_for_another_that_is_well() -> None:
+    clock = Clock()
+    backends = [Backend(FakeBackend(clock), name=name) for name in "abc"]
+
+    def make(backend: Backend, ident: Any) -> Any:
+        if backend is backends[1]:
+            raise ValueError("it cannot be used")
+        return pool._make(backend, ident)
+
+    policy = Policy(limit=1, idents="separate")
+    pool: Pool[Any] = Pool(clock, Protocol, policy=policy, make_manager=make)
+    group = pool.group(backends, in_order("bac"))
+    held = [result_of(pool.connect("us", each)) for each in (backends[0], backends[2])]
+    pool.eject(backends[0])
+    asked = group.connect("us", timeout=60.0)
+    assert [each.waiting for each in pool.status(backends)] == [0, 0, 1]
+    held[1].release()
+    assert result_of(asked).backend is backends[2]
+    held[0].release()
