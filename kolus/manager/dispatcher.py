@@ -57,8 +57,10 @@ class Dispatcher(Generic[P]):
         self.is_deciding = self.is_to_decide = self.is_to_try = False
 
     def is_about_to_serve(self) -> bool:
-        """Whether it is deciding, and what is idle is for those who wait."""
-        return self.is_deciding and self._waiters.is_asked()
+        """Whether it is deciding, and something idle is for those who wait, here or elsewhere."""
+        return self.is_deciding and (
+            self._waiters.is_asked() or self._manager.freshness.is_wanted()
+        )
 
     def serves_others(self) -> bool:
         """Whether a request that comes now is behind others for what is idle."""

@@ -203,3 +203,33 @@ def test_a_backend_whose_last_slot_goes_while_the_pools_is_granted_takes_no_more
     for each in asked:
         result_of(each).release()
     rig.end()
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("slots", [None, 1])
+def test_what_was_made_for_a_request_that_is_placed_elsewhere_does_not_make_way_for_it(
+    slots: int | None, fresh: bool
+) -> None:
+    checks: list[Deferred[bool]] = []
+
+    def check(_: object) -> Deferred[bool]:
+        checks.append(Deferred())
+        return checks[-1]
+
+    rig = Rig(2, limit=2, slots=slots, check=check, check_after=1)
+    result_of(rig.ask("a")).release()
+    rig.clock.advance(1)
+    rig.ask("a").addErrback(lambda _: None).cancel()  # its check goes on
+    ending = rig.lease("b")
+    warmed = rig.pool.warm(rig.backends["b"], 2, ident="us")
+    asked = rig.ask_group("ab", fresh=fresh)  # placed at "a", for the connection in the check
+    ending.finished()  # "b" connects for it, and wants one more for the call of warm
+    rig.turn()
+    served = result_of(asked)
+    assert (str(served.backend), rig.attempts()) == ("b", 3)
+    checks[0].callback(True)
+    rig.turn()
+    assert result_of(warmed) is None  # what was in the check has made way
+    assert rig.attempts() == 4
+    served.release()
+    rig.end()
