@@ -85,20 +85,23 @@ def an_ejected_backend_gets_its_probe_alone(ledger: Ledger, record: Any) -> None
     barred = [
         each
         for each in placed
-        if not each.queue.may_serve(record.backend) and others_in_service(ledger, each.queue)
+        if not each.queue.may_serve(record.backend) and others_in_service(ledger, each)
     ]
     most = record.health.phase is Phase.PROBED
     assert len(barred) <= most, f"{len(barred)} requests wait at {record}, {record.health.phase}"
 
 
-def others_in_service(ledger: Ledger, queue: Any) -> list[Backend]:
-    """The backends that may serve the waiters of a queue. Where idents take over from each other,
-    only those without a manager: nobody is told that this ident has one now."""
-    managers, is_separate = queue._group_managers, ledger.pool.policy.idents == "separate"
+def others_in_service(ledger: Ledger, waiter: Any) -> list[Backend]:
+    """The backends that may serve a waiter, and did not fail it in this round. Where idents take
+    over from each other, only those without a manager: nobody is told that this ident has one
+    now."""
+    queue, is_separate = waiter.queue, ledger.pool.policy.idents == "separate"
+    managers, failed = queue._group_managers, queue._placer._requests[waiter].round
     return [
         each
         for each in queue.backends.values()
         if each not in ledger.unusable
+        and each not in failed
         and queue.may_serve(each)
         and managers.may_serve(queue.ident, each)
         and (is_separate or managers.find(queue.ident, each) is None)
